@@ -1,0 +1,49 @@
+# Everything a person types. A new machine needs Python 3.11 or newer and make; `PYTHON=` chooses the Python.
+
+BIN := .venv/bin
+READY := .venv/.installed
+WORKERS ?= auto
+
+.PHONY: help run test check bench mutants lock fmt clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: $(READY) ## start everything on this machine; Ctrl-C ends it, the data stays (PORT= to choose the port)
+	@exec $(BIN)/ciris-billing demo
+
+test: check ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
+	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4
+
+check: $(READY) ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	# Further checks that are commands go here, one a line. Those that need a database are tests.
+
+bench: $(READY) ## requests per second and latencies, beside what the machine could do at best
+	$(BIN)/python -m bench
+
+mutants: $(READY) ## take away each lock and constraint in turn: some test must fail
+	$(BIN)/python -m tests.mutants
+
+fmt: $(READY) ## format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Pins that are there stay unless pyproject.toml forbids them; to renew them: make lock LOCK_OPTIONS=--upgrade
+# No option or comment in the locks says where packages come from: everyone uses their own index.
+LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+lock: ## pin all dependencies with hashes
+	uv=$$(scripts/bootstrap uv) && \
+	$$uv $(LOCK) $(LOCK_OPTIONS) --all-extras pyproject.toml -o requirements.lock && \
+	echo uv | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/uv.lock
+
+clean: ## remove what make installed and what tools cached, not the data in var/
+	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	find app tests bench alembic -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml scripts/uv.lock
+	@scripts/bootstrap

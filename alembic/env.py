@@ -1,0 +1,74 @@
+"""Runs the migrations as the schema's owner, one process at a time, then grants the service's role its part."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from alembic import context
+from sqlalchemy import Connection, make_url, pool, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+import app.auth.models
+import app.billing.models
+import app.payments.models
+import app.tools.models
+import app.worker.models  # noqa: F401  (imported so that every table is in Base.metadata)
+from app.config import load_settings
+from app.db import Base, async_url
+
+MIGRATION_LOCK = 0x0C1215B1  # any constant: two migrations at once wait for each other
+LOCK_TIMEOUT = "5s"  # a migration that cannot get its lock gives up instead of queueing all traffic behind it
+
+
+def include_name(name: str | None, type_: str, parents: Mapping[str, Any]) -> bool:
+    """The job queue's tables belong to procrastinate, whose own schema is run as it is."""
+    return not (type_ == "table" and name is not None and name.startswith("procrastinate_"))
+
+
+def grant(connection: Connection, role: str, append_only: Iterable[str]) -> None:
+    """Let `role` use every table, and change or delete nothing in the append-only ones. Idempotent."""
+    quoted = connection.dialect.identifier_preparer.quote(role)
+    for statement in (
+        f"GRANT USAGE ON SCHEMA public TO {quoted}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {quoted}",
+        *(f"REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {quoted}" for table in append_only),
+        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON alembic_version FROM {quoted}",
+    ):
+        connection.execute(text(statement))
+
+
+def run(connection: Connection) -> None:
+    settings = load_settings()
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        include_name=include_name,
+        compare_server_default=True,
+        transaction_per_migration=True,
+    )
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.commit()
+    with context.begin_transaction():
+        context.run_migrations()
+    service = make_url(settings.database_url.get_secret_value()).username
+    tables = {t.name for t in Base.metadata.tables.values() if t.info.get("append_only")}
+    present = set(connection.dialect.get_table_names(connection))  # type: ignore[attr-defined]  # reflection, untyped
+    connection.commit()
+    if service and service != connection.engine.url.username and "alembic_version" in present:
+        grant(connection, service, sorted(tables & present))
+        connection.commit()
+
+
+async def main() -> None:
+    settings = load_settings()
+    owner = settings.database_owner_url or settings.database_url
+    engine = create_async_engine(async_url(owner), poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(run)
+    await engine.dispose()
+
+
+asyncio.run(main())

@@ -1,0 +1,55 @@
+"""Who calls, and what they may do."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from app.errors import AppError
+
+Environment = Literal["live", "test"]
+
+
+class Permission(StrEnum):
+    READ = "billing:read"
+    WRITE = "billing:write"
+    CREDIT = "billing:credit"
+
+
+class MissingPermission(AppError):
+    status, code = 403, "missing_permission"
+
+    def __init__(self, permission: Permission) -> None:
+        super().__init__(f"Missing required permission: {permission.value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who caused a movement of credits, as the ledger records it."""
+
+    type: Literal["api_key", "user", "admin", "stripe", "system"]
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserIdentity:
+    """The end user that a verified token names. It wins over whatever identity the request's body claims."""
+
+    oauth_provider: str
+    external_id: str
+    email: str | None = None
+    display_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated request: an API key of one environment, or (with `user`) an end user's token."""
+
+    environment: Environment
+    actor: Actor
+    permissions: frozenset[Permission]
+    user: UserIdentity | None = None
+
+    def require(self, permission: Permission) -> None:
+        """Raises MissingPermission."""
+        if permission not in self.permissions:
+            raise MissingPermission(permission)

@@ -1,0 +1,169 @@
+"""Who an account belongs to: the one function that creates accounts, and the profile that comes with requests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.auth.caller import Actor, Environment
+from app.billing import queries
+from app.billing.ledger import Cause, Kind, LockedAccount, write
+from app.config import Settings
+from app.db import Database, Session, new_id
+
+CACHED_IDENTITIES = 200_000  # about 100 MB; the mapping never changes, so only memory bounds it
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who pays: an external user in one of the two worlds."""
+
+    environment: Environment
+    oauth_provider: str
+    external_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a request tells about the person. None means "not given" and changes nothing."""
+
+    wa_id: str | None = None
+    tenant_id: str | None = None
+    customer_email: str | None = None
+    display_name: str | None = None
+    user_role: str | None = None
+    agent_id: str | None = None
+    marketing_opt_in: bool | None = None
+    marketing_opt_in_source: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a new account starts with, beside its free uses."""
+
+    paid: int = 0
+    currency: str | None = None
+    plan_name: str | None = None
+
+
+class AccountDirectory:
+    """Finds the account of an identity, and creates it if there is none."""
+
+    def __init__(self, db: Database, settings: Settings) -> None:
+        self._db = db
+        self._settings = settings
+        self._ids: dict[Identity, UUID] = {}
+
+    async def find(self, identity: Identity) -> UUID | None:
+        if (cached := self._ids.get(identity)) is not None:
+            return cached
+        async with self._db.read() as db:
+            account_id = await queries.find_account_id(
+                db, identity.environment, identity.oauth_provider, identity.external_id
+            )
+        if account_id is not None:
+            self._remember(identity, account_id)
+        return account_id
+
+    async def find_or_create(
+        self, identity: Identity, actor: Actor, now: datetime, opening: Opening | None = None
+    ) -> tuple[UUID, bool]:
+        """The account's id and whether this call created it, in a transaction of its own. Safe under races."""
+        if (found := await self.find(identity)) is not None:
+            return found, False
+        account_id = new_id()
+        async with self._db.transaction() as tx:
+            created = await queries.insert_identity(
+                tx, identity.environment, identity.oauth_provider, identity.external_id, account_id, now
+            )
+            if created:
+                await self._open(tx, account_id, identity.environment, actor, now, opening or Opening())
+        if not created:  # somebody else was first, and has committed
+            winner = await self.find(identity)
+            assert winner is not None
+            return winner, False
+        self._remember(identity, account_id)
+        return account_id, True
+
+    async def resolve(self, identity: Identity, profile: Profile, actor: Actor, now: datetime) -> UUID:
+        """The identity's account, created if need be, with what the request told about the person recorded."""
+        account_id, _ = await self.find_or_create(identity, actor, now)
+        await self.record_profile(account_id, profile, now)
+        return account_id
+
+    async def record_profile(self, account_id: UUID, profile: Profile, now: datetime) -> None:
+        """Store what is new in `profile`; writes nothing when it is all known. Consent keeps its time and source."""
+        given = profile.given()
+        if not given:
+            return
+        async with self._db.read() as db:
+            known = await queries.find_profile(db, account_id)
+        changes = profile_changes(given, {} if known is None else known._mapping, now)
+        if changes:
+            async with self._db.transaction() as tx:
+                await queries.upsert_profile(tx, account_id, changes, now)
+
+    async def _open(
+        self,
+        tx: Session,
+        account_id: UUID,
+        environment: Environment,
+        actor: Actor,
+        now: datetime,
+        opening: Opening,
+    ) -> None:
+        account = LockedAccount(
+            account_id=account_id,
+            environment=environment,
+            currency=opening.currency or self._settings.default_currency,
+            plan_name=opening.plan_name or self._settings.default_plan_name,
+            status="active",
+            status_reason=None,
+            balances={"daily_free": 0, "free": 0, "paid": 0, "debt": 0},
+            daily_free_day=None,
+            total_uses=0,
+            last_entry_no=0,
+            created_at=now,
+            updated_at=now,
+        )
+        await queries.insert_account(
+            tx,
+            {
+                "account_id": account_id,
+                "environment": environment,
+                "currency": account.currency,
+                "plan_name": account.plan_name,
+                "daily_free": 0,
+                "free": 0,
+                "paid": 0,
+                "debt": 0,
+                "total_uses": 0,
+                "last_entry_no": 0,
+                "created_at": now,
+                "updated_at": now,
+            },
+        )
+        cause = Cause("account", account_id)
+        account.post("free", self._settings.free_uses, Kind.OPENING_GRANT, cause, actor, now)
+        account.post("paid", opening.paid, Kind.OPENING_GRANT, cause, actor, now)
+        await write(tx, [account], now)
+
+    def _remember(self, identity: Identity, account_id: UUID) -> None:
+        if len(self._ids) >= CACHED_IDENTITIES:
+            self._ids.clear()  # rare, and the database is asked again
+        self._ids[identity] = account_id
+
+
+def profile_changes(given: Mapping[str, Any], known: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """The columns to write. A consent given or withdrawn is stamped with its time, and with its own source."""
+    changes = {name: value for name, value in given.items() if known.get(name) != value}
+    if "marketing_opt_in" in changes:
+        changes["marketing_opt_in_at"] = now
+        changes["marketing_opt_in_source"] = given.get("marketing_opt_in_source")
+    elif "marketing_opt_in" not in given:
+        changes.pop("marketing_opt_in_source", None)  # the source of nothing
+    return changes

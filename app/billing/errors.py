@@ -1,0 +1,72 @@
+"""Billing outcomes that end a request."""
+
+from app.errors import AppError
+
+
+class InsufficientCredits(AppError):
+    status, code = 402, "insufficient_credits"
+
+    def __init__(self, *, balance_minor: int, required_minor: int) -> None:
+        super().__init__(f"Insufficient credits. Balance: {balance_minor}, Required: {required_minor}")
+
+
+class AccountSuspended(AppError):
+    status, code = 403, "account_suspended"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Account suspended: {reason}")
+
+
+class AccountClosed(AppError):
+    status, code = 403, "account_closed"
+
+    def __init__(self) -> None:
+        super().__init__("Account closed")
+
+
+class IdempotencyKeyReused(AppError):
+    """The key was used before for another amount, currency or product."""
+
+    status, code = 422, "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"idempotency_key {key!r} was used before with other parameters")
+
+
+class CurrencyMismatch(AppError):
+    status, code = 422, "currency_mismatch"
+
+    def __init__(self, given: str, expected: str) -> None:
+        super().__init__(f"currency {given} is not the account's, {expected}")
+
+
+class BalanceLimitExceeded(AppError):
+    """The balance would no longer fit 64 bits in hundredths of a credit."""
+
+    status, code = 422, "balance_limit_exceeded"
+
+    def __init__(self) -> None:
+        super().__init__("amount_minor is too large: the account's balance would exceed 64 bits")
+
+
+class AccountNotFound(AppError):
+    status, code = 404, "account_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Account not found")
+
+
+class ChargeNotFound(AppError):
+    status, code = 404, "charge_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Charge not found")
+
+
+class IdentityRequired(AppError):
+    """An API key acts for any user, so the request must name one."""
+
+    status, code = 422, "identity_required"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is required with an API key")

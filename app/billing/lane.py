@@ -1,0 +1,140 @@
+"""The charge lane: concurrent charges share a transaction.
+
+A commit costs the same for one charge as for a hundred. So charges that arrive while a transaction is under way wait
+for it to end, and then go together into the next. Nobody waits for company: a lone charge starts at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import structlog
+
+from app.errors import Busy
+
+Outcome = TypeVar("Outcome")
+Request = TypeVar("Request")
+log = structlog.get_logger()
+
+LANES = 2  # one transaction is prepared while another commits
+MAX_BATCH = 128
+MAX_WAITING = 2_000  # about a second's work; beyond it a quick 503 serves callers better than a late answer
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[Request, Outcome]):
+    request: Request
+    account_id: UUID
+    may_retry: bool
+    outcome: "asyncio.Future[Outcome]"
+
+    def settle(self, outcome: Outcome) -> None:
+        if not self.outcome.done():  # its caller may have given up
+            self.outcome.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+RunBatch = Callable[[list[_Waiting[Any, Any]]], Awaitable[None]]
+
+
+class ChargeLane(Generic[Request, Outcome]):
+    """Runs requests in batches, each batch in one transaction.
+
+    `without_waiting(requests)` answers None for a request whose account another transaction has locked. Those go to
+    `with_waiting(requests)`, one call at a time for each such account, so that an account's queue delays only itself
+    and holds one connection. Two lanes never contend: an account always uses the same one.
+    """
+
+    def __init__(
+        self,
+        without_waiting: Callable[[Sequence[Request]], Awaitable[Sequence[Outcome | None]]],
+        with_waiting: Callable[[Sequence[Request]], Awaitable[Sequence[Outcome]]],
+    ) -> None:
+        self._without_waiting = without_waiting
+        self._with_waiting = with_waiting
+        self._queues: list[deque[_Waiting[Request, Outcome]]] = [deque() for _ in range(LANES)]
+        self._held: dict[int | UUID, deque[_Waiting[Request, Outcome]]] = {}
+        self._running: dict[int | UUID, asyncio.Task[None]] = {}
+        self._size = 0
+
+    async def run(self, request: Request, account_id: UUID, *, may_retry: bool) -> Outcome:
+        """The request's outcome, once its transaction has committed.
+
+        `may_retry`: the request may be tried again after its batch failed, because a key protects it from being
+        recorded twice should that commit have happened after all. Raises Busy when too many wait.
+        """
+        if self._size >= MAX_WAITING:
+            raise Busy
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        lane = account_id.int % LANES
+        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome))
+        self._start(lane, self._queues[lane], self._share)
+        self._size += 1
+        try:
+            return await outcome
+        finally:
+            self._size -= 1
+
+    def _start(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
+        if key not in self._running:  # else whoever runs takes the new request along
+            self._running[key] = asyncio.create_task(self._drain(key, queue, run_batch))
+
+    async def _drain(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
+        try:
+            while queue:
+                if batch := _take(queue):
+                    await run_batch(batch)
+        finally:
+            # Nothing is awaited between the last look at the queue and this, so no request is left behind.
+            del self._running[key]
+            self._held.pop(key, None)
+
+    async def _share(self, batch: list[_Waiting[Request, Outcome]]) -> None:
+        try:
+            outcomes = await self._without_waiting([waiting.request for waiting in batch])
+        except Exception as error:
+            self._recover(batch, error)
+            return
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if outcome is None:
+                self._hold(waiting)
+            else:
+                waiting.settle(outcome)
+
+    def _recover(self, batch: list[_Waiting[Request, Outcome]], error: Exception) -> None:
+        """One request's failure is not its neighbours': try each account's again, by itself, where that is safe."""
+        log.warning("charge_batch_failed", size=len(batch), error=type(error).__name__)
+        accounts = {waiting.account_id for waiting in batch}
+        for waiting in batch:
+            if waiting.may_retry and len(accounts) > 1:
+                self._hold(waiting)
+            else:
+                waiting.fail(error)
+
+    def _hold(self, waiting: _Waiting[Request, Outcome]) -> None:
+        account_id = waiting.account_id
+        queue = self._held.setdefault(account_id, deque())
+        queue.append(waiting)
+        self._start(account_id, queue, self._wait)
+
+    async def _wait(self, batch: list[_Waiting[Request, Outcome]]) -> None:
+        try:
+            outcomes = await self._with_waiting([waiting.request for waiting in batch])
+        except Exception as error:
+            for waiting in batch:
+                waiting.fail(error)
+            return
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            waiting.settle(outcome)
+
+
+def _take(queue: deque[_Waiting[Request, Outcome]]) -> list[_Waiting[Request, Outcome]]:
+    """Up to a batch of those whose callers still wait."""
+    taken = (queue.popleft() for _ in range(min(len(queue), MAX_BATCH)))
+    return [waiting for waiting in taken if not waiting.outcome.done()]

@@ -1,0 +1,221 @@
+"""The only way credits move.
+
+    async with db.transaction() as tx:
+        account = (await lock_accounts(tx, [account_id]))[account_id]
+        account.post("paid", -5, "charge", cause, actor, now)
+        await write(tx, [account])
+
+`post` checks the balance and appends an entry; `write` stores entries and balances. The account row is locked FOR NO
+KEY UPDATE until commit, so that everybody else who moves this account's credits waits.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+from app.auth.caller import Actor, Environment
+from app.billing import queries
+from app.billing.errors import AccountClosed, AccountSuspended, BalanceLimitExceeded
+from app.billing.pools import MAX_CREDITS, Pools, daily_free_on
+from app.db import Session
+from app.observability import CREDITS_MOVED
+
+
+class Kind(StrEnum):
+    """Why a pool moved."""
+
+    OPENING_GRANT = "opening_grant"
+    DAILY_ALLOWANCE = "daily_allowance"
+    DAILY_EXPIRY = "daily_expiry"
+    CHARGE = "charge"
+    TOOL_CHARGE = "tool_charge"
+    PURCHASE = "purchase"
+    GRANT = "grant"
+    REFUND = "refund"
+    ADJUSTMENT = "adjustment"
+    BONUS = "bonus"
+    REFUND_REVERSAL = "refund_reversal"
+    DISPUTE_REVERSAL = "dispute_reversal"
+    DISPUTE_REINSTATEMENT = "dispute_reinstatement"
+    DEBT_INCURRED = "debt_incurred"
+    DEBT_REPAYMENT = "debt_repayment"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The row that a ledger entry belongs to."""
+
+    type: Literal["account", "charge", "tool_usage", "credit", "tool_grant"]
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    entry_no: int
+    pool: str
+    delta: int
+    balance_after: int
+    kind: Kind
+    cause: Cause
+    actor: Actor
+    created_at: datetime
+
+
+@dataclass(slots=True)
+class LockedAccount:
+    """An account whose row this transaction holds. `balances` maps each pool to its credits.
+
+    A product's pools ("web_search/free") stand in another table: whoever moves them puts their balance into
+    `balances` first, and stores the result.
+    """
+
+    account_id: UUID
+    environment: Environment
+    currency: str
+    plan_name: str
+    status: str
+    status_reason: str | None
+    balances: dict[str, int]
+    daily_free_day: date | None
+    total_uses: int
+    last_entry_no: int
+    created_at: datetime
+    updated_at: datetime
+    entries: list[Entry] = field(default_factory=list)
+
+    def post(self, pool: str, delta: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Move `pool` by `delta` credits. Nothing happens for 0.
+
+        Raises BalanceLimitExceeded past 64 bits. To go below zero is a bug of the caller, who decides first.
+        """
+        if delta == 0:
+            return
+        balance = self.balances[pool] + delta
+        assert balance >= 0, f"{pool} of {self.account_id} would be {balance}"
+        if balance > MAX_CREDITS:
+            raise BalanceLimitExceeded
+        self.balances[pool] = balance
+        self.last_entry_no += 1
+        self.entries.append(Entry(self.last_entry_no, pool, delta, balance, kind, cause, actor, now))
+
+    def renew_daily_free(self, allowance: int, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Expire what is left of an earlier day's allowance and grant today's. Once a UTC day."""
+        today = now.date()
+        if self.daily_free_day is not None and self.daily_free_day >= today:
+            return
+        if allowance == self.balances["daily_free"] == 0:
+            return  # stays open, so that an allowance configured later today counts at once
+        self.post("daily_free", -self.balances["daily_free"], Kind.DAILY_EXPIRY, cause, actor, now)
+        self.post("daily_free", allowance, Kind.DAILY_ALLOWANCE, cause, actor, now)
+        self.daily_free_day = today
+
+    def pools_on(self, today: date, allowance: int) -> Pools:
+        return Pools(
+            daily_free=daily_free_on(
+                today, left=self.balances["daily_free"], day=self.daily_free_day, allowance=allowance
+            ),
+            free=self.balances["free"],
+            paid=self.balances["paid"],
+        )
+
+    def give_paid(self, credits: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Add paid credits and let them pay the recorded debt first."""
+        self.post("paid", credits, kind, cause, actor, now)
+        repaid = min(credits, self.balances["debt"])
+        self.post("paid", -repaid, Kind.DEBT_REPAYMENT, cause, actor, now)
+        self.post("debt", -repaid, Kind.DEBT_REPAYMENT, cause, actor, now)
+
+    def take_back_paid(self, credits: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Remove paid credits; what has been spent already becomes debt."""
+        taken = min(credits, self.balances["paid"])
+        self.post("paid", -taken, kind, cause, actor, now)
+        self.post("debt", credits - taken, Kind.DEBT_INCURRED, cause, actor, now)
+
+    def require_active(self) -> None:
+        """Raises AccountSuspended or AccountClosed."""
+        if self.status == "suspended":
+            raise AccountSuspended(self.status_reason or "")
+        if self.status == "closed":
+            raise AccountClosed
+
+
+async def lock_accounts(
+    tx: Session, account_ids: Collection[UUID], *, skip_locked: bool = False
+) -> dict[UUID, LockedAccount]:
+    """Lock existing accounts in the order of their ids, which keeps two batches from deadlocking.
+
+    With `skip_locked`, accounts that another transaction holds are left out rather than waited for.
+    """
+    rows = await queries.lock_accounts(tx, sorted(set(account_ids)), skip_locked=skip_locked)
+    return {row.account_id: _locked(row) for row in rows}
+
+
+async def lock_account(tx: Session, account_id: UUID) -> LockedAccount:
+    return (await lock_accounts(tx, [account_id]))[account_id]
+
+
+def _locked(row: Any) -> LockedAccount:
+    return LockedAccount(
+        account_id=row.account_id,
+        environment=row.environment,
+        currency=row.currency,
+        plan_name=row.plan_name,
+        status=row.status,
+        status_reason=row.status_reason,
+        balances={"daily_free": row.daily_free, "free": row.free, "paid": row.paid, "debt": row.debt},
+        daily_free_day=row.daily_free_day,
+        total_uses=row.total_uses,
+        last_entry_no=row.last_entry_no,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+async def write(tx: Session, accounts: Iterable[LockedAccount], now: datetime) -> None:
+    """Store what was posted to locked accounts: two statements, however many there are."""
+    moved = [account for account in accounts if account.entries]
+    if not moved:
+        return
+    await queries.insert_ledger_entries(tx, [_entry_row(a.account_id, e) for a in moved for e in a.entries])
+    await queries.update_accounts(tx, [_account_row(account, now) for account in moved])
+    for account in moved:
+        _count(account.entries)
+        account.entries.clear()
+
+
+def _entry_row(account_id: UUID, entry: Entry) -> dict[str, Any]:
+    return {
+        "account_id": account_id,
+        "entry_no": entry.entry_no,
+        "pool": entry.pool,
+        "delta": entry.delta,
+        "balance_after": entry.balance_after,
+        "kind": entry.kind.value,
+        "cause_type": entry.cause.type,
+        "cause_id": entry.cause.id,
+        "actor_type": entry.actor.type,
+        "actor_id": entry.actor.id,
+        "created_at": entry.created_at,
+    }
+
+
+def _account_row(account: LockedAccount, now: datetime) -> dict[str, Any]:
+    return {
+        "account_id": account.account_id,
+        "daily_free": account.balances["daily_free"],
+        "daily_free_day": account.daily_free_day,
+        "free": account.balances["free"],
+        "paid": account.balances["paid"],
+        "debt": account.balances["debt"],
+        "total_uses": account.total_uses,
+        "last_entry_no": account.last_entry_no,
+        "updated_at": now,
+    }
+
+
+def _count(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        CREDITS_MOVED.labels(entry.kind.value, "plus" if entry.delta > 0 else "minus").inc(abs(entry.delta))

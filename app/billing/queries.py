@@ -1,0 +1,231 @@
+"""Billing's SQL: one statement a function. A function that takes a lock says so in its name."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Text, bindparam, func, literal, null, select, text, union_all, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import UUID as PgUUID
+
+from app.billing.models import Account, AccountIdentity, AccountProfile, Charge, Credit, LedgerEntry, LlmUsage
+from app.db import Session, insert_rows
+
+ACCOUNT = [c for c in Account.__table__.columns]
+CHARGE = [c for c in Charge.__table__.columns]
+CREDIT = [c for c in Credit.__table__.columns]
+PROFILE = [c for c in AccountProfile.__table__.columns]
+
+# --- identities, profiles -------------------------------------------------------------------------------------
+
+_FIND_ACCOUNT_ID = select(AccountIdentity.account_id).where(
+    AccountIdentity.environment == bindparam("environment"),
+    AccountIdentity.oauth_provider == bindparam("oauth_provider"),
+    AccountIdentity.external_id == bindparam("external_id"),
+)
+
+
+async def find_account_id(db: Session, environment: str, oauth_provider: str, external_id: str) -> UUID | None:
+    keys = {"environment": environment, "oauth_provider": oauth_provider, "external_id": external_id}
+    found: UUID | None = (await db.execute(_FIND_ACCOUNT_ID, keys)).scalar_one_or_none()
+    return found
+
+
+async def find_identity(db: Session, account_id: UUID) -> tuple[str, str] | None:
+    """(oauth_provider, external_id), or None once the person is erased."""
+    query = (
+        select(AccountIdentity.oauth_provider, AccountIdentity.external_id)
+        .where(AccountIdentity.account_id == account_id)
+        .order_by(AccountIdentity.created_at)
+        .limit(1)
+    )
+    row = (await db.execute(query)).one_or_none()
+    return None if row is None else (row.oauth_provider, row.external_id)
+
+
+async def insert_identity(
+    tx: Session, environment: str, oauth_provider: str, external_id: str, account_id: UUID, now: datetime
+) -> bool:
+    """False when the identity exists. Waits for a concurrent insert of the same one to commit."""
+    statement = (
+        insert(AccountIdentity)
+        .values(
+            environment=environment,
+            oauth_provider=oauth_provider,
+            external_id=external_id,
+            account_id=account_id,
+            created_at=now,
+        )
+        .on_conflict_do_nothing()
+        .returning(AccountIdentity.account_id)
+    )
+    return (await tx.execute(statement)).scalar_one_or_none() is not None
+
+
+async def find_profile(db: Session, account_id: UUID) -> Any | None:
+    return (await db.execute(select(*PROFILE).where(AccountProfile.account_id == account_id))).one_or_none()
+
+
+async def upsert_profile(tx: Session, account_id: UUID, values: dict[str, Any], now: datetime) -> None:
+    statement = insert(AccountProfile).values(account_id=account_id, updated_at=now, **values)
+    changed = {**values, "updated_at": now}
+    await tx.execute(statement.on_conflict_do_update(index_elements=["account_id"], set_=changed))
+
+
+# --- accounts -------------------------------------------------------------------------------------------------
+
+_FIND_ACCOUNT = select(*ACCOUNT).where(Account.account_id == bindparam("account_id"))
+_ACCOUNT_IDS = bindparam("account_ids", type_=ARRAY(PgUUID()))
+_ACCOUNTS_IN_ORDER = select(*ACCOUNT).where(Account.account_id == func.any(_ACCOUNT_IDS)).order_by(Account.account_id)
+# key_share: FOR NO KEY UPDATE, so that inserts which merely reference the account need not wait
+_LOCK_ACCOUNTS = _ACCOUNTS_IN_ORDER.with_for_update(key_share=True)
+_LOCK_FREE_ACCOUNTS = _ACCOUNTS_IN_ORDER.with_for_update(key_share=True, skip_locked=True)
+_UPDATE_ACCOUNTS = text(
+    """
+    UPDATE accounts a
+       SET daily_free = n.daily_free, daily_free_day = n.daily_free_day, free = n.free, paid = n.paid, debt = n.debt,
+           total_uses = n.total_uses, last_entry_no = n.last_entry_no, updated_at = n.updated_at
+      FROM unnest(CAST(:account_id AS uuid[]), CAST(:daily_free AS bigint[]), CAST(:daily_free_day AS date[]),
+                  CAST(:free AS bigint[]), CAST(:paid AS bigint[]), CAST(:debt AS bigint[]),
+                  CAST(:total_uses AS bigint[]), CAST(:last_entry_no AS bigint[]),
+                  CAST(:updated_at AS timestamptz[]))
+        AS n (account_id, daily_free, daily_free_day, free, paid, debt, total_uses, last_entry_no, updated_at)
+     WHERE a.account_id = n.account_id
+    """
+)
+
+
+async def find_account(db: Session, account_id: UUID) -> Any | None:
+    return (await db.execute(_FIND_ACCOUNT, {"account_id": account_id})).one_or_none()
+
+
+async def lock_accounts(tx: Session, account_ids: Sequence[UUID], *, skip_locked: bool) -> Sequence[Any]:
+    statement = _LOCK_FREE_ACCOUNTS if skip_locked else _LOCK_ACCOUNTS
+    return (await tx.execute(statement, {"account_ids": list(account_ids)})).all()
+
+
+async def insert_account(tx: Session, values: dict[str, Any]) -> None:
+    await tx.execute(insert(Account).values(**values))
+
+
+async def update_accounts(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """The caller holds the locks of these accounts."""
+    await tx.execute(_UPDATE_ACCOUNTS, {name: [row[name] for row in rows] for name in rows[0]})
+
+
+async def update_account_status(tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
+    """The caller holds the account's lock."""
+    await tx.execute(
+        update(Account)
+        .where(Account.account_id == account_id)
+        .values(status=status, status_reason=reason, updated_at=now)
+    )
+
+
+# --- ledger, charges, credits ---------------------------------------------------------------------------------
+
+
+async def insert_ledger_entries(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
+    await insert_rows(tx, LedgerEntry, rows)
+
+
+_FIND_CHARGE_BY_KEY = select(*CHARGE).where(
+    Charge.account_id == bindparam("account_id"),
+    Charge.operation == bindparam("operation"),
+    Charge.idempotency_key == bindparam("idempotency_key"),
+)
+_FIND_CHARGES_BY_KEYS = text(
+    f"""
+    SELECT {", ".join(f"c.{column.name}" for column in CHARGE)}
+      FROM unnest(CAST(:account_ids AS uuid[]), CAST(:keys AS text[])) AS k (account_id, idempotency_key)
+      JOIN charges c ON c.account_id = k.account_id
+                    AND c.operation = :operation
+                    AND c.idempotency_key = k.idempotency_key
+    """  # noqa: S608  (the names are our own columns')
+).columns(*CHARGE)
+
+
+async def find_charge_by_key(db: Session, account_id: UUID, operation: str, idempotency_key: str) -> Any | None:
+    keys = {"account_id": account_id, "operation": operation, "idempotency_key": idempotency_key}
+    return (await db.execute(_FIND_CHARGE_BY_KEY, keys)).one_or_none()
+
+
+async def find_charges_by_keys(
+    tx: Session, operation: str, pairs: Sequence[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], Any]:
+    """The charges that already carry these (account_id, idempotency_key) pairs."""
+    if not pairs:
+        return {}
+    values = {"operation": operation, "account_ids": [a for a, _ in pairs], "keys": [k for _, k in pairs]}
+    rows = await tx.execute(_FIND_CHARGES_BY_KEYS, values)
+    return {(row.account_id, row.idempotency_key): row for row in rows}
+
+
+async def find_charge(db: Session, environment: str, charge_id: UUID) -> Any | None:
+    query = select(*CHARGE).join(Account).where(Charge.charge_id == charge_id, Account.environment == environment)
+    return (await db.execute(query)).one_or_none()
+
+
+async def insert_charges(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
+    await insert_rows(tx, Charge, rows)
+
+
+async def find_credit_by_key(db: Session, account_id: UUID, idempotency_key: str) -> Any | None:
+    query = select(*CREDIT).where(Credit.account_id == account_id, Credit.idempotency_key == idempotency_key)
+    return (await db.execute(query)).one_or_none()
+
+
+async def insert_credit(tx: Session, row: dict[str, Any]) -> None:
+    await insert_rows(tx, Credit, [row])
+
+
+# --- transactions ---------------------------------------------------------------------------------------------
+
+
+async def list_transactions(db: Session, account_id: UUID, limit: int, offset: int) -> Sequence[Any]:
+    """Charges and credits of an account, newest first. Amounts in credits, negative for charges."""
+    charges = select(
+        Charge.entry_no,
+        Charge.charge_id.label("transaction_id"),
+        literal("charge").label("type"),
+        Charge.amount_minor,
+        Charge.cost,
+        Charge.currency,
+        Charge.description,
+        Charge.created_at,
+        Charge.paid_after,
+        null().cast(Text).label("transaction_type"),
+        null().cast(Text).label("external_transaction_id"),
+        Charge.details.label("details"),
+    ).where(Charge.account_id == account_id)
+    credits = select(
+        Credit.entry_no,
+        Credit.credit_id,
+        literal("credit"),
+        null(),
+        Credit.credits,
+        Credit.currency,
+        Credit.description,
+        Credit.created_at,
+        Credit.paid_after,
+        Credit.transaction_type,
+        Credit.external_transaction_id,
+        null().cast(JSONB),
+    ).where(Credit.account_id == account_id)
+    both = union_all(charges, credits).subquery()
+    query = select(both).order_by(both.c.entry_no.desc()).limit(limit).offset(offset)
+    return (await db.execute(query)).all()
+
+
+async def count_transactions(db: Session, account_id: UUID) -> int:
+    charges = select(func.count()).select_from(Charge).where(Charge.account_id == account_id).scalar_subquery()
+    credits = select(func.count()).select_from(Credit).where(Credit.account_id == account_id).scalar_subquery()
+    return int((await db.execute(select(charges + credits))).scalar_one())
+
+
+# --- LLM usage ------------------------------------------------------------------------------------------------
+
+
+async def insert_llm_usage(tx: Session, row: dict[str, Any]) -> None:
+    await tx.execute(insert(LlmUsage).values(**row))

@@ -1,0 +1,196 @@
+"""`/v1/billing`: checks, charges, credits, accounts, transactions."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
+from pydantic import BaseModel
+
+from app.auth.caller import Caller, Permission
+from app.auth.dependencies import require
+from app.billing.accounts import Opening
+from app.billing.errors import InsufficientCredits
+from app.billing.pools import MINOR_PER_CREDIT, Shortfall, cost_of
+from app.billing.schemas import (
+    MAX_INT64,
+    AccountBody,
+    AccountReply,
+    ChargeBody,
+    ChargeReply,
+    CheckBody,
+    CheckReply,
+    CreditBody,
+    CreditReply,
+    ErrorReply,
+    Key255,
+    LlmUsageBody,
+    LlmUsageReply,
+    OAuthProvider,
+    ReplayedCharge,
+    ReplayedCredit,
+    Transaction,
+    TransactionsReply,
+    identity_of,
+)
+from app.billing.service import BillingService, ChargeRequest, LlmUsageReport, Refused, Replayed
+from app.clock import Now
+
+ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": ErrorReply} for code in (401, 403, 413, 429, 503)}
+router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS)
+
+Reader = Annotated[Caller, Depends(require(Permission.READ))]
+ReaderOrUser = Annotated[Caller, Depends(require(Permission.READ, or_user=True))]
+Writer = Annotated[Caller, Depends(require(Permission.WRITE))]
+WriterOrUser = Annotated[Caller, Depends(require(Permission.WRITE, or_user=True))]
+Minter = Annotated[Caller, Depends(require(Permission.CREDIT))]
+
+
+def billing_service(request: Request) -> BillingService:
+    service: BillingService = request.app.state.billing
+    return service
+
+
+Billing = Annotated[BillingService, Depends(billing_service)]
+
+
+@router.post("/credits/check")
+@router.post("/check", operation_id="check_alias")
+async def check_credit(body: CheckBody, caller: ReaderOrUser, billing: Billing, now: Now) -> CheckReply:
+    """Ask whether the user may go on, before an interaction. Creates a missing account with its free uses."""
+    identity = body.identity(caller)
+    account_id = await billing.accounts.resolve(identity, body.profile(), caller.actor, now)
+    return CheckReply.of(await billing.check(account_id, now), billing.settings.default_pack)
+
+
+@router.post(
+    "/charges",
+    status_code=status.HTTP_201_CREATED,
+    response_model=ChargeReply,
+    responses={402: {"model": ErrorReply}, 409: {"model": ReplayedCharge}},
+)
+async def create_charge(body: ChargeBody, caller: WriterOrUser, billing: Billing, now: Now) -> ChargeReply | Response:
+    """Charge an interaction that happened. The same idempotency key again answers 409 and charges nothing."""
+    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
+    outcome = await billing.charge(
+        ChargeRequest(
+            account_id=account_id,
+            amount_minor=body.amount_minor,
+            currency=body.currency,
+            actor=caller.actor,
+            idempotency_key=body.idempotency_key,
+            description=body.description,
+            details=body.metadata.model_dump(exclude_none=True) if body.metadata else {},
+            at=now,
+        )
+    )
+    match outcome:
+        case Replayed(charge):
+            existing = ReplayedCharge.of_existing(ChargeReply.of(charge), "Charge already exists", "charge_exists")
+            return _conflict(existing, {"X-Existing-Charge-ID": str(charge.charge_id)})
+        case Shortfall(available, required):
+            raise InsufficientCredits(
+                balance_minor=available * MINOR_PER_CREDIT, required_minor=required * MINOR_PER_CREDIT
+            )
+        case Refused(error):
+            raise error
+    return ChargeReply.of(outcome.charge)
+
+
+@router.get("/charges/{charge_id}", responses={404: {"model": ErrorReply}})
+async def get_charge(charge_id: UUID, caller: Reader, billing: Billing) -> ChargeReply:
+    return ChargeReply.of(await billing.get_charge(caller.environment, charge_id))
+
+
+@router.post(
+    "/credits",
+    status_code=status.HTTP_201_CREATED,
+    response_model=CreditReply,
+    responses={404: {"model": ErrorReply}, 409: {"model": ReplayedCredit}},
+)
+async def create_credit(body: CreditBody, caller: Minter, billing: Billing, now: Now) -> CreditReply | Response:
+    """Give paid credits to an existing account. The same idempotency key again answers 409 and gives nothing."""
+    account_id = await billing.find_account_id(body.identity(caller))
+    await billing.accounts.record_profile(account_id, body.profile(), now)
+    credit = await billing.credit(
+        account_id,
+        credits=cost_of(body.amount_minor),
+        currency=body.currency,
+        transaction_type=body.transaction_type,
+        actor=caller.actor,
+        now=now,
+        description=body.description,
+        external_transaction_id=body.external_transaction_id,
+        idempotency_key=body.idempotency_key,
+    )
+    reply = CreditReply.of(credit)
+    if credit.replayed:
+        existing = ReplayedCredit.of_existing(reply, "Credit already exists", "credit_exists")
+        return _conflict(existing, {"X-Existing-Credit-ID": str(credit.credit_id)})
+    return reply
+
+
+@router.post(
+    "/accounts",
+    status_code=status.HTTP_201_CREATED,
+    responses={200: {"model": AccountReply, "description": "The account existed"}},
+)
+async def create_account(
+    body: AccountBody, caller: Writer, billing: Billing, now: Now, response: Response
+) -> AccountReply:
+    """Create the user's account, or give the existing one back unchanged but for its profile."""
+    if body.initial_balance_minor:
+        caller.require(Permission.CREDIT)  # an agent's key must not mint
+    opening = Opening(cost_of(body.initial_balance_minor or 0), body.currency, body.plan_name)
+    account_id, created = await billing.get_or_create_account(
+        body.identity(caller), body.profile(), opening, caller.actor, now
+    )
+    if not created:
+        response.status_code = status.HTTP_200_OK
+    return AccountReply.of(await billing.account(caller.environment, account_id))
+
+
+@router.get("/accounts/{account_id}", responses={404: {"model": ErrorReply}})
+async def get_account(account_id: UUID, caller: Reader, billing: Billing) -> AccountReply:
+    return AccountReply.of(await billing.account(caller.environment, account_id))
+
+
+@router.get("/accounts/{oauth_provider}/{external_id:path}", responses={404: {"model": ErrorReply}})
+async def get_account_of_user(
+    oauth_provider: Annotated[OAuthProvider, Path()],
+    external_id: Annotated[Key255, Path()],
+    caller: Reader,
+    billing: Billing,
+) -> AccountReply:
+    account_id = await billing.find_account_id(identity_of(caller, oauth_provider, external_id))
+    return AccountReply.of(await billing.account(caller.environment, account_id))
+
+
+@router.get("/transactions")
+async def list_transactions(
+    caller: ReaderOrUser,
+    billing: Billing,
+    oauth_provider: OAuthProvider | None = None,
+    external_id: Key255 | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    offset: Annotated[int, Query(ge=0, le=MAX_INT64)] = 0,
+) -> TransactionsReply:
+    """The account's charges and credits, newest first. An unknown account has none."""
+    identity = identity_of(caller, oauth_provider, external_id)
+    rows, total = await billing.transactions(identity, limit, offset)
+    return TransactionsReply(
+        transactions=[Transaction.of(row) for row in rows],
+        total_count=total,
+        has_more=offset + len(rows) < total,
+    )
+
+
+@router.post("/litellm/usage", status_code=status.HTTP_201_CREATED)
+async def report_llm_usage(body: LlmUsageBody, caller: Writer, billing: Billing, now: Now) -> LlmUsageReply:
+    """Record what an interaction's LLM calls cost. Moves no credits."""
+    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
+    report = LlmUsageReport(**{name: getattr(body, name) for name in LlmUsageReport.__slots__})
+    return LlmUsageReply(logged=True, usage_log_id=await billing.report_llm_usage(account_id, report, now))
+
+
+def _conflict(existing: BaseModel, headers: dict[str, str]) -> Response:
+    return Response(existing.model_dump_json(), status.HTTP_409_CONFLICT, headers, media_type="application/json")

@@ -1,0 +1,351 @@
+"""The wire format of billing. Requests are parsed once into values that cannot be wrong; replies are exact.
+
+`*_minor` amounts are hundredths of a credit. Unknown request fields are ignored; text is bounded and free of NUL, which
+PostgreSQL cannot store.
+"""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+)
+
+from app.auth.caller import Caller
+from app.billing.accounts import Identity, Profile
+from app.billing.errors import IdentityRequired
+from app.billing.pools import MINOR_PER_CREDIT
+from app.billing.service import Charge, Credit, CreditStatus
+from app.config import Currency, Pack
+from app.errors import error_body
+
+MAX_INT64 = 2**63 - 1
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain NUL")
+    return value
+
+
+def _rfc3339(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Text255 = Annotated[str, StringConstraints(max_length=255), AfterValidator(_no_nul)]
+Key255 = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_no_nul)]
+OAuthProvider = Annotated[
+    str,
+    StringConstraints(pattern=r"^oauth:[^\x00]+$", max_length=255),
+    Field(examples=["oauth:google"], description="`oauth:` and the provider's name; any provider."),
+]
+Label = Annotated[Text255, Field(coerce_numbers_to_str=True)]
+"""An id that only travels through: chat platforms' numeric ids arrive as JSON numbers as often as strings."""
+AmountMinor = Annotated[int, Field(strict=True, ge=1, le=MAX_INT64, description="Hundredths of a credit; rounded up.")]
+GrantMinor = Annotated[
+    int,
+    Field(
+        strict=True, le=MAX_INT64, multiple_of=MINOR_PER_CREDIT, description="Hundredths of a credit: whole credits."
+    ),
+]
+Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
+UpperCurrency = Annotated[Currency, BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)]
+
+
+class Reply(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ProfileFields(BaseModel):
+    """Attributes of the person. null means "not given" and changes nothing."""
+
+    wa_id: Label | None = None
+    tenant_id: Label | None = None
+    customer_email: Text255 | None = None
+    display_name: Text255 | None = None
+    user_role: Text255 | None = None
+    agent_id: Label | None = None
+    marketing_opt_in: bool | None = Field(default=None, description="false withdraws an earlier consent.")
+    marketing_opt_in_source: Text255 | None = None
+
+    def profile(self) -> Profile:
+        return Profile(**{name: getattr(self, name) for name in Profile.__slots__})
+
+
+class IdentityFields(ProfileFields):
+    """Who pays. Absent only when the caller is an end user, whose token says it."""
+
+    oauth_provider: OAuthProvider | None = None
+    external_id: Key255 | None = Field(default=None, examples=["user@example.com"])
+
+    def identity(self, caller: Caller) -> Identity:
+        return identity_of(caller, self.oauth_provider, self.external_id)
+
+
+def identity_of(caller: Caller, oauth_provider: str | None, external_id: str | None) -> Identity:
+    """The token's identity, if the caller is an end user; else the request's. Raises IdentityRequired."""
+    if caller.user is not None:
+        return Identity(caller.environment, caller.user.oauth_provider, caller.user.external_id)
+    if oauth_provider is None or external_id is None:
+        raise IdentityRequired("oauth_provider" if oauth_provider is None else "external_id")
+    return Identity(caller.environment, oauth_provider, external_id)
+
+
+class CheckContext(BaseModel):
+    agent_id: Label | None = None
+    channel_id: Label | None = None
+    request_id: Label | None = None
+
+
+class CheckBody(IdentityFields):
+    context: CheckContext | None = None
+
+
+class CheckReply(Reply):
+    has_credit: bool
+    credits_remaining: int = Field(description="Paid credits.")
+    free_uses_remaining: int
+    daily_free_uses_remaining: int
+    daily_free_uses_limit: int
+    total_uses: int
+    plan_name: str
+    reason: str | None
+    purchase_required: bool
+    purchase_price_minor: int | None = Field(description="Minor units of the currency (500 = $5.00).")
+    purchase_uses: int | None
+
+    @classmethod
+    def of(cls, status: CreditStatus, pack: Pack) -> Self:
+        active = status.status == "active"
+        has_credit = active and status.pools.total > 0
+        purchase_required = active and not has_credit
+        reason = None if has_credit else "No free uses or credits remaining" if active else f"Account {status.status}"
+        return cls(
+            has_credit=has_credit,
+            credits_remaining=status.pools.paid,
+            free_uses_remaining=status.pools.free if active else 0,
+            daily_free_uses_remaining=status.pools.daily_free if active else 0,
+            daily_free_uses_limit=status.daily_free_limit,
+            total_uses=status.total_uses,
+            plan_name=status.plan_name,
+            reason=reason,
+            purchase_required=purchase_required,
+            purchase_price_minor=pack.price_minor if purchase_required else None,
+            purchase_uses=pack.credits if purchase_required else None,
+        )
+
+
+class ChargeMetadata(BaseModel):
+    message_id: Label | None = None
+    agent_id: Label | None = None
+    channel_id: Label | None = None
+    request_id: Label | None = None
+
+
+class ChargeBody(IdentityFields):
+    amount_minor: AmountMinor
+    currency: UpperCurrency = "USD"
+    description: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_no_nul)] | None = None
+    idempotency_key: Key255 | None = None
+    metadata: ChargeMetadata | None = None
+
+
+class ChargeReply(Reply):
+    charge_id: UUID
+    account_id: UUID
+    amount_minor: int
+    currency: str
+    balance_after: int = Field(description="Paid credits after the charge, in hundredths.")
+    created_at: Timestamp
+    description: str | None
+    metadata: ChargeMetadata
+
+    @classmethod
+    def of(cls, charge: Charge) -> Self:
+        return cls(
+            charge_id=charge.charge_id,
+            account_id=charge.account_id,
+            amount_minor=charge.amount_minor,
+            currency=charge.currency,
+            balance_after=charge.paid_after * MINOR_PER_CREDIT,
+            created_at=charge.created_at,
+            description=charge.description,
+            metadata=ChargeMetadata.model_validate(charge.details),
+        )
+
+
+CreditType = Literal["purchase", "grant", "refund", "adjustment", "bonus"]
+
+
+class CreditBody(IdentityFields):
+    amount_minor: Annotated[GrantMinor, Field(ge=MINOR_PER_CREDIT)]
+    currency: UpperCurrency = "USD"
+    description: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_no_nul)] | None = None
+    transaction_type: CreditType
+    external_transaction_id: Key255 | None = None
+    idempotency_key: Key255 | None = None
+
+
+class CreditReply(Reply):
+    credit_id: UUID
+    account_id: UUID
+    amount_minor: int
+    currency: str
+    balance_after: int = Field(description="Paid credits after it, in hundredths.")
+    transaction_type: str
+    external_transaction_id: str | None
+    description: str | None
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, credit: Credit) -> Self:
+        return cls(
+            credit_id=credit.credit_id,
+            account_id=credit.account_id,
+            amount_minor=credit.credits * MINOR_PER_CREDIT,
+            currency=credit.currency,
+            balance_after=credit.paid_after * MINOR_PER_CREDIT,
+            transaction_type=credit.transaction_type,
+            external_transaction_id=credit.external_transaction_id,
+            description=credit.description,
+            created_at=credit.created_at,
+        )
+
+
+class AccountBody(IdentityFields):
+    initial_balance_minor: Annotated[GrantMinor, Field(ge=0)] | None = Field(
+        default=None, description="Counts only when the account is created; above 0 it needs `billing:credit`."
+    )
+    currency: UpperCurrency | None = None
+    plan_name: Key255 | None = None
+
+
+class AccountReply(Reply):
+    account_id: UUID
+    oauth_provider: str | None
+    external_id: str | None
+    wa_id: str | None
+    tenant_id: str | None
+    customer_email: str | None
+    display_name: str | None
+    balance_minor: int
+    paid_credits: int
+    free_uses_remaining: int
+    total_uses: int
+    currency: str
+    plan_name: str
+    status: Literal["active", "suspended", "closed"]
+    marketing_opt_in: bool
+    marketing_opt_in_at: Timestamp | None
+    marketing_opt_in_source: str | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+    @classmethod
+    def of(cls, account: dict[str, Any]) -> Self:
+        return cls(
+            **{
+                "wa_id": None,
+                "tenant_id": None,
+                "customer_email": None,
+                "display_name": None,
+                "marketing_opt_in_at": None,
+                "marketing_opt_in_source": None,
+                **account,
+                "marketing_opt_in": account.get("marketing_opt_in") or False,
+                "balance_minor": account["paid"] * MINOR_PER_CREDIT,
+                "paid_credits": account["paid"],
+                "free_uses_remaining": account["free"],
+            }
+        )
+
+
+class Transaction(Reply):
+    transaction_id: UUID
+    type: Literal["charge", "credit"]
+    amount_minor: int = Field(description="Hundredths of a credit; negative for charges and for credits taken back.")
+    currency: str
+    description: str | None
+    created_at: Timestamp
+    balance_after: int
+    transaction_type: str | None
+    external_transaction_id: str | None
+    metadata: ChargeMetadata | None
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        charge = row.type == "charge"
+        return cls(
+            transaction_id=row.transaction_id,
+            type=row.type,
+            amount_minor=-row.amount_minor if charge else row.cost * MINOR_PER_CREDIT,
+            currency=row.currency,
+            description=row.description,
+            created_at=row.created_at,
+            balance_after=row.paid_after * MINOR_PER_CREDIT,
+            transaction_type=row.transaction_type,
+            external_transaction_id=row.external_transaction_id,
+            metadata=ChargeMetadata.model_validate(row.details) if charge else None,
+        )
+
+
+class TransactionsReply(Reply):
+    transactions: list[Transaction]
+    total_count: int
+    has_more: bool
+
+
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Count64 = Annotated[int, Field(ge=0, le=MAX_INT64)]
+
+
+class LlmUsageBody(IdentityFields):
+    interaction_id: Key255
+    total_llm_calls: Count
+    total_prompt_tokens: Count64
+    total_completion_tokens: Count64
+    models_used: list[Text255] = Field(max_length=100)
+    actual_cost_cents: Decimal = Field(
+        ge=0, max_digits=20, decimal_places=10, description="Fractions of a cent are kept."
+    )
+    duration_ms: Count64
+    error_count: Count = 0
+    fallback_count: Count = 0
+
+
+class LlmUsageReply(Reply):
+    logged: bool
+    usage_log_id: UUID
+
+
+class ErrorReply(Reply):
+    """Every error answer. For 422 `detail` is FastAPI's list when the request does not parse."""
+
+    detail: str
+    code: str
+    request_id: str | None
+
+
+class ReplayedCharge(ChargeReply, ErrorReply):
+    """409: the charge exists already. The client counts it as paid."""
+
+    @classmethod
+    def of_existing(cls, existing: ChargeReply, detail: str, code: str) -> Self:
+        return cls(**error_body(detail, code), **dict(existing))
+
+
+class ReplayedCredit(CreditReply, ErrorReply):
+    """409: the credit exists already."""
+
+    @classmethod
+    def of_existing(cls, existing: CreditReply, detail: str, code: str) -> Self:
+        return cls(**error_body(detail, code), **dict(existing))

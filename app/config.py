@@ -1,0 +1,222 @@
+"""Settings: one typed class, read from environment variables and Docker secret files.
+
+Every field is the environment variable of the same name in capitals. `NAME_FILE=/run/secrets/x` reads the value
+from a file instead. The README lists them all; a test keeps that list complete.
+"""
+
+import os
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+MIN_SECRET_CHARS = 32
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+
+
+class Mode(StrEnum):
+    PRODUCTION = "production"
+    DEVELOPMENT = "development"
+    DEMO = "demo"
+
+
+class Pack(BaseModel):
+    """What one purchase buys: `credits` credits for `price_minor` minor units of the account's currency."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    price_minor: int = Field(gt=0, le=99_999_999)
+    credits: int = Field(gt=0, le=1_000_000_000)
+
+
+class Product(BaseModel):
+    """A tool's price and free tier. Free uses accrue `daily_free` at each UTC midnight, up to `free_cap`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    initial_free: int = Field(ge=0, le=1_000_000)
+    daily_free: int = Field(ge=0, le=1_000_000)
+    price_credits: int = Field(gt=0, le=1_000_000)
+    free_cap: int | None = Field(default=None, ge=0, le=2_000_000, description="Default: initial + daily.")
+
+    @property
+    def cap(self) -> int:
+        return self.initial_free + self.daily_free if self.free_cap is None else self.free_cap
+
+
+class Issuer(BaseModel):
+    """An OIDC issuer whose ID tokens identify end users. `provider` becomes their `oauth_provider`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(min_length=1, max_length=255)
+    jwks_url: str = Field(pattern=r"^https?://")
+    audiences: list[str] = Field(min_length=1)
+    provider: str = Field(pattern=r"^oauth:.+", max_length=255)
+    subject_claim: str = "sub"
+    environment: Literal["live", "test"] = "live"
+
+
+GOOGLE_JWKS_URL = "https://www.googleapis.com/oauth2/v3/certs"
+GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")  # both forms are in use, says Google
+
+
+class StripeKeys(BaseModel):
+    """One environment's Stripe account. Absent keys mean: no purchases in that environment."""
+
+    secret_key: SecretStr
+    publishable_key: str
+    webhook_secret: SecretStr
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """`NAME_FILE` names a file whose content is the value of `NAME`, the convention of Docker images."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{field_name.upper()}_FILE")
+        value = Path(path).read_text(encoding="utf-8").strip() if path else None
+        return value, field_name, self.field_is_complex(field)
+
+    def __call__(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, is_complex = self.get_field_value(field, name)
+            if value is not None:
+                values[key] = self.prepare_field_value(name, field, value, is_complex)
+        return values
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    mode: Mode = Field(default=Mode.PRODUCTION, description="`production` refuses demo parts and weak secrets.")
+    database_url: SecretStr = Field(description="PostgreSQL of the service's role, `postgresql://…`.")
+    database_owner_url: SecretStr | None = Field(
+        default=None, description="The role that owns the schema and migrates it. Default: `DATABASE_URL`."
+    )
+    database_pool_size: int = Field(default=10, ge=1, le=200, description="Connections per process.")
+    database_timeout_s: float = Field(
+        default=3.0, gt=0, le=60, description="Longest wait for a connection, a lock or a statement."
+    )
+    request_timeout_s: float = Field(
+        default=4.5,
+        gt=0,
+        le=60,
+        description="A request that takes longer answers 503. Callers give up at 5 s.",
+    )
+    max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Larger request bodies answer 413.")
+
+    host: str = Field(default="127.0.0.1", description="Address that `serve` listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port that `serve` listens on.")
+    trusted_proxies: list[IPvAnyNetwork] = Field(
+        default=[], description="Networks (JSON list of CIDRs) whose `X-Forwarded-For` is believed."
+    )
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe log line.")
+    log_json: bool = Field(default=True, description="JSON lines; `false` for a terminal.")
+    metrics_token: SecretStr | None = Field(
+        default=None, description="Bearer token of `/metrics`. Required in production."
+    )
+
+    free_uses: int = Field(default=3, ge=0, le=1_000_000, description="One-time free uses of a new account.")
+    daily_free_uses: int = Field(default=0, ge=0, le=1_000_000, description="Free uses per account and UTC day.")
+    default_plan_name: str = Field(default="free", max_length=255, description="Plan name of a new account.")
+    default_currency: Currency = Field(default="USD", description="Currency of a new account.")
+    packs: dict[Slug, Pack] = Field(
+        default={"standard": Pack(price_minor=500, credits=20)},
+        description="JSON object of price packs. A purchase that names no pack buys the first.",
+        min_length=1,
+    )
+    products: dict[Slug, Product] = Field(
+        default={
+            "web_search": Product(initial_free=10, daily_free=3, price_credits=1),
+            "image_gen": Product(initial_free=5, daily_free=0, price_credits=10),
+        },
+        description="JSON object of tools: price and free tier each.",
+    )
+
+    stripe_live: StripeKeys | None = Field(
+        default=None,
+        description="JSON `{secret_key, publishable_key, webhook_secret}` of the live environment.",
+    )
+    stripe_test: StripeKeys | None = Field(default=None, description="The same for the test environment.")
+    stripe_api_base: str | None = Field(default=None, description="Stripe's address, for the local Stripe only.")
+    stripe_timeout_s: float = Field(default=3.0, gt=0, le=60, description="Time-out of one call to Stripe.")
+
+    google_client_ids: list[str] = Field(
+        default=[], description="JSON list of OAuth client ids whose Google ID tokens are accepted."
+    )
+    issuers: list[Issuer] = Field(default=[], description="JSON list of further OIDC issuers.")
+
+    rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
+    rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")
+    key_rotation_grace_s: int = Field(default=86_400, ge=0, description="How long a rotated key still works.")
+
+    @model_validator(mode="after")
+    def _production_is_strict(self) -> Self:
+        if self.mode is not Mode.PRODUCTION:
+            return self
+        if self.stripe_api_base is not None:
+            raise ValueError("STRIPE_API_BASE points to a local Stripe; production refuses it")
+        if any(str(issuer.jwks_url).startswith("http://") for issuer in self.issuers):
+            raise ValueError("ISSUERS names a jwks_url without TLS; production refuses it")
+        if self.metrics_token is None:
+            raise ValueError("METRICS_TOKEN is required in production")
+        secrets = {"METRICS_TOKEN": self.metrics_token}
+        for name, keys in (("STRIPE_LIVE", self.stripe_live), ("STRIPE_TEST", self.stripe_test)):
+            if keys is not None:
+                secrets[f"{name}.secret_key"] = keys.secret_key
+                secrets[f"{name}.webhook_secret"] = keys.webhook_secret
+        for name, secret in secrets.items():
+            value = secret.get_secret_value()
+            if len(value) < MIN_SECRET_CHARS or "demo" in value or "changeme" in value.lower():
+                raise ValueError(f"{name} is too short (under {MIN_SECRET_CHARS} characters) or a default value")
+        return self
+
+    @property
+    def all_issuers(self) -> list[Issuer]:
+        """The configured issuers, Google first when client ids are given."""
+        if not self.google_client_ids:
+            return self.issuers
+        google = [
+            Issuer(
+                issuer=name,
+                jwks_url=GOOGLE_JWKS_URL,
+                audiences=self.google_client_ids,
+                provider="oauth:google",
+            )
+            for name in GOOGLE_ISSUERS
+        ]
+        return [*google, *self.issuers]
+
+    @property
+    def default_pack(self) -> Pack:
+        return next(iter(self.packs.values()))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+@cache
+def load_settings() -> Settings:
+    """The process's settings. Raises pydantic.ValidationError, which names every wrong variable."""
+    return Settings()

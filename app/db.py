@@ -1,0 +1,110 @@
+"""PostgreSQL: declarative base, connections, and the only place that commits."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from pydantic import SecretStr
+from sqlalchemy import MetaData, TextClause, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+Session: TypeAlias = AsyncConnection
+"""One connection to PostgreSQL, inside a transaction (`Database.transaction`) or outside one (`Database.read`)."""
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Models describe the schema and type the columns. Rows are read and written by the statements in queries.py."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+def new_id() -> UUID:
+    """A UUIDv7 (RFC 9562): random, yet increasing with time, so that index inserts stay in one place."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
+
+
+def async_url(url: SecretStr) -> str:
+    """`postgresql://…` as operators write it, with the driver that SQLAlchemy wants named."""
+    _, _, rest = url.get_secret_value().partition("://")
+    return f"postgresql+asyncpg://{rest}"
+
+
+class Database:
+    """The process's connection pool.
+
+    A transaction sees its locks, statements and idleness bounded by `timeout_s`, so that no caller waits on a
+    stuck neighbour; the errors that follow are answered with 503 (see errors.py).
+    """
+
+    def __init__(self, url: SecretStr, *, pool_size: int = 10, timeout_s: float = 3.0) -> None:
+        timeout_ms = str(int(timeout_s * 1000))
+        self.engine: AsyncEngine = create_async_engine(
+            async_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=timeout_s,
+            pool_use_lifo=True,
+            hide_parameters=True,
+            connect_args={
+                "timeout": timeout_s,
+                "command_timeout": timeout_s + 0.5,  # a black-holed server never sends its own time-out
+                "server_settings": {
+                    "application_name": "ciris-billing",
+                    "TimeZone": "UTC",
+                    "lock_timeout": timeout_ms,
+                    "statement_timeout": timeout_ms,
+                    "idle_in_transaction_session_timeout": timeout_ms,
+                },
+            },
+        )
+        self._reads = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises. The only commit there is."""
+        async with self.engine.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Session]:
+        """Single statements that lock nothing and need no common snapshot; saves BEGIN and COMMIT."""
+        async with self._reads.connect() as connection:
+            yield connection
+
+    async def ping(self) -> None:
+        """Raises when PostgreSQL does not answer."""
+        async with self.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+@cache
+def _insert_from_arrays(model: type[Base], names: tuple[str, ...]) -> TextClause:
+    table = model.__table__
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    arrays = (f"CAST(:{name} AS {table.c[name].type.compile(dialect)}[])" for name in names)
+    # The identifiers are our own models' names; the values are bound.
+    return text(f"INSERT INTO {table.fullname} ({', '.join(names)}) SELECT * FROM unnest({', '.join(arrays)})")  # noqa: S608
+
+
+async def insert_rows(tx: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows (column name -> value, the same columns in each) by one statement, whatever their number."""
+    names = tuple(rows[0])
+    await tx.execute(_insert_from_arrays(model, names), {name: [row[name] for row in rows] for name in names})

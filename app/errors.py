@@ -1,0 +1,108 @@
+"""Errors know their HTTP status and their code; they become answers only here."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import asyncpg
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+log = structlog.get_logger()
+
+BUSY_SQLSTATES = {
+    "40001",  # serialization failure
+    "40P01",  # deadlock detected
+    "55P03",  # lock not available: lock_timeout
+    "57014",  # query canceled: statement_timeout
+    "53300",  # too many connections
+    "57P01",  # admin shutdown
+    "57P02",  # crash shutdown
+    "57P03",  # cannot connect now: starting up
+    "25P03",  # idle in transaction session timeout
+}
+STATUS_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+class AppError(Exception):
+    """An outcome that ends the request with `status`, `code` and a sentence for the caller."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+class Busy(AppError):
+    """A dependency did not answer in time. Nothing is known to be lost: retry with the same idempotency key."""
+
+    status, code = 503, "busy"
+
+    def __init__(self, detail: str = "Service busy, retry shortly", *, retry_after_s: int = 1) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
+
+
+class InvalidRequest(AppError):
+    """The request parses but a value in it cannot be accepted; the sentence names the field."""
+
+    status, code = 422, "invalid_request"
+
+
+def is_database_unavailable(error: BaseException) -> bool:
+    """Whether `error` means that PostgreSQL is away or overloaded, rather than that we sent it something wrong."""
+    if isinstance(error, PoolTimeout | InterfaceError | asyncpg.InterfaceError | OSError | TimeoutError):
+        return True  # OSError covers ConnectionError: drivers let both through unwrapped
+    state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
+    if isinstance(error, DBAPIError) and (error.connection_invalidated or state is None):
+        return True
+    return isinstance(state, str) and (state in BUSY_SQLSTATES or state.startswith(("08", "53")))
+
+
+def error_body(detail: object, code: str) -> dict[str, Any]:
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return {"detail": detail, "code": code, "request_id": request_id}
+
+
+def error_response(error: AppError) -> JSONResponse:
+    return JSONResponse(error_body(error.detail, error.code), error.status, error.headers)
+
+
+def response_for(error: Exception) -> JSONResponse:
+    """The answer to any exception: its own when it is an AppError, 503 for an absent database, else 500."""
+    if isinstance(error, AppError):
+        return error_response(error)
+    if is_database_unavailable(error):
+        log.warning("database_unavailable", error=type(error).__name__, exc_info=error)
+        return error_response(Busy())
+    log.error("unhandled_error", exc_info=error)
+    return error_response(AppError("Internal server error"))
+
+
+async def _app_error(_: Request, error: Exception) -> JSONResponse:
+    return response_for(error)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    # The rejected input is left out: it may be a megabyte, a secret, or not even valid Unicode.
+    assert isinstance(error, RequestValidationError)
+    details = [{"type": e["type"], "loc": e["loc"], "msg": e["msg"]} for e in error.errors()]
+    return JSONResponse(error_body(details, "validation_error"), 422)
+
+
+async def _http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = STATUS_CODES.get(error.status_code, "http_error")
+    return JSONResponse(error_body(error.detail, code), error.status_code, error.headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)

@@ -1,0 +1,66 @@
+"""The application: what is created once per process, and the only list of routers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+import app.billing.router
+import app.payments.router
+import app.payments.webhooks
+import app.status
+import app.tools.router
+from app.auth.service import Authenticator
+from app.billing.service import BillingService
+from app.config import Settings, load_settings
+from app.db import Database
+from app.errors import install_error_handlers, response_for
+from app.middleware import BodyLimit, Deadline
+from app.observability import RequestContext
+from app.payments.gateway import StripeGateway
+from app.payments.service import PaymentService
+from app.status import VERSION
+from app.tools.service import ProductInventoryService
+
+DESCRIPTION = """Decides, for every step an AI agent takes, whether it is paid for.
+
+`*_minor` amounts of the billing API are hundredths of a credit (100 = 1 credit); prices are minor units of the
+currency (500 = $5.00). Every error answers `{"detail", "code", "request_id"}`."""
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    db = Database(settings.database_url, pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s)
+    gateway = StripeGateway(settings)
+    app.state.db = db
+    app.state.billing = BillingService(db, settings)
+    app.state.tools = ProductInventoryService(db, settings, app.state.billing)
+    app.state.payments = PaymentService(db, settings, app.state.billing, gateway)
+    app.state.auth = Authenticator(db, settings)
+    await app.state.auth.start()
+    try:
+        yield
+    finally:
+        await app.state.auth.stop()
+        await gateway.close()
+        await db.close()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    settings = settings or load_settings()
+    api = FastAPI(
+        title="CIRIS Billing",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    api.state.settings = settings
+    for module in (app.billing.router, app.tools.router, app.payments.router, app.payments.webhooks, app.status):
+        api.include_router(module.router)
+    install_error_handlers(api)
+    api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
+    api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    api.add_middleware(RequestContext, response_for=response_for)  # added last: it is the outermost
+    return api

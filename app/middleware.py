@@ -1,0 +1,68 @@
+"""Bounds on every request: its size and its time."""
+
+import asyncio
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import Busy, error_body, error_response
+
+
+class BodyLimit:
+    """Answer 413 to a body over `max_bytes`, by its declared length or, without one, as it arrives."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
+        if not declared.isdigit() or int(declared) > self.max_bytes:
+            body = error_body(f"Request body over {self.max_bytes} bytes", "body_too_large")
+            await JSONResponse(body, 413, {"Connection": "close"})(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                # FastAPI lets its own exception through while it reads a body, and hides others
+                raise HTTPException(413, f"Request body over {self.max_bytes} bytes")
+            return message
+
+        await self.app(scope, receive_bounded, send)
+
+
+class Deadline:
+    """Answer 503 once a request has taken `timeout_s`, before its caller gives up without knowing why."""
+
+    def __init__(self, app: ASGIApp, *, timeout_s: float) -> None:
+        self.app = app
+        self.timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = False
+
+        async def send_noting_start(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self.timeout_s) as deadline:
+                await self.app(scope, receive, send_noting_start)
+        except TimeoutError:
+            if begun or not deadline.expired():
+                raise
+            await error_response(Busy("Request took too long, retry with the same idempotency key"))(
+                scope, receive, send
+            )

@@ -1,0 +1,147 @@
+"""Run every benchmark against one server process and one durable PostgreSQL, and print a table.
+
+Absolute figures say something about the machine; compare the ratios.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from app.auth.caller import Actor, Permission
+from app.auth.service import create_key
+from app.billing.accounts import Identity, Profile
+from app.billing.pools import Credits
+from app.billing.service import BillingService
+from app.billing.verify import verify_ledger
+from app.config import Mode, Settings
+from app.db import Database
+from app.demo.postgres import Cluster, ephemeral_cluster, find_binaries
+from bench import load
+from tests.databases import SERVICE_ROLE, TEMPLATE, prepare, urls
+from tests.servers import running_server
+
+ACCOUNTS = 100
+ACTOR = Actor("system", "bench")
+EXPECTED = {"check": {200}, "charge": {201}, "replay": {409}, "tool charge": {200}, "bare POST": {201}}
+
+Messages = Callable[[int], bytes]
+
+
+def external_id(i: int) -> str:
+    return f"bench-{i % ACCOUNTS}@example.com"
+
+
+async def fill(settings: Settings) -> str:
+    """Accounts with plenty of credits, and a key that may charge them: its text."""
+    db = Database(settings.database_url)
+    billing = BillingService(db, settings)
+    now = datetime.now(UTC)
+    for i in range(ACCOUNTS):
+        identity = Identity("live", "oauth:google", external_id(i))
+        account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
+        await billing.credit(
+            account_id, credits=Credits(10**9), currency="USD", transaction_type="grant", actor=ACTOR, now=now
+        )
+    async with db.transaction() as tx:
+        permissions = frozenset({Permission.READ, Permission.WRITE})
+        key = await create_key(tx, environment="live", name="bench", permissions=permissions, now=now)
+    await db.close()
+    return key.secret_text
+
+
+def messages(url: str, key: str) -> dict[str, Messages]:
+    run = uuid.uuid4().hex
+
+    def body(i: int, **fields: object) -> bytes:
+        return json.dumps({"oauth_provider": "oauth:google", "external_id": external_id(i), **fields}).encode()
+
+    def charge(i: int, idempotency_key: str) -> bytes:
+        metadata = {"agent_id": "datum", "request_id": f"req-{i}"}
+        fields = {"amount_minor": 100, "currency": "USD", "idempotency_key": idempotency_key, "metadata": metadata}
+        return load.post(url, "/v1/billing/charges", key, body(i, **fields))
+
+    def tool(i: int) -> bytes:
+        fields = {"product_type": "web_search", "idempotency_key": f"{run}-{i}"}
+        return load.post(url, "/v1/tools/charge", key, body(i, **fields))
+
+    return {
+        "check": lambda i: load.post(url, "/v1/billing/credits/check", key, body(i, context={"agent_id": "datum"})),
+        "charge": lambda i: charge(i, f"{run}-{i}"),
+        "replay": lambda i: charge(i, f"{run}-{i % ACCOUNTS}"),
+        "tool charge": tool,
+    }
+
+
+def pgbench(cluster: Cluster, database: str, seconds: float, clients: int) -> float:
+    """Rate of the bare row update that a charge ends with, by PostgreSQL's own load generator."""
+    script = (
+        f"\\set n random(0, {ACCOUNTS - 1})\n"
+        "UPDATE accounts SET total_uses = total_uses + 1 WHERE account_id = "
+        "(SELECT account_id FROM account_identities WHERE environment = 'live' AND oauth_provider = 'oauth:google'"
+        " AND external_id = 'bench-' || :n || '@example.com');\n"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        file.write(script)
+        file.flush()
+        command = [find_binaries().program("pgbench"), "-n", "-M", "prepared", "-f", file.name]
+        command += ["-c", str(clients), "-T", str(round(seconds)), cluster.owner_url(database)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("tps"))
+    return float(line.split()[2])
+
+
+def line(name: str, result: load.Result, ceiling: float) -> str:
+    share = result.per_second / ceiling
+    return f"{name:<22}{result.per_second:>10,.0f}{result.p50_ms:>10.1f}{result.p99_ms:>10.1f}{share:>12.2f}"
+
+
+async def measure(url: str, message: Messages, name: str, options: argparse.Namespace) -> load.Result:
+    result = await load.run(url, message, connections=options.connections, seconds=options.seconds)
+    unexpected = {status: n for status, n in result.statuses.items() if status not in EXPECTED[name]}
+    if unexpected:
+        raise SystemExit(f"{name}: unexpected answers {unexpected}")
+    return result
+
+
+async def main(options: argparse.Namespace, cluster: Cluster) -> None:
+    database = urls(TEMPLATE)
+    settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(database.service))
+    key = await fill(settings)
+    env = {"MODE": "development", "DATABASE_URL": database.service, "LOG_LEVEL": "WARNING"}
+    env |= {"RATE_LIMIT_PER_KEY": "100000000", "RATE_LIMIT_PER_ADDRESS": "100000000"}
+    print(f"{options.connections} connections, {options.seconds:g} s each, one server process, durable PostgreSQL\n")
+    print(f"{'':<22}{'per s':>10}{'p50 ms':>10}{'p99 ms':>10}{'of bare':>12}")
+    with running_server(env, app="bench.bare:app", health="/openapi.json") as bare_url:
+        bare = await measure(bare_url, messages(bare_url, key)["charge"], "bare POST", options)
+    print(line("bare POST", bare, bare.per_second))
+    with running_server(env) as url:
+        for name, message in messages(url, key).items():
+            if name == "replay":  # the keys that will be replayed
+                await load.run(url, message, connections=1, seconds=1)
+            print(line(name, await measure(url, message, name, options), bare.per_second))
+    rate = pgbench(cluster, TEMPLATE, options.seconds, clients=8)
+    print(f"{'pgbench row update':<22}{rate:>10,.0f}{'':>20}{rate / bare.per_second:>12.2f}")
+    db = Database(SecretStr(database.service))
+    verification = await verify_ledger(db, datetime.now(UTC))
+    await db.close()
+    print(f"\nledger after it: {'verified' if verification.ok else verification.problem}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5, help="length of each measurement")
+    parser.add_argument("--connections", type=int, default=32, help="concurrent callers")
+    arguments = parser.parse_args()
+    with ephemeral_cluster(durable=True) as running:
+        prepare(running)
+        asyncio.run(main(arguments, running))

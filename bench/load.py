@@ -1,0 +1,88 @@
+"""A load generator cheap enough to leave the cores to what it measures: keep-alive HTTP/1.1 on asyncio protocols."""
+
+import asyncio
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Result:
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    statuses: dict[int, int]
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time. Answers must carry Content-Length, as ours do."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._waiter: asyncio.Future[int] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(exc or ConnectionError("closed in mid-answer"))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, found, body = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        marker = head.lower().index(b"content-length:") + len(b"content-length:")
+        length = int(head[marker:].split(b"\r\n", 1)[0])
+        if len(body) >= length and self._waiter is not None:
+            self._buffer = body[length:]
+            self._waiter.set_result(int(head.split(b" ", 2)[1]))
+
+    async def request(self, message: bytes) -> int:
+        """Send one request; the status of its answer."""
+        assert self._transport is not None
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._transport.write(message)
+        return await self._waiter
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def post(url: str, path: str, key: str, body: bytes) -> bytes:
+    """The bytes of a POST."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nX-API-Key: {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def run(url: str, message: Callable[[int], bytes], *, connections: int, seconds: float) -> Result:
+    """Send `message(i)` for i = 0, 1, 2… over so many connections for so long, each waiting for its answer."""
+    parts = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    latencies: list[float] = []
+    statuses: Counter[int] = Counter()
+    number = iter(range(10**9))
+    end = time.perf_counter() + seconds
+
+    async def caller() -> None:
+        _, connection = await loop.create_connection(_Connection, parts.hostname, parts.port)
+        while (started := time.perf_counter()) < end:
+            statuses[await connection.request(message(next(number)))] += 1
+            latencies.append(time.perf_counter() - started)
+        connection.close()
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(connections)))
+    elapsed = time.perf_counter() - begun
+    percentiles = statistics.quantiles(latencies, n=100)
+    return Result(len(latencies) / elapsed, percentiles[49] * 1000, percentiles[98] * 1000, dict(statuses))

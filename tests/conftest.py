@@ -1,0 +1,196 @@
+"""Fixtures: a real PostgreSQL, the application on it, and keys that may call it."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from app.auth.caller import Actor, Permission
+from app.auth.service import create_key
+from app.billing.accounts import Identity
+from app.billing.service import BillingService
+from app.billing.verify import verify_ledger
+from app.clock import utc_now
+from app.config import Mode, Settings
+from app.db import Database
+from app.demo.postgres import ephemeral_cluster
+from app.main import create_app
+from tests.databases import ADMIN_URL, Urls, create_database, drop_database, prepare
+
+_cluster = contextlib.ExitStack()
+ACTOR = Actor("system", "tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start PostgreSQL once, in the controlling process; the workers find it in their environment."""
+    if not hasattr(config, "workerinput") and ADMIN_URL not in os.environ:
+        prepare(_cluster.enter_context(ephemeral_cluster()))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _cluster.close()
+
+
+@pytest.fixture(scope="session")
+async def database(worker_id: str) -> AsyncIterator[Urls]:
+    """The worker's own database. Whatever its tests did, its ledger must verify in the end."""
+    name = f"billing_{worker_id}_{os.getpid()}"
+    urls = await create_database(name)
+    yield urls
+    db = Database(SecretStr(urls.service))
+    verification = await verify_ledger(db, datetime.now(UTC))
+    await db.close()
+    await drop_database(name)
+    assert verification.ok, verification.problem
+
+
+@pytest.fixture
+async def own_database() -> AsyncIterator[Urls]:
+    """A migrated database that a test may spoil."""
+    name = f"billing_{uuid.uuid4().hex}"
+    yield await create_database(name)
+    await drop_database(name)
+
+
+def settings_for(urls: Urls, **changes: object) -> Settings:
+    values = {
+        "mode": Mode.DEVELOPMENT,
+        "database_url": urls.service,
+        "rate_limit_per_key": 1_000_000,
+        "rate_limit_per_address": 1_000_000,
+    }
+    return Settings.model_validate({**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def settings(database: Urls) -> Settings:
+    return settings_for(database)
+
+
+@pytest.fixture(scope="session")
+async def db(settings: Settings) -> AsyncIterator[Database]:
+    db = Database(settings.database_url, pool_size=20)
+    yield db
+    await db.close()
+
+
+@pytest.fixture
+def billing(db: Database, settings: Settings) -> BillingService:
+    return BillingService(db, settings)
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def identity() -> Identity:
+    """A user nobody has seen."""
+    return Identity("live", "oauth:google", f"{uuid.uuid4()}@example.com")
+
+
+@pytest.fixture
+def user(identity: Identity) -> dict[str, str]:
+    """The same user as request fields."""
+    return {"oauth_provider": identity.oauth_provider, "external_id": identity.external_id}
+
+
+@contextlib.asynccontextmanager
+async def running_app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """The application with its lifespan, in this process."""
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture(scope="session")
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    async with running_app(settings) as app:
+        yield app
+
+
+@dataclass(frozen=True)
+class Keys:
+    agent: str
+    """billing:read and billing:write, live"""
+    credit: str
+    """all three permissions, live"""
+    test: str
+    """all three permissions, test"""
+    reader: str
+    """billing:read only, live"""
+
+
+async def make_key(db: Database, environment: str = "live", *permissions: Permission) -> str:
+    """A new API key's text, shown once."""
+    async with db.transaction() as tx:
+        key = await create_key(
+            tx, environment=environment, name="tests", permissions=frozenset(permissions), now=datetime.now(UTC)
+        )
+    return key.secret_text
+
+
+@pytest.fixture(scope="session")
+async def keys(db: Database) -> Keys:
+    read, write, credit = Permission.READ, Permission.WRITE, Permission.CREDIT
+    return Keys(
+        agent=await make_key(db, "live", read, write),
+        credit=await make_key(db, "live", read, write, credit),
+        test=await make_key(db, "test", read, write, credit),
+        reader=await make_key(db, "live", read),
+    )
+
+
+ClientFor = Callable[[str | None], httpx.AsyncClient]
+
+
+@pytest.fixture
+async def client_for(app: FastAPI) -> AsyncIterator[ClientFor]:
+    """Clients of the application in this process, by API key (None: without)."""
+    async with contextlib.AsyncExitStack() as stack:
+        opened: list[httpx.AsyncClient] = []
+
+        def open_client(key: str | None) -> httpx.AsyncClient:
+            headers = {} if key is None else {"X-API-Key": key}
+            transport = httpx.ASGITransport(app)
+            opened.append(httpx.AsyncClient(transport=transport, base_url="http://billing", headers=headers))
+            return opened[-1]
+
+        stack.push_async_callback(_close, opened)
+        yield open_client
+
+
+async def _close(clients: list[httpx.AsyncClient]) -> None:
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+def agent(client_for: ClientFor, keys: Keys) -> httpx.AsyncClient:
+    """An agent's client: may check and charge."""
+    return client_for(keys.agent)
+
+
+@pytest.fixture
+def minter(client_for: ClientFor, keys: Keys) -> httpx.AsyncClient:
+    """A client that may give credits as well."""
+    return client_for(keys.credit)
+
+
+@pytest.fixture
+def set_clock(app: FastAPI) -> Iterator[Callable[[datetime], None]]:
+    """Move the application's clock; it is right again after the test."""
+
+    def move(to: datetime) -> None:
+        app.dependency_overrides[utc_now] = lambda: to
+
+    yield move
+    app.dependency_overrides.pop(utc_now, None)
