@@ -84,7 +84,11 @@ async def service_status(request: Request, now: Now) -> Status:
     return Status(timestamp=now, ledger=ledger)
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, 401: {"model": ErrorReply}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, 401: {"model": ErrorReply}},
+)
 async def metrics(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
     """Prometheus metrics. Needs `Authorization: Bearer METRICS_TOKEN` where that is set."""
     settings: Settings = request.app.state.settings

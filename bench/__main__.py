@@ -6,29 +6,26 @@ Absolute figures say something about the machine; compare the ratios.
 import argparse
 import asyncio
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
+from app.auth.service import create_key
+from app.billing.verify import verify_ledger
 from pydantic import SecretStr
+from tests.servers import running_server
 
 from app.auth.caller import Actor, Permission
-from app.auth.service import create_key
 from app.billing.accounts import Identity, Profile
 from app.billing.pools import Credits
 from app.billing.service import BillingService
-from app.billing.verify import verify_ledger
 from app.config import Mode, Settings
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster, find_binaries
 from bench import load
-from tests.databases import SERVICE_ROLE, TEMPLATE, prepare, urls
-from tests.servers import running_server
+from tests.databases import TEMPLATE, prepare, urls
 
 ACCOUNTS = 100
 ACTOR = Actor("system", "bench")

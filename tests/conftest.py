@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from app.auth.service import create_key
+from app.billing.verify import verify_ledger
 from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.auth.caller import Actor, Permission
-from app.auth.service import create_key
 from app.billing.accounts import Identity
 from app.billing.service import BillingService
-from app.billing.verify import verify_ledger
-from app.clock import utc_now
+from app.clock import request_time
 from app.config import Mode, Settings
 from app.db import Database
 from app.demo.postgres import ephemeral_cluster
@@ -190,7 +190,7 @@ def set_clock(app: FastAPI) -> Iterator[Callable[[datetime], None]]:
     """Move the application's clock; it is right again after the test."""
 
     def move(to: datetime) -> None:
-        app.dependency_overrides[utc_now] = lambda: to
+        app.dependency_overrides[request_time] = lambda: to
 
     yield move
-    app.dependency_overrides.pop(utc_now, None)
+    app.dependency_overrides.pop(request_time, None)

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = Path(__file__).parents[1]
-LOCKS = ("requirements.lock", "scripts/uv.lock")
+LOCKS = ("requirements.lock", "scripts/bootstrap.lock")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 

@@ -33,13 +33,9 @@ def upgrade() -> None:
         sa.Column("account_id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("environment IN ('live', 'test')", name=op.f("ck_account_identities_environment")),
-        sa.PrimaryKeyConstraint(
-            "environment", "oauth_provider", "external_id", name=op.f("pk_account_identities")
-        ),
+        sa.PrimaryKeyConstraint("environment", "oauth_provider", "external_id", name=op.f("pk_account_identities")),
     )
-    op.create_index(
-        op.f("ix_account_identities_account_id"), "account_identities", ["account_id"], unique=False
-    )
+    op.create_index(op.f("ix_account_identities_account_id"), "account_identities", ["account_id"], unique=False)
     op.create_table(
         "account_profiles",
         sa.Column("account_id", sa.Uuid(), nullable=False),
@@ -63,15 +59,11 @@ def upgrade() -> None:
         sa.Column("plan_name", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), server_default=sa.text("'active'"), nullable=False),
         sa.Column("status_reason", sa.Text(), nullable=True),
-        sa.Column(
-            "daily_free", sa.BigInteger(), nullable=False, comment="free uses left of the day daily_free_day"
-        ),
+        sa.Column("daily_free", sa.BigInteger(), nullable=False, comment="free uses left of the day daily_free_day"),
         sa.Column("daily_free_day", sa.Date(), nullable=True, comment="UTC day of the last daily allowance"),
         sa.Column("free", sa.BigInteger(), nullable=False, comment="one-time free uses left"),
         sa.Column("paid", sa.BigInteger(), nullable=False, comment="paid credits left"),
-        sa.Column(
-            "debt", sa.BigInteger(), nullable=False, comment="credits taken back after they were spent"
-        ),
+        sa.Column("debt", sa.BigInteger(), nullable=False, comment="credits taken back after they were spent"),
         sa.Column(
             "total_uses",
             sa.BigInteger(),
@@ -118,12 +110,8 @@ def upgrade() -> None:
         sa.Column("metadata", postgresql.JSONB(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("amount_minor > 0", name=op.f("ck_charges_amount_minor")),
-        sa.CheckConstraint(
-            "cost = from_daily_free + from_free + from_paid AND cost > 0", name=op.f("ck_charges_cost")
-        ),
-        sa.CheckConstraint(
-            "from_daily_free >= 0 AND from_free >= 0 AND from_paid >= 0", name=op.f("ck_charges_parts")
-        ),
+        sa.CheckConstraint("cost = from_daily_free + from_free + from_paid AND cost > 0", name=op.f("ck_charges_cost")),
+        sa.CheckConstraint("from_daily_free >= 0 AND from_free >= 0 AND from_paid >= 0", name=op.f("ck_charges_parts")),
         sa.ForeignKeyConstraint(
             ["account_id"],
             ["accounts.account_id"],
@@ -167,9 +155,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("account_id", "credit_id", name=op.f("pk_credits")),
         sa.UniqueConstraint("account_id", "entry_no", name=op.f("uq_credits_account_id_entry_no")),
-        sa.UniqueConstraint(
-            "account_id", "idempotency_key", name=op.f("uq_credits_account_id_idempotency_key")
-        ),
+        sa.UniqueConstraint("account_id", "idempotency_key", name=op.f("uq_credits_account_id_idempotency_key")),
     )
     op.create_table(
         "ledger_entries",
@@ -203,14 +189,14 @@ def upgrade() -> None:
         sa.Column("account_id", sa.Uuid(), nullable=False),
         sa.Column("usage_log_id", sa.Uuid(), nullable=False),
         sa.Column("interaction_id", sa.Text(), nullable=False),
-        sa.Column("total_llm_calls", sa.Integer(), nullable=False),
+        sa.Column("total_llm_calls", sa.BigInteger(), nullable=False),
         sa.Column("total_prompt_tokens", sa.BigInteger(), nullable=False),
         sa.Column("total_completion_tokens", sa.BigInteger(), nullable=False),
         sa.Column("models_used", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("actual_cost_cents", sa.Numeric(precision=20, scale=10), nullable=False),
         sa.Column("duration_ms", sa.BigInteger(), nullable=False),
-        sa.Column("error_count", sa.Integer(), nullable=False),
-        sa.Column("fallback_count", sa.Integer(), nullable=False),
+        sa.Column("error_count", sa.BigInteger(), nullable=False),
+        sa.Column("fallback_count", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint(
             "total_llm_calls >= 0 AND total_prompt_tokens >= 0 AND total_completion_tokens >= 0 AND actual_cost_cents >= 0 AND duration_ms >= 0 AND error_count >= 0 AND fallback_count >= 0",

@@ -22,6 +22,7 @@ MAX_KEYS = 100
 MAX_KID_CHARS = 255
 RSA_KEY_BITS = range(2048, 8192 + 1)
 MAX_RSA_MODULUS_CHARS = 1366  # 8192 bits in base64url
+ALG_OF_KEY_TYPE: Mapping[str, Literal["RS256", "ES256"]] = {"RSA": "RS256", "EC": "ES256"}
 
 log = structlog.get_logger()
 
@@ -44,9 +45,6 @@ class VerificationKey:
     alg: Literal["RS256", "ES256"]
     thumbprint: str
     key: RSAKey | ECKey
-
-
-type_of_alg: Mapping[str, Literal["RS256", "ES256"]] = {"RSA": "RS256", "EC": "ES256"}
 
 
 def parse_jwks(document: bytes) -> list[VerificationKey]:
@@ -72,7 +70,7 @@ def parse_jwks(document: bytes) -> list[VerificationKey]:
 
 def _parse_key(entry: dict[str, Any]) -> VerificationKey | None:
     kty, kid = entry.get("kty"), entry.get("kid")
-    alg = type_of_alg.get(kty) if isinstance(kty, str) else None
+    alg = ALG_OF_KEY_TYPE.get(kty) if isinstance(kty, str) else None
     if alg is None or entry.get("use") != "sig" or entry.get("alg", alg) != alg:
         return None
     if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID_CHARS):

@@ -27,7 +27,7 @@ MAX_CLAIM_CHARS = 255
 MAX_AUDIENCES = 100
 MAX_CACHED_TOKENS = 10_000
 LEEWAY_S = 30
-END_OF_TIME_S = 253_402_300_800  # the year 10000, where datetime ends
+END_OF_TIME_S = 253_402_300_799  # the last second of 9999, where datetime ends
 ALGORITHMS = ("RS256", "ES256")
 COMPACT_JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
@@ -251,8 +251,8 @@ def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
     subject = _text(claims, "sub")
     if external_id is None or subject is None:
         raise InvalidToken("no usable subject")
-    token_id = hashlib.sha256(parts.signing_input.encode()).hexdigest()
     # Without the signature: an ECDSA signature can be rewritten into another valid one, which would dodge a revocation.
+    token_id = hashlib.sha256(parts.signing_input.encode()).hexdigest()
     if claims.get("jti") is not None:
         jti = _text(claims, "jti")
         if jti is None:
@@ -278,8 +278,8 @@ def _expired(expires_s: float, now: datetime) -> bool:
 
 def _numeric_date(claims: dict[str, Any], name: str) -> float:
     value = claims.get(name)
-    # bool is an int to isinstance; the comparison also refuses an infinity written as 1e999.
-    if type(value) not in (int, float) or not 0 < value < END_OF_TIME_S:
+    # A bool is an int to isinstance; the comparison also refuses an infinity, written as 1e999.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < END_OF_TIME_S:
         raise InvalidToken(f"malformed {name}")
     return float(value)
 
@@ -289,12 +289,8 @@ def _text(claims: dict[str, Any], name: str) -> str | None:
     value = claims.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_CLAIM_CHARS or "\0" in value:
         return None
-    return value if value.isprintable() or _encodable(value) else None
-
-
-def _encodable(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return None
+    return value

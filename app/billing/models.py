@@ -18,7 +18,6 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     Index,
-    Integer,
     Numeric,
     Text,
     UniqueConstraint,
@@ -199,12 +198,12 @@ class LlmUsage(Base):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
     usage_log_id: Mapped[UUID] = mapped_column(primary_key=True)
     interaction_id: Mapped[str] = mapped_column(Text)
-    total_llm_calls: Mapped[int] = mapped_column(Integer)
+    total_llm_calls: Mapped[int] = mapped_column(BigInteger)
     total_prompt_tokens: Mapped[int] = mapped_column(BigInteger)
     total_completion_tokens: Mapped[int] = mapped_column(BigInteger)
     models_used: Mapped[list[str]] = mapped_column(ARRAY(Text))
     actual_cost_cents: Mapped[Decimal] = mapped_column(Numeric(20, 10))
     duration_ms: Mapped[int] = mapped_column(BigInteger)
-    error_count: Mapped[int] = mapped_column(Integer)
-    fallback_count: Mapped[int] = mapped_column(Integer)
+    error_count: Mapped[int] = mapped_column(BigInteger)
+    fallback_count: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(Timestamp)

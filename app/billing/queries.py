@@ -1,21 +1,20 @@
 """Billing's SQL: one statement a function. A function that takes a lock says so in its name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, bindparam, func, literal, null, select, text, union_all, update
+from sqlalchemy import ARRAY, Text, Uuid, bindparam, func, literal, null, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.dialects.postgresql import UUID as PgUUID
 
 from app.billing.models import Account, AccountIdentity, AccountProfile, Charge, Credit, LedgerEntry, LlmUsage
-from app.db import Session, insert_rows
+from app.db import Database, Session, insert_rows
 
-ACCOUNT = [c for c in Account.__table__.columns]
-CHARGE = [c for c in Charge.__table__.columns]
-CREDIT = [c for c in Credit.__table__.columns]
-PROFILE = [c for c in AccountProfile.__table__.columns]
+ACCOUNT = list(Account.__table__.columns)
+CHARGE = list(Charge.__table__.columns)
+CREDIT = list(Credit.__table__.columns)
+PROFILE = list(AccountProfile.__table__.columns)
 
 # --- identities, profiles -------------------------------------------------------------------------------------
 
@@ -75,8 +74,8 @@ async def upsert_profile(tx: Session, account_id: UUID, values: dict[str, Any], 
 
 # --- accounts -------------------------------------------------------------------------------------------------
 
-_FIND_ACCOUNT = select(*ACCOUNT).where(Account.account_id == bindparam("account_id"))
-_ACCOUNT_IDS = bindparam("account_ids", type_=ARRAY(PgUUID()))
+_FIND_ACCOUNT = f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = $1"  # noqa: S608
+_ACCOUNT_IDS = bindparam("account_ids", type_=ARRAY(Uuid))
 _ACCOUNTS_IN_ORDER = select(*ACCOUNT).where(Account.account_id == func.any(_ACCOUNT_IDS)).order_by(Account.account_id)
 # key_share: FOR NO KEY UPDATE, so that inserts which merely reference the account need not wait
 _LOCK_ACCOUNTS = _ACCOUNTS_IN_ORDER.with_for_update(key_share=True)
@@ -96,8 +95,8 @@ _UPDATE_ACCOUNTS = text(
 )
 
 
-async def find_account(db: Session, account_id: UUID) -> Any | None:
-    return (await db.execute(_FIND_ACCOUNT, {"account_id": account_id})).one_or_none()
+async def find_account(db: Database, account_id: UUID) -> Mapping[str, Any] | None:
+    return await db.fetch_row(_FIND_ACCOUNT, account_id)
 
 
 async def lock_accounts(tx: Session, account_ids: Sequence[UUID], *, skip_locked: bool) -> Sequence[Any]:
@@ -130,11 +129,11 @@ async def insert_ledger_entries(tx: Session, rows: Sequence[dict[str, Any]]) -> 
     await insert_rows(tx, LedgerEntry, rows)
 
 
-_FIND_CHARGE_BY_KEY = select(*CHARGE).where(
-    Charge.account_id == bindparam("account_id"),
-    Charge.operation == bindparam("operation"),
-    Charge.idempotency_key == bindparam("idempotency_key"),
-)
+_FIND_CHARGE_BY_KEY = f"""
+    SELECT {", ".join(column.name for column in CHARGE)}
+      FROM charges
+     WHERE account_id = $1 AND operation = $2 AND idempotency_key = $3
+    """  # noqa: S608  (the names are our own columns')
 _FIND_CHARGES_BY_KEYS = text(
     f"""
     SELECT {", ".join(f"c.{column.name}" for column in CHARGE)}
@@ -146,25 +145,27 @@ _FIND_CHARGES_BY_KEYS = text(
 ).columns(*CHARGE)
 
 
-async def find_charge_by_key(db: Session, account_id: UUID, operation: str, idempotency_key: str) -> Any | None:
-    keys = {"account_id": account_id, "operation": operation, "idempotency_key": idempotency_key}
-    return (await db.execute(_FIND_CHARGE_BY_KEY, keys)).one_or_none()
+async def find_charge_by_key(
+    db: Database, account_id: UUID, operation: str, idempotency_key: str
+) -> Mapping[str, Any] | None:
+    return await db.fetch_row(_FIND_CHARGE_BY_KEY, account_id, operation, idempotency_key)
 
 
 async def find_charges_by_keys(
     tx: Session, operation: str, pairs: Sequence[tuple[UUID, str]]
-) -> dict[tuple[UUID, str], Any]:
+) -> dict[tuple[UUID, str], Mapping[str, Any]]:
     """The charges that already carry these (account_id, idempotency_key) pairs."""
     if not pairs:
         return {}
     values = {"operation": operation, "account_ids": [a for a, _ in pairs], "keys": [k for _, k in pairs]}
-    rows = await tx.execute(_FIND_CHARGES_BY_KEYS, values)
-    return {(row.account_id, row.idempotency_key): row for row in rows}
+    rows = (await tx.execute(_FIND_CHARGES_BY_KEYS, values)).mappings()
+    return {(row["account_id"], row["idempotency_key"]): dict(row) for row in rows}
 
 
-async def find_charge(db: Session, environment: str, charge_id: UUID) -> Any | None:
+async def find_charge(db: Session, environment: str, charge_id: UUID) -> Mapping[str, Any] | None:
     query = select(*CHARGE).join(Account).where(Charge.charge_id == charge_id, Account.environment == environment)
-    return (await db.execute(query)).one_or_none()
+    row = (await db.execute(query)).mappings().one_or_none()
+    return None if row is None else dict(row)
 
 
 async def insert_charges(tx: Session, rows: Sequence[dict[str, Any]]) -> None:

@@ -34,6 +34,7 @@ from app.billing.schemas import (
 )
 from app.billing.service import BillingService, ChargeRequest, LlmUsageReport, Refused, Replayed
 from app.clock import Now
+from app.errors import error_body
 
 ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": ErrorReply} for code in (401, 403, 413, 429, 503)}
 router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS)
@@ -45,7 +46,7 @@ WriterOrUser = Annotated[Caller, Depends(require(Permission.WRITE, or_user=True)
 Minter = Annotated[Caller, Depends(require(Permission.CREDIT))]
 
 
-def billing_service(request: Request) -> BillingService:
+async def billing_service(request: Request) -> BillingService:
     service: BillingService = request.app.state.billing
     return service
 
@@ -85,7 +86,7 @@ async def create_charge(body: ChargeBody, caller: WriterOrUser, billing: Billing
     )
     match outcome:
         case Replayed(charge):
-            existing = ReplayedCharge.of_existing(ChargeReply.of(charge), "Charge already exists", "charge_exists")
+            existing = ReplayedCharge.of(charge, **error_body("Charge already exists", "charge_exists"))
             return _conflict(existing, {"X-Existing-Charge-ID": str(charge.charge_id)})
         case Shortfall(available, required):
             raise InsufficientCredits(
@@ -122,11 +123,10 @@ async def create_credit(body: CreditBody, caller: Minter, billing: Billing, now:
         external_transaction_id=body.external_transaction_id,
         idempotency_key=body.idempotency_key,
     )
-    reply = CreditReply.of(credit)
     if credit.replayed:
-        existing = ReplayedCredit.of_existing(reply, "Credit already exists", "credit_exists")
+        existing = ReplayedCredit.of(credit, **error_body("Credit already exists", "credit_exists"))
         return _conflict(existing, {"X-Existing-Credit-ID": str(credit.credit_id)})
-    return reply
+    return CreditReply.of(credit)
 
 
 @router.post(

@@ -26,7 +26,6 @@ from app.billing.errors import IdentityRequired
 from app.billing.pools import MINOR_PER_CREDIT
 from app.billing.service import Charge, Credit, CreditStatus
 from app.config import Currency, Pack
-from app.errors import error_body
 
 MAX_INT64 = 2**63 - 1
 
@@ -170,7 +169,7 @@ class ChargeReply(Reply):
     metadata: ChargeMetadata
 
     @classmethod
-    def of(cls, charge: Charge) -> Self:
+    def of(cls, charge: Charge, **error: object) -> Self:
         return cls(
             charge_id=charge.charge_id,
             account_id=charge.account_id,
@@ -179,7 +178,8 @@ class ChargeReply(Reply):
             balance_after=charge.paid_after * MINOR_PER_CREDIT,
             created_at=charge.created_at,
             description=charge.description,
-            metadata=ChargeMetadata.model_validate(charge.details),
+            metadata=ChargeMetadata(**charge.details),
+            **error,
         )
 
 
@@ -207,7 +207,7 @@ class CreditReply(Reply):
     created_at: Timestamp
 
     @classmethod
-    def of(cls, credit: Credit) -> Self:
+    def of(cls, credit: Credit, **error: object) -> Self:
         return cls(
             credit_id=credit.credit_id,
             account_id=credit.account_id,
@@ -218,6 +218,7 @@ class CreditReply(Reply):
             external_transaction_id=credit.external_transaction_id,
             description=credit.description,
             created_at=credit.created_at,
+            **error,
         )
 
 
@@ -304,20 +305,19 @@ class TransactionsReply(Reply):
     has_more: bool
 
 
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Count64 = Annotated[int, Field(ge=0, le=MAX_INT64)]
+Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
 
 
 class LlmUsageBody(IdentityFields):
     interaction_id: Key255
     total_llm_calls: Count
-    total_prompt_tokens: Count64
-    total_completion_tokens: Count64
+    total_prompt_tokens: Count
+    total_completion_tokens: Count
     models_used: list[Text255] = Field(max_length=100)
     actual_cost_cents: Decimal = Field(
         ge=0, max_digits=20, decimal_places=10, description="Fractions of a cent are kept."
     )
-    duration_ms: Count64
+    duration_ms: Count
     error_count: Count = 0
     fallback_count: Count = 0
 
@@ -338,14 +338,6 @@ class ErrorReply(Reply):
 class ReplayedCharge(ChargeReply, ErrorReply):
     """409: the charge exists already. The client counts it as paid."""
 
-    @classmethod
-    def of_existing(cls, existing: ChargeReply, detail: str, code: str) -> Self:
-        return cls(**error_body(detail, code), **dict(existing))
-
 
 class ReplayedCredit(CreditReply, ErrorReply):
     """409: the credit exists already."""
-
-    @classmethod
-    def of_existing(cls, existing: CreditReply, detail: str, code: str) -> Self:
-        return cls(**error_body(detail, code), **dict(existing))

@@ -1,7 +1,7 @@
 """BillingService: checks, charges and credits of the main pools. Units are credits unless a name says `_minor`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -130,26 +130,26 @@ class BillingService:
     # --- reads: no lock, no write ---
 
     async def check(self, account_id: UUID, now: datetime) -> CreditStatus:
-        async with self._db.read() as db:
-            row = await queries.find_account(db, account_id)
+        row = await queries.find_account(self._db, account_id)
         if row is None:
             raise AccountNotFound
         allowance = self.settings.daily_free_uses
-        daily_free = daily_free_on(now.date(), left=row.daily_free, day=row.daily_free_day, allowance=allowance)
-        pools = Pools(daily_free, row.free, row.paid)
-        return CreditStatus(pools, allowance, row.total_uses, row.plan_name, row.status)
+        left, day = row["daily_free"], row["daily_free_day"]
+        daily_free = daily_free_on(now.date(), left=left, day=day, allowance=allowance)
+        pools = Pools(daily_free, row["free"], row["paid"])
+        return CreditStatus(pools, allowance, row["total_uses"], row["plan_name"], row["status"])
 
     async def account(self, environment: Environment, account_id: UUID) -> dict[str, Any]:
         """The account, its identity and its profile, as columns. Raises AccountNotFound."""
+        row = await queries.find_account(self._db, account_id)
+        if row is None or row["environment"] != environment:
+            raise AccountNotFound
         async with self._db.read() as db:
-            row = await queries.find_account(db, account_id)
-            if row is None or row.environment != environment:
-                raise AccountNotFound
             identity = await queries.find_identity(db, account_id)
             profile = await queries.find_profile(db, account_id)
         oauth_provider, external_id = identity or (None, None)
         names = {"oauth_provider": oauth_provider, "external_id": external_id}
-        return {**({} if profile is None else profile._mapping), **row._mapping, **names}
+        return {**({} if profile is None else profile._mapping), **row, **names}
 
     async def find_account_id(self, identity: Identity) -> UUID:
         """Raises AccountNotFound."""
@@ -192,8 +192,7 @@ class BillingService:
     async def _replay(self, request: ChargeRequest) -> Outcome | None:
         if request.idempotency_key is None:
             return None
-        async with self._db.read() as db:
-            row = await queries.find_charge_by_key(db, request.account_id, CHARGE, request.idempotency_key)
+        row = await queries.find_charge_by_key(self._db, request.account_id, CHARGE, request.idempotency_key)
         return None if row is None else _replayed(request, _charge(row))
 
     async def charge_many(self, requests: Sequence[ChargeRequest]) -> list[Outcome]:
@@ -252,7 +251,7 @@ class BillingService:
             return parts
         row = post_charge(account, request, parts, allowance=allowance, operation=CHARGE)
         new.append(row)
-        charge = _charge_from(row)
+        charge = _charge({**row, "metadata": request.details})
         if key is not None:
             used[request.account_id, key] = charge
         return Charged(charge)
@@ -440,21 +439,7 @@ def _replayed(request: ChargeRequest, existing: Charge) -> Replayed | Refused:
     return Replayed(existing)
 
 
-def _charge(row: Any) -> Charge:
-    return Charge(
-        charge_id=row.charge_id,
-        account_id=row.account_id,
-        amount_minor=row.amount_minor,
-        currency=row.currency,
-        cost=row.cost,
-        paid_after=row.paid_after,
-        description=row.description,
-        details=row.metadata,
-        created_at=row.created_at,
-    )
-
-
-def _charge_from(row: dict[str, Any]) -> Charge:
+def _charge(row: Mapping[str, Any]) -> Charge:
     return Charge(
         charge_id=row["charge_id"],
         account_id=row["account_id"],
@@ -463,7 +448,7 @@ def _charge_from(row: dict[str, Any]) -> Charge:
         cost=row["cost"],
         paid_after=row["paid_after"],
         description=row["description"],
-        details=json.loads(row["metadata"]),
+        details=row["metadata"],
         created_at=row["created_at"],
     )
 

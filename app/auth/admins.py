@@ -1,0 +1,58 @@
+"""Who may sign in to the back office. Signing in itself is not here."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from app.auth import queries
+from app.auth.errors import AdminNotFound
+from app.db import Session, new_id
+from app.errors import InvalidRequest
+
+Role = Literal["viewer", "support", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "support", "admin")
+MAX_EMAIL_CHARS = 254
+MAX_ADMINS = 1000
+_EMAIL = re.compile(r"[^\s@\0]+@[^\s@\0]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    admin_id: UUID
+    email: str
+    role: Role
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+def _admin(row: Any) -> Admin:
+    return Admin(row.admin_id, row.email, row.role, row.created_at, row.disabled_at)
+
+
+def _normal_email(email: str) -> str:
+    normal = email.strip().lower()
+    if len(normal) > MAX_EMAIL_CHARS or _EMAIL.fullmatch(normal) is None:
+        raise InvalidRequest("email is not an e-mail address")
+    return normal
+
+
+async def add_admin(tx: Session, email: str, role: Role, *, now: datetime) -> Admin:
+    """Give `email` the role. One who has another gets this one; one who was removed is back. Raises InvalidRequest."""
+    if role not in ROLES:
+        raise InvalidRequest(f"role must be one of {', '.join(ROLES)}")
+    return _admin(await queries.upsert_admin(tx, new_id(), _normal_email(email), role, now))
+
+
+async def list_admins(db: Session) -> list[Admin]:
+    """By e-mail address, removed ones included."""
+    return [_admin(row) for row in await queries.list_admins(db, MAX_ADMINS)]
+
+
+async def remove_admin(tx: Session, email: str, *, now: datetime) -> Admin:
+    """Disable the account; the row stays, because others refer to it. Raises AdminNotFound."""
+    row = await queries.disable_admin(tx, _normal_email(email), now)
+    if row is None:
+        raise AdminNotFound
+    return _admin(row)

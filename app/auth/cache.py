@@ -1,0 +1,45 @@
+"""What this process remembers of rows that other processes change."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+
+class InvalidatedCache(Generic[V]):
+    """Rows by id, least recently used out first.
+
+    A row read before an invalidation arrived may be older than the change that caused it: such a row is handed to the
+    request that read it, and not kept for others.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_entries = max_entries
+        self._entries: OrderedDict[str, V] = OrderedDict()
+        self._invalidations = 0
+
+    def get(self, name: str) -> V | None:
+        entry = self._entries.get(name)
+        if entry is not None:
+            self._entries.move_to_end(name)
+        return entry
+
+    async def load(self, name: str, read: Callable[[str], Awaitable[V | None]]) -> V | None:
+        """Read the row and keep it, unless something was invalidated meanwhile. A missing row is not kept."""
+        before = self._invalidations
+        entry = await read(name)
+        if entry is not None and before == self._invalidations:
+            self._entries[name] = entry
+            self._entries.move_to_end(name)
+            if len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+        return entry
+
+    def forget(self, name: str) -> None:
+        self._invalidations += 1
+        self._entries.pop(name, None)
+
+    def forget_all(self) -> None:
+        self._invalidations += 1
+        self._entries.clear()

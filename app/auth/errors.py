@@ -1,0 +1,80 @@
+"""Why a caller, or a change to a key, is refused. Nothing here quotes a credential."""
+
+from app.errors import AppError
+
+
+class Unauthorized(AppError):
+    """No credential that this call accepts. A wrong one is InvalidApiKey or InvalidToken."""
+
+    status, code = 401, "unauthorized"
+
+    def __init__(self, *, user_token_accepted: bool) -> None:
+        if user_token_accepted:
+            super().__init__(
+                "Send an X-API-Key header or a bearer token", headers={"WWW-Authenticate": "ApiKey, Bearer"}
+            )
+        else:
+            super().__init__("This call needs an X-API-Key header", headers={"WWW-Authenticate": "ApiKey"})
+
+
+class InvalidApiKey(AppError):
+    """Malformed, unknown, wrong, revoked or expired: the answer is the same, `reason` is for the log alone."""
+
+    status, code = 401, "invalid_api_key"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("Invalid API key", headers={"WWW-Authenticate": "ApiKey"})
+        self.reason = reason
+
+
+class AddressNotAllowed(AppError):
+    """The key is right, but its IP allow-list does not name the client's address."""
+
+    status, code = 403, "address_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("This API key may not be used from this address")
+
+
+class RateLimited(AppError):
+    """The key's or the address's token bucket is empty."""
+
+    status, code = 429, "rate_limited"
+
+    def __init__(self, subject: str, *, retry_after_s: int) -> None:
+        super().__init__(f"Too many requests for this {subject}", headers={"Retry-After": str(retry_after_s)})
+
+
+class TooManyAttempts(AppError):
+    """Wrong secrets were sent for this key from this address; further ones are not looked at for a while."""
+
+    status, code = 429, "too_many_attempts"
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__(
+            "Too many failed attempts with this API key from this address",
+            headers={"Retry-After": str(retry_after_s)},
+        )
+
+
+class KeyNotFound(AppError):
+    status, code = 404, "api_key_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("API key not found")
+
+
+class KeyNotActive(AppError):
+    """Revoked, expired or rotated keys are neither changed nor rotated."""
+
+    status, code = 409, "api_key_not_active"
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"API key is {status}")
+
+
+class AdminNotFound(AppError):
+    status, code = 404, "admin_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Admin not found")

@@ -1,0 +1,87 @@
+"""API keys: their text, and the facts that decide whether one works. No database, no framework, no clock.
+
+`cbk_live_<key id>_<secret>`: the key id is public (log lines and commands name keys by it), the secret has 256 bits.
+Both are letters and digits only, so that a double click selects the key and no URL or shell needs quoting.
+"""
+
+import re
+import secrets
+import string
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal, TypeAlias, cast
+
+from app.auth.caller import Environment, Permission
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+KEY_ID_CHARS = 16
+SECRET_BITS = 256
+SECRET_CHARS = 43  # what 256 bits take in base 62
+MAX_NAME_CHARS = 255
+_ID_ALPHABET = string.digits + string.ascii_lowercase
+_SECRET_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_TEXT = re.compile(rf"cbk_(live|test)_([0-9a-z]{{{KEY_ID_CHARS}}})_[0-9A-Za-z]{{{SECRET_CHARS}}}")
+
+KeyStatus = Literal["active", "rotated", "expired", "revoked"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made. `secret_text` is the whole key as callers send it: to be shown once, and stored nowhere."""
+
+    key_id: str
+    secret_text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """A stored key without its hash. `rotated_to` names its successor; it works until `grace_ends_at` then."""
+
+    key_id: str
+    environment: Environment
+    name: str
+    permissions: frozenset[Permission]
+    ip_allow_list: tuple[Network, ...]
+    rate_limit_per_minute: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    rotated_to: str | None
+    grace_ends_at: datetime | None
+    last_used_at: datetime | None
+
+    def status(self, now: datetime) -> KeyStatus:
+        """`rotated` keys still work; expired (by date or at the end of the grace period) and revoked ones do not."""
+        if self.revoked_at is not None:
+            return "revoked"
+        ends = [end for end in (self.expires_at, self.grace_ends_at) if end is not None]
+        if ends and now >= min(ends):
+            return "expired"
+        return "active" if self.rotated_to is None else "rotated"
+
+    def works(self, now: datetime) -> bool:
+        return self.status(now) in ("active", "rotated")
+
+    def allows(self, address: Address | None) -> bool:
+        """Whether the IP allow-list, if there is one, names `address`."""
+        if not self.ip_allow_list:
+            return True
+        return address is not None and any(address in network for network in self.ip_allow_list)
+
+
+def generate_key(environment: Environment) -> NewKey:
+    key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(KEY_ID_CHARS))
+    number, digits = secrets.randbits(SECRET_BITS), []
+    for _ in range(SECRET_CHARS):
+        number, digit = divmod(number, len(_SECRET_ALPHABET))
+        digits.append(_SECRET_ALPHABET[digit])
+    return NewKey(key_id, f"cbk_{environment}_{key_id}_{''.join(digits)}")
+
+
+def parse_key(text: str) -> tuple[Environment, str] | None:
+    """(environment, key id) of a well-formed key, else None."""
+    match = _TEXT.fullmatch(text)
+    return None if match is None else (cast(Environment, match[1]), match[2])

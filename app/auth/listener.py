@@ -1,0 +1,112 @@
+"""Tells this process within a second what others changed, and knows when it cannot."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import structlog
+
+from app.db import Database
+
+API_KEYS = "api_keys"
+TOKEN_REVOCATIONS = "token_revocations"  # noqa: S105  (the name of a channel)
+
+# What a database URL may say to SQLAlchemy's side of the driver
+SQLALCHEMY_ONLY = ("async_creator_fn", "prepared_statement_cache_size", "prepared_statement_name_func")
+
+HEARTBEAT_S = 0.2
+CURRENT_FOR_S = 0.9  # the promise is 1 s
+HEARTBEAT_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 3.0
+FIRST_RETRY_S = 0.05
+MAX_RETRY_S = 2.0
+
+log = structlog.get_logger()
+
+
+class ChangeListener:
+    """LISTENs on a connection of its own for ids of changed rows.
+
+    Every HEARTBEAT_S it notifies itself. PostgreSQL delivers notifications in the order of commits, so a heartbeat that
+    comes back proves that every change committed before it was sent has been handled: that is what `is_current` asks
+    about. An open socket would prove nothing (a black hole looks like silence), nor would a query (a pooler in
+    between answers those and drops notifications).
+
+    `on_change(channel, payload)` is called for each notification, `on_gap()` whenever some may have been missed.
+    """
+
+    def __init__(self, db: Database, on_change: Callable[[str, str], None], on_gap: Callable[[], None]) -> None:
+        self._db = db
+        self._on_change = on_change
+        self._on_gap = on_gap
+        self._heartbeats = f"heartbeat_{secrets.token_hex(8)}"
+        self._beat = 0
+        self._answered: asyncio.Future[None] | None = None
+        self._current_until_s = float("-inf")
+
+    def is_current(self, now_s: float) -> bool:
+        """Whether everything committed until CURRENT_FOR_S ago is known here. `now_s`: the event loop's clock."""
+        return now_s < self._current_until_s
+
+    async def run(self) -> None:
+        """Listen until cancelled, reconnecting with growing pauses for as long as it takes."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            connection = None
+            try:
+                connection = await self._connect()
+                retry_s = FIRST_RETRY_S
+                await self._beat_until_lost(connection)
+            except Exception as error:  # of whatever kind: a listener that ended would never come back
+                log.warning("change_listener_lost", error=type(error).__name__, retry_s=retry_s)
+            finally:
+                self._lose()
+                if connection is not None:
+                    connection.terminate()  # whatever state it is in, this does not wait
+            await asyncio.sleep(retry_s)
+            retry_s = min(MAX_RETRY_S, retry_s * 2)
+
+    async def _connect(self) -> Any:
+        _, arguments = self._db.engine.dialect.create_connect_args(self._db.engine.url)
+        for name in SQLALCHEMY_ONLY:
+            arguments.pop(name, None)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            connection = await asyncpg.connect(
+                **arguments,
+                # A heartbeat writes nothing worth a disk flush, though NOTIFY makes it a writing transaction.
+                server_settings={"application_name": "ciris-billing-listener", "synchronous_commit": "off"},
+            )
+            try:
+                connection.add_termination_listener(lambda _: self._lose())
+                for channel in (API_KEYS, TOKEN_REVOCATIONS):
+                    await connection.add_listener(channel, self._notified)
+                await connection.add_listener(self._heartbeats, self._heartbeat_came)
+            except BaseException:
+                connection.terminate()
+                raise
+        self._on_gap()  # after LISTEN: rows read from here on are followed by their notifications
+        return connection
+
+    async def _beat_until_lost(self, connection: Any) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            sent_s = clock()
+            self._beat += 1
+            self._answered = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
+                await connection.execute("SELECT pg_notify($1, $2)", self._heartbeats, str(self._beat))
+                await self._answered
+            self._current_until_s = sent_s + CURRENT_FOR_S
+            await asyncio.sleep(max(0.0, sent_s + HEARTBEAT_S - clock()))
+
+    def _lose(self) -> None:
+        self._current_until_s = float("-inf")
+
+    def _notified(self, _: object, __: int, channel: str, payload: str) -> None:
+        self._on_change(channel, payload)
+
+    def _heartbeat_came(self, _: object, __: int, ___: str, payload: str) -> None:
+        if self._answered is not None and not self._answered.done() and payload == str(self._beat):
+            self._answered.set_result(None)

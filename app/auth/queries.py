@@ -1,0 +1,186 @@
+"""Auth's SQL: one statement a function. A function that takes a lock says so in its name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_network
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import ARRAY, DateTime, Row, Text, bindparam, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from app.auth.caller import Environment, Permission
+from app.auth.keys import KeyFacts
+from app.auth.models import AdminUser, ApiKey, RevokedToken, TokenCutoff
+from app.db import Session
+
+_FACTS = [column for column in ApiKey.__table__.columns if column.name != "secret_hash"]
+_ADMIN = [column for column in AdminUser.__table__.columns]
+
+# --- API keys -------------------------------------------------------------------------------------------------
+
+
+def _facts(row: Row[Any]) -> KeyFacts:
+    return KeyFacts(
+        key_id=row.key_id,
+        environment=cast(Environment, row.environment),
+        name=row.name,
+        permissions=frozenset(Permission(permission) for permission in row.permissions),
+        ip_allow_list=tuple(ip_network(network) for network in row.ip_allow_list),
+        rate_limit_per_minute=row.rate_limit_per_minute,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        rotated_to=row.rotated_to,
+        grace_ends_at=row.grace_ends_at,
+        last_used_at=row.last_used_at,
+    )
+
+
+_FIND_KEY = select(*_FACTS, ApiKey.secret_hash).where(ApiKey.key_id == bindparam("key_id"))
+
+
+async def find_key(db: Session, key_id: str) -> tuple[KeyFacts, str] | None:
+    """The key and its hash."""
+    row = (await db.execute(_FIND_KEY, {"key_id": key_id})).one_or_none()
+    return None if row is None else (_facts(row), row.secret_hash)
+
+
+async def lock_key(tx: Session, key_id: str) -> KeyFacts | None:
+    row = (await tx.execute(select(*_FACTS).where(ApiKey.key_id == key_id).with_for_update())).one_or_none()
+    return None if row is None else _facts(row)
+
+
+async def list_keys(
+    db: Session, environment: Environment | None, after: tuple[datetime, str] | None, limit: int
+) -> list[KeyFacts]:
+    """Newest first, from behind (created_at, key_id)."""
+    query = select(*_FACTS).order_by(ApiKey.created_at.desc(), ApiKey.key_id.desc()).limit(limit)
+    if environment is not None:
+        query = query.where(ApiKey.environment == environment)
+    if after is not None:
+        created_at, key_id = after
+        query = query.where(
+            (ApiKey.created_at < created_at) | ((ApiKey.created_at == created_at) & (ApiKey.key_id < key_id))
+        )
+    return [_facts(row) for row in await db.execute(query)]
+
+
+async def insert_key(tx: Session, values: Mapping[str, Any]) -> None:
+    await tx.execute(insert(ApiKey).values(**values))
+
+
+async def update_key(tx: Session, key_id: str, values: Mapping[str, Any]) -> KeyFacts:
+    """The key as it is then. The caller holds its lock."""
+    statement = update(ApiKey).where(ApiKey.key_id == key_id).values(**values).returning(*_FACTS)
+    return _facts((await tx.execute(statement)).one())
+
+
+# Rows that somebody holds are passed over: a mark that may be a minute late never waits, and never deadlocks.
+_MARK_USED = text("""
+    WITH used AS (SELECT * FROM unnest(:key_ids, :used_at) AS used (key_id, used_at)),
+         due AS (
+            SELECT key_id, used.used_at FROM api_keys JOIN used USING (key_id)
+            WHERE api_keys.last_used_at IS NULL OR api_keys.last_used_at <= used.used_at - CAST(:interval AS interval)
+            ORDER BY key_id FOR NO KEY UPDATE OF api_keys SKIP LOCKED)
+    UPDATE api_keys SET last_used_at = due.used_at FROM due WHERE api_keys.key_id = due.key_id
+    RETURNING api_keys.key_id
+""").bindparams(
+    bindparam("key_ids", type_=ARRAY(Text)),
+    bindparam("used_at", type_=ARRAY(DateTime(timezone=True))),
+)
+
+
+async def lock_and_mark_used(tx: Session, used_at: Mapping[str, datetime], interval: timedelta) -> set[str]:
+    """Set last_used_at where it is `interval` older. Returns the keys whose row was written."""
+    values = {"key_ids": list(used_at), "used_at": list(used_at.values()), "interval": interval}
+    return {row.key_id for row in await tx.execute(_MARK_USED, values)}
+
+
+# --- end users' tokens ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """What was revoked of a token: itself, and its user's tokens before a moment."""
+
+    revoked: bool
+    not_before: datetime | None
+
+
+_FIND_TOKEN_STATE = select(
+    select(RevokedToken.token_id).where(RevokedToken.token_id == bindparam("token_id")).exists().label("revoked"),
+    select(TokenCutoff.not_before)
+    .where(
+        TokenCutoff.environment == bindparam("environment"),
+        TokenCutoff.oauth_provider == bindparam("oauth_provider"),
+        TokenCutoff.external_id == bindparam("external_id"),
+    )
+    .scalar_subquery()
+    .label("not_before"),
+)
+
+
+async def find_token_state(
+    db: Session, token_id: str, environment: Environment, oauth_provider: str, external_id: str
+) -> TokenState:
+    values = {
+        "token_id": token_id,
+        "environment": environment,
+        "oauth_provider": oauth_provider,
+        "external_id": external_id,
+    }
+    row = (await db.execute(_FIND_TOKEN_STATE, values)).one()
+    return TokenState(row.revoked, row.not_before)
+
+
+async def upsert_revoked_token(tx: Session, token_id: str, expires_at: datetime, now: datetime) -> None:
+    statement = upsert(RevokedToken).values(token_id=token_id, expires_at=expires_at, revoked_at=now)
+    later = func.greatest(RevokedToken.expires_at, statement.excluded.expires_at)
+    await tx.execute(statement.on_conflict_do_update(index_elements=["token_id"], set_={"expires_at": later}))
+
+
+async def upsert_token_cutoff(
+    tx: Session, environment: Environment, oauth_provider: str, external_id: str, not_before: datetime
+) -> None:
+    """A cut-off only ever moves forward."""
+    statement = upsert(TokenCutoff).values(
+        environment=environment, oauth_provider=oauth_provider, external_id=external_id, not_before=not_before
+    )
+    later = func.greatest(TokenCutoff.not_before, statement.excluded.not_before)
+    await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["environment", "oauth_provider", "external_id"], set_={"not_before": later}
+        )
+    )
+
+
+async def delete_revoked_tokens_expired_before(tx: Session, moment: datetime) -> int:
+    return (await tx.execute(delete(RevokedToken).where(RevokedToken.expires_at < moment))).rowcount
+
+
+# --- administrators -------------------------------------------------------------------------------------------
+
+
+async def upsert_admin(tx: Session, admin_id: UUID, email: str, role: str, now: datetime) -> Row[Any]:
+    statement = upsert(AdminUser).values(admin_id=admin_id, email=email, role=role, created_at=now)
+    changed = {"role": role, "disabled_at": None}
+    return (
+        await tx.execute(statement.on_conflict_do_update(index_elements=["email"], set_=changed).returning(*_ADMIN))
+    ).one()
+
+
+async def list_admins(db: Session, limit: int) -> Sequence[Row[Any]]:
+    return (await db.execute(select(*_ADMIN).order_by(AdminUser.email).limit(limit))).all()
+
+
+async def disable_admin(tx: Session, email: str, now: datetime) -> Row[Any] | None:
+    """None when there is no such admin. The time of an earlier removal stays."""
+    statement = (
+        update(AdminUser)
+        .where(AdminUser.email == email)
+        .values(disabled_at=func.coalesce(AdminUser.disabled_at, bindparam("now", now, type_=DateTime(timezone=True))))
+        .returning(*_ADMIN)
+    )
+    return (await tx.execute(statement)).one_or_none()

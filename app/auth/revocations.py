@@ -1,0 +1,75 @@
+"""End users' tokens that are taken back before they expire."""
+
+from datetime import datetime, timedelta
+
+from app.auth import queries
+from app.auth.cache import InvalidatedCache
+from app.auth.caller import Environment
+from app.auth.queries import TokenState
+from app.auth.tokens import TokenClaims
+from app.db import Database, Session
+from app.errors import InvalidRequest
+
+MAX_CACHED_TOKENS = 10_000
+KEEP_AFTER_EXPIRY = timedelta(hours=1)  # well past the leeway with which an expired token is still accepted
+ALL_TOKENS = ""
+"""Notified instead of a token's id when a user's cut-off moves: which tokens that concerns is not known there."""
+
+
+async def revoke_token(tx: Session, token_id: str, *, expires_at: datetime, now: datetime) -> None:
+    """Refuse the token (`TokenClaims.token_id`, or `token_id_of_jti`) in every process within 1 s of the commit."""
+    await queries.upsert_revoked_token(tx, token_id, expires_at, now)
+
+
+async def revoke_tokens_before(
+    tx: Session,
+    moment: datetime,
+    *,
+    environment: Environment,
+    oauth_provider: str,
+    external_id: str,
+    now: datetime,
+) -> None:
+    """Refuse all tokens of a user that were issued before `moment`, within 1 s of the commit. Never moves back.
+
+    Raises InvalidRequest for a moment in the future, which would refuse tokens that do not exist yet.
+    """
+    if moment > now:
+        raise InvalidRequest("Tokens can be revoked up to now, not up to a moment in the future")
+    await queries.upsert_token_cutoff(tx, environment, oauth_provider, external_id, moment)
+
+
+async def purge_expired_revocations(tx: Session, *, now: datetime) -> int:
+    """Delete revocations of tokens that nobody accepts any more; how many."""
+    return await queries.delete_revoked_tokens_expired_before(tx, now - KEEP_AFTER_EXPIRY)
+
+
+class TokenRevocations:
+    """Whether a verified token was taken back, from memory where the change listener vouches for it."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._states: InvalidatedCache[TokenState] = InvalidatedCache(MAX_CACHED_TOKENS)
+
+    async def is_revoked(self, claims: TokenClaims, *, cache_counts: bool) -> bool:
+        async def read(token_id: str) -> TokenState:
+            async with self._db.read() as db:
+                return await queries.find_token_state(
+                    db, token_id, claims.environment, claims.oauth_provider, claims.external_id
+                )
+
+        state = self._states.get(claims.token_id) if cache_counts else None
+        if state is None:
+            state = await self._states.load(claims.token_id, read)
+        assert state is not None
+        return state.revoked or (state.not_before is not None and claims.issued_at < state.not_before)
+
+    def forget(self, token_id: str) -> None:
+        """A notification: this token's state changed, or with ALL_TOKENS any token's."""
+        if token_id == ALL_TOKENS:
+            self._states.forget_all()
+        else:
+            self._states.forget(token_id)
+
+    def forget_all(self) -> None:
+        self._states.forget_all()

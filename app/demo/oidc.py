@@ -1,0 +1,412 @@
+"""A local OpenID provider that signs tokens as Google does, and misbehaves on request.
+
+For trying sign-in without an account elsewhere, and for tests. Whoever reaches its `/_control/` routes can mint a token
+for anybody, so it listens on the loopback interface only and production refuses to trust it.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl, unquote_plus, urlencode
+
+from fastapi import Body, FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from joserfc.errors import JoseError
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.clock import utc_now
+from app.demo.oidc_page import User, refusal_page, sign_in_page
+from app.demo.oidc_tokens import TOKEN_LIFETIME_S, Alg, Fault, SigningKeys, base64url, id_token
+
+__all__ = ["Client", "Fault", "Switches", "User", "create_app"]
+
+V = TypeVar("V")
+Delivery = Literal["ok", "error", "slow", "black_hole"]
+BLACK_HOLE_S = 60.0
+MAX_PENDING = 1000
+VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+SESSION_COOKIE = "demo_oidc_session"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An application that may ask for sign-ins. Without a secret it proves itself by PKCE alone."""
+
+    client_id: str
+    client_secret: str | None
+    redirect_uris: tuple[str, ...]
+
+
+class Mint(BaseModel):
+    """What a minted token shall say: `faults` as in the switches; every other member is a claim, null removes it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    faults: frozenset[Fault] = frozenset()
+
+
+class Switches(BaseModel):
+    """How the provider behaves from now on. `id_token` lists the faults of every token it issues."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    signing_alg: Alg = "RS256"
+    id_token: frozenset[Fault] = frozenset()
+    jwks: Delivery = "ok"
+    token_endpoint: Delivery = "ok"
+    slow_s: float = Field(default=5.0, ge=0, le=BLACK_HOLE_S)
+    code_lifetime_s: float = Field(default=60.0, ge=0, le=600)
+
+
+class OAuthError(Exception):
+    """A refusal in the protocol's own words (RFC 6749, sections 4.1.2.1 and 5.2)."""
+
+    def __init__(self, error: str, description: str, status: int = 400) -> None:
+        super().__init__(description)
+        self.error, self.description, self.status = error, description, status
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationRequest:
+    client_id: str
+    redirect_uri: str
+    scopes: frozenset[str]
+    state: str | None
+    nonce: str | None
+    code_challenge: str
+    prompt: frozenset[str]
+    hd: str | None
+    login_hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    request: AuthorizationRequest
+    user: User
+    issued_monotonic_s: float
+
+
+def _parameters(encoded: str) -> dict[str, str]:
+    """Form or query parameters. Raises OAuthError when one comes twice, as RFC 6749 section 3.1 asks."""
+    try:
+        pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=50)
+    except ValueError:
+        raise OAuthError("invalid_request", "too many parameters") from None
+    parameters = dict(pairs)
+    if len(parameters) != len(pairs):
+        raise OAuthError("invalid_request", "a parameter is included more than once")
+    return {name: value for name, value in parameters.items() if value}
+
+
+class Provider:
+    """The provider's endpoints and everything it remembers: switches, open codes, browser sessions, counts."""
+
+    def __init__(self, issuer: str, clients: Sequence[Client], users: Sequence[User], state_path: Path | None) -> None:
+        self.issuer = issuer
+        self.clients = {client.client_id: client for client in clients}
+        self.users = {user.sub: user for user in users}
+        self.keys = SigningKeys(state_path)
+        self.keys.current("RS256")
+        self.switches = Switches()
+        self.requests: Counter[str] = Counter()
+        self._codes: dict[str, Code] = {}
+        self._sessions: dict[str, str] = {}
+
+    # --- what a relying party uses
+
+    async def discovery(self) -> dict[str, Any]:
+        return {
+            "issuer": self.issuer,
+            "authorization_endpoint": f"{self.issuer}/authorize",
+            "token_endpoint": f"{self.issuer}/token",
+            "userinfo_endpoint": f"{self.issuer}/userinfo",
+            "jwks_uri": f"{self.issuer}/jwks",
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256", "ES256"],
+            "scopes_supported": ["openid", "email", "profile"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+            "code_challenge_methods_supported": ["S256"],
+            "prompt_values_supported": ["none", "login", "consent", "select_account"],
+            "authorization_response_iss_parameter_supported": True,
+        }
+
+    async def jwks(self, request: Request) -> Response:
+        self.requests["jwks"] += 1
+        failed = await self._delivery("jwks", request)
+        return failed or JSONResponse(self.keys.published(), headers={"Cache-Control": "public, max-age=3600"})
+
+    async def authorize(self, request: Request) -> Response:
+        """GET shows the sign-in page; its buttons POST the choice back to the same query."""
+        query = request.url.query
+        try:
+            parameters = _parameters(query)
+            client, redirect_uri = self._client_and_redirect(parameters)
+        except OAuthError as error:  # nowhere safe to redirect to
+            return refusal_page(error.description)
+        answer = {"iss": self.issuer, "state": parameters.get("state")}
+        try:
+            wanted = self._authorization(parameters, client, redirect_uri)
+            signed_in = self._sessions.get(request.cookies.get(SESSION_COOKIE, ""))
+            if request.method == "GET" and "none" not in wanted.prompt:
+                return sign_in_page(self._offered(wanted), wanted.client_id, query, wanted.hd)
+            form = {"sub": signed_in} if request.method == "GET" else _parameters(await _text_body(request))
+            user = self.users.get(form.get("sub") or "")
+            if user is None:
+                refusal = "login_required" if request.method == "GET" else "access_denied"
+                raise OAuthError(refusal, "nobody is signed in")
+        except OAuthError as error:
+            answer |= {"error": error.error, "error_description": error.description}
+            return _redirect(redirect_uri, answer)
+        response = _redirect(redirect_uri, answer | {"code": self._new_code(wanted, user)})
+        session = secrets.token_urlsafe(32)
+        _put_bounded(self._sessions, session, user.sub)
+        response.set_cookie(SESSION_COOKIE, session, httponly=True, samesite="lax")
+        return response
+
+    async def token(self, request: Request) -> Response:
+        self.requests["token"] += 1
+        failed = await self._delivery("token_endpoint", request)
+        if failed is not None:
+            return failed
+        try:
+            body = self._redeem(_parameters(await _text_body(request)), request.headers.get("Authorization"))
+        except OAuthError as error:
+            headers = {"WWW-Authenticate": 'Basic realm="token"'} if error.status == 401 else {}
+            content = {"error": error.error, "error_description": error.description}
+            return JSONResponse(content, error.status, headers | {"Cache-Control": "no-store"})
+        return JSONResponse(body, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
+
+    async def userinfo(self, request: Request) -> Response:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        try:
+            claims = self.keys.verify(token) if scheme.lower() == "bearer" else {}
+        except (JoseError, ValueError):
+            claims = {}
+        user = self.users.get(claims.get("sub", ""))
+        if user is None or claims.get("aud") != f"{self.issuer}/userinfo" or claims.get("exp", 0) <= _now_s():
+            return JSONResponse({"error": "invalid_token"}, 401, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        return JSONResponse(_user_claims(user, frozenset(claims.get("scope", "").split())))
+
+    # --- the control routes
+
+    async def show(self) -> dict[str, Any]:
+        return {"switches": self.switches.model_dump(mode="json"), "requests": dict(self.requests)}
+
+    async def switch(self, changes: Switches) -> dict[str, Any]:
+        """Change the named switches; the others stay."""
+        self.switches = self.switches.model_copy(update=changes.model_dump(exclude_unset=True))
+        return await self.show()
+
+    async def reset(self) -> dict[str, Any]:
+        self.switches, self.requests = Switches(), Counter()
+        return await self.show()
+
+    async def rotate(self, keep_old: bool = True) -> dict[str, Any]:
+        await asyncio.to_thread(self.keys.rotate, self.switches.signing_alg, keep_old=keep_old)
+        return self.keys.published()
+
+    async def mint(self, wanted: Mint, raw: bool = False) -> Response:
+        """An ID token for anybody; `raw` answers with the bare token, for a shell."""
+        overrides = wanted.model_extra or {}
+        user = self.users.get(str(overrides.get("sub", next(iter(self.users), ""))))
+        claims = _user_claims(user, frozenset({"email", "profile"})) if user else {"email_verified": True}
+        client_id = overrides.get("aud", next(iter(self.clients), None))
+        token = self._id_token({"aud": client_id, "azp": client_id, **claims, **overrides}, wanted.faults)
+        if raw:
+            return PlainTextResponse(token)
+        return JSONResponse({"id_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFETIME_S})
+
+    async def sign(
+        self, header: Annotated[dict[str, Any], Body()], payload: Annotated[str, Body()]
+    ) -> PlainTextResponse:
+        """Any bytes under a real signature: `header` members replace the usual ones, null removes one."""
+        return PlainTextResponse(self.keys.sign(header, payload, self.switches.signing_alg))
+
+    # --- the steps
+
+    async def _delivery(self, endpoint: Literal["jwks", "token_endpoint"], request: Request) -> Response | None:
+        """What the switch of `endpoint` makes of a request. None: answer it properly (perhaps only now)."""
+        mode: Delivery = getattr(self.switches, endpoint)
+        if mode == "error":
+            return JSONResponse({"error": "server_error"}, 500)
+        await request.body()  # asking whether the client has gone would swallow a body not yet read
+        wait_s = {"ok": 0.0, "slow": self.switches.slow_s, "black_hole": BLACK_HOLE_S}[mode]
+        deadline = time.monotonic() + wait_s
+        while time.monotonic() < deadline and getattr(self.switches, endpoint) == mode:
+            if await request.is_disconnected():
+                break
+            await asyncio.sleep(0.02)
+        return JSONResponse({"error": "temporarily_unavailable"}, 504) if mode == "black_hole" else None
+
+    def _client_and_redirect(self, parameters: Mapping[str, str]) -> tuple[Client, str]:
+        client = self.clients.get(parameters.get("client_id", ""))
+        if client is None:
+            raise OAuthError("invalid_request", "Unknown client_id.")
+        redirect_uri = parameters.get("redirect_uri")
+        if redirect_uri is None or redirect_uri not in client.redirect_uris:
+            raise OAuthError("invalid_request", "The redirect_uri is not registered for this client.")
+        return client, redirect_uri
+
+    def _authorization(self, parameters: Mapping[str, str], client: Client, redirect_uri: str) -> AuthorizationRequest:
+        if parameters.get("response_type") != "code":
+            raise OAuthError("unsupported_response_type", "response_type must be code")
+        scopes = frozenset(parameters.get("scope", "").split())
+        if "openid" not in scopes:
+            raise OAuthError("invalid_scope", "scope must contain openid")
+        challenge = parameters.get("code_challenge", "")
+        if parameters.get("code_challenge_method") != "S256" or not CHALLENGE.fullmatch(challenge):
+            raise OAuthError("invalid_request", "PKCE is required: code_challenge with code_challenge_method=S256")
+        prompt = frozenset(parameters.get("prompt", "").split())
+        if not prompt <= {"none", "login", "consent", "select_account"} or ("none" in prompt and len(prompt) > 1):
+            raise OAuthError("invalid_request", "prompt is not understood")
+        return AuthorizationRequest(
+            client_id=client.client_id,
+            redirect_uri=redirect_uri,
+            scopes=scopes,
+            state=parameters.get("state"),
+            nonce=parameters.get("nonce"),
+            code_challenge=challenge,
+            prompt=prompt,
+            hd=parameters.get("hd"),
+            login_hint=parameters.get("login_hint"),
+        )
+
+    def _offered(self, wanted: AuthorizationRequest) -> list[User]:
+        """The accounts of the domain `hd` (`*`: of any domain), the hinted one first. A filter only, as at Google."""
+        users = [user for user in self.users.values() if wanted.hd in (None, user.hd) or (wanted.hd == "*" and user.hd)]
+        return sorted(users, key=lambda user: wanted.login_hint not in (user.email, user.sub))
+
+    def _new_code(self, wanted: AuthorizationRequest, user: User) -> str:
+        code = secrets.token_urlsafe(32)
+        _put_bounded(self._codes, code, Code(wanted, user, time.monotonic()))
+        return code
+
+    def _authenticate(self, form: Mapping[str, str], authorization: str | None) -> Client:
+        client_id, secret = form.get("client_id"), form.get("client_secret")
+        if authorization is not None:
+            if secret is not None:
+                raise OAuthError("invalid_request", "two ways of client authentication at once")
+            scheme, _, credentials = authorization.partition(" ")
+            try:
+                decoded = base64.b64decode(credentials, validate=True).decode()
+            except ValueError:
+                decoded = ""
+            basic_id, separator, secret = decoded.partition(":")
+            if scheme.lower() != "basic" or not separator or client_id not in (None, basic_id):
+                raise OAuthError("invalid_client", "malformed client credentials", 401)
+            client_id = basic_id
+        client = self.clients.get(client_id or "")
+        expected = ((client.client_secret if client else None) or "").encode()
+        # RFC 6749 has the secret percent-encoded inside Basic; many clients, Authlib's too, send it as it is.
+        given = [secret or "", *([unquote_plus(secret)] if authorization and secret else [])]
+        if client is None or not any(hmac.compare_digest(each.encode(), expected) for each in given):
+            raise OAuthError("invalid_client", "unknown client or wrong secret", 401)
+        return client
+
+    def _redeem(self, form: Mapping[str, str], authorization: str | None) -> dict[str, Any]:
+        client = self._authenticate(form, authorization)
+        if form.get("grant_type") != "authorization_code":
+            raise OAuthError("unsupported_grant_type", "grant_type must be authorization_code")
+        # Taken out whatever follows: a code is good for one try.
+        code = self._codes.pop(form.get("code", ""), None)
+        if code is None or time.monotonic() - code.issued_monotonic_s >= self.switches.code_lifetime_s:
+            raise OAuthError("invalid_grant", "the code is unknown, used or too old")
+        wanted, verifier = code.request, form.get("code_verifier", "")
+        if wanted.client_id != client.client_id or wanted.redirect_uri != form.get("redirect_uri"):
+            raise OAuthError("invalid_grant", "the code belongs to another client or redirect_uri")
+        challenge = base64url(hashlib.sha256(verifier.encode()).digest())
+        if not VERIFIER.fullmatch(verifier) or challenge != wanted.code_challenge:
+            raise OAuthError("invalid_grant", "the code_verifier does not match")
+        scope = " ".join(sorted(wanted.scopes & {"openid", "email", "profile"}))
+        access_token = self._access_token(code.user, scope)
+        claims = {
+            "aud": client.client_id,
+            "azp": client.client_id,
+            **_user_claims(code.user, wanted.scopes),
+            "nonce": wanted.nonce,
+            "at_hash": base64url(hashlib.sha256(access_token.encode()).digest()[:16]),
+        }
+        return {
+            "access_token": access_token,
+            "token_type": "Bearer",
+            "expires_in": TOKEN_LIFETIME_S,
+            "scope": scope,
+            "id_token": self._id_token(claims, self.switches.id_token),
+        }
+
+    def _access_token(self, user: User, scope: str) -> str:
+        claims = {
+            "iss": self.issuer,
+            "aud": f"{self.issuer}/userinfo",
+            "sub": user.sub,
+            "scope": scope,
+            "iat": _now_s(),
+            "exp": _now_s() + TOKEN_LIFETIME_S,
+            "jti": secrets.token_hex(16),
+        }
+        return self.keys.sign({"typ": "at+jwt"}, json.dumps(claims), self.switches.signing_alg)
+
+    def _id_token(self, claims: Mapping[str, Any], faults: frozenset[Fault]) -> str:
+        return id_token(self.keys, claims, faults, self.switches.signing_alg, self.issuer, _now_s())
+
+
+def _now_s() -> int:
+    return int(utc_now().timestamp())
+
+
+def _put_bounded(entries: dict[str, V], key: str, value: V) -> None:
+    entries[key] = value
+    while len(entries) > MAX_PENDING:
+        del entries[next(iter(entries))]
+
+
+async def _text_body(request: Request) -> str:
+    return (await request.body()).decode("utf-8", "replace")
+
+
+def _redirect(uri: str, parameters: Mapping[str, str | None]) -> RedirectResponse:
+    query = urlencode({name: value for name, value in parameters.items() if value is not None})
+    return RedirectResponse(f"{uri}{'&' if '?' in uri else '?'}{query}", 303, {"Cache-Control": "no-store"})
+
+
+def _user_claims(user: User, scopes: frozenset[str]) -> dict[str, Any]:
+    claims: dict[str, Any] = {"sub": user.sub, "hd": user.hd}
+    if "email" in scopes:
+        claims |= {"email": user.email, "email_verified": user.email_verified}
+    if "profile" in scopes:
+        claims |= {"name": user.name, "picture": user.picture}
+    return {name: value for name, value in claims.items() if value is not None}
+
+
+def create_app(
+    *, issuer: str, clients: Sequence[Client], users: Sequence[User], state_path: Path | None = None
+) -> FastAPI:
+    """The provider at `issuer`, its public address without a trailing slash. `state_path` keeps its keys (mode 600)."""
+    provider = Provider(issuer, clients, users, state_path)
+    app = FastAPI(title="Local OpenID provider", docs_url=None, redoc_url=None)
+    app.add_api_route("/.well-known/openid-configuration", provider.discovery)
+    app.add_api_route("/jwks", provider.jwks)
+    app.add_api_route("/authorize", provider.authorize, methods=["GET", "POST"])
+    app.add_api_route("/token", provider.token, methods=["POST"])
+    app.add_api_route("/userinfo", provider.userinfo, methods=["GET", "POST"])
+    app.add_api_route("/_control", provider.show)
+    app.add_api_route("/_control/switches", provider.switch, methods=["PATCH"])
+    app.add_api_route("/_control/reset", provider.reset, methods=["POST"])
+    app.add_api_route("/_control/rotate-keys", provider.rotate, methods=["POST"])
+    app.add_api_route("/_control/id-token", provider.mint, methods=["POST"])
+    app.add_api_route("/_control/sign", provider.sign, methods=["POST"])
+    return app

@@ -1,0 +1,84 @@
+"""What users and operators can meet is documented: settings, error codes, commands. And what is documented exists."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+
+import pytest
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from typer.main import get_command
+
+import app
+from app.cli import cli
+from app.config import Settings
+from app.errors import AppError
+from tests.databases import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+CODES_OF_THE_FRAMEWORK = {"validation_error", "bad_request", "not_found", "method_not_allowed", "body_too_large"}
+CODES_OF_REPLAYS = {"charge_exists", "credit_exists"}
+
+
+def default_of(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "required"
+    value = field.default
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        entries = (f'"{name}": {item.model_dump_json(exclude_unset=True)}' for name, item in value.items())
+        return f"`{{{', '.join(entries)}}}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def settings_table() -> str:
+    rows = [f"| `{n.upper()}` | {default_of(f)} | {f.description} |" for n, f in Settings.model_fields.items()]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+def test_readme_lists_every_setting_as_it_is() -> None:
+    documented = README.split("<!-- settings -->\n")[1].split("\n<!-- /settings -->")[0]
+    assert documented == settings_table(), f"put this into README.md:\n{settings_table()}"
+
+
+def error_classes() -> Iterator[type[AppError]]:
+    for module in pkgutil.walk_packages(app.__path__, "app."):
+        if not module.name.startswith("app.demo"):
+            importlib.import_module(module.name)
+    waiting = [AppError]
+    while waiting:
+        error = waiting.pop()
+        yield error
+        waiting.extend(error.__subclasses__())
+
+
+def test_every_error_code_is_documented_and_no_other() -> None:
+    documented = set(re.findall(r"^\| `([a-z_]+)` \|", ERRORS, flags=re.MULTILINE))
+    codes = {error.code for error in error_classes()} | CODES_OF_THE_FRAMEWORK | CODES_OF_REPLAYS
+    assert documented == codes
+
+
+@pytest.mark.parametrize("error", list(error_classes()), ids=lambda error: error.__name__)
+def test_documented_status_is_the_real_one(error: type[AppError]) -> None:
+    assert re.search(rf"^\| `{error.code}` \| {error.status} \|", ERRORS, flags=re.MULTILINE)
+
+
+def commands() -> Iterator[str]:
+    for name, command in get_command(cli).commands.items():  # type: ignore[attr-defined]  # a group, typed as a command
+        yield from (f"{name} {sub}" for sub in command.commands) if hasattr(command, "commands") else [name]
+
+
+def test_readme_lists_every_command() -> None:
+    section = README.split("## Commands")[1].split("## Settings")[0]
+    documented = set(re.findall(r"`([a-z]+(?: [a-z]+)?)`", "\n".join(re.findall(r"^\| (`.*?) \|", section, re.M))))
+    assert documented == set(commands())
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"

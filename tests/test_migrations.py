@@ -1,0 +1,79 @@
+"""The migrations: forth, back and forth again; equal to the models; safe to run while traffic flows."""
+
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.demo.postgres import find_binaries
+from tests.databases import ROOT, Urls, alembic, create_database, drop_database
+
+SQUAWK = Path(sys.executable).parent / "squawk"
+
+
+@pytest.fixture
+async def empty_database() -> AsyncIterator[Urls]:
+    name = f"migrations_{uuid.uuid4().hex}"
+    yield await create_database(name, template=None)
+    await drop_database(name)
+
+
+def schema(urls: Urls) -> str:
+    """The schema as pg_dump prints it, less the lines that differ from dump to dump."""
+    command = [find_binaries().program("pg_dump"), "--schema-only", urls.superuser]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+async def test_up_down_up_ends_in_the_same_schema(empty_database: Urls) -> None:
+    alembic(empty_database, "upgrade", "head")
+    first = schema(empty_database)
+    alembic(empty_database, "downgrade", "base")
+    below = schema(empty_database)
+    alembic(empty_database, "upgrade", "head")
+    assert "CREATE TABLE public.ledger_entries" in first
+    assert "CREATE TABLE public.ledger_entries" not in below
+    assert "CREATE FUNCTION" not in below
+    assert "CREATE TYPE" not in below
+    assert schema(empty_database) == first
+
+
+async def test_each_revision_can_be_undone_and_redone(empty_database: Urls) -> None:
+    """Catches a downgrade that forgets something its own upgrade then trips over."""
+    revisions = alembic(empty_database, "history").count("->")
+    for _ in range(revisions):
+        alembic(empty_database, "upgrade", "+1")
+        alembic(empty_database, "downgrade", "-1")
+        alembic(empty_database, "upgrade", "+1")
+
+
+async def test_models_equal_the_migrated_schema(own_database: Urls) -> None:
+    assert "No new upgrade operations detected" in alembic(own_database, "check")
+
+
+async def test_migrating_twice_changes_nothing(own_database: Urls) -> None:
+    before = schema(own_database)
+    alembic(own_database, "upgrade", "head")
+    assert schema(own_database) == before
+
+
+def lint(sql: str) -> subprocess.CompletedProcess[str]:
+    command = [str(SQUAWK), "--config", str(ROOT / ".squawk.toml"), "--stdin-filepath", "migrations.sql"]
+    return subprocess.run(command, input=sql, capture_output=True, text=True, check=False)
+
+
+async def test_migrations_take_no_lock_that_stops_traffic(own_database: Urls) -> None:
+    output = alembic(own_database, "upgrade", "head", "--sql")
+    sql = "\n".join(line for line in output.splitlines() if not line.startswith("INFO"))
+    done = lint(sql)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_lint_catches_a_rewrite() -> None:
+    done = lint("ALTER TABLE accounts ALTER COLUMN paid TYPE numeric; CREATE INDEX i ON accounts (paid);")
+    assert done.returncode == 1
+    assert "changing-column-type" in done.stdout
+    assert "require-concurrent-index-creation" in done.stdout
