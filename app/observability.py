@@ -25,12 +25,6 @@ HTTP_SECONDS = Histogram(
 CHARGES = Counter(
     "billing_charges_total", "Charges by operation and outcome.", ["operation", "outcome"], registry=REGISTRY
 )
-CREDITS_MOVED = Counter(
-    "billing_credits_moved_total",
-    "Credits moved by this process, by ledger kind and sign.",
-    ["kind", "sign"],
-    registry=REGISTRY,
-)
 LEDGER_VERIFIED = Gauge(
     "billing_ledger_verified_timestamp_seconds",
     "When the last ledger verification passed.",

@@ -19,7 +19,7 @@ VERSION = version("ciris-billing")
 router = APIRouter(tags=["status"])
 
 
-class Unauthorized(AppError):
+class MetricsTokenRequired(AppError):
     """`/metrics` without its bearer token."""
 
     status, code = 401, "unauthorized"
@@ -95,5 +95,5 @@ async def metrics(request: Request, authorization: Annotated[str | None, Header(
     if settings.metrics_token is not None:
         expected = f"Bearer {settings.metrics_token.get_secret_value()}".encode()
         if not hmac.compare_digest((authorization or "").encode("utf-8", "replace"), expected):
-            raise Unauthorized
+            raise MetricsTokenRequired
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

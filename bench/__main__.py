@@ -12,12 +12,12 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from app.auth.service import create_key
 from app.billing.verify import verify_ledger
 from pydantic import SecretStr
 from tests.servers import running_server
 
 from app.auth.caller import Actor, Permission
+from app.auth.service import create_key
 from app.billing.accounts import Identity, Profile
 from app.billing.pools import Credits
 from app.billing.service import BillingService

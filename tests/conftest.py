@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from app.auth.service import create_key
 from app.billing.verify import verify_ledger
 from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.auth.caller import Actor, Permission
+from app.auth.service import create_key
 from app.billing.accounts import Identity
 from app.billing.service import BillingService
 from app.clock import request_time

@@ -21,6 +21,10 @@ ADMIN_URL = "CIRIS_TEST_ADMIN_URL"
 """Environment variable by which the controller tells its workers where the cluster is."""
 
 
+MUTATION = "CIRIS_TEST_MUTATION"
+"""Environment variable with SQL that spoils the schema on purpose: see mutants.py."""
+
+
 @dataclass(frozen=True)
 class Urls:
     """The same database as its two roles see it, and as the superuser does."""
@@ -82,3 +86,11 @@ def prepare(cluster: Cluster) -> None:
     asyncio.run(_create_roles())
     template = asyncio.run(create_database(TEMPLATE, template=None))
     alembic(template, "upgrade", "head")
+    if mutation := os.environ.get(MUTATION):
+        asyncio.run(_spoil(template, mutation))
+
+
+async def _spoil(template: Urls, mutation: str) -> None:
+    connection = await asyncpg.connect(template.superuser)
+    await connection.execute(mutation)
+    await connection.close()

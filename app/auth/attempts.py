@@ -38,7 +38,7 @@ class FailedAttempts:
         while len(self._records) > MAX_TRACKED:
             self._records.popitem(last=False)
         if record.failures >= FREE_ATTEMPTS:
-            pause_s = min(MAX_PAUSE_S, 2 ** min(record.failures - FREE_ATTEMPTS, 10))
+            pause_s = min(MAX_PAUSE_S, 1 << min(record.failures - FREE_ATTEMPTS, 10))
             left_s = record.last_s + pause_s - now_s
             if left_s > 0:
                 return max(1, math.ceil(left_s))

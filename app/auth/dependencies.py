@@ -44,16 +44,14 @@ def require(permission: Permission, *, or_user: bool = False) -> Callable[..., A
         return caller
 
     async def api_key_or_user(request: Request, key: ApiKeyText, token: UserToken, now: Now) -> Caller:
-        if key or token is None:
-            auth: Authenticator = request.app.state.auth
-            address = auth.admit(request)
-            if not key:
-                raise Unauthorized(user_token_accepted=True)
+        auth: Authenticator = request.app.state.auth
+        address = auth.admit(request)
+        if key:
             caller = await auth.caller_of_key(key, address, now)
             caller.require(permission)
             return caller
-        auth = request.app.state.auth
-        auth.admit(request)
-        return await auth.caller_of_token(token.credentials, now)
+        if token is not None:
+            return await auth.caller_of_token(token.credentials, now)
+        raise Unauthorized(user_token_accepted=True)
 
     return api_key_or_user if or_user else api_key_only

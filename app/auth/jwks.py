@@ -21,7 +21,8 @@ MAX_DOCUMENT_BYTES = 262_144
 MAX_KEYS = 100
 MAX_KID_CHARS = 255
 RSA_KEY_BITS = range(2048, 8192 + 1)
-MAX_RSA_MODULUS_CHARS = 1366  # 8192 bits in base64url
+RSA_MODULUS_CHARS = range(342, 1366 + 1)  # the same in base64url, to tell before anything is computed
+MAX_MEMBER_CHARS = 1366
 ALG_OF_KEY_TYPE: Mapping[str, Literal["RS256", "ES256"]] = {"RSA": "RS256", "EC": "ES256"}
 
 log = structlog.get_logger()
@@ -78,7 +79,9 @@ def _parse_key(entry: dict[str, Any]) -> VerificationKey | None:
     members = {name: entry.get(name) for name in (("n", "e") if alg == "RS256" else ("crv", "x", "y"))}
     # Only the public members are handed on, so nothing else that an entry carries can have an effect.
     public = {name: value for name, value in members.items() if isinstance(value, str)}
-    if len(public) != len(members) or any(len(value) > MAX_RSA_MODULUS_CHARS for value in public.values()):
+    if len(public) != len(members) or any(len(value) > MAX_MEMBER_CHARS for value in public.values()):
+        return None
+    if alg == "RS256" and len(public["n"]) not in RSA_MODULUS_CHARS:
         return None
     key: RSAKey | ECKey
     try:

@@ -7,14 +7,10 @@ from typing import Any
 
 import asyncpg
 import structlog
-
-from app.db import Database
+from pydantic import SecretStr
 
 API_KEYS = "api_keys"
 TOKEN_REVOCATIONS = "token_revocations"  # noqa: S105  (the name of a channel)
-
-# What a database URL may say to SQLAlchemy's side of the driver
-SQLALCHEMY_ONLY = ("async_creator_fn", "prepared_statement_cache_size", "prepared_statement_name_func")
 
 HEARTBEAT_S = 0.2
 CURRENT_FOR_S = 0.9  # the promise is 1 s
@@ -37,8 +33,8 @@ class ChangeListener:
     `on_change(channel, payload)` is called for each notification, `on_gap()` whenever some may have been missed.
     """
 
-    def __init__(self, db: Database, on_change: Callable[[str, str], None], on_gap: Callable[[], None]) -> None:
-        self._db = db
+    def __init__(self, url: SecretStr, on_change: Callable[[str, str], None], on_gap: Callable[[], None]) -> None:
+        self._url = url
         self._on_change = on_change
         self._on_gap = on_gap
         self._heartbeats = f"heartbeat_{secrets.token_hex(8)}"
@@ -69,12 +65,9 @@ class ChangeListener:
             retry_s = min(MAX_RETRY_S, retry_s * 2)
 
     async def _connect(self) -> Any:
-        _, arguments = self._db.engine.dialect.create_connect_args(self._db.engine.url)
-        for name in SQLALCHEMY_ONLY:
-            arguments.pop(name, None)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             connection = await asyncpg.connect(
-                **arguments,
+                self._url.get_secret_value(),
                 # A heartbeat writes nothing worth a disk flush, though NOTIFY makes it a writing transaction.
                 server_settings={"application_name": "ciris-billing-listener", "synchronous_commit": "off"},
             )

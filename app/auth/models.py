@@ -45,7 +45,7 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(Timestamp)
     rotated_to: Mapped[str | None] = mapped_column(ForeignKey("api_keys.key_id", ondelete="RESTRICT"), unique=True)
     grace_ends_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="end of a rotated key")
-    last_used_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="exact to a minute")
+    last_used_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="written at most once a minute")
 
 
 class AdminUser(Base):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_network
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ARRAY, DateTime, Row, Text, bindparam, delete, func, insert, select, text, update
@@ -13,42 +13,43 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from app.auth.caller import Environment, Permission
 from app.auth.keys import KeyFacts
 from app.auth.models import AdminUser, ApiKey, RevokedToken, TokenCutoff
-from app.db import Session
+from app.db import Database, Session
 
 _FACTS = [column for column in ApiKey.__table__.columns if column.name != "secret_hash"]
-_ADMIN = [column for column in AdminUser.__table__.columns]
+_ADMIN = list(AdminUser.__table__.columns)
 
 # --- API keys -------------------------------------------------------------------------------------------------
 
 
-def _facts(row: Row[Any]) -> KeyFacts:
+def _facts(row: Mapping[Any, Any]) -> KeyFacts:
     return KeyFacts(
-        key_id=row.key_id,
-        environment=cast(Environment, row.environment),
-        name=row.name,
-        permissions=frozenset(Permission(permission) for permission in row.permissions),
-        ip_allow_list=tuple(ip_network(network) for network in row.ip_allow_list),
-        rate_limit_per_minute=row.rate_limit_per_minute,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-        rotated_to=row.rotated_to,
-        grace_ends_at=row.grace_ends_at,
-        last_used_at=row.last_used_at,
+        key_id=row["key_id"],
+        environment=row["environment"],
+        name=row["name"],
+        permissions=frozenset(Permission(permission) for permission in row["permissions"]),
+        ip_allow_list=tuple(ip_network(network) for network in row["ip_allow_list"]),
+        rate_limit_per_minute=row["rate_limit_per_minute"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        rotated_to=row["rotated_to"],
+        grace_ends_at=row["grace_ends_at"],
+        last_used_at=row["last_used_at"],
     )
 
 
-_FIND_KEY = select(*_FACTS, ApiKey.secret_hash).where(ApiKey.key_id == bindparam("key_id"))
+_FIND_KEY = f"SELECT {', '.join(column.name for column in ApiKey.__table__.columns)} FROM api_keys WHERE key_id = $1"  # noqa: S608  (the names are our own columns')
 
 
-async def find_key(db: Session, key_id: str) -> tuple[KeyFacts, str] | None:
+async def find_key(db: Database, key_id: str) -> tuple[KeyFacts, str] | None:
     """The key and its hash."""
-    row = (await db.execute(_FIND_KEY, {"key_id": key_id})).one_or_none()
-    return None if row is None else (_facts(row), row.secret_hash)
+    row = await db.fetch_row(_FIND_KEY, key_id)
+    return None if row is None else (_facts(row), row["secret_hash"])
 
 
 async def lock_key(tx: Session, key_id: str) -> KeyFacts | None:
-    row = (await tx.execute(select(*_FACTS).where(ApiKey.key_id == key_id).with_for_update())).one_or_none()
+    query = select(*_FACTS).where(ApiKey.key_id == key_id).with_for_update()
+    row = (await tx.execute(query)).mappings().one_or_none()
     return None if row is None else _facts(row)
 
 
@@ -64,7 +65,7 @@ async def list_keys(
         query = query.where(
             (ApiKey.created_at < created_at) | ((ApiKey.created_at == created_at) & (ApiKey.key_id < key_id))
         )
-    return [_facts(row) for row in await db.execute(query)]
+    return [_facts(row) for row in (await db.execute(query)).mappings()]
 
 
 async def insert_key(tx: Session, values: Mapping[str, Any]) -> None:
@@ -74,7 +75,7 @@ async def insert_key(tx: Session, values: Mapping[str, Any]) -> None:
 async def update_key(tx: Session, key_id: str, values: Mapping[str, Any]) -> KeyFacts:
     """The key as it is then. The caller holds its lock."""
     statement = update(ApiKey).where(ApiKey.key_id == key_id).values(**values).returning(*_FACTS)
-    return _facts((await tx.execute(statement)).one())
+    return _facts((await tx.execute(statement)).mappings().one())
 
 
 # Rows that somebody holds are passed over: a mark that may be a minute late never waits, and never deadlocks.
@@ -85,17 +86,16 @@ _MARK_USED = text("""
             WHERE api_keys.last_used_at IS NULL OR api_keys.last_used_at <= used.used_at - CAST(:interval AS interval)
             ORDER BY key_id FOR NO KEY UPDATE OF api_keys SKIP LOCKED)
     UPDATE api_keys SET last_used_at = due.used_at FROM due WHERE api_keys.key_id = due.key_id
-    RETURNING api_keys.key_id
 """).bindparams(
     bindparam("key_ids", type_=ARRAY(Text)),
     bindparam("used_at", type_=ARRAY(DateTime(timezone=True))),
 )
 
 
-async def lock_and_mark_used(tx: Session, used_at: Mapping[str, datetime], interval: timedelta) -> set[str]:
-    """Set last_used_at where it is `interval` older. Returns the keys whose row was written."""
+async def lock_and_mark_used(tx: Session, used_at: Mapping[str, datetime], interval: timedelta) -> None:
+    """Set last_used_at where it is `interval` older."""
     values = {"key_ids": list(used_at), "used_at": list(used_at.values()), "interval": interval}
-    return {row.key_id for row in await tx.execute(_MARK_USED, values)}
+    await tx.execute(_MARK_USED, values)
 
 
 # --- end users' tokens ----------------------------------------------------------------------------------------
@@ -109,30 +109,19 @@ class TokenState:
     not_before: datetime | None
 
 
-_FIND_TOKEN_STATE = select(
-    select(RevokedToken.token_id).where(RevokedToken.token_id == bindparam("token_id")).exists().label("revoked"),
-    select(TokenCutoff.not_before)
-    .where(
-        TokenCutoff.environment == bindparam("environment"),
-        TokenCutoff.oauth_provider == bindparam("oauth_provider"),
-        TokenCutoff.external_id == bindparam("external_id"),
-    )
-    .scalar_subquery()
-    .label("not_before"),
-)
+_FIND_STATE = """
+    SELECT EXISTS (SELECT FROM revoked_tokens WHERE token_id = $1) AS revoked,
+           (SELECT not_before FROM token_cutoffs
+             WHERE environment = $2 AND oauth_provider = $3 AND external_id = $4) AS not_before
+"""
 
 
 async def find_token_state(
-    db: Session, token_id: str, environment: Environment, oauth_provider: str, external_id: str
+    db: Database, token_id: str, environment: Environment, oauth_provider: str, external_id: str
 ) -> TokenState:
-    values = {
-        "token_id": token_id,
-        "environment": environment,
-        "oauth_provider": oauth_provider,
-        "external_id": external_id,
-    }
-    row = (await db.execute(_FIND_TOKEN_STATE, values)).one()
-    return TokenState(row.revoked, row.not_before)
+    row = await db.fetch_row(_FIND_STATE, token_id, environment, oauth_provider, external_id)
+    assert row is not None
+    return TokenState(row["revoked"], row["not_before"])
 
 
 async def upsert_revoked_token(tx: Session, token_id: str, expires_at: datetime, now: datetime) -> None:

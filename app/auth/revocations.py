@@ -53,10 +53,9 @@ class TokenRevocations:
 
     async def is_revoked(self, claims: TokenClaims, *, cache_counts: bool) -> bool:
         async def read(token_id: str) -> TokenState:
-            async with self._db.read() as db:
-                return await queries.find_token_state(
-                    db, token_id, claims.environment, claims.oauth_provider, claims.external_id
-                )
+            return await queries.find_token_state(
+                self._db, token_id, claims.environment, claims.oauth_provider, claims.external_id
+            )
 
         state = self._states.get(claims.token_id) if cache_counts else None
         if state is None:

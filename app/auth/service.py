@@ -15,7 +15,7 @@ from app.auth.addresses import client_address, origin
 from app.auth.caller import Actor, Caller, Environment, Permission, UserIdentity
 from app.auth.errors import AddressNotAllowed, InvalidApiKey, KeyNotActive, KeyNotFound, RateLimited, TooManyAttempts
 from app.auth.hashing import ARGON2, Argon2
-from app.auth.keys import MAX_NAME_CHARS, Address, KeyFacts, Network, NewKey, generate_key
+from app.auth.keys import MAX_NAME_CHARS, Address, KeyFacts, Network, NewKey, generate_key, parse_key
 from app.auth.last_used import LastUsed
 from app.auth.listener import API_KEYS, ChangeListener
 from app.auth.rate_limit import TokenBuckets
@@ -43,7 +43,7 @@ class Authenticator:
 
     def __init__(self, db: Database, settings: Settings, *, argon2: Argon2 = ARGON2) -> None:
         self._settings = settings
-        self._listener = ChangeListener(db, self._changed, self._gap)
+        self._listener = ChangeListener(settings.database_url, self._changed, self._gap)
         self._keys = KeyVerifier(db, self._listener, argon2)
         self._revocations = TokenRevocations(db)
         self._last_used = LastUsed(db)
@@ -86,7 +86,12 @@ class Authenticator:
         try:
             key = await self._keys.verify(text, origin(address), now)
         except (InvalidApiKey, TooManyAttempts) as error:
-            log.info("api_key_refused", reason=getattr(error, "reason", error.code))
+            parsed = parse_key(text)
+            log.info(
+                "api_key_refused",
+                key_id=parsed[1] if parsed is not None else None,
+                reason=error.reason if isinstance(error, InvalidApiKey) else error.code,
+            )
             raise
         facts = key.facts
         structlog.contextvars.bind_contextvars(key_id=facts.key_id)

@@ -90,8 +90,7 @@ class KeyVerifier:
         return key
 
     async def _read(self, key_id: str) -> KnownKey | None:
-        async with self._db.read() as db:
-            found = await queries.find_key(db, key_id)
+        found = await queries.find_key(self._db, key_id)
         if found is None:
             return None
         facts, secret_hash = found

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from app.auth.caller import Actor, Environment
 from app.billing import queries
 from app.billing.ledger import Cause, Kind, LockedAccount, write
@@ -92,6 +94,7 @@ class AccountDirectory:
     async def resolve(self, identity: Identity, profile: Profile, actor: Actor, now: datetime) -> UUID:
         """The identity's account, created if need be, with what the request told about the person recorded."""
         account_id, _ = await self.find_or_create(identity, actor, now)
+        structlog.contextvars.bind_contextvars(account_id=str(account_id))
         await self.record_profile(account_id, profile, now)
         return account_id
 

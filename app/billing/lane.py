@@ -7,6 +7,7 @@ for it to end, and then go together into the next. Nobody waits for company: a l
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -83,7 +84,8 @@ class ChargeLane(Generic[Request, Outcome]):
 
     def _start(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
         if key not in self._running:  # else whoever runs takes the new request along
-            self._running[key] = asyncio.create_task(self._drain(key, queue, run_batch))
+            # An empty context: what a batch logs is not the doing of the request that happened to start it.
+            self._running[key] = asyncio.create_task(self._drain(key, queue, run_batch), context=Context())
 
     async def _drain(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
         try:

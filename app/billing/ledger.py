@@ -9,7 +9,7 @@
 KEY UPDATE until commit, so that everybody else who moves this account's credits waits.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -21,7 +21,6 @@ from app.billing import queries
 from app.billing.errors import AccountClosed, AccountSuspended, BalanceLimitExceeded
 from app.billing.pools import MAX_CREDITS, Pools, daily_free_on
 from app.db import Session
-from app.observability import CREDITS_MOVED
 
 
 class Kind(StrEnum):
@@ -182,7 +181,6 @@ async def write(tx: Session, accounts: Iterable[LockedAccount], now: datetime) -
     await queries.insert_ledger_entries(tx, [_entry_row(a.account_id, e) for a in moved for e in a.entries])
     await queries.update_accounts(tx, [_account_row(account, now) for account in moved])
     for account in moved:
-        _count(account.entries)
         account.entries.clear()
 
 
@@ -214,8 +212,3 @@ def _account_row(account: LockedAccount, now: datetime) -> dict[str, Any]:
         "last_entry_no": account.last_entry_no,
         "updated_at": now,
     }
-
-
-def _count(entries: Sequence[Entry]) -> None:
-    for entry in entries:
-        CREDITS_MOVED.labels(entry.kind.value, "plus" if entry.delta > 0 else "minus").inc(abs(entry.delta))

@@ -152,7 +152,7 @@ class ChargeMetadata(BaseModel):
 
 class ChargeBody(IdentityFields):
     amount_minor: AmountMinor
-    currency: UpperCurrency = "USD"
+    currency: UpperCurrency | None = Field(default=None, description="The account's, which is also the default.")
     description: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_no_nul)] | None = None
     idempotency_key: Key255 | None = None
     metadata: ChargeMetadata | None = None
@@ -188,7 +188,7 @@ CreditType = Literal["purchase", "grant", "refund", "adjustment", "bonus"]
 
 class CreditBody(IdentityFields):
     amount_minor: Annotated[GrantMinor, Field(ge=MINOR_PER_CREDIT)]
-    currency: UpperCurrency = "USD"
+    currency: UpperCurrency | None = Field(default=None, description="The account's, which is also the default.")
     description: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_no_nul)] | None = None
     transaction_type: CreditType
     external_transaction_id: Key255 | None = None
@@ -306,6 +306,13 @@ class TransactionsReply(Reply):
 
 
 Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
+
+
+CostCents = Annotated[
+    Decimal,
+    Field(ge=0, le=10**9, description="Fractions of a cent are kept, to ten decimal places."),
+    AfterValidator(lambda cents: round(cents, 10)),
+]
 
 
 class LlmUsageBody(IdentityFields):

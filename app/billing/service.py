@@ -42,9 +42,11 @@ class CreditStatus:
 
 @dataclass(frozen=True, slots=True)
 class ChargeRequest:
+    """`currency` None is the account's own."""
+
     account_id: UUID
     amount_minor: int
-    currency: str
+    currency: str | None
     actor: Actor
     at: datetime
     idempotency_key: str | None = None
@@ -242,7 +244,7 @@ class BillingService:
             return _replayed(request, existing)
         try:
             account.require_active()
-            require_currency(account, request.currency)
+            require_currency(account, request.currency or account.currency)
         except AppError as error:
             return Refused(error)
         allowance = self.settings.daily_free_uses
@@ -356,7 +358,7 @@ def post_charge(
         "operation": operation,
         "idempotency_key": request.idempotency_key,
         "amount_minor": request.amount_minor,
-        "currency": request.currency,
+        "currency": account.currency,
         "cost": cost,
         "from_daily_free": parts.daily_free,
         "from_free": parts.free,
@@ -434,7 +436,8 @@ async def give_credits(
 
 
 def _replayed(request: ChargeRequest, existing: Charge) -> Replayed | Refused:
-    if (existing.amount_minor, existing.currency) != (request.amount_minor, request.currency):
+    currency = request.currency or existing.currency
+    if (existing.amount_minor, existing.currency) != (request.amount_minor, currency):
         return Refused(IdempotencyKeyReused(request.idempotency_key or ""))
     return Replayed(existing)
 

@@ -1,0 +1,175 @@
+"""A small application behind the real dependencies, and keys to call it with."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI
+
+from app.auth.caller import Caller, Environment, Permission
+from app.auth.dependencies import require
+from app.auth.hashing import Argon2
+from app.auth.keys import NewKey
+from app.auth.service import Authenticator, create_key
+from app.config import Settings
+from app.db import Database, Session
+from app.errors import install_error_handlers, response_for
+from app.observability import RequestContext
+
+ALL_PERMISSIONS = frozenset(Permission)
+
+
+class CountingArgon2(Argon2):
+    """The real thing, and how often it ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.verifications = 0
+
+    async def verify(self, encoded: str, text: str) -> bool:
+        self.verifications += 1
+        return await super().verify(encoded, text)
+
+
+class CountingDatabase(Database):
+    """The real thing, and how often a connection was asked for."""
+
+    uses = 0
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        self.uses += 1
+        async with super().transaction() as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Session]:
+        self.uses += 1
+        async with super().read() as session:
+            yield session
+
+    async def fetch_row(self, sql: str, *values: object) -> Mapping[str, Any] | None:
+        self.uses += 1
+        return await super().fetch_row(sql, *values)
+
+
+def _described(caller: Caller) -> dict[str, Any]:
+    return {
+        "environment": caller.environment,
+        "actor": [caller.actor.type, caller.actor.id],
+        "permissions": sorted(caller.permissions),
+        "user": None if caller.user is None else [caller.user.oauth_provider, caller.user.external_id],
+    }
+
+
+def create_app(settings: Settings, auth: Authenticator) -> FastAPI:
+    app = FastAPI()
+    app.state.settings = settings
+    app.state.auth = auth
+
+    @app.get("/read")
+    async def read(caller: Annotated[Caller, Depends(require(Permission.READ))]) -> dict[str, Any]:
+        return _described(caller)
+
+    @app.get("/write")
+    async def write(caller: Annotated[Caller, Depends(require(Permission.WRITE))]) -> dict[str, Any]:
+        return _described(caller)
+
+    @app.get("/own")
+    async def own(caller: Annotated[Caller, Depends(require(Permission.READ, or_user=True))]) -> dict[str, Any]:
+        return _described(caller)
+
+    install_error_handlers(app)
+    app.add_middleware(RequestContext, response_for=response_for)
+    return app
+
+
+@dataclass
+class Process:
+    """What one server process has: its pool, its authenticator and its application."""
+
+    db: CountingDatabase
+    auth: Authenticator
+    app: FastAPI
+    argon2: CountingArgon2
+    stack: AsyncExitStack = field(repr=False)
+
+    async def client(self, key: str | None = None, *, address: str = "198.51.100.1") -> httpx.AsyncClient:
+        """Requests as they arrive from `address`."""
+        transport = httpx.ASGITransport(self.app, client=(address, 50_000))
+        headers = {} if key is None else {"X-API-Key": key}
+        return await self.stack.enter_async_context(
+            httpx.AsyncClient(transport=transport, base_url="http://billing", headers=headers)
+        )
+
+    async def status(self, key: str, path: str = "/read") -> int:
+        return (await (await self.client(key)).get(path)).status_code
+
+
+StartProcess = Callable[..., Awaitable[Process]]
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Process]:
+    db = CountingDatabase(settings.database_url, pool_size=10)
+    argon2 = CountingArgon2()
+    auth = Authenticator(db, settings, argon2=argon2)
+    await auth.start()
+    try:
+        async with AsyncExitStack() as stack:
+            yield Process(db, auth, create_app(settings, auth), argon2, stack)
+    finally:
+        await auth.stop()
+        await db.close()
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    """Fails with TimeoutError when `condition` does not come true."""
+    for _ in range(int(timeout_s / 0.005)):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise TimeoutError
+
+
+@pytest.fixture
+async def start_process(settings: Settings) -> AsyncIterator[StartProcess]:
+    """Start another process's worth of authentication, with changed settings if need be, listening already."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**changes: Any) -> Process:
+            process = await stack.enter_async_context(running(settings.model_copy(update=changes)))
+            await until(process.auth.is_current)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+async def process(start_process: StartProcess) -> Process:
+    return await start_process()
+
+
+MakeKey = Callable[..., Awaitable[NewKey]]
+
+
+@pytest.fixture
+def make_key(db: Database) -> MakeKey:
+    async def make(
+        permissions: Collection[Permission] = ALL_PERMISSIONS, *, environment: Environment = "live", **more: Any
+    ) -> NewKey:
+        async with db.transaction() as tx:
+            return await create_key(
+                tx,
+                environment=environment,
+                name="tests",
+                permissions=permissions,
+                **{"now": datetime.now(UTC), **more},
+            )
+
+    return make

@@ -1,0 +1,117 @@
+"""last_used_at: at most once a minute, behind the requests' backs, and never their problem."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+from sqlalchemy import text
+
+from app.auth.last_used import MIN_INTERVAL, LastUsed
+from app.db import Database
+from tests.auth.conftest import MakeKey, Process, StartProcess, running
+from tests.databases import Urls
+
+MINUTE = timedelta(minutes=1)
+
+
+async def last_used_at(db: Database, key_id: str) -> datetime | None:
+    row = await db.fetch_row("SELECT last_used_at FROM api_keys WHERE key_id = $1", key_id)
+    assert row is not None
+    used_at: datetime | None = row["last_used_at"]
+    return used_at
+
+
+async def version(db: Database, key_id: str) -> object:
+    """Changes whenever the row is written."""
+    row = await db.fetch_row("SELECT xmin::text FROM api_keys WHERE key_id = $1", key_id)
+    assert row is not None
+    return row["xmin"]
+
+
+async def test_uses_are_written_a_minute_apart(make_key: MakeKey, db: Database, now: datetime) -> None:
+    key = await make_key()
+    uses = LastUsed(db)
+    versions = []
+    for seconds in range(0, 301, 5):
+        uses.note(key.key_id, now + timedelta(seconds=seconds))
+        await uses.flush()
+        versions.append(await version(db, key.key_id))
+    assert len(set(versions)) == 6  # at 0, 60, 120, 180, 240 and 300 s
+    assert await last_used_at(db, key.key_id) == now + 5 * MINUTE
+
+
+async def test_two_processes_together_write_a_minute_apart(make_key: MakeKey, db: Database, now: datetime) -> None:
+    key = await make_key()
+    processes = [LastUsed(db), LastUsed(db)]
+    versions = []
+    for seconds in range(0, 121, 10):
+        for uses in processes:
+            uses.note(key.key_id, now + timedelta(seconds=seconds))
+            await uses.flush()
+            versions.append(await version(db, key.key_id))
+    assert len(set(versions)) == 3
+    assert MIN_INTERVAL == MINUTE
+
+
+async def test_a_key_held_by_somebody_else_delays_nothing_and_stays_due(
+    make_key: MakeKey, db: Database, now: datetime
+) -> None:
+    held, free = await make_key(), await make_key()
+    uses = LastUsed(db)
+    async with db.transaction() as tx:
+        await tx.execute(text("SELECT FROM api_keys WHERE key_id = :id FOR UPDATE"), {"id": held.key_id})
+        for key in (held, free):
+            uses.note(key.key_id, now)
+        await asyncio.wait_for(uses.flush(), 1)
+        assert await last_used_at(db, free.key_id) == now
+    uses.note(held.key_id, now + MINUTE)
+    await uses.flush()
+    assert await last_used_at(db, held.key_id) == now + MINUTE
+
+
+async def test_a_failed_write_is_made_up_for(make_key: MakeKey, db: Database, database: Urls, now: datetime) -> None:
+    key = await make_key()
+    uses = LastUsed(db)
+    uses.note(key.key_id, now)
+    owner = await asyncpg.connect(database.superuser)
+    await owner.execute("REVOKE UPDATE ON api_keys FROM billing_service")
+    try:
+        await uses.flush()
+    finally:
+        await owner.execute("GRANT UPDATE ON api_keys TO billing_service")
+        await owner.close()
+    assert await last_used_at(db, key.key_id) is None
+    await uses.flush()
+    assert await last_used_at(db, key.key_id) == now
+
+
+async def test_a_request_leaves_the_writing_to_later_and_stopping_writes_it(
+    process: Process, make_key: MakeKey, db: Database
+) -> None:
+    key = await make_key()
+    started = datetime.now(UTC)
+    async with running(process.app.state.settings) as stopping:
+        assert await stopping.status(key.secret_text) == 200
+        assert await last_used_at(db, key.key_id) is None
+    written = await last_used_at(db, key.key_id)
+    assert written is not None
+    assert started <= written <= datetime.now(UTC)
+
+
+async def test_refused_requests_are_no_use(start_process: StartProcess, make_key: MakeKey, db: Database) -> None:
+    process = await start_process()
+    key = await make_key(ip_allow_list=["192.0.2.0/24"])
+    assert await process.status(key.secret_text) == 403
+    assert await process.status(key.secret_text[:-43] + "0" * 43) == 401
+    await process.auth._last_used.flush()
+    assert await last_used_at(db, key.key_id) is None
+
+
+async def test_marking_a_use_does_not_invalidate_the_key(process: Process, make_key: MakeKey) -> None:
+    key = await make_key()
+    assert await process.status(key.secret_text) == 200
+    await process.auth._last_used.flush()
+    await asyncio.sleep(0.3)
+    before = process.db.uses
+    assert await process.status(key.secret_text) == 200
+    assert process.db.uses == before

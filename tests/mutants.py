@@ -1,0 +1,154 @@
+"""`make mutants`: take away each lock, constraint and trigger in turn, and demand that a test notices.
+
+A guarantee that no test misses is a guarantee that the next change may break unseen. Exit status 1 names the survivors.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from app.demo.postgres import ephemeral_cluster
+from tests.databases import ADMIN_URL, MUTATION, ROOT, TEMPLATE, prepare, urls
+
+CONSTRAINTS = """
+    SELECT c.conrelid::regclass::text AS table_name, c.conname AS name
+      FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+     WHERE t.relnamespace = 'public'::regnamespace AND c.contype IN ('c', 'u', 'f')
+       AND t.relname NOT LIKE 'procrastinate%'
+     ORDER BY 1, 2
+    """
+LOCKS = "tests/billing/test_charges.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Something taken away, and the tests that should miss it."""
+
+    name: str
+    tests: tuple[str, ...]
+    sql: str = ""
+    file: str = ""
+    old: str = ""
+    new: str = ""
+
+
+CODE = [
+    Mutant(
+        "the lock of an account",
+        ("tests/billing", "tests/tools", "tests/payments"),
+        file="app/billing/queries.py",
+        old="_LOCK_ACCOUNTS = _ACCOUNTS_IN_ORDER.with_for_update(key_share=True)",
+        new="_LOCK_ACCOUNTS = _ACCOUNTS_IN_ORDER",
+    ),
+    Mutant(
+        "the lock of a batch of charges",
+        (LOCKS,),
+        file="app/billing/queries.py",
+        old="_LOCK_FREE_ACCOUNTS = _ACCOUNTS_IN_ORDER.with_for_update(key_share=True, skip_locked=True)",
+        new="_LOCK_FREE_ACCOUNTS = _ACCOUNTS_IN_ORDER",
+    ),
+    Mutant(
+        "skipping of accounts that somebody else has locked",
+        (LOCKS,),
+        file="app/billing/queries.py",
+        old="key_share=True, skip_locked=True",
+        new="key_share=True",
+    ),
+    Mutant(
+        "the look at used keys under the lock",
+        (LOCKS,),
+        file="app/billing/service.py",
+        old="used = {key: _charge(row) for key, row in rows.items()}",
+        new="used: dict[tuple[UUID, str], Charge] = {}",
+    ),
+    Mutant(
+        "the replay of a key without a lock",
+        (LOCKS,),
+        file="app/billing/service.py",
+        old="outcome = await self._replay(request)",
+        new="outcome = None",
+    ),
+    Mutant(
+        "the waiting for an identity that is being created",
+        ("tests/billing/test_accounts.py",),
+        file="app/billing/queries.py",
+        old="        .on_conflict_do_nothing()\n        .returning(AccountIdentity",
+        new="        .returning(AccountIdentity",
+    ),
+]
+
+
+async def schema_mutants() -> list[Mutant]:
+    connection = await asyncpg.connect(urls(TEMPLATE).superuser)
+    rows = await connection.fetch(CONSTRAINTS)
+    await connection.close()
+    constraints = [
+        Mutant(
+            f"{row['table_name']}: {row['name']}",
+            (f"tests/test_constraints.py::test_violation_is_refused[{row['name']}]",),
+            sql=f"ALTER TABLE {row['table_name']} DROP CONSTRAINT {row['name']} CASCADE",
+        )
+        for row in rows
+    ]
+    trigger = Mutant(
+        "ledger_entries: the trigger that refuses changes",
+        ("tests/billing",),
+        sql="DROP TRIGGER ledger_entries_append_only ON ledger_entries",
+    )
+    return [*constraints, trigger]
+
+
+def mutated_tree(mutant: Mutant) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ciris-billing-mutant-") as folder:
+        tree = Path(folder)
+        for name in ("app", "alembic", "tests", "bench"):
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "alembic.ini", "README.md"):
+            shutil.copy(ROOT / name, tree / name)
+        if mutant.file:
+            target = tree / mutant.file
+            source = target.read_text(encoding="utf-8")
+            if source.count(mutant.old) != 1:
+                raise SystemExit(f"{mutant.name}: {mutant.file} does not hold the mutated text once")
+            target.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+        yield tree
+
+
+def survives(mutant: Mutant) -> bool:
+    """Whether all its tests pass although something is missing."""
+    env = {name: value for name, value in os.environ.items() if name != ADMIN_URL} | {MUTATION: mutant.sql}
+    for tree in mutated_tree(mutant):
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests]
+        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):
+            raise SystemExit(f"{mutant.name}: pytest could not run\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.returncode == 0
+
+
+def main() -> int:
+    with ephemeral_cluster() as cluster:
+        prepare(cluster)
+        mutants = CODE + asyncio.run(schema_mutants())
+    wanted = sys.argv[1:]
+    survivors = []
+    for mutant in mutants:
+        if wanted and not any(word in mutant.name for word in wanted):
+            continue
+        alive = survives(mutant)
+        print(f"{'SURVIVED' if alive else 'noticed ':<9} without {mutant.name}", flush=True)
+        if alive:
+            survivors.append(mutant.name)
+    print(f"{len(survivors)} survived")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
