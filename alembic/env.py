@@ -1,6 +1,7 @@
 """Runs the migrations as the schema's owner, one process at a time, then grants the service's role its part."""
 
 import asyncio
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import load_settings
 from app.db import Base, async_url
+
+for package in ("auth", "billing", "tools", "payments"):  # puts their tables into Base.metadata
+    importlib.import_module(f"app.{package}.models")
 
 MIGRATION_LOCK = 0x0C1215B1  # any constant: two migrations at once wait for each other
 LOCK_TIMEOUT = "5s"  # a migration that cannot get its lock gives up instead of queueing all traffic behind it

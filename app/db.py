@@ -19,6 +19,9 @@ from sqlalchemy.orm import DeclarativeBase
 Session: TypeAlias = AsyncConnection
 """One connection to PostgreSQL, inside a transaction (`Database.transaction`) or outside one (`Database.read`)."""
 
+Snapshot: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+"""A connection of the driver's own, in a read-only transaction (`Database.snapshot`)."""
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -78,8 +81,9 @@ class Database:
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._timeout_s = timeout_s
+        self._dsn = url.get_secret_value()
         self._readers = asyncpg.create_pool(
-            dsn=url.get_secret_value(),
+            dsn=self._dsn,
             min_size=0,
             max_size=readers,
             init=_decode_jsonb,
@@ -106,6 +110,18 @@ class Database:
             row: Mapping[str, Any] | None = await connection.fetchrow(sql, *values)
         return row
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """One consistent view of the whole database, read-only, for reports that may take long. Not for requests."""
+        connection = await asyncpg.connect(
+            self._dsn, timeout=self._timeout_s, server_settings={"application_name": "ciris-billing report"}
+        )
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                yield connection
+        finally:
+            await connection.close()
+
     async def ping(self) -> None:
         """Raises when PostgreSQL does not answer."""
         await self.fetch_row("SELECT 1")
@@ -115,7 +131,7 @@ class Database:
         await self.engine.dispose()
 
 
-async def _decode_jsonb(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _decode_jsonb(connection: Snapshot) -> None:
     await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
 
 

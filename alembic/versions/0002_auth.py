@@ -62,7 +62,7 @@ def upgrade() -> None:
         sa.Column("secret_hash", sa.Text(), nullable=False, comment="Argon2id of the whole key text"),
         sa.Column("permissions", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("ip_allow_list", postgresql.ARRAY(postgresql.CIDR()), nullable=False, comment="empty: any address"),
-        sa.Column("rate_limit_per_minute", sa.Integer(), nullable=True, comment="null: the configured default"),
+        sa.Column("rate_limit_per_minute", sa.BigInteger(), nullable=True, comment="null: the configured default"),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),

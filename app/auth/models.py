@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, DateTime, ForeignKey, Index, Integer, Text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text
 from sqlalchemy.dialects.postgresql import CIDR
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -39,7 +39,7 @@ class ApiKey(Base):
     secret_hash: Mapped[str] = mapped_column(Text, comment="Argon2id of the whole key text")
     permissions: Mapped[list[str]] = mapped_column(ARRAY(Text))
     ip_allow_list: Mapped[list[str]] = mapped_column(ARRAY(CIDR), comment="empty: any address")
-    rate_limit_per_minute: Mapped[int | None] = mapped_column(Integer, comment="null: the configured default")
+    rate_limit_per_minute: Mapped[int | None] = mapped_column(BigInteger, comment="null: the configured default")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     expires_at: Mapped[datetime | None] = mapped_column(Timestamp)
     revoked_at: Mapped[datetime | None] = mapped_column(Timestamp)

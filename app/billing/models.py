@@ -207,3 +207,18 @@ class LlmUsage(Base):
     error_count: Mapped[int] = mapped_column(BigInteger)
     fallback_count: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class LedgerVerification(Base):
+    """One run of the proof over the whole ledger, and what it found."""
+
+    __tablename__ = "ledger_verifications"
+    __table_args__ = (CheckConstraint("ok = (problem IS NULL)", name="problem"),)
+
+    verification_id: Mapped[UUID] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(Timestamp)
+    finished_at: Mapped[datetime] = mapped_column(Timestamp)
+    ok: Mapped[bool]
+    accounts: Mapped[int] = mapped_column(BigInteger)
+    entries: Mapped[int] = mapped_column(BigInteger)
+    problem: Mapped[str | None] = mapped_column(Text, comment="the first culprit")

@@ -8,8 +8,17 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Text, Uuid, bindparam, func, literal, null, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from app.billing.models import Account, AccountIdentity, AccountProfile, Charge, Credit, LedgerEntry, LlmUsage
-from app.db import Database, Session, insert_rows
+from app.billing.models import (
+    Account,
+    AccountIdentity,
+    AccountProfile,
+    Charge,
+    Credit,
+    LedgerEntry,
+    LedgerVerification,
+    LlmUsage,
+)
+from app.db import Database, Session, Snapshot, insert_rows
 
 ACCOUNT = list(Account.__table__.columns)
 CHARGE = list(Charge.__table__.columns)
@@ -230,3 +239,47 @@ async def count_transactions(db: Session, account_id: UUID) -> int:
 
 async def insert_llm_usage(tx: Session, row: dict[str, Any]) -> None:
     await tx.execute(insert(LlmUsage).values(**row))
+
+
+# --- verification ---------------------------------------------------------------------------------------------
+
+_CONSTRAINTS = """
+    SELECT t.relname, c.conname AS name
+      FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+     WHERE t.relnamespace = 'public'::regnamespace AND c.convalidated
+     UNION ALL
+    SELECT t.relname, g.tgname
+      FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
+     WHERE t.relnamespace = 'public'::regnamespace AND g.tgenabled IN ('O', 'A') AND NOT g.tgisinternal
+    """
+_FIND_LAST_VERIFICATION = """
+    SELECT started_at, finished_at, accounts, entries, problem
+      FROM ledger_verifications ORDER BY finished_at DESC LIMIT 1
+    """
+
+
+async def count_ledger(snapshot: Snapshot) -> tuple[int, int]:
+    row = await snapshot.fetchrow(
+        "SELECT (SELECT count(*) FROM accounts) AS accounts, (SELECT count(*) FROM ledger_entries) AS entries"
+    )
+    assert row is not None
+    return row["accounts"], row["entries"]
+
+
+async def first_missing_constraint(snapshot: Snapshot, expected: Sequence[tuple[str, str]]) -> str | None:
+    present = {(row["relname"], row["name"]) for row in await snapshot.fetch(_CONSTRAINTS)}
+    missing = sorted(set(expected) - present)
+    return " on ".join(reversed(missing[0])) if missing else None
+
+
+async def first_culprit(snapshot: Snapshot, check: str) -> str | None:
+    culprit: str | None = await snapshot.fetchval(check)
+    return culprit
+
+
+async def insert_verification(tx: Session, row: dict[str, Any]) -> None:
+    await tx.execute(insert(LedgerVerification).values(**row))
+
+
+async def find_last_verification(db: Database) -> Mapping[str, Any] | None:
+    return await db.fetch_row(_FIND_LAST_VERIFICATION)

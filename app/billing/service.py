@@ -132,19 +132,24 @@ class BillingService:
     # --- reads: no lock, no write ---
 
     async def check(self, account_id: UUID, now: datetime) -> CreditStatus:
-        row = await queries.find_account(self._db, account_id)
-        if row is None:
-            raise AccountNotFound
+        row = await self.state(account_id)
         allowance = self.settings.daily_free_uses
         left, day = row["daily_free"], row["daily_free_day"]
         daily_free = daily_free_on(now.date(), left=left, day=day, allowance=allowance)
         pools = Pools(daily_free, row["free"], row["paid"])
         return CreditStatus(pools, allowance, row["total_uses"], row["plan_name"], row["status"])
 
+    async def state(self, account_id: UUID) -> Mapping[str, Any]:
+        """The account's columns. Raises AccountNotFound."""
+        row = await queries.find_account(self._db, account_id)
+        if row is None:
+            raise AccountNotFound
+        return row
+
     async def account(self, environment: Environment, account_id: UUID) -> dict[str, Any]:
         """The account, its identity and its profile, as columns. Raises AccountNotFound."""
-        row = await queries.find_account(self._db, account_id)
-        if row is None or row["environment"] != environment:
+        row = await self.state(account_id)
+        if row["environment"] != environment:
             raise AccountNotFound
         async with self._db.read() as db:
             identity = await queries.find_identity(db, account_id)

@@ -20,19 +20,23 @@ from app.config import Settings
 from app.db import Database, Session
 from app.errors import install_error_handlers, response_for
 from app.observability import RequestContext
+from tests.auth.relay import Relay
 
 ALL_PERMISSIONS = frozenset(Permission)
 
 
 class CountingArgon2(Argon2):
-    """The real thing, and how often it ran."""
+    """The real thing, how often it ran, and a gate that a test may close."""
 
     def __init__(self) -> None:
         super().__init__()
         self.verifications = 0
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
 
     async def verify(self, encoded: str, text: str) -> bool:
         self.verifications += 1
+        await self.may_go_on.wait()
         return await super().verify(encoded, text)
 
 
@@ -153,6 +157,15 @@ async def start_process(settings: Settings) -> AsyncIterator[StartProcess]:
 @pytest.fixture
 async def process(start_process: StartProcess) -> Process:
     return await start_process()
+
+
+@pytest.fixture
+async def relay(settings: Settings) -> AsyncIterator[Relay]:
+    """A way to the database that can fail. Processes reach it with `database_url=relay.url`."""
+    relay = Relay(settings.database_url)
+    await relay.start()
+    yield relay
+    await relay.stop()
 
 
 MakeKey = Callable[..., Awaitable[NewKey]]

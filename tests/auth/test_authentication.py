@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import secrets
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -388,6 +389,19 @@ async def test_too_many_first_uses_are_503_and_known_keys_go_on(process: Process
     assert statuses == {200}
     assert {answer.status_code for answer in answers} == {401, 503}
     assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 503)
+
+
+async def test_a_refusal_for_overload_is_no_failed_attempt(process: Process, make_key: MakeKey) -> None:
+    key = await make_key()
+    client = await process.client(key.secret_text)
+    release = threading.Event()
+    flood = [asyncio.create_task(process.argon2._run(release.wait)) for _ in range(THREADS + MAX_WAITING)]
+    await asyncio.sleep(0)
+    answers = [await client.get("/read") for _ in range(attempts.FREE_ATTEMPTS + 3)]
+    release.set()
+    await asyncio.gather(*flood)
+    assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "busy")}
+    assert (await client.get("/read")).status_code == 200
 
 
 async def test_time_decides_on_every_request(process: Process, make_key: MakeKey) -> None:

@@ -1,11 +1,9 @@
-"""What one process changes about a key, every other process obeys within a second, whatever happens to the connection."""
+"""What one process changes about a key, every other obeys within a second, whatever happens to the connection."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -20,7 +18,8 @@ from app.auth.service import revoke_key, rotate_key, update_key
 from app.clock import request_time
 from app.config import Settings
 from app.db import Database, Session
-from tests.auth.conftest import MakeKey, Process, StartProcess, until
+from tests.auth.conftest import MakeKey, Process, StartProcess, running, until
+from tests.auth.relay import Relay
 from tests.databases import Urls
 
 PROMISE_S = 1.0
@@ -177,83 +176,80 @@ async def test_a_change_made_while_nobody_listened_is_seen(
         await until(process.auth.is_current)
 
 
-class BlackHole:
-    """A TCP relay to PostgreSQL that can swallow what belongs to listening connections, without closing them."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._target = (host, port)
-        self._writers: list[asyncio.StreamWriter] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.swallowing = False
-        self.listening_connections = 0
-
-    async def start(self) -> int:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    async def stop(self) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        for writer in self._writers:
-            writer.close()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
-        self._writers += [writer, upstream_writer]
-        listening = asyncio.Event()
-        for source, sink in ((reader, upstream_writer), (upstream_reader, writer)):
-            task = asyncio.create_task(self._relay(source, sink, listening))
-            self._tasks.add(task)
-
-    async def _relay(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, listening: asyncio.Event) -> None:
-        with suppress(ConnectionError):
-            while data := await source.read(65_536):
-                if b"LISTEN" in data and not listening.is_set():
-                    listening.set()
-                    self.listening_connections += 1
-                if self.swallowing and listening.is_set():
-                    continue
-                sink.write(data)
-                await sink.drain()
-            sink.close()
-
-
-@pytest.fixture
-async def black_hole(settings: Settings) -> AsyncIterator[BlackHole]:
-    url = urlsplit(settings.database_url.get_secret_value())
-    assert url.hostname is not None
-    assert url.port is not None
-    relay = BlackHole(url.hostname, url.port)
-    yield relay
-    await relay.stop()
-
-
-def through(port: int, url: SecretStr) -> SecretStr:
-    parts = urlsplit(url.get_secret_value())
-    credentials, _, _ = parts.netloc.rpartition("@")
-    return SecretStr(urlunsplit(parts._replace(netloc=f"{credentials}@127.0.0.1:{port}")))
-
-
 async def test_a_connection_that_only_seems_alive_is_not_believed(
-    black_hole: BlackHole, start_process: StartProcess, settings: Settings, make_key: MakeKey, db: Database
+    relay: Relay, start_process: StartProcess, make_key: MakeKey, db: Database
 ) -> None:
     """The listener's packets vanish, its socket stays open, and no error is ever raised there."""
-    process = await start_process(database_url=through(await black_hole.start(), settings.database_url))
+    process = await start_process(database_url=relay.url)
     key, other = await make_key(), await make_key()
     for each in (key, other):
         assert await process.status(each.secret_text) == 200
-    assert black_hole.listening_connections == 1
-    black_hole.swallowing = True
+    relay.swallows_listeners = True
     await commit(db, _revoke, key)
     assert await seconds_until_refused(process, key) < PROMISE_S
     assert not process.auth.is_current()
     for _ in range(3):
         assert await process.status(other.secret_text) == 200
     assert process.argon2.verifications == 2
-    black_hole.swallowing = False
+    relay.swallows_listeners = False
     await until(process.auth.is_current)
+
+
+async def test_a_connection_that_drops_notifications_is_not_believed(
+    relay: Relay, start_process: StartProcess, make_key: MakeKey, db: Database
+) -> None:
+    """As a transaction pooler in between does: queries are answered, and no notification ever comes."""
+    process = await start_process(database_url=relay.url)
+    key = await make_key()
+    assert await process.status(key.secret_text) == 200
+    relay.drops_notifications = True
+    await commit(db, _revoke, key)
+    assert await seconds_until_refused(process, key) < PROMISE_S
+    assert relay.notifications_dropped > 0
+    assert not process.auth.is_current()
+
+
+async def test_what_was_remembered_before_a_gap_is_forgotten(
+    relay: Relay, start_process: StartProcess, make_key: MakeKey, db: Database
+) -> None:
+    """Nobody asks during the gap, so nothing but the reconnection itself can correct the memory."""
+    process = await start_process(database_url=relay.url)
+    key = await make_key()
+    assert await process.status(key.secret_text) == 200
+    relay.swallows_listeners = True
+    await commit(db, _revoke, key)
+    await asyncio.sleep(HEARTBEAT_S)
+    relay.swallows_listeners = False
+    await until(lambda: not process.auth.is_current())
+    await until(process.auth.is_current)
+    assert await process.status(key.secret_text) == 401
+
+
+async def test_a_key_revoked_while_argon2_runs_is_refused(process: Process, make_key: MakeKey, db: Database) -> None:
+    key = await make_key()
+    process.argon2.may_go_on.clear()
+    request = asyncio.create_task(process.status(key.secret_text))
+    await until(lambda: process.argon2.verifications > 0)
+    await commit(db, _revoke, key)
+    await asyncio.sleep(CURRENT_FOR_S)
+    process.argon2.may_go_on.set()
+    assert await request == 401
+
+
+async def test_a_replaced_hash_ends_the_old_secret(process: Process, make_key: MakeKey, db: Database) -> None:
+    key, other = await make_key(), await make_key()
+    assert await process.status(key.secret_text) == 200
+    async with db.transaction() as tx:
+        await tx.execute(
+            text(
+                "UPDATE api_keys SET secret_hash = (SELECT secret_hash FROM api_keys WHERE key_id = :other)"
+                " WHERE key_id = :key"
+            ),
+            {"key": key.key_id, "other": other.key_id},
+        )
+    await asyncio.sleep(PROMISE_S)
+    assert await process.status(key.secret_text) == 401
+    assert process.argon2.verifications == 2
 
 
 async def test_heartbeats_prove_the_present_not_the_past(process: Process) -> None:
@@ -265,8 +261,6 @@ async def test_heartbeats_prove_the_present_not_the_past(process: Process) -> No
 
 
 async def test_a_process_that_never_reached_the_database_says_503_and_stops(settings: Settings) -> None:
-    from tests.auth.conftest import running
-
     nowhere = settings.model_copy(update={"database_url": SecretStr("postgresql://nobody@127.0.0.1:1/none")})
     async with running(nowhere) as process:
         assert await process.status("cbk_live_" + "a" * 16 + "_" + "b" * 43) == 503
@@ -276,8 +270,6 @@ async def test_a_process_that_never_reached_the_database_says_503_and_stops(sett
 async def test_stopping_leaves_no_task_and_no_connection(
     settings: Settings, make_key: MakeKey, own_database: Urls
 ) -> None:
-    from tests.auth.conftest import running
-
     tasks = asyncio.all_tasks()
     async with running(settings.model_copy(update={"database_url": SecretStr(own_database.service)})) as process:
         await until(process.auth.is_current)

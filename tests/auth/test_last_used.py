@@ -53,7 +53,7 @@ async def test_two_processes_together_write_a_minute_apart(make_key: MakeKey, db
     assert MIN_INTERVAL == MINUTE
 
 
-async def test_a_key_held_by_somebody_else_delays_nothing_and_stays_due(
+async def test_a_key_held_by_somebody_else_delays_nothing_and_is_written_next_time(
     make_key: MakeKey, db: Database, now: datetime
 ) -> None:
     held, free = await make_key(), await make_key()

@@ -497,6 +497,8 @@ async def test_times_have_thirty_seconds_of_leeway_and_no_more(
     assert await refusal(verifiers(), token, issued - leeway - tick) == "not valid yet"
     assert (await verifiers().verify(early, issued)).issued_at == issued
     assert await refusal(verifiers(), early, issued - tick) == "not valid yet"
+    backdated = oidc.mint(iat=(issued + 2 * leeway).timestamp(), nbf=issued.timestamp(), exp=expires.timestamp())
+    assert await refusal(verifiers(), backdated, issued) == "not valid yet"
 
 
 async def test_a_token_must_expire_after_it_was_issued(
@@ -753,6 +755,27 @@ async def test_a_stale_set_is_refreshed_behind_the_requests_back(
     assert (await verifier.verify(oidc.mint(), stale)).subject == ALICE.sub
 
 
+async def test_a_stale_set_and_an_unknown_kid_share_one_fetch(
+    oidc: RunningOIDC, verifier: TokenVerifier, now: datetime
+) -> None:
+    await verifier.verify(oidc.mint(), now)
+    stale = now + timedelta(seconds=901)
+    assert await refusal(verifier, oidc.mint(faults=["unknown_kid"]), stale) == "unknown key"
+    assert oidc.requests("jwks") == 2
+
+
+async def test_a_failing_refresh_is_tried_again_once_a_minute(
+    oidc: RunningOIDC, verifier: TokenVerifier, now: datetime
+) -> None:
+    token = oidc.mint(exp=now.timestamp() + 7200)
+    await verifier.verify(token, now)
+    oidc.switch(jwks="error")
+    for seconds, expected in ((901, 2), (902, 2), (960, 2), (961, 3), (1020, 3)):
+        await verifier.verify(token, now + timedelta(seconds=seconds))
+        await asyncio.sleep(0.1)  # what happens behind the request's back has happened by then
+        assert oidc.requests("jwks") == expected
+
+
 @pytest.mark.parametrize("outage", ["error", "black_hole"])
 async def test_without_any_keys_the_issuer_is_unavailable(
     oidc: RunningOIDC, verifier: TokenVerifier, now: datetime, outage: str
@@ -784,7 +807,6 @@ async def test_an_unreachable_issuer_is_unavailable(oidc: RunningOIDC, verifiers
 @pytest.mark.parametrize(
     "answer",
     [
-        http_200(b'{"keys": [' + b" " * 300_000 + b"]}"),
         http_200(gzip.compress(b"{}"), "Content-Encoding: gzip"),
         http_200(b"not json"),
         http_200(b"[" * 50_000),
@@ -794,7 +816,7 @@ async def test_an_unreachable_issuer_is_unavailable(oidc: RunningOIDC, verifiers
         b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{",
         b"nonsense\r\n\r\n",
     ],
-    ids=["too large", "compressed", "no json", "deep", "empty set", "empty", "redirect", "cut off", "no http"],
+    ids=["compressed", "no json", "deep", "empty set", "empty", "redirect", "cut off", "no http"],
 )
 async def test_a_wrong_document_is_an_outage(
     oidc: RunningOIDC, verifiers: Verifiers, now: datetime, answer: bytes
@@ -806,10 +828,14 @@ async def test_a_wrong_document_is_an_outage(
     assert oidc.requests("jwks") == 0, "a redirect must not be followed"
 
 
-async def test_padding_up_to_the_limit_is_no_outage(oidc: RunningOIDC, verifiers: Verifiers, now: datetime) -> None:
-    keys = oidc.published_keys()
-    async with raw_server(http_200(json.dumps({"keys": keys}).encode() + b" " * 250_000)) as (url, _):
-        assert (await verifiers(jwks_url=url).verify(oidc.mint(), now)).subject == ALICE.sub
+async def test_a_document_is_read_up_to_its_limit(oidc: RunningOIDC, verifiers: Verifiers, now: datetime) -> None:
+    keys = json.dumps({"keys": oidc.published_keys()}).encode()
+    token = oidc.mint()
+    async with raw_server(http_200(keys + b" " * (262_144 - len(keys)))) as (url, _):
+        assert (await verifiers(jwks_url=url).verify(token, now)).subject == ALICE.sub
+    async with raw_server(http_200(keys + b" " * (262_145 - len(keys)))) as (url, _):
+        with pytest.raises(IssuerUnavailable):
+            await verifiers(jwks_url=url).verify(token, now)
 
 
 async def test_a_dripping_document_ends_at_the_time_out(oidc: RunningOIDC, verifiers: Verifiers, now: datetime) -> None:
@@ -887,6 +913,7 @@ def jwk(key: RSAKey | ECKey, **changes: Any) -> dict[str, Any]:
         (jwk(ATTACKER, kid=""), None),
         (jwk(ATTACKER, kid=5), None),
         (jwk(ATTACKER, n=b64(b"\xff" * 128)), None),
+        (jwk(ATTACKER, n=b64(bytes(128) + b"\xff" * 128)), None),
         (jwk(ATTACKER, n=b64(b"\xff" * 4096)), None),
         (jwk(ATTACKER, e="AA"), None),
         (jwk(ATTACKER, n=MISSING), None),

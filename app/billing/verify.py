@@ -1,0 +1,87 @@
+"""The proof: every balance is the sum of its movements, over the whole database, in one consistent snapshot.
+
+Each check is one query for rows that should not exist, and names the first of them. Nothing is repaired: what is wrong
+is for a person to look at.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from app.billing import queries
+from app.billing.ledger_checks import CHECKS
+from app.clock import utc_now
+from app.db import Base, Database, new_id
+from app.observability import LEDGER_VERIFIED
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a run found: how much it looked at, and the first problem (None: none)."""
+
+    started_at: datetime
+    finished_at: datetime
+    accounts: int
+    entries: int
+    problem: str | None
+
+    @property
+    def ok(self) -> bool:
+        return self.problem is None
+
+
+def expected_constraints() -> Iterable[tuple[str, str]]:
+    """(table, name) of every constraint that the models declare, and of the trigger that guards the ledger."""
+    yield "ledger_entries", "ledger_entries_append_only"
+    for table in Base.metadata.tables.values():
+        for constraint in table.constraints:
+            if isinstance(constraint.name, str):
+                yield table.name, constraint.name
+
+
+async def verify_ledger(db: Database, now: datetime) -> Verification:
+    """Run every check, and record the outcome. Reads only; takes as long as the ledger is long."""
+    problem = None
+    async with db.snapshot() as snapshot:
+        accounts, entries = await queries.count_ledger(snapshot)
+        missing = await queries.first_missing_constraint(snapshot, list(expected_constraints()))
+        if missing is not None:
+            problem = f"the schema lacks {missing}"
+        for name, sql in CHECKS.items() if problem is None else ():
+            culprit = await queries.first_culprit(snapshot, sql)
+            if culprit is not None:
+                problem = f"{name}: {culprit}"
+                break
+    verification = Verification(now, utc_now(), accounts, entries, problem)
+    async with db.transaction() as tx:
+        await queries.insert_verification(
+            tx,
+            {
+                "verification_id": new_id(),
+                "started_at": verification.started_at,
+                "finished_at": verification.finished_at,
+                "ok": verification.ok,
+                "accounts": accounts,
+                "entries": entries,
+                "problem": problem,
+            },
+        )
+    if problem is None:
+        LEDGER_VERIFIED.set(verification.finished_at.timestamp())
+        log.info("ledger_verified", accounts=accounts, entries=entries)
+    else:
+        log.error("ledger_mismatch", problem=problem)
+    return verification
+
+
+async def last_verification(db: Database) -> Verification | None:
+    """The latest recorded run, by whichever process."""
+    row = await queries.find_last_verification(db)
+    if row is None:
+        return None
+    names = ("started_at", "finished_at", "accounts", "entries", "problem")
+    return Verification(**{name: row[name] for name in names})

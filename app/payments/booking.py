@@ -1,0 +1,126 @@
+"""The one way in which a payment becomes credits: webhooks, polls and reconciliation all come through here."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import structlog
+
+from app.auth.caller import Actor, Environment
+from app.billing.ledger import Kind, LockedAccount, lock_account, write
+from app.billing.service import give_credits
+from app.db import Session
+from app.payments import queries
+from app.payments.facts import WITHDRAWN_DISPUTE, PaymentFacts, TakenBack, merge_dispute, taken_back
+
+STRIPE = Actor("stripe", "stripe")
+Outcome = Literal["applied", "ignored", "review"]
+log = structlog.get_logger()
+
+
+async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now: datetime) -> Outcome:
+    """Merge facts into their purchase, and bring its credits to where they now belong. Locks the account.
+
+    "ignored": the payment is none of ours. "review": money arrived, but not as agreed, so nothing was credited.
+    """
+    found = await _find(tx, environment, facts)
+    if found is None:
+        return "ignored"
+    account = await lock_account(tx, found["account_id"])
+    # What was read before the lock may be old.
+    purchase = await queries.find_purchase(tx, found["account_id"], found["purchase_id"])
+    assert purchase is not None
+    if purchase["payment_intent_id"] not in (None, facts.payment_intent_id):
+        return "ignored"
+    _merge(purchase, facts)
+    withdrawn_minor = await _merge_disputes(tx, purchase, facts, now)
+    await _settle(tx, account, purchase, withdrawn_minor, now)
+    purchase["updated_at"] = now
+    await queries.update_purchase(tx, purchase.pop("account_id"), purchase.pop("purchase_id"), purchase)
+    await write(tx, [account], now)
+    return "review" if purchase["review_reason"] else "applied"
+
+
+async def _find(tx: Session, environment: Environment, facts: PaymentFacts) -> Mapping[str, Any] | None:
+    """By the payment's id; or by our ids in its metadata, when we died between Stripe's answer and writing it down."""
+    purchase = await queries.find_purchase_of_payment(tx, environment, facts.payment_intent_id)
+    if purchase is None and facts.account_id is not None and facts.purchase_id is not None:
+        purchase = await queries.find_purchase(tx, facts.account_id, facts.purchase_id)
+    return purchase if purchase is not None and purchase["environment"] == environment else None
+
+
+def _merge(purchase: dict[str, Any], facts: PaymentFacts) -> None:
+    purchase["payment_intent_id"] = facts.payment_intent_id
+    if facts.received_minor is not None:
+        purchase["received_minor"] = facts.received_minor
+        purchase["received_currency"] = facts.received_currency
+    purchase["refunded_minor"] = max(purchase["refunded_minor"], facts.refunded_minor or 0)
+    open_still = purchase["received_minor"] is None and purchase["status"] != "canceled"
+    if facts.status is not None and open_still and (facts.at >= purchase["status_at"] or facts.status == "canceled"):
+        purchase["status"], purchase["status_at"] = facts.status, facts.at
+
+
+async def _merge_disputes(tx: Session, purchase: Mapping[str, Any], facts: PaymentFacts, now: datetime) -> int:
+    """The money that disputes have withdrawn, in minor units."""
+    keys = {"account_id": purchase["account_id"], "purchase_id": purchase["purchase_id"]}
+    disputes = {d["dispute_id"]: dict(d) for d in await queries.list_disputes(tx, **keys)}
+    if (told := facts.dispute) is not None:
+        known = disputes.get(told.dispute_id)
+        merged = {
+            **keys,
+            "dispute_id": told.dispute_id,
+            "amount_minor": max(told.amount_minor, known["amount_minor"] if known else 0),
+            "status": merge_dispute(known["status"] if known else None, told.status),
+            "updated_at": now,
+        }
+        await queries.upsert_dispute(tx, merged)
+        disputes[told.dispute_id] = merged
+    return sum(d["amount_minor"] for d in disputes.values() if d["status"] in WITHDRAWN_DISPUTE)
+
+
+async def _settle(
+    tx: Session, account: LockedAccount, purchase: dict[str, Any], withdrawn_minor: int, now: datetime
+) -> None:
+    if purchase["received_minor"] is None:
+        return  # refunds and disputes that overtook the payment wait for it
+    if purchase["credit_id"] is None:
+        received = (purchase["received_minor"], purchase["received_currency"])
+        if received != (purchase["amount_minor"], purchase["currency"]):
+            purchase["status"], purchase["review_reason"] = "unknown", "amount_mismatch"
+            log.error("payment_amount_mismatch", purchase_id=str(purchase["purchase_id"]), received=received)
+            return
+        await _give(tx, account, purchase, purchase["credits"], Kind.PURCHASE, now)
+        purchase["status"] = "succeeded"
+    target = taken_back(
+        credits=purchase["credits"],
+        amount_minor=purchase["amount_minor"],
+        refunded_minor=purchase["refunded_minor"],
+        withdrawn_minor=withdrawn_minor,
+    )
+    booked = TakenBack(purchase["credits_refunded"], purchase["credits_disputed"])
+    disputed = target.disputed - booked.disputed
+    if disputed < 0:  # first what comes back, so that no debt is recorded for a moment
+        await _give(tx, account, purchase, -disputed, Kind.DISPUTE_REINSTATEMENT, now)
+    await _give(tx, account, purchase, booked.refunded - target.refunded, Kind.REFUND_REVERSAL, now)
+    if disputed > 0:
+        await _give(tx, account, purchase, -disputed, Kind.DISPUTE_REVERSAL, now)
+    purchase["credits_refunded"], purchase["credits_disputed"] = target.refunded, target.disputed
+
+
+async def _give(
+    tx: Session, account: LockedAccount, purchase: dict[str, Any], credits: int, kind: Kind, now: datetime
+) -> None:
+    if credits == 0:
+        return
+    credit = await give_credits(
+        tx,
+        account,
+        credits,
+        kind.value,
+        actor=STRIPE,
+        now=now,
+        description=f"{purchase['pack']} pack",
+        external_transaction_id=purchase["payment_intent_id"],
+    )
+    if kind is Kind.PURCHASE:
+        purchase["credit_id"] = credit.credit_id

@@ -1,0 +1,44 @@
+"""Payment outcomes that end a request."""
+
+from app.errors import AppError
+
+
+class PaymentsNotConfigured(AppError):
+    """No payment provider is configured for the caller's environment."""
+
+    status, code = 503, "payments_not_configured"
+
+    def __init__(self) -> None:
+        super().__init__("No payment provider is configured", headers={"Retry-After": "3600"})
+
+
+class PaymentProviderUnavailable(AppError):
+    """Stripe does not answer in time, or answers that it cannot. Nothing is lost: ask again."""
+
+    status, code = 503, "payment_provider_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The payment provider does not answer, retry shortly", headers={"Retry-After": "5"})
+
+
+class InvalidSignature(AppError):
+    """The webhook does not carry a fresh signature of one of our secrets."""
+
+    status, code = 400, "invalid_signature"
+
+    def __init__(self) -> None:
+        super().__init__("Invalid webhook signature")
+
+
+class PaymentNotFound(AppError):
+    status, code = 404, "payment_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Payment not found")
+
+
+class UnknownPack(AppError):
+    status, code = 422, "unknown_pack"
+
+    def __init__(self, pack: str, known: list[str]) -> None:
+        super().__init__(f"pack {pack!r} is not one of {', '.join(known)}")

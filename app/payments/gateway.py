@@ -1,0 +1,232 @@
+"""Stripe, as the rest of the service sees it. The only import of stripe."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+import stripe
+import structlog
+
+from app.auth.caller import Environment
+from app.config import Settings, StripeKeys
+from app.payments.errors import InvalidSignature, PaymentNotFound, PaymentProviderUnavailable, PaymentsNotConfigured
+from app.payments.facts import Dispute, DisputeStatus, Event, PaymentFacts
+
+HANDLED = (
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "payment_intent.canceled",
+    "payment_intent.processing",
+    "payment_intent.requires_action",
+    "charge.refunded",
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+)
+DISPUTES: dict[str, DisputeStatus] = {
+    "needs_response": "open",
+    "under_review": "open",
+    "lost": "lost",
+    "won": "won",
+    "warning_needs_response": "warning",
+    "warning_under_review": "warning",
+    "warning_closed": "warning",
+    "prevented": "won",
+}
+SIGNATURE_TOLERANCE_S = 300
+Answer = TypeVar("Answer")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentIntent:
+    """A payment at Stripe, with the secret that lets a browser pay it."""
+
+    payment_intent_id: str
+    client_secret: str | None
+    facts: PaymentFacts
+
+
+class StripeGateway:
+    """One client per environment. Each call is bounded by `stripe_timeout_s`; no call may be made in a transaction.
+
+    Every method raises PaymentsNotConfigured without keys, and PaymentProviderUnavailable when Stripe does not answer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys: dict[Environment, StripeKeys] = {}
+        self._clients: dict[Environment, stripe.StripeClient] = {}
+        self._http: list[stripe.HTTPXClient] = []
+        pairs: list[tuple[Environment, StripeKeys | None]] = [
+            ("live", settings.stripe_live),
+            ("test", settings.stripe_test),
+        ]
+        for environment, keys in pairs:
+            if keys is not None:
+                self._keys[environment] = keys
+                self._clients[environment] = self._client(keys, settings)
+
+    def _client(self, keys: StripeKeys, settings: Settings) -> stripe.StripeClient:
+        http = stripe.HTTPXClient(timeout=settings.stripe_timeout_s)
+        self._http.append(http)
+        base: Any = {"api": settings.stripe_api_base} if settings.stripe_api_base else {}
+        secret = keys.secret_key.get_secret_value()
+        # Retrying is the caller's business: a retry here would double the time that a user waits.
+        return stripe.StripeClient(secret, base_addresses=base, http_client=http, max_network_retries=0)
+
+    async def close(self) -> None:
+        for http in self._http:
+            await http.close_async()  # type: ignore[no-untyped-call]  # stripe leaves it untyped
+
+    @property
+    def environments(self) -> list[Environment]:
+        return list(self._clients)
+
+    def publishable_key(self, environment: Environment) -> str:
+        self._of(environment)
+        return self._keys[environment].publishable_key
+
+    def _of(self, environment: Environment) -> stripe.StripeClient:
+        client = self._clients.get(environment)
+        if client is None:
+            raise PaymentsNotConfigured
+        return client
+
+    async def create_payment_intent(
+        self, environment: Environment, *, account_id: UUID, purchase_id: UUID, amount_minor: int, currency: str
+    ) -> PaymentIntent:
+        """The purchase's payment. Asked again for the same purchase, Stripe gives the same one back."""
+        created = await _answered(
+            self._of(environment).v1.payment_intents.create_async(
+                {
+                    "amount": amount_minor,
+                    "currency": currency.lower(),
+                    "automatic_payment_methods": {"enabled": True},
+                    "metadata": {"account_id": str(account_id), "purchase_id": str(purchase_id)},
+                },
+                {"idempotency_key": str(purchase_id)},
+            )
+        )
+        return _payment_intent(created)
+
+    async def retrieve_payment_intent(self, environment: Environment, payment_intent_id: str) -> PaymentIntent:
+        """Raises PaymentNotFound."""
+        service = self._of(environment).v1.payment_intents
+        return _payment_intent(await _answered(service.retrieve_async(payment_intent_id)))
+
+    async def succeeded_since(self, environment: Environment, since: datetime) -> AsyncIterator[PaymentFacts]:
+        """Payments that have succeeded, of those created since."""
+        params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
+        page = await _answered(self._of(environment).v1.payment_intents.list_async(params))
+        async for intent in _all(page):
+            if intent.status == "succeeded":
+                yield _payment_intent(intent).facts
+
+    async def events_since(self, environment: Environment, since: datetime) -> list[Event]:
+        """The entries of Stripe's event log that concern us, oldest first. Stripe keeps them for 30 days."""
+        params: Any = {"created": {"gte": int(since.timestamp())}, "types": list(HANDLED), "limit": 100}
+        page = await _answered(self._of(environment).v1.events.list_async(params))
+        return [parse_event(event.to_dict()) async for event in _all(page)][::-1]
+
+    def verify_webhook(self, payload: bytes, signature: str | None) -> tuple[Environment, Event]:
+        """The event, and the environment whose secret signed it. Raises InvalidSignature."""
+        for environment, keys in self._keys.items():
+            secret = keys.webhook_secret.get_secret_value()
+            try:
+                stripe.WebhookSignature.verify_header(
+                    payload.decode(), signature or "", secret, tolerance=SIGNATURE_TOLERANCE_S
+                )
+                return environment, parse_event(json.loads(payload))
+            except (stripe.SignatureVerificationError, ValueError):
+                continue
+        raise InvalidSignature
+
+
+async def _answered(call: Awaitable[Answer]) -> Answer:
+    """Stripe's errors as ours. A refusal of our own request is a bug or a wrong key: logged, and 503 for the caller."""
+    try:
+        return await call
+    except stripe.InvalidRequestError as error:
+        if error.http_status == 404:
+            raise PaymentNotFound from error
+        log.error("stripe_refused", code=error.code, status=error.http_status, exc_info=error)
+        raise PaymentProviderUnavailable from error
+    except (stripe.StripeError, httpx.HTTPError) as error:
+        log.warning("stripe_unavailable", error=type(error).__name__, status=getattr(error, "http_status", None))
+        raise PaymentProviderUnavailable from error
+
+
+async def _all(page: Any) -> AsyncIterator[Any]:
+    """Every object of a paged list, with a failure of a later page told like that of the first."""
+    pages = page.auto_paging_iter().__aiter__()
+    while True:
+        try:
+            item = await _answered(pages.__anext__())
+        except StopAsyncIteration:
+            return
+        yield item
+
+
+def _time(seconds: object) -> datetime:
+    return datetime.fromtimestamp(int(str(seconds)), UTC)
+
+
+def _uuid(value: object) -> UUID | None:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        return None
+
+
+def _payment_intent(intent: Any) -> PaymentIntent:
+    data = intent.to_dict()
+    return PaymentIntent(data["id"], data.get("client_secret"), _intent_facts(data, at=datetime.now(UTC)))
+
+
+def _intent_facts(intent: Mapping[str, Any], *, at: datetime, failed: bool = False) -> PaymentFacts:
+    metadata = intent.get("metadata") or {}
+    paid = intent["status"] == "succeeded"
+    failed = failed or (intent["status"] == "requires_payment_method" and bool(intent.get("last_payment_error")))
+    return PaymentFacts(
+        payment_intent_id=intent["id"],
+        at=at,
+        status="failed" if failed else intent["status"],
+        received_minor=int(intent["amount_received"]) if paid else None,
+        received_currency=str(intent["currency"]).upper() if paid else None,
+        account_id=_uuid(metadata.get("account_id")),
+        purchase_id=_uuid(metadata.get("purchase_id")),
+    )
+
+
+def parse_event(event: Mapping[str, Any]) -> Event:
+    """Raises ValueError for what is not an event of Stripe's. A handled event with a malformed object has no facts."""
+    try:
+        event_id, kind, created_at = str(event["id"]), str(event["type"]), _time(event["created"])
+        data = event["data"]["object"]
+    except (KeyError, TypeError) as error:
+        raise ValueError("not an event") from error
+    facts = None
+    try:
+        if kind in HANDLED:
+            facts = _facts(kind, data, created_at)
+    except (KeyError, TypeError, ValueError) as error:
+        # Signed by Stripe, so not to be refused for ever; but a person should see it.
+        log.error("stripe_event_malformed", event_id=event_id, type=kind, exc_info=error)
+    return Event(event_id, kind, created_at, facts)
+
+
+def _facts(kind: str, data: Mapping[str, Any], at: datetime) -> PaymentFacts | None:
+    if kind.startswith("payment_intent."):
+        return _intent_facts(data, at=at, failed=kind == "payment_intent.payment_failed")
+    if not data.get("payment_intent"):
+        return None  # a charge without a payment intent is none of ours
+    if kind == "charge.refunded":
+        return PaymentFacts(str(data["payment_intent"]), at, refunded_minor=int(data["amount_refunded"]))
+    dispute = Dispute(str(data["id"]), int(data["amount"]), DISPUTES[data["status"]])
+    return PaymentFacts(str(data["payment_intent"]), at, dispute=dispute)

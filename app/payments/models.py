@@ -1,0 +1,120 @@
+"""Purchases and what Stripe said about them."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+
+Timestamp = DateTime(timezone=True)
+
+
+class Purchase(Base):
+    """One sale of a pack: written before Stripe is called, credited once its payment has arrived as agreed."""
+
+    __tablename__ = "purchases"
+    __table_args__ = (
+        UniqueConstraint("account_id", "idempotency_key"),
+        UniqueConstraint("account_id", "payment_intent_id"),
+        Index(None, "payment_intent_id"),
+        Index(
+            "ix_purchases_unsettled", "created_at", postgresql_where=text("credit_id IS NULL AND status <> 'canceled'")
+        ),
+        CheckConstraint("environment IN ('live', 'test')", name="environment"),
+        CheckConstraint(
+            "status IN ('pending', 'requires_payment_method', 'requires_confirmation', 'requires_action', "
+            "'requires_capture', 'processing', 'succeeded', 'failed', 'canceled', 'unknown')",
+            name="status",
+        ),
+        CheckConstraint("credits > 0", name="credits"),
+        CheckConstraint("amount_minor > 0", name="amount_minor"),
+        CheckConstraint("refunded_minor >= 0", name="refunded_minor"),
+        CheckConstraint(
+            "credits_refunded >= 0 AND credits_disputed >= 0 AND credits_refunded + credits_disputed <= credits",
+            name="credits_taken_back",
+        ),
+        CheckConstraint("(status = 'succeeded') = (credit_id IS NOT NULL)", name="succeeded"),
+        CheckConstraint("credit_id IS NOT NULL OR credits_refunded + credits_disputed = 0", name="credited_first"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    purchase_id: Mapped[UUID] = mapped_column(primary_key=True)
+    environment: Mapped[str] = mapped_column(Text)
+    pack: Mapped[str] = mapped_column(Text)
+    credits: Mapped[int] = mapped_column(BigInteger)
+    amount_minor: Mapped[int] = mapped_column(BigInteger, comment="price in minor units of the currency")
+    currency: Mapped[str] = mapped_column(Text)
+    idempotency_key: Mapped[str | None] = mapped_column(Text)
+    payment_intent_id: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    status_at: Mapped[datetime] = mapped_column(Timestamp, comment="Stripe's time of the status")
+    received_minor: Mapped[int | None] = mapped_column(BigInteger, comment="null: not paid")
+    received_currency: Mapped[str | None] = mapped_column(Text)
+    review_reason: Mapped[str | None] = mapped_column(Text, comment="why a person has to look at it")
+    credit_id: Mapped[UUID | None] = mapped_column(comment="the credit that it became")
+    refunded_minor: Mapped[int] = mapped_column(BigInteger, comment="money given back so far")
+    credits_refunded: Mapped[int] = mapped_column(BigInteger, comment="credits taken back for refunds")
+    credits_disputed: Mapped[int] = mapped_column(BigInteger, comment="credits taken back for disputes")
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class PurchaseDispute(Base):
+    """A dispute of a purchase. While open, and once lost, Stripe has withdrawn `amount_minor`."""
+
+    __tablename__ = "purchase_disputes"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["account_id", "purchase_id"], ["purchases.account_id", "purchases.purchase_id"], ondelete="RESTRICT"
+        ),
+        CheckConstraint("status IN ('warning', 'open', 'won', 'lost')", name="status"),
+        CheckConstraint("amount_minor >= 0", name="amount_minor"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    purchase_id: Mapped[UUID] = mapped_column(primary_key=True)
+    dispute_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    amount_minor: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class PaymentEvent(Base):
+    """The inbox of webhooks: an event's id is stored in the transaction that applies it, so it applies once."""
+
+    __tablename__ = "payment_events"
+    __table_args__ = (
+        Index(None, "payment_intent_id"),
+        CheckConstraint("environment IN ('live', 'test')", name="environment"),
+        CheckConstraint("outcome IN ('applied', 'ignored', 'review')", name="outcome"),
+    )
+
+    environment: Mapped[str] = mapped_column(Text, primary_key=True)
+    event_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    type: Mapped[str] = mapped_column(Text)
+    payment_intent_id: Mapped[str | None] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, comment="at Stripe")
+    received_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class PaymentCursor(Base):
+    """Up to when Stripe's event log has been read."""
+
+    __tablename__ = "payment_cursors"
+    __table_args__ = (CheckConstraint("environment IN ('live', 'test')", name="environment"),)
+
+    environment: Mapped[str] = mapped_column(Text, primary_key=True)
+    events_read_until: Mapped[datetime] = mapped_column(Timestamp)

@@ -1,0 +1,122 @@
+"""The payments' SQL: one statement a function. A purchase is guarded by its account's lock, held by whoever writes."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from app.db import Session
+from app.payments.models import PaymentCursor, PaymentEvent, Purchase, PurchaseDispute
+
+Row = Mapping[str, Any]
+PURCHASE = list(Purchase.__table__.columns)
+OPEN = ("pending", "requires_payment_method", "requires_confirmation", "requires_action", "failed")
+MAX_UNSETTLED = 500
+
+
+async def insert_purchase(tx: Session, row: Row) -> None:
+    await tx.execute(insert(Purchase).values(**row))
+
+
+async def find_purchase(db: Session, account_id: UUID, purchase_id: UUID) -> dict[str, Any] | None:
+    query = select(*PURCHASE).where(Purchase.account_id == account_id, Purchase.purchase_id == purchase_id)
+    row = (await db.execute(query)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+async def find_purchase_by_key(tx: Session, account_id: UUID, idempotency_key: str) -> dict[str, Any] | None:
+    query = select(*PURCHASE).where(Purchase.account_id == account_id, Purchase.idempotency_key == idempotency_key)
+    row = (await tx.execute(query)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+async def find_open_purchase(tx: Session, account_id: UUID, pack: str, since: datetime) -> dict[str, Any] | None:
+    query = (
+        select(*PURCHASE)
+        .where(
+            Purchase.account_id == account_id,
+            Purchase.pack == pack,
+            Purchase.idempotency_key.is_(None),
+            Purchase.status.in_(OPEN),
+            Purchase.received_minor.is_(None),
+            Purchase.created_at > since,
+        )
+        .order_by(Purchase.created_at.desc())
+        .limit(1)
+    )
+    row = (await tx.execute(query)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+async def find_purchase_of_payment(db: Session, environment: str, payment_intent_id: str) -> dict[str, Any] | None:
+    query = select(*PURCHASE).where(
+        Purchase.payment_intent_id == payment_intent_id, Purchase.environment == environment
+    )
+    row = (await db.execute(query.limit(1))).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+async def update_purchase(tx: Session, account_id: UUID, purchase_id: UUID, changes: Row) -> None:
+    await tx.execute(
+        update(Purchase).where(Purchase.account_id == account_id, Purchase.purchase_id == purchase_id).values(**changes)
+    )
+
+
+async def list_unsettled(db: Session, environment: str, *, since: datetime, until: datetime) -> Sequence[Row]:
+    """Purchases begun in [since, until) that are neither credited nor canceled, oldest first."""
+    query = (
+        select(Purchase.account_id, Purchase.purchase_id)
+        .where(
+            Purchase.environment == environment,
+            Purchase.credit_id.is_(None),
+            Purchase.status != "canceled",
+            Purchase.created_at >= since,
+            Purchase.created_at < until,
+        )
+        .order_by(Purchase.created_at)
+        .limit(MAX_UNSETTLED)
+    )
+    return [dict(row) for row in (await db.execute(query)).mappings()]
+
+
+async def list_disputes(tx: Session, account_id: UUID, purchase_id: UUID) -> Sequence[Row]:
+    query = (
+        select(*PurchaseDispute.__table__.columns)
+        .where(PurchaseDispute.account_id == account_id, PurchaseDispute.purchase_id == purchase_id)
+        .limit(1000)
+    )
+    return [dict(row) for row in (await tx.execute(query)).mappings()]
+
+
+async def upsert_dispute(tx: Session, row: Row) -> None:
+    changed = {name: row[name] for name in ("amount_minor", "status", "updated_at")}
+    keys = ["account_id", "purchase_id", "dispute_id"]
+    await tx.execute(insert(PurchaseDispute).values(**row).on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+async def insert_event(tx: Session, row: Row) -> bool:
+    """False when the event is known. Waits for a concurrent delivery of the same event to commit."""
+    statement = insert(PaymentEvent).values(**row).on_conflict_do_nothing().returning(PaymentEvent.event_id)
+    return (await tx.execute(statement)).scalar_one_or_none() is not None
+
+
+async def update_event_outcome(tx: Session, environment: str, event_id: str, outcome: str) -> None:
+    await tx.execute(
+        update(PaymentEvent)
+        .where(PaymentEvent.environment == environment, PaymentEvent.event_id == event_id)
+        .values(outcome=outcome)
+    )
+
+
+async def find_cursor(db: Session, environment: str) -> datetime | None:
+    query = select(PaymentCursor.events_read_until).where(PaymentCursor.environment == environment)
+    return (await db.execute(query)).scalar_one_or_none()
+
+
+async def upsert_cursor(tx: Session, environment: str, events_read_until: datetime) -> None:
+    values = {"environment": environment, "events_read_until": events_read_until}
+    statement = insert(PaymentCursor).values(**values)
+    await tx.execute(statement.on_conflict_do_update(index_elements=["environment"], set_=values))

@@ -1,0 +1,59 @@
+"""`/v1/billing/purchases`: buying credits."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Request, status
+
+from app.billing.accounts import Identity
+from app.billing.router import ERRORS, Billing, ReaderOrUser, WriterOrUser
+from app.billing.schemas import ErrorReply
+from app.clock import Now
+from app.payments.errors import PaymentNotFound
+from app.payments.schemas import PaymentId, PurchaseBody, PurchaseReply, PurchaseStatusReply
+from app.payments.service import PaymentService
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+router = APIRouter(prefix="/v1/billing/purchases", tags=["purchases"], responses=ERRORS)
+
+
+async def payment_service(request: Request) -> PaymentService:
+    service: PaymentService = request.app.state.payments
+    return service
+
+
+async def account_of_user(caller: ReaderOrUser, billing: Billing) -> UUID | None:
+    """An end user's account, to which their view is limited; None for an API key, which sees its environment."""
+    if caller.user is None:
+        return None
+    identity = Identity(caller.environment, caller.user.oauth_provider, caller.user.external_id)
+    account_id = await billing.accounts.find(identity)
+    if account_id is None:
+        raise PaymentNotFound
+    return account_id
+
+
+Payments = Annotated[PaymentService, Depends(payment_service)]
+Own = Annotated[UUID | None, Depends(account_of_user)]
+PathPaymentId = Annotated[PaymentId, Path(examples=["pi_3PqRsT"])]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+async def create_purchase(
+    body: PurchaseBody, caller: WriterOrUser, billing: Billing, payments: Payments, now: Now
+) -> PurchaseReply:
+    """Begin to buy a pack of credits. A second click gets the same open payment back, not a second one."""
+    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
+    payment = await payments.open_purchase(
+        caller.environment, account_id, now=now, pack=body.pack, idempotency_key=body.idempotency_key
+    )
+    return PurchaseReply.of(payment)
+
+
+@router.get("/{payment_id}", responses=NOT_FOUND)
+@router.get("/{payment_id}/status", responses=NOT_FOUND, operation_id="get_purchase_status")
+async def get_purchase(
+    payment_id: PathPaymentId, caller: ReaderOrUser, own: Own, payments: Payments, now: Now
+) -> PurchaseStatusReply:
+    """The purchase as it stands at Stripe. Books its credits, if Stripe says succeeded before the webhook did."""
+    return PurchaseStatusReply.of(await payments.payment(caller.environment, payment_id, now, of=own))

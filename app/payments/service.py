@@ -1,0 +1,261 @@
+"""PaymentService: purchases from the click to the credits. No call to Stripe is ever made in a transaction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from app.auth.caller import Environment
+from app.billing.errors import IdempotencyKeyReused
+from app.billing.ledger import lock_account
+from app.billing.service import BillingService
+from app.config import Settings
+from app.db import Database, Session, new_id
+from app.jobs import defer
+from app.payments import queries
+from app.payments.booking import apply
+from app.payments.errors import PaymentNotFound, UnknownPack
+from app.payments.facts import Event, PaymentFacts
+from app.payments.gateway import StripeGateway
+
+REUSED_FOR = timedelta(hours=1)
+"""A second click within it gets the first one's payment, while that is unpaid."""
+STUCK_AFTER = timedelta(minutes=10)
+ASKED_FOR = timedelta(days=30)
+"""Stripe's event log reaches back so far, and so do we."""
+OVERLAP = timedelta(hours=1)
+"""Events can appear in the log later than their own time; reading some twice is free."""
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A purchase as its buyer sees it. `credits_added` and `balance_after` are in credits."""
+
+    payment_id: str
+    client_secret: str | None
+    amount_minor: int
+    currency: str
+    uses_purchased: int
+    status: str
+    publishable_key: str
+    credits_added: int
+    balance_after: int
+
+
+class PaymentService:
+    """One per process. Its methods open their own transactions and have committed when they return."""
+
+    def __init__(self, db: Database, settings: Settings, billing: BillingService, gateway: StripeGateway) -> None:
+        self._db = db
+        self._settings = settings
+        self._billing = billing
+        self._gateway = gateway
+
+    # --- buying ---
+
+    async def open_purchase(
+        self,
+        environment: Environment,
+        account_id: UUID,
+        *,
+        now: datetime,
+        pack: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Payment:
+        """Begin to buy a pack; a second click gets the same payment back. Locks the account for a moment.
+
+        Written down before Stripe hears of it, with a job that looks after it later: whatever dies in between, the
+        money finds its purchase. Raises UnknownPack, IdempotencyKeyReused, AccountSuspended, AccountClosed,
+        PaymentsNotConfigured, PaymentProviderUnavailable.
+        """
+        self._gateway.publishable_key(environment)  # refuse before anything is written
+        pack = pack or next(iter(self._settings.packs))
+        if pack not in self._settings.packs:
+            raise UnknownPack(pack, list(self._settings.packs))
+        async with self._db.transaction() as tx:
+            purchase = await self._find_or_insert(tx, environment, account_id, pack, idempotency_key, now)
+        if purchase["payment_intent_id"] is None:
+            intent = await self._gateway.create_payment_intent(
+                environment,
+                account_id=account_id,
+                purchase_id=purchase["purchase_id"],
+                amount_minor=purchase["amount_minor"],
+                currency=purchase["currency"],
+            )
+        else:
+            intent = await self._gateway.retrieve_payment_intent(environment, purchase["payment_intent_id"])
+        await self._apply(environment, intent.facts, now)
+        return await self._payment(account_id, purchase["purchase_id"], intent.client_secret)
+
+    async def _find_or_insert(
+        self,
+        tx: Session,
+        environment: Environment,
+        account_id: UUID,
+        pack: str,
+        idempotency_key: str | None,
+        now: datetime,
+    ) -> Mapping[str, Any]:
+        account = await lock_account(tx, account_id)
+        if idempotency_key is None:
+            existing = await queries.find_open_purchase(tx, account_id, pack, now - REUSED_FOR)
+        else:
+            existing = await queries.find_purchase_by_key(tx, account_id, idempotency_key)
+            if existing is not None and existing["pack"] != pack:
+                raise IdempotencyKeyReused(idempotency_key)
+        if existing is not None:
+            return existing
+        account.require_active()
+        sold = self._settings.packs[pack]
+        purchase = {
+            "account_id": account_id,
+            "purchase_id": new_id(),
+            "environment": environment,
+            "pack": pack,
+            "credits": sold.credits,
+            "amount_minor": sold.price_minor,
+            "currency": account.currency,
+            "idempotency_key": idempotency_key,
+            "payment_intent_id": None,
+            "status": "pending",
+            "status_at": now,
+            "refunded_minor": 0,
+            "credits_refunded": 0,
+            "credits_disputed": 0,
+            "created_at": now,
+            "updated_at": now,
+        }
+        await queries.insert_purchase(tx, purchase)
+        job = {"account_id": str(account_id), "purchase_id": str(purchase["purchase_id"])}
+        await defer(tx, "reconcile_purchase", job, now + STUCK_AFTER)
+        return purchase
+
+    # --- asking ---
+
+    async def payment(
+        self, environment: Environment, payment_id: str, now: datetime, *, of: UUID | None = None
+    ) -> Payment:
+        """The payment as it stands at Stripe, its credits booked if it has succeeded. `of`: only this account's.
+
+        A payment that is booked is answered from our own rows. Raises PaymentNotFound, PaymentProviderUnavailable.
+        """
+        async with self._db.read() as db:
+            purchase = await queries.find_purchase_of_payment(db, environment, payment_id)
+        if purchase is None or of not in (None, purchase["account_id"]):
+            raise PaymentNotFound
+        client_secret = None
+        if purchase["credit_id"] is None:
+            intent = await self._gateway.retrieve_payment_intent(environment, payment_id)
+            client_secret = intent.client_secret
+            await self._apply(environment, intent.facts, now)
+        return await self._payment(purchase["account_id"], purchase["purchase_id"], client_secret)
+
+    async def _payment(self, account_id: UUID, purchase_id: UUID, client_secret: str | None) -> Payment:
+        async with self._db.read() as db:
+            purchase = await queries.find_purchase(db, account_id, purchase_id)
+        assert purchase is not None
+        account = await self._billing.state(account_id)
+        booked = purchase["credit_id"] is not None
+        return Payment(
+            payment_id=purchase["payment_intent_id"],
+            client_secret=None if booked else client_secret,
+            amount_minor=purchase["amount_minor"],
+            currency=purchase["currency"],
+            uses_purchased=purchase["credits"],
+            status=purchase["status"],
+            publishable_key=self._gateway.publishable_key(purchase["environment"]),
+            credits_added=purchase["credits"] if booked else 0,
+            balance_after=account["paid"],
+        )
+
+    # --- hearing ---
+
+    async def handle_webhook(self, payload: bytes, signature: str | None, now: datetime) -> None:
+        """Apply a signed event once, however often it comes. Committed when this returns. Raises InvalidSignature."""
+        environment, event = self._gateway.verify_webhook(payload, signature)
+        await self._receive(environment, event, now)
+
+    async def _receive(self, environment: Environment, event: Event, now: datetime) -> bool:
+        """Whether the event was new. Its id is stored with its effect, so one does not exist without the other."""
+        async with self._db.transaction() as tx:
+            row = {
+                "environment": environment,
+                "event_id": event.event_id,
+                "type": event.type,
+                "payment_intent_id": event.facts.payment_intent_id if event.facts else None,
+                "outcome": "ignored",
+                "created_at": event.created_at,
+                "received_at": now,
+            }
+            if not await queries.insert_event(tx, row):
+                return False
+            if event.facts is not None:
+                outcome = await apply(tx, environment, event.facts, now)
+                await queries.update_event_outcome(tx, environment, event.event_id, outcome)
+        return True
+
+    async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> None:
+        async with self._db.transaction() as tx:
+            await apply(tx, environment, facts, now)
+
+    # --- reconciling ---
+
+    async def reconcile(self, now: datetime) -> dict[str, int]:
+        """Heal what webhooks have missed, in every environment: how many events and purchases were caught up on.
+
+        Reads Stripe's event log since the last time, asks about purchases that are stuck, and lists succeeded payments.
+        """
+        events = payments = 0
+        for environment in self._gateway.environments:
+            events += await self._catch_up_on_events(environment, now)
+            async with self._db.read() as db:
+                stuck = await queries.list_unsettled(db, environment, since=now - ASKED_FOR, until=now - STUCK_AFTER)
+            for purchase in stuck:
+                payments += await self.reconcile_purchase(purchase["account_id"], purchase["purchase_id"], now)
+            async for facts in self._gateway.succeeded_since(environment, now - timedelta(days=1)):
+                payments += await self._book_if_missing(environment, facts, now)
+        return {"events": events, "payments": payments}
+
+    async def _catch_up_on_events(self, environment: Environment, now: datetime) -> int:
+        async with self._db.read() as db:
+            cursor = await queries.find_cursor(db, environment)
+        since = max(now - ASKED_FOR, (cursor or now - ASKED_FOR) - OVERLAP)
+        new = 0
+        for event in await self._gateway.events_since(environment, since):
+            new += await self._receive(environment, event, now)
+        async with self._db.transaction() as tx:
+            await queries.upsert_cursor(tx, environment, now)
+        return new
+
+    async def _book_if_missing(self, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
+        async with self._db.read() as db:
+            purchase = await queries.find_purchase_of_payment(db, environment, facts.payment_intent_id)
+        if purchase is not None and purchase["received_minor"] is not None:
+            return False
+        async with self._db.transaction() as tx:
+            return await apply(tx, environment, facts, now) != "ignored"
+
+    async def reconcile_purchase(self, account_id: UUID, purchase_id: UUID, now: datetime) -> bool:
+        """Ask Stripe about one purchase; whether it became credits thereby. A purchase that Stripe never heard of
+        (we died before the call) is opened there now, unpaid, so that it has an end."""
+        async with self._db.read() as db:
+            purchase = await queries.find_purchase(db, account_id, purchase_id)
+        if purchase is None or purchase["credit_id"] is not None:
+            return False
+        environment = purchase["environment"]
+        if purchase["payment_intent_id"] is None:
+            intent = await self._gateway.create_payment_intent(
+                environment,
+                account_id=account_id,
+                purchase_id=purchase_id,
+                amount_minor=purchase["amount_minor"],
+                currency=purchase["currency"],
+            )
+        else:
+            intent = await self._gateway.retrieve_payment_intent(environment, purchase["payment_intent_id"])
+        await self._apply(environment, intent.facts, now)
+        return intent.facts.received_minor is not None

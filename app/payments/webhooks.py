@@ -1,0 +1,25 @@
+"""`/v1/billing/webhooks`: what Stripe tells us."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+
+from app.billing.schemas import ErrorReply
+from app.clock import Now
+from app.payments.router import Payments
+from app.payments.schemas import WebhookReply
+
+router = APIRouter(prefix="/v1/billing/webhooks", tags=["webhooks"])
+
+
+@router.post(
+    "/stripe",
+    responses={code: {"model": ErrorReply} for code in (400, 413, 503)},
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}, "required": True}},
+)
+async def stripe_webhook(
+    request: Request, payments: Payments, now: Now, stripe_signature: Annotated[str | None, Header()] = None
+) -> WebhookReply:
+    """200 once the event's effect is committed; anything else makes Stripe send it again."""
+    await payments.handle_webhook(await request.body(), stripe_signature, now)
+    return WebhookReply()

@@ -1,0 +1,25 @@
+"""What tools cost, and how their free uses accrue: pure, over the configured products.
+
+A product starts with `initial_free` uses on the day the account is created. Each UTC midnight adds `daily_free`, up to
+`cap`. A balance above a lowered cap stays as it is: nothing is clamped.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+from app.config import Product
+from app.tools.errors import UnknownProduct
+
+
+def find_product(products: Mapping[str, Product], product_type: str) -> Product:
+    """Raises UnknownProduct."""
+    product = products.get(product_type)
+    if product is None:
+        raise UnknownProduct(product_type)
+    return product
+
+
+def free_on(today: date, *, left: int, day: date, product: Product) -> int:
+    """Free uses on `today`, given what was `left` on `day`. A clock that steps back adds nothing."""
+    midnights = max(0, (today - day).days)
+    return max(left, min(left + midnights * product.daily_free, product.cap))

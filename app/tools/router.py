@@ -1,0 +1,84 @@
+"""`/v1/tools`: what a user can spend on a tool, and the charge for a use."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Request
+
+from app.auth.caller import Caller, Permission
+from app.auth.dependencies import require
+from app.billing.accounts import Profile
+from app.billing.errors import InsufficientCredits
+from app.billing.pools import MINOR_PER_CREDIT, Shortfall
+from app.billing.router import ERRORS, Billing, ReaderOrUser
+from app.billing.schemas import ErrorReply, Key255, OAuthProvider, identity_of
+from app.clock import Now
+from app.tools.schemas import ToolBalanceReply, ToolBalancesReply, ToolChargeBody, ToolChargeReply, ToolCheckReply
+from app.tools.service import ProductInventoryService
+
+UNKNOWN: dict[int | str, dict[str, Any]] = {400: {"model": ErrorReply, "description": "Unknown product type"}}
+router = APIRouter(prefix="/v1/tools", tags=["tools"], responses=ERRORS)
+
+Writer = Annotated[Caller, Depends(require(Permission.WRITE))]
+ProductType = Annotated[Key255, Path(examples=["web_search"])]
+
+
+async def product_inventory_service(request: Request) -> ProductInventoryService:
+    service: ProductInventoryService = request.app.state.tools
+    return service
+
+
+async def account_of_query(
+    caller: ReaderOrUser,
+    billing: Billing,
+    now: Now,
+    oauth_provider: OAuthProvider | None = None,
+    external_id: Key255 | None = None,
+) -> UUID:
+    """The account of the token's user or, with an API key, of the user that the query names; created if need be."""
+    identity = identity_of(caller, oauth_provider, external_id)
+    return await billing.accounts.resolve(identity, Profile(), caller.actor, now)
+
+
+Tools = Annotated[ProductInventoryService, Depends(product_inventory_service)]
+AccountId = Annotated[UUID, Depends(account_of_query)]
+
+
+@router.get("/balance/{product_type}", responses=UNKNOWN)
+async def get_tool_balance(
+    product_type: ProductType, account_id: AccountId, tools: Tools, now: Now
+) -> ToolBalanceReply:
+    return ToolBalanceReply.of(await tools.balance(account_id, product_type, now))
+
+
+@router.get("/balance")
+async def list_tool_balances(account_id: AccountId, tools: Tools, now: Now) -> ToolBalancesReply:
+    balances = await tools.balances(account_id, now)
+    return ToolBalancesReply(balances=[ToolBalanceReply.of(balance) for balance in balances])
+
+
+@router.get("/check/{product_type}", responses=UNKNOWN)
+async def check_tool(product_type: ProductType, account_id: AccountId, tools: Tools, now: Now) -> ToolCheckReply:
+    """Whether the next use of the tool is paid for."""
+    return ToolCheckReply.of(await tools.balance(account_id, product_type, now))
+
+
+@router.post("/charge", responses={**UNKNOWN, 402: {"model": ErrorReply}})
+async def charge_tool(
+    body: ToolChargeBody, caller: Writer, billing: Billing, tools: Tools, now: Now
+) -> ToolChargeReply:
+    """Charge one use. The same idempotency key again answers 200 with the original result and charges nothing."""
+    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
+    outcome = await tools.charge(
+        account_id,
+        body.product_type,
+        actor=caller.actor,
+        now=now,
+        idempotency_key=body.idempotency_key,
+        request_id=body.request_id,
+    )
+    if isinstance(outcome, Shortfall):
+        raise InsufficientCredits(
+            balance_minor=outcome.available * MINOR_PER_CREDIT, required_minor=outcome.required * MINOR_PER_CREDIT
+        )
+    return ToolChargeReply.of(outcome.use)
