@@ -127,6 +127,7 @@ class Database:
         await self.fetch_row("SELECT 1")
 
     async def close(self) -> None:
+        await self._readers  # a pool that was never opened cannot be closed
         self._readers.terminate()
         await self.engine.dispose()
 

@@ -84,7 +84,7 @@ class SigningKeys:
 
     def verify(self, token: str) -> dict[str, Any]:
         """The claims of a token signed here. Raises JoseError or ValueError."""
-        return jwt.decode(token, KeySet(self._keys), algorithms=["RS256", "ES256"]).claims
+        return jwt.decode(token, KeySet([*self._keys]), algorithms=["RS256", "ES256"]).claims
 
 
 def id_token(

@@ -1,0 +1,114 @@
+"""The worker: every background job there is, on one page.
+
+Jobs come from the queue in PostgreSQL, written by whoever causes them (app.jobs.defer) or by the clock (`periodic`).
+Each runs at least once, so each may run twice: all are idempotent. A job that keeps failing stays in the queue's table
+with the status "failed", for a person to see; so does what it left undone, which the periodic jobs find.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
+from procrastinate.builtin_tasks import remove_old_jobs
+
+from app.auth.revocations import purge_expired_revocations
+from app.billing.service import BillingService
+from app.billing.verify import last_verification, verify_ledger
+from app.clock import utc_now
+from app.config import Settings
+from app.db import Database
+from app.jobs import QUEUE
+from app.payments.gateway import StripeGateway
+from app.payments.service import PaymentService
+
+JOB_TIMEOUT_S = 300
+VERIFY_TIMEOUT_S = 3600
+STALLED_AFTER_S = 60
+KEEP_FINISHED_HOURS = 72
+VERIFY_EVERY = timedelta(hours=1)
+RETRY = RetryStrategy(max_attempts=11, exponential_wait=2)  # for about an hour
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    db: Database
+    payments: PaymentService
+
+
+@asynccontextmanager
+async def running_services(settings: Settings) -> AsyncIterator[Services]:
+    """What jobs work with, as the API has it, for as long as the block runs."""
+    db = Database(settings.database_url, pool_size=4, timeout_s=settings.database_timeout_s)
+    gateway = StripeGateway(settings)
+    try:
+        yield Services(db, PaymentService(db, settings, BillingService(db, settings), gateway))
+    finally:
+        await gateway.close()
+        await db.close()
+
+
+def create_worker(settings: Settings, services: Services) -> App:
+    queue = App(connector=PsycopgConnector(conninfo=settings.database_url.get_secret_value(), min_size=1, max_size=4))
+
+    @queue.task(name="reconcile_purchase", queue=QUEUE, retry=RETRY)
+    async def reconcile_purchase(account_id: str, purchase_id: str) -> None:
+        """Ask Stripe about a purchase some time after it was opened, whatever became of its webhooks."""
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            await services.payments.reconcile_purchase(UUID(account_id), UUID(purchase_id), utc_now())
+
+    @queue.periodic(cron="*/5 * * * *")
+    @queue.task(name="reconcile_payments", queue=QUEUE, queueing_lock="reconcile_payments", pass_context=False)
+    async def reconcile_payments(timestamp: int) -> None:
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            await services.payments.reconcile(utc_now())
+
+    @queue.periodic(cron="*/10 * * * *")
+    @queue.task(name="verify_ledger", queue=QUEUE, queueing_lock="verify_ledger")
+    async def verify(timestamp: int) -> None:
+        """Prove the ledger, once an hour and soon after a start."""
+        now = utc_now()
+        last = await last_verification(services.db)
+        if last is None or now - last.started_at >= VERIFY_EVERY:
+            async with asyncio.timeout(VERIFY_TIMEOUT_S):
+                await verify_ledger(services.db, now)
+
+    @queue.periodic(cron="* * * * *")
+    @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
+    async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
+        """Jobs whose worker died in the middle are done again by one that lives."""
+        manager = context.app.job_manager
+        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER_S):
+            log.warning("job_stalled", job_id=job.id, task=job.task_name)
+            await manager.retry_job(job, retry_at=utc_now())
+
+    @queue.periodic(cron="17 * * * *")
+    @queue.task(name="clean_up", queue=QUEUE, queueing_lock="clean_up", pass_context=True)
+    async def clean_up(context: JobContext, timestamp: int) -> None:
+        """Forget finished jobs (failed ones stay), and revocations of tokens that have expired."""
+        await remove_old_jobs(context, max_hours=KEEP_FINISHED_HOURS)
+        async with services.db.transaction() as tx:
+            await purge_expired_revocations(tx, now=utc_now())
+
+    return queue
+
+
+async def run_worker(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; then finish what is under way and return."""
+    async with running_services(settings) as services:
+        queue = create_worker(settings, services)
+        async with queue.open_async():
+            log.info("worker_started")
+            await verify_if_never(services, utc_now())
+            await queue.run_worker_async(concurrency=4, shutdown_graceful_timeout=20, install_signal_handlers=True)
+
+
+async def verify_if_never(services: Services, now: datetime) -> None:
+    """A new installation shows a verified ledger at once, not in an hour."""
+    if await last_verification(services.db) is None:
+        await verify_ledger(services.db, now)
