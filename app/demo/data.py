@@ -1,0 +1,125 @@
+"""What the demo starts with: keys, an admin, a paid user; and the two local stand-ins, configured for it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fastapi import FastAPI
+from pydantic import SecretStr
+
+from app.auth.admins import add_admin
+from app.auth.caller import Actor, Environment, Permission
+from app.auth.keys import parse_key
+from app.auth.service import create_key, list_keys
+from app.billing.accounts import Identity, Profile
+from app.billing.pools import Credits
+from app.billing.service import BillingService
+from app.clock import utc_now
+from app.config import Settings
+from app.db import Database
+from app.demo import oidc, stripe
+
+ACTOR = Actor("system", "demo")
+ADMIN_EMAIL = "admin@ciris.ai"
+PAID_USER = Identity("live", "oauth:google", "paid-user@example.com")
+OIDC_CLIENT_ID = "ciris-billing-demo"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Texts of the demo's API keys."""
+
+    api_key: str
+    credit_key: str
+    test_key: str
+
+
+READ_WRITE = frozenset({Permission.READ, Permission.WRITE})
+WANTED: dict[str, tuple[Environment, frozenset[Permission]]] = {
+    "api_key": ("live", READ_WRITE),
+    "credit_key": ("live", frozenset(Permission)),
+    "test_key": ("test", READ_WRITE),
+}
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    beside = path.with_suffix(".new")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    beside.replace(path)
+
+
+async def prepare(env: Mapping[str, str], state_dir: Path) -> Keys:
+    """Make what is missing. Run again, it changes nothing."""
+    settings = Settings.model_validate({"mode": "demo", "database_url": SecretStr(env["DATABASE_URL"])})
+    db = Database(settings.database_url, pool_size=2)
+    try:
+        now = utc_now()
+        async with db.transaction() as tx:
+            await add_admin(tx, ADMIN_EMAIL, "admin", now=now)
+        billing = BillingService(db, settings)
+        account_id = await billing.accounts.resolve(PAID_USER, Profile(display_name="Paid User"), ACTOR, now)
+        await billing.credit(
+            account_id,
+            credits=Credits(20),
+            currency=None,
+            transaction_type="grant",
+            actor=ACTOR,
+            now=now,
+            description="Demo credits",
+            idempotency_key="demo",
+        )
+        return await _keys(db, state_dir / "demo-keys.json", now)
+    finally:
+        await db.close()
+
+
+async def _keys(db: Database, path: Path, now: datetime) -> Keys:
+    """The keys of the last run, as far as they still work in this database; new ones for the rest."""
+    kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    async with db.read() as session:
+        working = {key.key_id for key in await list_keys(session) if key.status(now) == "active"}
+    texts = {}
+    for name, (environment, permissions) in WANTED.items():
+        parsed = parse_key(kept.get(name, ""))
+        if parsed is not None and parsed[1] in working:
+            texts[name] = kept[name]
+            continue
+        async with db.transaction() as tx:
+            made = await create_key(tx, environment=environment, name=f"demo {name}", permissions=permissions, now=now)
+        texts[name] = made.secret_text
+    keys = Keys(**texts)
+    write_private(path, json.dumps(asdict(keys)))
+    return keys
+
+
+def create_stripe() -> FastAPI:
+    """The local Stripe with an account for each environment, whose webhooks go to the demo's API."""
+    webhook_url = f"{os.environ['DEMO_BASE_URL']}/v1/billing/webhooks/stripe"
+    accounts = {}
+    for name in ("STRIPE_LIVE", "STRIPE_TEST"):
+        keys = json.loads(os.environ[name])
+        accounts[keys["secret_key"]] = stripe.AccountConfig(
+            publishable_key=keys["publishable_key"], webhook_secret=keys["webhook_secret"], webhook_url=webhook_url
+        )
+    return stripe.create_app(accounts=accounts, state_path=Path(os.environ["DEMO_STATE_DIR"]) / "stripe.json")
+
+
+def create_oidc() -> FastAPI:
+    """The local sign-in provider with a back office's client and three people to be."""
+    redirect = f"{os.environ['DEMO_BASE_URL']}/admin/oauth/callback"
+    return oidc.create_app(
+        issuer=os.environ["DEMO_OIDC_URL"],
+        clients=[oidc.Client(OIDC_CLIENT_ID, None, (redirect,))],
+        users=[
+            oidc.User("admin-1", ADMIN_EMAIL, "Ada Admin", hd="ciris.ai"),
+            oidc.User("paid-user@example.com", "paid-user@example.com", "Paid User"),
+            oidc.User("you@example.com", "you@example.com", "You"),
+        ],
+        state_path=Path(os.environ["DEMO_STATE_DIR"]) / "oidc.json",
+    )

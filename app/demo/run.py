@@ -1,0 +1,309 @@
+"""`make run`: the whole service on this machine, supervised. Ctrl-C or SIGTERM ends every process it started.
+
+PostgreSQL, then the local Stripe and the local sign-in provider, then the API and the worker, each a process of its own
+in a session of its own: a Ctrl-C in the terminal reaches only this supervisor, which stops them in the opposite order,
+so that the API answers what it has begun while everything it needs still runs.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+import asyncpg
+import typer
+
+from app.demo import data
+from app.demo.postgres import Cluster, LaunchError
+
+ROOT = Path(__file__).parent.parent.parent
+OWNER_ROLE, SERVICE_ROLE, DATABASE = "billing_owner", "billing_service", "ciris_billing"
+START_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 25
+FIRST_PORT, STRIPE_PORT, OIDC_PORT = 8000, 8010, 8020
+PR_SET_PDEATHSIG = 1
+LOG_TAIL_LINES = 15
+
+
+class DemoError(Exception):
+    """Why the demo cannot run, in a sentence for the person who started it."""
+
+
+@dataclass
+class Child:
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+
+class Supervisor:
+    """The processes started so far, and whether somebody has asked to stop."""
+
+    def __init__(self, log_dir: Path) -> None:
+        self._log_dir = log_dir
+        self._children: list[Child] = []
+        self.stopping = False
+        log_dir.mkdir(parents=True, exist_ok=True)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._ask_to_stop)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def start(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
+        path = self._log_dir / f"{name}.log"
+        if path.exists():
+            path.replace(path.with_suffix(".log.1"))
+        with path.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=ROOT,
+                env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        self._children.append(Child(name, process, path))
+
+    def wait_for(self, name: str, url: str) -> None:
+        """Until `url` answers. Raises DemoError if a process ends first, or it takes too long."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.stopping and not _answers(url):
+            self.check()
+            if time.monotonic() > deadline:
+                raise DemoError(f"{name} does not answer at {url}\n{self._tail(name)}")
+            time.sleep(0.1)
+
+    def check(self) -> None:
+        """Raises DemoError when a process has ended by itself."""
+        for child in self._children:
+            if child.process.poll() is not None and not self.stopping:
+                status = child.process.returncode
+                raise DemoError(f"{child.name} ended with status {status}\n{self._tail(child.name)}")
+
+    def _tail(self, name: str) -> str:
+        lines = (self._log_dir / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-LOG_TAIL_LINES:])
+
+    def stop(self) -> None:
+        """End every process, the last started first; kill what does not end in time."""
+        self.stopping = True
+        for child in reversed(self._children):
+            if child.process.poll() is None:
+                child.process.terminate()
+            try:
+                child.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+
+def _die_with_parent() -> None:
+    """A supervisor that is killed outright cannot stop anybody: the kernel then does."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _port(wanted: int | None, first: int) -> int:
+    """The wanted port, or the next free one from `first`. Raises DemoError."""
+    if wanted is not None:
+        if not _is_free(wanted):
+            raise DemoError(f"Port {wanted} is in use. Choose another one with PORT=, or leave it out.")
+        return wanted
+    for port in range(first, first + 200):
+        if _is_free(port):
+            return port
+    raise DemoError(f"No free port from {first} to {first + 199}.")
+
+
+@contextmanager
+def _database(state_dir: Path) -> Iterator[dict[str, str]]:
+    """DATABASE_URL as given, or an embedded PostgreSQL with a role that owns and one that serves."""
+    if given := os.environ.get("DATABASE_URL"):
+        yield {"DATABASE_URL": given, "DATABASE_OWNER_URL": os.environ.get("DATABASE_OWNER_URL", given)}
+        return
+    with Cluster(state_dir) as cluster:
+        asyncio.run(_create_database(cluster))
+        yield {
+            "DATABASE_URL": cluster.url(SERVICE_ROLE, DATABASE),
+            "DATABASE_OWNER_URL": cluster.url(OWNER_ROLE, DATABASE),
+        }
+
+
+async def _create_database(cluster: Cluster) -> None:
+    connection = await asyncpg.connect(cluster.owner_url())
+    try:
+        for role in (OWNER_ROLE, SERVICE_ROLE):
+            exists = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
+            # The password is hexadecimal, and roles take no parameters.
+            password = cluster.role_password(role)
+            await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {role} LOGIN PASSWORD '{password}'")
+        if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER_ROLE}")
+    finally:
+        await connection.close()
+
+
+def _secrets(state_dir: Path) -> dict[str, str]:
+    """Secrets of the local Stripe and the local sign-in provider, made once and kept."""
+    path = state_dir / "demo-secrets.json"
+    if not path.exists():
+        names = ("live_secret_key", "live_webhook_secret", "test_secret_key", "test_webhook_secret", "oidc_secret")
+        made = {name: secrets.token_hex(24) for name in names}
+        data.write_private(path, json.dumps(made))
+    kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return kept
+
+
+def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[str, str]) -> dict[str, str]:
+    """The settings of the API and the worker."""
+
+    def stripe_keys(world: str) -> str:
+        return json.dumps(
+            {
+                "secret_key": f"sk_test_{made[f'{world}_secret_key']}",
+                "publishable_key": f"pk_test_{world}",
+                "webhook_secret": f"whsec_{made[f'{world}_webhook_secret']}",
+            }
+        )
+
+    issuer = {
+        "issuer": oidc_url,
+        "jwks_url": f"{oidc_url}/jwks",
+        "audiences": [data.OIDC_CLIENT_ID],
+        "provider": "oauth:google",
+    }
+    return {
+        "MODE": "demo",
+        "HOST": "127.0.0.1",
+        "PORT": str(urlsplit(base_url).port),
+        "STRIPE_LIVE": stripe_keys("live"),
+        "STRIPE_TEST": stripe_keys("test"),
+        "STRIPE_API_BASE": stripe_url,
+        "ISSUERS": json.dumps([issuer]),
+    }
+
+
+def run_demo(state_dir: Path, wanted_port: int | None) -> int:
+    """Run until told to stop; the exit status."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    supervisor = Supervisor(state_dir / "log")
+    try:
+        with ExitStack() as stack:
+            base_url = f"http://127.0.0.1:{_port(wanted_port, FIRST_PORT)}"
+            stripe_url = f"http://127.0.0.1:{_port(None, STRIPE_PORT)}"
+            oidc_url = f"http://127.0.0.1:{_port(None, OIDC_PORT)}"
+            made = _secrets(state_dir)
+            env = _environment(base_url, stripe_url, oidc_url, made)
+            env |= stack.enter_context(_database(state_dir))
+            stack.callback(supervisor.stop)  # before PostgreSQL, which was entered first
+            local = {"DEMO_STATE_DIR": str(state_dir), "DEMO_BASE_URL": base_url, "DEMO_OIDC_URL": oidc_url}
+            for name, url in (("stripe", stripe_url), ("oidc", oidc_url)):
+                command = ["uvicorn", f"app.demo.data:create_{name}", "--factory", "--port", str(urlsplit(url).port)]
+                supervisor.start(name, command, {**env, **local})
+            _migrate(env)
+            keys = asyncio.run(data.prepare(env, state_dir))
+            supervisor.start("api", ["app.cli", "serve"], env)
+            supervisor.start("worker", ["app.cli", "worker"], env)
+            for name, url in (("stripe", stripe_url), ("oidc", f"{oidc_url}/jwks"), ("api", f"{base_url}/health")):
+                supervisor.wait_for(name, url)
+            if not supervisor.stopping:
+                _announce(state_dir, base_url, stripe_url, oidc_url, keys)
+            while not supervisor.stopping:
+                supervisor.check()
+                time.sleep(0.2)
+            typer.echo("\nStopping …")
+    except (DemoError, LaunchError) as error:
+        typer.echo(f"\n{error}", err=True)
+        return 1
+    typer.echo("Everything has ended; the data is kept in " + str(state_dir))
+    return 0
+
+
+def _migrate(env: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", "head"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+    if done.returncode:
+        raise DemoError(f"The database could not be migrated:\n{done.stderr[-3000:]}")
+
+
+def _announce(state_dir: Path, base_url: str, stripe_url: str, oidc_url: str, keys: data.Keys) -> None:
+    """Say where everything is, on the terminal and in demo.json."""
+    facts = {
+        "base_url": base_url,
+        "api_key": keys.api_key,
+        "credit_key": keys.credit_key,
+        "test_key": keys.test_key,
+        "admin_url": f"{base_url}/v1/status",  # the back office will stand here
+        "stripe_url": stripe_url,
+        "oidc_url": oidc_url,
+    }
+    data.write_private(state_dir / "demo.json", json.dumps(facts, indent=2))
+    width = shutil.get_terminal_size().columns
+    body = '{"oauth_provider": "oauth:google", "external_id": "you@example.com"}'
+    typer.echo(
+        f"""
+{"─" * min(width, 100)}
+ CIRIS Billing   {base_url}          status: {base_url}/v1/status
+ local Stripe    {stripe_url}        sign-in: {oidc_url}
+ agent's key     {keys.api_key}
+{"─" * min(width, 100)}
+ Does this user have credit?
+
+curl -s {base_url}/v1/billing/credits/check -H 'X-API-Key: {keys.api_key}' \\
+  -H 'Content-Type: application/json' -d '{body}'
+
+ A token of an end user (audience {data.OIDC_CLIENT_ID}), to be sent as Authorization: Bearer …
+
+curl -s '{oidc_url}/_control/id-token?raw=true' -H 'Content-Type: application/json' \\
+  -d '{{"sub": "you@example.com", "aud": "{data.OIDC_CLIENT_ID}"}}'
+
+ The README walks through check, charge, purchase and payment. All of this stands in {state_dir / "demo.json"},
+ logs in {state_dir / "log"}. Ctrl-C ends everything.
+"""
+    )
+    sys.stdout.flush()

@@ -1,0 +1,250 @@
+"""One Stripe account: its objects, and what can happen to them. No HTTP here."""
+
+import copy
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Object = dict[str, Any]
+
+CARDS: dict[str, str] = {
+    "pm_card_visa": "4242424242424242",
+    "pm_card_chargeDeclined": "4000000000000002",
+    "pm_card_chargeDeclinedInsufficientFunds": "4000000000009995",
+    "pm_card_authenticationRequired": "4000002500003155",
+    "pm_card_createDispute": "4000000000000259",
+    "pm_card_processing": "4000000000000077",
+}
+DECLINES = {"4000000000000002": "generic_decline", "4000000000009995": "insufficient_funds"}
+AUTHENTICATE, DISPUTE, PROCESSING = "4000002500003155", "4000000000000259", "4000000000000077"
+OPEN_INTENT = ("requires_payment_method", "requires_confirmation", "requires_action")
+
+
+class StripeError(Exception):
+    """An answer as Stripe's errors are."""
+
+    def __init__(self, status: int, kind: str, message: str, **more: object) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error = {"type": kind, "message": message, **more}
+
+
+def invalid(message: str, param: str, code: str = "parameter_invalid") -> StripeError:
+    return StripeError(400, "invalid_request_error", message, param=param, code=code)
+
+
+def new_id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_urlsafe(18).replace('-', 'x').replace('_', 'y')}"
+
+
+@dataclass(frozen=True)
+class AccountConfig:
+    """What makes an account, beside its secret key: for browsers, and for its webhooks."""
+
+    publishable_key: str
+    webhook_secret: str
+    webhook_url: str | None = None
+
+
+@dataclass
+class Remembered:
+    """The answer that an idempotency key got; None while the first request is under way."""
+
+    fingerprint: str
+    answer: tuple[int, Object] | None = None
+
+
+@dataclass
+class Account:
+    config: AccountConfig
+    publish: Callable[["Account", Object], None]
+    objects: dict[str, dict[str, Object]] = field(
+        default_factory=lambda: {kind: {} for kind in ("payment_intent", "charge", "refund", "dispute", "event")}
+    )
+    remembered: dict[str, Remembered] = field(default_factory=dict)
+    outbox: deque[Object] = field(default_factory=deque)
+
+    def find(self, kind: str, object_id: str) -> Object:
+        found = self.objects[kind].get(object_id)
+        if found is None:
+            message = f"No such {kind}: '{object_id}'"
+            raise StripeError(404, "invalid_request_error", message, param="id", code="resource_missing")
+        return found
+
+    def _add(self, kind: str, prefix: str, **fields: object) -> Object:
+        made: Object = {"id": new_id(prefix), "object": kind, "created": int(time.time()), "livemode": False, **fields}
+        self.objects[kind][made["id"]] = made
+        return made
+
+    def emit(self, kind: str, subject: Object) -> None:
+        """Log an event with a snapshot of its subject, and have it delivered."""
+        event = self._add(
+            "event", "evt", type=kind, api_version="2025-03-31", data={"object": copy.deepcopy(subject)}, request=None
+        )
+        self.publish(self, event)
+
+    # --- payment intents ---
+
+    def create_intent(self, amount: int, currency: str, metadata: Object, email: str | None) -> Object:
+        if not 1 <= amount <= 99_999_999:
+            raise invalid("Invalid amount", "amount")
+        intent = self._add(
+            "payment_intent",
+            "pi",
+            amount=amount,
+            amount_received=0,
+            currency=currency,
+            status="requires_payment_method",
+            latest_charge=None,
+            metadata=metadata,
+            receipt_email=email,
+            last_payment_error=None,
+            canceled_at=None,
+            cancellation_reason=None,
+            payment_method=None,
+            next_action=None,
+        )
+        intent["client_secret"] = f"{intent['id']}_secret_{secrets.token_hex(12)}"
+        self.emit("payment_intent.created", intent)
+        return intent
+
+    def confirm(self, intent: Object, card: str) -> Object:
+        """Pay with a card number, as far as it goes. Raises a card error when it is declined."""
+        if intent["status"] not in OPEN_INTENT:
+            raise self._unexpected_state(intent, "confirm")
+        if card in DECLINES:
+            error = {
+                "type": "card_error",
+                "code": "card_declined",
+                "decline_code": DECLINES[card],
+                "message": "Your card was declined.",
+            }
+            intent |= {"status": "requires_payment_method", "last_payment_error": error}
+            self.emit("payment_intent.payment_failed", intent)
+            raise StripeError(402, "card_error", error["message"], **{k: error[k] for k in ("code", "decline_code")})
+        intent["payment_method"] = card
+        if card == AUTHENTICATE:
+            intent |= {"status": "requires_action", "next_action": {"type": "use_stripe_sdk"}}
+            self.emit("payment_intent.requires_action", intent)
+        elif card == PROCESSING:
+            intent["status"] = "processing"
+            self.emit("payment_intent.processing", intent)
+        else:
+            self.succeed(intent)
+            if card == DISPUTE:
+                self.open_dispute(intent)
+        return intent
+
+    def succeed(self, intent: Object, *, received: int | None = None, currency: str | None = None) -> Object:
+        """The money arrives: all of it, unless a test wants it otherwise."""
+        if intent["status"] in ("succeeded", "canceled"):
+            raise self._unexpected_state(intent, "complete")
+        amount = intent["amount"] if received is None else received
+        card = intent["payment_method"] or CARDS["pm_card_visa"]
+        charge = self._add(
+            "charge",
+            "ch",
+            amount=amount,
+            amount_captured=amount,
+            amount_refunded=0,
+            currency=currency or intent["currency"],
+            paid=True,
+            captured=True,
+            refunded=False,
+            disputed=False,
+            status="succeeded",
+            payment_intent=intent["id"],
+            metadata={},
+            payment_method_details={
+                "type": "card",
+                "card": {"brand": "visa", "last4": card[-4:], "fingerprint": f"fp{card[-8:]}"},
+            },
+        )
+        intent |= {"status": "succeeded", "amount_received": amount, "latest_charge": charge["id"], "next_action": None}
+        intent["currency"] = currency or intent["currency"]
+        self.emit("charge.succeeded", charge)
+        self.emit("payment_intent.succeeded", intent)
+        return intent
+
+    def fail(self, intent: Object) -> Object:
+        """An open payment fails later: the bank or the customer says no."""
+        error = {"type": "card_error", "code": "payment_intent_authentication_failure", "message": "Payment failed."}
+        intent |= {"status": "requires_payment_method", "last_payment_error": error, "next_action": None}
+        self.emit("payment_intent.payment_failed", intent)
+        return intent
+
+    def cancel(self, intent: Object) -> Object:
+        if intent["status"] not in OPEN_INTENT:
+            raise self._unexpected_state(intent, "cancel")
+        intent |= {"status": "canceled", "canceled_at": int(time.time())}
+        self.emit("payment_intent.canceled", intent)
+        return intent
+
+    def _unexpected_state(self, intent: Object, verb: str) -> StripeError:
+        message = f"You cannot {verb} this PaymentIntent because it has a status of {intent['status']}."
+        return StripeError(
+            400, "invalid_request_error", message, code="payment_intent_unexpected_state", payment_intent=dict(intent)
+        )
+
+    # --- refunds, disputes ---
+
+    def charge_of(self, payment_intent_id: str) -> Object:
+        charge_id = self.find("payment_intent", payment_intent_id)["latest_charge"]
+        if charge_id is None:
+            raise invalid("This PaymentIntent does not have a successful charge.", "payment_intent")
+        return self.find("charge", charge_id)
+
+    def refund(self, charge: Object, amount: int | None, reason: str | None) -> Object:
+        left = charge["amount_captured"] - charge["amount_refunded"]
+        amount = left if amount is None else amount
+        if left == 0:
+            raise invalid(f"Charge {charge['id']} has already been refunded.", "charge", "charge_already_refunded")
+        if not 1 <= amount <= left:
+            raise invalid(f"Refund amount is greater than unrefunded amount on charge ({left})", "amount")
+        refund = self._add(
+            "refund",
+            "re",
+            amount=amount,
+            currency=charge["currency"],
+            charge=charge["id"],
+            payment_intent=charge["payment_intent"],
+            status="succeeded",
+            reason=reason,
+            metadata={},
+        )
+        charge["amount_refunded"] += amount
+        charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
+        self.emit("refund.created", refund)
+        self.emit("charge.refunded", charge)
+        return refund
+
+    def open_dispute(self, intent: Object, *, amount: int | None = None, inquiry: bool = False) -> Object:
+        charge = self.charge_of(intent["id"])
+        dispute = self._add(
+            "dispute",
+            "du",
+            amount=charge["amount"] if amount is None else amount,
+            currency=charge["currency"],
+            charge=charge["id"],
+            payment_intent=intent["id"],
+            status="warning_needs_response" if inquiry else "needs_response",
+            reason="fraudulent",
+            metadata={},
+        )
+        charge["disputed"] = True
+        self.emit("charge.dispute.created", dispute)
+        if not inquiry:
+            self.emit("charge.dispute.funds_withdrawn", dispute)
+        return dispute
+
+    def close_dispute(self, dispute: Object, outcome: Literal["won", "lost"]) -> Object:
+        if dispute["status"] in ("won", "lost"):
+            raise invalid("This dispute is closed already.", "dispute")
+        dispute["status"] = outcome
+        self.emit("charge.dispute.closed", dispute)
+        if outcome == "won":
+            self.emit("charge.dispute.funds_reinstated", dispute)
+        return dispute

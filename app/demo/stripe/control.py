@@ -1,0 +1,129 @@
+"""`/_control`: what a test, or a curious person, makes happen on the other side. Stripe has none of this."""
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Depends, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from app.demo.stripe.account import Account, Object
+from app.demo.stripe.webhooks import Faults
+
+router = APIRouter(prefix="/_control")
+
+
+class Dropped(Exception):
+    """Ends a request without an answer."""
+
+
+class Failure(BaseModel):
+    """Let the next `times` requests fail; `after` they have been carried out, or instead."""
+
+    method: str = "POST"
+    path: str = "/v1/payment_intents"
+    times: int = 1
+    after: bool = False
+    status: int | None = Field(default=500, description="null: break the connection, or be slow.")
+    slow_s: float = 0
+
+    async def answer(self) -> Response:
+        await asyncio.sleep(self.slow_s)
+        if self.status is None:
+            raise Dropped
+        kind = "rate_limit_error" if self.status == 429 else "api_error"
+        return JSONResponse({"error": {"type": kind, "message": "failed on purpose"}}, self.status)
+
+
+class FaultsBody(BaseModel):
+    delay_s: float = 0
+    drop: int = 0
+    duplicate: int = 0
+    hold: bool = False
+    types: list[str] = []
+
+
+async def local_stripe(request: Request) -> Any:
+    return request.app.state.local
+
+
+Local = Annotated[Any, Depends(local_stripe)]
+
+
+def _intent(local: Any, intent_id: str) -> tuple[Account, Object]:
+    for account in local.accounts.values():
+        if intent_id in account.objects["payment_intent"]:
+            return account, account.objects["payment_intent"][intent_id]
+    raise KeyError(intent_id)
+
+
+@router.post("/webhooks")
+async def set_faults(body: FaultsBody, local: Local) -> dict[str, bool]:
+    """Delay, drop, duplicate or hold the next deliveries."""
+    local.deliverer.faults = Faults(**body.model_dump())
+    return {"ok": True}
+
+
+@router.post("/webhooks/release")
+async def release(local: Local, reverse: Annotated[bool, Body(embed=True)] = False) -> dict[str, int]:
+    """Send what was held, in order or reversed."""
+    return {"released": local.deliverer.release(reverse=reverse)}
+
+
+@router.post("/events/{event_id}/resend")
+async def resend(event_id: str, local: Local) -> dict[str, bool]:
+    for account in local.accounts.values():
+        if event_id in account.objects["event"]:
+            local.deliverer.publish(account, account.objects["event"][event_id])
+            return {"ok": True}
+    return {"ok": False}
+
+
+@router.get("/deliveries")
+async def deliveries(local: Local) -> dict[str, Any]:
+    """What has been delivered how, and whether everything has."""
+    return {"idle": local.deliverer.idle, "deliveries": local.deliverer.listed()}
+
+
+@router.post("/failures")
+async def add_failure(body: Failure, local: Local) -> dict[str, bool]:
+    local.failures.append(body)
+    return {"ok": True}
+
+
+@router.post("/payment_intents/{intent_id}/succeed")
+async def succeed(
+    intent_id: str,
+    local: Local,
+    amount_received: Annotated[int | None, Body()] = None,
+    currency: Annotated[str | None, Body()] = None,
+) -> Object:
+    """The money of an open payment arrives; or another sum, or another currency."""
+    account, intent = _intent(local, intent_id)
+    return account.succeed(intent, received=amount_received, currency=currency)
+
+
+@router.post("/payment_intents/{intent_id}/fail")
+async def fail(intent_id: str, local: Local) -> Object:
+    account, intent = _intent(local, intent_id)
+    return account.fail(intent)
+
+
+@router.post("/payment_intents/{intent_id}/dispute")
+async def dispute(
+    intent_id: str,
+    local: Local,
+    amount: Annotated[int | None, Body()] = None,
+    inquiry: Annotated[bool, Body()] = False,
+) -> Object:
+    account, intent = _intent(local, intent_id)
+    return account.open_dispute(intent, amount=amount, inquiry=inquiry)
+
+
+@router.post("/disputes/{dispute_id}/close")
+async def close(dispute_id: str, local: Local, outcome: Annotated[Literal["won", "lost"], Body(embed=True)]) -> Object:
+    for account in local.accounts.values():
+        if dispute_id in account.objects["dispute"]:
+            closed: Object = account.close_dispute(account.objects["dispute"][dispute_id], outcome)
+            return closed
+    raise KeyError(dispute_id)

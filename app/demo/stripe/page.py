@@ -1,0 +1,78 @@
+"""Pages for a person: pay with a test card, and see what was sent where."""
+
+from html import escape
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse
+
+from app.demo.stripe.account import CARDS
+
+router = APIRouter()
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1a1f36 }
+button { font: inherit; display: block; width: 100%; margin: .4rem 0; padding: .6rem 1rem; text-align: left;
+         border: 1px solid #c1c9d2; border-radius: .4rem; background: #fff; cursor: pointer }
+button:hover { border-color: #635bff } 
+table { border-collapse: collapse; width: 100% } output { display: block; margin: 1rem 0 }
+td, th { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #e3e8ee; font-size: 14px }
+"""
+MEANING = {
+    "pm_card_visa": "succeeds",
+    "pm_card_chargeDeclined": "is declined",
+    "pm_card_chargeDeclinedInsufficientFunds": "is declined: insufficient funds",
+    "pm_card_authenticationRequired": "asks for 3-D Secure first",
+    "pm_card_createDispute": "succeeds, and is disputed at once",
+    "pm_card_processing": "takes its time",
+}
+SCRIPT = """
+for (const button of document.querySelectorAll("button[data-card]")) button.onclick = async () => {
+  const form = new URLSearchParams({payment_method: button.dataset.card, client_secret: document.body.dataset.secret,
+                                    key: document.body.dataset.key});
+  const answer = await (await fetch(document.body.dataset.confirm, {method: "POST", body: form})).json();
+  document.querySelector("output").textContent = answer.error ? answer.error.message : "Payment " + answer.status + ".";
+};
+"""
+
+
+def _page(title: str, body: str, attributes: str = "") -> HTMLResponse:
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{title}</title>"
+    return HTMLResponse(f"<!doctype html><html lang=en>{head}<style>{STYLE}</style><body {attributes}>{body}</html>")
+
+
+@router.get("/pay/{intent_id}")
+async def pay(request: Request, intent_id: str, client_secret: Annotated[str, Query()] = "") -> HTMLResponse:
+    for account in request.app.state.local.accounts.values():
+        intent = account.objects["payment_intent"].get(intent_id)
+        if intent is not None and intent["client_secret"] == client_secret:
+            price = f"{intent['amount'] / 100:.2f} {intent['currency'].upper()}"
+            buttons = "".join(
+                f"<button data-card={name}><b>{number[:4]} … {number[-4:]}</b> {MEANING[name]}</button>"
+                for name, number in CARDS.items()
+            )
+            attributes = (
+                f'data-secret="{escape(client_secret)}" data-key="{escape(account.config.publishable_key)}" '
+                f'data-confirm="/v1/payment_intents/{escape(intent_id)}/confirm"'
+            )
+            body = f"<h1>Pay {price}</h1><p>Choose a test card. No money moves.</p>{buttons}<output></output>"
+            return _page("Pay", f"{body}<script>{SCRIPT}</script>", attributes)
+    return _page("Not found", "<h1>No such payment</h1><p>The address lacks the payment's id or its client secret.</p>")
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
+    head = "".join(f"<th>{column}</th>" for column in columns)
+    lines = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(row.get(column, '')))}</td>" for column in columns) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{lines}</table>"
+
+
+@router.get("/")
+async def overview(request: Request) -> HTMLResponse:
+    local = request.app.state.local
+    intents = [i for account in local.accounts.values() for i in account.objects["payment_intent"].values()]
+    body = "<h1>Local Stripe</h1><p>Stands in for Stripe on this machine. No money moves.</p><h2>Payments</h2>"
+    body += _table(("id", "status", "amount", "amount_received", "currency"), intents[::-1][:50]) or "<p>None yet.</p>"
+    body += "<h2>Webhook deliveries</h2>"
+    body += _table(("event_id", "type", "attempt", "outcome"), local.deliverer.listed()[::-1][:50])
+    return _page("Local Stripe", body)

@@ -1,0 +1,272 @@
+"""The HTTP side: Stripe's paths, its form bodies, its errors, its idempotency."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, Response
+
+from app.demo.stripe import control, page
+from app.demo.stripe.account import CARDS, Account, AccountConfig, Object, Remembered, StripeError, invalid
+from app.demo.stripe.webhooks import Deliverer
+
+Call = Callable[[Account, Object], Object]
+RETRY_SCHEDULE_S = (0.3, 0.6, 1, 2, 4, 8, 15, 30)
+MAX_PAGE = 100
+
+
+def parse_form(body: str) -> Object:
+    """Stripe's nested forms: `metadata[a]=b`, `types[]=c`, `expand[0]=d`."""
+    parsed: Object = {}
+    for name, value in parse_qsl(body, keep_blank_values=True):
+        head, *rest = name.replace("]", "").split("[")
+        if not rest:
+            parsed[head] = value
+        elif rest[0] == "" or rest[0].isdigit():
+            parsed.setdefault(head, []).append(value)
+        else:
+            inside = parsed.setdefault(head, {})
+            for part in rest[:-1]:
+                inside = inside.setdefault(part, {})
+            inside[rest[-1]] = value
+    return parsed
+
+
+def whole(form: Mapping[str, Any], name: str) -> int | None:
+    if name not in form:
+        return None
+    if not str(form[name]).isdigit():
+        raise invalid(f"Invalid integer: {form[name]}", name)
+    return int(form[name])
+
+
+class LocalStripe:
+    """Every account of this server, by secret key; and how requests are made to fail."""
+
+    def __init__(self, accounts: Mapping[str, AccountConfig], retry_schedule_s: Sequence[float]) -> None:
+        self.deliverer = Deliverer(retry_schedule_s)
+        self.accounts = {key: Account(config, self.deliverer.publish) for key, config in accounts.items()}
+        self.failures: list[control.Failure] = []
+
+    def account(self, request: Request, form: Mapping[str, Any]) -> Account:
+        """By the secret key; or by the publishable key and the payment's client secret, as a browser does."""
+        kind, _, sent = request.headers.get("authorization", "").partition(" ")
+        key = base64.b64decode(sent).decode().rstrip(":") if kind.lower() == "basic" else sent
+        key = key or str(form.get("key", ""))
+        if key in self.accounts:
+            return self.accounts[key]
+        for account in self.accounts.values():
+            if key == account.config.publishable_key and form.get("client_secret"):
+                intent = account.objects["payment_intent"].get(request.path_params.get("object_id", ""))
+                if intent is not None and intent["client_secret"] == form["client_secret"]:
+                    return account
+        raise StripeError(401, "invalid_request_error", "Invalid API Key provided")
+
+    def failure_of(self, request: Request) -> control.Failure | None:
+        for failure in self.failures:
+            if failure.times > 0 and failure.method == request.method and request.url.path.startswith(failure.path):
+                failure.times -= 1
+                return failure
+        return None
+
+    async def answer(self, request: Request, call: Call) -> Response:
+        form = parse_form((await request.body()).decode() if request.method == "POST" else request.url.query)
+        failure = self.failure_of(request)
+        if failure is not None and not failure.after:
+            return await failure.answer()
+        status, body, replayed = await self._once(request, form, call)
+        if failure is not None:
+            return await failure.answer()
+        headers = {"Request-Id": "req_local", **({"Idempotent-Replayed": "true"} if replayed else {})}
+        return JSONResponse(body, status, headers)
+
+    async def _once(self, request: Request, form: Object, call: Call) -> tuple[int, Object, bool]:
+        try:
+            account = self.account(request, form)
+            key = request.headers.get("idempotency-key")
+            if key is None or request.method != "POST":
+                return 200, expanded(account, call(account, form), form), False
+            fingerprint = hashlib.sha256(f"{request.url.path} {json.dumps(form, sort_keys=True)}".encode()).hexdigest()
+            known = account.remembered.get(key)
+            if known is not None:
+                return self._replay(known, fingerprint)
+            remembered = account.remembered[key] = Remembered(fingerprint)
+            await asyncio.sleep(0)  # the first request is under way: an equal one meets it there
+            try:
+                remembered.answer = (200, expanded(account, call(account, form), form))
+            except StripeError as error:
+                if error.status != 402:  # what was never carried out is not remembered
+                    del account.remembered[key]
+                    raise
+                remembered.answer = (402, {"error": error.error})
+            return *remembered.answer, False
+        except StripeError as error:
+            return error.status, {"error": error.error}, False
+
+    def _replay(self, known: Remembered, fingerprint: str) -> tuple[int, Object, bool]:
+        if known.fingerprint != fingerprint:
+            message = (
+                "Keys for idempotent requests can only be used with the same parameters they were first used with."
+            )
+            raise StripeError(400, "idempotency_error", message)
+        if known.answer is None:
+            message = "There is currently another in-progress request using this Idempotent Key."
+            raise StripeError(409, "idempotency_error", message, code="idempotency_key_in_use")
+        return *known.answer, True
+
+
+def expanded(account: Account, answer: Object, form: Mapping[str, Any]) -> Object:
+    """The answer with `expand[]=latest_charge` and the like replaced by the objects themselves."""
+    answer = json.loads(json.dumps(answer))
+    kinds = {"latest_charge": "charge", "charge": "charge", "payment_intent": "payment_intent"}
+    for path in form.get("expand", []):
+        name = path.removeprefix("data.")
+        for target in answer["data"] if path.startswith("data.") else [answer]:
+            if isinstance(target.get(name), str) and name in kinds:
+                target[name] = account.find(kinds[name], target[name])
+    return answer
+
+
+def listing(kind: str, path: str) -> Call:
+    """A list, newest first, by cursor."""
+
+    def call(account: Account, form: Object) -> Object:
+        items = list(account.objects[kind].values())[::-1]
+        for name in ("payment_intent", "charge", "type"):
+            if name in form:
+                items = [item for item in items if item.get(name) == form[name]]
+        if "types" in form:
+            items = [item for item in items if item["type"] in form["types"]]
+        bounds = form.get("created", {})
+        if isinstance(bounds, dict):
+            items = [i for i in items if int(bounds.get("gte", 0)) <= i["created"] <= int(bounds.get("lte", 1 << 60))]
+        limit = whole(form, "limit") or 10
+        if not 1 <= limit <= MAX_PAGE:
+            raise invalid("Invalid limit", "limit")
+        ids = [item["id"] for item in items]
+        if "starting_after" in form:
+            items = items[ids.index(form["starting_after"]) + 1 :] if form["starting_after"] in ids else []
+        if "ending_before" in form:
+            end = ids.index(form["ending_before"]) if form["ending_before"] in ids else 0
+            items = items[max(0, end - limit) : end]
+        return {"object": "list", "url": path, "data": items[:limit], "has_more": len(items) > limit}
+
+    return call
+
+
+def create_intent(account: Account, form: Object) -> Object:
+    amount = whole(form, "amount")
+    if amount is None:
+        raise invalid("Missing required param: amount.", "amount", "parameter_missing")
+    if not form.get("currency"):
+        raise invalid("Missing required param: currency.", "currency", "parameter_missing")
+    return account.create_intent(amount, form["currency"].lower(), form.get("metadata", {}), form.get("receipt_email"))
+
+
+def card_of(form: Object) -> str:
+    method = form.get("payment_method")
+    number = form.get("payment_method_data", {}).get("card", {}).get("number")
+    card = CARDS.get(method, "") if method else str(number or "").replace(" ", "")
+    if card not in CARDS.values():
+        raise StripeError(400, "invalid_request_error", "No such PaymentMethod", param="payment_method")
+    return card
+
+
+def create_refund(account: Account, form: Object) -> Object:
+    if form.get("charge"):
+        charge = account.find("charge", form["charge"])
+    elif form.get("payment_intent"):
+        charge = account.charge_of(form["payment_intent"])
+    else:
+        raise invalid("One of charge or payment_intent is required.", "charge", "parameter_missing")
+    return account.refund(charge, whole(form, "amount"), form.get("reason"))
+
+
+def create_app(
+    *,
+    accounts: Mapping[str, AccountConfig],
+    state_path: Path | None = None,
+    retry_schedule_s: Sequence[float] = RETRY_SCHEDULE_S,
+) -> FastAPI:
+    """A server for these accounts, by secret key. With `state_path`, what happened survives a restart."""
+    local = LocalStripe(accounts, retry_schedule_s)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        _load(local, state_path)
+        delivering = asyncio.create_task(local.deliverer.run())
+        saving = asyncio.create_task(_save_often(local, state_path))
+        yield
+        for task in (delivering, saving):
+            task.cancel()
+        await local.deliverer.close()
+        _save(local, state_path)
+
+    app = FastAPI(title="Local Stripe", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.local = local
+    app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+    app.include_router(control.router)
+    app.include_router(page.router)
+
+    def route(method: str, path: str, call: Callable[[Account, Object, str], Object]) -> None:
+        async def endpoint(request: Request) -> Response:
+            object_id = str(request.path_params.get("object_id", ""))
+            return await local.answer(request, lambda account, form: call(account, form, object_id))
+
+        app.add_api_route(path, endpoint, methods=[method], response_model=None)
+
+    route("POST", "/v1/payment_intents", lambda a, form, _: create_intent(a, form))
+    route("POST", "/v1/refunds", lambda a, form, _: create_refund(a, form))
+    route(
+        "POST",
+        "/v1/payment_intents/{object_id}/confirm",
+        lambda a, form, i: a.confirm(a.find("payment_intent", i), card_of(form)),
+    )
+    route("POST", "/v1/payment_intents/{object_id}/cancel", lambda a, _, i: a.cancel(a.find("payment_intent", i)))
+    route("POST", "/v1/disputes/{object_id}/close", lambda a, _, i: a.close_dispute(a.find("dispute", i), "lost"))
+    for kind in ("payment_intent", "charge", "refund", "dispute", "event"):
+        path = f"/v1/{kind}s"
+        route("GET", path, lambda a, form, _, kind=kind, path=path: listing(kind, path)(a, form))  # type: ignore[misc]  # bound per loop
+        route("GET", f"{path}/{{object_id}}", lambda a, _, i, kind=kind: a.find(kind, i))  # type: ignore[misc]  # bound per loop
+    return app
+
+
+async def _save_often(local: LocalStripe, path: Path | None) -> None:
+    while path is not None:
+        await asyncio.sleep(1)
+        _save(local, path)
+
+
+def _save(local: LocalStripe, path: Path | None) -> None:
+    if path is not None:
+        kept = {
+            key: {
+                "objects": account.objects,
+                "remembered": {k: asdict(r) for k, r in account.remembered.items() if r.answer is not None},
+            }
+            for key, account in local.accounts.items()
+        }
+        beside = path.with_suffix(".new")
+        beside.write_text(json.dumps(kept), encoding="utf-8")
+        beside.replace(path)
+
+
+def _load(local: LocalStripe, path: Path | None) -> None:
+    if path is not None and path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        for key, account in local.accounts.items():
+            if key in kept:
+                account.objects = kept[key]["objects"]
+                account.remembered = {
+                    k: Remembered(r["fingerprint"], (r["answer"][0], r["answer"][1]))
+                    for k, r in kept[key]["remembered"].items()
+                }

@@ -1,0 +1,134 @@
+"""Delivery of events: signed, in order, again and again until the other side says 2xx; or misbehaving on request."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import httpx
+
+from app.demo.stripe.account import Account, Object
+
+KEPT_DELIVERIES = 1000
+
+
+@dataclass
+class Faults:
+    """What goes wrong with the next deliveries. `types` limits it to some events; empty means any."""
+
+    delay_s: float = 0
+    drop: int = 0
+    duplicate: int = 0
+    hold: bool = False
+    types: list[str] = field(default_factory=list)
+
+    def concerns(self, event: Object) -> bool:
+        return not self.types or event["type"] in self.types
+
+
+@dataclass(frozen=True)
+class Delivery:
+    event_id: str
+    type: str
+    attempt: int
+    outcome: str
+    """A status, an error's name, or "dropped"."""
+
+
+def signature(secret: str, payload: bytes, timestamp: int) -> str:
+    mac = hmac.new(secret.encode(), f"{timestamp}.".encode() + payload, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={mac}"
+
+
+class Deliverer:
+    """One queue an account; an event that fails is retried by the schedule, without holding up the next ones."""
+
+    def __init__(self, retry_schedule_s: Sequence[float]) -> None:
+        self.faults = Faults()
+        self.deliveries: deque[Delivery] = deque(maxlen=KEPT_DELIVERIES)
+        self._schedule = tuple(retry_schedule_s)
+        self._queue: asyncio.Queue[tuple[Account, Object]] = asyncio.Queue()
+        self._held: list[tuple[Account, Object]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._http = httpx.AsyncClient(timeout=10)
+
+    def publish(self, account: Account, event: Object) -> None:
+        if self.faults.hold:
+            self._held.append((account, event))
+        else:
+            self._queue.put_nowait((account, event))
+
+    def release(self, *, reverse: bool) -> int:
+        """Send what was held, in the order of its making or against it."""
+        held, self._held = self._held[::-1] if reverse else self._held, []
+        self.faults.hold = False
+        for pair in held:
+            self._queue.put_nowait(pair)
+        return len(held)
+
+    @property
+    def idle(self) -> bool:
+        return self._queue.empty() and len(self._tasks) == 0 and not self._busy
+
+    _busy = False
+
+    async def run(self) -> None:
+        while True:
+            account, event = await self._queue.get()
+            self._busy = True
+            try:
+                await self._first_attempt(account, event)
+            finally:
+                self._busy = False
+
+    async def _first_attempt(self, account: Account, event: Object) -> None:
+        faults = self.faults
+        times = 1
+        if faults.concerns(event):
+            if faults.drop > 0:
+                faults.drop -= 1
+                self.deliveries.append(Delivery(event["id"], event["type"], 1, "dropped"))
+                return
+            await asyncio.sleep(faults.delay_s)
+            if faults.duplicate > 0:
+                faults.duplicate -= 1
+                times = 2
+        for _ in range(times):
+            if not await self._send(account, event, 1):
+                task = asyncio.create_task(self._retry(account, event))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _retry(self, account: Account, event: Object) -> None:
+        for attempt, wait_s in enumerate(self._schedule, start=2):
+            await asyncio.sleep(wait_s)
+            if await self._send(account, event, attempt):
+                return
+
+    async def _send(self, account: Account, event: Object, attempt: int) -> bool:
+        if account.config.webhook_url is None:
+            return True
+        payload = json.dumps(event).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Stripe-Signature": signature(account.config.webhook_secret, payload, int(time.time())),
+        }
+        try:
+            answer = await self._http.post(account.config.webhook_url, content=payload, headers=headers)
+            outcome, done = str(answer.status_code), answer.is_success
+        except httpx.HTTPError as error:
+            outcome, done = type(error).__name__, False
+        self.deliveries.append(Delivery(event["id"], event["type"], attempt, outcome))
+        return done
+
+    def listed(self) -> list[Object]:
+        return [asdict(delivery) for delivery in self.deliveries]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._http.aclose()
