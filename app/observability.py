@@ -63,7 +63,7 @@ def configure_logging(*, level: str, json: bool) -> None:
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "shared"}},
             "root": {"handlers": ["stderr"], "level": level},
             # uvicorn's own access line would say everything a second time
-            "loggers": {"uvicorn.access": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},
+            "loggers": {name: {"level": "WARNING"} for name in ("uvicorn.access", "httpx", "stripe", "procrastinate")},
         }
     )
 

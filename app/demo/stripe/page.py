@@ -13,7 +13,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1a1f36 }
 button { font: inherit; display: block; width: 100%; margin: .4rem 0; padding: .6rem 1rem; text-align: left;
          border: 1px solid #c1c9d2; border-radius: .4rem; background: #fff; cursor: pointer }
-button:hover { border-color: #635bff } 
+button:hover { border-color: #635bff }
 table { border-collapse: collapse; width: 100% } output { display: block; margin: 1rem 0 }
 td, th { text-align: left; padding: .2rem .6rem .2rem 0; border-bottom: 1px solid #e3e8ee; font-size: 14px }
 """
