@@ -24,7 +24,14 @@ BUSY_SQLSTATES = {
     "57P02",  # crash shutdown
     "57P03",  # cannot connect now: starting up
     "25P03",  # idle in transaction session timeout
+    "55000",  # object not in prerequisite state: the database takes no connections
 }
+UNAVAILABLE_CLASSES = (
+    "08",  # connection exception
+    "28",  # invalid authorization: the operator's mistake, not the caller's
+    "3D",  # no such database
+    "53",  # insufficient resources
+)
 STATUS_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -57,12 +64,17 @@ class InvalidRequest(AppError):
 
 def is_database_unavailable(error: BaseException) -> bool:
     """Whether `error` means that PostgreSQL is away or overloaded, rather than that we sent it something wrong."""
-    if isinstance(error, PoolTimeout | InterfaceError | asyncpg.InterfaceError | OSError | TimeoutError):
-        return True  # OSError covers ConnectionError: drivers let both through unwrapped
+    if isinstance(
+        error,
+        PoolTimeout | InterfaceError | asyncpg.InterfaceError | OSError | TimeoutError | asyncpg.InternalClientError,
+    ):
+        return (
+            True  # drivers let OSError (ConnectionError is one) through; asyncpg trips over a connection cut while idle
+        )
     state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
     if isinstance(error, DBAPIError) and (error.connection_invalidated or state is None):
         return True
-    return isinstance(state, str) and (state in BUSY_SQLSTATES or state.startswith(("08", "53")))
+    return isinstance(state, str) and (state in BUSY_SQLSTATES or state.startswith(UNAVAILABLE_CLASSES))
 
 
 def error_body(detail: object, code: str) -> dict[str, Any]:
@@ -79,7 +91,8 @@ def response_for(error: Exception) -> JSONResponse:
     if isinstance(error, AppError):
         return error_response(error)
     if is_database_unavailable(error):
-        log.warning("database_unavailable", error=type(error).__name__, exc_info=error)
+        reason = str(getattr(error, "orig", None) or error).splitlines()[:1]
+        log.warning("database_unavailable", error=type(error).__name__, reason=reason)
         return error_response(Busy())
     log.error("unhandled_error", exc_info=error)
     return error_response(AppError("Internal server error"))

@@ -42,7 +42,14 @@ def configure_logging(*, level: str, json: bool) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(
+            colors=False,
+            exception_formatter=structlog.dev.plain_traceback,  # the default renders every local variable: seconds
+        )
+    )
     tail: list[Any] = [structlog.processors.format_exc_info, renderer] if json else [renderer]
     structlog.configure(
         processors=[*shared, *tail],

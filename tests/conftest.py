@@ -9,19 +9,20 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from app.billing.verify import verify_ledger
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from app.auth.caller import Actor, Permission
+from app.auth.caller import Actor, Environment, Permission
 from app.auth.service import create_key
 from app.billing.accounts import Identity
 from app.billing.service import BillingService
+from app.billing.verify import verify_ledger
 from app.clock import request_time
 from app.config import Mode, Settings
 from app.db import Database
 from app.demo.postgres import ephemeral_cluster
 from app.main import create_app
+from app.observability import configure_logging
 from tests.databases import ADMIN_URL, Urls, create_database, drop_database, prepare
 
 _cluster = contextlib.ExitStack()
@@ -29,6 +30,11 @@ ACTOR = Actor("system", "tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    configure_logging(level="INFO", json=True)
+    _start_postgresql(config)
+
+
+def _start_postgresql(config: pytest.Config) -> None:
     """Start PostgreSQL once, in the controlling process; the workers find it in their environment."""
     if not hasattr(config, "workerinput") and ADMIN_URL not in os.environ:
         prepare(_cluster.enter_context(ephemeral_cluster()))
@@ -129,7 +135,7 @@ class Keys:
     """billing:read only, live"""
 
 
-async def make_key(db: Database, environment: str = "live", *permissions: Permission) -> str:
+async def make_key(db: Database, environment: Environment = "live", *permissions: Permission) -> str:
     """A new API key's text, shown once."""
     async with db.transaction() as tx:
         key = await create_key(

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from app.cli import cli
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
 import app
+from app.cli import cli
 from app.config import Settings
 from app.errors import AppError
 from tests.databases import ROOT

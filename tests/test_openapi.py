@@ -14,8 +14,7 @@ from app.db import Database
 from app.main import create_app
 from tests.conftest import make_key
 from tests.databases import ROOT, Urls
-from tests.demo.stripe_server import running_stripe
-from tests.servers import running_server, stripe_environment
+from tests.servers import running_server, running_stripe
 
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 DOCUMENTED_BY_AUTH = {"401", "403", "429"}
@@ -44,8 +43,8 @@ async def test_no_input_gives_a_server_error(own_database: Urls) -> None:
     db = Database(SecretStr(own_database.service))
     key = await make_key(db, "live", *Permission)
     await db.close()
-    with running_stripe() as stripe, running_server(own_database, **stripe_environment(stripe)) as url:
-        command = [str(SCHEMATHESIS), "run", f"{url}/openapi.json", "--header", f"X-API-Key: {key}"]
+    with running_stripe() as stripe, running_server(own_database, env=stripe.environment) as server:
+        command = [str(SCHEMATHESIS), "run", f"{server.url}/openapi.json", "--header", f"X-API-Key: {key}"]
         command += ["--checks", "not_a_server_error,status_code_conformance,response_schema_conformance"]
         command += ["--continue-on-failure", "--max-examples", "30", "--request-timeout", "10", "--no-color"]
         command += ["--suppress-health-check", "all"]

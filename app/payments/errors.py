@@ -21,6 +21,10 @@ class PaymentProviderUnavailable(AppError):
         super().__init__("The payment provider does not answer, retry shortly", headers={"Retry-After": "5"})
 
 
+class PaymentProviderRefused(PaymentProviderUnavailable):
+    """Stripe answers, and will not: a wrong key, or a request of ours that it finds wrong. A person has to look."""
+
+
 class InvalidSignature(AppError):
     """The webhook does not carry a fresh signature of one of our secrets."""
 

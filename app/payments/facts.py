@@ -9,6 +9,16 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+PAYMENT_STATUSES = (
+    "requires_payment_method",
+    "requires_confirmation",
+    "requires_action",
+    "requires_capture",
+    "processing",
+    "succeeded",
+    "canceled",
+)
+"""Stripe's words. Ours are these and `pending` (Stripe has not heard of it yet), `failed` and `unknown`."""
 DisputeStatus = Literal["warning", "open", "won", "lost"]
 FINAL_DISPUTE = ("won", "lost")
 WITHDRAWN_DISPUTE = ("open", "lost")

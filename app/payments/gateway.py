@@ -1,5 +1,6 @@
 """Stripe, as the rest of the service sees it. The only import of stripe."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,14 @@ import structlog
 
 from app.auth.caller import Environment
 from app.config import Settings, StripeKeys
-from app.payments.errors import InvalidSignature, PaymentNotFound, PaymentProviderUnavailable, PaymentsNotConfigured
-from app.payments.facts import Dispute, DisputeStatus, Event, PaymentFacts
+from app.payments.errors import (
+    InvalidSignature,
+    PaymentNotFound,
+    PaymentProviderRefused,
+    PaymentProviderUnavailable,
+    PaymentsNotConfigured,
+)
+from app.payments.facts import PAYMENT_STATUSES, Dispute, DisputeStatus, Event, PaymentFacts
 
 HANDLED = (
     "payment_intent.succeeded",
@@ -40,6 +47,10 @@ DISPUTES: dict[str, DisputeStatus] = {
     "prevented": "won",
 }
 SIGNATURE_TOLERANCE_S = 300
+RETRIES = 2
+MAX_EVENTS = 10_000
+MAX_INT64 = 2**63 - 1
+REFUSED = (stripe.InvalidRequestError, stripe.AuthenticationError, stripe.PermissionError)
 Answer = TypeVar("Answer")
 log = structlog.get_logger()
 
@@ -56,10 +67,12 @@ class PaymentIntent:
 class StripeGateway:
     """One client per environment. Each call is bounded by `stripe_timeout_s`; no call may be made in a transaction.
 
-    Every method raises PaymentsNotConfigured without keys, and PaymentProviderUnavailable when Stripe does not answer.
+    Every method raises PaymentsNotConfigured without keys, PaymentProviderUnavailable when Stripe does not answer, and
+    PaymentProviderRefused when it answers that it will not. `at` is the time of asking: what Stripe answers is no older.
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._timeout_s = settings.stripe_timeout_s
         self._keys: dict[Environment, StripeKeys] = {}
         self._clients: dict[Environment, stripe.StripeClient] = {}
         self._http: list[stripe.HTTPXClient] = []
@@ -77,8 +90,8 @@ class StripeGateway:
         self._http.append(http)
         base: Any = {"api": settings.stripe_api_base} if settings.stripe_api_base else {}
         secret = keys.secret_key.get_secret_value()
-        # Retrying is the caller's business: a retry here would double the time that a user waits.
-        return stripe.StripeClient(secret, base_addresses=base, http_client=http, max_network_retries=0)
+        # Retries share the time of one call. They also settle a race for one idempotency key (409, "in progress").
+        return stripe.StripeClient(secret, base_addresses=base, http_client=http, max_network_retries=RETRIES)
 
     async def close(self) -> None:
         for http in self._http:
@@ -99,10 +112,17 @@ class StripeGateway:
         return client
 
     async def create_payment_intent(
-        self, environment: Environment, *, account_id: UUID, purchase_id: UUID, amount_minor: int, currency: str
+        self,
+        environment: Environment,
+        *,
+        account_id: UUID,
+        purchase_id: UUID,
+        amount_minor: int,
+        currency: str,
+        at: datetime,
     ) -> PaymentIntent:
-        """The purchase's payment. Asked again for the same purchase, Stripe gives the same one back."""
-        created = await _answered(
+        """The purchase's payment. Asked again for the same purchase within a day, Stripe gives the same one back."""
+        created = await self._answer(
             self._of(environment).v1.payment_intents.create_async(
                 {
                     "amount": amount_minor,
@@ -113,26 +133,46 @@ class StripeGateway:
                 {"idempotency_key": str(purchase_id)},
             )
         )
-        return _payment_intent(created)
+        return _payment_intent(created, at)
 
-    async def retrieve_payment_intent(self, environment: Environment, payment_intent_id: str) -> PaymentIntent:
+    async def retrieve_payment_intent(
+        self, environment: Environment, payment_intent_id: str, *, at: datetime
+    ) -> PaymentIntent:
         """Raises PaymentNotFound."""
         service = self._of(environment).v1.payment_intents
-        return _payment_intent(await _answered(service.retrieve_async(payment_intent_id)))
+        return _payment_intent(await self._answer(service.retrieve_async(payment_intent_id)), at)
 
-    async def succeeded_since(self, environment: Environment, since: datetime) -> AsyncIterator[PaymentFacts]:
+    async def cancel_payment_intent(
+        self, environment: Environment, payment_intent_id: str, *, at: datetime
+    ) -> PaymentIntent:
+        """Nobody can pay it any more. Raises PaymentProviderRefused when it has been paid meanwhile."""
+        service = self._of(environment).v1.payment_intents
+        return _payment_intent(await self._answer(service.cancel_async(payment_intent_id)), at)
+
+    async def succeeded_since(
+        self, environment: Environment, since: datetime, *, at: datetime
+    ) -> AsyncIterator[PaymentFacts]:
         """Payments that have succeeded, of those created since."""
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
-        page = await _answered(self._of(environment).v1.payment_intents.list_async(params))
-        async for intent in _all(page):
+        page = await self._answer(self._of(environment).v1.payment_intents.list_async(params))
+        async for intent in self._all(page):
             if intent.status == "succeeded":
-                yield _payment_intent(intent).facts
+                yield _payment_intent(intent, at).facts
 
-    async def events_since(self, environment: Environment, since: datetime) -> list[Event]:
-        """The entries of Stripe's event log that concern us, oldest first. Stripe keeps them for 30 days."""
-        params: Any = {"created": {"gte": int(since.timestamp())}, "types": list(HANDLED), "limit": 100}
-        page = await _answered(self._of(environment).v1.events.list_async(params))
-        return [parse_event(event.to_dict()) async for event in _all(page)][::-1]
+    async def events_between(self, environment: Environment, since: datetime, until: datetime) -> list[Event]:
+        """The entries of Stripe's event log that concern us, oldest first. Stripe keeps them for 30 days.
+
+        Raises PaymentProviderRefused over MAX_EVENTS: ask for a shorter time.
+        """
+        created = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
+        params: Any = {"created": created, "types": list(HANDLED), "limit": 100}
+        page = await self._answer(self._of(environment).v1.events.list_async(params))
+        events: list[Event] = []
+        async for event in self._all(page):
+            events.append(parse_event(event.to_dict()))
+            if len(events) > MAX_EVENTS:
+                raise PaymentProviderRefused
+        return events[::-1]
 
     def verify_webhook(self, payload: bytes, signature: str | None) -> tuple[Environment, Event]:
         """The event, and the environment whose secret signed it. Raises InvalidSignature."""
@@ -143,34 +183,33 @@ class StripeGateway:
                     payload.decode(), signature or "", secret, tolerance=SIGNATURE_TOLERANCE_S
                 )
                 return environment, parse_event(json.loads(payload))
-            except (stripe.SignatureVerificationError, ValueError):
-                continue
+            except (stripe.SignatureVerificationError, ValueError, TypeError):
+                continue  # TypeError: a signature that is not ASCII, which cannot be compared
         raise InvalidSignature
 
-
-async def _answered(call: Awaitable[Answer]) -> Answer:
-    """Stripe's errors as ours. A refusal of our own request is a bug or a wrong key: logged, and 503 for the caller."""
-    try:
-        return await call
-    except stripe.InvalidRequestError as error:
-        if error.http_status == 404:
-            raise PaymentNotFound from error
-        log.error("stripe_refused", code=error.code, status=error.http_status, exc_info=error)
-        raise PaymentProviderUnavailable from error
-    except (stripe.StripeError, httpx.HTTPError) as error:
-        log.warning("stripe_unavailable", error=type(error).__name__, status=getattr(error, "http_status", None))
-        raise PaymentProviderUnavailable from error
-
-
-async def _all(page: Any) -> AsyncIterator[Any]:
-    """Every object of a paged list, with a failure of a later page told like that of the first."""
-    pages = page.auto_paging_iter().__aiter__()
-    while True:
+    async def _answer(self, call: Awaitable[Answer]) -> Answer:
+        """Stripe's errors as ours, and its time bounded: the SDK's own time-out is one for each of a call's parts."""
         try:
-            item = await _answered(pages.__anext__())
-        except StopAsyncIteration:
-            return
-        yield item
+            async with asyncio.timeout(self._timeout_s):
+                return await call
+        except REFUSED as error:
+            if error.http_status == 404:
+                raise PaymentNotFound from error
+            log.error("stripe_refused", code=error.code, status=error.http_status, exc_info=error)
+            raise PaymentProviderRefused from error
+        except (stripe.StripeError, httpx.HTTPError, TimeoutError) as error:
+            log.warning("stripe_unavailable", error=type(error).__name__, status=getattr(error, "http_status", None))
+            raise PaymentProviderUnavailable from error
+
+    async def _all(self, page: Any) -> AsyncIterator[Any]:
+        """Every object of a paged list, with a failure of a later page told like that of the first."""
+        pages = page.auto_paging_iter().__aiter__()
+        while True:
+            try:
+                item = await self._answer(pages.__anext__())
+            except StopAsyncIteration:
+                return
+            yield item
 
 
 def _time(seconds: object) -> datetime:
@@ -184,20 +223,34 @@ def _uuid(value: object) -> UUID | None:
         return None
 
 
-def _payment_intent(intent: Any) -> PaymentIntent:
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 255 or not value.isprintable():
+        raise ValueError("not an id")
+    return value
+
+
+def _amount(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value <= MAX_INT64:
+        raise ValueError("not an amount")
+    return value
+
+
+def _payment_intent(intent: Any, at: datetime) -> PaymentIntent:
     data = intent.to_dict()
-    return PaymentIntent(data["id"], data.get("client_secret"), _intent_facts(data, at=datetime.now(UTC)))
+    return PaymentIntent(data["id"], data.get("client_secret"), _intent_facts(data, at=at))
 
 
 def _intent_facts(intent: Mapping[str, Any], *, at: datetime, failed: bool = False) -> PaymentFacts:
     metadata = intent.get("metadata") or {}
-    paid = intent["status"] == "succeeded"
-    failed = failed or (intent["status"] == "requires_payment_method" and bool(intent.get("last_payment_error")))
+    status = intent["status"] if intent["status"] in PAYMENT_STATUSES else "unknown"
+    if failed or (status == "requires_payment_method" and intent.get("last_payment_error")):
+        status = "failed"  # the last attempt; another one may still succeed
+    paid = status == "succeeded"
     return PaymentFacts(
-        payment_intent_id=intent["id"],
+        payment_intent_id=_id(intent["id"]),
         at=at,
-        status="failed" if failed else intent["status"],
-        received_minor=int(intent["amount_received"]) if paid else None,
+        status=status,
+        received_minor=_amount(intent["amount_received"]) if paid else None,
         received_currency=str(intent["currency"]).upper() if paid else None,
         account_id=_uuid(metadata.get("account_id")),
         purchase_id=_uuid(metadata.get("purchase_id")),
@@ -207,15 +260,15 @@ def _intent_facts(intent: Mapping[str, Any], *, at: datetime, failed: bool = Fal
 def parse_event(event: Mapping[str, Any]) -> Event:
     """Raises ValueError for what is not an event of Stripe's. A handled event with a malformed object has no facts."""
     try:
-        event_id, kind, created_at = str(event["id"]), str(event["type"]), _time(event["created"])
+        event_id, kind, created_at = _id(event["id"]), _id(event["type"]), _time(event["created"])
         data = event["data"]["object"]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError("not an event") from error
     facts = None
     try:
         if kind in HANDLED:
             facts = _facts(kind, data, created_at)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         # Signed by Stripe, so not to be refused for ever; but a person should see it.
         log.error("stripe_event_malformed", event_id=event_id, type=kind, exc_info=error)
     return Event(event_id, kind, created_at, facts)
@@ -226,7 +279,8 @@ def _facts(kind: str, data: Mapping[str, Any], at: datetime) -> PaymentFacts | N
         return _intent_facts(data, at=at, failed=kind == "payment_intent.payment_failed")
     if not data.get("payment_intent"):
         return None  # a charge without a payment intent is none of ours
+    payment_intent_id = _id(data["payment_intent"])
     if kind == "charge.refunded":
-        return PaymentFacts(str(data["payment_intent"]), at, refunded_minor=int(data["amount_refunded"]))
-    dispute = Dispute(str(data["id"]), int(data["amount"]), DISPUTES[data["status"]])
-    return PaymentFacts(str(data["payment_intent"]), at, dispute=dispute)
+        return PaymentFacts(payment_intent_id, at, refunded_minor=_amount(data["amount_refunded"]))
+    dispute = Dispute(_id(data["id"]), _amount(data["amount"]), DISPUTES[data["status"]])
+    return PaymentFacts(payment_intent_id, at, dispute=dispute)

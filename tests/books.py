@@ -1,0 +1,57 @@
+"""What a test asks the books directly, and the locks it takes in their way."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from tests.databases import Urls
+
+COUNTS = """
+    SELECT (SELECT count(*) FROM charges) AS charges, (SELECT count(*) FROM ledger_entries) AS entries,
+           (SELECT count(*) FROM product_usage_log) AS uses, (SELECT sum(xmin::text::bigint) FROM accounts) AS versions
+"""
+
+
+@contextlib.asynccontextmanager
+async def connected(urls: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(urls.superuser)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def account_locked(urls: Urls, account_id: UUID | str) -> AsyncIterator[None]:
+    """Somebody else holds the account's row."""
+    async with connected(urls) as connection, connection.transaction():
+        await connection.execute("SELECT FROM accounts WHERE account_id = $1 FOR UPDATE", UUID(str(account_id)))
+        yield
+
+
+async def balances(urls: Urls, account_id: UUID | str) -> dict[str, int]:
+    """Every pool of an account, as the account's and the products' rows say; asserts that the ledger says the same."""
+    async with connected(urls) as connection:
+        key = UUID(str(account_id))
+        row = await connection.fetchrow("SELECT daily_free, free, paid, debt FROM accounts WHERE account_id = $1", key)
+        assert row is not None
+        stored = dict(row)
+        for product in await connection.fetch("SELECT * FROM product_inventory WHERE account_id = $1", key):
+            stored[f"{product['product_type']}/free"] = product["free"]
+            stored[f"{product['product_type']}/paid"] = product["paid"]
+        sums = await connection.fetch(
+            "SELECT pool, sum(delta)::bigint AS total FROM ledger_entries WHERE account_id = $1 GROUP BY 1", key
+        )
+    ledger = dict.fromkeys(stored, 0) | {row["pool"]: row["total"] for row in sums}
+    assert ledger == stored
+    return stored
+
+
+async def counts(urls: Urls) -> dict[str, Any]:
+    async with connected(urls) as connection:
+        row = await connection.fetchrow(COUNTS)
+    assert row is not None
+    return dict(row)
