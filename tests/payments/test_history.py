@@ -1,0 +1,218 @@
+"""Whatever order Stripe's events come in, however often: the same credits in the end."""
+
+import itertools
+import json
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.billing.accounts import Identity, Profile
+from app.billing.service import BillingService, ChargeRequest
+from app.config import Settings
+from app.db import Database
+from app.demo.stripe.account import Account, AccountConfig
+from app.demo.stripe.webhooks import signature
+from app.payments.errors import InvalidSignature
+from app.payments.facts import taken_back
+from app.payments.gateway import StripeGateway
+from app.payments.service import PaymentService
+from tests.books import balances, connected
+from tests.conftest import ACTOR, settings_for
+from tests.databases import Urls
+from tests.servers import LocalStripe, running_stripe
+
+SECRET = "whsec_of_the_tests"
+CREDITS, PRICE = 20, 500
+
+
+@pytest.fixture(scope="module")
+def stripe() -> Any:
+    with running_stripe() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def paying(database: Urls, stripe: LocalStripe) -> Settings:
+    return settings_for(database, stripe_live=stripe.keys, stripe_api_base=stripe.url, free_uses=0)
+
+
+@pytest.fixture
+async def payments(db: Database, paying: Settings) -> AsyncIterator[PaymentService]:
+    gateway = StripeGateway(paying)
+    yield PaymentService(db, paying, BillingService(db, paying), gateway)
+    await gateway.close()
+
+
+async def new_account(db: Database, paying: Settings, now: datetime) -> UUID:
+    identity = Identity("live", "oauth:google", f"{uuid.uuid4()}@example.com")
+    return await BillingService(db, paying).accounts.resolve(identity, Profile(), ACTOR, now)
+
+
+async def deliver(payments: PaymentService, event: dict[str, Any], now: datetime) -> None:
+    payload = json.dumps(event).encode()
+    await payments.handle_webhook(payload, signature(SECRET, payload, int(time.time())), now)
+
+
+async def purchase_row(urls: Urls, account_id: UUID) -> dict[str, Any]:
+    async with connected(urls) as connection:
+        row = await connection.fetchrow(
+            "SELECT status, received_minor, refunded_minor, credits_refunded, credits_disputed, review_reason"
+            " FROM purchases WHERE account_id = $1",
+            account_id,
+        )
+    assert row is not None
+    return dict(row)
+
+
+class History:
+    """Stripe's side of one payment, made by the local Stripe's own logic: its events, to be delivered at will."""
+
+    def __init__(self, payment_id: str) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.account = Account(AccountConfig("pk", SECRET), lambda _, event: self.events.append(event))
+        self.intent = self.account.create_intent(PRICE, "usd", {}, None)
+        del self.account.objects["payment_intent"][self.intent["id"]]
+        self.intent["id"] = payment_id
+        self.account.objects["payment_intent"][payment_id] = self.intent
+        self.events.clear()
+
+    def told(self) -> list[dict[str, Any]]:
+        """The events that the service handles."""
+        kinds = ("payment_intent.succeeded", "charge.refunded", "charge.dispute.created", "charge.dispute.closed")
+        return [event for event in self.events if event["type"] in kinds]
+
+
+async def buy(payments: PaymentService, db: Database, paying: Settings, now: datetime) -> tuple[UUID, str]:
+    account_id = await new_account(db, paying, now)
+    payment = await payments.open_purchase("live", account_id, now=now)
+    return account_id, payment.payment_id
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+async def test_every_permutation_ends_in_the_same_ledger(
+    outcome: Any, payments: PaymentService, db: Database, paying: Settings, now: datetime, database: Urls
+) -> None:
+    """Paid, two partial refunds, a dispute, its end: 120 orders, with random duplicates."""
+    ends = set()
+    for order in itertools.permutations(range(5)):
+        account_id, payment_id = await buy(payments, db, paying, now)
+        history = History(payment_id)
+        history.account.succeed(history.intent)
+        charge = history.account.charge_of(payment_id)
+        history.account.refund(charge, 125, None)
+        history.account.refund(charge, 130, None)
+        dispute = history.account.open_dispute(history.intent, amount=245)
+        history.account.close_dispute(dispute, outcome)
+        events = history.told()
+        assert len(events) == 5
+        for i in order:
+            await deliver(payments, events[i], now)
+            if random.random() < 0.3:
+                await deliver(payments, events[random.choice(order)], now)
+        for event in random.sample(events, 5):  # and all of it once more
+            await deliver(payments, event, now)
+        row = await purchase_row(database, account_id)
+        ends.add((*(await balances(database, account_id)).items(), *row.items()))
+    assert len(ends) == 1
+    end = dict(ends.pop())
+    # 255 of 500 cents refunded: 10 of 20 credits, rounded in the customer's favour; a lost dispute takes the rest.
+    assert (end["paid"], end["debt"]) == ((10, 0) if outcome == "won" else (0, 0))
+    assert end["credits_refunded"] == 10
+    assert end["credits_disputed"] == (0 if outcome == "won" else 10)
+
+
+async def test_spent_credits_become_debt_which_the_next_purchase_pays(
+    payments: PaymentService, db: Database, paying: Settings, now: datetime, database: Urls
+) -> None:
+    account_id, payment_id = await buy(payments, db, paying, now)
+    history = History(payment_id)
+    history.account.succeed(history.intent)
+    await deliver(payments, history.told()[0], now)
+    await BillingService(db, paying).charge(ChargeRequest(account_id, 1500, "USD", ACTOR, now))
+    history.account.refund(history.account.charge_of(payment_id), None, None)
+    await deliver(payments, history.told()[-1], now)
+    assert await balances(database, account_id) == {"daily_free": 0, "free": 0, "paid": 0, "debt": 15}
+    second = await payments.open_purchase("live", account_id, now=now)
+    assert second.payment_id != payment_id
+    again = History(second.payment_id)
+    again.account.succeed(again.intent)
+    await deliver(payments, again.told()[0], now)
+    assert await balances(database, account_id) == {"daily_free": 0, "free": 0, "paid": 5, "debt": 0}
+
+
+@pytest.mark.parametrize(("received", "currency"), [(1, "usd"), (499, "usd"), (501, "usd"), (500, "eur")])
+async def test_what_does_not_match_the_sale_buys_nothing(
+    received: int,
+    currency: str,
+    payments: PaymentService,
+    db: Database,
+    paying: Settings,
+    now: datetime,
+    database: Urls,
+) -> None:
+    """One cent paid does not buy twenty uses."""
+    account_id, payment_id = await buy(payments, db, paying, now)
+    history = History(payment_id)
+    history.account.succeed(history.intent, received=received, currency=currency)
+    await deliver(payments, history.told()[0], now)
+    row = await purchase_row(database, account_id)
+    assert (row["status"], row["review_reason"]) == ("unknown", "amount_mismatch")
+    assert (await balances(database, account_id))["paid"] == 0
+
+
+async def test_failed_attempt_may_still_succeed_but_success_never_fails(
+    payments: PaymentService, db: Database, paying: Settings, now: datetime, database: Urls
+) -> None:
+    account_id, payment_id = await buy(payments, db, paying, now)
+    history = History(payment_id)
+    history.account.fail(history.intent)
+    failed = history.events[-1]
+    failed["created"] += 60  # a minute after the purchase was opened
+    await deliver(payments, failed, now)
+    assert (await purchase_row(database, account_id))["status"] == "failed"
+    history.account.succeed(history.intent)
+    await deliver(payments, history.told()[0], now)
+    late = {**failed, "id": "evt_late", "created": failed["created"] + 1000}
+    await deliver(payments, late, now)
+    assert (await purchase_row(database, account_id))["status"] == "succeeded"
+    assert (await balances(database, account_id))["paid"] == CREDITS
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda payload: None,
+        lambda payload: "",
+        lambda payload: "t=1,v1=00",
+        lambda payload: signature("whsec_another", payload, int(time.time())),
+        lambda payload: signature(SECRET, payload, int(time.time()) - 1000),
+        lambda payload: signature(SECRET, payload + b" ", int(time.time())),
+    ],
+    ids=["missing", "empty", "malformed", "other secret", "stale", "other payload"],
+)
+async def test_forged_signature_is_refused(
+    forged: Any, payments: PaymentService, db: Database, paying: Settings, now: datetime, database: Urls
+) -> None:
+    account_id, payment_id = await buy(payments, db, paying, now)
+    history = History(payment_id)
+    history.account.succeed(history.intent)
+    payload = json.dumps(history.told()[0]).encode()
+    with pytest.raises(InvalidSignature):
+        await payments.handle_webhook(payload, forged(payload), now)
+    assert (await balances(database, account_id))["paid"] == 0
+
+
+@pytest.mark.parametrize(
+    ("refunded", "withdrawn"), [(0, 0), (1, 0), (499, 0), (500, 0), (700, 0), (0, 500), (250, 500)]
+)
+def test_credits_go_in_proportion_and_never_beyond_the_sale(refunded: int, withdrawn: int) -> None:
+    back = taken_back(credits=CREDITS, amount_minor=PRICE, refunded_minor=refunded, withdrawn_minor=withdrawn)
+    gone = min(refunded + withdrawn, PRICE)
+    assert back.refunded + back.disputed == CREDITS * gone // PRICE
+    assert back.refunded == CREDITS * min(refunded, PRICE) // PRICE
