@@ -5,10 +5,9 @@ Exit codes: 0 done; 1 refused, or something wrong was found; 2 wrong usage; 3 se
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -37,6 +36,7 @@ from app.payments.service import PaymentService
 from app.worker.app import run_worker
 
 FAILED, UNUSABLE = 1, 3
+UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 ROOT = Path(__file__).parent.parent
 OPERATOR = Actor("system", "ciris-billing")
 Answer = TypeVar("Answer")
@@ -90,23 +90,33 @@ def _settings() -> Settings:
 def _run(work: Callable[[Database, Settings], Awaitable[Answer]]) -> Answer:
     """Run `work` on a database, and turn what goes wrong into a line and an exit code."""
     settings = _settings()
+    return _told(_on_database(settings.database_url, work, settings))
 
-    async def main() -> Answer:
-        db = Database(settings.database_url, pool_size=2, timeout_s=settings.database_timeout_s)
-        try:
-            return await work(db, settings)
-        finally:
-            await db.close()
 
+async def _on_database(
+    url: pydantic.SecretStr, work: Callable[[Database, Settings], Awaitable[Answer]], settings: Settings
+) -> Answer:
+    db = Database(url, pool_size=2, timeout_s=settings.database_timeout_s)
     try:
-        return asyncio.run(main())
+        return await work(db, settings)
+    finally:
+        await db.close()
+
+
+def _told(work: Coroutine[Any, Any, Answer]) -> Answer:
+    try:
+        return asyncio.run(work)
     except AppError as error:
         typer.echo(error.detail, err=True)
         raise typer.Exit(UNUSABLE if error.status == 503 else FAILED) from None
     except Exception as error:
-        if not is_database_unavailable(error):
+        if getattr(getattr(error, "orig", error), "sqlstate", None) in (UNDEFINED_TABLE, UNDEFINED_COLUMN):
+            typer.echo("The database has no schema, or an older one: run `ciris-billing migrate`", err=True)
+        elif is_database_unavailable(error):
+            reason = str(error).partition("\n")[0]
+            typer.echo(f"The database does not answer: {type(error).__name__}: {reason}", err=True)
+        else:
             raise
-        typer.echo(f"The database does not answer: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(UNUSABLE) from None
 
 
@@ -157,13 +167,15 @@ def create_served_app() -> object:
 @cli.command()
 def worker() -> None:
     """Run background jobs until SIGTERM; then finish those under way."""
-    asyncio.run(run_worker(_settings()))
+    _told(run_worker(_settings()))
 
 
 @cli.command()
 def migrate(revision: Annotated[str, typer.Option(help="Where to.")] = "head") -> None:
     """Bring the database's schema up to date, as its owner (DATABASE_OWNER_URL)."""
-    _settings()
+    settings = _settings()
+    owner = settings.database_owner_url or settings.database_url
+    _told(_on_database(owner, lambda db, _: db.ping(), settings))
     command = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", revision]
     raise typer.Exit(FAILED if subprocess.run(command, check=False).returncode else 0)  # noqa: S603  (our own words)
 
@@ -273,6 +285,7 @@ async def _find_account(
     billing: BillingService, world: World, account_id: UUID | None, provider: str | None, external_id: str | None
 ) -> UUID:
     if account_id is not None:
+        await billing.account(world.value, account_id)  # of this world, or AccountNotFound
         return account_id
     if provider is None or external_id is None:
         raise typer.BadParameter("give --account-id, or --provider and --external-id")
@@ -379,7 +392,7 @@ def ledger_verify(as_json: AsJson = False) -> None:
 
 @payments_cli.command("reconcile")
 def payments_reconcile(as_json: AsJson = False) -> None:
-    """Ask Stripe about everything that is not settled, and book what is missing."""
+    """Ask Stripe about everything that is not settled, and book what is missing. Exits with 1 if some of it failed."""
 
     async def work(db: Database, settings: Settings) -> dict[str, int]:
         gateway = StripeGateway(settings)
@@ -388,7 +401,9 @@ def payments_reconcile(as_json: AsJson = False) -> None:
         finally:
             await gateway.close()
 
-    _print([_run(work)], as_json, single=True)
+    done = _run(work)
+    _print([done], as_json, single=True)
+    raise typer.Exit(FAILED if done["failed"] else 0)
 
 
 @cli.command()
@@ -400,14 +415,15 @@ def openapi() -> None:
 
 @cli.command()
 def demo(
-    port: Annotated[int | None, typer.Option(help="Default: PORT, else 8000 or the next free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, envvar="PORT", help="Default: 8000 or the next free one.")
+    ] = None,
     state_dir: Annotated[Path, typer.Option(help="Where data, keys and logs are kept.")] = Path("var"),
 ) -> None:
     """Run everything on this machine, with a local Stripe and a local sign-in provider (`make run`)."""
     from app.demo.run import run_demo  # production images leave the demo's dependencies out
 
-    wanted = port if port is not None else int(os.environ["PORT"]) if os.environ.get("PORT") else None
-    raise typer.Exit(run_demo(state_dir.resolve(), wanted))
+    raise typer.Exit(run_demo(state_dir.resolve(), port))
 
 
 def main() -> None:

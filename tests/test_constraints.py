@@ -102,6 +102,95 @@ ROWS: dict[str, Row] = {
     },
 }
 
+ROWS |= {
+    "api_keys": {
+        "key_id": "0123456789abcdef",
+        "environment": "live",
+        "name": "k",
+        "secret_hash": "$argon2id$x",
+        "permissions": ["billing:read"],
+        "ip_allow_list": [],
+        "rate_limit_per_minute": None,
+        "rotated_to": None,
+        "grace_ends_at": None,
+        "created_at": NOW,
+    },
+    "admin_users": {"admin_id": uuid.UUID(int=6), "email": "a@b.c", "role": "admin", "created_at": NOW},
+    "token_cutoffs": {
+        "environment": "live",
+        "oauth_provider": "oauth:google",
+        "external_id": "a",
+        "not_before": NOW,
+    },
+    "product_inventory": {
+        "account_id": ACCOUNT,
+        "product_type": "web_search",
+        "free": 1,
+        "free_day": NOW.date(),
+        "paid": 1,
+        "total_uses": 0,
+        "updated_at": NOW,
+    },
+    "product_usage_log": {
+        "account_id": ACCOUNT,
+        "usage_log_id": uuid.UUID(int=7),
+        "idempotency_key": "key",
+        "product_type": "web_search",
+        "source": "free",
+        "charge_id": None,
+        "result": "{}",
+        "actor_type": "system",
+        "actor_id": "tests",
+        "created_at": NOW,
+    },
+    "purchases": {
+        "account_id": ACCOUNT,
+        "purchase_id": uuid.UUID(int=8),
+        "environment": "live",
+        "pack": "standard",
+        "credits": 20,
+        "amount_minor": 500,
+        "currency": "USD",
+        "idempotency_key": "key",
+        "payment_intent_id": "pi_1",
+        "status": "pending",
+        "status_at": NOW,
+        "credit_id": None,
+        "refunded_minor": 0,
+        "credits_refunded": 0,
+        "credits_disputed": 0,
+        "created_at": NOW,
+        "updated_at": NOW,
+    },
+    "purchase_disputes": {
+        "account_id": ACCOUNT,
+        "purchase_id": uuid.UUID(int=9),
+        "dispute_id": "du_1",
+        "amount_minor": 500,
+        "status": "open",
+        "updated_at": NOW,
+    },
+    "payment_events": {
+        "environment": "live",
+        "event_id": "evt_1",
+        "type": "charge.refunded",
+        "payment_intent_id": None,
+        "outcome": "applied",
+        "created_at": NOW,
+        "received_at": NOW,
+    },
+    "payment_cursors": {"environment": "live", "events_read_until": NOW},
+    "ledger_verifications": {
+        "verification_id": uuid.UUID(int=10),
+        "started_at": NOW,
+        "finished_at": NOW,
+        "ok": True,
+        "accounts": 0,
+        "entries": 0,
+        "problem": None,
+    },
+}
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -147,6 +236,58 @@ VIOLATIONS: dict[str, Violation] = {
     "uq_credits_account_id_idempotency_key": Violation("credits", [{}, {"credit_id": OTHER, "entry_no": 2}]),
     "ck_llm_usage_not_negative": Violation("llm_usage", [{"actual_cost_cents": -1}]),
     "fk_llm_usage_account_id_accounts": orphan("llm_usage"),
+    "ck_api_keys_key_id": Violation("api_keys", [{"key_id": "short"}]),
+    "ck_api_keys_environment": Violation("api_keys", [{"environment": "prod"}]),
+    "ck_api_keys_name": Violation("api_keys", [{"name": ""}]),
+    "ck_api_keys_secret_hash": Violation("api_keys", [{"secret_hash": "plain"}]),
+    "ck_api_keys_permissions": Violation("api_keys", [{"permissions": ["billing:all"]}]),
+    "ck_api_keys_rate_limit_per_minute": Violation("api_keys", [{"rate_limit_per_minute": 0}]),
+    "ck_api_keys_rotation": Violation("api_keys", [{"grace_ends_at": NOW}]),
+    "fk_api_keys_rotated_to_api_keys": Violation("api_keys", [{"rotated_to": "f" * 16, "grace_ends_at": NOW}]),
+    "uq_api_keys_rotated_to": Violation(
+        "api_keys",
+        [
+            {},
+            {"key_id": "1" * 16, "rotated_to": "0123456789abcdef", "grace_ends_at": NOW},
+            {"key_id": "2" * 16, "rotated_to": "0123456789abcdef", "grace_ends_at": NOW},
+        ],
+    ),
+    "ck_admin_users_email": Violation("admin_users", [{"email": "A@B.C"}]),
+    "ck_admin_users_role": Violation("admin_users", [{"role": "root"}]),
+    "uq_admin_users_email": Violation("admin_users", [{}, {"admin_id": OTHER}]),
+    "ck_token_cutoffs_environment": Violation("token_cutoffs", [{"environment": "prod"}]),
+    "ck_product_inventory_free": Violation("product_inventory", [{"free": -1}]),
+    "ck_product_inventory_paid": over("product_inventory", "paid"),
+    "ck_product_inventory_total_uses": Violation("product_inventory", [{"total_uses": -1}]),
+    "fk_product_inventory_account_id_accounts": orphan("product_inventory"),
+    "ck_product_usage_log_source": Violation("product_usage_log", [{"source": "air"}]),
+    "ck_product_usage_log_charge_id": Violation("product_usage_log", [{"source": "main_pool"}]),
+    "fk_product_usage_log_account_id_accounts": orphan("product_usage_log"),
+    "uq_product_usage_log_account_id_idempotency_key": Violation("product_usage_log", [{}, {"usage_log_id": OTHER}]),
+    "ck_purchases_environment": Violation("purchases", [{"environment": "prod"}]),
+    "ck_purchases_status": Violation("purchases", [{"status": "lost"}]),
+    "ck_purchases_credits": Violation("purchases", [{"credits": 0}]),
+    "ck_purchases_amount_minor": Violation("purchases", [{"amount_minor": 0}]),
+    "ck_purchases_refunded_minor": Violation("purchases", [{"refunded_minor": -1}]),
+    "ck_purchases_succeeded": Violation("purchases", [{"status": "succeeded"}]),
+    "ck_purchases_credited_first": Violation("purchases", [{"credits_refunded": 1}]),
+    "ck_purchases_credits_taken_back": Violation(
+        "purchases", [{"status": "succeeded", "credit_id": OTHER, "credits_refunded": 15, "credits_disputed": 6}]
+    ),
+    "fk_purchases_account_id_accounts": orphan("purchases"),
+    "uq_purchases_account_id_idempotency_key": Violation(
+        "purchases", [{}, {"purchase_id": OTHER, "payment_intent_id": "pi_2"}]
+    ),
+    "uq_purchases_account_id_payment_intent_id": Violation(
+        "purchases", [{}, {"purchase_id": OTHER, "idempotency_key": None}]
+    ),
+    "ck_purchase_disputes_status": Violation("purchase_disputes", [{"status": "maybe"}]),
+    "ck_purchase_disputes_amount_minor": Violation("purchase_disputes", [{"amount_minor": -1}]),
+    "fk_purchase_disputes_account_id_purchase_id_purchases": Violation("purchase_disputes", [{"purchase_id": OTHER}]),
+    "ck_payment_events_environment": Violation("payment_events", [{"environment": "prod"}]),
+    "ck_payment_events_outcome": Violation("payment_events", [{"outcome": "lost"}]),
+    "ck_payment_cursors_environment": Violation("payment_cursors", [{"environment": "prod"}]),
+    "ck_ledger_verifications_problem": Violation("ledger_verifications", [{"problem": "x"}]),
 }
 
 
@@ -157,6 +298,8 @@ async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
     transaction = connection.transaction()
     await transaction.start()
     await insert(connection, "accounts", ROWS["accounts"] | {"account_id": ACCOUNT})
+    disputed = {"purchase_id": uuid.UUID(int=9), "idempotency_key": None, "payment_intent_id": None}
+    await insert(connection, "purchases", ROWS["purchases"] | disputed)
     yield connection
     await transaction.rollback()
     await connection.close()

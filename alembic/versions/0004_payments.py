@@ -107,7 +107,9 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("purchase_disputes")
     op.drop_index(
-        "ix_purchases_unsettled", table_name="purchases", postgresql_where=sa.text("credit_id IS NULL AND status <> 'canceled'")
+        "ix_purchases_unsettled",
+        table_name="purchases",
+        postgresql_where=sa.text("credit_id IS NULL AND status <> 'canceled'"),
     )
     op.drop_index(op.f("ix_purchases_payment_intent_id"), table_name="purchases")
     op.drop_table("purchases")

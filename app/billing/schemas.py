@@ -47,7 +47,7 @@ OAuthProvider = Annotated[
     StringConstraints(pattern=r"^oauth:[^\x00]+$", max_length=255),
     Field(examples=["oauth:google"], description="`oauth:` and the provider's name; any provider."),
 ]
-Label = Annotated[Text255, Field(coerce_numbers_to_str=True)]
+Label = Annotated[str, Field(coerce_numbers_to_str=True, max_length=255), AfterValidator(_no_nul)]
 """An id that only travels through: chat platforms' numeric ids arrive as JSON numbers as often as strings."""
 AmountMinor = Annotated[int, Field(strict=True, ge=1, le=MAX_INT64, description="Hundredths of a credit; rounded up.")]
 GrantMinor = Annotated[
@@ -306,12 +306,10 @@ class TransactionsReply(Reply):
 
 
 Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
-
-
 CostCents = Annotated[
     Decimal,
     Field(ge=0, le=10**9, description="Fractions of a cent are kept, to ten decimal places."),
-    AfterValidator(lambda cents: round(cents, 10)),
+    AfterValidator(lambda cents: round(cents, 10)),  # sums of floats have more
 ]
 
 
@@ -321,9 +319,7 @@ class LlmUsageBody(IdentityFields):
     total_prompt_tokens: Count
     total_completion_tokens: Count
     models_used: list[Text255] = Field(max_length=100)
-    actual_cost_cents: Decimal = Field(
-        ge=0, max_digits=20, decimal_places=10, description="Fractions of a cent are kept."
-    )
+    actual_cost_cents: CostCents
     duration_ms: Count
     error_count: Count = 0
     fallback_count: Count = 0

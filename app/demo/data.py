@@ -1,4 +1,4 @@
-"""What the demo starts with: keys, an admin, a paid user; and the two local stand-ins, configured for it."""
+"""What the demo starts with: keys, an admin, a paid user."""
 
 import json
 import os
@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.auth.admins import add_admin
@@ -20,12 +19,10 @@ from app.billing.service import BillingService
 from app.clock import utc_now
 from app.config import Settings
 from app.db import Database
-from app.demo import oidc, stripe
+from app.demo.stand_ins import ADMIN_EMAIL
 
 ACTOR = Actor("system", "demo")
-ADMIN_EMAIL = "admin@ciris.ai"
 PAID_USER = Identity("live", "oauth:google", "paid-user@example.com")
-OIDC_CLIENT_ID = "ciris-billing-demo"
 
 
 @dataclass(frozen=True)
@@ -96,30 +93,3 @@ async def _keys(db: Database, path: Path, now: datetime) -> Keys:
     keys = Keys(**texts)
     write_private(path, json.dumps(asdict(keys)))
     return keys
-
-
-def create_stripe() -> FastAPI:
-    """The local Stripe with an account for each environment, whose webhooks go to the demo's API."""
-    webhook_url = f"{os.environ['DEMO_BASE_URL']}/v1/billing/webhooks/stripe"
-    accounts = {}
-    for name in ("STRIPE_LIVE", "STRIPE_TEST"):
-        keys = json.loads(os.environ[name])
-        accounts[keys["secret_key"]] = stripe.AccountConfig(
-            publishable_key=keys["publishable_key"], webhook_secret=keys["webhook_secret"], webhook_url=webhook_url
-        )
-    return stripe.create_app(accounts=accounts, state_path=Path(os.environ["DEMO_STATE_DIR"]) / "stripe.json")
-
-
-def create_oidc() -> FastAPI:
-    """The local sign-in provider with a back office's client and three people to be."""
-    redirect = f"{os.environ['DEMO_BASE_URL']}/admin/oauth/callback"
-    return oidc.create_app(
-        issuer=os.environ["DEMO_OIDC_URL"],
-        clients=[oidc.Client(OIDC_CLIENT_ID, None, (redirect,))],
-        users=[
-            oidc.User("admin-1", ADMIN_EMAIL, "Ada Admin", hd="ciris.ai"),
-            oidc.User("paid-user@example.com", "paid-user@example.com", "Paid User"),
-            oidc.User("you@example.com", "you@example.com", "You"),
-        ],
-        state_path=Path(os.environ["DEMO_STATE_DIR"]) / "oidc.json",
-    )

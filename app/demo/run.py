@@ -2,11 +2,12 @@
 
 PostgreSQL, then the local Stripe and the local sign-in provider, then the API and the worker, each a process of its own
 in a session of its own: a Ctrl-C in the terminal reaches only this supervisor, which stops them in the opposite order,
-so that the API answers what it has begun while everything it needs still runs.
+so that the API answers what it has begun while everything it needs still runs. A supervisor that is killed outright can
+stop nobody: a guard beside it notices, and does (guard.py).
 """
 
 import asyncio
-import ctypes
+import contextlib
 import json
 import os
 import secrets
@@ -18,7 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,16 +28,18 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import typer
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from app.demo import data
 from app.demo.postgres import Cluster, LaunchError
+from app.demo.stand_ins import OIDC_CLIENT_ID
 
 ROOT = Path(__file__).parent.parent.parent
 OWNER_ROLE, SERVICE_ROLE, DATABASE = "billing_owner", "billing_service", "ciris_billing"
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 25
 FIRST_PORT, STRIPE_PORT, OIDC_PORT = 8000, 8010, 8020
-PR_SET_PDEATHSIG = 1
 LOG_TAIL_LINES = 15
 
 
@@ -51,12 +54,40 @@ class Child:
     log: Path
 
 
+class Guard:
+    """The process that ends the others when this one is killed. In a session of its own, it outlives Ctrl-C."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app" / "demo" / "guard.py")],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def watch(self, pid: int, number: signal.Signals = signal.SIGTERM) -> None:
+        self._tell(f"{pid} {number.value}\n")
+
+    def dismiss(self) -> None:
+        """Everything it watched has ended."""
+        with contextlib.suppress(BrokenPipeError):
+            self._tell("done\n")
+        self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+
 class Supervisor:
     """The processes started so far, and whether somebody has asked to stop."""
 
-    def __init__(self, log_dir: Path) -> None:
+    def __init__(self, log_dir: Path, guard: Guard) -> None:
         self._log_dir = log_dir
+        self._guard = guard
         self._children: list[Child] = []
+        self._cluster: Cluster | None = None
         self.stopping = False
         log_dir.mkdir(parents=True, exist_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -64,6 +95,12 @@ class Supervisor:
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
+
+    def adopt(self, cluster: Cluster) -> None:
+        """Look after a PostgreSQL as well, which its own context manager stops."""
+        assert cluster.pid is not None
+        self._guard.watch(cluster.pid, signal.SIGINT)  # a "fast" shutdown
+        self._cluster = cluster
 
     def start(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
         path = self._log_dir / f"{name}.log"
@@ -78,8 +115,9 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                umask=0o077,  # what they keep beside the logs holds keys
             )
+        self._guard.watch(process.pid)
         self._children.append(Child(name, process, path))
 
     def wait_for(self, name: str, url: str) -> None:
@@ -93,6 +131,8 @@ class Supervisor:
 
     def check(self) -> None:
         """Raises DemoError when a process has ended by itself."""
+        if self._cluster is not None and self._cluster.pid is None and not self.stopping:
+            raise DemoError(f"PostgreSQL has ended. Its log is {self._cluster.log_file}")
         for child in self._children:
             if child.process.poll() is not None and not self.stopping:
                 status = child.process.returncode
@@ -115,17 +155,12 @@ class Supervisor:
                 child.process.wait()
 
 
-def _die_with_parent() -> None:
-    """A supervisor that is killed outright cannot stop anybody: the kernel then does."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1):
             return True
-    except urllib.error.HTTPError:
-        return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
     except OSError:
         return False
 
@@ -140,25 +175,26 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _port(wanted: int | None, first: int) -> int:
-    """The wanted port, or the next free one from `first`. Raises DemoError."""
+def _port(wanted: int | None, first: int, taken: Collection[int] = ()) -> int:
+    """The wanted port, or the next free one from `first` that is not in `taken`. Raises DemoError."""
     if wanted is not None:
         if not _is_free(wanted):
             raise DemoError(f"Port {wanted} is in use. Choose another one with PORT=, or leave it out.")
         return wanted
     for port in range(first, first + 200):
-        if _is_free(port):
+        if port not in taken and _is_free(port):
             return port
     raise DemoError(f"No free port from {first} to {first + 199}.")
 
 
 @contextmanager
-def _database(state_dir: Path) -> Iterator[dict[str, str]]:
+def _database(state_dir: Path, supervisor: Supervisor) -> Iterator[dict[str, str]]:
     """DATABASE_URL as given, or an embedded PostgreSQL with a role that owns and one that serves."""
     if given := os.environ.get("DATABASE_URL"):
         yield {"DATABASE_URL": given, "DATABASE_OWNER_URL": os.environ.get("DATABASE_OWNER_URL", given)}
         return
     with Cluster(state_dir) as cluster:
+        supervisor.adopt(cluster)
         asyncio.run(_create_database(cluster))
         yield {
             "DATABASE_URL": cluster.url(SERVICE_ROLE, DATABASE),
@@ -206,7 +242,7 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
     issuer = {
         "issuer": oidc_url,
         "jwks_url": f"{oidc_url}/jwks",
-        "audiences": [data.OIDC_CLIENT_ID],
+        "audiences": [OIDC_CLIENT_ID],
         "provider": "oauth:google",
     }
     return {
@@ -223,37 +259,61 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
 def run_demo(state_dir: Path, wanted_port: int | None) -> int:
     """Run until told to stop; the exit status."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    supervisor = Supervisor(state_dir / "log")
     try:
         with ExitStack() as stack:
-            base_url = f"http://127.0.0.1:{_port(wanted_port, FIRST_PORT)}"
-            stripe_url = f"http://127.0.0.1:{_port(None, STRIPE_PORT)}"
-            oidc_url = f"http://127.0.0.1:{_port(None, OIDC_PORT)}"
-            made = _secrets(state_dir)
-            env = _environment(base_url, stripe_url, oidc_url, made)
-            env |= stack.enter_context(_database(state_dir))
-            stack.callback(supervisor.stop)  # before PostgreSQL, which was entered first
-            local = {"DEMO_STATE_DIR": str(state_dir), "DEMO_BASE_URL": base_url, "DEMO_OIDC_URL": oidc_url}
-            for name, url in (("stripe", stripe_url), ("oidc", oidc_url)):
-                command = ["uvicorn", f"app.demo.data:create_{name}", "--factory", "--port", str(urlsplit(url).port)]
-                supervisor.start(name, command, {**env, **local})
-            _migrate(env)
-            keys = asyncio.run(data.prepare(env, state_dir))
-            supervisor.start("api", ["app.cli", "serve"], env)
-            supervisor.start("worker", ["app.cli", "worker"], env)
-            for name, url in (("stripe", stripe_url), ("oidc", f"{oidc_url}/jwks"), ("api", f"{base_url}/health")):
-                supervisor.wait_for(name, url)
-            if not supervisor.stopping:
-                _announce(state_dir, base_url, stripe_url, oidc_url, keys)
-            while not supervisor.stopping:
-                supervisor.check()
-                time.sleep(0.2)
+            _run_everything(stack, state_dir, wanted_port)
             typer.echo("\nStopping …")
     except (DemoError, LaunchError) as error:
         typer.echo(f"\n{error}", err=True)
         return 1
-    typer.echo("Everything has ended; the data is kept in " + str(state_dir))
+    typer.echo(f"Everything has ended; the data is kept in {state_dir}")
     return 0
+
+
+def _run_everything(stack: ExitStack, state_dir: Path, wanted_port: int | None) -> None:
+    """Start everything, and wait until somebody asks to stop. Closing `stack` ends what was started, in order."""
+    port = _port(wanted_port, FIRST_PORT)
+    stripe_port = _port(None, STRIPE_PORT, {port})
+    oidc_port = _port(None, OIDC_PORT, {port, stripe_port})
+    base_url, stripe_url, oidc_url = (f"http://127.0.0.1:{number}" for number in (port, stripe_port, oidc_port))
+    (state_dir / "demo.json").unlink(missing_ok=True)  # what the last run wrote is not true yet
+    guard = Guard()
+    stack.callback(guard.dismiss)
+    supervisor = Supervisor(state_dir / "log", guard)
+    env = _environment(base_url, stripe_url, oidc_url, _secrets(state_dir))
+    env |= stack.enter_context(_database(state_dir, supervisor))
+    stack.callback(supervisor.stop)  # before PostgreSQL, which was entered first
+    local = {"DEMO_STATE_DIR": str(state_dir), "DEMO_BASE_URL": base_url, "DEMO_OIDC_URL": oidc_url}
+    for name, number in (("stripe", stripe_port), ("oidc", oidc_port)):
+        command = ["uvicorn", f"app.demo.stand_ins:create_{name}", "--factory", "--port", str(number)]
+        supervisor.start(name, command, {**env, **local})
+    if not asyncio.run(_is_migrated(env)):
+        _migrate(env)
+    keys = asyncio.run(data.prepare(env, state_dir))
+    supervisor.start("api", ["app.cli", "serve"], env)
+    supervisor.start("worker", ["app.cli", "worker"], env)
+    for name, url in (("stripe", stripe_url), ("oidc", f"{oidc_url}/jwks"), ("api", f"{base_url}/health")):
+        supervisor.wait_for(name, url)
+    if not supervisor.stopping:
+        _announce(state_dir, base_url, stripe_url, oidc_url, keys)
+    while not supervisor.stopping:
+        supervisor.check()
+        time.sleep(0.2)
+
+
+async def _is_migrated(env: Mapping[str, str]) -> bool:
+    """Whether there is nothing to migrate: asking takes a tenth of the time that alembic takes to find out."""
+    try:
+        connection = await asyncpg.connect(env["DATABASE_OWNER_URL"], timeout=10)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        raise DemoError(f"The database does not answer: {error}") from None
+    try:
+        found = await connection.fetchval("SELECT version_num FROM alembic_version")
+    except asyncpg.UndefinedTableError:
+        return False
+    finally:
+        await connection.close()
+    return bool(found == ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_current_head())
 
 
 def _migrate(env: Mapping[str, str]) -> None:
@@ -297,10 +357,10 @@ def _announce(state_dir: Path, base_url: str, stripe_url: str, oidc_url: str, ke
 curl -s {base_url}/v1/billing/credits/check -H 'X-API-Key: {keys.api_key}' \\
   -H 'Content-Type: application/json' -d '{body}'
 
- A token of an end user (audience {data.OIDC_CLIENT_ID}), to be sent as Authorization: Bearer …
+ A token of an end user (audience {OIDC_CLIENT_ID}), to be sent as Authorization: Bearer …
 
 curl -s '{oidc_url}/_control/id-token?raw=true' -H 'Content-Type: application/json' \\
-  -d '{{"sub": "you@example.com", "aud": "{data.OIDC_CLIENT_ID}"}}'
+  -d '{{"sub": "you@example.com", "aud": "{OIDC_CLIENT_ID}"}}'
 
  The README walks through check, charge, purchase and payment. All of this stands in {state_dir / "demo.json"},
  logs in {state_dir / "log"}. Ctrl-C ends everything.

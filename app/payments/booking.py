@@ -31,6 +31,8 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
     purchase = await queries.find_purchase(tx, found["account_id"], found["purchase_id"])
     assert purchase is not None
     if purchase["payment_intent_id"] not in (None, facts.payment_intent_id):
+        # It names our purchase, but it is not the payment that we gave to the buyer.
+        log.error("payment_of_another_intent", payment_intent_id=facts.payment_intent_id, paid=facts.received_minor)
         return "ignored"
     _merge(purchase, facts)
     withdrawn_minor = await _merge_disputes(tx, purchase, facts, now)
@@ -51,7 +53,7 @@ async def _find(tx: Session, environment: Environment, facts: PaymentFacts) -> M
 
 def _merge(purchase: dict[str, Any], facts: PaymentFacts) -> None:
     purchase["payment_intent_id"] = facts.payment_intent_id
-    if facts.received_minor is not None:
+    if facts.received_minor is not None and purchase["credit_id"] is None:
         purchase["received_minor"] = facts.received_minor
         purchase["received_currency"] = facts.received_currency
     purchase["refunded_minor"] = max(purchase["refunded_minor"], facts.refunded_minor or 0)
@@ -86,11 +88,12 @@ async def _settle(
     if purchase["credit_id"] is None:
         received = (purchase["received_minor"], purchase["received_currency"])
         if received != (purchase["amount_minor"], purchase["currency"]):
+            if purchase["review_reason"] is None:
+                log.error("payment_amount_mismatch", purchase_id=str(purchase["purchase_id"]), received=received)
             purchase["status"], purchase["review_reason"] = "unknown", "amount_mismatch"
-            log.error("payment_amount_mismatch", purchase_id=str(purchase["purchase_id"]), received=received)
             return
         await _give(tx, account, purchase, purchase["credits"], Kind.PURCHASE, now)
-        purchase["status"] = "succeeded"
+        purchase["status"], purchase["review_reason"] = "succeeded", None
     target = taken_back(
         credits=purchase["credits"],
         amount_minor=purchase["amount_minor"],

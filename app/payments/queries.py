@@ -65,8 +65,22 @@ async def update_purchase(tx: Session, account_id: UUID, purchase_id: UUID, chan
     )
 
 
+async def cancel_unopened(tx: Session, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
+    """Unless it has been opened at Stripe meanwhile. The account is locked."""
+    await tx.execute(
+        update(Purchase)
+        .where(
+            Purchase.account_id == account_id,
+            Purchase.purchase_id == purchase_id,
+            Purchase.payment_intent_id.is_(None),
+        )
+        .values(status="canceled", status_at=now, updated_at=now)
+    )
+
+
 async def list_unsettled(db: Session, environment: str, *, since: datetime, until: datetime) -> Sequence[Row]:
-    """Purchases begun in [since, until) that are neither credited nor canceled, oldest first."""
+    """Purchases begun in [since, until) that are neither credited, canceled nor under review, and of which nothing was
+    heard since `until`; the longest unheard first, so that none starves."""
     query = (
         select(Purchase.account_id, Purchase.purchase_id)
         .where(
@@ -74,9 +88,11 @@ async def list_unsettled(db: Session, environment: str, *, since: datetime, unti
             Purchase.credit_id.is_(None),
             Purchase.status != "canceled",
             Purchase.created_at >= since,
+            Purchase.review_reason.is_(None),
             Purchase.created_at < until,
+            Purchase.updated_at < until,
         )
-        .order_by(Purchase.created_at)
+        .order_by(Purchase.updated_at)
         .limit(MAX_UNSETTLED)
     )
     return [dict(row) for row in (await db.execute(query)).mappings()]
@@ -98,8 +114,20 @@ async def upsert_dispute(tx: Session, row: Row) -> None:
 
 
 async def insert_event(tx: Session, row: Row) -> bool:
-    """False when the event is known. Waits for a concurrent delivery of the same event to commit."""
-    statement = insert(PaymentEvent).values(**row).on_conflict_do_nothing().returning(PaymentEvent.event_id)
+    """False when the event has had its effect. Waits for a concurrent delivery of the same event to commit.
+
+    One that was ignored may be tried again: it can have overtaken what makes its payment ours.
+    """
+    statement = (
+        insert(PaymentEvent)
+        .values(**row)
+        .on_conflict_do_update(
+            index_elements=["environment", "event_id"],
+            set_={"received_at": row["received_at"]},
+            where=PaymentEvent.outcome == "ignored",
+        )
+        .returning(PaymentEvent.event_id)
+    )
     return (await tx.execute(statement)).scalar_one_or_none() is not None
 
 

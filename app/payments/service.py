@@ -1,7 +1,7 @@
 """PaymentService: purchases from the click to the credits. No call to Stripe is ever made in a transaction."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,15 +17,21 @@ from app.db import Database, Session, new_id
 from app.jobs import defer
 from app.payments import queries
 from app.payments.booking import apply
-from app.payments.errors import PaymentNotFound, UnknownPack
+from app.payments.errors import PaymentNotFound, PaymentProviderRefused, PaymentProviderUnavailable, UnknownPack
 from app.payments.facts import Event, PaymentFacts
-from app.payments.gateway import StripeGateway
+from app.payments.gateway import PaymentIntent, StripeGateway
 
 REUSED_FOR = timedelta(hours=1)
 """A second click within it gets the first one's payment, while that is unpaid."""
 STUCK_AFTER = timedelta(minutes=10)
 ASKED_FOR = timedelta(days=30)
 """Stripe's event log reaches back so far, and so do we."""
+CANCELED_AFTER = timedelta(hours=24)
+"""Stripe remembers idempotency keys for so long; after it, a payment that nobody has begun to pay is given up."""
+READ_AT_ONCE = timedelta(hours=6)
+"""How much of the event log is held in memory, and read before the cursor moves."""
+GIVE_UP_AFTER = 3
+"""So many calls in a row that Stripe did not answer mean that it is away."""
 OVERLAP = timedelta(hours=1)
 """Events can appear in the log later than their own time; reading some twice is free."""
 log = structlog.get_logger()
@@ -44,6 +50,29 @@ class Payment:
     publishable_key: str
     credits_added: int
     balance_after: int
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What a reconciliation did. A failure of one thing stops nothing else: it is logged, and tried again next time."""
+
+    done: dict[str, int] = field(default_factory=lambda: {"events": 0, "payments": 0, "failed": 0})
+    unanswered: int = 0
+
+    async def attempt(self, kind: str, work: Awaitable[int], **about: object) -> bool:
+        """Whether it could be done. Raises PaymentProviderUnavailable once Stripe seems to be away."""
+        try:
+            self.done[kind] += await work
+        except Exception as error:
+            self.done["failed"] += 1
+            log.exception("reconciliation_failed", kind=kind, **about)
+            away = isinstance(error, PaymentProviderUnavailable) and not isinstance(error, PaymentProviderRefused)
+            self.unanswered = self.unanswered + 1 if away else 0
+            if self.unanswered >= GIVE_UP_AFTER:
+                raise
+            return False
+        self.unanswered = 0
+        return True
 
 
 class PaymentService:
@@ -76,20 +105,29 @@ class PaymentService:
         pack = pack or next(iter(self._settings.packs))
         if pack not in self._settings.packs:
             raise UnknownPack(pack, list(self._settings.packs))
-        async with self._db.transaction() as tx:
-            purchase = await self._find_or_insert(tx, environment, account_id, pack, idempotency_key, now)
-        if purchase["payment_intent_id"] is None:
-            intent = await self._gateway.create_payment_intent(
-                environment,
-                account_id=account_id,
-                purchase_id=purchase["purchase_id"],
-                amount_minor=purchase["amount_minor"],
-                currency=purchase["currency"],
-            )
-        else:
-            intent = await self._gateway.retrieve_payment_intent(environment, purchase["payment_intent_id"])
-        await self._apply(environment, intent.facts, now)
+        for _ in range(2):
+            async with self._db.transaction() as tx:
+                purchase = await self._find_or_insert(tx, environment, account_id, pack, idempotency_key, now)
+            intent = await self._intent_of(purchase, now)
+            await self._apply(environment, intent.facts, now)
+            if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
+                break
+            # The last click's payment has come to its end, as we hear only now: this click begins another.
         return await self._payment(account_id, purchase["purchase_id"], intent.client_secret)
+
+    async def _intent_of(self, purchase: Mapping[str, Any], now: datetime) -> PaymentIntent:
+        """The purchase's payment at Stripe, opened there if it is not yet (or if we died before we could note it)."""
+        environment: Environment = purchase["environment"]
+        if purchase["payment_intent_id"] is not None:
+            return await self._gateway.retrieve_payment_intent(environment, purchase["payment_intent_id"], at=now)
+        return await self._gateway.create_payment_intent(
+            environment,
+            account_id=purchase["account_id"],
+            purchase_id=purchase["purchase_id"],
+            amount_minor=purchase["amount_minor"],
+            currency=purchase["currency"],
+            at=now,
+        )
 
     async def _find_or_insert(
         self,
@@ -101,6 +139,7 @@ class PaymentService:
         now: datetime,
     ) -> Mapping[str, Any]:
         account = await lock_account(tx, account_id)
+        account.require_active()
         if idempotency_key is None:
             existing = await queries.find_open_purchase(tx, account_id, pack, now - REUSED_FOR)
         else:
@@ -109,7 +148,6 @@ class PaymentService:
                 raise IdempotencyKeyReused(idempotency_key)
         if existing is not None:
             return existing
-        account.require_active()
         sold = self._settings.packs[pack]
         purchase = {
             "account_id": account_id,
@@ -141,7 +179,8 @@ class PaymentService:
     ) -> Payment:
         """The payment as it stands at Stripe, its credits booked if it has succeeded. `of`: only this account's.
 
-        A payment that is booked is answered from our own rows. Raises PaymentNotFound, PaymentProviderUnavailable.
+        A payment that is booked is answered from our own rows. One whose money arrived, but not as agreed, is
+        "unknown" until a person has looked. Raises PaymentNotFound, PaymentProviderUnavailable.
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase_of_payment(db, environment, payment_id)
@@ -149,7 +188,7 @@ class PaymentService:
             raise PaymentNotFound
         client_secret = None
         if purchase["credit_id"] is None:
-            intent = await self._gateway.retrieve_payment_intent(environment, payment_id)
+            intent = await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
             client_secret = intent.client_secret
             await self._apply(environment, intent.facts, now)
         return await self._payment(purchase["account_id"], purchase["purchase_id"], client_secret)
@@ -180,7 +219,7 @@ class PaymentService:
         await self._receive(environment, event, now)
 
     async def _receive(self, environment: Environment, event: Event, now: datetime) -> bool:
-        """Whether the event was new. Its id is stored with its effect, so one does not exist without the other."""
+        """Whether the event had an effect. Its id is stored with it, so one does not exist without the other."""
         async with self._db.transaction() as tx:
             row = {
                 "environment": environment,
@@ -191,12 +230,11 @@ class PaymentService:
                 "created_at": event.created_at,
                 "received_at": now,
             }
-            if not await queries.insert_event(tx, row):
+            if not await queries.insert_event(tx, row) or event.facts is None:
                 return False
-            if event.facts is not None:
-                outcome = await apply(tx, environment, event.facts, now)
-                await queries.update_event_outcome(tx, environment, event.event_id, outcome)
-        return True
+            outcome = await apply(tx, environment, event.facts, now)
+            await queries.update_event_outcome(tx, environment, event.event_id, outcome)
+        return outcome != "ignored"
 
     async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> None:
         async with self._db.transaction() as tx:
@@ -205,31 +243,45 @@ class PaymentService:
     # --- reconciling ---
 
     async def reconcile(self, now: datetime) -> dict[str, int]:
-        """Heal what webhooks have missed, in every environment: how many events and purchases were caught up on.
+        """Heal what webhooks have missed, in every environment: how many events and payments were caught up on.
 
-        Reads Stripe's event log since the last time, asks about purchases that are stuck, and lists succeeded payments.
+        Reads Stripe's event log since the last time, lists succeeded payments, and asks about purchases that are stuck.
+        "failed" counts what could not be done.
         """
-        events = payments = 0
+        attempts = Attempts()
         for environment in self._gateway.environments:
-            events += await self._catch_up_on_events(environment, now)
-            async with self._db.read() as db:
-                stuck = await queries.list_unsettled(db, environment, since=now - ASKED_FOR, until=now - STUCK_AFTER)
-            for purchase in stuck:
-                payments += await self.reconcile_purchase(purchase["account_id"], purchase["purchase_id"], now)
-            async for facts in self._gateway.succeeded_since(environment, now - timedelta(days=1)):
-                payments += await self._book_if_missing(environment, facts, now)
-        return {"events": events, "payments": payments}
+            try:
+                await self._catch_up_on_events(environment, now, attempts)
+                async for facts in self._gateway.succeeded_since(environment, now - CANCELED_AFTER, at=now):
+                    work = self._book_if_missing(environment, facts, now)
+                    await attempts.attempt("payments", work, payment_intent_id=facts.payment_intent_id)
+                await self._ask_about_stuck(environment, now, attempts)
+            except PaymentProviderUnavailable:
+                attempts.done["failed"] += 1
+        return attempts.done
 
-    async def _catch_up_on_events(self, environment: Environment, now: datetime) -> int:
+    async def _catch_up_on_events(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
+        """Read Stripe's event log, a piece at a time. The cursor stays before an event that could not be applied."""
         async with self._db.read() as db:
             cursor = await queries.find_cursor(db, environment)
         since = max(now - ASKED_FOR, (cursor or now - ASKED_FOR) - OVERLAP)
-        new = 0
-        for event in await self._gateway.events_since(environment, since):
-            new += await self._receive(environment, event, now)
-        async with self._db.transaction() as tx:
-            await queries.upsert_cursor(tx, environment, now)
-        return new
+        failed: datetime | None = None
+        while since < now:
+            until = min(since + READ_AT_ONCE, now)
+            for event in await self._gateway.events_between(environment, since, until):
+                work = self._receive(environment, event, now)
+                if not await attempts.attempt("events", work, event_id=event.event_id, type=event.type):
+                    failed = failed or event.created_at
+            async with self._db.transaction() as tx:
+                await queries.upsert_cursor(tx, environment, failed or until)
+            since = until
+
+    async def _ask_about_stuck(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
+        async with self._db.read() as db:
+            stuck = await queries.list_unsettled(db, environment, since=now - ASKED_FOR, until=now - STUCK_AFTER)
+        for purchase in stuck:
+            work = self.reconcile_purchase(purchase["account_id"], purchase["purchase_id"], now)
+            await attempts.attempt("payments", work, purchase_id=str(purchase["purchase_id"]))
 
     async def _book_if_missing(self, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
         async with self._db.read() as db:
@@ -240,22 +292,25 @@ class PaymentService:
             return await apply(tx, environment, facts, now) != "ignored"
 
     async def reconcile_purchase(self, account_id: UUID, purchase_id: UUID, now: datetime) -> bool:
-        """Ask Stripe about one purchase; whether it became credits thereby. A purchase that Stripe never heard of
-        (we died before the call) is opened there now, unpaid, so that it has an end."""
+        """Ask Stripe about one purchase; whether its money turned out to have arrived.
+
+        A purchase that Stripe may never have heard of (we died in between) is opened there now, unpaid. One that nobody
+        has begun to pay for a day is canceled, at Stripe first: so each comes to an end.
+        """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
-        if purchase is None or purchase["credit_id"] is not None:
+        if purchase is None or purchase["credit_id"] is not None or purchase["status"] == "canceled":
             return False
-        environment = purchase["environment"]
-        if purchase["payment_intent_id"] is None:
-            intent = await self._gateway.create_payment_intent(
-                environment,
-                account_id=account_id,
-                purchase_id=purchase_id,
-                amount_minor=purchase["amount_minor"],
-                currency=purchase["currency"],
-            )
-        else:
-            intent = await self._gateway.retrieve_payment_intent(environment, purchase["payment_intent_id"])
-        await self._apply(environment, intent.facts, now)
+        given_up = purchase["created_at"] < now - CANCELED_AFTER
+        if given_up and purchase["payment_intent_id"] is None:
+            # Its buyer never got anything to pay with, and Stripe no longer knows the idempotency key.
+            async with self._db.transaction() as tx:
+                await lock_account(tx, account_id)
+                await queries.cancel_unopened(tx, account_id, purchase_id, now)
+            return False
+        intent = await self._intent_of(purchase, now)
+        if given_up and intent.facts.status in queries.OPEN:
+            environment = purchase["environment"]
+            intent = await self._gateway.cancel_payment_intent(environment, intent.payment_intent_id, at=now)
+        await self._apply(purchase["environment"], intent.facts, now)
         return intent.facts.received_minor is not None

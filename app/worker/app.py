@@ -15,6 +15,8 @@ from uuid import UUID
 import structlog
 from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
 from procrastinate.builtin_tasks import remove_old_jobs
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Status
 
 from app.auth.revocations import purge_expired_revocations
 from app.billing.service import BillingService
@@ -30,8 +32,10 @@ JOB_TIMEOUT_S = 300
 VERIFY_TIMEOUT_S = 3600
 STALLED_AFTER_S = 60
 KEEP_FINISHED_HOURS = 72
+RECONNECT_AFTER_S = 2
 VERIFY_EVERY = timedelta(hours=1)
-RETRY = RetryStrategy(max_attempts=11, exponential_wait=2)  # for about an hour
+MAX_ATTEMPTS = 11
+RETRY = RetryStrategy(max_attempts=MAX_ATTEMPTS, exponential_wait=2)  # for about an hour
 log = structlog.get_logger()
 
 
@@ -54,7 +58,8 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
 
 
 def create_worker(settings: Settings, services: Services) -> App:
-    queue = App(connector=PsycopgConnector(conninfo=settings.database_url.get_secret_value(), min_size=1, max_size=4))
+    url, timeout_s = settings.database_url.get_secret_value(), settings.database_timeout_s
+    queue = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4, timeout=timeout_s))
 
     @queue.task(name="reconcile_purchase", queue=QUEUE, retry=RETRY)
     async def reconcile_purchase(account_id: str, purchase_id: str) -> None:
@@ -81,31 +86,47 @@ def create_worker(settings: Settings, services: Services) -> App:
     @queue.periodic(cron="* * * * *")
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
     async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
-        """Jobs whose worker died in the middle are done again by one that lives."""
+        """Jobs whose worker died in the middle are done again by one that lives.
+
+        Not those of the clock, which come again by themselves, nor one that may itself be what kills its workers.
+        """
         manager = context.app.job_manager
-        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER_S):
-            log.warning("job_stalled", job_id=job.id, task=job.task_name)
-            await manager.retry_job(job, retry_at=utc_now())
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER_S):
+                log.warning("job_stalled", job_id=job.id, task=job.task_name, attempts=job.attempts)
+                if job.queueing_lock is not None or job.attempts >= MAX_ATTEMPTS:
+                    await manager.finish_job(job, Status.FAILED, delete_job=False)
+                else:
+                    await manager.retry_job(job, retry_at=utc_now())
 
     @queue.periodic(cron="17 * * * *")
     @queue.task(name="clean_up", queue=QUEUE, queueing_lock="clean_up", pass_context=True)
     async def clean_up(context: JobContext, timestamp: int) -> None:
         """Forget finished jobs (failed ones stay), and revocations of tokens that have expired."""
-        await remove_old_jobs(context, max_hours=KEEP_FINISHED_HOURS)
-        async with services.db.transaction() as tx:
-            await purge_expired_revocations(tx, now=utc_now())
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            await remove_old_jobs(context, max_hours=KEEP_FINISHED_HOURS)
+            async with services.db.transaction() as tx:
+                await purge_expired_revocations(tx, now=utc_now())
 
     return queue
 
 
 async def run_worker(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; then finish what is under way and return."""
+    """Work until SIGTERM or SIGINT; then finish what is under way and return.
+
+    Raises when PostgreSQL is not there to begin with. One that goes away later is waited for.
+    """
     async with running_services(settings) as services:
-        queue = create_worker(settings, services)
-        async with queue.open_async():
-            log.info("worker_started")
-            await verify_if_never(services, utc_now())
-            await queue.run_worker_async(concurrency=4, shutdown_graceful_timeout=20, install_signal_handlers=True)
+        await verify_if_never(services, utc_now())
+    log.info("worker_started")
+    while True:
+        try:
+            async with running_services(settings) as services, create_worker(settings, services).open_async() as queue:
+                await queue.run_worker_async(concurrency=4, shutdown_graceful_timeout=20, install_signal_handlers=True)
+            return
+        except ConnectorException:
+            log.warning("database_unavailable", retry_after_s=RECONNECT_AFTER_S)
+            await asyncio.sleep(RECONNECT_AFTER_S)
 
 
 async def verify_if_never(services: Services, now: datetime) -> None:

@@ -1,7 +1,7 @@
 """The local Stripe keeps its promises, as the official SDK sees them."""
 
 import asyncio
-import json
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -50,8 +50,8 @@ async def client(local: LocalStripe) -> AsyncIterator[stripe.StripeClient]:
 
 
 @pytest.fixture
-def control(local: LocalStripe) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{local.url}/_control", timeout=TIMEOUT_S, trust_env=False) as made:
+async def control(local: LocalStripe) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"{local.url}/_control", timeout=TIMEOUT_S, trust_env=False) as made:
         yield made
 
 
@@ -87,8 +87,8 @@ async def paid(client: stripe.StripeClient, amount: int = 500) -> stripe.Payment
     return await confirm(client, (await create(client, amount)).id)
 
 
-def tell(control: httpx.Client, path: str, /, **body: Any) -> Any:
-    return control.post(path, json=body).raise_for_status().json()
+async def tell(control: httpx.AsyncClient, path: str, /, **body: Any) -> Any:
+    return (await control.post(path, json=body)).raise_for_status().json()
 
 
 # --- payment intents
@@ -146,17 +146,23 @@ async def test_a_declined_card_is_a_card_error_and_the_payment_may_be_tried_agai
     assert declined.last_payment_error is not None
     assert declined.last_payment_error.decline_code == decline_code
     assert (await confirm(client, intent.id)).status == "succeeded"
-    await receiver.wait_for(4)
-    assert receiver.types == [PAID[0], "payment_intent.payment_failed", *PAID[1:]]
+    await receiver.wait_for(5)
+    assert receiver.types == [PAID[0], "charge.failed", "payment_intent.payment_failed", *PAID[1:]]
+    failed = (await client.v1.charges.list_async({"payment_intent": intent.id})).data[-1]
+    assert (failed.status, failed.paid, failed.amount_captured) == ("failed", False, 0)
+    assert caught.value.error is not None
+    assert caught.value.error.charge == failed.id
+    assert caught.value.error.payment_intent is not None
+    assert caught.value.error.payment_intent.id == intent.id
 
 
 async def test_3d_secure_waits_for_the_buyer(
-    client: stripe.StripeClient, control: httpx.Client, receiver: Receiver
+    client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     intent = await create(client)
     asked = await confirm(client, intent.id, "pm_card_authenticationRequired")
     assert (asked.status, asked.amount_received, asked.latest_charge) == ("requires_action", 0, None)
-    tell(control, f"/payment_intents/{intent.id}/succeed")
+    await tell(control, f"/payment_intents/{intent.id}/succeed")
     done = await client.v1.payment_intents.retrieve_async(intent.id)
     assert (done.status, done.amount_received, done.next_action) == ("succeeded", 500, None)
     await receiver.wait_for(4)
@@ -165,20 +171,24 @@ async def test_3d_secure_waits_for_the_buyer(
 
 @pytest.mark.parametrize(("route", "status"), [("succeed", "succeeded"), ("fail", "requires_payment_method")])
 async def test_a_slow_payment_is_settled_later(
-    client: stripe.StripeClient, control: httpx.Client, route: str, status: str
+    client: stripe.StripeClient, control: httpx.AsyncClient, route: str, status: str
 ) -> None:
     intent = await create(client)
     assert (await confirm(client, intent.id, "pm_card_processing")).status == "processing"
     with refused(stripe.InvalidRequestError, 400, "payment_intent_unexpected_state"):
         await client.v1.payment_intents.cancel_async(intent.id)
-    tell(control, f"/payment_intents/{intent.id}/{route}")
+    await tell(control, f"/payment_intents/{intent.id}/{route}")
+    assert (await client.v1.payment_intents.retrieve_async(intent.id)).status == status
+    assert (await control.post("/payment_intents/pi_missing/fail")).status_code == 404
+    if status == "succeeded":
+        assert (await control.post(f"/payment_intents/{intent.id}/fail")).status_code == 400
     assert (await client.v1.payment_intents.retrieve_async(intent.id)).status == status
 
 
-async def test_a_wrong_sum_or_currency_can_arrive(client: stripe.StripeClient, control: httpx.Client) -> None:
+async def test_a_wrong_sum_or_currency_can_arrive(client: stripe.StripeClient, control: httpx.AsyncClient) -> None:
     cent, franc = await create(client), await create(client)
-    tell(control, f"/payment_intents/{cent.id}/succeed", amount_received=1)
-    tell(control, f"/payment_intents/{franc.id}/succeed", currency="chf")
+    await tell(control, f"/payment_intents/{cent.id}/succeed", amount_received=1)
+    await tell(control, f"/payment_intents/{franc.id}/succeed", currency="chf")
     cent = await client.v1.payment_intents.retrieve_async(cent.id)
     franc = await client.v1.payment_intents.retrieve_async(franc.id)
     assert (cent.status, cent.amount, cent.amount_received, cent.currency) == ("succeeded", 500, 1, "usd")
@@ -210,12 +220,18 @@ async def test_a_browser_pays_with_the_client_secret(client: stripe.StripeClient
         assert (await browser.post(path, data=form)).status_code == 401
         assert (await browser.get(f"{local.url}/v1/events", params={"key": local.publishable_key})).status_code == 401
         form["client_secret"] = str(intent.client_secret)
+        assert (await browser.post(path.replace("confirm", "cancel"), data=form)).status_code == 401
         answer = await browser.post(path, data=form, headers={"Origin": "http://shop.example"})
         assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
         assert answer.headers["access-control-allow-origin"] == "*"
         page = await browser.get(f"{local.url}/pay/{intent.id}", params={"client_secret": str(intent.client_secret)})
         assert "5.00 USD" in page.text
-        assert intent.id not in (await browser.get(f"{local.url}/pay/{intent.id}")).text
+        assert (await browser.get(f"{local.url}/pay/{intent.id}")).status_code == 404
+        for target, kept in (("https://shop.example/done?a=1", True), ("javascript:alert(1)", False)):
+            query = {"client_secret": str(intent.client_secret), "return_url": target}
+            page = await browser.get(f"{local.url}/pay/{intent.id}", params=query)
+            assert (f'data-return="https://shop.example/done?a=1&amp;payment_intent={intent.id}' in page.text) is kept
+            assert "alert(1)" not in page.text
         assert intent.id in (await browser.get(local.url)).text
 
 
@@ -240,9 +256,9 @@ async def test_refusals_raise_the_classes_of_the_sdk(client: stripe.StripeClient
     ("status", "kind"), [(500, stripe.APIError), (503, stripe.APIError), (429, stripe.RateLimitError)]
 )
 async def test_calls_fail_on_request_before_they_are_carried_out(
-    client: stripe.StripeClient, control: httpx.Client, status: int, kind: type[stripe.StripeError]
+    client: stripe.StripeClient, control: httpx.AsyncClient, status: int, kind: type[stripe.StripeError]
 ) -> None:
-    tell(control, "/failures", method="POST", path="/v1/payment_intents", times=2, status=status)
+    await tell(control, "/failures", method="POST", path="/v1/payment_intents", times=2, status=status)
     for _ in range(2):
         with refused(kind, status):
             await create(client, key="same")
@@ -252,9 +268,9 @@ async def test_calls_fail_on_request_before_they_are_carried_out(
 
 
 async def test_an_answer_lost_after_the_fact_is_found_by_its_idempotency_key(
-    client: stripe.StripeClient, control: httpx.Client
+    client: stripe.StripeClient, control: httpx.AsyncClient
 ) -> None:
-    tell(control, "/failures", path="/v1/payment_intents", after=True)
+    await tell(control, "/failures", path="/v1/payment_intents", after=True)
     with refused(stripe.APIError, 500):
         await create(client, key="same")
     made = (await client.v1.payment_intents.list_async()).data
@@ -262,8 +278,46 @@ async def test_an_answer_lost_after_the_fact_is_found_by_its_idempotency_key(
     assert (await create(client, key="same")).id == made[0].id
 
 
-async def test_a_slow_answer_times_out(local: LocalStripe, control: httpx.Client) -> None:
-    tell(control, "/failures", path="/v1/payment_intents", after=True, slow_s=1)
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_connection_breaks(client: stripe.StripeClient, control: httpx.AsyncClient, after: bool) -> None:
+    await tell(control, "/failures", path="/v1/payment_intents", status=None, after=after)
+    with pytest.raises(stripe.APIConnectionError):
+        await create(client, key="same")
+    assert len((await client.v1.payment_intents.list_async()).data) == after
+    assert (await create(client, key="same")).amount == 500
+    assert len((await client.v1.payment_intents.list_async()).data) == 1
+
+
+NASTY = [
+    ("GET", "/v1/events?created[gte]=x", b"", 400),
+    ("GET", "/v1/events?created[around]=1", b"", 400),
+    ("GET", "/v1/events?limit=0", b"", 400),
+    ("GET", "/v1/events?starting_after=evt_missing", b"", 400),
+    ("GET", "/v1/events?a=1&a[b]=2", b"", 400),
+    ("GET", "/v1/unheard_of", b"", 404),
+    ("POST", "/v1/payment_intents", b"\xff", 400),
+    ("POST", "/v1/payment_intents", b"amount=%ff", 400),
+    ("POST", "/v1/payment_intents", b"amount=500&currency[]=usd", 400),
+    ("POST", "/v1/payment_intents", b"amount=500&currency=usd&metadata=1", 400),
+    ("POST", "/v1/payment_intents", "amount=٣&currency=usd".encode(), 400),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), NASTY)
+async def test_nonsense_is_refused_in_stripes_words(
+    local: LocalStripe, method: str, path: str, body: bytes, status: int
+) -> None:
+    async with httpx.AsyncClient(base_url=local.url, timeout=TIMEOUT_S, trust_env=False) as plain:
+        answer = await plain.request(
+            method, path, content=body, headers={"Authorization": f"Bearer {local.secret_key}"}
+        )
+        assert (answer.status_code, answer.json()["error"]["type"]) == (status, "invalid_request_error")
+        for header in ("Basic !", "Basic /w==", "Bearer", "Bearer sk_test_other"):
+            assert (await plain.get("/v1/events", headers={"Authorization": header})).status_code == 401
+
+
+async def test_a_slow_answer_times_out(local: LocalStripe, control: httpx.AsyncClient) -> None:
+    await tell(control, "/failures", path="/v1/payment_intents", after=True, slow_s=1)
     async with sdk(local.url, local.secret_key, timeout_s=0.3) as impatient:
         with pytest.raises(stripe.APIConnectionError):
             await create(impatient, key="same")
@@ -283,6 +337,20 @@ async def test_the_same_key_gives_the_same_answer(client: stripe.StripeClient) -
     with refused(stripe.IdempotencyError, 400):
         await create(client, amount=600, key="same")
     assert len((await client.v1.payment_intents.list_async()).data) == 1
+
+
+async def test_a_key_is_in_use_while_its_first_request_is_under_way(
+    client: stripe.StripeClient, control: httpx.AsyncClient
+) -> None:
+    await tell(control, "/failures", path="/v1/payment_intents", hold_s=0.5)
+    first = asyncio.create_task(create(client, key="same"))
+    await asyncio.sleep(0.2)
+    with pytest.raises(stripe.StripeError) as caught:
+        await create(client, key="same")
+    assert caught.value.error is not None
+    assert (caught.value.http_status, caught.value.error.code) == (409, "idempotency_key_in_use")
+    made = await first
+    assert (await create(client, key="same")).id == made.id
 
 
 async def test_a_declined_card_is_remembered_and_a_refused_request_is_not(client: stripe.StripeClient) -> None:
@@ -349,14 +417,14 @@ async def test_nothing_is_refunded_of_an_unpaid_payment(client: stripe.StripeCli
     ],
 )
 async def test_a_dispute_is_opened_and_decided(
-    client: stripe.StripeClient, control: httpx.Client, receiver: Receiver, outcome: str, types: list[str]
+    client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver, outcome: str, types: list[str]
 ) -> None:
     intent = await paid(client)
-    tell(control, f"/payment_intents/{intent.id}/dispute", amount=300)
+    await tell(control, f"/payment_intents/{intent.id}/dispute", amount=300)
     disputes = (await client.v1.disputes.list_async({"payment_intent": intent.id})).data
     assert [(d.amount, d.status, d.charge) for d in disputes] == [(300, "needs_response", intent.latest_charge)]
     assert (await client.v1.charges.retrieve_async(str(intent.latest_charge))).disputed
-    tell(control, f"/disputes/{disputes[0].id}/close", outcome=outcome)
+    await tell(control, f"/disputes/{disputes[0].id}/close", outcome=outcome)
     assert (await client.v1.disputes.retrieve_async(disputes[0].id)).status == outcome
     await receiver.wait_for(5 + len(types))
     assert receiver.types == [*PAID, "charge.dispute.created", "charge.dispute.funds_withdrawn", *types]
@@ -369,15 +437,19 @@ async def test_a_card_that_disputes_and_a_dispute_that_is_accepted(client: strip
     assert intent.status == "succeeded"
     dispute = (await client.v1.disputes.list_async({"charge": str(intent.latest_charge)})).data[0]
     assert (dispute.amount, dispute.reason) == (500, "fraudulent")
+    with refused(stripe.InvalidRequestError, 400, "charge_disputed"):
+        await client.v1.refunds.create_async({"payment_intent": intent.id})
     assert (await client.v1.disputes.close_async(dispute.id)).status == "lost"
 
 
-async def test_an_inquiry_withdraws_nothing(client: stripe.StripeClient, control: httpx.Client) -> None:
+async def test_an_inquiry_withdraws_nothing(client: stripe.StripeClient, control: httpx.AsyncClient) -> None:
     intent = await paid(client)
-    dispute = tell(control, f"/payment_intents/{intent.id}/dispute", inquiry=True)
+    dispute = await tell(control, f"/payment_intents/{intent.id}/dispute", inquiry=True)
     assert dispute["status"] == "warning_needs_response"
     assert (await client.v1.events.list_async({"type": "charge.dispute.created"})).data
-    assert (await client.v1.events.list_async({"type": "charge.dispute.funds_withdrawn"})).data == []
+    assert (await tell(control, f"/disputes/{dispute['id']}/close", outcome="won"))["status"] == "warning_closed"
+    funds = ["charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"]
+    assert (await client.v1.events.list_async({"types": funds})).data == []
 
 
 # --- events and lists
@@ -397,6 +469,9 @@ async def test_the_event_log_tells_what_was_so_at_the_time(client: stripe.Stripe
     assert len((await client.v1.events.list_async({"created": {"gte": first}})).data) == 3
     assert (await client.v1.events.list_async({"created": {"gte": events[0].created + 1}})).data == []
     assert (await client.v1.events.list_async({"created": {"lte": first - 1}})).data == []
+    assert (await client.v1.events.list_async({"created": {"gt": events[0].created}})).data == []
+    assert (await client.v1.events.list_async({"created": {"lt": first}})).data == []
+    assert (await client.v1.events.list_async({"created": first - 1})).data == []
 
 
 async def test_lists_page_by_cursor(client: stripe.StripeClient) -> None:
@@ -407,7 +482,10 @@ async def test_lists_page_by_cursor(client: stripe.StripeClient) -> None:
     last = await service.list_async({"limit": 3, "starting_after": ids[3]})
     assert ([intent.id for intent in last.data], last.has_more) == (ids[4:], False)
     before = await service.list_async({"limit": 2, "ending_before": ids[4]})
-    assert [intent.id for intent in before.data] == ids[2:4]
+    assert ([intent.id for intent in before.data], before.has_more) == (ids[2:4], True)
+    assert [intent.id async for intent in before.auto_paging_iter()] == ids[:4][::-1]
+    first = await service.list_async({"limit": 4, "ending_before": ids[4]})
+    assert ([intent.id for intent in first.data], first.has_more) == (ids[:4], False)
     assert [intent.id async for intent in page.auto_paging_iter()] == ids
     with refused(stripe.InvalidRequestError, 400):
         await service.list_async({"limit": 101})
@@ -434,7 +512,7 @@ async def test_the_signature_is_made_with_the_secret(client: stripe.StripeClient
 
 
 async def test_a_failed_delivery_is_retried_until_it_succeeds(
-    client: stripe.StripeClient, control: httpx.Client, receiver: Receiver
+    client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     receiver.answers.extend([500, 302, 404])
     await create(client)
@@ -445,7 +523,7 @@ async def test_a_failed_delivery_is_retried_until_it_succeeds(
 
 
 async def test_retries_end_with_the_schedule(
-    client: stripe.StripeClient, control: httpx.Client, receiver: Receiver
+    client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     receiver.answers.extend([500] * 10)
     await create(client)
@@ -461,10 +539,10 @@ async def test_a_failing_event_does_not_hold_up_the_next(client: stripe.StripeCl
     assert receiver.types[:2] == PAID[:2] or receiver.types[:2] == [PAID[0], PAID[0]]
 
 
-async def settled(control: httpx.Client) -> list[dict[str, Any]]:
+async def settled(control: httpx.AsyncClient) -> list[dict[str, Any]]:
     """The deliveries, once none is under way."""
     for _ in range(200):
-        state = control.get("/deliveries").raise_for_status().json()
+        state = (await control.get("/deliveries")).raise_for_status().json()
         if state["idle"]:
             deliveries: list[dict[str, Any]] = state["deliveries"]
             return deliveries
@@ -473,9 +551,9 @@ async def settled(control: httpx.Client) -> list[dict[str, Any]]:
 
 
 async def test_deliveries_are_dropped_but_stay_in_the_log(
-    client: stripe.StripeClient, control: httpx.Client, receiver: Receiver
+    client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
 ) -> None:
-    tell(control, "/webhooks", drop=1, types=["payment_intent.succeeded"])
+    await tell(control, "/webhooks", drop=1, types=["payment_intent.succeeded"])
     await paid(client)
     await paid(client)
     await receiver.wait_for(5)
@@ -483,15 +561,15 @@ async def test_deliveries_are_dropped_but_stay_in_the_log(
     assert receiver.types == [*PAID[:2], *PAID]
     lost = (await client.v1.events.list_async({"type": "payment_intent.succeeded"})).data[-1]
     assert lost.id not in [event.id for event in receiver.events]
-    tell(control, f"/events/{lost.id}/resend")
+    await tell(control, f"/events/{lost.id}/resend")
     await receiver.wait_for(6)
     assert receiver.events[-1].id == lost.id
 
 
 async def test_deliveries_are_duplicated(
-    client: stripe.StripeClient, control: httpx.Client, receiver: Receiver
+    client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
 ) -> None:
-    tell(control, "/webhooks", duplicate=1, types=["payment_intent.succeeded"])
+    await tell(control, "/webhooks", duplicate=1, types=["payment_intent.succeeded"])
     await paid(client)
     await receiver.wait_for(4)
     await settled(control)
@@ -500,19 +578,32 @@ async def test_deliveries_are_duplicated(
 
 
 async def test_deliveries_are_held_and_released_in_reverse(
-    client: stripe.StripeClient, control: httpx.Client, receiver: Receiver
+    client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
 ) -> None:
-    tell(control, "/webhooks", hold=True)
+    await tell(control, "/webhooks", hold=True)
     await paid(client)
     await asyncio.sleep(0.1)
     assert receiver.types == []
-    assert tell(control, "/webhooks/release", reverse=True) == {"released": 3}
+    assert await tell(control, "/webhooks/release", reverse=True) == {"released": 3}
     await receiver.wait_for(3)
     assert receiver.types == PAID[::-1]
 
 
-async def test_deliveries_are_delayed(client: stripe.StripeClient, control: httpx.Client, receiver: Receiver) -> None:
-    tell(control, "/webhooks", delay_s=0.5)
+async def test_webhooks_go_where_they_are_told(
+    client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    await tell(control, "/webhooks/url", url=None)
+    await create(client)
+    assert await settled(control) == []
+    await tell(control, "/webhooks/url", url=receiver.url)
+    await create(client)
+    await receiver.wait_for(1)
+
+
+async def test_deliveries_are_delayed(
+    client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    await tell(control, "/webhooks", delay_s=0.5)
     await create(client)
     await asyncio.sleep(0.2)
     assert receiver.types == []
@@ -544,7 +635,8 @@ async def test_a_restart_keeps_what_happened(tmp_path: Path) -> None:
         async with sdk(url, "sk_test_one") as client:
             intent = await create(client, key="kept")
             await confirm(client, intent.id)
-    assert json.loads(path.read_text(encoding="utf-8"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "sk_test_one" not in path.read_text(encoding="utf-8")
     with serving(create_app(accounts=TWO, state_path=path)) as url:
         async with sdk(url, "sk_test_one") as client:
             assert (await client.v1.payment_intents.retrieve_async(intent.id)).status == "succeeded"
@@ -552,3 +644,20 @@ async def test_a_restart_keeps_what_happened(tmp_path: Path) -> None:
             assert len((await client.v1.events.list_async()).data) == 3
             refund = await client.v1.refunds.create_async({"payment_intent": intent.id})
             assert refund.amount == 500
+
+
+async def test_a_restart_takes_up_what_was_not_delivered(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.secret = "whsec_one"
+    receiver.answers.append(500)
+    account = {"sk_test_one": AccountConfig("pk_test_one", "whsec_one", receiver.url)}
+    path = tmp_path / "stripe.json"
+    with serving(create_app(accounts=account, state_path=path, retry_schedule_s=(60,))) as url:
+        async with sdk(url, "sk_test_one") as client:
+            await create(client)
+        await receiver.wait_for(1)
+    with serving(create_app(accounts=account, state_path=path)):
+        await receiver.wait_for(2)
+    with serving(create_app(accounts=account, state_path=path)):
+        await asyncio.sleep(0.3)
+    assert receiver.events[0].id == receiver.events[1].id
+    assert len(receiver.events) == 2

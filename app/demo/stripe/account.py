@@ -3,7 +3,6 @@
 import copy
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +20,7 @@ CARDS: dict[str, str] = {
 DECLINES = {"4000000000000002": "generic_decline", "4000000000009995": "insufficient_funds"}
 AUTHENTICATE, DISPUTE, PROCESSING = "4000002500003155", "4000000000000259", "4000000000000077"
 OPEN_INTENT = ("requires_payment_method", "requires_confirmation", "requires_action")
+CLOSED_DISPUTE = ("won", "lost", "warning_closed")
 
 
 class StripeError(Exception):
@@ -65,7 +65,8 @@ class Account:
         default_factory=lambda: {kind: {} for kind in ("payment_intent", "charge", "refund", "dispute", "event")}
     )
     remembered: dict[str, Remembered] = field(default_factory=dict)
-    outbox: deque[Object] = field(default_factory=deque)
+    undelivered: dict[str, None] = field(default_factory=dict)
+    """Ids of events whose delivery has not ended, in order: a restart takes them up again."""
 
     def find(self, kind: str, object_id: str) -> Object:
         found = self.objects[kind].get(object_id)
@@ -116,15 +117,7 @@ class Account:
         if intent["status"] not in OPEN_INTENT:
             raise self._unexpected_state(intent, "confirm")
         if card in DECLINES:
-            error = {
-                "type": "card_error",
-                "code": "card_declined",
-                "decline_code": DECLINES[card],
-                "message": "Your card was declined.",
-            }
-            intent |= {"status": "requires_payment_method", "last_payment_error": error}
-            self.emit("payment_intent.payment_failed", intent)
-            raise StripeError(402, "card_error", error["message"], **{k: error[k] for k in ("code", "decline_code")})
+            raise self._decline(intent, card)
         intent["payment_method"] = card
         if card == AUTHENTICATE:
             intent |= {"status": "requires_action", "next_action": {"type": "use_stripe_sdk"}}
@@ -138,31 +131,50 @@ class Account:
                 self.open_dispute(intent)
         return intent
 
+    def _decline(self, intent: Object, card: str) -> StripeError:
+        charge = self._add_charge(intent, card, intent["amount"], intent["currency"], paid=False)
+        error = {
+            "type": "card_error",
+            "code": "card_declined",
+            "decline_code": DECLINES[card],
+            "charge": charge["id"],
+            "message": "Your card was declined.",
+        }
+        intent |= {"status": "requires_payment_method", "last_payment_error": error, "latest_charge": charge["id"]}
+        self.emit("charge.failed", charge)
+        self.emit("payment_intent.payment_failed", intent)
+        more = {name: error[name] for name in ("code", "decline_code", "charge")}
+        return StripeError(402, "card_error", error["message"], **more, payment_intent=copy.deepcopy(intent))
+
+    def _add_charge(self, intent: Object, card: str, amount: int, currency: str, *, paid: bool) -> Object:
+        return self._add(
+            "charge",
+            "ch",
+            amount=amount,
+            amount_captured=amount if paid else 0,
+            amount_refunded=0,
+            currency=currency,
+            paid=paid,
+            captured=paid,
+            refunded=False,
+            disputed=False,
+            status="succeeded" if paid else "failed",
+            failure_code=None if paid else "card_declined",
+            payment_intent=intent["id"],
+            metadata=dict(intent["metadata"]),
+            payment_method_details={
+                "type": "card",
+                "card": {"brand": "visa", "last4": card[-4:], "fingerprint": f"fp{card[-8:]}"},
+            },
+        )
+
     def succeed(self, intent: Object, *, received: int | None = None, currency: str | None = None) -> Object:
         """The money arrives: all of it, unless a test wants it otherwise."""
         if intent["status"] in ("succeeded", "canceled"):
             raise self._unexpected_state(intent, "complete")
         amount = intent["amount"] if received is None else received
         card = intent["payment_method"] or CARDS["pm_card_visa"]
-        charge = self._add(
-            "charge",
-            "ch",
-            amount=amount,
-            amount_captured=amount,
-            amount_refunded=0,
-            currency=currency or intent["currency"],
-            paid=True,
-            captured=True,
-            refunded=False,
-            disputed=False,
-            status="succeeded",
-            payment_intent=intent["id"],
-            metadata={},
-            payment_method_details={
-                "type": "card",
-                "card": {"brand": "visa", "last4": card[-4:], "fingerprint": f"fp{card[-8:]}"},
-            },
-        )
+        charge = self._add_charge(intent, card, amount, currency or intent["currency"], paid=True)
         intent |= {"status": "succeeded", "amount_received": amount, "latest_charge": charge["id"], "next_action": None}
         intent["currency"] = currency or intent["currency"]
         self.emit("charge.succeeded", charge)
@@ -171,6 +183,8 @@ class Account:
 
     def fail(self, intent: Object) -> Object:
         """An open payment fails later: the bank or the customer says no."""
+        if intent["status"] in ("succeeded", "canceled"):
+            raise self._unexpected_state(intent, "fail")
         error = {"type": "card_error", "code": "payment_intent_authentication_failure", "message": "Payment failed."}
         intent |= {"status": "requires_payment_method", "last_payment_error": error, "next_action": None}
         self.emit("payment_intent.payment_failed", intent)
@@ -193,11 +207,14 @@ class Account:
 
     def charge_of(self, payment_intent_id: str) -> Object:
         charge_id = self.find("payment_intent", payment_intent_id)["latest_charge"]
-        if charge_id is None:
+        if charge_id is None or not self.find("charge", charge_id)["paid"]:
             raise invalid("This PaymentIntent does not have a successful charge.", "payment_intent")
         return self.find("charge", charge_id)
 
     def refund(self, charge: Object, amount: int | None, reason: str | None) -> Object:
+        disputes = [d for d in self.objects["dispute"].values() if d["charge"] == charge["id"]]
+        if any(dispute["status"] in ("needs_response", "under_review", "lost") for dispute in disputes):
+            raise invalid(f"Charge {charge['id']} has been charged back.", "charge", "charge_disputed")
         left = charge["amount_captured"] - charge["amount_refunded"]
         amount = left if amount is None else amount
         if left == 0:
@@ -241,10 +258,12 @@ class Account:
         return dispute
 
     def close_dispute(self, dispute: Object, outcome: Literal["won", "lost"]) -> Object:
-        if dispute["status"] in ("won", "lost"):
+        """An inquiry, for which no money was withdrawn, closes without an outcome."""
+        if dispute["status"] in CLOSED_DISPUTE:
             raise invalid("This dispute is closed already.", "dispute")
-        dispute["status"] = outcome
+        inquiry = dispute["status"].startswith("warning_")
+        dispute["status"] = "warning_closed" if inquiry else outcome
         self.emit("charge.dispute.closed", dispute)
-        if outcome == "won":
+        if outcome == "won" and not inquiry:
             self.emit("charge.dispute.funds_reinstated", dispute)
         return dispute

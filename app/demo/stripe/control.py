@@ -1,20 +1,25 @@
 """`/_control`: what a test, or a curious person, makes happen on the other side. Stripe has none of this."""
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Scope, Send
 
-from app.demo.stripe.account import Account, Object
+from app.demo.stripe.account import Account, Object, StripeError
 from app.demo.stripe.webhooks import Faults
 
 router = APIRouter(prefix="/_control")
 
 
-class Dropped(Exception):
-    """Ends a request without an answer."""
+class BrokenConnection(Response):
+    """Begins an answer and never ends it, upon which the server closes the connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
 
 
 class Failure(BaseModel):
@@ -24,13 +29,19 @@ class Failure(BaseModel):
     path: str = "/v1/payment_intents"
     times: int = 1
     after: bool = False
-    status: int | None = Field(default=500, description="null: break the connection, or be slow.")
-    slow_s: float = 0
+    status: int | None = Field(default=500, description="null: break the connection.")
+    slow_s: float = Field(default=0, ge=0, le=60, description="Wait so long before the failure.")
+    hold_s: float = Field(
+        default=0,
+        ge=0,
+        le=60,
+        description="Instead of failing, carry it out so much later: its key is in use meanwhile.",
+    )
 
     async def answer(self) -> Response:
         await asyncio.sleep(self.slow_s)
         if self.status is None:
-            raise Dropped
+            return BrokenConnection()
         kind = "rate_limit_error" if self.status == 429 else "api_error"
         return JSONResponse({"error": {"type": kind, "message": "failed on purpose"}}, self.status)
 
@@ -54,13 +65,28 @@ def _intent(local: Any, intent_id: str) -> tuple[Account, Object]:
     for account in local.accounts.values():
         if intent_id in account.objects["payment_intent"]:
             return account, account.objects["payment_intent"][intent_id]
-    raise KeyError(intent_id)
+    raise _missing("payment_intent", intent_id)
+
+
+def _missing(kind: str, object_id: str) -> StripeError:
+    return StripeError(404, "invalid_request_error", f"No such {kind}: '{object_id}'", code="resource_missing")
 
 
 @router.post("/webhooks")
 async def set_faults(body: FaultsBody, local: Local) -> dict[str, bool]:
     """Delay, drop, duplicate or hold the next deliveries."""
     local.deliverer.faults = Faults(**body.model_dump())
+    return {"ok": True}
+
+
+@router.post("/webhooks/url")
+async def set_url(
+    local: Local, url: Annotated[str | None, Body()], publishable_key: Annotated[str | None, Body()] = None
+) -> dict[str, bool]:
+    """Where webhooks go from now on, null for nowhere: of one account, or of all."""
+    for account in local.accounts.values():
+        if publishable_key in (None, account.config.publishable_key):
+            account.config = replace(account.config, webhook_url=url)
     return {"ok": True}
 
 
@@ -76,7 +102,7 @@ async def resend(event_id: str, local: Local) -> dict[str, bool]:
         if event_id in account.objects["event"]:
             local.deliverer.publish(account, account.objects["event"][event_id])
             return {"ok": True}
-    return {"ok": False}
+    raise _missing("event", event_id)
 
 
 @router.get("/deliveries")
@@ -126,4 +152,4 @@ async def close(dispute_id: str, local: Local, outcome: Annotated[Literal["won",
         if dispute_id in account.objects["dispute"]:
             closed: Object = account.close_dispute(account.objects["dispute"][dispute_id], outcome)
             return closed
-    raise KeyError(dispute_id)
+    raise _missing("dispute", dispute_id)

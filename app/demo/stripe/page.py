@@ -2,6 +2,7 @@
 
 from html import escape
 from typing import Annotated, Any
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
@@ -26,22 +27,41 @@ MEANING = {
     "pm_card_processing": "takes its time",
 }
 SCRIPT = """
+const data = document.body.dataset, output = document.querySelector("output"), bank = document.querySelector("#bank");
+function tell(answer) {
+  bank.hidden = !["requires_action", "processing"].includes(answer.status);
+  output.textContent = answer.error ? answer.error.message : "Payment " + answer.status + ".";
+  if (answer.status === "succeeded" && data.return) location = data.return;
+}
+for (const button of bank.querySelectorAll("button")) button.onclick = async () =>
+  tell(await (await fetch(data.bank + button.dataset.bank, {method: "POST"})).json());
 for (const button of document.querySelectorAll("button[data-card]")) button.onclick = async () => {
-  const form = new URLSearchParams({payment_method: button.dataset.card, client_secret: document.body.dataset.secret,
-                                    key: document.body.dataset.key});
-  const answer = await (await fetch(document.body.dataset.confirm, {method: "POST", body: form})).json();
-  document.querySelector("output").textContent = answer.error ? answer.error.message : "Payment " + answer.status + ".";
+  const form = new URLSearchParams({payment_method: button.dataset.card, client_secret: data.secret, key: data.key});
+  tell(await (await fetch(data.confirm, {method: "POST", body: form})).json());
 };
 """
 
 
-def _page(title: str, body: str, attributes: str = "") -> HTMLResponse:
+BANK = (
+    "<div id=bank hidden><p>You are the buyer's bank now:</p>"
+    "<button data-bank=succeed>Let it succeed</button><button data-bank=fail>Let it fail</button></div>"
+)
+
+
+def _page(title: str, body: str, attributes: str = "", status: int = 200) -> HTMLResponse:
     head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{title}</title>"
-    return HTMLResponse(f"<!doctype html><html lang=en>{head}<style>{STYLE}</style><body {attributes}>{body}</html>")
+    style = f"<style>{STYLE}</style>"
+    return HTMLResponse(f"<!doctype html><html lang=en>{head}{style}<body {attributes}>{body}</html>", status)
 
 
 @router.get("/pay/{intent_id}")
-async def pay(request: Request, intent_id: str, client_secret: Annotated[str, Query()] = "") -> HTMLResponse:
+async def pay(
+    request: Request,
+    intent_id: str,
+    client_secret: Annotated[str, Query()] = "",
+    return_url: Annotated[str, Query(max_length=2048)] = "",
+) -> HTMLResponse:
+    """`return_url`: where the browser goes once it is paid, as Stripe.js would send it; http and https only."""
     for account in request.app.state.local.accounts.values():
         intent = account.objects["payment_intent"].get(intent_id)
         if intent is not None and intent["client_secret"] == client_secret:
@@ -52,11 +72,30 @@ async def pay(request: Request, intent_id: str, client_secret: Annotated[str, Qu
             )
             attributes = (
                 f'data-secret="{escape(client_secret)}" data-key="{escape(account.config.publishable_key)}" '
-                f'data-confirm="/v1/payment_intents/{escape(intent_id)}/confirm"'
+                f'data-confirm="/v1/payment_intents/{escape(intent_id)}/confirm" '
+                f'data-bank="/_control/payment_intents/{escape(intent_id)}/" '
+                f'data-return="{escape(_returning(return_url, intent_id, client_secret))}"'
             )
-            body = f"<h1>Pay {price}</h1><p>Choose a test card. No money moves.</p>{buttons}<output></output>"
+            body = f"<h1>Pay {price}</h1><p>Choose a test card. No money moves.</p>{buttons}<output></output>{BANK}"
             return _page("Pay", f"{body}<script>{SCRIPT}</script>", attributes)
-    return _page("Not found", "<h1>No such payment</h1><p>The address lacks the payment's id or its client secret.</p>")
+    reason = "The address lacks the payment's id or its client secret."
+    return _page("Not found", f"<h1>No such payment</h1><p>{reason}</p>", status=404)
+
+
+def _returning(url: str, intent_id: str, client_secret: str) -> str:
+    """The address with what Stripe adds to it; nothing when it is none that a browser may safely be sent to."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return ""
+    added = {
+        "payment_intent": intent_id,
+        "payment_intent_client_secret": client_secret,
+        "redirect_status": "succeeded",
+    }
+    return parts._replace(query="&".join(filter(None, (parts.query, urlencode(added))))).geturl()
 
 
 def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:

@@ -5,6 +5,9 @@ import base64
 import contextlib
 import hashlib
 import json
+import operator
+import os
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,31 +25,47 @@ from app.demo.stripe.webhooks import Deliverer
 Call = Callable[[Account, Object], Object]
 RETRY_SCHEDULE_S = (0.3, 0.6, 1, 2, 4, 8, 15, 30)
 MAX_PAGE = 100
+MAX_FIELDS = 1000
+HASHES = frozenset(
+    {"automatic_payment_methods", "created", "metadata", "payment_method_data", "payment_method_options", "shipping"}
+)
+LISTS = frozenset({"expand", "payment_method_types", "types"})
 
 
 def parse_form(body: str) -> Object:
     """Stripe's nested forms: `metadata[a]=b`, `types[]=c`, `expand[0]=d`."""
     parsed: Object = {}
-    for name, value in parse_qsl(body, keep_blank_values=True):
-        head, *rest = name.replace("]", "").split("[")
-        if not rest:
-            parsed[head] = value
-        elif rest[0] == "" or rest[0].isdigit():
-            parsed.setdefault(head, []).append(value)
-        else:
-            inside = parsed.setdefault(head, {})
-            for part in rest[:-1]:
-                inside = inside.setdefault(part, {})
-            inside[rest[-1]] = value
+    try:
+        for name, value in parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"):
+            head, *rest = name.replace("]", "").split("[")
+            if not rest:
+                parsed[head] = value
+            elif rest[0] == "" or rest[0].isdigit():
+                parsed.setdefault(head, []).append(value)
+            else:
+                inside = parsed.setdefault(head, {})
+                for part in rest[:-1]:
+                    inside = inside.setdefault(part, {})
+                inside[rest[-1]] = value
+    except (ValueError, AttributeError, TypeError):  # not UTF-8, too many, or one name as a text and a hash at once
+        raise invalid("The parameters cannot be read.", "") from None
+    for name, value in parsed.items():
+        wanted = dict if name in HASHES else list if name in LISTS else str
+        if not isinstance(value, wanted) and not (name == "created" and isinstance(value, str)):
+            raise invalid(f"Invalid {'string' if wanted is str else 'hash or array'}: {name}", name)
     return parsed
 
 
 def whole(form: Mapping[str, Any], name: str) -> int | None:
     if name not in form:
         return None
-    if not str(form[name]).isdigit():
-        raise invalid(f"Invalid integer: {form[name]}", name)
-    return int(form[name])
+    return as_whole(form[name], name)
+
+
+def as_whole(text: object, name: str) -> int:
+    if not re.fullmatch("[0-9]{1,15}", str(text)):
+        raise invalid(f"Invalid integer: {text}", name)
+    return int(str(text))
 
 
 class LocalStripe:
@@ -60,12 +79,13 @@ class LocalStripe:
     def account(self, request: Request, form: Mapping[str, Any]) -> Account:
         """By the secret key; or by the publishable key and the payment's client secret, as a browser does."""
         kind, _, sent = request.headers.get("authorization", "").partition(" ")
-        key = base64.b64decode(sent).decode().rstrip(":") if kind.lower() == "basic" else sent
+        key = base64.b64decode(sent).decode(errors="replace").rstrip(":") if kind.lower() == "basic" else sent
         key = key or str(form.get("key", ""))
         if key in self.accounts:
             return self.accounts[key]
+        browsers_may = request.method == "GET" or request.url.path.endswith("/confirm")
         for account in self.accounts.values():
-            if key == account.config.publishable_key and form.get("client_secret"):
+            if browsers_may and key == account.config.publishable_key and form.get("client_secret"):
                 intent = account.objects["payment_intent"].get(request.path_params.get("object_id", ""))
                 if intent is not None and intent["client_secret"] == form["client_secret"]:
                     return account
@@ -79,35 +99,41 @@ class LocalStripe:
         return None
 
     async def answer(self, request: Request, call: Call) -> Response:
-        form = parse_form((await request.body()).decode() if request.method == "POST" else request.url.query)
+        body_text = (await request.body()).decode("latin-1") if request.method == "POST" else request.url.query
         failure = self.failure_of(request)
-        if failure is not None and not failure.after:
+        holding_s = failure.hold_s if failure is not None else 0
+        if failure is not None and not failure.after and not holding_s:
             return await failure.answer()
-        status, body, replayed = await self._once(request, form, call)
-        if failure is not None:
+        status, body, replayed = await self._once(request, body_text, call, holding_s)
+        if failure is not None and not holding_s:
             return await failure.answer()
         headers = {"Request-Id": "req_local", **({"Idempotent-Replayed": "true"} if replayed else {})}
         return JSONResponse(body, status, headers)
 
-    async def _once(self, request: Request, form: Object, call: Call) -> tuple[int, Object, bool]:
+    async def _once(self, request: Request, body_text: str, call: Call, holding_s: float) -> tuple[int, Object, bool]:
+        """`holding_s`: how long to wait before carrying it out, its idempotency key in use."""
         try:
+            form = parse_form(body_text)
             account = self.account(request, form)
             key = request.headers.get("idempotency-key")
             if key is None or request.method != "POST":
+                await asyncio.sleep(holding_s)
                 return 200, expanded(account, call(account, form), form), False
             fingerprint = hashlib.sha256(f"{request.url.path} {json.dumps(form, sort_keys=True)}".encode()).hexdigest()
             known = account.remembered.get(key)
             if known is not None:
                 return self._replay(known, fingerprint)
             remembered = account.remembered[key] = Remembered(fingerprint)
-            await asyncio.sleep(0)  # the first request is under way: an equal one meets it there
             try:
+                await asyncio.sleep(holding_s)  # the first request is under way: an equal one meets it there
                 remembered.answer = (200, expanded(account, call(account, form), form))
             except StripeError as error:
-                if error.status != 402:  # what was never carried out is not remembered
-                    del account.remembered[key]
+                if error.status != 402:
                     raise
                 remembered.answer = (402, {"error": error.error})
+            finally:
+                if remembered.answer is None:  # what was never carried out is not remembered
+                    account.remembered.pop(key, None)
             return *remembered.answer, False
         except StripeError as error:
             return error.status, {"error": error.error}, False
@@ -146,21 +172,35 @@ def listing(kind: str, path: str) -> Call:
                 items = [item for item in items if item.get(name) == form[name]]
         if "types" in form:
             items = [item for item in items if item["type"] in form["types"]]
-        bounds = form.get("created", {})
-        if isinstance(bounds, dict):
-            items = [i for i in items if int(bounds.get("gte", 0)) <= i["created"] <= int(bounds.get("lte", 1 << 60))]
-        limit = whole(form, "limit") or 10
+        items = created_within(items, form.get("created", {}))
+        limit = 10 if "limit" not in form else whole(form, "limit") or 0
         if not 1 <= limit <= MAX_PAGE:
             raise invalid("Invalid limit", "limit")
         ids = [item["id"] for item in items]
+        for name in ("starting_after", "ending_before"):
+            if name in form and form[name] not in ids:
+                raise invalid(f"No such {kind}: '{form[name]}'", name, "resource_missing")
         if "starting_after" in form:
-            items = items[ids.index(form["starting_after"]) + 1 :] if form["starting_after"] in ids else []
+            items = items[ids.index(form["starting_after"]) + 1 :]
         if "ending_before" in form:
-            end = ids.index(form["ending_before"]) if form["ending_before"] in ids else 0
-            items = items[max(0, end - limit) : end]
+            newer = items[: ids.index(form["ending_before"])]
+            return {"object": "list", "url": path, "data": newer[-limit:], "has_more": len(newer) > limit}
         return {"object": "list", "url": path, "data": items[:limit], "has_more": len(items) > limit}
 
     return call
+
+
+def created_within(items: list[Object], bounds: object) -> list[Object]:
+    """`created` is one second, or bounds by gt, gte, lt and lte."""
+    if not isinstance(bounds, dict):
+        bounds = {"gte": bounds, "lte": bounds}
+    tests = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
+    for name, text in bounds.items():
+        if name not in tests:
+            raise invalid(f"Received unknown parameter: created[{name}]", "created", "parameter_unknown")
+        second = as_whole(text, f"created[{name}]")
+        items = [item for item in items if tests[name](item["created"], second)]
+    return items
 
 
 def create_intent(account: Account, form: Object) -> Object:
@@ -174,7 +214,8 @@ def create_intent(account: Account, form: Object) -> Object:
 
 def card_of(form: Object) -> str:
     method = form.get("payment_method")
-    number = form.get("payment_method_data", {}).get("card", {}).get("number")
+    sent = form.get("payment_method_data", {}).get("card", {})
+    number = sent.get("number") if isinstance(sent, dict) else None
     card = CARDS.get(method, "") if method else str(number or "").replace(" ", "")
     if card not in CARDS.values():
         raise StripeError(400, "invalid_request_error", "No such PaymentMethod", param="payment_method")
@@ -214,6 +255,12 @@ def create_app(
     app = FastAPI(title="Local Stripe", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.local = local
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+
+    @app.exception_handler(StripeError)
+    async def refused(request: Request, error: StripeError) -> Response:
+        """What a control route cannot do."""
+        return JSONResponse({"error": error.error}, error.status)
+
     app.include_router(control.router)
     app.include_router(page.router)
 
@@ -237,6 +284,12 @@ def create_app(
         path = f"/v1/{kind}s"
         route("GET", path, lambda a, form, _, kind=kind, path=path: listing(kind, path)(a, form))  # type: ignore[misc]  # bound per loop
         route("GET", f"{path}/{{object_id}}", lambda a, _, i, kind=kind: a.find(kind, i))  # type: ignore[misc]  # bound per loop
+
+    @app.api_route("/v1/{path:path}", methods=["GET", "POST", "DELETE"], response_model=None)
+    async def unrecognized(request: Request) -> Response:
+        message = f"Unrecognized request URL ({request.method}: {request.url.path})."
+        return JSONResponse({"error": {"type": "invalid_request_error", "message": message}}, 404)
+
     return app
 
 
@@ -249,24 +302,31 @@ async def _save_often(local: LocalStripe, path: Path | None) -> None:
 def _save(local: LocalStripe, path: Path | None) -> None:
     if path is not None:
         kept = {
-            key: {
+            account.config.publishable_key: {
                 "objects": account.objects,
+                "undelivered": list(account.undelivered),
                 "remembered": {k: asdict(r) for k, r in account.remembered.items() if r.answer is not None},
             }
-            for key, account in local.accounts.items()
+            for account in local.accounts.values()
         }
         beside = path.with_suffix(".new")
-        beside.write_text(json.dumps(kept), encoding="utf-8")
+        beside.unlink(missing_ok=True)
+        # Buyers' addresses and client secrets: for the owner only.
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(kept, file)
         beside.replace(path)
 
 
 def _load(local: LocalStripe, path: Path | None) -> None:
     if path is not None and path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        for key, account in local.accounts.items():
+        for account in local.accounts.values():
+            key = account.config.publishable_key
             if key in kept:
                 account.objects = kept[key]["objects"]
                 account.remembered = {
                     k: Remembered(r["fingerprint"], (r["answer"][0], r["answer"][1]))
                     for k, r in kept[key]["remembered"].items()
                 }
+                for event_id in kept[key].get("undelivered", []):
+                    local.deliverer.publish(account, account.objects["event"][event_id])

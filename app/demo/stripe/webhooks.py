@@ -54,9 +54,10 @@ class Deliverer:
         self._queue: asyncio.Queue[tuple[Account, Object]] = asyncio.Queue()
         self._held: list[tuple[Account, Object]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._http = httpx.AsyncClient(timeout=10)
+        self._http = httpx.AsyncClient(timeout=10, trust_env=False)
 
     def publish(self, account: Account, event: Object) -> None:
+        account.undelivered[event["id"]] = None
         if self.faults.hold:
             self._held.append((account, event))
         else:
@@ -92,6 +93,7 @@ class Deliverer:
             if faults.drop > 0:
                 faults.drop -= 1
                 self.deliveries.append(Delivery(event["id"], event["type"], 1, "dropped"))
+                account.undelivered.pop(event["id"], None)
                 return
             await asyncio.sleep(faults.delay_s)
             if faults.duplicate > 0:
@@ -108,9 +110,11 @@ class Deliverer:
             await asyncio.sleep(wait_s)
             if await self._send(account, event, attempt):
                 return
+        account.undelivered.pop(event["id"], None)
 
     async def _send(self, account: Account, event: Object, attempt: int) -> bool:
         if account.config.webhook_url is None:
+            account.undelivered.pop(event["id"], None)
             return True
         payload = json.dumps(event).encode()
         headers = {
@@ -120,9 +124,11 @@ class Deliverer:
         try:
             answer = await self._http.post(account.config.webhook_url, content=payload, headers=headers)
             outcome, done = str(answer.status_code), answer.is_success
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             outcome, done = type(error).__name__, False
         self.deliveries.append(Delivery(event["id"], event["type"], attempt, outcome))
+        if done:
+            account.undelivered.pop(event["id"], None)
         return done
 
     def listed(self) -> list[Object]:

@@ -1,0 +1,39 @@
+"""The local Stripe and the local sign-in provider, configured for the demo. Imports little, so that they start fast."""
+
+import json
+import os
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from app.demo import oidc, stripe
+
+ADMIN_EMAIL = "admin@ciris.ai"
+OIDC_CLIENT_ID = "ciris-billing-demo"
+
+
+def create_stripe() -> FastAPI:
+    """The local Stripe with an account for each environment, whose webhooks go to the demo's API."""
+    webhook_url = f"{os.environ['DEMO_BASE_URL']}/v1/billing/webhooks/stripe"
+    accounts = {}
+    for name in ("STRIPE_LIVE", "STRIPE_TEST"):
+        keys = json.loads(os.environ[name])
+        accounts[keys["secret_key"]] = stripe.AccountConfig(
+            publishable_key=keys["publishable_key"], webhook_secret=keys["webhook_secret"], webhook_url=webhook_url
+        )
+    return stripe.create_app(accounts=accounts, state_path=Path(os.environ["DEMO_STATE_DIR"]) / "stripe.json")
+
+
+def create_oidc() -> FastAPI:
+    """The local sign-in provider with a back office's client and three people to be."""
+    redirect = f"{os.environ['DEMO_BASE_URL']}/admin/oauth/callback"
+    return oidc.create_app(
+        issuer=os.environ["DEMO_OIDC_URL"],
+        clients=[oidc.Client(OIDC_CLIENT_ID, None, (redirect,))],
+        users=[
+            oidc.User("admin-1", ADMIN_EMAIL, "Ada Admin", hd="ciris.ai"),
+            oidc.User("paid-user@example.com", "paid-user@example.com", "Paid User"),
+            oidc.User("you@example.com", "you@example.com", "You"),
+        ],
+        state_path=Path(os.environ["DEMO_STATE_DIR"]) / "oidc.json",
+    )

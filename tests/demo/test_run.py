@@ -1,0 +1,203 @@
+"""`make run` as a newcomer uses it: the real processes, the worked example, and nothing left behind."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import stripe
+
+from tests.databases import ROOT
+from tests.servers import free_port
+
+START_TIMEOUT_S = 60
+USER = {"oauth_provider": "oauth:google", "external_id": "newcomer@example.com"}
+FACTS = {"base_url", "api_key", "credit_key", "test_key", "admin_url", "stripe_url", "oidc_url"}
+PROCESSES = {"postgres", "create_stripe", "create_oidc", "serve", "worker", "guard.py"}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A running demo: its supervisor, and what it says about itself."""
+
+    process: "subprocess.Popen[bytes]"
+    state_dir: Path
+    facts: dict[str, str]
+
+    def client(self, key: str = "api_key") -> httpx.Client:
+        return httpx.Client(base_url=self.facts["base_url"], headers={"X-API-Key": self.facts[key]}, timeout=10)
+
+    def descendants(self) -> dict[int, str]:
+        """Process id and command of everything it has started, however far down."""
+        listed = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(None, 2) for line in listed.splitlines()]
+        found, waiting = {}, [self.process.pid]
+        while waiting:
+            parent = waiting.pop()
+            for pid, ppid, *arguments in rows:
+                if int(ppid) == parent:
+                    found[int(pid)] = " ".join(arguments)
+                    waiting.append(int(pid))
+        return {pid: command for pid, command in found.items() if not command.startswith("ps ")}
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+def demo_environment(port: int) -> dict[str, str]:
+    unwanted = ("DATABASE_URL", "DATABASE_OWNER_URL", "MODE")
+    return {**{n: v for n, v in os.environ.items() if n not in unwanted}, "PORT": str(port)}
+
+
+@contextlib.contextmanager
+def running_demo(state_dir: Path, port: int) -> Iterator[Demo]:
+    told = state_dir / "demo.json"
+    told.unlink(missing_ok=True)  # what an earlier run said
+    with (state_dir.parent / "demo.out").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "demo", "--state-dir", str(state_dir)],
+            cwd=ROOT,
+            env=demo_environment(port),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        try:
+            while not told.exists():
+                assert process.poll() is None, (state_dir.parent / "demo.out").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            yield Demo(process, state_dir, json.loads(told.read_text(encoding="utf-8")))
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "var"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and waits to be collected does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")
+
+
+def assert_all_ended(pids: dict[int, str], within_s: float = 0) -> None:
+    deadline = time.monotonic() + within_s
+    while left := {pid: command for pid, command in pids.items() if is_alive(pid)}:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def charge(client: httpx.Client, key: str) -> httpx.Response:
+    body = {**USER, "amount_minor": 100, "currency": "USD", "idempotency_key": key}
+    return client.post("/v1/billing/charges", json=body)
+
+
+def check(client: httpx.Client) -> dict[str, Any]:
+    answer: dict[str, Any] = client.post("/v1/billing/credits/check", json=USER).json()
+    return answer
+
+
+def use_up_and_buy(demo: Demo) -> None:
+    """Check, charge until exhausted, buy, pay as the user's browser would, and be paid for again."""
+    with demo.client() as client:
+        assert check(client)["free_uses_remaining"] == 3
+        assert [charge(client, f"message-{n}").status_code for n in (1, 2, 3, 3, 4)] == [201, 201, 201, 409, 402]
+        assert check(client)["purchase_required"]
+        bought = client.post("/v1/billing/purchases", json=USER).json()
+        browser = stripe.StripeClient(bought["publishable_key"], base_addresses={"api": demo.facts["stripe_url"]})
+        browser.v1.payment_intents.confirm(
+            bought["payment_id"],
+            {"payment_method": "pm_card_visa", "client_secret": bought["client_secret"]},  # type: ignore[arg-type]  # as Stripe.js does
+        )
+        deadline = time.monotonic() + 10
+        while check(client)["credits_remaining"] != 20:  # by the webhook: nobody polls
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert charge(client, "message-4").json()["balance_after"] == 1900
+
+
+def test_worked_example_and_every_end(state_dir: Path) -> None:
+    port = free_port()
+    with running_demo(state_dir, port) as demo:
+        assert set(demo.facts) == FACTS
+        assert demo.facts["base_url"] == f"http://127.0.0.1:{port}"
+        assert httpx.get(demo.facts["admin_url"]).status_code == 200
+        assert httpx.get(f"{demo.facts['oidc_url']}/.well-known/openid-configuration").status_code == 200
+        for private in ("demo.json", "demo-keys.json", "demo-secrets.json"):
+            assert (state_dir / private).stat().st_mode & 0o077 == 0
+        use_up_and_buy(demo)
+        started = demo.descendants()
+        assert all(any(name in command for command in started.values()) for name in PROCESSES), started
+        assert demo.stop(signal.SIGTERM) == 0
+        assert_all_ended(started)
+        assert not is_open(port)
+        first = demo.facts
+    with running_demo(state_dir, port) as demo:
+        keys = ("api_key", "credit_key", "test_key")
+        assert [demo.facts[key] for key in keys] == [first[key] for key in keys]
+        with demo.client("credit_key") as client:
+            assert check(client)["credits_remaining"] == 19
+        with demo.client("test_key") as client:
+            assert check(client)["free_uses_remaining"] == 3
+        started = demo.descendants()
+        assert demo.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert_all_ended(started, within_s=15)
+        assert not is_open(port)
+
+
+@pytest.mark.parametrize("victim", ["worker", "postgres"])
+def test_process_that_dies_ends_the_rest_and_is_named(state_dir: Path, victim: str) -> None:
+    with running_demo(state_dir, free_port()) as demo:
+        started = demo.descendants()
+        wanted = f"app.cli {victim}" if victim == "worker" else "bin/postgres -D"
+        (pid,) = (pid for pid, command in started.items() if wanted in command)
+        os.kill(pid, signal.SIGKILL)
+        assert demo.process.wait(60) == 1
+        assert_all_ended(started, within_s=5)
+    said = (state_dir.parent / "demo.out").read_text().lower()
+    assert f"\n{victim}" in said
+
+
+def test_port_in_use_is_said_clearly(state_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        answer = subprocess.run(
+            [sys.executable, "-m", "app.cli", "demo", "--state-dir", str(state_dir)],
+            cwd=ROOT,
+            env=demo_environment(port),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (answer.returncode, answer.stderr) == (
+        1,
+        f"\nPort {port} is in use. Choose another one with PORT=, or leave it out.\n",
+    )
+    assert not (state_dir / "postgres").exists()

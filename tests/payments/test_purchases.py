@@ -1,0 +1,162 @@
+"""Opening a purchase and asking about it: one payment per wish to pay, shown to its buyer only."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from app.auth.caller import Environment
+from app.billing.errors import AccountClosed, AccountSuspended, IdempotencyKeyReused
+from app.payments.errors import PaymentNotFound, PaymentProviderUnavailable
+from tests.books import connected
+from tests.payments.conftest import Shop
+
+FAILURES = [
+    {"status": 500, "times": 3},
+    {"status": 429, "times": 3},
+    {"status": None, "times": 3},
+    {"status": None, "times": 3, "after": True},
+    {"status": 500, "times": 1, "slow_s": 3},
+]
+USER = {"oauth_provider": "oauth:google", "external_id": "buyer@example.com"}
+
+
+@pytest.fixture
+async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    async with await shop.client() as client:
+        yield client
+
+
+async def test_twenty_clicks_at_once_open_one_payment(shop: Shop, client: httpx.AsyncClient) -> None:
+    clicks = [client.post("/v1/billing/purchases", json=USER) for _ in range(20)]
+    answers = await asyncio.gather(*clicks)
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["client_secret"] for answer in answers}) == 1
+    assert len(await shop.intents()) == 1
+
+
+async def test_click_while_stripe_still_answers_the_first_waits_for_the_same_payment(shop: Shop) -> None:
+    """The second finds the purchase without a payment, asks with the same key, and Stripe says 409 for a while."""
+    account_id = await shop.account()
+    await shop.control("failures", status=409, times=1)
+    payments = await asyncio.gather(shop.open(account_id), shop.open(account_id))
+    assert payments[0].payment_id == payments[1].payment_id
+    assert len(await shop.intents()) == 1
+
+
+async def test_a_click_gets_another_payment_only_when_the_last_is_paid_canceled_or_old(shop: Shop) -> None:
+    account_id = await shop.account()
+    first = await shop.open(account_id)
+    assert (await shop.open(account_id)).payment_id == first.payment_id
+    await shop.pay(first.payment_id)  # and no webhook has come yet
+    second = await shop.open(account_id)
+    assert second.payment_id != first.payment_id
+    assert (second.status, second.balance_after) == ("requires_payment_method", 20)
+    await shop.stripe("POST", f"payment_intents/{second.payment_id}/cancel")
+    third = await shop.open(account_id)
+    assert third.payment_id not in (first.payment_id, second.payment_id)
+    large = await shop.open(account_id, pack="large")
+    assert (large.amount_minor, large.uses_purchased) == (2000, 100)
+    an_hour_later = shop.now + timedelta(hours=1, seconds=1)
+    fourth = await shop.payments.open_purchase("live", account_id, now=an_hour_later)
+    assert len({p.payment_id for p in (first, second, third, fourth, large)}) == 5
+
+
+async def test_idempotency_key_stands_for_one_purchase_for_ever(shop: Shop) -> None:
+    account_id, other = await shop.account(), await shop.account()
+    first = await shop.open(account_id, idempotency_key="k")
+    await shop.pay(first.payment_id)
+    again = await shop.open(account_id, idempotency_key="k")
+    assert (again.payment_id, again.status, again.client_secret) == (first.payment_id, "succeeded", None)
+    with pytest.raises(IdempotencyKeyReused):
+        await shop.open(account_id, idempotency_key="k", pack="large")
+    assert (await shop.open(account_id, idempotency_key="l")).payment_id != first.payment_id
+    assert (await shop.open(other, idempotency_key="k")).payment_id != first.payment_id
+
+
+@pytest.mark.parametrize(("status", "error"), [("suspended", AccountSuspended), ("closed", AccountClosed)])
+async def test_account_that_is_not_active_cannot_buy_but_gets_what_it_paid_for(
+    shop: Shop, status: str, error: type[Exception]
+) -> None:
+    account_id = await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    await shop.billing.set_status(account_id, status, "fraud" if status == "suspended" else None, shop.now)
+    for options in ({}, {"pack": "large"}):
+        with pytest.raises(error):
+            await shop.open(account_id, **options)
+    assert len(await shop.intents()) == 1
+    await shop.pay(payment_id)
+    assert (await shop.payments.payment("live", payment_id, shop.now)).status == "succeeded"
+    assert await shop.balances(account_id) == (20, 0)
+
+
+async def test_payment_is_seen_by_its_buyer_and_in_its_environment_only(shop: Shop, client: httpx.AsyncClient) -> None:
+    payment_id = (await client.post("/v1/billing/purchases", json=USER)).json()["payment_id"]
+    [row] = await shop.rows("SELECT account_id FROM purchases")
+    assert (await shop.payments.payment("live", payment_id, shop.now, of=row["account_id"])).payment_id == payment_id
+    with pytest.raises(PaymentNotFound):
+        await shop.payments.payment("live", payment_id, shop.now, of=await shop.account())
+    for path in (f"/v1/billing/purchases/{payment_id}", f"/v1/billing/purchases/{payment_id}/status"):
+        assert (await client.get(path)).status_code == 200
+        async with await shop.client("test") as tester:
+            assert (await tester.get(path)).status_code == 404
+
+
+async def test_environments_do_not_share_purchases(shop: Shop) -> None:
+    environments: tuple[Environment, Environment] = ("live", "test")
+    bought = {}
+    for environment in environments:
+        account_id = await shop.account(environment)
+        bought[environment] = await shop.payments.open_purchase(environment, account_id, now=shop.now)
+    with pytest.raises(PaymentNotFound):
+        await shop.payments.payment("test", bought["live"].payment_id, shop.now)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+async def test_stripe_that_fails_is_a_503_in_time_and_the_next_click_goes_on(
+    shop: Shop, client: httpx.AsyncClient, failure: dict[str, object]
+) -> None:
+    await shop.control("failures", **failure)
+    async with asyncio.timeout(5):
+        answer = await client.post("/v1/billing/purchases", json=USER)
+    assert (answer.status_code, answer.json()["code"]) == (503, "payment_provider_unavailable")
+    assert int(answer.headers["Retry-After"]) >= 1
+    for _ in range(4):  # what is left of the failures
+        answer = await client.post("/v1/billing/purchases", json=USER)
+        if answer.status_code == 201:
+            break
+    assert answer.status_code == 201
+    assert len(await shop.rows("SELECT FROM purchases")) == len(await shop.intents()) == 1
+
+
+async def test_short_failure_of_stripe_is_not_seen(shop: Shop) -> None:
+    await shop.control("failures", after=True, status=None, times=1)
+    assert (await shop.open(await shop.account())).status == "requires_payment_method"
+    assert len(await shop.intents()) == 1
+
+
+async def test_asking_about_an_unpaid_payment_needs_stripe(shop: Shop) -> None:
+    payment_id = (await shop.open(await shop.account())).payment_id
+    await shop.control("failures", method="GET", status=500, times=3)
+    with pytest.raises(PaymentProviderUnavailable):
+        await shop.payments.payment("live", payment_id, shop.now)
+
+
+async def test_no_transaction_is_open_while_stripe_is_asked(shop: Shop) -> None:
+    account_id = await shop.account()
+    await shop.control("failures", status=500, slow_s=0.6, times=1)
+    opening = asyncio.create_task(shop.open(account_id))
+    await asyncio.sleep(0.4)
+    assert not opening.done()
+    async with connected(shop.urls) as connection:
+        open_transactions = await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'billing_service'"
+            " AND state LIKE 'idle in transaction%'"
+        )
+        locks = await connection.fetchval(
+            "SELECT count(*) FROM (SELECT FROM accounts WHERE account_id = $1 FOR UPDATE NOWAIT) AS free", account_id
+        )
+    assert (open_transactions, locks) == (0, 1)
+    assert (await opening).status == "requires_payment_method"

@@ -1,0 +1,157 @@
+"""Reconciliation heals what webhooks have missed, and nothing that is wrong with one payment keeps it from the next."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+
+from app.payments.errors import PaymentProviderUnavailable
+from app.payments.service import PaymentService
+from tests.payments.conftest import Shop
+
+NOTHING = {"events": 0, "payments": 0, "failed": 0}
+
+
+def later(shop: Shop, **delta: float) -> datetime:
+    return shop.now + timedelta(**delta)
+
+
+async def forget_the_event_log(shop: Shop) -> None:
+    """As if the log had been read already: what is left is to ask about the payments themselves."""
+    await shop.execute("INSERT INTO payment_cursors VALUES ('live', $1), ('test', $1)", later(shop, hours=20))
+
+
+async def test_every_kind_of_event_is_caught_up_on(shop: Shop) -> None:
+    account_id = await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    await shop.pay(payment_id)
+    await shop.refund(payment_id, 100)
+    await shop.control(f"payment_intents/{payment_id}/dispute", amount=200)
+    done = await shop.payments.reconcile(later(shop, minutes=1))
+    assert done["failed"] == 0
+    assert done["events"] == 4  # succeeded, refunded, dispute created, funds withdrawn
+    assert await shop.balances(account_id) == (8, 0)  # 300 of 500 cents gone
+    assert await shop.payments.reconcile(later(shop, minutes=6)) == NOTHING
+
+
+async def test_purchase_that_is_stuck_is_asked_about(shop: Shop) -> None:
+    account_id = await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    await shop.pay(payment_id)
+    await forget_the_event_log(shop)
+    [purchase] = await shop.purchases(account_id)
+    assert await shop.payments.reconcile_purchase(account_id, purchase["purchase_id"], later(shop, minutes=10))
+    assert await shop.balances(account_id) == (20, 0)
+
+
+async def test_succeeded_payment_that_we_lost_is_found_in_the_list(shop: Shop) -> None:
+    """Stripe's answer was lost, and the buyer paid all the same: the payment's metadata names the purchase."""
+    account_id = await shop.account()
+    await shop.control("failures", after=True, status=None, times=3)
+    with pytest.raises(PaymentProviderUnavailable):
+        await shop.open(account_id)
+    [intent] = await shop.intents()
+    assert [p["payment_intent_id"] for p in await shop.purchases(account_id)] == [None]
+    await shop.pay(intent["id"])
+    await forget_the_event_log(shop)
+    assert (await shop.payments.reconcile(later(shop, minutes=1)))["payments"] == 1
+    assert [p["payment_intent_id"] for p in await shop.purchases(account_id)] == [intent["id"]]
+    assert await shop.balances(account_id) == (20, 0)
+
+
+async def test_opening_a_purchase_leaves_a_job_that_looks_after_it(shop: Shop) -> None:
+    account_id = await shop.account()
+    await shop.open(account_id)
+    [job] = await shop.rows(
+        "SELECT args::text, scheduled_at FROM procrastinate_jobs WHERE task_name = 'reconcile_purchase'"
+    )
+    [purchase] = await shop.purchases(account_id)
+    assert str(purchase["purchase_id"]) in job["args"]
+    assert job["scheduled_at"] == later(shop, minutes=10)
+
+
+async def test_purchase_that_stripe_never_heard_of_is_opened_there(shop: Shop) -> None:
+    account_id = await shop.account()
+    await shop.control("failures", status=500, times=3)
+    with pytest.raises(PaymentProviderUnavailable):
+        await shop.open(account_id)
+    assert await shop.intents() == []
+    [purchase] = await shop.purchases(account_id)
+    await shop.payments.reconcile_purchase(account_id, purchase["purchase_id"], later(shop, minutes=10))
+    [intent] = await shop.intents()
+    assert (await shop.purchases(account_id))[0]["payment_intent_id"] == intent["id"]
+
+
+async def test_abandoned_purchases_come_to_an_end(shop: Shop) -> None:
+    opened, unopened = await shop.account(), await shop.account()
+    await shop.open(opened)
+    await shop.control("failures", status=500, times=3)
+    with pytest.raises(PaymentProviderUnavailable):
+        await shop.open(unopened)
+    assert (await shop.payments.reconcile(later(shop, hours=25)))["failed"] == 0
+    assert [intent["status"] for intent in await shop.intents()] == ["canceled"]
+    for account_id in (opened, unopened):
+        assert [p["status"] for p in await shop.purchases(account_id)] == ["canceled"]
+
+
+async def test_abandoned_purchase_that_is_paid_at_the_last_moment_is_booked(shop: Shop) -> None:
+    account_id = await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    await shop.pay(payment_id)
+    await shop.payments.reconcile(later(shop, hours=25))
+    assert await shop.balances(account_id) == (20, 0)
+
+
+async def test_one_purchase_that_stripe_refuses_holds_up_no_other(shop: Shop) -> None:
+    first, second = await shop.account(), await shop.account()
+    await shop.open(first)
+    payment_id = (await shop.open(second)).payment_id
+    # As after a change of the Stripe account: it knows nothing of the first payment.
+    await shop.execute("UPDATE purchases SET payment_intent_id = 'pi_elsewhere' WHERE account_id = $1", first)
+    await shop.pay(payment_id)
+    await forget_the_event_log(shop)
+    await shop.execute("UPDATE purchases SET updated_at = $1", later(shop, days=-1))
+    await shop.execute("UPDATE purchases SET updated_at = $2 WHERE account_id = $1", first, later(shop, days=-2))
+    done = await shop.payments.reconcile(later(shop, minutes=11))
+    assert done == {"events": 0, "payments": 1, "failed": 1}
+    assert await shop.balances(second) == (20, 0)
+
+
+async def test_event_that_cannot_be_applied_holds_up_no_other_and_is_tried_again(shop: Shop) -> None:
+    first, second = await shop.account(), await shop.account()
+    for account_id in (first, second):
+        await shop.pay((await shop.open(account_id)).payment_id)
+    await shop.execute(
+        f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON accounts FOR EACH ROW
+            WHEN (NEW.account_id = '{first}') EXECUTE FUNCTION refuse()
+        """
+    )
+    done = await shop.payments.reconcile(later(shop, hours=3))
+    assert done["failed"] > 0
+    assert await shop.balances(second) == (20, 0)
+    assert await shop.balances(first) == (0, 0)
+    await shop.execute("DROP TRIGGER refuse ON accounts")
+    # However long it took: the cursor has stayed with the event.
+    done = await shop.payments.reconcile(later(shop, days=3))
+    assert (done["events"], done["failed"]) == (1, 0)
+    assert await shop.balances(first) == (20, 0)
+
+
+async def test_reconciliation_survives_stripe_being_away(shop: Shop) -> None:
+    account_id = await shop.account()
+    await shop.pay((await shop.open(account_id)).payment_id)
+    await shop.control("failures", method="GET", path="/v1/", status=503, times=1000)
+    assert await shop.payments.reconcile(later(shop, minutes=11)) == {"events": 0, "payments": 0, "failed": 2}
+    assert await shop.balances(account_id) == (0, 0)
+
+
+async def test_two_reconciliations_at_once_book_once(shop: Shop) -> None:
+    accounts = [await shop.account() for _ in range(5)]
+    for account_id in accounts:
+        await shop.pay((await shop.open(account_id)).payment_id)
+    other = PaymentService(shop.db, shop.settings, shop.billing, shop.payments._gateway)
+    await asyncio.gather(*(service.reconcile(later(shop, minutes=11)) for service in (shop.payments, other)))
+    for account_id in accounts:
+        assert await shop.balances(account_id) == (20, 0)

@@ -1,0 +1,210 @@
+"""The commands as an operator types them, each in a process of its own: what they print, and how they exit."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from app.billing.accounts import Identity, Profile
+from app.billing.service import BillingService
+from app.cli import cli
+from app.db import Database
+from tests.books import connected
+from tests.conftest import ACTOR, settings_for
+from tests.databases import ROOT, Urls, create_database, drop_database
+from tests.servers import environment
+
+DONE, FAILED, USAGE, UNUSABLE = 0, 1, 2, 3
+USER = ("--provider", "oauth:google", "--external-id", "a:b/c@example.com")
+
+
+@dataclass(frozen=True)
+class Printed:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def run(env: dict[str, str], *arguments: str) -> Printed:
+    inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "MODE")}
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments],
+        cwd=ROOT,
+        env={**inherited, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Printed(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def env(own_database: Urls) -> dict[str, str]:
+    return environment(own_database)
+
+
+@pytest.fixture
+async def account_id(own_database: Urls) -> str:
+    settings = settings_for(own_database)
+    db = Database(settings.database_url)
+    identity = Identity("live", "oauth:google", "a:b/c@example.com")
+    found = await BillingService(db, settings).accounts.resolve(identity, Profile(), ACTOR, datetime.now(UTC))
+    await db.close()
+    return str(found)
+
+
+@pytest.fixture
+async def empty_database() -> AsyncIterator[Urls]:
+    name = f"empty_{uuid.uuid4().hex}"
+    yield await create_database(name, template=None)
+    await drop_database(name)
+
+
+def test_keys_live_and_end(env: dict[str, str]) -> None:
+    permissions = ("--permission", "billing:read", "--permission", "billing:write")
+    made = run(env, "keys", "create", "--name", "agent", *permissions, "--environment", "test", "--json")
+    assert made.status == DONE
+    key_id = made.json["key_id"]
+    assert made.json["api_key"].startswith(f"cbk_test_{key_id}_")
+    rotated = run(env, "keys", "rotate", key_id, "--json")
+    assert rotated.json["key_id"] != key_id
+    again = run(env, "keys", "rotate", key_id)
+    assert (again.status, again.out) == (FAILED, "")
+    assert run(env, "keys", "revoke", key_id).status == DONE
+    listed = run(env, "keys", "list", "--json")
+    assert {key["key_id"]: key["status"] for key in listed.json} == {
+        key_id: "revoked",
+        rotated.json["key_id"]: "active",
+    }
+    assert listed.json[0]["permissions"] == ["billing:read", "billing:write"]
+    secret = made.json["api_key"].rsplit("_", 1)[1]
+    assert secret not in listed.out + run(env, "keys", "list").out
+    assert run(env, "keys", "list", "--environment", "live", "--json").json == []
+
+
+def test_keys_refuse_what_is_wrong(env: dict[str, str]) -> None:
+    unknown = run(env, "keys", "revoke", "nobody")
+    assert (unknown.status, unknown.err) == (FAILED, "API key not found\n")
+    address = run(env, "keys", "create", "--name", "a", "--permission", "billing:read", "--allow", "1.2.3.999")
+    assert address.status == FAILED
+    assert "1.2.3.999" in address.err
+    assert run(env, "keys", "create", "--name", "a", "--permission", "billing:mint").status == USAGE
+
+
+def test_admins_come_and_go(env: dict[str, str]) -> None:
+    assert run(env, "admins", "add", "Ada@Example.com", "--role", "support").status == DONE
+    (admin,) = run(env, "admins", "list", "--json").json
+    assert (admin["email"], admin["role"], admin["disabled_at"]) == ("ada@example.com", "support", None)
+    assert run(env, "admins", "remove", "ada@example.com").status == DONE
+    assert all(admin["disabled_at"] for admin in run(env, "admins", "list", "--json").json)
+    assert run(env, "admins", "remove", "nobody@example.com").status == FAILED
+
+
+def test_account_is_credited_suspended_and_reopened(env: dict[str, str], account_id: str) -> None:
+    credit = ("accounts", "credit", "20", "--reason", "sorry", "--idempotency-key", "k", "--json")
+    first = run(env, *credit, *USER)
+    assert (first.status, first.json["paid_after"], first.json["replayed"]) == (DONE, 20, False)
+    second = run(env, *credit, "--account-id", account_id)
+    assert (second.json["credit_id"], second.json["replayed"]) == (first.json["credit_id"], True)
+    assert run(env, "accounts", "suspend", "--reason", "fraud", *USER).status == DONE
+    shown = run(env, "accounts", "show", "--account-id", account_id, "--json").json
+    assert (shown["account_id"], shown["paid"], shown["status"]) == (account_id, 20, "suspended")
+    assert run(env, "accounts", "reopen", *USER).status == DONE
+    assert "status=active" in run(env, "accounts", "show", *USER).out
+
+
+def test_account_that_is_not_there(env: dict[str, str]) -> None:
+    by_id = ("--account-id", str(uuid.UUID(int=7)))
+    for command in (("show", *USER), ("credit", "5", "--reason", "r", *by_id), ("suspend", "--reason", "r", *by_id)):
+        answer = run(env, "accounts", *command)
+        assert (answer.status, answer.err) == (FAILED, "Account not found\n")
+
+
+def test_account_of_the_other_world_is_not_there(env: dict[str, str], account_id: str) -> None:
+    answer = run(env, "accounts", "credit", "5", "--reason", "r", "--account-id", account_id, "--environment", "test")
+    assert answer.status == FAILED
+
+
+def test_account_must_be_named(env: dict[str, str]) -> None:
+    assert run(env, "accounts", "show").status == USAGE
+    assert run(env, "accounts", "credit", "0", "--reason", "r", *USER).status == USAGE
+
+
+async def test_ledger_verify_exits_by_what_it_finds(env: dict[str, str], account_id: str, own_database: Urls) -> None:
+    sound = run(env, "ledger", "verify", "--json")
+    assert (sound.status, sound.json["ok"], sound.json["problem"], sound.json["accounts"]) == (DONE, True, None, 1)
+    async with connected(own_database) as connection:
+        await connection.execute("UPDATE accounts SET free = free + 1")
+    spoilt = run(env, "ledger", "verify", "--json")
+    assert (spoilt.status, spoilt.json["ok"]) == (FAILED, False)
+    assert f"account {account_id}, pool free: balance 4, sum of entries 3" in spoilt.json["problem"]
+
+
+def test_payments_reconcile_without_a_provider_does_nothing(env: dict[str, str]) -> None:
+    answer = run(env, "payments", "reconcile", "--json")
+    assert (answer.status, answer.json) == (DONE, {"events": 0, "payments": 0, "failed": 0})
+
+
+def test_payments_reconcile_says_when_the_provider_is_away(env: dict[str, str]) -> None:
+    keys = {"secret_key": "sk_test_x", "publishable_key": "pk_test_x", "webhook_secret": "whsec_x"}
+    away = {"STRIPE_LIVE": json.dumps(keys), "STRIPE_API_BASE": "http://127.0.0.1:1", "LOG_LEVEL": "ERROR"}
+    answer = run({**env, **away}, "payments", "reconcile")
+    assert answer.status == FAILED
+
+
+def test_openapi_needs_no_settings() -> None:
+    answer = run({}, "openapi")
+    assert answer.status == DONE
+    assert "/v1/billing/charges" in answer.json["paths"]
+
+
+def test_wrong_settings_are_named() -> None:
+    answer = run({"MODE": "party"}, "keys", "list")
+    assert answer.status == UNUSABLE
+    assert {line.split(":")[0] for line in answer.err.splitlines()} == {"MODE", "DATABASE_URL"}
+
+
+@pytest.mark.parametrize("command", [("worker",), ("migrate",), ("keys", "list"), ("ledger", "verify")])
+def test_database_that_is_away_is_one_line(command: tuple[str, ...]) -> None:
+    answer = run({"MODE": "development", "DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c"}, *command)
+    assert answer.status == UNUSABLE
+    assert answer.err.startswith("The database does not answer: ")
+    assert answer.err.count("\n") == 1
+
+
+def test_migrate_makes_the_schema(empty_database: Urls) -> None:
+    env = environment(empty_database)
+    for command in (("worker",), ("keys", "list")):
+        before = run(env, *command)
+        assert before.status == UNUSABLE
+        assert "ciris-billing migrate" in before.err
+    assert run(env, "migrate").status == DONE
+    assert run(env, "keys", "list", "--json").json == []
+    assert run(env, "migrate", "--revision", "nonsense").status == FAILED
+
+
+def commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        yield f"{path}{name}", command
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path}{name} ")
+
+
+def test_every_command_says_what_it_does() -> None:
+    found = dict(commands(get_command(cli)))
+    assert {"serve", "worker", "migrate", "keys create", "ledger verify", "demo"} <= set(found)
+    assert [path for path, command in found.items() if not command.help] == []

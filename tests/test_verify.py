@@ -1,0 +1,219 @@
+"""The proof of the ledger: a sound one passes, and each way of spoiling it is found, with the culprit named."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from pydantic import SecretStr
+
+from app.billing.accounts import Identity, Profile
+from app.billing.pools import Credits
+from app.billing.service import BillingService, Charged, ChargeRequest
+from app.billing.verify import last_verification, verify_ledger
+from app.db import Database
+from app.tools.service import ProductInventoryService
+from tests.books import connected
+from tests.conftest import ACTOR, settings_for
+from tests.databases import SERVICE_ROLE, Urls, create_database, drop_database
+
+NOW = datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Books:
+    """A database with one account that has done everything once."""
+
+    name: str
+    account_id: UUID
+
+
+async def write_history(urls: Urls) -> UUID:
+    settings = settings_for(urls, daily_free_uses=1)
+    db = Database(settings.database_url)
+    billing = BillingService(db, settings)
+    tools = ProductInventoryService(db, settings, billing)
+    account_id = await billing.accounts.resolve(Identity("live", "oauth:google", "a@b.c"), Profile(), ACTOR, NOW)
+    await billing.credit(account_id, credits=Credits(20), currency=None, transaction_type="grant", actor=ACTOR, now=NOW)
+    charge = await billing.charge(ChargeRequest(account_id, 500, "USD", ACTOR, NOW))  # 1 daily, 3 free, 1 paid
+    assert isinstance(charge, Charged)
+    await tools.grant(account_id, "web_search", Credits(2), actor=ACTOR, now=NOW)
+    await tools.charge(account_id, "web_search", actor=ACTOR, now=NOW)
+    for _ in range(6):  # 5 free ones, and one that the main pool pays
+        await tools.charge(account_id, "image_gen", actor=ACTOR, now=NOW)
+    verification = await verify_ledger(db, NOW)
+    assert verification.ok, verification.problem
+    await db.close()
+    return account_id
+
+
+@pytest.fixture(scope="module")
+async def books(worker_id: str) -> AsyncIterator[Books]:
+    name = f"books_{uuid.uuid4().hex}"
+    account_id = await write_history(await create_database(name))
+    yield Books(name, account_id)
+    await drop_database(name)
+
+
+@pytest.fixture
+async def copy(books: Books) -> AsyncIterator[Urls]:
+    """The books once more, to be spoilt."""
+    name = f"copy_{uuid.uuid4().hex}"
+    yield await create_database(name, template=books.name)
+    await drop_database(name)
+
+
+async def spoil(urls: Urls, sql: str) -> None:
+    async with connected(urls) as connection:
+        await connection.execute("SET session_replication_role = replica")  # no triggers, no foreign keys
+        await connection.execute(sql)
+
+
+async def problem_of(urls: Urls) -> str | None:
+    db = Database(SecretStr(urls.service))
+    try:
+        found = await verify_ledger(db, NOW)
+        last = await last_verification(db)
+        assert last is not None
+        assert (last.ok, last.problem) == (found.ok, found.problem)
+        return found.problem
+    finally:
+        await db.close()
+
+
+NEGATIVE = """
+    ALTER TABLE accounts DROP CONSTRAINT ck_accounts_debt;
+    UPDATE accounts SET debt = -1;
+    ALTER TABLE accounts ADD CONSTRAINT ck_accounts_debt CHECK (debt >= 0) NOT VALID;
+    UPDATE pg_constraint SET convalidated = true WHERE conname = 'ck_accounts_debt'
+"""
+CHARGE_OF_NOTHING = """
+    INSERT INTO charges SELECT (jsonb_populate_record(c, jsonb_build_object(
+        'charge_id', gen_random_uuid(), 'entry_no', 999))).* FROM charges c WHERE operation = 'charge'
+"""
+PURCHASE_OF_NOTHING = """
+    INSERT INTO purchases (account_id, purchase_id, environment, pack, credits, amount_minor, currency, status,
+                           status_at, refunded_minor, credits_refunded, credits_disputed, credit_id, payment_intent_id,
+                           received_minor, received_currency, created_at, updated_at)
+    SELECT account_id, gen_random_uuid(), 'live', 'standard', 20, 500, 'USD', 'succeeded', now(), 0, 0, 0,
+           gen_random_uuid(), 'pi_1', 500, 'USD', now(), now() FROM accounts
+"""
+FIRST_PAID = "(SELECT min(entry_no) FROM ledger_entries WHERE pool = 'paid')"
+MAIN_POOL_USE = "product_usage_log WHERE source = 'main_pool'"
+SPOILT = {
+    "entry deleted": ("DELETE FROM ledger_entries WHERE entry_no = 2", "a gap in an account's entries: account {}"),
+    "entry duplicated": (
+        "INSERT INTO ledger_entries SELECT (jsonb_populate_record(e, '{\"entry_no\": 999}')).* "
+        "FROM ledger_entries e WHERE entry_no = 1",
+        "a gap in an account's entries: account {}",
+    ),
+    "balance after": (
+        f"UPDATE ledger_entries SET balance_after = 21 WHERE entry_no = {FIRST_PAID}",
+        "a broken chain: account {}, entry 2, pool paid: balance after is 21, expected 20",
+    ),
+    "delta": (
+        f"UPDATE ledger_entries SET delta = 19 WHERE entry_no = {FIRST_PAID}",
+        "a broken chain: account {}, entry 2, pool paid: balance after is 20, expected 19",
+    ),
+    "balance": (
+        "UPDATE accounts SET paid = paid + 1",
+        "a balance that is not the sum of its entries: account {}, pool paid: balance 10, sum of entries 9",
+    ),
+    "product's balance": (
+        "UPDATE product_inventory SET paid = 3 WHERE product_type = 'web_search'",
+        "not the sum of its entries: account {}, pool web_search/paid: balance 3, sum of entries 2",
+    ),
+    "product's row": (
+        "DELETE FROM product_inventory WHERE product_type = 'web_search'",
+        "not the sum of its entries: account {}, pool web_search/free: balance 0, sum of entries 9",
+    ),
+    "negative": (NEGATIVE, "not the sum of its entries: account {}, pool debt: balance -1, sum of entries 0"),
+    "uses": ("UPDATE accounts SET total_uses = 14", "total_uses 14, credits spent 15"),
+    "charge's parts": (
+        "UPDATE charges SET from_free = 2, from_paid = 2 WHERE operation = 'charge'",
+        "recorded 1/2/2, entries 1/3/1",
+    ),
+    "charge deleted": ("DELETE FROM charges WHERE operation = 'charge'", "an entry without its cause: account {}"),
+    "charge of nothing": (CHARGE_OF_NOTHING, "recorded 1/3/1, entries 0/0/0"),
+    "credit's size": ("UPDATE credits SET credits = 21", "recorded 21, entries 20"),
+    "credit deleted": ("DELETE FROM credits", "an entry without its cause: account {}, entry 2: no credit"),
+    "tool use's payer": (
+        "UPDATE product_usage_log SET source = 'paid' WHERE product_type = 'web_search'",
+        "a tool use that is not what its entry says: account {}",
+    ),
+    "tool use deleted": (
+        "DELETE FROM product_usage_log WHERE product_type = 'web_search'",
+        "an entry without its cause: account {}",
+    ),
+    "tool use of another charge": (
+        "UPDATE product_usage_log SET charge_id = gen_random_uuid() WHERE source = 'main_pool'",
+        "a tool use that is not what its entry says: account {}",
+    ),
+    "use of the main pool deleted": (f"DELETE FROM {MAIN_POOL_USE}", "a tool charge without its use: account {}"),
+    "cause": (
+        f"UPDATE ledger_entries SET cause_type = 'miracle' WHERE entry_no = {FIRST_PAID}",
+        "a credit that is not what its entries say: account {}",
+    ),
+    "purchase of nothing": (PURCHASE_OF_NOTHING, "a purchase that is not what its credits say: account {}"),
+    "identity of the other world": (
+        "UPDATE account_identities SET environment = 'test'",
+        "an identity without its account: test identity of account {}",
+    ),
+    "account deleted": ("DELETE FROM accounts", "not the sum of its entries: account {}"),
+    "CHECK": ("ALTER TABLE accounts DROP CONSTRAINT ck_accounts_paid", "the schema lacks ck_accounts_paid on accounts"),
+    "unique constraint": (
+        "ALTER TABLE charges DROP CONSTRAINT uq_charges_account_id_operation_idempotency_key",
+        "the schema lacks uq_charges_account_id_operation_idempotency_key on charges",
+    ),
+    "foreign key": (
+        "ALTER TABLE ledger_entries DROP CONSTRAINT fk_ledger_entries_account_id_accounts",
+        "the schema lacks fk_ledger_entries_account_id_accounts on ledger_entries",
+    ),
+    "trigger": (
+        "ALTER TABLE ledger_entries DISABLE TRIGGER ledger_entries_append_only",
+        "the schema lacks ledger_entries_append_only on ledger_entries",
+    ),
+    "privilege": (
+        f"GRANT DELETE ON ledger_entries TO {SERVICE_ROLE}",
+        f"a privilege to change the ledger: role {SERVICE_ROLE} may change ledger_entries",
+    ),
+}
+
+
+async def test_sound_books_verify(copy: Urls) -> None:
+    assert await problem_of(copy) is None
+
+
+@pytest.mark.parametrize(("sql", "expected"), SPOILT.values(), ids=SPOILT)
+async def test_spoilt_books_name_the_culprit(sql: str, expected: str, copy: Urls, books: Books) -> None:
+    await spoil(copy, sql)
+    problem = await problem_of(copy)
+    assert problem is not None
+    assert expected.format(books.account_id) in problem
+
+
+async def test_what_is_written_meanwhile_does_not_disturb(copy: Urls, books: Books) -> None:
+    """All checks see one moment: charges that commit between two of them are not half there."""
+    settings = settings_for(copy)
+    db = Database(settings.database_url)
+    billing = BillingService(db, settings)
+    finished = False
+
+    async def keep_crediting() -> int:
+        n = 0
+        while not finished:
+            await billing.credit(
+                books.account_id, credits=Credits(1), currency=None, transaction_type="grant", actor=ACTOR, now=NOW
+            )
+            n += 1
+        return n
+
+    writers = [asyncio.create_task(keep_crediting()) for _ in range(2)]
+    problems = [(await verify_ledger(db, NOW)).problem for _ in range(10)]
+    finished = True
+    assert sum(await asyncio.gather(*writers)) > 10
+    await db.close()
+    assert problems == [None] * 10
