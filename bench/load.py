@@ -68,7 +68,7 @@ def post(url: str, path: str, key: str, body: bytes) -> bytes:
 async def run(url: str, message: Callable[[int], bytes], *, connections: int, seconds: float) -> Result:
     """Send `message(i)` for i = 0, 1, 2… over so many connections for so long, each waiting for its answer."""
     parts = urlsplit(url)
-    assert parts.hostname is not None
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
     loop = asyncio.get_running_loop()
     latencies: list[float] = []
     statuses: Counter[int] = Counter()
@@ -76,7 +76,7 @@ async def run(url: str, message: Callable[[int], bytes], *, connections: int, se
     end = time.perf_counter() + seconds
 
     async def caller() -> None:
-        _, connection = await loop.create_connection(_Connection, parts.hostname, parts.port or 80)
+        _, connection = await loop.create_connection(_Connection, host, port)
         while (started := time.perf_counter()) < end:
             statuses[await connection.request(message(next(number)))] += 1
             latencies.append(time.perf_counter() - started)
