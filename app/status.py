@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from app.billing.schemas import ErrorReply, Reply, Timestamp
+from app.billing.schemas import ErrorReply, InvalidReply, Reply, Timestamp
 from app.billing.verify import last_verification
 from app.clock import Now
 from app.config import Settings
@@ -87,7 +87,7 @@ async def service_status(request: Request, now: Now) -> Status:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, 401: {"model": ErrorReply}},
+    responses={200: {"content": {"text/plain": {}}}, 401: {"model": ErrorReply}, 422: {"model": InvalidReply}},
 )
 async def metrics(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
     """Prometheus metrics. Needs `Authorization: Bearer METRICS_TOKEN` where that is set."""

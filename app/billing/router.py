@@ -22,6 +22,7 @@ from app.billing.schemas import (
     CreditBody,
     CreditReply,
     ErrorReply,
+    InvalidReply,
     Key255,
     LlmUsageBody,
     LlmUsageReply,
@@ -36,7 +37,10 @@ from app.billing.service import BillingService, ChargeRequest, LlmUsageReport, R
 from app.clock import Now
 from app.errors import error_body
 
-ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": ErrorReply} for code in (401, 403, 413, 429, 503)}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    **{code: {"model": ErrorReply} for code in (400, 401, 403, 413, 429, 503)},
+    422: {"model": InvalidReply},
+}
 router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS)
 
 Reader = Annotated[Caller, Depends(require(Permission.READ))]

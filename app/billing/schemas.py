@@ -331,9 +331,25 @@ class LlmUsageReply(Reply):
 
 
 class ErrorReply(Reply):
-    """Every error answer. For 422 `detail` is FastAPI's list when the request does not parse."""
+    """Every error answer but 422."""
 
     detail: str
+    code: str
+    request_id: str | None
+
+
+class InvalidField(Reply):
+    """Where in the request (`body`, `query`, `path`, then the names) something is wrong, and what."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+
+
+class InvalidReply(Reply):
+    """422: a list of fields when the request does not parse, a sentence when a value in it cannot be accepted."""
+
+    detail: list[InvalidField] | str
     code: str
     request_id: str | None
 

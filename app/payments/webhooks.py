@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
 
-from app.billing.schemas import ErrorReply
+from app.billing.schemas import ErrorReply, InvalidReply
 from app.clock import Now
 from app.payments.router import Payments
 from app.payments.schemas import WebhookReply
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1/billing/webhooks", tags=["webhooks"])
 
 @router.post(
     "/stripe",
-    responses={code: {"model": ErrorReply} for code in (400, 413, 503)},
+    responses={**{code: {"model": ErrorReply} for code in (400, 413, 503)}, 422: {"model": InvalidReply}},
     openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}, "required": True}},
 )
 async def stripe_webhook(

@@ -12,7 +12,7 @@ import pytest
 
 from app.billing.pools import Shortfall
 from app.billing.service import Charged, ChargeRequest
-from app.demo.stripe.account import Account
+from app.demo.stripe.account import CLOSED_DISPUTE, Account
 from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop
 from tests.payments.test_history import CREDITS, PRICE, History
@@ -67,9 +67,11 @@ def something_happens(rng: random.Random, sale: Sale) -> None:
         return
     charge = stripe.charge_of(intent["id"])
     left = charge["amount_captured"] - charge["amount_refunded"]
-    open_disputes = [d for d in stripe.objects["dispute"].values() if d["status"] not in ("won", "lost")]
+    disputes = stripe.objects["dispute"].values()
+    open_disputes = [d for d in disputes if d["status"] not in CLOSED_DISPUTE]
+    charged_back = any(d["status"] in ("needs_response", "under_review", "lost") for d in disputes)
     what = rng.random()
-    if what < 0.4 and left > 0:
+    if what < 0.4 and left > 0 and not charged_back:
         stripe.refund(charge, rng.randint(1, left), None)
     elif what < 0.7 and not open_disputes:
         stripe.open_dispute(intent, amount=rng.randint(1, PRICE), inquiry=rng.random() < 0.2)
