@@ -1,0 +1,122 @@
+"""`ciris-billing accounts`."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from app.auth.caller import Actor
+from app.billing.accounts import Identity
+from app.billing.pools import Credits
+from app.billing.service import BillingService
+from app.cli.running import AsJson, World, WorldOption, run, show
+from app.clock import utc_now
+from app.config import Settings
+from app.db import Database
+
+accounts_cli = typer.Typer(help="Look at a customer's account, and put it right.", no_args_is_help=True)
+
+OPERATOR = Actor("system", "ciris-billing")
+AccountId = Annotated[UUID | None, typer.Option("--account-id", help="The account, by its id;")]
+Provider = Annotated[str | None, typer.Option(help="or by its identity: such as oauth:google")]
+ExternalId = Annotated[str | None, typer.Option(help="and the user's id there.")]
+
+
+async def _find_account(
+    billing: BillingService, world: World, account_id: UUID | None, provider: str | None, external_id: str | None
+) -> UUID:
+    if account_id is not None:
+        await billing.account(world.value, account_id)  # of this world, or AccountNotFound
+        return account_id
+    if provider is None or external_id is None:
+        raise typer.BadParameter("give --account-id, or --provider and --external-id")
+    return await billing.find_account_id(Identity(world.value, provider, external_id))
+
+
+@accounts_cli.command("show")
+def accounts_show(
+    account_id: AccountId = None,
+    provider: Provider = None,
+    external_id: ExternalId = None,
+    environment: WorldOption = World.LIVE,
+    as_json: AsJson = False,
+) -> None:
+    """Show an account: its pools, its status, its person."""
+
+    async def work(db: Database, settings: Settings) -> dict[str, Any]:
+        billing = BillingService(db, settings)
+        found = await _find_account(billing, environment, account_id, provider, external_id)
+        return await billing.account(environment.value, found)
+
+    show([run(work)], as_json, single=True)
+
+
+@accounts_cli.command("credit")
+def accounts_credit(
+    credits: Annotated[int, typer.Argument(min=1, help="Whole credits.")],
+    reason: Annotated[str, typer.Option(help="Why; the customer sees it.")],
+    account_id: AccountId = None,
+    provider: Provider = None,
+    external_id: ExternalId = None,
+    environment: WorldOption = World.LIVE,
+    idempotency_key: Annotated[str | None, typer.Option(help="Given again, it credits nothing.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Grant paid credits."""
+
+    async def work(db: Database, settings: Settings) -> dict[str, Any]:
+        billing = BillingService(db, settings)
+        found = await _find_account(billing, environment, account_id, provider, external_id)
+        credit = await billing.credit(
+            found,
+            credits=Credits(credits),
+            currency=None,
+            transaction_type="grant",
+            actor=OPERATOR,
+            now=utc_now(),
+            description=reason,
+            idempotency_key=idempotency_key,
+        )
+        names = ("credit_id", "account_id", "credits", "paid_after", "replayed")
+        return {name: getattr(credit, name) for name in names}
+
+    show([run(work)], as_json, single=True)
+
+
+def _set_status(
+    status: str,
+    reason: str | None,
+    world: World,
+    account_id: UUID | None,
+    provider: str | None,
+    external_id: str | None,
+) -> None:
+    async def work(db: Database, settings: Settings) -> None:
+        billing = BillingService(db, settings)
+        found = await _find_account(billing, world, account_id, provider, external_id)
+        await billing.set_status(found, status, reason, utc_now())
+
+    run(work)
+
+
+@accounts_cli.command("suspend")
+def accounts_suspend(
+    reason: Annotated[str, typer.Option(help="Why; the agent hears it.")],
+    account_id: AccountId = None,
+    provider: Provider = None,
+    external_id: ExternalId = None,
+    environment: WorldOption = World.LIVE,
+) -> None:
+    """Stop an account from spending."""
+    _set_status("suspended", reason, environment, account_id, provider, external_id)
+
+
+@accounts_cli.command("reopen")
+def accounts_reopen(
+    account_id: AccountId = None,
+    provider: Provider = None,
+    external_id: ExternalId = None,
+    environment: WorldOption = World.LIVE,
+) -> None:
+    """Let a suspended or closed account spend again."""
+    _set_status("active", None, environment, account_id, provider, external_id)

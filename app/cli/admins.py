@@ -1,0 +1,54 @@
+"""`ciris-billing admins`."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from app.auth.admins import add_admin, list_admins, remove_admin
+from app.cli.running import AsJson, run, show
+from app.clock import utc_now
+from app.config import Settings
+from app.db import Database
+
+admins_cli = typer.Typer(help="Who may sign in to the back office.", no_args_is_help=True)
+
+
+class AdminRole(StrEnum):
+    VIEWER = "viewer"
+    SUPPORT = "support"
+    ADMIN = "admin"
+
+
+@admins_cli.command("add")
+def admins_add(email: str, role: Annotated[AdminRole, typer.Option()] = AdminRole.ADMIN) -> None:
+    """Let somebody sign in, or give them another role."""
+
+    async def work(db: Database, settings: Settings) -> None:
+        async with db.transaction() as tx:
+            await add_admin(tx, email, role.value, now=utc_now())
+
+    run(work)
+
+
+@admins_cli.command("list")
+def admins_list(as_json: AsJson = False) -> None:
+    """List the admins."""
+
+    async def work(db: Database, settings: Settings) -> list[dict[str, Any]]:
+        async with db.read() as session:
+            admins = await list_admins(session)
+        return [{name: getattr(a, name) for name in ("email", "role", "created_at", "disabled_at")} for a in admins]
+
+    show(run(work), as_json)
+
+
+@admins_cli.command("remove")
+def admins_remove(email: str) -> None:
+    """Let somebody sign in no more."""
+
+    async def work(db: Database, settings: Settings) -> None:
+        async with db.transaction() as tx:
+            await remove_admin(tx, email, now=utc_now())
+
+    run(work)

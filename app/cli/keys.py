@@ -1,0 +1,84 @@
+"""`ciris-billing keys`."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from app.auth.caller import Permission
+from app.auth.service import create_key, list_keys, revoke_key, rotate_key
+from app.cli.running import AsJson, World, WorldOption, run, show
+from app.clock import utc_now
+from app.config import Settings
+from app.db import Database
+
+keys_cli = typer.Typer(help="API keys.", no_args_is_help=True)
+
+KeyId = Annotated[str, typer.Argument(help="The key's public id, as `keys list` shows it.")]
+
+
+@keys_cli.command("create")
+def keys_create(
+    name: Annotated[str, typer.Option(help="What it is for.")],
+    permission: Annotated[list[Permission], typer.Option(help="May be given several times.")],
+    environment: WorldOption = World.LIVE,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires. Default: never.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="Address or network it may be used from.")] = None,
+    rate_limit: Annotated[int | None, typer.Option(min=1, help="Requests per minute.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key and print it: its text is shown this once."""
+
+    async def work(db: Database, settings: Settings) -> dict[str, str]:
+        now = utc_now()
+        async with db.transaction() as tx:
+            key = await create_key(
+                tx,
+                environment=environment.value,
+                name=name,
+                permissions=frozenset(permission),
+                now=now,
+                expires_at=now + timedelta(days=days) if days else None,
+                ip_allow_list=allow or (),
+                rate_limit_per_minute=rate_limit,
+            )
+        return {"key_id": key.key_id, "api_key": key.secret_text}
+
+    show([run(work)], as_json, single=True)
+
+
+@keys_cli.command("list")
+def keys_list(environment: Annotated[World | None, typer.Option()] = None, as_json: AsJson = False) -> None:
+    """List the keys, newest first, ended ones included."""
+
+    async def work(db: Database, settings: Settings) -> list[dict[str, Any]]:
+        async with db.read() as session:
+            keys = await list_keys(session, environment=environment.value if environment else None)
+        names = ("key_id", "environment", "name", "permissions", "created_at", "expires_at", "last_used_at")
+        now = utc_now()
+        return [{"status": key.status(now)} | {name: getattr(key, name) for name in names} for key in keys]
+
+    show(run(work), as_json)
+
+
+@keys_cli.command("rotate")
+def keys_rotate(key_id: KeyId, as_json: AsJson = False) -> None:
+    """Make a successor and print it; the old key works on for KEY_ROTATION_GRACE_S."""
+
+    async def work(db: Database, settings: Settings) -> dict[str, str]:
+        async with db.transaction() as tx:
+            key = await rotate_key(tx, key_id, grace_s=settings.key_rotation_grace_s, now=utc_now())
+        return {"key_id": key.key_id, "api_key": key.secret_text}
+
+    show([run(work)], as_json, single=True)
+
+
+@keys_cli.command("revoke")
+def keys_revoke(key_id: KeyId) -> None:
+    """End a key, everywhere within a second."""
+
+    async def work(db: Database, settings: Settings) -> None:
+        async with db.transaction() as tx:
+            await revoke_key(tx, key_id, now=utc_now())
+
+    run(work)

@@ -1,0 +1,40 @@
+"""`ciris-billing ledger` and `ciris-billing payments`: is every credit where it belongs?"""
+
+import typer
+
+from app.billing.service import BillingService
+from app.billing.verify import verify_ledger
+from app.cli.running import FAILED, AsJson, run, show
+from app.clock import utc_now
+from app.config import Settings
+from app.db import Database
+from app.payments.gateway import StripeGateway
+from app.payments.service import PaymentService
+
+ledger_cli = typer.Typer(help="The ledger.", no_args_is_help=True)
+payments_cli = typer.Typer(help="Payments.", no_args_is_help=True)
+
+
+@ledger_cli.command("verify")
+def ledger_verify(as_json: AsJson = False) -> None:
+    """Prove that every balance is the sum of its movements. Exits with 1 and the first culprit if not."""
+    result = run(lambda db, settings: verify_ledger(db, utc_now()))
+    names = ("accounts", "entries", "problem", "started_at", "finished_at")
+    show([{"ok": result.ok, **{name: getattr(result, name) for name in names}}], as_json, single=True)
+    raise typer.Exit(0 if result.ok else FAILED)
+
+
+@payments_cli.command("reconcile")
+def payments_reconcile(as_json: AsJson = False) -> None:
+    """Ask Stripe about everything that is not settled, and book what is missing. Exits with 1 if some of it failed."""
+
+    async def work(db: Database, settings: Settings) -> dict[str, int]:
+        gateway = StripeGateway(settings)
+        try:
+            return await PaymentService(db, settings, BillingService(db, settings), gateway).reconcile(utc_now())
+        finally:
+            await gateway.close()
+
+    done = run(work)
+    show([done], as_json, single=True)
+    raise typer.Exit(FAILED if done["failed"] else 0)

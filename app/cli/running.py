@@ -1,0 +1,90 @@
+"""What every command needs: settings, a database, and a way to say what came out."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+import pydantic
+import typer
+
+from app.config import Settings, load_settings
+from app.db import Database
+from app.errors import AppError, is_database_unavailable
+from app.observability import configure_logging
+
+FAILED, UNUSABLE = 1, 3
+UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
+Answer = TypeVar("Answer")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
+
+
+class World(StrEnum):
+    LIVE = "live"
+    TEST = "test"
+
+
+WorldOption = Annotated[World, typer.Option("--environment", help="Which of the two worlds.")]
+
+
+def settings_or_exit() -> Settings:
+    """The settings, with logging configured by them. Exits with 3, naming every wrong variable."""
+    try:
+        settings = load_settings()
+    except pydantic.ValidationError as error:
+        for problem in error.errors():
+            names = ".".join(str(part) for part in problem["loc"]).upper() or "settings"
+            typer.echo(f"{names}: {problem['msg']}", err=True)
+        raise typer.Exit(UNUSABLE) from None
+    configure_logging(level=settings.log_level, json=settings.log_json)
+    return settings
+
+
+def run(work: Callable[[Database, Settings], Awaitable[Answer]]) -> Answer:
+    """Run `work` on a database, and turn what goes wrong into a line and an exit code."""
+    settings = settings_or_exit()
+    return told(on_database(settings.database_url, work, settings))
+
+
+async def on_database(
+    url: pydantic.SecretStr, work: Callable[[Database, Settings], Awaitable[Answer]], settings: Settings
+) -> Answer:
+    db = Database(url, pool_size=2, timeout_s=settings.database_timeout_s)
+    try:
+        return await work(db, settings)
+    finally:
+        await db.close()
+
+
+def told(work: Coroutine[Any, Any, Answer]) -> Answer:
+    try:
+        return asyncio.run(work)
+    except AppError as error:
+        typer.echo(error.detail, err=True)
+        raise typer.Exit(UNUSABLE if error.status == 503 else FAILED) from None
+    except Exception as error:
+        if getattr(getattr(error, "orig", error), "sqlstate", None) in (UNDEFINED_TABLE, UNDEFINED_COLUMN):
+            typer.echo("The database has no schema, or an older one: run `ciris-billing migrate`", err=True)
+        elif is_database_unavailable(error):
+            reason = str(error).partition("\n")[0]
+            typer.echo(f"The database does not answer: {type(error).__name__}: {reason}", err=True)
+        else:
+            raise
+        raise typer.Exit(UNUSABLE) from None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, frozenset | set | tuple):
+        return sorted(str(item) for item in value)
+    return value if isinstance(value, str | int | bool | list | None) else str(value)
+
+
+def show(rows: Sequence[Mapping[str, Any]], as_json: bool, *, single: bool = False) -> None:
+    plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
+    if as_json:
+        typer.echo(json.dumps(plain[0] if single else plain, indent=2))
+        return
+    for row in plain:
+        typer.echo("  ".join(f"{name}={value}" for name, value in row.items() if value not in (None, [])))
