@@ -1,5 +1,6 @@
 """PostgreSQL: declarative base, connections, and the only place that commits."""
 
+import asyncio
 import json
 import os
 import time
@@ -82,6 +83,7 @@ class Database:
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._timeout_s = timeout_s
         self._dsn = url.get_secret_value()
+        self._reader_turns = asyncio.Semaphore(readers)  # first come, first served, which the driver's pool is not
         self._readers = asyncpg.create_pool(
             dsn=self._dsn,
             min_size=0,
@@ -106,7 +108,7 @@ class Database:
     async def fetch_row(self, sql: str, *values: object) -> Mapping[str, Any] | None:
         """The only row of a point read on the hot path, straight from the driver: a quarter of the cost (ADR 3)."""
         await self._readers  # opens the pool the first time, without waiting
-        async with self._readers.acquire(timeout=self._timeout_s) as connection:
+        async with asyncio.timeout(self._timeout_s), self._reader_turns, self._readers.acquire() as connection:
             row: Mapping[str, Any] | None = await connection.fetchrow(sql, *values)
         return row
 

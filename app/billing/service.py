@@ -230,7 +230,7 @@ class BillingService:
         new: list[dict[str, Any]] = []
         outcomes = [self._decide(request, accounts.get(request.account_id), used, new) for request in requests]
         if new:
-            await queries.insert_charges(tx, new)
+            await record_charges(tx, new)
             await write(tx, accounts.values(), max(row["created_at"] for row in new))
         return outcomes
 
@@ -346,7 +346,7 @@ def require_currency(account: LockedAccount, currency: str) -> None:
 def post_charge(
     account: LockedAccount, request: ChargeRequest, parts: Paid, *, allowance: int, operation: str
 ) -> dict[str, Any]:
-    """Post what each pool pays, and return the row for `queries.insert_charges`. The account is locked."""
+    """Post what each pool pays, and return the row for `record_charges`. The account is locked."""
     charge_id = new_id()
     cause = Cause("charge", charge_id)
     if parts.daily_free:
@@ -375,17 +375,15 @@ def post_charge(
     }
 
 
-async def charge_paid_pool(
-    tx: Session, account: LockedAccount, request: ChargeRequest, *, operation: str
-) -> UUID | None:
-    """Charge a locked account's paid credits only; None if they do not suffice. The caller calls `write`."""
-    cost = cost_of(request.amount_minor)
-    if account.balances["paid"] < cost:
-        return None
-    row = post_charge(account, request, Paid(0, 0, cost), allowance=0, operation=operation)
-    await queries.insert_charges(tx, [row])
-    charge_id: UUID = row["charge_id"]
-    return charge_id
+def post_paid_charge(account: LockedAccount, request: ChargeRequest, *, operation: str) -> dict[str, Any]:
+    """As `post_charge`, from paid credits alone, of which the account has enough."""
+    return post_charge(account, request, Paid(0, 0, cost_of(request.amount_minor)), allowance=0, operation=operation)
+
+
+async def record_charges(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Store charges that were posted to locked accounts. The caller calls `write`."""
+    if rows:
+        await queries.insert_charges(tx, rows)
 
 
 async def give_credits(

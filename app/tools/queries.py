@@ -4,17 +4,42 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select, text
 
 from app.db import Database, Session, insert_rows
 from app.tools.models import ProductInventory, ProductUsage
 
 _COLUMNS = "product_type, free, free_day, paid, total_uses"
 _FIND_INVENTORY = f"SELECT {_COLUMNS} FROM product_inventory WHERE account_id = $1 AND product_type = $2"  # noqa: S608
-_FIND_USAGE_BY_KEY = (
-    "SELECT product_type, usage_log_id, result FROM product_usage_log WHERE account_id = $1 AND idempotency_key = $2"
+_USAGE_COLUMNS = "account_id, idempotency_key, product_type, usage_log_id, result"
+_FIND_USAGE_BY_KEY = f"SELECT {_USAGE_COLUMNS} FROM product_usage_log WHERE account_id = $1 AND idempotency_key = $2"  # noqa: S608
+_PAIRS = "unnest(CAST(:account_ids AS uuid[]), CAST(:texts AS text[])) AS pair (account_id, text)"
+_FIND_USAGES_BY_KEYS = text(
+    f"""
+    SELECT u.account_id, u.idempotency_key, u.product_type, u.usage_log_id, u.result
+      FROM {_PAIRS} JOIN product_usage_log u ON u.account_id = pair.account_id AND u.idempotency_key = pair.text
+    """  # noqa: S608  (these are our own words)
+).columns(*(ProductUsage.__table__.c[name] for name in _USAGE_COLUMNS.split(", ")))
+_FIND_INVENTORIES = text(
+    f"""
+    SELECT i.account_id, i.product_type, i.free, i.free_day, i.paid, i.total_uses
+      FROM {_PAIRS} JOIN product_inventory i ON i.account_id = pair.account_id AND i.product_type = pair.text
+    """  # noqa: S608  (these are our own words)
 )
+_UPSERT_INVENTORIES = text(
+    """
+    INSERT INTO product_inventory AS i (account_id, product_type, free, free_day, paid, total_uses, updated_at)
+    SELECT * FROM unnest(CAST(:account_id AS uuid[]), CAST(:product_type AS text[]), CAST(:free AS bigint[]),
+                         CAST(:free_day AS date[]), CAST(:paid AS bigint[]), CAST(:total_uses AS bigint[]),
+                         CAST(:updated_at AS timestamptz[]))
+        ON CONFLICT (account_id, product_type) DO UPDATE
+       SET free = excluded.free, free_day = excluded.free_day, paid = excluded.paid,
+           total_uses = excluded.total_uses, updated_at = excluded.updated_at
+    """
+)
+
+Pair = tuple[UUID, str]
+"""An account and one of its products, or one of its idempotency keys."""
 
 
 async def find_inventory(db: Database, account_id: UUID, product_type: str) -> Mapping[str, Any] | None:
@@ -26,32 +51,32 @@ async def list_inventory(db: Session, account_id: UUID) -> Sequence[Mapping[str,
     return [dict(row) for row in (await db.execute(query)).mappings()]
 
 
-async def find_inventory_in(tx: Session, account_id: UUID, product_type: str) -> Mapping[str, Any] | None:
-    """The caller holds the account's lock, which guards this row as well."""
-    query = select(*ProductInventory.__table__.columns).where(
-        ProductInventory.account_id == account_id, ProductInventory.product_type == product_type
-    )
-    row = (await tx.execute(query)).mappings().one_or_none()
-    return None if row is None else dict(row)
+async def find_inventories(tx: Session, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
+    """The inventories of (account_id, product_type) pairs. The caller holds the accounts' locks, which guard them."""
+    rows = (await tx.execute(_FIND_INVENTORIES, _arrays(pairs))).mappings()
+    return {(row["account_id"], row["product_type"]): dict(row) for row in rows}
 
 
-async def upsert_inventory(tx: Session, row: Mapping[str, Any]) -> None:
-    statement = insert(ProductInventory).values(**row)
-    changed = {name: value for name, value in row.items() if name not in ("account_id", "product_type")}
-    await tx.execute(statement.on_conflict_do_update(index_elements=["account_id", "product_type"], set_=changed))
+async def upsert_inventories(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The caller holds the accounts' locks."""
+    await tx.execute(_UPSERT_INVENTORIES, {name: [row[name] for row in rows] for name in rows[0]})
 
 
 async def find_usage_by_key(db: Database, account_id: UUID, idempotency_key: str) -> Mapping[str, Any] | None:
     return await db.fetch_row(_FIND_USAGE_BY_KEY, account_id, idempotency_key)
 
 
-async def find_usage_by_key_in(tx: Session, account_id: UUID, idempotency_key: str) -> Mapping[str, Any] | None:
-    query = select(ProductUsage.product_type, ProductUsage.usage_log_id, ProductUsage.result).where(
-        ProductUsage.account_id == account_id, ProductUsage.idempotency_key == idempotency_key
-    )
-    row = (await tx.execute(query)).mappings().one_or_none()
-    return None if row is None else dict(row)
+async def find_usages_by_keys(tx: Session, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
+    """The uses that already carry these (account_id, idempotency_key) pairs."""
+    if not pairs:
+        return {}
+    rows = (await tx.execute(_FIND_USAGES_BY_KEYS, _arrays(pairs))).mappings()
+    return {(row["account_id"], row["idempotency_key"]): dict(row) for row in rows}
 
 
-async def insert_usage(tx: Session, row: Mapping[str, Any]) -> None:
-    await insert_rows(tx, ProductUsage, [row])
+async def insert_usages(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    await insert_rows(tx, ProductUsage, rows)
+
+
+def _arrays(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
+    return {"account_ids": [account_id for account_id, _ in pairs], "texts": [text for _, text in pairs]}

@@ -5,19 +5,21 @@ main pool's paid credits at the product's price.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 from app.auth.caller import Actor
-from app.billing.errors import IdempotencyKeyReused
-from app.billing.ledger import Cause, Kind, LockedAccount, lock_account, write
+from app.billing.errors import AccountNotFound, IdempotencyKeyReused
+from app.billing.lane import ChargeLane
+from app.billing.ledger import Cause, Kind, LockedAccount, lock_account, lock_accounts, write
 from app.billing.pools import MINOR_PER_CREDIT, Credits, Shortfall
-from app.billing.service import BillingService, ChargeRequest, charge_paid_pool
+from app.billing.service import BillingService, ChargeRequest, Refused, post_paid_charge, record_charges
 from app.config import Product, Settings
 from app.db import Database, Session, new_id
+from app.errors import AppError
 from app.observability import CHARGES
 from app.tools import queries
 from app.tools.catalogue import find_product, free_on
@@ -50,6 +52,16 @@ class ToolBalance:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolChargeRequest:
+    account_id: UUID
+    product_type: str
+    actor: Actor
+    at: datetime
+    idempotency_key: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ToolUse:
     """A recorded use, as the reply and every replay of it say it."""
 
@@ -79,12 +91,75 @@ Outcome = Charged | Replayed | Shortfall
 
 @dataclass(slots=True)
 class _Inventory:
-    """A product's row of a locked account, brought up to today."""
+    """What a locked account has of a product, and had on `free_day`. `opened`: whether it has a row yet."""
 
+    account: LockedAccount
+    product_type: str
+    product: Product
     free: int
     free_day: date
     paid: int
     total_uses: int
+    opened: bool
+    changed_at: datetime | None = None
+
+    def payer(self, today: date) -> str | None:
+        """Which source would pay the next use."""
+        if free_on(today, left=self.free, day=self.free_day, product=self.product) > 0:
+            return "free"
+        if self.paid > 0:
+            return "paid"
+        return "main_pool" if self.account.balances["paid"] >= self.product.price_credits else None
+
+    def accrue(self, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Post the free uses that were given since: on opening, and at each midnight."""
+        pool = self._pool("free")
+        if not self.opened:
+            self.account.post(pool, self.free, Kind.OPENING_GRANT, cause, actor, now)
+            self.opened = True
+        free = free_on(now.date(), left=self.free, day=self.free_day, product=self.product)
+        self.account.post(pool, free - self.free, Kind.DAILY_ALLOWANCE, cause, actor, now)
+        self.free, self.free_day, self.changed_at = free, max(self.free_day, now.date()), now
+
+    def move(self, source: str, uses: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Post so many `uses` to "free" or "paid". Comes after `accrue`."""
+        self.account.post(self._pool(source), uses, kind, cause, actor, now)
+        self.free, self.paid = self.account.balances[self._pool("free")], self.account.balances[self._pool("paid")]
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "account_id": self.account.account_id,
+            "product_type": self.product_type,
+            "free": self.free,
+            "free_day": self.free_day,
+            "paid": self.paid,
+            "total_uses": self.total_uses,
+            "updated_at": self.changed_at,
+        }
+
+    def _pool(self, source: str) -> str:
+        return f"{self.product_type}/{source}"
+
+    @classmethod
+    def of(
+        cls, account: LockedAccount, product_type: str, product: Product, row: Mapping[str, Any] | None
+    ) -> "_Inventory":
+        """Puts the product's balances into the account, as they are stored."""
+        stored = {"free": 0, "paid": 0} if row is None else row
+        account.balances |= {f"{product_type}/{source}": stored[source] for source in ("free", "paid")}
+        start = _stored_or_initial(account.created_at, product, row)
+        return cls(account, product_type, product, **start, opened=row is not None)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a transaction has read under its locks, and the rows that it will write."""
+
+    accounts: Mapping[UUID, LockedAccount]
+    inventories: Mapping[queries.Pair, _Inventory]
+    used: dict[queries.Pair, Mapping[str, Any]]
+    charges: list[dict[str, Any]] = field(default_factory=list)
+    usages: list[dict[str, Any]] = field(default_factory=list)
 
 
 class ProductInventoryService:
@@ -94,6 +169,9 @@ class ProductInventoryService:
         self._db = db
         self._settings = settings
         self._billing = billing
+        self._lane: ChargeLane[ToolChargeRequest, Outcome | Refused] = ChargeLane(
+            self._charge_unlocked, self._charge_many
+        )
 
     @property
     def product_types(self) -> list[str]:
@@ -125,167 +203,167 @@ class ProductInventoryService:
     ) -> Outcome:
         """Spend one use of a product. Locks the account until commit. Replaying a key spends nothing.
 
-        Raises UnknownProduct, AccountSuspended, AccountClosed, IdempotencyKeyReused.
+        Shares its transaction with the tool charges that arrive at the same time, as `BillingService.charge` does.
+        Raises UnknownProduct, AccountSuspended, AccountClosed, IdempotencyKeyReused, Busy.
         """
-        product = find_product(self._settings.products, product_type)
-        outcome: Outcome | None = None
-        if idempotency_key is not None:
-            row = await queries.find_usage_by_key(self._db, account_id, idempotency_key)
-            outcome = _replayed(row, product_type, idempotency_key)
+        find_product(self._settings.products, product_type)
+        request = ToolChargeRequest(account_id, product_type, actor, now, idempotency_key, request_id)
+        outcome: Outcome | Refused | None = await self._replay(request)
         if outcome is None:
-            async with self._db.transaction() as tx:
-                account = await lock_account(tx, account_id)
-                if idempotency_key is not None:
-                    row = await queries.find_usage_by_key_in(tx, account_id, idempotency_key)
-                    outcome = _replayed(row, product_type, idempotency_key)
-                if outcome is None:
-                    account.require_active()
-                    outcome = await self._charge_locked(
-                        tx, account, product_type, product, actor, now, idempotency_key, request_id
-                    )
+            outcome = await self._lane.run(request, account_id, may_retry=idempotency_key is not None)
         CHARGES.labels(OPERATION, type(outcome).__name__.lower()).inc()
+        if isinstance(outcome, Refused):
+            raise outcome.error
         return outcome
 
+    async def _replay(self, request: ToolChargeRequest) -> Replayed | Refused | None:
+        if request.idempotency_key is None:
+            return None
+        row = await queries.find_usage_by_key(self._db, request.account_id, request.idempotency_key)
+        return None if row is None else _replayed(request, row)
+
+    async def _charge_many(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused]:
+        async with self._db.transaction() as tx:
+            accounts = await lock_accounts(tx, {request.account_id for request in requests})
+            return await self._charge_locked(tx, accounts, requests)
+
+    async def _charge_unlocked(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused | None]:
+        """As `_charge_many`, but None for a request whose account is locked by somebody else (or does not exist)."""
+        async with self._db.transaction() as tx:
+            accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=True)
+            ready = [request for request in requests if request.account_id in accounts]
+            outcomes = iter(await self._charge_locked(tx, accounts, ready))
+            return [next(outcomes) if request.account_id in accounts else None for request in requests]
+
     async def _charge_locked(
-        self,
-        tx: Session,
-        account: LockedAccount,
-        product_type: str,
-        product: Product,
-        actor: Actor,
-        now: datetime,
-        idempotency_key: str | None,
-        request_id: str | None,
-    ) -> Outcome:
-        usage_log_id = new_id()
-        cause = Cause("tool_usage", usage_log_id)
-        inventory = await _open_inventory(tx, account, product_type, product, cause, actor, now)
-        charge_id = None
-        if inventory.free > 0:
-            source = "free"
-        elif inventory.paid > 0:
-            source = "paid"
-        else:
-            source = "main_pool"
-            charge_id = await charge_paid_pool(
-                tx, account, _main_pool_charge(account, product_type, product, actor, now), operation=OPERATION
-            )
-            if charge_id is None:
-                return Shortfall(available=account.balances["paid"], required=product.price_credits)
-        if source != "main_pool":
-            account.post(_pool(product_type, source), -1, Kind.TOOL_CHARGE, cause, actor, now)
-        inventory.free = account.balances[_pool(product_type, "free")]
-        inventory.paid = account.balances[_pool(product_type, "paid")]
-        inventory.total_uses += 1
-        use = ToolUse(
-            usage_log_id=usage_log_id,
-            source=source,
-            cost_minor=0 if source == "free" else product.price_credits * MINOR_PER_CREDIT,
-            free=inventory.free,
-            paid=inventory.paid,
-            main_pool=account.balances["paid"] // product.price_credits,
-            total_uses=inventory.total_uses,
-        )
-        await _store_inventory(tx, account, product_type, inventory, now)
-        await queries.insert_usage(
-            tx,
-            {
-                "account_id": account.account_id,
-                "usage_log_id": usage_log_id,
-                "idempotency_key": idempotency_key,
-                "product_type": product_type,
-                "request_id": request_id,
-                "source": source,
-                "charge_id": charge_id,
-                "result": json.dumps(asdict(use), default=str),
-                "actor_type": actor.type,
-                "actor_id": actor.id,
-                "created_at": now,
-            },
-        )
-        await write(tx, [account], now)
+        self, tx: Session, accounts: dict[UUID, LockedAccount], requests: Sequence[ToolChargeRequest]
+    ) -> list[Outcome | Refused]:
+        """Decide and record: what is read here is read after the locks (see `BillingService.charge_many`)."""
+        keys = [(r.account_id, r.idempotency_key) for r in requests if r.idempotency_key is not None]
+        pairs = list({(r.account_id, r.product_type) for r in requests})
+        inventories = await self._inventories(tx, accounts, pairs)
+        batch = _Batch(accounts, inventories, await queries.find_usages_by_keys(tx, keys))
+        outcomes = [self._decide(request, batch) for request in requests]
+        if batch.usages:
+            await record_charges(tx, batch.charges)
+            await queries.upsert_inventories(tx, [i.row() for i in inventories.values() if i.changed_at is not None])
+            await queries.insert_usages(tx, batch.usages)
+            await write(tx, accounts.values(), max(usage["created_at"] for usage in batch.usages))
+        return outcomes
+
+    async def _inventories(
+        self, tx: Session, accounts: Mapping[UUID, LockedAccount], pairs: Sequence[queries.Pair]
+    ) -> dict[queries.Pair, _Inventory]:
+        rows = await queries.find_inventories(tx, pairs)
+        products = self._settings.products
+        return {
+            (account_id, name): _Inventory.of(accounts[account_id], name, products[name], rows.get((account_id, name)))
+            for account_id, name in pairs
+            if account_id in accounts
+        }
+
+    def _decide(self, request: ToolChargeRequest, batch: _Batch) -> Outcome | Refused:
+        """One use against a locked account. Posts to the account, and adds to the batch, when it is new."""
+        account = batch.accounts.get(request.account_id)
+        if account is None:
+            return Refused(AccountNotFound())
+        key = request.idempotency_key
+        if key is not None and (existing := batch.used.get((request.account_id, key))) is not None:
+            return _replayed(request, existing)
+        try:
+            account.require_active()
+        except AppError as error:
+            return Refused(error)
+        inventory = batch.inventories[request.account_id, request.product_type]
+        source = inventory.payer(request.at.date())
+        if source is None:
+            return Shortfall(available=account.balances["paid"], required=inventory.product.price_credits)
+        use = _post_use(request, inventory, source, batch)
+        if key is not None:
+            batch.used[request.account_id, key] = {**batch.usages[-1], "result": asdict(use)}
         return Charged(use)
 
     async def grant(self, account_id: UUID, product_type: str, uses: Credits, *, actor: Actor, now: datetime) -> int:
         """Give paid uses of a product, and return how many there are then. Locks the account until commit."""
-        product = find_product(self._settings.products, product_type)
+        find_product(self._settings.products, product_type)
+        pair = (account_id, product_type)
         async with self._db.transaction() as tx:
             account = await lock_account(tx, account_id)
+            inventory = (await self._inventories(tx, {account_id: account}, [pair]))[pair]
             cause = Cause("tool_grant", new_id())
-            inventory = await _open_inventory(tx, account, product_type, product, cause, actor, now)
-            account.post(_pool(product_type, "paid"), uses, Kind.GRANT, cause, actor, now)
-            inventory.paid = account.balances[_pool(product_type, "paid")]
-            await _store_inventory(tx, account, product_type, inventory, now)
+            inventory.accrue(cause, actor, now)
+            inventory.move("paid", uses, Kind.GRANT, cause, actor, now)
+            await queries.upsert_inventories(tx, [inventory.row()])
             await write(tx, [account], now)
         return inventory.paid
 
 
-def _pool(product_type: str, source: str) -> str:
-    return f"{product_type}/{source}"
-
-
-def _main_pool_charge(
-    account: LockedAccount, product_type: str, product: Product, actor: Actor, now: datetime
-) -> ChargeRequest:
-    return ChargeRequest(
-        account_id=account.account_id,
-        amount_minor=product.price_credits * MINOR_PER_CREDIT,
-        currency=None,
-        actor=actor,
-        at=now,
-        description=product_type,
-    )
-
-
-async def _open_inventory(
-    tx: Session,
-    account: LockedAccount,
-    product_type: str,
-    product: Product,
-    cause: Cause,
-    actor: Actor,
-    now: datetime,
-) -> _Inventory:
-    """Put the product's balances into the locked account, and post the free uses that have accrued since."""
-    row = await queries.find_inventory_in(tx, account.account_id, product_type)
-    free_pool = _pool(product_type, "free")
-    if row is None:
-        account.balances |= {free_pool: 0, _pool(product_type, "paid"): 0}
-        account.post(free_pool, product.initial_free, Kind.OPENING_GRANT, cause, actor, now)
-        inventory = _Inventory(product.initial_free, account.created_at.date(), 0, 0)
+def _post_use(request: ToolChargeRequest, inventory: _Inventory, source: str, batch: _Batch) -> ToolUse:
+    """Post a use that `source` can pay, and add its rows to the batch."""
+    account, price = inventory.account, inventory.product.price_credits
+    usage_log_id, charge_id = new_id(), None
+    cause = Cause("tool_usage", usage_log_id)
+    inventory.accrue(cause, request.actor, request.at)
+    if source == "main_pool":
+        charge = ChargeRequest(
+            account_id=request.account_id,
+            amount_minor=price * MINOR_PER_CREDIT,
+            currency=None,
+            actor=request.actor,
+            at=request.at,
+            description=request.product_type,
+        )
+        batch.charges.append(post_paid_charge(account, charge, operation=OPERATION))
+        charge_id = batch.charges[-1]["charge_id"]
     else:
-        account.balances |= {free_pool: row["free"], _pool(product_type, "paid"): row["paid"]}
-        inventory = _Inventory(row["free"], row["free_day"], row["paid"], row["total_uses"])
-    free = free_on(now.date(), left=inventory.free, day=inventory.free_day, product=product)
-    account.post(free_pool, free - inventory.free, Kind.DAILY_ALLOWANCE, cause, actor, now)
-    inventory.free, inventory.free_day = free, max(inventory.free_day, now.date())
-    return inventory
+        inventory.move(source, -1, Kind.TOOL_CHARGE, cause, request.actor, request.at)
+    inventory.total_uses += 1
+    use = ToolUse(
+        usage_log_id=usage_log_id,
+        source=source,
+        cost_minor=0 if source == "free" else price * MINOR_PER_CREDIT,
+        free=inventory.free,
+        paid=inventory.paid,
+        main_pool=account.balances["paid"] // price,
+        total_uses=inventory.total_uses,
+    )
+    batch.usages.append(
+        {
+            "account_id": request.account_id,
+            "usage_log_id": usage_log_id,
+            "idempotency_key": request.idempotency_key,
+            "product_type": request.product_type,
+            "request_id": request.request_id,
+            "source": source,
+            "charge_id": charge_id,
+            "result": json.dumps(asdict(use), default=str),
+            "actor_type": request.actor.type,
+            "actor_id": request.actor.id,
+            "created_at": request.at,
+        }
+    )
+    return use
 
 
-async def _store_inventory(
-    tx: Session, account: LockedAccount, product_type: str, inventory: _Inventory, now: datetime
-) -> None:
-    row = {"account_id": account.account_id, "product_type": product_type, **asdict(inventory), "updated_at": now}
-    await queries.upsert_inventory(tx, row)
+def _stored_or_initial(created_at: datetime, product: Product, row: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An inventory's columns; without a row, as on the day that the account was created."""
+    if row is None:
+        return {"free": product.initial_free, "free_day": created_at.date(), "paid": 0, "total_uses": 0}
+    return {name: row[name] for name in ("free", "free_day", "paid", "total_uses")}
 
 
 def _balance(
     product_type: str, product: Product, account: Mapping[str, Any], row: Mapping[str, Any] | None, today: date
 ) -> ToolBalance:
-    if row is None:
-        left, day, paid, total_uses = product.initial_free, account["created_at"].date(), 0, 0
-    else:
-        left, day, paid, total_uses = row["free"], row["free_day"], row["paid"], row["total_uses"]
+    have = _stored_or_initial(account["created_at"], product, row)
     active = account["status"] == "active"
-    free = free_on(today, left=left, day=day, product=product) if active else 0
+    free = free_on(today, left=have["free"], day=have["free_day"], product=product) if active else 0
     main_pool = account["paid"] // product.price_credits
-    return ToolBalance(product_type, active, free, paid, main_pool, product.price_credits, total_uses)
+    return ToolBalance(product_type, active, free, have["paid"], main_pool, product.price_credits, have["total_uses"])
 
 
-def _replayed(row: Mapping[str, Any] | None, product_type: str, idempotency_key: str) -> Replayed | None:
-    """Raises IdempotencyKeyReused when the key was used for another product."""
-    if row is None:
-        return None
-    if row["product_type"] != product_type:
-        raise IdempotencyKeyReused(idempotency_key)
+def _replayed(request: ToolChargeRequest, row: Mapping[str, Any]) -> Replayed | Refused:
+    """Refused when the key was used for another product."""
+    if row["product_type"] != request.product_type:
+        return Refused(IdempotencyKeyReused(request.idempotency_key or ""))
     return Replayed(ToolUse(**{**row["result"], "usage_log_id": row["usage_log_id"]}))
