@@ -39,7 +39,7 @@ ROOT = Path(__file__).parent.parent.parent
 OWNER_ROLE, SERVICE_ROLE, DATABASE = "billing_owner", "billing_service", "ciris_billing"
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 25
-FIRST_PORT, STRIPE_PORT, OIDC_PORT = 8000, 8010, 8020
+FIRST_PORT, STRIPE_OFFSET, OIDC_OFFSET = 8000, 10, 20
 LOG_TAIL_LINES = 15
 
 
@@ -181,10 +181,10 @@ def _port(wanted: int | None, first: int, taken: Collection[int] = ()) -> int:
         if not _is_free(wanted):
             raise DemoError(f"Port {wanted} is in use. Choose another one with PORT=, or leave it out.")
         return wanted
-    for port in range(first, first + 200):
+    for port in range(first, min(first + 200, 65_536)):
         if port not in taken and _is_free(port):
             return port
-    raise DemoError(f"No free port from {first} to {first + 199}.")
+    raise DemoError(f"No free port from {first} up.")
 
 
 @contextmanager
@@ -273,8 +273,8 @@ def run_demo(state_dir: Path, wanted_port: int | None) -> int:
 def _run_everything(stack: ExitStack, state_dir: Path, wanted_port: int | None) -> None:
     """Start everything, and wait until somebody asks to stop. Closing `stack` ends what was started, in order."""
     port = _port(wanted_port, FIRST_PORT)
-    stripe_port = _port(None, STRIPE_PORT, {port})
-    oidc_port = _port(None, OIDC_PORT, {port, stripe_port})
+    stripe_port = _port(None, port + STRIPE_OFFSET, {port})
+    oidc_port = _port(None, port + OIDC_OFFSET, {port, stripe_port})
     base_url, stripe_url, oidc_url = (f"http://127.0.0.1:{number}" for number in (port, stripe_port, oidc_port))
     (state_dir / "demo.json").unlink(missing_ok=True)  # what the last run wrote is not true yet
     guard = Guard()
