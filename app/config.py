@@ -8,7 +8,7 @@ import os
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,7 +19,7 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 MIN_SECRET_CHARS = 32
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -81,21 +81,12 @@ class StripeKeys(BaseModel):
     webhook_secret: SecretStr
 
 
-class SecretFiles(PydanticBaseSettingsSource):
+class SecretFiles(EnvSettingsSource):
     """`NAME_FILE` names a file whose content is the value of `NAME`, the convention of Docker images."""
 
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        path = os.environ.get(f"{field_name.upper()}_FILE")
-        value = Path(path).read_text(encoding="utf-8").strip() if path else None
-        return value, field_name, self.field_is_complex(field)
-
-    def __call__(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name, field in self.settings_cls.model_fields.items():
-            value, key, is_complex = self.get_field_value(field, name)
-            if value is not None:
-                values[key] = self.prepare_field_value(name, field, value, is_complex)
-        return values
+    def _load_env_vars(self) -> dict[str, str | None]:
+        paths = {name: os.environ.get(f"{name.upper()}_FILE") for name in self.settings_cls.model_fields}
+        return {name: Path(path).read_text(encoding="utf-8").strip() for name, path in paths.items() if path}
 
 
 class Settings(BaseSettings):
@@ -162,6 +153,13 @@ class Settings(BaseSettings):
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")
     key_rotation_grace_s: int = Field(default=86_400, ge=0, description="How long a rotated key still works.")
+
+    @model_validator(mode="after")
+    def _environments_are_apart(self) -> Self:
+        live, test = self.stripe_live, self.stripe_test
+        if live is not None and test is not None and live.webhook_secret == test.webhook_secret:
+            raise ValueError("STRIPE_LIVE and STRIPE_TEST have one webhook_secret: an event could be either's")
+        return self
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:

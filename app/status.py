@@ -13,7 +13,7 @@ from app.clock import Now
 from app.config import Settings
 from app.db import Database
 from app.errors import AppError, is_database_unavailable
-from app.observability import REGISTRY
+from app.observability import LEDGER_VERIFIED, REGISTRY
 
 VERSION = version("ciris-billing")
 router = APIRouter(tags=["status"])
@@ -96,4 +96,12 @@ async def metrics(request: Request, authorization: Annotated[str | None, Header(
         expected = f"Bearer {settings.metrics_token.get_secret_value()}".encode()
         if not hmac.compare_digest((authorization or "").encode("utf-8", "replace"), expected):
             raise MetricsTokenRequired
+    try:
+        last = await last_verification(request.app.state.db)  # the worker's doing; its metrics are the database's
+    except Exception as error:
+        if not is_database_unavailable(error):
+            raise
+    else:
+        if last is not None and last.ok:
+            LEDGER_VERIFIED.set(last.finished_at.timestamp())
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -176,6 +176,11 @@ def test_wrong_settings_are_named() -> None:
     answer = run({"MODE": "party"}, "keys", "list")
     assert answer.status == UNUSABLE
     assert {line.split(":")[0] for line in answer.err.splitlines()} == {"MODE", "DATABASE_URL"}
+    for variable, named in (("PACKS", '"packs"'), ("METRICS_TOKEN_FILE", "/no/such/file")):
+        answer = run({variable: "/no/such/file"}, "keys", "list")
+        assert answer.status == UNUSABLE
+        assert named in answer.err
+        assert answer.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [("worker",), ("migrate",), ("keys", "list"), ("ledger", "verify")])

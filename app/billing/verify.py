@@ -14,7 +14,6 @@ from app.billing import queries
 from app.billing.ledger_checks import CHECKS
 from app.clock import utc_now
 from app.db import Base, Database, new_id
-from app.observability import LEDGER_VERIFIED
 
 log = structlog.get_logger()
 
@@ -71,7 +70,6 @@ async def verify_ledger(db: Database, now: datetime) -> Verification:
             },
         )
     if problem is None:
-        LEDGER_VERIFIED.set(verification.finished_at.timestamp())
         log.info("ledger_verified", accounts=accounts, entries=entries)
     else:
         log.error("ledger_mismatch", problem=problem)

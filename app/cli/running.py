@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import pydantic
 import typer
+from pydantic_settings import SettingsError
 
 from app.config import Settings, load_settings
 from app.db import Database
@@ -37,6 +38,12 @@ def settings_or_exit() -> Settings:
         for problem in error.errors():
             names = ".".join(str(part) for part in problem["loc"]).upper() or "settings"
             typer.echo(f"{names}: {problem['msg']}", err=True)
+        raise typer.Exit(UNUSABLE) from None
+    except SettingsError as error:  # what is not JSON
+        typer.echo(f"{error}: {error.__cause__}", err=True)
+        raise typer.Exit(UNUSABLE) from None
+    except OSError as error:
+        typer.echo(f"{error.filename}: {error.strerror}", err=True)
         raise typer.Exit(UNUSABLE) from None
     configure_logging(level=settings.log_level, json=settings.log_json)
     return settings
