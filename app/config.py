@@ -150,6 +150,28 @@ class Settings(BaseSettings):
     )
     issuers: list[Issuer] = Field(default=[], description="JSON list of further OIDC issuers.")
 
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]+$",
+        description="Address that browsers use, such as `https://billing.example.com`. Default: `HOST` and `PORT`.",
+    )
+    admin_oauth_issuer: str = Field(
+        default="https://accounts.google.com", description="OpenID provider that signs admins in."
+    )
+    admin_oauth_client_id: str | None = Field(
+        default=None, description="OAuth client id of the back office. Absent: nobody can sign in."
+    )
+    admin_oauth_client_secret: SecretStr | None = Field(default=None, description="Its secret, where it has one.")
+    admin_email_domain: str = Field(
+        default="ciris.ai", pattern=r"^[a-z0-9.-]+$", description="Only accounts of this domain may sign in."
+    )
+    admin_session_secret: SecretStr | None = Field(
+        default=None, description="Signs admins' sessions. Changing it signs everybody out."
+    )
+    admin_support_credit_limit: int = Field(
+        default=100, ge=0, description="Most credits that the role `support` may give or take at once."
+    )
+
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")
     key_rotation_grace_s: int = Field(default=86_400, ge=0, description="How long a rotated key still works.")
@@ -172,6 +194,13 @@ class Settings(BaseSettings):
         if self.metrics_token is None:
             raise ValueError("METRICS_TOKEN is required in production")
         secrets = {"METRICS_TOKEN": self.metrics_token}
+        if self.admin_oauth_client_id is not None:
+            if self.admin_session_secret is None:
+                raise ValueError("ADMIN_SESSION_SECRET is required in production when admins sign in")
+            if not all(url.startswith("https://") for url in (self.admin_oauth_issuer, self.base_url)):
+                raise ValueError("ADMIN_OAUTH_ISSUER and PUBLIC_URL need https:// in production when admins sign in")
+        if self.admin_session_secret is not None:
+            secrets["ADMIN_SESSION_SECRET"] = self.admin_session_secret
         for name, keys in (("STRIPE_LIVE", self.stripe_live), ("STRIPE_TEST", self.stripe_test)):
             if keys is not None:
                 secrets[f"{name}.secret_key"] = keys.secret_key
@@ -181,6 +210,11 @@ class Settings(BaseSettings):
             if len(value) < MIN_SECRET_CHARS or "demo" in value or "changeme" in value.lower():
                 raise ValueError(f"{name} is too short (under {MIN_SECRET_CHARS} characters) or a default value")
         return self
+
+    @property
+    def base_url(self) -> str:
+        """Where browsers find this service, without a slash at the end."""
+        return self.public_url or f"http://{self.host}:{self.port}"
 
     @property
     def all_issuers(self) -> list[Issuer]:

@@ -3,14 +3,24 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 from fastapi import FastAPI
 
+import app.admin.admins
+import app.admin.api_keys
+import app.admin.audit_log
+import app.admin.purchases
+import app.admin.sign_in
+import app.admin.system
+import app.admin.users
 import app.billing.router
 import app.payments.router
 import app.payments.webhooks
 import app.status
 import app.tools.router
+from app.auth.admin_sessions import AdminSessions
 from app.auth.service import Authenticator
+from app.auth.sign_in import SignIn
 from app.billing.service import BillingService
 from app.config import Settings, load_settings
 from app.db import Database
@@ -28,6 +38,22 @@ DESCRIPTION = """Decides, for every step an AI agent takes, whether it is paid f
 currency (500 = $5.00). Every error answers `{"detail", "code", "request_id"}`."""
 
 
+ROUTERS = (
+    app.billing.router,
+    app.tools.router,
+    app.payments.router,
+    app.payments.webhooks,
+    app.admin.sign_in,
+    app.admin.users,
+    app.admin.api_keys,
+    app.admin.purchases,
+    app.admin.audit_log,
+    app.admin.admins,
+    app.admin.system,
+    app.status,
+)
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
@@ -38,11 +64,16 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.tools = ProductInventoryService(db, settings, app.state.billing)
     app.state.payments = PaymentService(db, settings, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings)
+    app.state.admin_sessions = AdminSessions(db, settings)
+    http = httpx.AsyncClient()
+    app.state.sign_in = SignIn(settings, http)
     await app.state.auth.start()
     try:
         yield
     finally:
         await app.state.auth.stop()
+        await app.state.sign_in.aclose()
+        await http.aclose()
         await gateway.close()
         await db.close()
 
@@ -59,7 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     api.state.settings = settings
-    for module in (app.billing.router, app.tools.router, app.payments.router, app.payments.webhooks, app.status):
+    for module in ROUTERS:
         api.include_router(module.router)
     install_error_handlers(api)
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)

@@ -66,7 +66,7 @@ CODE = [
         "the look at used keys under the lock",
         (LOCKS,),
         file="app/billing/service.py",
-        old="used = {key: _charge(row) for key, row in rows.items()}",
+        old="used = {key: charge_of(row) for key, row in rows.items()}",
         new="used: dict[tuple[UUID, str], Charge] = {}",
     ),
     Mutant(
@@ -75,6 +75,20 @@ CODE = [
         file="app/billing/service.py",
         old="outcome = await self._replay(request)",
         new="outcome = None",
+    ),
+    Mutant(
+        "the look at used keys of tool charges under the lock",
+        ("tests/tools",),
+        file="app/tools/service.py",
+        old="await queries.find_usages_by_keys(tx, keys)",
+        new="{}",
+    ),
+    Mutant(
+        "the replay of a tool charge's key without a lock",
+        ("tests/tools",),
+        file="app/tools/service.py",
+        old="await self._replay(request)",
+        new="None",
     ),
     Mutant(
         "the waiting for an identity that is being created",

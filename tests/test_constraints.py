@@ -18,6 +18,7 @@ from tests.databases import Urls
 
 NOW = datetime.now(UTC)
 ACCOUNT = uuid.UUID(int=1)
+ADMIN = uuid.UUID(int=78)
 NOBODY = uuid.UUID(int=99)
 Row = dict[str, Any]
 
@@ -180,6 +181,27 @@ ROWS |= {
         "received_at": NOW,
     },
     "payment_cursors": {"environment": "live", "events_read_until": NOW},
+    "admin_sessions": {
+        "session_id": uuid.UUID(int=11),
+        "admin_id": ADMIN,
+        "address": "127.0.0.1",
+        "user_agent": "",
+        "created_at": NOW,
+        "expires_at": NOW,
+    },
+    "admin_audit_log": {
+        "audit_id": uuid.UUID(int=12),
+        "created_at": NOW,
+        "admin_id": ADMIN,
+        "admin_email": "other@example.com",
+        "session_id": uuid.UUID(int=11),
+        "address": "127.0.0.1",
+        "request_id": "r",
+        "action": "account.suspend",
+        "environment": "live",
+        "target_type": "account",
+        "target_id": str(ACCOUNT),
+    },
     "ledger_verifications": {
         "verification_id": uuid.UUID(int=10),
         "started_at": NOW,
@@ -255,6 +277,10 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_admin_users_email": Violation("admin_users", [{"email": "A@B.C"}]),
     "ck_admin_users_role": Violation("admin_users", [{"role": "root"}]),
     "uq_admin_users_email": Violation("admin_users", [{}, {"admin_id": OTHER}]),
+    "fk_admin_sessions_admin_id_admin_users": Violation("admin_sessions", [{"admin_id": NOBODY}]),
+    "fk_admin_audit_log_admin_id_admin_users": Violation("admin_audit_log", [{"admin_id": NOBODY}]),
+    "ck_admin_audit_log_action": Violation("admin_audit_log", [{"action": ""}]),
+    "ck_admin_audit_log_environment": Violation("admin_audit_log", [{"environment": "prod"}]),
     "ck_token_cutoffs_environment": Violation("token_cutoffs", [{"environment": "prod"}]),
     "ck_product_inventory_free": Violation("product_inventory", [{"free": -1}]),
     "ck_product_inventory_paid": over("product_inventory", "paid"),
@@ -298,6 +324,8 @@ async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
     transaction = connection.transaction()
     await transaction.start()
     await insert(connection, "accounts", ROWS["accounts"] | {"account_id": ACCOUNT})
+    admin = {"admin_id": ADMIN, "email": "other@example.com"}
+    await insert(connection, "admin_users", ROWS["admin_users"] | admin)
     disputed = {"purchase_id": uuid.UUID(int=9), "idempotency_key": None, "payment_intent_id": None}
     await insert(connection, "purchases", ROWS["purchases"] | disputed)
     yield connection

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from app.billing.accounts import Identity, Profile
 from app.billing.pools import Credits
-from app.billing.service import BillingService, Charged, ChargeRequest
+from app.billing.posting import Charged, ChargeRequest
+from app.billing.service import BillingService
 from app.billing.verify import last_verification, verify_ledger
 from app.db import Database
 from app.tools.service import ProductInventoryService

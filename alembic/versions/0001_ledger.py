@@ -36,6 +36,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("environment", "oauth_provider", "external_id", name=op.f("pk_account_identities")),
     )
     op.create_index(op.f("ix_account_identities_account_id"), "account_identities", ["account_id"], unique=False)
+    op.create_index(
+        "ix_account_identities_external_id",
+        "account_identities",
+        [sa.func.lower(sa.literal_column("external_id")).label("lowered")],
+        unique=False,
+        postgresql_ops={"lowered": "text_pattern_ops"},
+    )
     op.create_table(
         "account_profiles",
         sa.Column("account_id", sa.Uuid(), nullable=False),
@@ -51,6 +58,14 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_account_profiles")),
     )
+    for column in ("customer_email", "display_name"):
+        op.create_index(
+            f"ix_account_profiles_{column}",
+            "account_profiles",
+            [sa.func.lower(sa.literal_column(column)).label("lowered")],
+            unique=False,
+            postgresql_ops={"lowered": "text_pattern_ops"},
+        )
     op.create_table(
         "accounts",
         sa.Column("account_id", sa.Uuid(), nullable=False),
@@ -87,6 +102,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_accounts")),
         postgresql_with={"fillfactor": 70},
     )
+    op.create_index(op.f("ix_accounts_environment_account_id"), "accounts", ["environment", "account_id"], unique=False)
+    for name, condition in (("ix_accounts_not_active", "status <> 'active'"), ("ix_accounts_debt", "debt > 0")):
+        op.create_index(name, "accounts", ["account_id"], unique=False, postgresql_where=sa.text(condition))
     op.create_table(
         "charges",
         sa.Column("account_id", sa.Uuid(), nullable=False),

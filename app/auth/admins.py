@@ -7,7 +7,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from app.auth import queries
-from app.auth.errors import AdminNotFound
+from app.auth.errors import AdminExists, AdminNotFound, LastAdmin
 from app.db import Session, new_id
 from app.errors import InvalidRequest
 
@@ -43,6 +43,36 @@ async def add_admin(tx: Session, email: str, role: Role, *, now: datetime) -> Ad
     if role not in ROLES:
         raise InvalidRequest(f"role must be one of {', '.join(ROLES)}")
     return _admin(await queries.upsert_admin(tx, new_id(), _normal_email(email), role, now))
+
+
+async def invite_admin(tx: Session, email: str, role: Role, *, now: datetime) -> Admin:
+    """As `add_admin`, but AdminExists for one who may sign in already."""
+    row = await queries.find_admin(tx, _normal_email(email))
+    if row is not None and row.disabled_at is None:
+        raise AdminExists
+    return await add_admin(tx, email, role, now=now)
+
+
+async def find_admin(db: Session, admin_id: UUID) -> Admin:
+    """Raises AdminNotFound."""
+    row = await queries.find_admin_by_id(db, admin_id)
+    if row is None:
+        raise AdminNotFound
+    return _admin(row)
+
+
+async def change_admin(
+    tx: Session, admin_id: UUID, *, role: Role | None, disabled: bool | None, now: datetime
+) -> tuple[Admin, Admin]:
+    """The admin before and after; None leaves a thing as it is. Locks all admins. Raises AdminNotFound, LastAdmin."""
+    admins = await queries.lock_active_admins(tx, "admin")
+    before = await find_admin(tx, admin_id)
+    new_role = role or before.role
+    stays = not (before.disabled_at is not None if disabled is None else disabled)
+    if list(admins) == [admin_id] and not (stays and new_role == "admin"):
+        raise LastAdmin
+    disabled_at = None if stays else before.disabled_at or now
+    return before, _admin(await queries.update_admin(tx, admin_id, new_role, disabled_at))
 
 
 async def list_admins(db: Session) -> list[Admin]:

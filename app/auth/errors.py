@@ -78,3 +78,68 @@ class AdminNotFound(AppError):
 
     def __init__(self) -> None:
         super().__init__("Admin not found")
+
+
+class AdminExists(AppError):
+    status, code = 409, "admin_exists"
+
+    def __init__(self) -> None:
+        super().__init__("This person may sign in already")
+
+
+class AdminUnauthorized(AppError):
+    """No session, or one that has ended."""
+
+    status, code = 401, "admin_unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("Sign in to the back office", headers={"WWW-Authenticate": "Bearer"})
+
+
+class AdminForbidden(AppError):
+    """The admin's role does not allow it."""
+
+    status, code = 403, "admin_forbidden"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"Missing required role: {role}")
+
+
+class CsrfFailed(AppError):
+    """A write by cookie without the header that only our own pages can send."""
+
+    status, code = 403, "csrf_failed"
+
+    def __init__(self) -> None:
+        super().__init__("X-CSRF-Token is missing or wrong: reload the page")
+
+
+class SignInFailed(AppError):
+    """The sign-in did not end as it began; the person begins again."""
+
+    status, code = 400, "sign_in_failed"
+
+
+class NotAnAdmin(AppError):
+    """Signed in at the provider, but nobody whom we let in."""
+
+    status, code = 403, "not_an_admin"
+
+    def __init__(self, detail: str = "This account may not sign in here") -> None:
+        super().__init__(detail)
+
+
+class SignInNotConfigured(AppError):
+    status, code = 503, "sign_in_not_configured"
+
+    def __init__(self) -> None:
+        super().__init__("Signing in is not configured", headers={"Retry-After": "60"})
+
+
+class LastAdmin(AppError):
+    """Somebody must be left who can let others in."""
+
+    status, code = 409, "last_admin"
+
+    def __init__(self) -> None:
+        super().__init__("This is the last admin")

@@ -64,6 +64,21 @@ class AdminUser(Base):
     disabled_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
+class AdminSession(Base):
+    """An admin's session, named by the `jti` of its token."""
+
+    __tablename__ = "admin_sessions"
+    __table_args__ = (Index(None, "admin_id", "created_at"), Index(None, "expires_at"))
+
+    session_id: Mapped[UUID] = mapped_column(primary_key=True)
+    admin_id: Mapped[UUID] = mapped_column(ForeignKey("admin_users.admin_id", ondelete="RESTRICT"))
+    address: Mapped[str] = mapped_column(Text)
+    user_agent: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    expires_at: Mapped[datetime] = mapped_column(Timestamp, comment="moves on while the session is used")
+    revoked_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
 class RevokedToken(Base):
     """One end-user token that must not be accepted any more. Of no use once the token has expired."""
 

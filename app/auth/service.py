@@ -196,6 +196,14 @@ async def list_keys(
     return await queries.list_keys(db, environment, behind, min(limit, MAX_LISTED_KEYS))
 
 
+async def find_key(db: Session, key_id: str) -> KeyFacts:
+    """Raises KeyNotFound."""
+    key = await queries.find_key_facts(db, key_id)
+    if key is None:
+        raise KeyNotFound
+    return key
+
+
 async def _lock_active_key(tx: Session, key_id: str, now: datetime) -> KeyFacts:
     """Locks the key until commit. Raises KeyNotFound, KeyNotActive."""
     key = await queries.lock_key(tx, key_id)

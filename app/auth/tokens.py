@@ -6,8 +6,8 @@ import hashlib
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -56,6 +56,8 @@ class TokenClaims:
     expires_at: datetime
     email: str | None
     display_name: str | None
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """All of them, for who needs another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +271,7 @@ def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
         expires_at=datetime.fromtimestamp(expires_s, UTC),
         email=email,
         display_name=_text(claims, "name"),
+        claims=claims,
     )
 
 

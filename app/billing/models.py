@@ -21,6 +21,8 @@ from sqlalchemy import (
     Numeric,
     Text,
     UniqueConstraint,
+    func,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -32,6 +34,12 @@ from app.db import Base
 Timestamp = DateTime(timezone=True)
 
 
+def _begins_like(table: str, column: str) -> Index:
+    """Finds what begins with some letters, large or small, among millions."""
+    lowered = func.lower(literal_column(column)).label("lowered")
+    return Index(f"ix_{table}_{column}", lowered, postgresql_ops={"lowered": "text_pattern_ops"})
+
+
 class AccountIdentity(Base):
     """Maps an external user to an account, once and for good."""
 
@@ -39,6 +47,7 @@ class AccountIdentity(Base):
     __table_args__ = (
         CheckConstraint("environment IN ('live', 'test')", name="environment"),
         Index(None, "account_id"),
+        _begins_like("account_identities", "external_id"),
     )
 
     environment: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -52,6 +61,10 @@ class AccountProfile(Base):
     """What callers told about the person behind an account. All of it may be absent or erased."""
 
     __tablename__ = "account_profiles"
+    __table_args__ = (
+        _begins_like("account_profiles", "customer_email"),
+        _begins_like("account_profiles", "display_name"),
+    )
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
     wa_id: Mapped[str | None] = mapped_column(Text)
@@ -84,6 +97,10 @@ class Account(Base):
         CheckConstraint(_within_bounds("debt"), name="debt"),
         CheckConstraint("total_uses >= 0", name="total_uses"),
         CheckConstraint("last_entry_no >= 0", name="last_entry_no"),
+        # Of columns that no charge changes, so that updates stay HOT.
+        Index(None, "environment", "account_id"),
+        Index("ix_accounts_not_active", "account_id", postgresql_where=text("status <> 'active'")),
+        Index("ix_accounts_debt", "account_id", postgresql_where=text("debt > 0")),
         {"postgresql_with": {"fillfactor": 70}},  # room for the next version of a row beside it (HOT updates)
     )
 

@@ -11,6 +11,7 @@ from app.auth.dependencies import require
 from app.billing.accounts import Opening
 from app.billing.errors import InsufficientCredits
 from app.billing.pools import MINOR_PER_CREDIT, Shortfall, cost_of
+from app.billing.posting import ChargeRequest, Refused, Replayed
 from app.billing.schemas import (
     MAX_INT64,
     AccountBody,
@@ -33,7 +34,7 @@ from app.billing.schemas import (
     TransactionsReply,
     identity_of,
 )
-from app.billing.service import BillingService, ChargeRequest, LlmUsageReport, Refused, Replayed
+from app.billing.service import BillingService, LlmUsageReport
 from app.clock import Now
 from app.errors import error_body
 

@@ -24,7 +24,8 @@ from app.auth.caller import Caller
 from app.billing.accounts import Identity, Profile
 from app.billing.errors import IdentityRequired
 from app.billing.pools import MINOR_PER_CREDIT
-from app.billing.service import Charge, Credit, CreditStatus
+from app.billing.posting import Charge, Credit
+from app.billing.service import CreditStatus
 from app.config import Currency, Pack
 
 MAX_INT64 = 2**63 - 1

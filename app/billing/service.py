@@ -1,8 +1,7 @@
 """BillingService: checks, charges and credits of the main pools. Units are credits unless a name says `_minor`."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,19 +13,31 @@ from app.billing.accounts import AccountDirectory, Identity, Opening, Profile
 from app.billing.errors import (
     AccountNotFound,
     ChargeNotFound,
-    CurrencyMismatch,
-    IdempotencyKeyReused,
+    InsufficientCredits,
 )
 from app.billing.lane import ChargeLane
-from app.billing.ledger import Cause, Kind, LockedAccount, lock_account, lock_accounts, write
-from app.billing.pools import Credits, Paid, Pools, Shortfall, cost_of, daily_free_on, pay
+from app.billing.ledger import Kind, LockedAccount, lock_account, lock_accounts, write
+from app.billing.pools import MINOR_PER_CREDIT, Credits, Pools, Shortfall, cost_of, daily_free_on, pay
+from app.billing.posting import (
+    CHARGE,
+    Charge,
+    Charged,
+    ChargeRequest,
+    Credit,
+    Outcome,
+    Refused,
+    charge_of,
+    give_credits,
+    post_charge,
+    record_charges,
+    replayed,
+    replayed_credit,
+    require_currency,
+)
 from app.config import Settings
 from app.db import Database, Session, new_id
 from app.errors import AppError
 from app.observability import CHARGES
-
-CHARGE = "charge"
-"""The operation of `/v1/billing/charges`: the key space that its idempotency keys belong to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,71 +49,6 @@ class CreditStatus:
     total_uses: int
     plan_name: str
     status: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChargeRequest:
-    """`currency` None is the account's own."""
-
-    account_id: UUID
-    amount_minor: int
-    currency: str | None
-    actor: Actor
-    at: datetime
-    idempotency_key: str | None = None
-    description: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """A recorded charge. `paid_after` is the paid pool, in credits, right after it."""
-
-    charge_id: UUID
-    account_id: UUID
-    amount_minor: int
-    currency: str
-    cost: int
-    paid_after: int
-    description: str | None
-    details: dict[str, Any]
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Charged:
-    charge: Charge
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The charge existed before this request, which changed nothing."""
-
-    charge: Charge
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The account or the key does not allow this charge."""
-
-    error: AppError
-
-
-Outcome = Charged | Replayed | Shortfall | Refused
-
-
-@dataclass(frozen=True, slots=True)
-class Credit:
-    credit_id: UUID
-    account_id: UUID
-    credits: int
-    currency: str
-    transaction_type: str
-    external_transaction_id: str | None
-    paid_after: int
-    description: str | None
-    created_at: datetime
-    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +116,7 @@ class BillingService:
             row = await queries.find_charge(db, environment, charge_id)
         if row is None:
             raise ChargeNotFound
-        return _charge(row)
+        return charge_of(row)
 
     async def transactions(self, identity: Identity, limit: int, offset: int) -> tuple[Sequence[Any], int]:
         """A page of the account's charges and credits, newest first, and how many there are in all."""
@@ -200,7 +146,7 @@ class BillingService:
         if request.idempotency_key is None:
             return None
         row = await queries.find_charge_by_key(self._db, request.account_id, CHARGE, request.idempotency_key)
-        return None if row is None else _replayed(request, _charge(row))
+        return None if row is None else replayed(request, charge_of(row))
 
     async def charge_many(self, requests: Sequence[ChargeRequest]) -> list[Outcome]:
         """Decide and record any number of charges in one transaction and a constant number of statements.
@@ -226,7 +172,7 @@ class BillingService:
     ) -> list[Outcome]:
         keys = [(r.account_id, r.idempotency_key) for r in requests if r.idempotency_key is not None]
         rows = await queries.find_charges_by_keys(tx, CHARGE, keys)
-        used = {key: _charge(row) for key, row in rows.items()}
+        used = {key: charge_of(row) for key, row in rows.items()}
         new: list[dict[str, Any]] = []
         outcomes = [self._decide(request, accounts.get(request.account_id), used, new) for request in requests]
         if new:
@@ -246,7 +192,7 @@ class BillingService:
             return Refused(AccountNotFound())
         key = request.idempotency_key
         if key is not None and (existing := used.get((request.account_id, key))) is not None:
-            return _replayed(request, existing)
+            return replayed(request, existing)
         try:
             account.require_active()
             require_currency(account, request.currency or account.currency)
@@ -258,7 +204,7 @@ class BillingService:
             return parts
         row = post_charge(account, request, parts, allowance=allowance, operation=CHARGE)
         new.append(row)
-        charge = _charge({**row, "metadata": request.details})
+        charge = charge_of({**row, "metadata": request.details})
         if key is not None:
             used[request.account_id, key] = charge
         return Charged(charge)
@@ -285,16 +231,13 @@ class BillingService:
         """
         async with self._db.transaction() as tx:
             account = await lock_account(tx, account_id)
-            if idempotency_key is not None:
-                row = await queries.find_credit_by_key(tx, account_id, idempotency_key)
-                if row is not None:
-                    same = (row.credits, row.currency, row.transaction_type)
-                    if same != (credits, currency or account.currency, transaction_type):
-                        raise IdempotencyKeyReused(idempotency_key)
-                    return _credit(row, replayed=True)
+            currency = currency or account.currency
+            existing = await replayed_credit(tx, account_id, idempotency_key, (credits, currency, transaction_type))
+            if existing is not None:
+                return existing
             if account.status == "closed":
                 account.require_active()
-            require_currency(account, currency or account.currency)
+            require_currency(account, currency)
             credit = await give_credits(
                 tx,
                 account,
@@ -307,6 +250,46 @@ class BillingService:
                 idempotency_key=idempotency_key,
             )
             await write(tx, [account], now)
+        return credit
+
+    async def adjust_in(
+        self,
+        tx: Session,
+        account_id: UUID,
+        credits: int,
+        *,
+        actor: Actor,
+        now: datetime,
+        description: str,
+        idempotency_key: str,
+    ) -> Credit:
+        """Add paid credits or, with a negative number, take some of those that are there. Locks the account.
+
+        Part of the caller's transaction. Replaying a key changes nothing. Raises AccountClosed (for a gift),
+        InsufficientCredits, IdempotencyKeyReused, BalanceLimitExceeded.
+        """
+        account = await lock_account(tx, account_id)
+        wanted = (credits, account.currency, Kind.ADJUSTMENT.value)
+        existing = await replayed_credit(tx, account_id, idempotency_key, wanted)
+        if existing is not None:
+            return existing
+        if account.status == "closed" and credits > 0:
+            account.require_active()
+        if account.balances["paid"] + credits < 0:
+            raise InsufficientCredits(
+                balance_minor=account.balances["paid"] * MINOR_PER_CREDIT, required_minor=-credits * MINOR_PER_CREDIT
+            )
+        credit = await give_credits(
+            tx,
+            account,
+            credits,
+            Kind.ADJUSTMENT.value,
+            actor=actor,
+            now=now,
+            description=description,
+            idempotency_key=idempotency_key,
+        )
+        await write(tx, [account], now)
         return credit
 
     # --- accounts ---
@@ -322,8 +305,13 @@ class BillingService:
     async def set_status(self, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
         """Suspend (with a reason), reopen or close. Locks the account, so that no charge straddles the change."""
         async with self._db.transaction() as tx:
-            await lock_account(tx, account_id)
-            await queries.update_account_status(tx, account_id, status, reason, now)
+            await self.set_status_in(tx, account_id, status, reason, now)
+
+    async def set_status_in(self, tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime) -> str:
+        """`set_status` as part of the caller's transaction: the status before it."""
+        account = await lock_account(tx, account_id)
+        await queries.update_account_status(tx, account_id, status, reason, now)
+        return account.status
 
     async def report_llm_usage(self, account_id: UUID, report: LlmUsageReport, now: datetime) -> UUID:
         usage_log_id = new_id()
@@ -333,142 +321,3 @@ class BillingService:
                 tx, {**row, "account_id": account_id, "usage_log_id": usage_log_id, "created_at": now}
             )
         return usage_log_id
-
-
-# --- for the services that move the main pools in transactions of their own: tools, payments ---
-
-
-def require_currency(account: LockedAccount, currency: str) -> None:
-    if currency != account.currency:
-        raise CurrencyMismatch(currency, account.currency)
-
-
-def post_charge(
-    account: LockedAccount, request: ChargeRequest, parts: Paid, *, allowance: int, operation: str
-) -> dict[str, Any]:
-    """Post what each pool pays, and return the row for `record_charges`. The account is locked."""
-    charge_id = new_id()
-    cause = Cause("charge", charge_id)
-    if parts.daily_free:
-        account.renew_daily_free(allowance, cause, request.actor, request.at)
-    kind = Kind.CHARGE if operation == CHARGE else Kind.TOOL_CHARGE
-    for pool in ("daily_free", "free", "paid"):
-        account.post(pool, -getattr(parts, pool), kind, cause, request.actor, request.at)
-    cost = parts.daily_free + parts.free + parts.paid
-    account.total_uses += cost
-    return {
-        "account_id": account.account_id,
-        "charge_id": charge_id,
-        "entry_no": account.last_entry_no,
-        "operation": operation,
-        "idempotency_key": request.idempotency_key,
-        "amount_minor": request.amount_minor,
-        "currency": account.currency,
-        "cost": cost,
-        "from_daily_free": parts.daily_free,
-        "from_free": parts.free,
-        "from_paid": parts.paid,
-        "paid_after": account.balances["paid"],
-        "description": request.description,
-        "metadata": json.dumps(request.details),
-        "created_at": request.at,
-    }
-
-
-def post_paid_charge(account: LockedAccount, request: ChargeRequest, *, operation: str) -> dict[str, Any]:
-    """As `post_charge`, from paid credits alone, of which the account has enough."""
-    return post_charge(account, request, Paid(0, 0, cost_of(request.amount_minor)), allowance=0, operation=operation)
-
-
-async def record_charges(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Store charges that were posted to locked accounts. The caller calls `write`."""
-    if rows:
-        await queries.insert_charges(tx, rows)
-
-
-async def give_credits(
-    tx: Session,
-    account: LockedAccount,
-    credits: int,
-    transaction_type: str,
-    *,
-    actor: Actor,
-    now: datetime,
-    description: str | None = None,
-    external_transaction_id: str | None = None,
-    idempotency_key: str | None = None,
-) -> Credit:
-    """Give (or, with a negative number, take back) paid credits of a locked account. The caller calls `write`.
-
-    A purchase or a reinstatement pays the recorded debt first. What is taken back but spent already becomes debt.
-    """
-    kind = Kind(transaction_type)
-    credit_id = new_id()
-    cause = Cause("credit", credit_id)
-    if credits < 0:
-        account.take_back_paid(-credits, kind, cause, actor, now)
-    elif kind in (Kind.PURCHASE, Kind.DISPUTE_REINSTATEMENT):
-        account.give_paid(credits, kind, cause, actor, now)
-    else:
-        account.post("paid", credits, kind, cause, actor, now)
-    row = {
-        "account_id": account.account_id,
-        "credit_id": credit_id,
-        "entry_no": account.last_entry_no,
-        "transaction_type": transaction_type,
-        "idempotency_key": idempotency_key,
-        "external_transaction_id": external_transaction_id,
-        "credits": credits,
-        "currency": account.currency,
-        "paid_after": account.balances["paid"],
-        "description": description,
-        "created_at": now,
-    }
-    await queries.insert_credit(tx, row)
-    return Credit(
-        credit_id=credit_id,
-        account_id=account.account_id,
-        credits=credits,
-        currency=account.currency,
-        transaction_type=transaction_type,
-        external_transaction_id=external_transaction_id,
-        paid_after=account.balances["paid"],
-        description=description,
-        created_at=now,
-    )
-
-
-def _replayed(request: ChargeRequest, existing: Charge) -> Replayed | Refused:
-    currency = request.currency or existing.currency
-    if (existing.amount_minor, existing.currency) != (request.amount_minor, currency):
-        return Refused(IdempotencyKeyReused(request.idempotency_key or ""))
-    return Replayed(existing)
-
-
-def _charge(row: Mapping[str, Any]) -> Charge:
-    return Charge(
-        charge_id=row["charge_id"],
-        account_id=row["account_id"],
-        amount_minor=row["amount_minor"],
-        currency=row["currency"],
-        cost=row["cost"],
-        paid_after=row["paid_after"],
-        description=row["description"],
-        details=row["metadata"],
-        created_at=row["created_at"],
-    )
-
-
-def _credit(row: Any, *, replayed: bool) -> Credit:
-    return Credit(
-        credit_id=row.credit_id,
-        account_id=row.account_id,
-        credits=row.credits,
-        currency=row.currency,
-        transaction_type=row.transaction_type,
-        external_transaction_id=row.external_transaction_id,
-        paid_after=row.paid_after,
-        description=row.description,
-        created_at=row.created_at,
-        replayed=replayed,
-    )

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.auth.admin_sessions import AdminSessions
 from app.auth.admins import add_admin, list_admins, remove_admin
 from app.cli.running import AsJson, run, show
 from app.clock import utc_now
@@ -52,3 +53,15 @@ def admins_remove(email: str) -> None:
             await remove_admin(tx, email, now=utc_now())
 
     run(work)
+
+
+@admins_cli.command("token")
+def admins_token(email: str) -> None:
+    """Open a session for a script and print its token, to be sent as `Authorization: Bearer`. It works for 8 hours."""
+
+    async def work(db: Database, settings: Settings) -> str:
+        sessions = AdminSessions(db, settings)
+        async with db.transaction() as tx:
+            return await sessions.open_for_script(tx, email.strip().lower(), now=utc_now())
+
+    typer.echo(run(work))

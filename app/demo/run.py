@@ -33,7 +33,7 @@ from alembic.script import ScriptDirectory
 
 from app.demo import data
 from app.demo.postgres import Cluster, LaunchError
-from app.demo.stand_ins import OIDC_CLIENT_ID
+from app.demo.stand_ins import ADMIN_CLIENT_ID, OIDC_CLIENT_ID
 
 ROOT = Path(__file__).parent.parent.parent
 OWNER_ROLE, SERVICE_ROLE, DATABASE = "billing_owner", "billing_service", "ciris_billing"
@@ -217,14 +217,14 @@ async def _create_database(cluster: Cluster) -> None:
 
 
 def _secrets(state_dir: Path) -> dict[str, str]:
-    """Secrets of the local Stripe and the local sign-in provider, made once and kept."""
+    """Secrets of the local Stripe and of admins' sessions, made once and kept."""
     path = state_dir / "demo-secrets.json"
-    if not path.exists():
-        names = ("live_secret_key", "live_webhook_secret", "test_secret_key", "test_webhook_secret", "oidc_secret")
-        made = {name: secrets.token_hex(24) for name in names}
+    kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    names = ("live_secret_key", "live_webhook_secret", "test_secret_key", "test_webhook_secret", "session_secret")
+    made = {name: secrets.token_hex(24) for name in names} | kept
+    if made != kept:
         data.write_private(path, json.dumps(made))
-    kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return kept
+    return made
 
 
 def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[str, str]) -> dict[str, str]:
@@ -253,6 +253,10 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
         "STRIPE_TEST": stripe_keys("test"),
         "STRIPE_API_BASE": stripe_url,
         "ISSUERS": json.dumps([issuer]),
+        "PUBLIC_URL": base_url,
+        "ADMIN_OAUTH_ISSUER": oidc_url,
+        "ADMIN_OAUTH_CLIENT_ID": ADMIN_CLIENT_ID,
+        "ADMIN_SESSION_SECRET": made["session_secret"],
     }
 
 

@@ -10,6 +10,7 @@ from app.demo import oidc, stripe
 
 ADMIN_EMAIL = "admin@ciris.ai"
 OIDC_CLIENT_ID = "ciris-billing-demo"
+ADMIN_CLIENT_ID = "ciris-billing-back-office"
 
 
 def create_stripe() -> FastAPI:
@@ -29,7 +30,7 @@ def create_oidc() -> FastAPI:
     redirect = f"{os.environ['DEMO_BASE_URL']}/admin/oauth/callback"
     return oidc.create_app(
         issuer=os.environ["DEMO_OIDC_URL"],
-        clients=[oidc.Client(OIDC_CLIENT_ID, None, (redirect,))],
+        clients=[oidc.Client(OIDC_CLIENT_ID, None, ()), oidc.Client(ADMIN_CLIENT_ID, None, (redirect,))],
         users=[
             oidc.User("admin-1", ADMIN_EMAIL, "Ada Admin", hd="ciris.ai"),
             oidc.User("paid-user@example.com", "paid-user@example.com", "Paid User"),

@@ -8,7 +8,7 @@ import structlog
 
 from app.auth.caller import Actor, Environment
 from app.billing.ledger import Kind, LockedAccount, lock_account, write
-from app.billing.service import give_credits
+from app.billing.posting import give_credits
 from app.db import Session
 from app.payments import queries
 from app.payments.facts import WITHDRAWN_DISPUTE, PaymentFacts, TakenBack, merge_dispute, taken_back

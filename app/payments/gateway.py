@@ -148,6 +148,24 @@ class StripeGateway:
         service = self._of(environment).v1.payment_intents
         return _payment_intent(await self._answer(service.cancel_async(payment_intent_id)), at)
 
+    async def refund(
+        self,
+        environment: Environment,
+        payment_intent_id: str,
+        amount_minor: int | None,
+        *,
+        idempotency_key: str,
+        at: datetime,
+    ) -> PaymentFacts:
+        """Give money of a payment back: what has been given back of it in all. Raises PaymentProviderRefused."""
+        client = self._of(environment)
+        params: Any = {"payment_intent": payment_intent_id}
+        if amount_minor is not None:
+            params["amount"] = amount_minor
+        refund = await self._answer(client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key}))
+        charge = await self._answer(client.v1.charges.retrieve_async(str(refund.charge)))
+        return PaymentFacts(payment_intent_id, at, refunded_minor=_amount(charge.amount_refunded))
+
     async def succeeded_since(
         self, environment: Environment, since: datetime, *, at: datetime
     ) -> AsyncIterator[PaymentFacts]:

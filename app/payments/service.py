@@ -211,6 +211,30 @@ class PaymentService:
             balance_after=account["paid"],
         )
 
+    # --- giving back ---
+
+    async def refund(
+        self, account_id: UUID, purchase_id: UUID, amount_minor: int | None, idempotency_key: str, now: datetime
+    ) -> None:
+        """Give money back, all that is left without `amount_minor`; take the credits back in proportion.
+
+        The same key again gives nothing more. Raises PaymentNotFound, PaymentProviderRefused (already refunded,
+        disputed, more than was paid), PaymentProviderUnavailable: then it is not known whether the money went, and to
+        ask again with the same key is safe; the webhook takes the credits in any case.
+        """
+        async with self._db.read() as db:
+            purchase = await queries.find_purchase(db, account_id, purchase_id)
+        if purchase is None or purchase["payment_intent_id"] is None:
+            raise PaymentNotFound
+        facts = await self._gateway.refund(
+            purchase["environment"],
+            purchase["payment_intent_id"],
+            amount_minor,
+            idempotency_key=f"refund {purchase_id} {idempotency_key}",
+            at=now,
+        )
+        await self._apply(purchase["environment"], facts, now)
+
     # --- hearing ---
 
     async def handle_webhook(self, payload: bytes, signature: str | None, now: datetime) -> None:

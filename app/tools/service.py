@@ -16,7 +16,8 @@ from app.billing.errors import AccountNotFound, IdempotencyKeyReused
 from app.billing.lane import ChargeLane
 from app.billing.ledger import Cause, Kind, LockedAccount, lock_account, lock_accounts, write
 from app.billing.pools import MINOR_PER_CREDIT, Credits, Shortfall
-from app.billing.service import BillingService, ChargeRequest, Refused, post_paid_charge, record_charges
+from app.billing.posting import ChargeRequest, Refused, post_paid_charge, record_charges
+from app.billing.service import BillingService
 from app.config import Product, Settings
 from app.db import Database, Session, new_id
 from app.errors import AppError

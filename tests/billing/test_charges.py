@@ -17,7 +17,8 @@ from app.auth.caller import Permission
 from app.billing.accounts import Identity, Profile
 from app.billing.lane import MAX_WAITING
 from app.billing.pools import Credits, Shortfall
-from app.billing.service import BillingService, Charged, ChargeRequest, Refused, Replayed
+from app.billing.posting import Charged, ChargeRequest, Refused, Replayed
+from app.billing.service import BillingService
 from app.db import Database
 from app.errors import Busy
 from tests.books import account_locked, balances, connected, counts

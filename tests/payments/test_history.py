@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 
 from app.billing.accounts import Identity, Profile
-from app.billing.service import BillingService, ChargeRequest
+from app.billing.posting import ChargeRequest
+from app.billing.service import BillingService
 from app.config import Settings
 from app.db import Database
 from app.demo.stripe.account import Account, AccountConfig

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.billing.pools import Shortfall
-from app.billing.service import Charged, ChargeRequest
+from app.billing.posting import Charged, ChargeRequest
 from app.demo.stripe.account import CLOSED_DISPUTE, Account
 from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop

@@ -1,0 +1,102 @@
+"""`/admin/api-keys`: the keys that agents and proxies call with."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, status
+
+from app.admin.dependencies import Administrator, Db, Viewer
+from app.admin.schemas import KeyBody, KeyChange, KeyReply, KeysReply, NewKeyReply, key_facts
+from app.auth.caller import Environment
+from app.auth.service import create_key, find_key, list_keys, revoke_key, rotate_key, update_key
+from app.billing.router import ERRORS
+from app.billing.schemas import ErrorReply
+from app.config import Settings
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+NOT_ACTIVE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
+CHANGEABLE = ("name", "permissions", "expires_at", "ip_allow_list", "rate_limit_per_minute")
+router = APIRouter(prefix="/admin/api-keys", tags=["admin: API keys"], responses=ERRORS)
+
+
+@router.get("")
+async def list_api_keys(admin: Viewer, db: Db, environment: Environment | None = None) -> KeysReply:
+    """Newest first, ended ones included. No answer holds more of a key than its public id."""
+    async with db.read() as session:
+        keys = await list_keys(session, environment=environment)
+    return KeysReply(api_keys=[KeyReply.of(key, admin.now) for key in keys])
+
+
+@router.get("/{key_id}", responses=NOT_FOUND)
+async def get_api_key(key_id: str, admin: Viewer, db: Db) -> KeyReply:
+    async with db.read() as session:
+        return KeyReply.of(await find_key(session, key_id), admin.now)
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyReply:
+    """Make a key. Its text is in this answer and nowhere else, ever."""
+    async with db.transaction() as tx:
+        key = await create_key(
+            tx,
+            environment=body.environment,
+            name=body.name,
+            permissions=body.permissions,
+            now=admin.now,
+            expires_at=body.expires_at,
+            ip_allow_list=[str(network) for network in body.ip_allow_list],
+            rate_limit_per_minute=body.rate_limit_per_minute,
+        )
+        after = body.model_dump(mode="json")
+        await admin.record(tx, "api_key.create", "api_key", key.key_id, environment=body.environment, after=after)
+    return NewKeyReply(key_id=key.key_id, api_key=key.secret_text)
+
+
+@router.patch("/{key_id}", responses=NOT_ACTIVE)
+async def change_api_key(key_id: str, body: KeyChange, admin: Administrator, db: Db) -> KeyReply:
+    """Change an active key, everywhere within a second. An expiry that has passed ends it."""
+    changes = {name: getattr(body, name) for name in CHANGEABLE if name in body.model_fields_set}
+    for name in ("name", "permissions", "ip_allow_list"):
+        if name in changes and changes[name] is None:
+            del changes[name]
+    if "ip_allow_list" in changes:
+        changes["ip_allow_list"] = [str(network) for network in changes["ip_allow_list"]]
+    async with db.transaction() as tx:
+        before = await find_key(tx, key_id)
+        after = await update_key(tx, key_id, now=admin.now, **changes)
+        await admin.record(
+            tx,
+            "api_key.change",
+            "api_key",
+            key_id,
+            environment=after.environment,
+            before={name: key_facts(before)[name] for name in changes},
+            after={name: key_facts(after)[name] for name in changes},
+        )
+    return KeyReply.of(after, admin.now)
+
+
+@router.post("/{key_id}/rotate", status_code=status.HTTP_201_CREATED, responses=NOT_ACTIVE)
+async def rotate_api_key(key_id: str, request: Request, admin: Administrator, db: Db) -> NewKeyReply:
+    """Make a successor; the old key works on for the grace period."""
+    settings: Settings = request.app.state.settings
+    async with db.transaction() as tx:
+        new = await rotate_key(tx, key_id, grace_s=settings.key_rotation_grace_s, now=admin.now)
+        old = await find_key(tx, key_id)
+        after = {"rotated_to": new.key_id, "grace_ends_at": old.grace_ends_at}
+        await admin.record(tx, "api_key.rotate", "api_key", key_id, environment=old.environment, after=after)
+    return NewKeyReply(key_id=new.key_id, api_key=new.secret_text)
+
+
+@router.post("/{key_id}/revoke", responses=NOT_FOUND)
+async def revoke_api_key(key_id: str, admin: Administrator, db: Db) -> KeyReply:
+    """End a key, everywhere within a second. Again: no effect."""
+    async with db.transaction() as tx:
+        before = await find_key(tx, key_id)
+        key = await revoke_key(tx, key_id, now=admin.now)
+        if before.revoked_at is None:
+            was = {"status": before.status(admin.now)}
+            after = {"status": "revoked"}
+            await admin.record(
+                tx, "api_key.revoke", "api_key", key_id, environment=key.environment, before=was, after=after
+            )
+    return KeyReply.of(key, admin.now)

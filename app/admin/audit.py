@@ -1,0 +1,65 @@
+"""The audit log: every change in the back office leaves a row in its own transaction."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from app.admin import queries
+from app.auth.admin_sessions import AdminCaller
+from app.auth.caller import Environment
+from app.db import Session, new_id
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The admin of this request, from where and when."""
+
+    caller: AdminCaller
+    address: str
+    now: datetime
+
+    async def record(
+        self,
+        tx: Session,
+        action: str,
+        target_type: str,
+        target_id: object,
+        *,
+        environment: Environment | None = None,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Write down a change, in the transaction that makes it. Nothing given here may name a customer's person."""
+        await queries.insert_audit_entry(
+            tx,
+            {
+                "audit_id": new_id(),
+                "created_at": self.now,
+                "admin_id": self.caller.admin_id,
+                "admin_email": self.caller.email,
+                "session_id": self.caller.session_id,
+                "address": self.address,
+                "request_id": structlog.contextvars.get_contextvars().get("request_id", ""),
+                "action": action,
+                "environment": environment,
+                "target_type": target_type,
+                "target_id": str(target_id),
+                "before": _plain(before),
+                "after": _plain(after),
+                "reason": reason,
+            },
+        )
+
+
+def _plain(values: Mapping[str, Any] | None) -> Any:
+    """As JSON holds it: times, ids and sets as texts."""
+    return None if values is None else json.loads(json.dumps(values, default=_text))
+
+
+def _text(value: object) -> Any:
+    return sorted(str(item) for item in value) if isinstance(value, frozenset | set) else str(value)

@@ -1,0 +1,102 @@
+"""Who may use a route of the back office: `Annotated[Admin, Depends(require_admin("support"))]`."""
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request, Response
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+
+from app.admin.audit import Admin
+from app.auth.addresses import origin
+from app.auth.admin_sessions import AdminCaller, AdminSessions
+from app.auth.admins import Role
+from app.auth.errors import AdminUnauthorized, CsrfFailed
+from app.auth.service import Authenticator
+from app.clock import Now
+from app.config import Mode, Settings
+from app.db import Database
+
+SESSION_COOKIE = "ciris_billing_admin"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+COOKIE = APIKeyCookie(
+    name=SESSION_COOKIE,
+    scheme_name="AdminCookie",
+    description="Set by signing in. Writes need `X-CSRF-Token` as well, as `/admin/oauth/user` says it.",
+    auto_error=False,
+)
+BEARER = HTTPBearer(
+    scheme_name="AdminToken",
+    bearerFormat="JWT",
+    description="A session's token, for scripts: `ciris-billing admins token`.",
+    auto_error=False,
+)
+Cookie = Annotated[str | None, Depends(COOKIE)]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
+
+
+async def database(request: Request) -> Database:
+    db: Database = request.app.state.db
+    return db
+
+
+async def admin_sessions(request: Request) -> AdminSessions:
+    sessions: AdminSessions = request.app.state.admin_sessions
+    return sessions
+
+
+Db = Annotated[Database, Depends(database)]
+Sessions = Annotated[AdminSessions, Depends(admin_sessions)]
+
+
+@cache
+def require_admin(role: Role) -> Callable[..., Awaitable[Admin]]:
+    """A dependency: the signed-in admin, whose role is `role` or more.
+
+    A bearer token wins over the cookie. A write by cookie needs the session's X-CSRF-Token. A cookie in use is renewed.
+    Raises AdminUnauthorized, AdminForbidden, CsrfFailed, RateLimited.
+    """
+
+    async def admin(
+        request: Request, response: Response, cookie: Cookie, bearer: Bearer, sessions: Sessions, now: Now
+    ) -> Admin:
+        auth: Authenticator = request.app.state.auth
+        address = auth.admit(request)
+        token = cookie if bearer is None else bearer.credentials
+        if not token:
+            raise AdminUnauthorized
+        caller = await sessions.caller_of(token, now)
+        structlog.contextvars.bind_contextvars(admin_id=str(caller.admin_id))
+        if bearer is None:
+            if request.method not in SAFE_METHODS:
+                _check_csrf(request, sessions, caller)
+            renewed = await sessions.renewed(caller, now)
+            if renewed is not None:
+                set_session_cookie(response, sessions.token_of(renewed, now), request.app.state.settings)
+        caller.require(role)
+        return Admin(caller, origin(address), now)
+
+    return admin
+
+
+def _check_csrf(request: Request, sessions: AdminSessions, caller: AdminCaller) -> None:
+    if not sessions.is_csrf_token(caller.session_id, request.headers.get("X-CSRF-Token", "")):
+        raise CsrfFailed
+
+
+def set_session_cookie(response: Response, token: str, settings: Settings) -> None:
+    """For as long as the browser runs; the session itself says when it ends."""
+    response.set_cookie(
+        SESSION_COOKIE, token, path="/admin", httponly=True, samesite="lax", secure=cookies_are_secure(settings)
+    )
+
+
+def cookies_are_secure(settings: Settings) -> bool:
+    """A cookie marked so never travels over plain HTTP, which is all that a demo has."""
+    return settings.mode is Mode.PRODUCTION or settings.base_url.startswith("https://")
+
+
+Viewer = Annotated[Admin, Depends(require_admin("viewer"))]
+Support = Annotated[Admin, Depends(require_admin("support"))]
+Administrator = Annotated[Admin, Depends(require_admin("admin"))]

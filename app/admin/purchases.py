@@ -1,0 +1,132 @@
+"""`/admin/purchases`: what was sold, what Stripe said about it, and giving money back."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from app.admin import reports
+from app.admin.dependencies import Administrator, Db, Support, Viewer
+from app.admin.reports import View
+from app.admin.schemas import (
+    BookedReply,
+    DisputeReply,
+    PaymentEventReply,
+    PurchaseReply,
+    PurchaseRow,
+    PurchasesReply,
+    ReconcileReply,
+    RefundBody,
+)
+from app.auth.caller import Environment
+from app.billing.router import ERRORS
+from app.billing.schemas import ErrorReply, Key255
+from app.db import Database
+from app.payments.errors import PaymentNotFound
+from app.payments.router import Payments
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+router = APIRouter(prefix="/admin/purchases", tags=["admin: purchases"], responses=ERRORS)
+
+
+@router.get("")
+async def list_purchases(
+    admin: Viewer,
+    db: Db,
+    environment: Environment | None = None,
+    purchase_status: Annotated[Key255 | None, Query(alias="status")] = None,
+    account_id: UUID | None = None,
+    payment_id: Key255 | None = None,
+    view: Annotated[View | None, Query(description="Purchases that should not be there.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: UUID | None = None,
+) -> PurchasesReply:
+    """Newest first. The views are normally empty: `for_review` is money that did not arrive as agreed."""
+    async with db.read() as session:
+        rows = await reports.list_purchases(
+            session,
+            before=cursor,
+            limit=limit + 1,
+            environment=environment,
+            status=purchase_status,
+            account_id=account_id,
+            payment_id=payment_id,
+            view=view,
+        )
+    purchases = [PurchaseRow(**row) for row in rows[:limit]]
+    return PurchasesReply(purchases=purchases, next_cursor=purchases[-1].purchase_id if len(rows) > limit else None)
+
+
+@router.get("/{purchase_id}", responses=NOT_FOUND)
+async def get_purchase_with_events(purchase_id: UUID, admin: Viewer, db: Db) -> PurchaseReply:
+    """A purchase with what Stripe told us about it, in the order in which it came."""
+    row = await _find(db, purchase_id)
+    async with db.read() as session:
+        events = await reports.list_events(session, row["environment"], row["payment_id"]) if row["payment_id"] else []
+        disputes = await reports.list_disputes(session, row["account_id"], purchase_id)
+    return PurchaseReply(
+        **row,
+        events=[PaymentEventReply(**event) for event in events],
+        disputes=[DisputeReply(**dispute) for dispute in disputes],
+    )
+
+
+@router.post("/{purchase_id}/refund", responses={**NOT_FOUND, 409: {"model": ErrorReply}})
+async def refund_purchase(
+    purchase_id: UUID, body: RefundBody, admin: Administrator, db: Db, payments: Payments
+) -> PurchaseRow:
+    """Give money back through Stripe; the credits leave in proportion. The same key again refunds nothing more.
+
+    What is to be done is in the audit log before Stripe is asked, so that no refund is ever without its entry.
+    """
+    row = await _find(db, purchase_id)
+    async with db.transaction() as tx:
+        await admin.record(
+            tx,
+            "purchase.refund",
+            "purchase",
+            purchase_id,
+            environment=row["environment"],
+            before={"refunded_minor": row["refunded_minor"]},
+            after={"refund_minor": body.amount_minor or "all that is left", "idempotency_key": body.idempotency_key},
+            reason=body.reason,
+        )
+    await payments.refund(row["account_id"], purchase_id, body.amount_minor, body.idempotency_key, admin.now)
+    return PurchaseRow(**await _find(db, purchase_id))
+
+
+@router.post("/{purchase_id}/reconcile", responses=NOT_FOUND)
+async def reconcile_purchase(purchase_id: UUID, admin: Support, db: Db, payments: Payments) -> BookedReply:
+    """Ask Stripe about this purchase now, and book what is missing."""
+    row = await _find(db, purchase_id)
+    booked = await payments.reconcile_purchase(row["account_id"], purchase_id, admin.now)
+    after = await _find(db, purchase_id)
+    async with db.transaction() as tx:
+        await admin.record(
+            tx,
+            "purchase.reconcile",
+            "purchase",
+            purchase_id,
+            environment=row["environment"],
+            before={"status": row["status"], "credited": row["credited"]},
+            after={"status": after["status"], "credited": after["credited"]},
+        )
+    return BookedReply(booked=booked, purchase=PurchaseRow(**after))
+
+
+@router.post("/reconcile")
+async def reconcile_all(admin: Support, db: Db, payments: Payments) -> ReconcileReply:
+    """Ask Stripe about everything that is not settled, as the worker does every few minutes."""
+    done = await payments.reconcile(admin.now)
+    async with db.transaction() as tx:
+        await admin.record(tx, "purchase.reconcile_all", "system", "payments", after=done)
+    return ReconcileReply(**done)
+
+
+async def _find(db: Database, purchase_id: UUID) -> reports.Row:
+    """Raises PaymentNotFound."""
+    async with db.read() as session:
+        row = await reports.find_purchase(session, purchase_id)
+    if row is None:
+        raise PaymentNotFound
+    return row

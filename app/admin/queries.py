@@ -1,0 +1,50 @@
+"""The back office's SQL: one statement a function. It reads what other packages write, and writes the audit log."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, select
+
+from app.admin.models import AuditEntry
+from app.db import Session
+
+Row = Mapping[str, Any]
+_AUDIT = list(AuditEntry.__table__.columns)
+
+
+async def insert_audit_entry(tx: Session, row: Row) -> None:
+    await tx.execute(insert(AuditEntry).values(**row))
+
+
+async def list_audit_entries(
+    db: Session,
+    *,
+    before: UUID | None,
+    limit: int,
+    admin_id: UUID | None = None,
+    action: str | None = None,
+    target_type: str | None = None,
+    target_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Sequence[Row]:
+    """Newest first; `before` is the last id of the page before. Times are half-open: [since, until)."""
+    query = select(*_AUDIT)
+    if before is not None:
+        query = query.where(AuditEntry.audit_id < before)
+    for column, wanted in (
+        (AuditEntry.admin_id, admin_id),
+        (AuditEntry.action, action),
+        (AuditEntry.target_type, target_type),
+        (AuditEntry.target_id, target_id),
+    ):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    if since is not None:
+        query = query.where(AuditEntry.created_at >= since)
+    if until is not None:
+        query = query.where(AuditEntry.created_at < until)
+    query = query.order_by(AuditEntry.audit_id.desc()).limit(limit)
+    return [dict(row) for row in (await db.execute(query)).mappings()]

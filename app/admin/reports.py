@@ -1,0 +1,126 @@
+"""What the back office reads about purchases and the system: one statement a function. None locks or writes."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.db import Session
+
+Row = Mapping[str, Any]
+View = Literal["paid_not_credited", "refunded_but_credited", "for_review"]
+PAID_NOT_CREDITED = "p.received_minor IS NOT NULL AND p.credit_id IS NULL"
+# What refunds and disputes must have taken back: the same share of the credits as of the money, rounded down.
+REFUNDED_BUT_CREDITED = """
+    p.credit_id IS NOT NULL AND p.refunded_minor > 0
+    AND p.credits_refunded + p.credits_disputed
+        < floor(CAST(p.credits AS numeric) * least(p.refunded_minor, p.amount_minor) / p.amount_minor)
+"""
+_VIEWS: dict[View, str] = {
+    "paid_not_credited": PAID_NOT_CREDITED,
+    "refunded_but_credited": REFUNDED_BUT_CREDITED,
+    "for_review": "p.review_reason IS NOT NULL",
+}
+_PURCHASE = """
+    p.account_id, p.purchase_id, p.environment, p.payment_intent_id AS payment_id, p.pack, p.credits, p.amount_minor,
+    p.currency, p.status, p.received_minor, p.refunded_minor, p.credits_refunded, p.credits_disputed,
+    p.credit_id IS NOT NULL AS credited, p.review_reason, p.created_at, p.updated_at
+"""
+
+
+async def list_purchases(
+    db: Session,
+    *,
+    before: UUID | None,
+    limit: int,
+    environment: str | None = None,
+    status: str | None = None,
+    account_id: UUID | None = None,
+    payment_id: str | None = None,
+    view: View | None = None,
+) -> Sequence[Row]:
+    """Newest first."""
+    wanted = {"environment": environment, "status": status, "account_id": account_id, "payment_intent_id": payment_id}
+    values: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    conditions = [f"p.{name} = :{name}" for name in values]
+    if view is not None:
+        conditions.append(f"({_VIEWS[view]})")
+    if before is not None:
+        conditions.append("p.purchase_id < :before")
+        values["before"] = before
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    statement = f"SELECT {_PURCHASE} FROM purchases p {where} ORDER BY p.purchase_id DESC LIMIT :limit"  # noqa: S608  (our own words)
+    return [dict(row) for row in (await db.execute(text(statement), {**values, "limit": limit})).mappings()]
+
+
+_FIND_PURCHASE = text(f"SELECT {_PURCHASE} FROM purchases p WHERE p.purchase_id = :purchase_id")  # noqa: S608  (our own words)
+
+
+async def find_purchase(db: Session, purchase_id: UUID) -> Row | None:
+    row = (await db.execute(_FIND_PURCHASE, {"purchase_id": purchase_id})).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+_LIST_EVENTS = text(
+    """
+    SELECT event_id, type, outcome, created_at, received_at FROM payment_events
+     WHERE environment = :environment AND payment_intent_id = :payment_id
+     ORDER BY received_at, event_id LIMIT 500
+    """
+)
+
+
+async def list_events(db: Session, environment: str, payment_id: str) -> Sequence[Row]:
+    """In the order in which they were received."""
+    values = {"environment": environment, "payment_id": payment_id}
+    return [dict(row) for row in (await db.execute(_LIST_EVENTS, values)).mappings()]
+
+
+_LIST_DISPUTES = text(
+    """
+    SELECT dispute_id, amount_minor, status, updated_at FROM purchase_disputes
+     WHERE account_id = :account_id AND purchase_id = :purchase_id ORDER BY updated_at LIMIT 100
+    """
+)
+
+
+async def list_disputes(db: Session, account_id: UUID, purchase_id: UUID) -> Sequence[Row]:
+    values = {"account_id": account_id, "purchase_id": purchase_id}
+    return [dict(row) for row in (await db.execute(_LIST_DISPUTES, values)).mappings()]
+
+
+_SYSTEM = text(
+    f"""
+    SELECT current_setting('server_version') AS database,
+           (SELECT version_num FROM alembic_version) AS migration,
+           (SELECT max(last_heartbeat) FROM procrastinate_workers) AS worker_seen_at,
+           (SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo') AS waiting,
+           (SELECT count(*) FROM procrastinate_jobs WHERE status = 'failed') AS failed,
+           (SELECT min(scheduled_at) FROM procrastinate_jobs WHERE status = 'todo' AND scheduled_at <= :now)
+               AS oldest_waiting_at,
+           (SELECT count(*) FROM purchases p WHERE {PAID_NOT_CREDITED}) AS paid_but_not_credited,
+           (SELECT count(*) FROM purchases p WHERE p.review_reason IS NOT NULL) AS for_review
+    """  # noqa: S608  (our own words)
+)
+
+
+async def find_system(db: Session, now: datetime) -> Row:
+    return dict((await db.execute(_SYSTEM, {"now": now})).mappings().one())
+
+
+_WEBHOOKS = text(
+    """
+    SELECT e.environment, max(p.received_at) AS last_received_at,
+           count(*) FILTER (WHERE p.received_at > :since) AS received_24h,
+           count(*) FILTER (WHERE p.received_at > :since AND p.outcome = 'review') AS for_review_24h
+      FROM (VALUES ('live'), ('test')) AS e (environment)
+      LEFT JOIN payment_events p ON p.environment = e.environment
+     GROUP BY e.environment ORDER BY e.environment
+    """
+)
+
+
+async def list_webhooks(db: Session, since: datetime) -> Sequence[Row]:
+    return [dict(row) for row in (await db.execute(_WEBHOOKS, {"since": since})).mappings()]

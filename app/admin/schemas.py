@@ -1,0 +1,338 @@
+"""The wire format of the back office. Credits are whole credits here, never hundredths; prices are minor units."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field, IPvAnyNetwork, StringConstraints
+
+from app.auth.admins import MAX_EMAIL_CHARS, Role
+from app.auth.caller import Environment, Permission
+from app.auth.keys import MAX_NAME_CHARS, KeyFacts, KeyStatus
+from app.auth.service import MAX_ALLOWED_NETWORKS, MAX_RATE_LIMIT_PER_MINUTE
+from app.billing.schemas import Key255, Reply, Timestamp
+
+Reason = Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True, pattern=r"^[^\x00]+$")]
+KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]+$")]
+
+
+class WhoAmI(Reply):
+    admin_id: UUID
+    email: str
+    role: Role
+    expires_at: Timestamp
+    csrf_token: str = Field(description="To be sent as X-CSRF-Token with every write by cookie.")
+
+
+# --- admins ---
+
+
+class AdminBody(Reply):
+    email: Annotated[str, StringConstraints(max_length=MAX_EMAIL_CHARS)]
+    role: Role
+
+
+class AdminChange(Reply):
+    role: Role | None = None
+    disabled: bool | None = None
+
+
+class AdminReply(Reply):
+    admin_id: UUID
+    email: str
+    role: Role
+    created_at: Timestamp
+    disabled_at: Timestamp | None
+
+
+class AdminsReply(Reply):
+    admins: list[AdminReply]
+
+
+class SessionReply(Reply):
+    session_id: UUID
+    address: str
+    user_agent: str
+    created_at: Timestamp
+    expires_at: Timestamp
+    current: bool = Field(description="The session of this request.")
+
+
+class SessionsReply(Reply):
+    sessions: list[SessionReply]
+
+
+class RevokedReply(Reply):
+    revoked: int
+
+
+# --- API keys ---
+
+
+class KeyBody(Reply):
+    environment: Environment
+    name: KeyName
+    permissions: Annotated[set[Permission], Field(min_length=1)]
+    expires_at: Timestamp | None = None
+    ip_allow_list: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ALLOWED_NETWORKS)] = Field(default=[])
+    rate_limit_per_minute: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT_PER_MINUTE)] | None = None
+
+
+class KeyChange(Reply):
+    """Only what is given changes; null takes an expiry or a rate limit away."""
+
+    name: KeyName | None = None
+    permissions: Annotated[set[Permission], Field(min_length=1)] | None = None
+    expires_at: Timestamp | None = None
+    ip_allow_list: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ALLOWED_NETWORKS)] | None = None
+    rate_limit_per_minute: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT_PER_MINUTE)] | None = None
+
+
+class KeyReply(Reply):
+    key_id: str
+    environment: Environment
+    name: str
+    status: KeyStatus
+    permissions: list[Permission]
+    ip_allow_list: list[str]
+    rate_limit_per_minute: int | None
+    created_at: Timestamp
+    expires_at: Timestamp | None
+    revoked_at: Timestamp | None
+    rotated_to: str | None
+    grace_ends_at: Timestamp | None
+    last_used_at: Timestamp | None
+
+    @classmethod
+    def of(cls, key: KeyFacts, now: datetime) -> "KeyReply":
+        return cls(**key_facts(key), status=key.status(now))
+
+
+class KeysReply(Reply):
+    api_keys: list[KeyReply]
+
+
+class NewKeyReply(Reply):
+    key_id: str
+    api_key: str = Field(description="The whole key. It is shown this once and stored nowhere.")
+
+
+def key_facts(key: KeyFacts) -> dict[str, Any]:
+    """Everything about a key as texts and times: nothing of it is secret."""
+    facts = {name: getattr(key, name) for name in KeyFacts.__slots__}
+    return {
+        **facts,
+        "permissions": sorted(permission.value for permission in key.permissions),
+        "ip_allow_list": [str(network) for network in key.ip_allow_list],
+    }
+
+
+# --- audit log ---
+
+
+class AuditEntryReply(Reply):
+    audit_id: UUID
+    created_at: Timestamp
+    admin_id: UUID
+    admin_email: str
+    address: str
+    request_id: str
+    action: str
+    environment: Environment | None
+    target_type: str
+    target_id: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    reason: str | None
+
+
+class AuditLogReply(Reply):
+    entries: list[AuditEntryReply]
+    next_cursor: UUID | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+
+
+# --- users ---
+
+AccountStatus = Literal["active", "suspended", "closed"]
+
+
+class UserRow(Reply):
+    account_id: UUID
+    environment: Environment
+    oauth_provider: str | None
+    external_id: str | None
+    customer_email: str | None
+    display_name: str | None
+    status: AccountStatus
+    plan_name: str
+    daily_free: int
+    free: int
+    paid: int
+    debt: int
+    total_uses: int
+    created_at: Timestamp
+    last_activity_at: Timestamp
+
+
+class UsersReply(Reply):
+    users: list[UserRow]
+    next_cursor: UUID | None
+
+
+class InventoryReply(Reply):
+    product_type: str
+    free: int
+    paid: int
+    main_pool: int
+    total_uses: int
+
+
+class UserReply(UserRow):
+    status_reason: str | None
+    currency: str
+    wa_id: str | None
+    tenant_id: str | None
+    user_role: str | None
+    agent_id: str | None
+    marketing_opt_in: bool | None
+    marketing_opt_in_at: Timestamp | None
+    marketing_opt_in_source: str | None
+    products: list[InventoryReply]
+
+
+TimelineKind = Literal["charge", "tool_use", "credit", "purchase", "admin"]
+
+
+class TimelineEntry(Reply):
+    kind: TimelineKind
+    id: UUID
+    at: Timestamp
+    credits: int | None = Field(description="What moved: negative when spent; null where nothing did.")
+    title: str
+    details: dict[str, Any]
+
+
+class TimelineReply(Reply):
+    entries: list[TimelineEntry]
+    next_cursor: UUID | None
+
+
+class AdjustBody(Reply):
+    credits: Annotated[int, Field(strict=True, ge=-(10**12), le=10**12, description="Negative: taken away.")]
+    reason: Reason
+    idempotency_key: Key255 = Field(description="The same key again changes nothing.")
+
+
+class AdjustReply(Reply):
+    credit_id: UUID
+    credits: int
+    paid_after: int
+    replayed: bool
+
+
+class ReasonBody(Reply):
+    reason: Reason
+
+
+# --- purchases ---
+
+
+class PurchaseRow(Reply):
+    account_id: UUID
+    purchase_id: UUID
+    environment: Environment
+    payment_id: str | None
+    pack: str
+    credits: int
+    amount_minor: int
+    currency: str
+    status: str
+    received_minor: int | None
+    refunded_minor: int
+    credits_refunded: int
+    credits_disputed: int
+    credited: bool
+    review_reason: str | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class PurchasesReply(Reply):
+    purchases: list[PurchaseRow]
+    next_cursor: UUID | None
+
+
+class PaymentEventReply(Reply):
+    event_id: str
+    type: str
+    outcome: str
+    created_at: Timestamp
+    received_at: Timestamp
+
+
+class DisputeReply(Reply):
+    dispute_id: str
+    amount_minor: int
+    status: str
+    updated_at: Timestamp
+
+
+class PurchaseReply(PurchaseRow):
+    events: list[PaymentEventReply]
+    disputes: list[DisputeReply]
+
+
+class RefundBody(Reply):
+    amount_minor: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)] | None = Field(
+        default=None, description="Minor units of the currency; absent: all that is left."
+    )
+    reason: Reason
+    idempotency_key: Key255
+
+
+class BookedReply(Reply):
+    booked: bool = Field(description="Whether money turned out to have arrived.")
+    purchase: PurchaseRow
+
+
+class ReconcileReply(Reply):
+    events: int
+    payments: int
+    failed: int
+
+
+# --- system ---
+
+
+class QueueReply(Reply):
+    waiting: int
+    failed: int
+    oldest_waiting_at: Timestamp | None
+
+
+class WebhooksReply(Reply):
+    environment: Environment
+    last_received_at: Timestamp | None
+    received_24h: int
+    for_review_24h: int
+
+
+class LedgerReply(Reply):
+    finished_at: Timestamp
+    ok: bool
+    accounts: int
+    entries: int
+    problem: str | None
+
+
+class SystemReply(Reply):
+    version: str
+    now: Timestamp
+    database: str = Field(description="PostgreSQL's version.")
+    migration: str
+    worker_seen_at: Timestamp | None = Field(description="The worker's last sign of life.")
+    queue: QueueReply
+    webhooks: list[WebhooksReply]
+    ledger: LedgerReply | None
+    paid_but_not_credited: int
+    for_review: int

@@ -1,0 +1,101 @@
+"""`/admin/oauth`: signing in and out."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Cookie, Query, Request, Response, status
+from fastapi.responses import RedirectResponse
+
+from app.admin.audit import Admin
+from app.admin.dependencies import SESSION_COOKIE, Db, Sessions, Viewer, cookies_are_secure, set_session_cookie
+from app.admin.schemas import WhoAmI
+from app.auth.addresses import origin
+from app.auth.service import Authenticator
+from app.auth.sign_in import CALLBACK_PATH, FLOW_FOR, MAX_RETURN_CHARS, SignIn
+from app.billing.router import ERRORS
+from app.clock import Now
+from app.config import Settings
+
+router = APIRouter(prefix="/admin/oauth", tags=["admin: sign-in"], responses=ERRORS)
+FLOW_COOKIE = "ciris_billing_sign_in"
+
+
+def _no_store(response: Response) -> None:
+    response.headers["Cache-Control"] = "no-store"
+
+
+@router.get("/login", status_code=status.HTTP_302_FOUND, response_class=RedirectResponse, response_model=None)
+async def login(
+    request: Request, now: Now, return_to: Annotated[str | None, Query(max_length=MAX_RETURN_CHARS)] = None
+) -> RedirectResponse:
+    """Go and sign in at the provider; afterwards to `return_to`, a path of this server."""
+    auth: Authenticator = request.app.state.auth
+    auth.admit(request)
+    sign_in: SignIn = request.app.state.sign_in
+    settings: Settings = request.app.state.settings
+    url, cookie = await sign_in.begin(return_to, now)
+    answer = RedirectResponse(url, status.HTTP_302_FOUND)
+    answer.set_cookie(
+        FLOW_COOKIE,
+        cookie,
+        max_age=int(FLOW_FOR.total_seconds()),
+        path=CALLBACK_PATH,
+        httponly=True,
+        samesite="lax",  # strict would withhold it from the provider's redirect
+        secure=cookies_are_secure(settings),
+    )
+    _no_store(answer)
+    return answer
+
+
+@router.get("/callback", status_code=status.HTTP_302_FOUND, response_class=RedirectResponse, response_model=None)
+async def callback(
+    request: Request,
+    db: Db,
+    sessions: Sessions,
+    now: Now,
+    flow: Annotated[str | None, Cookie(alias=FLOW_COOKIE)] = None,
+) -> RedirectResponse:
+    """Where the provider sends the browser back to. Opens the session and sets its cookie."""
+    auth: Authenticator = request.app.state.auth
+    address = auth.admit(request)
+    sign_in: SignIn = request.app.state.sign_in
+    signed_in = await sign_in.end(request.query_params, flow, now)
+    async with db.transaction() as tx:
+        caller = await sessions.open(
+            tx,
+            signed_in.session_id,
+            signed_in.email,
+            address=origin(address),
+            user_agent=request.headers.get("User-Agent", ""),
+            now=now,
+        )
+        await Admin(caller, origin(address), now).record(tx, "session.open", "session", caller.session_id)
+    answer = RedirectResponse(signed_in.return_to, status.HTTP_302_FOUND)
+    set_session_cookie(answer, sessions.token_of(caller, now), request.app.state.settings)
+    answer.delete_cookie(FLOW_COOKIE, path=CALLBACK_PATH)
+    _no_store(answer)
+    return answer
+
+
+@router.get("/user")
+async def who_am_i(admin: Viewer, sessions: Sessions, response: Response) -> WhoAmI:
+    """The signed-in admin, and the token that the browser's writes need."""
+    _no_store(response)
+    caller = admin.caller
+    return WhoAmI(
+        admin_id=caller.admin_id,
+        email=caller.email,
+        role=caller.role,
+        expires_at=caller.expires_at,
+        csrf_token=sessions.csrf_token(caller.session_id),
+    )
+
+
+@router.post("/logout", status_code=status.HTTP_204_NO_CONTENT)
+async def logout(admin: Viewer, db: Db, sessions: Sessions, response: Response) -> None:
+    """End this session, wherever its token is."""
+    caller = admin.caller
+    async with db.transaction() as tx:
+        await sessions.revoke(tx, caller.admin_id, admin.now, caller.session_id)
+        await admin.record(tx, "session.close", "session", caller.session_id)
+    response.delete_cookie(SESSION_COOKIE, path="/admin")

@@ -1,0 +1,161 @@
+"""What the back office reads about users: one statement a function, none of which locks or writes.
+
+Ids are UUIDv7, so their order is the order of time, and one is enough for a page's cursor.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.db import Session
+
+Row = Mapping[str, Any]
+Balance = Literal["empty", "paid", "debt"]
+MAX_MATCHES = 500
+"""Of each kind (external id, e-mail, name) that a search looks at; who finds more types more."""
+_BALANCES: dict[Balance, str] = {
+    "empty": "a.paid = 0 AND a.free = 0",
+    "paid": "a.paid > 0",
+    "debt": "a.debt > 0",
+}
+_COLUMNS = """
+    a.account_id, a.environment, i.oauth_provider, i.external_id, p.customer_email, p.display_name, a.status,
+    a.plan_name, a.daily_free, a.free, a.paid, a.debt, a.total_uses, a.created_at, a.updated_at AS last_activity_at
+"""
+_PERSON = """
+    LEFT JOIN LATERAL (SELECT oauth_provider, external_id FROM account_identities
+                        WHERE account_id = a.account_id ORDER BY created_at LIMIT 1) i ON true
+    LEFT JOIN account_profiles p ON p.account_id = a.account_id
+"""
+_MATCHES = f"""
+    (SELECT account_id FROM account_identities WHERE lower(external_id) LIKE :prefix LIMIT {MAX_MATCHES})
+    UNION (SELECT account_id FROM account_profiles WHERE lower(customer_email) LIKE :prefix LIMIT {MAX_MATCHES})
+    UNION (SELECT account_id FROM account_profiles WHERE lower(display_name) LIKE :prefix LIMIT {MAX_MATCHES})
+"""  # noqa: S608  (our own words)
+
+
+async def list_users(
+    db: Session,
+    *,
+    before: UUID | None,
+    limit: int,
+    environment: str | None = None,
+    search: str | None = None,
+    status: str | None = None,
+    plan_name: str | None = None,
+    balance: Balance | None = None,
+) -> Sequence[Row]:
+    """Newest accounts first. `search` is an account's id, or how an external id, e-mail address or name begins."""
+    conditions: list[str] = []
+    values: dict[str, Any] = {"limit": limit}
+    if search is not None:
+        account_id = _uuid(search)
+        if account_id is not None:
+            conditions.append("a.account_id = :searched")
+            values["searched"] = account_id
+        else:
+            conditions.append(f"a.account_id IN ({_MATCHES})")
+            values["prefix"] = _prefix(search)
+    for name, wanted in (("environment", environment), ("status", status), ("plan_name", plan_name)):
+        if wanted is not None:
+            conditions.append(f"a.{name} = :{name}")
+            values[name] = wanted
+    if balance is not None:
+        conditions.append(_BALANCES[balance])
+    if before is not None:
+        conditions.append("a.account_id < :before")
+        values["before"] = before
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    # The page is chosen before its persons are looked up. What is put together here are our own words.
+    statement = f"""
+        SELECT {_COLUMNS}
+          FROM (SELECT * FROM accounts a {where} ORDER BY a.account_id DESC LIMIT :limit) a {_PERSON}
+         ORDER BY a.account_id DESC
+    """  # noqa: S608
+    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
+
+
+_FIND_USER = text(
+    f"""
+    SELECT {_COLUMNS}, a.status_reason, a.currency, p.wa_id, p.tenant_id, p.user_role, p.agent_id, p.marketing_opt_in,
+           p.marketing_opt_in_at, p.marketing_opt_in_source
+      FROM accounts a {_PERSON}
+     WHERE a.account_id = :account_id
+    """  # noqa: S608  (our own words)
+)
+
+
+async def find_user(db: Session, account_id: UUID) -> Row | None:
+    row = (await db.execute(_FIND_USER, {"account_id": account_id})).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+_PARTS = {
+    # A tool charge that the main pool pays is told once, as the use of the tool.
+    "charge": """
+        SELECT 'charge' AS kind, charge_id AS id, created_at AS at, -cost AS credits,
+               coalesce(description, 'Interaction') AS title,
+               jsonb_build_object('amount_minor', amount_minor, 'from_daily_free', from_daily_free,
+                                  'from_free', from_free, 'from_paid', from_paid, 'paid_after', paid_after,
+                                  'idempotency_key', idempotency_key, 'metadata', metadata) AS details
+          FROM charges
+         WHERE account_id = :account_id AND operation = 'charge'
+               AND (CAST(:before AS uuid) IS NULL OR charge_id < :before)
+         ORDER BY charge_id DESC LIMIT :limit""",
+    "tool_use": """
+        SELECT 'tool_use', usage_log_id, created_at, CAST(-1 AS bigint), product_type,
+               result || jsonb_build_object('idempotency_key', idempotency_key, 'request_id', request_id)
+          FROM product_usage_log
+         WHERE account_id = :account_id AND (CAST(:before AS uuid) IS NULL OR usage_log_id < :before)
+         ORDER BY usage_log_id DESC LIMIT :limit""",
+    "credit": """
+        SELECT 'credit', credit_id, created_at, credits, coalesce(description, transaction_type),
+               jsonb_build_object('transaction_type', transaction_type, 'paid_after', paid_after,
+                                  'external_transaction_id', external_transaction_id)
+          FROM credits
+         WHERE account_id = :account_id AND (CAST(:before AS uuid) IS NULL OR credit_id < :before)
+         ORDER BY credit_id DESC LIMIT :limit""",
+    "purchase": """
+        SELECT 'purchase', purchase_id, created_at, CAST(NULL AS bigint), pack || ': ' || status,
+               jsonb_build_object('payment_id', payment_intent_id, 'amount_minor', amount_minor, 'currency', currency,
+                                  'credits', credits, 'refunded_minor', refunded_minor,
+                                  'review_reason', review_reason)
+          FROM purchases
+         WHERE account_id = :account_id AND (CAST(:before AS uuid) IS NULL OR purchase_id < :before)
+         ORDER BY purchase_id DESC LIMIT :limit""",
+    "admin": """
+        SELECT 'admin', audit_id, created_at, CAST(NULL AS bigint), action,
+               jsonb_build_object('admin', admin_email, 'reason', reason, 'before', "before", 'after', "after")
+          FROM admin_audit_log
+         WHERE target_type = 'account' AND target_id = CAST(CAST(:account_id AS uuid) AS text)
+               AND (CAST(:before AS uuid) IS NULL OR audit_id < :before)
+         ORDER BY audit_id DESC LIMIT :limit""",
+}
+
+
+async def list_timeline(
+    db: Session, account_id: UUID, kinds: Sequence[str], *, before: UUID | None, limit: int
+) -> Sequence[Row]:
+    """What happened to an account, newest first: each kind's newest rows, merged."""
+    # The first part names the columns.
+    parts = " UNION ALL ".join(f"({_PARTS[kind]})" for kind in kinds)
+    statement = f"""
+        SELECT * FROM ({parts}) AS told (kind, id, at, credits, title, details) ORDER BY id DESC LIMIT :limit
+    """  # noqa: S608  (our own words)
+    values = {"account_id": account_id, "before": before, "limit": limit}
+    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
+
+
+def _prefix(search: str) -> str:
+    """A LIKE pattern for what begins like `search`, whatever signs are in it."""
+    escaped = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"{escaped}%"
+
+
+def _uuid(value: str) -> UUID | None:
+    try:
+        return UUID(value)
+    except ValueError:
+        return None

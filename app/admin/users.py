@@ -1,0 +1,220 @@
+"""`/admin/users`: find a customer, see where the credits went, put it right."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, status
+
+from app.admin import user_reports
+from app.admin.audit import Admin
+from app.admin.dependencies import Administrator, Db, Support, Viewer
+from app.admin.schemas import (
+    AccountStatus,
+    AdjustBody,
+    AdjustReply,
+    InventoryReply,
+    ReasonBody,
+    TimelineEntry,
+    TimelineKind,
+    TimelineReply,
+    UserReply,
+    UserRow,
+    UsersReply,
+)
+from app.admin.user_reports import Balance
+from app.auth.caller import Environment
+from app.auth.errors import AdminForbidden
+from app.auth.revocations import revoke_tokens_before
+from app.billing.errors import AccountNotFound
+from app.billing.router import ERRORS, Billing
+from app.billing.schemas import ErrorReply, Key255
+from app.config import Settings
+from app.db import Database
+from app.errors import InvalidRequest
+from app.tools.router import Tools
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+KINDS: tuple[TimelineKind, ...] = ("charge", "tool_use", "credit", "purchase", "admin")
+router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS)
+
+
+@router.get("")
+async def list_users(
+    admin: Viewer,
+    db: Db,
+    search: Key255 | None = None,
+    environment: Environment | None = None,
+    account_status: Annotated[AccountStatus | None, Query(alias="status")] = None,
+    plan_name: Key255 | None = None,
+    balance: Balance | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: UUID | None = None,
+) -> UsersReply:
+    """Newest first. `search`: an account's id, or how an external id, an e-mail address or a name begins."""
+    async with db.read() as session:
+        rows = await user_reports.list_users(
+            session,
+            before=cursor,
+            limit=limit + 1,
+            environment=environment,
+            search=search,
+            status=account_status,
+            plan_name=plan_name,
+            balance=balance,
+        )
+    users = [UserRow(**row) for row in rows[:limit]]
+    return UsersReply(users=users, next_cursor=users[-1].account_id if len(rows) > limit else None)
+
+
+@router.get("/{account_id}", responses=NOT_FOUND)
+async def get_user(account_id: UUID, admin: Viewer, db: Db, tools: Tools) -> UserReply:
+    row = await _find(db, account_id)
+    products = [
+        InventoryReply(
+            product_type=balance.product_type,
+            free=balance.free,
+            paid=balance.paid,
+            main_pool=balance.main_pool,
+            total_uses=balance.total_uses,
+        )
+        for balance in await tools.balances(account_id, admin.now)
+    ]
+    return UserReply(**row, products=products)
+
+
+@router.get("/{account_id}/timeline", responses=NOT_FOUND)
+async def get_timeline(
+    account_id: UUID,
+    admin: Viewer,
+    db: Db,
+    kind: Annotated[list[TimelineKind], Query(max_length=len(KINDS))] = [],  # noqa: B006  (FastAPI copies it)
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: UUID | None = None,
+) -> TimelineReply:
+    """Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all."""
+    await _find(db, account_id)
+    kinds = sorted(set(kind)) or KINDS
+    async with db.read() as session:
+        rows = await user_reports.list_timeline(session, account_id, kinds, before=cursor, limit=limit + 1)
+    entries = [TimelineEntry(**row) for row in rows[:limit]]
+    return TimelineReply(entries=entries, next_cursor=entries[-1].id if len(rows) > limit else None)
+
+
+@router.post(
+    "/{account_id}/credits",
+    status_code=status.HTTP_201_CREATED,
+    responses={**NOT_FOUND, 402: {"model": ErrorReply}},
+)
+async def adjust_credits(
+    account_id: UUID, body: AdjustBody, request: Request, admin: Support, db: Db, billing: Billing
+) -> AdjustReply:
+    """Give or take paid credits. What is taken must be there: nothing becomes debt. The same key again: no effect."""
+    settings: Settings = request.app.state.settings
+    if body.credits == 0:
+        raise InvalidRequest("credits must not be 0")
+    if admin.caller.role == "support" and abs(body.credits) > settings.admin_support_credit_limit:
+        raise AdminForbidden("admin")
+    environment = (await _find(db, account_id))["environment"]
+    async with db.transaction() as tx:
+        credit = await billing.adjust_in(
+            tx,
+            account_id,
+            body.credits,
+            actor=admin.caller.actor,
+            now=admin.now,
+            description=body.reason,
+            idempotency_key=body.idempotency_key,
+        )
+        if not credit.replayed:
+            await admin.record(
+                tx,
+                "account.adjust",
+                "account",
+                account_id,
+                environment=environment,
+                before={"paid": credit.paid_after - credit.credits},
+                after={"paid": credit.paid_after, "credit_id": credit.credit_id},
+                reason=body.reason,
+            )
+    return AdjustReply(
+        credit_id=credit.credit_id, credits=credit.credits, paid_after=credit.paid_after, replayed=credit.replayed
+    )
+
+
+@router.post("/{account_id}/suspend", responses=NOT_FOUND)
+async def suspend_user(account_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> UserRow:
+    """Stop the account from spending. The agent hears the reason."""
+    return await _set_status(account_id, "suspended", body.reason, admin, db, billing)
+
+
+@router.post("/{account_id}/reopen", responses=NOT_FOUND)
+async def reopen_user(account_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> UserRow:
+    """Let a suspended or closed account spend again."""
+    return await _set_status(account_id, "active", body.reason, admin, db, billing)
+
+
+@router.post("/{account_id}/close", responses=NOT_FOUND)
+async def close_user(account_id: UUID, body: ReasonBody, admin: Administrator, db: Db, billing: Billing) -> UserRow:
+    """End the account: it neither spends nor receives."""
+    return await _set_status(account_id, "closed", body.reason, admin, db, billing)
+
+
+@router.post("/{account_id}/revoke-tokens", responses=NOT_FOUND)
+async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support, db: Db) -> UserRow:
+    """Refuse every token that the user has now, everywhere within a second. New ones work."""
+    row = await _find(db, account_id)
+    if row["external_id"] is None:
+        raise AccountNotFound
+    async with db.transaction() as tx:
+        await revoke_tokens_before(
+            tx,
+            admin.now,
+            environment=row["environment"],
+            oauth_provider=row["oauth_provider"],
+            external_id=row["external_id"],
+            now=admin.now,
+        )
+        await admin.record(
+            tx,
+            "account.revoke_tokens",
+            "account",
+            account_id,
+            environment=row["environment"],
+            after={"tokens_before": admin.now},
+            reason=body.reason,
+        )
+    return _row(row)
+
+
+async def _set_status(
+    account_id: UUID, new: AccountStatus, reason: str, admin: Admin, db: Database, billing: Billing
+) -> UserRow:
+    environment = (await _find(db, account_id))["environment"]
+    async with db.transaction() as tx:
+        before = await billing.set_status_in(tx, account_id, new, reason if new == "suspended" else None, admin.now)
+        if before != new:
+            action = {"active": "reopen", "suspended": "suspend", "closed": "close"}[new]
+            await admin.record(
+                tx,
+                f"account.{action}",
+                "account",
+                account_id,
+                environment=environment,
+                before={"status": before},
+                after={"status": new},
+                reason=reason,
+            )
+    return _row(await _find(db, account_id))
+
+
+async def _find(db: Database, account_id: UUID) -> user_reports.Row:
+    """Raises AccountNotFound."""
+    async with db.read() as session:
+        row = await user_reports.find_user(session, account_id)
+    if row is None:
+        raise AccountNotFound
+    return row
+
+
+def _row(row: user_reports.Row) -> UserRow:
+    return UserRow(**{name: row[name] for name in UserRow.model_fields})

@@ -1,0 +1,237 @@
+"""Charges and credits, and how they are posted to a locked account. Units are credits unless a name says `_minor`.
+
+What BillingService does in transactions of its own, the services of tools, payments and the back office do in theirs.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.auth.caller import Actor
+from app.billing import queries
+from app.billing.errors import CurrencyMismatch, IdempotencyKeyReused
+from app.billing.ledger import Cause, Kind, LockedAccount
+from app.billing.pools import Paid, Shortfall, cost_of
+from app.db import Session, new_id
+from app.errors import AppError
+
+CHARGE = "charge"
+"""The operation of `/v1/billing/charges`: the key space that its idempotency keys belong to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeRequest:
+    """`currency` None is the account's own."""
+
+    account_id: UUID
+    amount_minor: int
+    currency: str | None
+    actor: Actor
+    at: datetime
+    idempotency_key: str | None = None
+    description: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A recorded charge. `paid_after` is the paid pool, in credits, right after it."""
+
+    charge_id: UUID
+    account_id: UUID
+    amount_minor: int
+    currency: str
+    cost: int
+    paid_after: int
+    description: str | None
+    details: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The charge existed before this request, which changed nothing."""
+
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The account or the key does not allow this charge."""
+
+    error: AppError
+
+
+Outcome = Charged | Replayed | Shortfall | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    credit_id: UUID
+    account_id: UUID
+    credits: int
+    currency: str
+    transaction_type: str
+    external_transaction_id: str | None
+    paid_after: int
+    description: str | None
+    created_at: datetime
+    replayed: bool = False
+
+
+def require_currency(account: LockedAccount, currency: str) -> None:
+    if currency != account.currency:
+        raise CurrencyMismatch(currency, account.currency)
+
+
+def post_charge(
+    account: LockedAccount, request: ChargeRequest, parts: Paid, *, allowance: int, operation: str
+) -> dict[str, Any]:
+    """Post what each pool pays, and return the row for `record_charges`. The account is locked."""
+    charge_id = new_id()
+    cause = Cause("charge", charge_id)
+    if parts.daily_free:
+        account.renew_daily_free(allowance, cause, request.actor, request.at)
+    kind = Kind.CHARGE if operation == CHARGE else Kind.TOOL_CHARGE
+    for pool in ("daily_free", "free", "paid"):
+        account.post(pool, -getattr(parts, pool), kind, cause, request.actor, request.at)
+    cost = parts.daily_free + parts.free + parts.paid
+    account.total_uses += cost
+    return {
+        "account_id": account.account_id,
+        "charge_id": charge_id,
+        "entry_no": account.last_entry_no,
+        "operation": operation,
+        "idempotency_key": request.idempotency_key,
+        "amount_minor": request.amount_minor,
+        "currency": account.currency,
+        "cost": cost,
+        "from_daily_free": parts.daily_free,
+        "from_free": parts.free,
+        "from_paid": parts.paid,
+        "paid_after": account.balances["paid"],
+        "description": request.description,
+        "metadata": json.dumps(request.details),
+        "created_at": request.at,
+    }
+
+
+def post_paid_charge(account: LockedAccount, request: ChargeRequest, *, operation: str) -> dict[str, Any]:
+    """As `post_charge`, from paid credits alone, of which the account has enough."""
+    return post_charge(account, request, Paid(0, 0, cost_of(request.amount_minor)), allowance=0, operation=operation)
+
+
+async def record_charges(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Store charges that were posted to locked accounts. The caller calls `write`."""
+    if rows:
+        await queries.insert_charges(tx, rows)
+
+
+async def give_credits(
+    tx: Session,
+    account: LockedAccount,
+    credits: int,
+    transaction_type: str,
+    *,
+    actor: Actor,
+    now: datetime,
+    description: str | None = None,
+    external_transaction_id: str | None = None,
+    idempotency_key: str | None = None,
+) -> Credit:
+    """Give (or, with a negative number, take back) paid credits of a locked account. The caller calls `write`.
+
+    A purchase or a reinstatement pays the recorded debt first. What is taken back but spent already becomes debt.
+    """
+    kind = Kind(transaction_type)
+    credit_id = new_id()
+    cause = Cause("credit", credit_id)
+    if credits < 0:
+        account.take_back_paid(-credits, kind, cause, actor, now)
+    elif kind in (Kind.PURCHASE, Kind.DISPUTE_REINSTATEMENT):
+        account.give_paid(credits, kind, cause, actor, now)
+    else:
+        account.post("paid", credits, kind, cause, actor, now)
+    row = {
+        "account_id": account.account_id,
+        "credit_id": credit_id,
+        "entry_no": account.last_entry_no,
+        "transaction_type": transaction_type,
+        "idempotency_key": idempotency_key,
+        "external_transaction_id": external_transaction_id,
+        "credits": credits,
+        "currency": account.currency,
+        "paid_after": account.balances["paid"],
+        "description": description,
+        "created_at": now,
+    }
+    await queries.insert_credit(tx, row)
+    return Credit(
+        credit_id=credit_id,
+        account_id=account.account_id,
+        credits=credits,
+        currency=account.currency,
+        transaction_type=transaction_type,
+        external_transaction_id=external_transaction_id,
+        paid_after=account.balances["paid"],
+        description=description,
+        created_at=now,
+    )
+
+
+async def replayed_credit(
+    tx: Session, account_id: UUID, idempotency_key: str | None, wanted: tuple[int, str, str]
+) -> Credit | None:
+    """The credit that carries the key. Raises IdempotencyKeyReused when it is another one than is `wanted`."""
+    if idempotency_key is None:
+        return None
+    row = await queries.find_credit_by_key(tx, account_id, idempotency_key)
+    if row is None:
+        return None
+    if (row.credits, row.currency, row.transaction_type) != wanted:
+        raise IdempotencyKeyReused(idempotency_key)
+    return _credit(row, replayed=True)
+
+
+def replayed(request: ChargeRequest, existing: Charge) -> Replayed | Refused:
+    currency = request.currency or existing.currency
+    if (existing.amount_minor, existing.currency) != (request.amount_minor, currency):
+        return Refused(IdempotencyKeyReused(request.idempotency_key or ""))
+    return Replayed(existing)
+
+
+def charge_of(row: Mapping[str, Any]) -> Charge:
+    return Charge(
+        charge_id=row["charge_id"],
+        account_id=row["account_id"],
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+        cost=row["cost"],
+        paid_after=row["paid_after"],
+        description=row["description"],
+        details=row["metadata"],
+        created_at=row["created_at"],
+    )
+
+
+def _credit(row: Any, *, replayed: bool) -> Credit:
+    return Credit(
+        credit_id=row.credit_id,
+        account_id=row.account_id,
+        credits=row.credits,
+        currency=row.currency,
+        transaction_type=row.transaction_type,
+        external_transaction_id=row.external_transaction_id,
+        paid_after=row.paid_after,
+        description=row.description,
+        created_at=row.created_at,
+        replayed=replayed,
+    )
