@@ -33,11 +33,12 @@ class Mode(StrEnum):
 
 
 class Pack(BaseModel):
-    """What one purchase buys: `credits` credits for `price_minor` minor units of the account's currency."""
+    """What one purchase buys: `credits` credits for `price_minor` minor units of `currency`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     price_minor: int = Field(gt=0, le=99_999_999)
+    currency: Currency = "USD"
     credits: int = Field(gt=0, le=1_000_000_000)
 
 
@@ -97,7 +98,7 @@ class Settings(BaseSettings):
     database_owner_url: SecretStr | None = Field(
         default=None, description="The role that owns the schema and migrates it. Default: `DATABASE_URL`."
     )
-    database_pool_size: int = Field(default=10, ge=1, le=200, description="Connections per process.")
+    database_pool_size: int = Field(default=10, ge=3, le=200, description="Connections per process.")
     database_timeout_s: float = Field(
         default=3.0, gt=0, le=60, description="Longest wait for a connection, a lock or a statement."
     )

@@ -14,6 +14,7 @@ import asyncpg
 from pydantic import SecretStr
 from sqlalchemy import MetaData, TextClause, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -51,7 +52,9 @@ def async_url(url: SecretStr) -> str:
 
 
 class Database:
-    """The process's connections, `pool_size` of them: half for transactions, half for point reads.
+    """The process's connections, `pool_size` of them, in three pools that cannot starve each other.
+
+    A fifth is for what may be slow (lists, reports); the rest is shared half and half by transactions and point reads.
 
     Waiting for a connection, a lock or a statement is bounded by `timeout_s`, so that no caller waits on a stuck
     neighbour; the errors that follow are answered with 503 (see errors.py).
@@ -59,7 +62,9 @@ class Database:
 
     def __init__(self, url: SecretStr, *, pool_size: int = 10, timeout_s: float = 3.0) -> None:
         timeout_ms = str(int(timeout_s * 1000))
-        readers = max(1, pool_size // 2)
+        slow = max(1, pool_size // 5)
+        readers = max(1, (pool_size - slow) // 2)
+        transactions = max(1, pool_size - slow - readers)
         connect_args: dict[str, Any] = {
             "timeout": timeout_s,
             "command_timeout": timeout_s + 0.5,  # a black-holed server never sends its own time-out
@@ -71,16 +76,23 @@ class Database:
                 "idle_in_transaction_session_timeout": timeout_ms,
             },
         }
-        self.engine: AsyncEngine = create_async_engine(
-            async_url(url),
-            pool_size=max(1, pool_size - readers),
-            max_overflow=0,
-            pool_timeout=timeout_s,
-            pool_use_lifo=True,
-            hide_parameters=True,
-            connect_args=connect_args,
-        )
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+        def engine(connections: int) -> AsyncEngine:
+            return create_async_engine(
+                async_url(url),
+                pool_size=connections,
+                max_overflow=0,
+                pool_timeout=timeout_s,
+                pool_use_lifo=True,
+                hide_parameters=True,
+                connect_args=connect_args,
+            )
+
+        self.engine = engine(transactions)
+        self._slow = engine(slow)
+        self._autocommit = self._slow.execution_options(isolation_level="AUTOCOMMIT")
+        self.lock_waiters = asyncio.Semaphore(max(1, transactions // 2))
+        """Taken by who is ready to wait for an account's lock, so that some connections always remain for others."""
         self._timeout_s = timeout_s
         self._dsn = url.get_secret_value()
         self._reader_turns = asyncio.Semaphore(readers)  # first come, first served, which the driver's pool is not
@@ -101,7 +113,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
-        """Single statements that lock nothing and need no common snapshot; saves BEGIN and COMMIT."""
+        """Lists and reports: statements that lock nothing and need no common snapshot; saves BEGIN and COMMIT."""
         async with self._autocommit.connect() as connection:
             yield connection
 
@@ -132,6 +144,18 @@ class Database:
         await self._readers  # a pool that was never opened cannot be closed
         self._readers.terminate()
         await self.engine.dispose()
+        await self._slow.dispose()
+
+
+def was_rolled_back(error: BaseException) -> bool:
+    """Whether a transaction that ended with `error` has certainly left nothing: the server itself refused something.
+
+    A connection that is lost at COMMIT leaves it open whether the commit happened.
+    """
+    if not isinstance(error, DBAPIError):
+        return not isinstance(error, InterfaceError | OSError | TimeoutError)
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(state, str) and not state.startswith(("08", "57")) and not error.connection_invalidated
 
 
 async def _decode_jsonb(connection: Snapshot) -> None:

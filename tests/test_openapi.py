@@ -5,18 +5,23 @@ import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from app.auth.admin_sessions import AdminSessions
+from app.auth.admins import add_admin
 from app.auth.caller import Permission
 from app.config import Settings
 from app.db import Database
 from app.main import create_app
 from tests.conftest import make_key, settings_for
 from tests.databases import ROOT, Urls
+from tests.demo.oidc_server import running_oidc
 from tests.servers import running_server, running_stripe
 
+LOGOUT = "/admin/oauth/logout"
 SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 DOCUMENTED_BY_AUTH = {"401", "403", "429"}
 
@@ -41,17 +46,32 @@ def test_every_operation_describes_its_errors(settings: Settings) -> None:
 
 async def test_no_input_gives_a_server_error(own_database: Urls) -> None:
     """Schemathesis over the whole description, against a real server: no 5xx, and every answer as described."""
+    secret = "a secret of the tests, long enough"
     db = Database(SecretStr(own_database.service))
     key = await make_key(db, "live", *Permission)
+    async with db.transaction() as tx:
+        await add_admin(tx, "ada@ciris.ai", "admin", now=datetime.now(UTC))
+        session = await AdminSessions(db, settings_for(own_database, admin_session_secret=secret)).open_for_script(
+            tx, "ada@ciris.ai", now=datetime.now(UTC)
+        )
     await db.close()
-    with running_stripe() as stripe, running_server(own_database, env=stripe.environment) as server:
-        command = [str(SCHEMATHESIS), "run", f"{server.url}/openapi.json", "--header", f"X-API-Key: {key}"]
-        command += ["--checks", "not_a_server_error,status_code_conformance,response_schema_conformance"]
-        command += ["--continue-on-failure", "--max-examples", "30", "--request-timeout", "10", "--no-color"]
-        command += ["--suppress-health-check", "all"]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=110)
+    with running_stripe() as stripe, running_oidc() as oidc:
+        environment = {
+            **stripe.environment,
+            "ADMIN_SESSION_SECRET": secret,
+            "ADMIN_OAUTH_ISSUER": oidc.issuer,
+            "ADMIN_OAUTH_CLIENT_ID": "spa-client",
+        }
+        with running_server(own_database, env=environment) as server:
+            command = [str(SCHEMATHESIS), "run", f"{server.url}/openapi.json", "--no-color", "--continue-on-failure"]
+            command += ["--header", f"X-API-Key: {key}", "--header", f"Authorization: Bearer {session}"]
+            command += ["--checks", "not_a_server_error,status_code_conformance,response_schema_conformance"]
+            command += ["--max-examples", "20", "--request-timeout", "10", "--suppress-health-check", "all"]
+            command += ["--exclude-path", LOGOUT]  # it would end the session of all that follows
+            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=110)
+            assert "unhandled_error" not in server.printed()
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     tested = re.search(r"Tested: (\d+)", done.stdout)
-    operations = sum(len(operations) for operations in description(settings_for(own_database))["paths"].values())
+    described = description(settings_for(own_database))["paths"]
     assert tested, done.stdout
-    assert int(tested[1]) == operations
+    assert int(tested[1]) == sum(len(operations) for path, operations in described.items() if path != LOGOUT)

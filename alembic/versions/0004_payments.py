@@ -42,6 +42,13 @@ def upgrade() -> None:
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("payment_intent_id", sa.Text(), nullable=True),
+        sa.Column(
+            "attempt",
+            sa.BigInteger(),
+            server_default=sa.text("1"),
+            nullable=False,
+            comment="to open it at Stripe; part of the key that we send",
+        ),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("status_at", sa.DateTime(timezone=True), nullable=False, comment="Stripe's time of the status"),
         sa.Column("received_minor", sa.BigInteger(), nullable=True, comment="null: not paid"),

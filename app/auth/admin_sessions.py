@@ -23,6 +23,7 @@ SESSION_FOR = timedelta(hours=8)
 RENEW_AFTER = timedelta(minutes=10)
 ENDS_AFTER = timedelta(days=7)
 """However much it is used."""
+KEEP_AFTER_EXPIRY = timedelta(days=30)
 ISSUER = "ciris-billing"
 ALGORITHMS = ["HS256"]
 MAX_TOKEN_CHARS = 4096
@@ -159,6 +160,11 @@ class AdminSessions:
     async def revoke(self, tx: Session, admin_id: UUID, now: datetime, session_id: UUID | None = None) -> int:
         """End one session of an admin's, or all: how many there were."""
         return len(await queries.revoke_admin_sessions(tx, admin_id, now, session_id))
+
+
+async def purge_expired_sessions(tx: Session, *, now: datetime) -> int:
+    """Delete sessions that ended long ago; how many. What they did stays in the audit log."""
+    return await queries.delete_admin_sessions_expired_before(tx, now - KEEP_AFTER_EXPIRY)
 
 
 def _uuid(value: object) -> UUID | None:

@@ -63,10 +63,9 @@ class AccountDirectory:
     async def find(self, identity: Identity) -> UUID | None:
         if (cached := self._ids.get(identity)) is not None:
             return cached
-        async with self._db.read() as db:
-            account_id = await queries.find_account_id(
-                db, identity.environment, identity.oauth_provider, identity.external_id
-            )
+        account_id = await queries.find_account_id(
+            self._db, identity.environment, identity.oauth_provider, identity.external_id
+        )
         if account_id is not None:
             self._remember(identity, account_id)
         return account_id
@@ -103,9 +102,7 @@ class AccountDirectory:
         given = profile.given()
         if not given:
             return
-        async with self._db.read() as db:
-            known = await queries.find_profile(db, account_id)
-        changes = profile_changes(given, {} if known is None else known._mapping, now)
+        changes = profile_changes(given, await queries.find_profile(self._db, account_id) or {}, now)
         if changes:
             async with self._db.transaction() as tx:
                 await queries.upsert_profile(tx, account_id, changes, now)
@@ -167,6 +164,6 @@ def profile_changes(given: Mapping[str, Any], known: Mapping[str, Any], now: dat
     if "marketing_opt_in" in changes:
         changes["marketing_opt_in_at"] = now
         changes["marketing_opt_in_source"] = given.get("marketing_opt_in_source")
-    elif "marketing_opt_in" not in given:
-        changes.pop("marketing_opt_in_source", None)  # the source of nothing
+    else:
+        changes.pop("marketing_opt_in_source", None)  # the source of nothing, or of what was known already
     return changes

@@ -13,7 +13,9 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.db import was_rolled_back
 from app.errors import Busy
 
 Outcome = TypeVar("Outcome")
@@ -48,15 +50,18 @@ class ChargeLane(Generic[Request, Outcome]):
     """Runs requests in batches, each batch in one transaction.
 
     `without_waiting(requests)` answers None for a request whose account another transaction has locked. Those go to
-    `with_waiting(requests)`, one call at a time for each such account, so that an account's queue delays only itself
-    and holds one connection. Two lanes never contend: an account always uses the same one.
+    `with_waiting(requests)`, one call at a time for each such account, so that an account's queue delays only itself;
+    `lock_waiters` bounds how many such calls hold a connection. Two lanes never contend: an account always uses the
+    same one.
     """
 
     def __init__(
         self,
         without_waiting: Callable[[Sequence[Request]], Awaitable[Sequence[Outcome | None]]],
         with_waiting: Callable[[Sequence[Request]], Awaitable[Sequence[Outcome]]],
+        lock_waiters: asyncio.Semaphore,
     ) -> None:
+        self._lock_waiters = lock_waiters
         self._without_waiting = without_waiting
         self._with_waiting = with_waiting
         self._queues: list[deque[_Waiting[Request, Outcome]]] = [deque() for _ in range(LANES)]
@@ -67,8 +72,8 @@ class ChargeLane(Generic[Request, Outcome]):
     async def run(self, request: Request, account_id: UUID, *, may_retry: bool) -> Outcome:
         """The request's outcome, once its transaction has committed.
 
-        `may_retry`: the request may be tried again after its batch failed, because a key protects it from being
-        recorded twice should that commit have happened after all. Raises Busy when too many wait.
+        `may_retry`: the request may be tried again even when its batch may have been committed, because a key
+        protects it from being recorded twice. Raises Busy when too many wait.
         """
         if self._size >= MAX_WAITING:
             raise Busy
@@ -110,11 +115,15 @@ class ChargeLane(Generic[Request, Outcome]):
                 waiting.settle(outcome)
 
     def _recover(self, batch: list[_Waiting[Request, Outcome]], error: Exception) -> None:
-        """One request's failure is not its neighbours': try each account's again, by itself, where that is safe."""
+        """One request's failure is not its neighbours', nor is a cut connection: try each account's again, by itself.
+
+        Once, and where that is safe: when the failed transaction left nothing for certain, or a key would show what it
+        left. Not when there was no connection to be had, which a second try would only make worse.
+        """
         log.warning("charge_batch_failed", size=len(batch), error=type(error).__name__)
-        accounts = {waiting.account_id for waiting in batch}
+        overloaded = isinstance(error, PoolTimeout)
         for waiting in batch:
-            if waiting.may_retry and len(accounts) > 1:
+            if not overloaded and (waiting.may_retry or was_rolled_back(error)):
                 self._hold(waiting)
             else:
                 waiting.fail(error)
@@ -127,7 +136,8 @@ class ChargeLane(Generic[Request, Outcome]):
 
     async def _wait(self, batch: list[_Waiting[Request, Outcome]]) -> None:
         try:
-            outcomes = await self._with_waiting([waiting.request for waiting in batch])
+            async with self._lock_waiters:
+                outcomes = await self._with_waiting([waiting.request for waiting in batch])
         except Exception as error:
             for waiting in batch:
                 waiting.fail(error)

@@ -22,6 +22,8 @@ from app.billing.errors import AccountClosed, AccountSuspended, BalanceLimitExce
 from app.billing.pools import MAX_CREDITS, Pools, daily_free_on
 from app.db import Session
 
+MAX_INT64 = 2**63 - 1
+
 
 class Kind(StrEnum):
     """Why a pool moved."""
@@ -132,6 +134,15 @@ class LockedAccount:
         taken = min(credits, self.balances["paid"])
         self.post("paid", -taken, kind, cause, actor, now)
         self.post("debt", credits - taken, Kind.DEBT_INCURRED, cause, actor, now)
+
+    def has_room_for(self, credits: int) -> bool:
+        """Whether the paid pool can take so many more."""
+        return self.balances["paid"] + credits <= MAX_CREDITS
+
+    def require_room_for_uses(self, cost: int) -> None:
+        """Raises BalanceLimitExceeded when `total_uses` would no longer fit 64 bits."""
+        if self.total_uses + cost > MAX_INT64:
+            raise BalanceLimitExceeded
 
     def require_active(self) -> None:
         """Raises AccountSuspended or AccountClosed."""

@@ -27,29 +27,24 @@ PROFILE = list(AccountProfile.__table__.columns)
 
 # --- identities, profiles -------------------------------------------------------------------------------------
 
-_FIND_ACCOUNT_ID = select(AccountIdentity.account_id).where(
-    AccountIdentity.environment == bindparam("environment"),
-    AccountIdentity.oauth_provider == bindparam("oauth_provider"),
-    AccountIdentity.external_id == bindparam("external_id"),
-)
+_FIND_ACCOUNT_ID = """
+    SELECT account_id FROM account_identities WHERE environment = $1 AND oauth_provider = $2 AND external_id = $3
+    """
+_FIND_IDENTITY = """
+    SELECT oauth_provider, external_id FROM account_identities WHERE account_id = $1 ORDER BY created_at LIMIT 1
+    """
+_FIND_PROFILE = f"SELECT {', '.join(column.name for column in PROFILE)} FROM account_profiles WHERE account_id = $1"  # noqa: S608
 
 
-async def find_account_id(db: Session, environment: str, oauth_provider: str, external_id: str) -> UUID | None:
-    keys = {"environment": environment, "oauth_provider": oauth_provider, "external_id": external_id}
-    found: UUID | None = (await db.execute(_FIND_ACCOUNT_ID, keys)).scalar_one_or_none()
-    return found
+async def find_account_id(db: Database, environment: str, oauth_provider: str, external_id: str) -> UUID | None:
+    row = await db.fetch_row(_FIND_ACCOUNT_ID, environment, oauth_provider, external_id)
+    return None if row is None else row["account_id"]
 
 
-async def find_identity(db: Session, account_id: UUID) -> tuple[str, str] | None:
+async def find_identity(db: Database, account_id: UUID) -> tuple[str, str] | None:
     """(oauth_provider, external_id), or None once the person is erased."""
-    query = (
-        select(AccountIdentity.oauth_provider, AccountIdentity.external_id)
-        .where(AccountIdentity.account_id == account_id)
-        .order_by(AccountIdentity.created_at)
-        .limit(1)
-    )
-    row = (await db.execute(query)).one_or_none()
-    return None if row is None else (row.oauth_provider, row.external_id)
+    row = await db.fetch_row(_FIND_IDENTITY, account_id)
+    return None if row is None else (row["oauth_provider"], row["external_id"])
 
 
 async def insert_identity(
@@ -71,8 +66,9 @@ async def insert_identity(
     return (await tx.execute(statement)).scalar_one_or_none() is not None
 
 
-async def find_profile(db: Session, account_id: UUID) -> Any | None:
-    return (await db.execute(select(*PROFILE).where(AccountProfile.account_id == account_id))).one_or_none()
+async def find_profile(db: Database, account_id: UUID) -> dict[str, Any] | None:
+    row = await db.fetch_row(_FIND_PROFILE, account_id)
+    return None if row is None else dict(row)
 
 
 async def upsert_profile(tx: Session, account_id: UUID, values: dict[str, Any], now: datetime) -> None:

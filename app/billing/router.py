@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app.auth.caller import Caller, Permission
 from app.auth.dependencies import require
-from app.billing.accounts import Opening
+from app.billing.accounts import Opening, Profile
 from app.billing.errors import InsufficientCredits
 from app.billing.pools import MINOR_PER_CREDIT, Shortfall, cost_of
 from app.billing.posting import ChargeRequest, Refused, Replayed
@@ -76,7 +76,7 @@ async def check_credit(body: CheckBody, caller: ReaderOrUser, billing: Billing, 
 )
 async def create_charge(body: ChargeBody, caller: WriterOrUser, billing: Billing, now: Now) -> ChargeReply | Response:
     """Charge an interaction that happened. The same idempotency key again answers 409 and charges nothing."""
-    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
+    account_id = await billing.accounts.resolve(body.identity(caller), Profile(), caller.actor, now)
     outcome = await billing.charge(
         ChargeRequest(
             account_id=account_id,
@@ -89,6 +89,8 @@ async def create_charge(body: ChargeBody, caller: WriterOrUser, billing: Billing
             at=now,
         )
     )
+    if not isinstance(outcome, Replayed):  # a replay writes nothing
+        await billing.accounts.record_profile(account_id, body.profile(), now)
     match outcome:
         case Replayed(charge):
             existing = ReplayedCharge.of(charge, **error_body("Charge already exists", "charge_exists"))

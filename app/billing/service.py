@@ -73,7 +73,9 @@ class BillingService:
         self._db = db
         self.settings = settings
         self.accounts = AccountDirectory(db, settings)
-        self._lane: ChargeLane[ChargeRequest, Outcome] = ChargeLane(self._charge_unlocked, self.charge_many)
+        self._lane: ChargeLane[ChargeRequest, Outcome] = ChargeLane(
+            self._charge_unlocked, self.charge_many, db.lock_waiters
+        )
 
     # --- reads: no lock, no write ---
 
@@ -97,12 +99,9 @@ class BillingService:
         row = await self.state(account_id)
         if row["environment"] != environment:
             raise AccountNotFound
-        async with self._db.read() as db:
-            identity = await queries.find_identity(db, account_id)
-            profile = await queries.find_profile(db, account_id)
-        oauth_provider, external_id = identity or (None, None)
-        names = {"oauth_provider": oauth_provider, "external_id": external_id}
-        return {**({} if profile is None else profile._mapping), **row, **names}
+        oauth_provider, external_id = await queries.find_identity(self._db, account_id) or (None, None)
+        profile = await queries.find_profile(self._db, account_id)
+        return {**(profile or {}), **row, "oauth_provider": oauth_provider, "external_id": external_id}
 
     async def find_account_id(self, identity: Identity) -> UUID:
         """Raises AccountNotFound."""
@@ -196,6 +195,7 @@ class BillingService:
         try:
             account.require_active()
             require_currency(account, request.currency or account.currency)
+            account.require_room_for_uses(cost_of(request.amount_minor))
         except AppError as error:
             return Refused(error)
         allowance = self.settings.daily_free_uses

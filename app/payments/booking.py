@@ -92,6 +92,10 @@ async def _settle(
                 log.error("payment_amount_mismatch", purchase_id=str(purchase["purchase_id"]), received=received)
             purchase["status"], purchase["review_reason"] = "unknown", "amount_mismatch"
             return
+        if not account.has_room_for(purchase["credits"]):
+            log.error("balance_limit", purchase_id=str(purchase["purchase_id"]))
+            purchase["status"], purchase["review_reason"] = "unknown", "balance_limit"
+            return
         await _give(tx, account, purchase, purchase["credits"], Kind.PURCHASE, now)
         purchase["status"], purchase["review_reason"] = "succeeded", None
     target = taken_back(
@@ -102,6 +106,10 @@ async def _settle(
     )
     booked = TakenBack(purchase["credits_refunded"], purchase["credits_disputed"])
     disputed = target.disputed - booked.disputed
+    if disputed < 0 and not account.has_room_for(-disputed):
+        log.error("balance_limit", purchase_id=str(purchase["purchase_id"]))
+        purchase["review_reason"] = "balance_limit"
+        return
     if disputed < 0:  # first what comes back, so that no debt is recorded for a moment
         await _give(tx, account, purchase, -disputed, Kind.DISPUTE_REINSTATEMENT, now)
     await _give(tx, account, purchase, booked.refunded - target.refunded, Kind.REFUND_REVERSAL, now)

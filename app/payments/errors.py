@@ -21,8 +21,21 @@ class PaymentProviderUnavailable(AppError):
         super().__init__("The payment provider does not answer, retry shortly", headers={"Retry-After": "5"})
 
 
+class PaymentProviderFailed(PaymentProviderUnavailable):
+    """Stripe answers that something failed on its side, and will say the same again to the same idempotency key."""
+
+
 class PaymentProviderRefused(PaymentProviderUnavailable):
     """Stripe answers, and will not: a wrong key, or a request of ours that it finds wrong. A person has to look."""
+
+
+class RefundRefused(AppError):
+    """Stripe will not give this money back: it is more than is left, or the payment is disputed."""
+
+    status, code = 409, "refund_refused"
+
+    def __init__(self, reason: str | None) -> None:
+        super().__init__(f"Stripe refuses this refund: {reason or 'no reason given'}")
 
 
 class InvalidSignature(AppError):

@@ -54,6 +54,7 @@ class Event:
     event_id: str
     type: str
     created_at: datetime
+    livemode: bool
     facts: PaymentFacts | None
 
 

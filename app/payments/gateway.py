@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -17,9 +17,11 @@ from app.config import Settings, StripeKeys
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
+    PaymentProviderFailed,
     PaymentProviderRefused,
     PaymentProviderUnavailable,
     PaymentsNotConfigured,
+    RefundRefused,
 )
 from app.payments.facts import PAYMENT_STATUSES, Dispute, DisputeStatus, Event, PaymentFacts
 
@@ -72,6 +74,7 @@ class StripeGateway:
 
     def __init__(self, settings: Settings) -> None:
         self._timeout_s = settings.stripe_timeout_s
+        self._is_local = settings.stripe_api_base is not None
         self._keys: dict[Environment, StripeKeys] = {}
         self._clients: dict[Environment, stripe.StripeClient] = {}
         self._http: list[stripe.HTTPXClient] = []
@@ -116,11 +119,14 @@ class StripeGateway:
         *,
         account_id: UUID,
         purchase_id: UUID,
+        attempt: int,
         amount_minor: int,
         currency: str,
         at: datetime,
     ) -> PaymentIntent:
-        """The purchase's payment. Asked again for the same purchase within a day, Stripe gives the same one back."""
+        """The purchase's payment. Asked again for the same attempt within a day, Stripe gives the same answer again:
+        the payment, or its own failure (PaymentProviderFailed), after which only another attempt can succeed.
+        """
         created = await self._answer(
             self._of(environment).v1.payment_intents.create_async(
                 {
@@ -129,7 +135,7 @@ class StripeGateway:
                     "automatic_payment_methods": {"enabled": True},
                     "metadata": {"account_id": str(account_id), "purchase_id": str(purchase_id)},
                 },
-                {"idempotency_key": str(purchase_id)},
+                {"idempotency_key": str(purchase_id) if attempt == 1 else f"{purchase_id}:{attempt}"},
             )
         )
         return _payment_intent(created, at)
@@ -157,12 +163,15 @@ class StripeGateway:
         idempotency_key: str,
         at: datetime,
     ) -> PaymentFacts:
-        """Give money of a payment back: what has been given back of it in all. Raises PaymentProviderRefused."""
+        """Give money of a payment back: what has been given back of it in all. Raises RefundRefused."""
         client = self._of(environment)
         params: Any = {"payment_intent": payment_intent_id}
         if amount_minor is not None:
             params["amount"] = amount_minor
-        refund = await self._answer(client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key}))
+        try:
+            refund = await self._answer(client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key}))
+        except PaymentProviderRefused as error:
+            raise RefundRefused(getattr(error.__cause__, "code", None)) from error
         charge = await self._answer(client.v1.charges.retrieve_async(str(refund.charge)))
         return PaymentFacts(payment_intent_id, at, refunded_minor=_amount(charge.amount_refunded))
 
@@ -181,20 +190,31 @@ class StripeGateway:
         created = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
         params: Any = {"created": created, "types": list(HANDLED), "limit": 100}
         page = await self._answer(self._of(environment).v1.events.list_async(params))
-        return [parse_event(event.to_dict()) async for event in self._all(page)][::-1]
+        events = [parse_event(event.to_dict()) async for event in self._all(page)]
+        return [self._of_environment(environment, event) for event in reversed(events)]
 
     def verify_webhook(self, payload: bytes, signature: str | None) -> tuple[Environment, Event]:
-        """The event, and the environment whose secret signed it. Raises InvalidSignature."""
+        """The event, and the environment whose secret signed it. Raises InvalidSignature.
+
+        A live endpoint of Stripe's can be sent events of its test mode as well: they are none of this environment's.
+        """
         for environment, keys in self._keys.items():
             secret = keys.webhook_secret.get_secret_value()
             try:
                 stripe.WebhookSignature.verify_header(
                     payload.decode(), signature or "", secret, tolerance=SIGNATURE_TOLERANCE_S
                 )
-                return environment, parse_event(json.loads(payload))
+                return environment, self._of_environment(environment, parse_event(json.loads(payload)))
             except (stripe.SignatureVerificationError, ValueError, TypeError):
                 continue  # TypeError: a signature that is not ASCII, which cannot be compared
         raise InvalidSignature
+
+    def _of_environment(self, environment: Environment, event: Event) -> Event:
+        """The event, without its facts when they are of Stripe's other mode. The local Stripe has one mode only."""
+        if self._is_local or event.livemode == (environment == "live"):
+            return event
+        log.error("stripe_event_of_other_mode", event_id=event.event_id, environment=environment)
+        return replace(event, facts=None)
 
     async def _answer(self, call: Awaitable[Answer]) -> Answer:
         """Stripe's errors as ours, and its time bounded: the SDK's own time-out is one for each of a call's parts."""
@@ -207,8 +227,9 @@ class StripeGateway:
             log.error("stripe_refused", code=error.code, status=error.http_status, exc_info=error)
             raise PaymentProviderRefused from error
         except (stripe.StripeError, httpx.HTTPError, TimeoutError) as error:
-            log.warning("stripe_unavailable", error=type(error).__name__, status=getattr(error, "http_status", None))
-            raise PaymentProviderUnavailable from error
+            status = getattr(error, "http_status", None)
+            log.warning("stripe_unavailable", error=type(error).__name__, status=status)
+            raise (PaymentProviderFailed if (status or 0) >= 500 else PaymentProviderUnavailable) from error
 
     async def _all(self, page: Any) -> AsyncIterator[Any]:
         """Every object of a paged list, with a failure of a later page told like that of the first."""
@@ -280,7 +301,7 @@ def parse_event(event: Mapping[str, Any]) -> Event:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         # Signed by Stripe, so not to be refused for ever; but a person should see it.
         log.error("stripe_event_malformed", event_id=event_id, type=kind, exc_info=error)
-    return Event(event_id, kind, created_at, facts)
+    return Event(event_id, kind, created_at, event.get("livemode") is True, facts)
 
 
 def _facts(kind: str, data: Mapping[str, Any], at: datetime) -> PaymentFacts | None:

@@ -58,6 +58,9 @@ class Purchase(Base):
     currency: Mapped[str] = mapped_column(Text)
     idempotency_key: Mapped[str | None] = mapped_column(Text)
     payment_intent_id: Mapped[str | None] = mapped_column(Text)
+    attempt: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("1"), comment="to open it at Stripe; part of the key that we send"
+    )
     status: Mapped[str] = mapped_column(Text)
     status_at: Mapped[datetime] = mapped_column(Timestamp, comment="Stripe's time of the status")
     received_minor: Mapped[int | None] = mapped_column(BigInteger, comment="null: not paid")

@@ -14,6 +14,9 @@ from app.payments.models import PaymentCursor, PaymentEvent, Purchase, PurchaseD
 Row = Mapping[str, Any]
 PURCHASE = list(Purchase.__table__.columns)
 OPEN = ("pending", "requires_payment_method", "requires_confirmation", "requires_action", "failed")
+"""Nobody has begun to pay: it can be canceled."""
+UNPAID = (*OPEN, "processing", "requires_capture")
+"""No second payment is begun beside it."""
 MAX_UNSETTLED = 500
 
 
@@ -40,7 +43,7 @@ async def find_open_purchase(tx: Session, account_id: UUID, pack: str, since: da
             Purchase.account_id == account_id,
             Purchase.pack == pack,
             Purchase.idempotency_key.is_(None),
-            Purchase.status.in_(OPEN),
+            Purchase.status.in_(UNPAID),
             Purchase.received_minor.is_(None),
             Purchase.created_at > since,
         )
@@ -75,6 +78,28 @@ async def cancel_unopened(tx: Session, account_id: UUID, purchase_id: UUID, now:
             Purchase.payment_intent_id.is_(None),
         )
         .values(status="canceled", status_at=now, updated_at=now)
+    )
+
+
+async def begin_next_attempt(tx: Session, account_id: UUID, purchase_id: UUID, attempt: int, now: datetime) -> None:
+    """Count an attempt that failed at Stripe, once, unless the purchase has been opened there meanwhile."""
+    await tx.execute(
+        update(Purchase)
+        .where(
+            Purchase.account_id == account_id,
+            Purchase.purchase_id == purchase_id,
+            Purchase.attempt == attempt,
+            Purchase.payment_intent_id.is_(None),
+        )
+        .values(attempt=attempt + 1, updated_at=now)
+    )
+
+
+async def touch_purchase(tx: Session, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
+    await tx.execute(
+        update(Purchase)
+        .where(Purchase.account_id == account_id, Purchase.purchase_id == purchase_id)
+        .values(updated_at=now)
     )
 
 

@@ -17,7 +17,13 @@ from app.db import Database, Session, new_id
 from app.jobs import defer
 from app.payments import queries
 from app.payments.booking import apply
-from app.payments.errors import PaymentNotFound, PaymentProviderRefused, PaymentProviderUnavailable, UnknownPack
+from app.payments.errors import (
+    PaymentNotFound,
+    PaymentProviderFailed,
+    PaymentProviderRefused,
+    PaymentProviderUnavailable,
+    UnknownPack,
+)
 from app.payments.facts import Event, PaymentFacts
 from app.payments.gateway import PaymentIntent, StripeGateway
 
@@ -102,12 +108,11 @@ class PaymentService:
         PaymentsNotConfigured, PaymentProviderUnavailable.
         """
         self._gateway.publishable_key(environment)  # refuse before anything is written
-        pack = pack or next(iter(self._settings.packs))
-        if pack not in self._settings.packs:
-            raise UnknownPack(pack, list(self._settings.packs))
         for _ in range(2):
             async with self._db.transaction() as tx:
                 purchase = await self._find_or_insert(tx, environment, account_id, pack, idempotency_key, now)
+            if purchase["status"] == "canceled" and purchase["payment_intent_id"] is None:
+                return await self._payment(account_id, purchase["purchase_id"], None)  # given up before Stripe knew it
             intent = await self._intent_of(purchase, now)
             await self._apply(environment, intent.facts, now)
             if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
@@ -120,32 +125,45 @@ class PaymentService:
         environment: Environment = purchase["environment"]
         if purchase["payment_intent_id"] is not None:
             return await self._gateway.retrieve_payment_intent(environment, purchase["payment_intent_id"], at=now)
-        return await self._gateway.create_payment_intent(
-            environment,
-            account_id=purchase["account_id"],
-            purchase_id=purchase["purchase_id"],
-            amount_minor=purchase["amount_minor"],
-            currency=purchase["currency"],
-            at=now,
-        )
+        try:
+            return await self._gateway.create_payment_intent(
+                environment,
+                account_id=purchase["account_id"],
+                purchase_id=purchase["purchase_id"],
+                attempt=purchase["attempt"],
+                amount_minor=purchase["amount_minor"],
+                currency=purchase["currency"],
+                at=now,
+            )
+        except PaymentProviderFailed:
+            # Stripe remembers its own failure under the key: whoever asks next must ask with another one.
+            async with self._db.transaction() as tx:
+                await queries.begin_next_attempt(
+                    tx, purchase["account_id"], purchase["purchase_id"], purchase["attempt"], now
+                )
+            raise
 
     async def _find_or_insert(
         self,
         tx: Session,
         environment: Environment,
         account_id: UUID,
-        pack: str,
+        wanted: str | None,
         idempotency_key: str | None,
         now: datetime,
     ) -> Mapping[str, Any]:
         account = await lock_account(tx, account_id)
         account.require_active()
+        existing = None
+        if idempotency_key is not None:  # it stands for what was bought then, whatever is sold today
+            existing = await queries.find_purchase_by_key(tx, account_id, idempotency_key)
+            if existing is not None and wanted not in (None, existing["pack"]):
+                raise IdempotencyKeyReused(idempotency_key)
+        pack = wanted or next(iter(self._settings.packs))
+        if existing is None and pack not in self._settings.packs:
+            raise UnknownPack(pack, list(self._settings.packs))
         if idempotency_key is None:
             existing = await queries.find_open_purchase(tx, account_id, pack, now - REUSED_FOR)
-        else:
-            existing = await queries.find_purchase_by_key(tx, account_id, idempotency_key)
-            if existing is not None and existing["pack"] != pack:
-                raise IdempotencyKeyReused(idempotency_key)
         if existing is not None:
             return existing
         sold = self._settings.packs[pack]
@@ -156,7 +174,8 @@ class PaymentService:
             "pack": pack,
             "credits": sold.credits,
             "amount_minor": sold.price_minor,
-            "currency": account.currency,
+            "currency": sold.currency,
+            "attempt": 1,
             "idempotency_key": idempotency_key,
             "payment_intent_id": None,
             "status": "pending",
@@ -218,9 +237,9 @@ class PaymentService:
     ) -> None:
         """Give money back, all that is left without `amount_minor`; take the credits back in proportion.
 
-        The same key again gives nothing more. Raises PaymentNotFound, PaymentProviderRefused (already refunded,
-        disputed, more than was paid), PaymentProviderUnavailable: then it is not known whether the money went, and to
-        ask again with the same key is safe; the webhook takes the credits in any case.
+        The same key again gives nothing more. Raises PaymentNotFound, RefundRefused,
+        PaymentProviderUnavailable: then it is not known whether the money went, and to ask again with the same key is
+        safe; the webhook takes the credits in any case.
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
@@ -304,8 +323,11 @@ class PaymentService:
         async with self._db.read() as db:
             stuck = await queries.list_unsettled(db, environment, since=now - ASKED_FOR, until=now - STUCK_AFTER)
         for purchase in stuck:
-            work = self.reconcile_purchase(purchase["account_id"], purchase["purchase_id"], now)
-            await attempts.attempt("payments", work, purchase_id=str(purchase["purchase_id"]))
+            account_id, purchase_id = purchase["account_id"], purchase["purchase_id"]
+            work = self.reconcile_purchase(account_id, purchase_id, now)
+            if not await attempts.attempt("payments", work, purchase_id=str(purchase_id)):
+                async with self._db.transaction() as tx:  # to the end of the queue, so that it starves no other
+                    await queries.touch_purchase(tx, account_id, purchase_id, now)
 
     async def _book_if_missing(self, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
         async with self._db.read() as db:

@@ -14,7 +14,7 @@ from app.billing.router import ERRORS, Billing, ReaderOrUser
 from app.billing.schemas import ErrorReply, Key255, OAuthProvider, identity_of
 from app.clock import Now
 from app.tools.schemas import ToolBalanceReply, ToolBalancesReply, ToolChargeBody, ToolChargeReply, ToolCheckReply
-from app.tools.service import ProductInventoryService
+from app.tools.service import ProductInventoryService, Replayed
 
 UNKNOWN: dict[int | str, dict[str, Any]] = {400: {"model": ErrorReply, "description": "Unknown product type"}}
 router = APIRouter(prefix="/v1/tools", tags=["tools"], responses=ERRORS)
@@ -68,7 +68,7 @@ async def charge_tool(
     body: ToolChargeBody, caller: Writer, billing: Billing, tools: Tools, now: Now
 ) -> ToolChargeReply:
     """Charge one use. The same idempotency key again answers 200 with the original result and charges nothing."""
-    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
+    account_id = await billing.accounts.resolve(body.identity(caller), Profile(), caller.actor, now)
     outcome = await tools.charge(
         account_id,
         body.product_type,
@@ -77,6 +77,8 @@ async def charge_tool(
         idempotency_key=body.idempotency_key,
         request_id=body.request_id,
     )
+    if not isinstance(outcome, Replayed):  # a replay writes nothing
+        await billing.accounts.record_profile(account_id, body.profile(), now)
     if isinstance(outcome, Shortfall):
         raise InsufficientCredits(
             balance_minor=outcome.available * MINOR_PER_CREDIT, required_minor=outcome.required * MINOR_PER_CREDIT

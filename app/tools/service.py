@@ -171,7 +171,7 @@ class ProductInventoryService:
         self._settings = settings
         self._billing = billing
         self._lane: ChargeLane[ToolChargeRequest, Outcome | Refused] = ChargeLane(
-            self._charge_unlocked, self._charge_many
+            self._charge_unlocked, self._charge_many, db.lock_waiters
         )
 
     @property
@@ -279,6 +279,11 @@ class ProductInventoryService:
         source = inventory.payer(request.at.date())
         if source is None:
             return Shortfall(available=account.balances["paid"], required=inventory.product.price_credits)
+        if source == "main_pool":
+            try:
+                account.require_room_for_uses(inventory.product.price_credits)
+            except AppError as error:
+                return Refused(error)
         use = _post_use(request, inventory, source, batch)
         if key is not None:
             batch.used[request.account_id, key] = {**batch.usages[-1], "result": asdict(use)}

@@ -6,6 +6,7 @@ with the status "failed", for a person to see; so does what it left undone, whic
 """
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from procrastinate.builtin_tasks import remove_old_jobs
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
+from app.auth.admin_sessions import purge_expired_sessions
 from app.auth.revocations import purge_expired_revocations
 from app.billing.service import BillingService
 from app.billing.verify import last_verification, verify_ledger
@@ -102,11 +104,12 @@ def create_worker(settings: Settings, services: Services) -> App:
     @queue.periodic(cron="17 * * * *")
     @queue.task(name="clean_up", queue=QUEUE, queueing_lock="clean_up", pass_context=True)
     async def clean_up(context: JobContext, timestamp: int) -> None:
-        """Forget finished jobs (failed ones stay), and revocations of tokens that have expired."""
+        """Forget finished jobs (failed ones stay), revocations of expired tokens, and admins' old sessions."""
         async with asyncio.timeout(JOB_TIMEOUT_S):
             await remove_old_jobs(context, max_hours=KEEP_FINISHED_HOURS)
             async with services.db.transaction() as tx:
                 await purge_expired_revocations(tx, now=utc_now())
+                await purge_expired_sessions(tx, now=utc_now())
 
     return queue
 
@@ -116,14 +119,34 @@ async def run_worker(settings: Settings) -> None:
 
     Raises when PostgreSQL is not there to begin with. One that goes away later is waited for.
     """
+    # Procrastinate's own handlers are there only while it runs: not while we wait for a database to come back.
+    stopping = asyncio.Event()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        if not stopping.is_set():  # a second cancellation would cut off what is under way
+            stopping.set()
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    try:
+        await _work(settings, stopping)
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+
+
+async def _work(settings: Settings, stopping: asyncio.Event) -> None:
+    """Until cancelled: then procrastinate finishes the jobs under way."""
     async with running_services(settings) as services:
         await verify_if_never(services, utc_now())
     log.info("worker_started")
-    while True:
+    while not stopping.is_set():
         try:
             async with running_services(settings) as services, create_worker(settings, services).open_async() as queue:
-                await queue.run_worker_async(concurrency=4, shutdown_graceful_timeout=20, install_signal_handlers=True)
-            return
+                await queue.run_worker_async(concurrency=4, shutdown_graceful_timeout=20, install_signal_handlers=False)
         except ConnectorException:
             log.warning("database_unavailable", retry_after_s=RECONNECT_AFTER_S)
             await asyncio.sleep(RECONNECT_AFTER_S)

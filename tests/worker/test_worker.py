@@ -248,3 +248,12 @@ async def test_worker_outlives_an_outage_of_the_database(own_database: Urls) -> 
         await until(is_done)
         worker.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(worker.wait, 10) == 0
+
+
+async def test_worker_that_waits_for_the_database_ends_on_sigterm(own_database: Urls) -> None:
+    with running_worker(own_database) as worker:
+        await until(lambda: is_registered(own_database))
+        async with away(own_database):
+            await asyncio.sleep(2)
+            worker.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(worker.wait, 20) == 0
