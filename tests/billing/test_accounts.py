@@ -258,3 +258,20 @@ async def test_closed_account_spends_and_receives_nothing(
     assert (check["has_credit"], check["reason"], check["purchase_required"]) == (False, "Account closed", False)
     assert (check["credits_remaining"], check["free_uses_remaining"]) == (7, 0)
     assert (await account(minter, user))["status"] == "closed"
+
+
+async def test_consent_told_again_keeps_its_first_source(agent: httpx.AsyncClient, user: User) -> None:
+    for source in ("signup", "a default of the proxy"):
+        told = {**user, "marketing_opt_in": True, "marketing_opt_in_source": source}
+        await agent.post("/v1/billing/check", json=told)
+    account = await agent.get(f"/v1/billing/accounts/{user['oauth_provider']}/{user['external_id']}")
+    assert account.json()["marketing_opt_in_source"] == "signup"
+
+
+async def test_replay_records_no_profile(agent: httpx.AsyncClient, user: User, database: Urls) -> None:
+    charge = {**user, "amount_minor": 100, "currency": "USD", "idempotency_key": "k"}
+    for name, status in (("First", 201), ("Second", 409)):
+        answer = await agent.post("/v1/billing/charges", json={**charge, "display_name": name})
+        assert answer.status_code == status
+    account = await agent.get(f"/v1/billing/accounts/{user['oauth_provider']}/{user['external_id']}")
+    assert account.json()["display_name"] == "First"

@@ -263,7 +263,10 @@ async def test_calls_fail_on_request_before_they_are_carried_out(
         with refused(kind, status):
             await create(client, key="same")
     assert (await client.v1.payment_intents.list_async()).data == []
-    intent = await create(client, key="same")
+    if status >= 500:  # Stripe keeps its own failures under the key
+        with refused(kind, status):
+            await create(client, key="same")
+    intent = await create(client, key="same" if status < 500 else "another")
     assert [i.id for i in (await client.v1.payment_intents.list_async()).data] == [intent.id]
 
 

@@ -95,6 +95,10 @@ class Shop:
         header = signature(self.local.webhook_secret, payload, int(time.time()))
         await self.payments.handle_webhook(payload, header, self.now)
 
+    async def deliver_all(self, kinds: tuple[str, ...]) -> None:
+        for event in await self.events(*kinds):
+            await self.deliver(event)
+
     async def balances(self, account_id: UUID) -> tuple[int, int]:
         """The paid pool and the debt."""
         pools = await balances(self.urls, account_id)

@@ -9,8 +9,14 @@ import pytest
 
 from app.auth.caller import Environment
 from app.billing.errors import AccountClosed, AccountSuspended, IdempotencyKeyReused
-from app.payments.errors import PaymentNotFound, PaymentProviderUnavailable
+from app.billing.pools import MAX_CREDITS, Credits
+from app.billing.posting import ChargeRequest
+from app.config import Pack
+from app.payments.errors import PaymentNotFound, PaymentProviderFailed, PaymentProviderUnavailable
+from app.payments.gateway import StripeGateway
+from app.payments.service import PaymentService
 from tests.books import connected
+from tests.conftest import ACTOR
 from tests.payments.conftest import Shop
 
 FAILURES = [
@@ -20,6 +26,8 @@ FAILURES = [
     {"status": None, "times": 3, "after": True},
     {"status": 500, "times": 1, "slow_s": 3},
 ]
+TINY = {"price_minor": 100, "credits": 1}
+HANDLED = ("payment_intent.processing", "payment_intent.succeeded")
 USER = {"oauth_provider": "oauth:google", "external_id": "buyer@example.com"}
 
 
@@ -146,7 +154,7 @@ async def test_asking_about_an_unpaid_payment_needs_stripe(shop: Shop) -> None:
 
 async def test_no_transaction_is_open_while_stripe_is_asked(shop: Shop) -> None:
     account_id = await shop.account()
-    await shop.control("failures", status=500, slow_s=0.6, times=1)
+    await shop.control("failures", status=429, slow_s=0.6, times=1)
     opening = asyncio.create_task(shop.open(account_id))
     await asyncio.sleep(0.4)
     assert not opening.done()
@@ -160,3 +168,64 @@ async def test_no_transaction_is_open_while_stripe_is_asked(shop: Shop) -> None:
         )
     assert (open_transactions, locks) == (0, 1)
     assert (await opening).status == "requires_payment_method"
+
+
+async def test_a_click_while_the_payment_is_processing_begins_no_second_one(shop: Shop) -> None:
+    account_id = await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    await shop.stripe("POST", f"payment_intents/{payment_id}/confirm", payment_method="pm_card_processing")
+    await shop.deliver_all(HANDLED)
+    again = await shop.open(account_id)
+    assert (again.payment_id, again.status) == (payment_id, "processing")
+    assert len(await shop.purchases(account_id)) == 1
+
+
+async def test_what_stripe_remembers_to_have_failed_is_tried_anew(shop: Shop) -> None:
+    """A key under which Stripe itself failed answers the same for a day; the next click must not be stuck on it."""
+    account_id = await shop.account()
+    await shop.control("failures", status=500, times=1)
+    with pytest.raises(PaymentProviderFailed):
+        await shop.open(account_id, idempotency_key="k")
+    payment = await shop.open(account_id, idempotency_key="k")
+    assert payment.status == "requires_payment_method"
+    [purchase] = await shop.purchases(account_id)
+    assert (purchase["attempt"], purchase["payment_intent_id"]) == (2, payment.payment_id)
+
+
+async def test_a_pack_has_its_own_currency(shop: Shop, client: httpx.AsyncClient) -> None:
+    """Whoever opens an account in yen still pays the dollars that the pack costs."""
+    await client.post("/v1/billing/accounts", json={**USER, "currency": "JPY"})
+    sold = (await client.post("/v1/billing/purchases", json=USER)).json()
+    assert (sold["amount_minor"], sold["currency"]) == (500, "USD")
+    [intent] = await shop.intents()
+    assert (intent["amount"], intent["currency"]) == (500, "usd")
+
+
+async def test_key_of_a_pack_that_is_no_longer_sold_still_stands_for_it(shop: Shop) -> None:
+    account_id = await shop.account()
+    first = await shop.open(account_id, idempotency_key="k")
+    later = shop.settings.model_copy(update={"packs": {"tiny": Pack.model_validate(TINY)}})
+    gateway = StripeGateway(later)
+    payments = PaymentService(shop.db, later, shop.billing, gateway)
+    again = await payments.open_purchase("live", account_id, now=shop.now, idempotency_key="k")
+    assert (again.payment_id, again.uses_purchased) == (first.payment_id, 20)
+    with pytest.raises(IdempotencyKeyReused):
+        await payments.open_purchase("live", account_id, now=shop.now, pack="tiny", idempotency_key="k")
+    await gateway.close()
+
+
+async def test_purchase_that_does_not_fit_the_balance_waits_for_a_person(shop: Shop) -> None:
+    account_id = await shop.account()
+    payment = await shop.open(account_id)
+    full = Credits(MAX_CREDITS - 5)
+    await shop.billing.credit(
+        account_id, credits=full, currency=None, transaction_type="grant", actor=ACTOR, now=shop.now
+    )
+    await shop.pay(payment.payment_id)
+    await shop.deliver_all(HANDLED)
+    [purchase] = await shop.purchases(account_id)
+    assert (purchase["status"], purchase["review_reason"]) == ("unknown", "balance_limit")
+    await shop.billing.charge(ChargeRequest(account_id, 100 * 50, None, ACTOR, shop.now))
+    assert await shop.payments.reconcile_purchase(account_id, purchase["purchase_id"], shop.now)
+    [purchase] = await shop.purchases(account_id)
+    assert (purchase["status"], purchase["review_reason"]) == ("succeeded", None)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.demo.stripe.webhooks import signature
+from app.payments.gateway import StripeGateway
 from tests.books import account_locked
 from tests.payments.conftest import TEST_SECRET, Event, Shop
 
@@ -200,3 +201,15 @@ async def test_status_word_that_is_new_to_us_does_not_break_the_purchase(shop: S
     answer = await post(shop, client, {**event, "data": {"object": {**intent, "status": "a_word_of_2030"}}})
     assert answer.status_code == 200
     assert [p["status"] for p in await shop.purchases(account_id)] == ["unknown"]
+
+
+async def test_event_of_stripes_test_mode_moves_nothing_in_the_live_environment(shop: Shop) -> None:
+    """Stripe sends some live endpoints events of its test mode as well, signed with the live secret."""
+    _, event = await paid(shop)
+    gateway = StripeGateway(shop.settings.model_copy(update={"stripe_api_base": None}))
+    for livemode in (True, False):
+        payload = json.dumps({**event, "livemode": livemode}).encode()
+        environment, parsed = gateway.verify_webhook(payload, signed(shop, payload)["Stripe-Signature"])
+        assert environment == "live"
+        assert (parsed.facts is not None) is livemode
+    await gateway.close()

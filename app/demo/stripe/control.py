@@ -42,8 +42,11 @@ class Failure(BaseModel):
         await asyncio.sleep(self.slow_s)
         if self.status is None:
             return BrokenConnection()
+        return JSONResponse(self.body(), self.status)
+
+    def body(self) -> Object:
         kind = "rate_limit_error" if self.status == 429 else "api_error"
-        return JSONResponse({"error": {"type": kind, "message": "failed on purpose"}}, self.status)
+        return {"error": {"type": kind, "message": "failed on purpose"}}
 
 
 class FaultsBody(BaseModel):

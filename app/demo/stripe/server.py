@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, Response
 
 from app.demo.stripe import control, page
 from app.demo.stripe.account import CARDS, Account, AccountConfig, Object, Remembered, StripeError, invalid
+from app.demo.stripe.control import Failure
 from app.demo.stripe.webhooks import Deliverer
 
 Call = Callable[[Account, Object], Object]
@@ -74,7 +75,7 @@ class LocalStripe:
     def __init__(self, accounts: Mapping[str, AccountConfig], retry_schedule_s: Sequence[float]) -> None:
         self.deliverer = Deliverer(retry_schedule_s)
         self.accounts = {key: Account(config, self.deliverer.publish) for key, config in accounts.items()}
-        self.failures: list[control.Failure] = []
+        self.failures: list[Failure] = []
 
     def account(self, request: Request, form: Mapping[str, Any]) -> Account:
         """By the secret key; or by the publishable key and the payment's client secret, as a browser does."""
@@ -91,7 +92,7 @@ class LocalStripe:
                     return account
         raise StripeError(401, "invalid_request_error", "Invalid API Key provided")
 
-    def failure_of(self, request: Request) -> control.Failure | None:
+    def failure_of(self, request: Request) -> Failure | None:
         for failure in self.failures:
             if failure.times > 0 and failure.method == request.method and request.url.path.startswith(failure.path):
                 failure.times -= 1
@@ -103,7 +104,10 @@ class LocalStripe:
         failure = self.failure_of(request)
         holding_s = failure.hold_s if failure is not None else 0
         if failure is not None and not failure.after and not holding_s:
-            return await failure.answer()
+            answer = await failure.answer()
+            if (failure.status or 0) >= 500:
+                self._remember_failure(request, body_text, failure)
+            return answer
         status, body, replayed = await self._once(request, body_text, call, holding_s)
         if failure is not None and not holding_s:
             return await failure.answer()
@@ -119,7 +123,7 @@ class LocalStripe:
             if key is None or request.method != "POST":
                 await asyncio.sleep(holding_s)
                 return 200, expanded(account, call(account, form), form), False
-            fingerprint = hashlib.sha256(f"{request.url.path} {json.dumps(form, sort_keys=True)}".encode()).hexdigest()
+            fingerprint = fingerprint_of(request, form)
             known = account.remembered.get(key)
             if known is not None:
                 return self._replay(known, fingerprint)
@@ -138,6 +142,14 @@ class LocalStripe:
         except StripeError as error:
             return error.status, {"error": error.error}, False
 
+    def _remember_failure(self, request: Request, body_text: str, failure: Failure) -> None:
+        """Stripe keeps its own failures under the idempotency key as well: who retries gets the same one again."""
+        form = parse_form(body_text)
+        key = request.headers.get("idempotency-key")
+        if key is not None and failure.status is not None:
+            remembered = self.account(request, form).remembered
+            remembered.setdefault(key, Remembered(fingerprint_of(request, form), (failure.status, failure.body())))
+
     def _replay(self, known: Remembered, fingerprint: str) -> tuple[int, Object, bool]:
         if known.fingerprint != fingerprint:
             message = (
@@ -148,6 +160,11 @@ class LocalStripe:
             message = "There is currently another in-progress request using this Idempotent Key."
             raise StripeError(409, "idempotency_error", message, code="idempotency_key_in_use")
         return *known.answer, True
+
+
+def fingerprint_of(request: Request, form: Object) -> str:
+    """What must be equal for an idempotency key to be used again."""
+    return hashlib.sha256(f"{request.url.path} {json.dumps(form, sort_keys=True)}".encode()).hexdigest()
 
 
 def expanded(account: Account, answer: Object, form: Mapping[str, Any]) -> Object:

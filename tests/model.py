@@ -1,0 +1,100 @@
+"""One account as plain arithmetic: the oracle of test_machine.py. Credits, unless a name says `_minor`.
+
+Answers: ("done", left...), ("replayed", left then...), ("shortfall", has, needs), ("suspended",), ("key reused",).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Answer = tuple[object, ...]
+
+
+@dataclass
+class Tool:
+    free: int
+    a_day: int
+    cap: int
+    price: int
+    paid: int = 0
+    uses: int = 0
+
+
+@dataclass
+class Sale:
+    credits: int
+    price_minor: int
+    refunded_minor: int = 0
+    withdrawn_minor: dict[str, int] = field(default_factory=dict)
+    taken: int = 0
+
+
+@dataclass
+class Model:
+    a_day: int
+    daily_free: int
+    free: int
+    tools: dict[str, Tool]
+    paid: int = 0
+    debt: int = 0
+    uses: int = 0
+    suspended: bool = False
+    used: dict[tuple[str, str], tuple[object, Answer]] = field(default_factory=dict)
+
+    def midnight(self) -> None:
+        self.daily_free = self.a_day
+        for tool in self.tools.values():
+            tool.free = max(tool.free, min(tool.free + tool.a_day, tool.cap))
+
+    def charge(self, amount_minor: int, key: str | None) -> Answer:
+        return self._once("charge", key, amount_minor, lambda: self._charge((amount_minor + 99) // 100))
+
+    @property
+    def spendable(self) -> int:
+        return self.daily_free + self.free + self.paid
+
+    def _charge(self, cost: int) -> Answer:
+        if self.suspended or self.spendable < cost:
+            return ("suspended",) if self.suspended else ("shortfall", self.spendable, cost)
+        from_daily = min(cost, self.daily_free)
+        from_free = min(cost - from_daily, self.free)
+        self.daily_free, self.free = self.daily_free - from_daily, self.free - from_free
+        self.paid, self.uses = self.paid - (cost - from_daily - from_free), self.uses + cost
+        return "done", self.paid
+
+    def tool_charge(self, name: str, key: str | None) -> Answer:
+        return self._once("tool", key, name, lambda: self._tool_charge(self.tools[name]))
+
+    def _tool_charge(self, tool: Tool) -> Answer:
+        source = "free" if tool.free else "paid" if tool.paid else "main_pool"
+        if self.suspended or (source == "main_pool" and self.paid < tool.price):
+            return ("suspended",) if self.suspended else ("shortfall", self.paid, tool.price)
+        tool.free, tool.paid = tool.free - (source == "free"), tool.paid - (source == "paid")
+        self.uses, tool.uses = self.uses + (tool.price if source == "main_pool" else 0), tool.uses + 1
+        self.paid -= tool.price if source == "main_pool" else 0
+        return "done", source, tool.free, tool.paid, self.paid // tool.price, tool.uses
+
+    def grant(self, credits: int, kind: str, key: str | None) -> Answer:
+        return self._once("grant", key, (credits, kind), lambda: self.give(credits, pays_debt=kind == "purchase"))
+
+    def give(self, credits: int, *, pays_debt: bool) -> Answer:
+        repaid = min(credits, self.debt) if pays_debt else 0
+        self.paid, self.debt = self.paid + credits - repaid, self.debt - repaid
+        return "done", self.paid
+
+    def settle(self, sale: Sale) -> None:
+        """Money has left the sale, or come back to it: so do the credits, in proportion and in whole ones."""
+        gone_minor = min(sale.price_minor, sale.refunded_minor + sum(sale.withdrawn_minor.values()))
+        taken, sale.taken = sale.taken, sale.credits * gone_minor // sale.price_minor
+        if (more := sale.taken - taken) < 0:
+            self.give(-more, pays_debt=True)
+        else:
+            self.paid, self.debt = max(0, self.paid - more), self.debt + max(0, more - self.paid)
+
+    def _once(self, operation: str, key: str | None, asked: object, attempt: Callable[[], Answer]) -> Answer:
+        if key is not None and (operation, key) in self.used:
+            before, answer = self.used[operation, key]
+            return ("replayed", *answer[1:]) if before == asked else ("key reused",)
+        answer = attempt()
+        if key is not None and answer[0] == "done":
+            self.used[operation, key] = asked, answer
+        return answer

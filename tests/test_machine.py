@@ -1,0 +1,410 @@
+"""Any sequence of operations: the service says and holds what a reference model of a hundred lines does."""
+
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.billing import posting
+from app.billing.accounts import Identity, Profile
+from app.billing.errors import AccountSuspended, IdempotencyKeyReused
+from app.billing.pools import Credits, Shortfall
+from app.billing.service import BillingService
+from app.billing.verify import verify_ledger
+from app.config import Settings
+from app.db import Database
+from app.demo.stripe.account import StripeError
+from app.demo.stripe.webhooks import signature
+from app.payments.gateway import StripeGateway
+from app.payments.service import PaymentService
+from app.tools import service as tools
+from app.tools.service import ProductInventoryService
+from tests.books import balances
+from tests.conftest import ACTOR, settings_for
+from tests.databases import Urls, create_database, drop_database
+from tests.model import Answer, Model, Sale, Tool
+from tests.payments.test_history import SECRET, History
+from tests.servers import running_stripe
+
+BEGINNING = datetime(2026, 2, 27, 21, 30, tzinfo=UTC)
+DAILY_FREE, FREE = 3, 4
+PACKS = {"standard": {"price_minor": 500, "credits": 20}, "odd": {"price_minor": 299, "credits": 7}}
+PRODUCTS = {
+    "web_search": {"initial_free": 2, "daily_free": 2, "free_cap": 5, "price_credits": 1},
+    "image_gen": {"initial_free": 1, "daily_free": 0, "free_cap": 0, "price_credits": 4},
+}
+HANDLED = ("payment_intent.succeeded", "charge.refunded", "charge.dispute.")
+Result = TypeVar("Result")
+
+
+@dataclass
+class World:
+    """The service in this process, shared by all examples, each of which has an account of its own."""
+
+    runner: asyncio.Runner
+    urls: Urls
+    db: Database
+    gateway: StripeGateway
+    billing: BillingService
+    tools: ProductInventoryService
+    payments: PaymentService
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return self.runner.run(work)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    name = f"billing_{uuid.uuid4().hex}"
+    # An explicit factory: the runner leaves the thread's current loop, which other tests use, alone.
+    with running_stripe() as local, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        urls = runner.run(create_database(name))
+        settings = settings_for(
+            urls,
+            stripe_live={**local.keys, "webhook_secret": SECRET},
+            stripe_api_base=local.url,
+            daily_free_uses=DAILY_FREE,
+            free_uses=FREE,
+            packs=PACKS,
+            products=PRODUCTS,
+        )
+        world = runner.run(_open(runner, urls, settings))
+        yield world
+        runner.run(world.gateway.close())
+        runner.run(world.db.close())
+        runner.run(drop_database(name))
+
+
+async def _open(runner: asyncio.Runner, urls: Urls, settings: Settings) -> World:
+    """In the runner's loop, to which the connections belong."""
+    db = Database(settings.database_url, pool_size=2)
+    billing, gateway = BillingService(db, settings), StripeGateway(settings)
+    inventory = ProductInventoryService(db, settings, billing)
+    return World(runner, urls, db, gateway, billing, inventory, PaymentService(db, settings, billing, gateway))
+
+
+@dataclass
+class Bought:
+    """A paid purchase: Stripe's side of it, and the model's."""
+
+    history: History
+    sale: Sale
+    told: list[dict[str, Any]] = field(default_factory=list)
+    dispute: dict[str, Any] | None = None
+    """The open one: Stripe has one at a time."""
+
+
+KEYS = st.sampled_from([None, "a", "b"])  # few, so that they repeat; the same for every operation
+AMOUNTS_MINOR = st.one_of(st.sampled_from([1, 100, 101]), st.integers(1, 1500))
+SHARES = st.sampled_from([100, 61, 34, 3])  # in percent; the last is less than a credit
+
+OUTCOMES = st.sampled_from([True, True, True, False])  # of a dispute: a lost one forbids refunds for good
+
+
+class Machine(RuleBasedStateMachine):
+    unpaid: Bundle[Bought] = Bundle("unpaid")
+    paid: Bundle[Bought] = Bundle("paid")
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.now = BEGINNING
+        self.purchases: dict[str, tuple[str, str]] = {}
+        identity = Identity("live", "oauth:google", f"{uuid.uuid4()}@example.com")
+        accounts = world.billing.accounts
+        self.account_id = world.run(accounts.resolve(identity, Profile(), ACTOR, self.now))
+        self.model = Model(
+            DAILY_FREE,
+            DAILY_FREE,
+            FREE,
+            {
+                name: Tool(p["initial_free"], p["daily_free"], p["free_cap"], p["price_credits"])
+                for name, p in PRODUCTS.items()
+            },
+        )
+
+    # --- spending ---
+
+    @rule(amount_minor=AMOUNTS_MINOR, key=KEYS)
+    def charge(self, amount_minor: int, key: str | None) -> None:
+        self._charge(amount_minor, key)
+
+    @rule(one_too_many=st.booleans())
+    def charge_all(self, one_too_many: bool) -> None:
+        """To the last credit, after which what is taken back becomes debt; or one more, which is refused."""
+        self._charge(100 * max(1, self.model.spendable + one_too_many), None)
+
+    def _charge(self, amount_minor: int, key: str | None) -> None:
+        request = posting.ChargeRequest(self.account_id, amount_minor, "USD", ACTOR, self.now, key)
+        outcome = self.world.run(self.world.billing.charge(request))
+        if isinstance(outcome, posting.Refused):
+            said = _refusal(outcome.error)
+        elif isinstance(outcome, Shortfall):
+            said = ("shortfall", outcome.available, outcome.required)
+        else:
+            word = "replayed" if isinstance(outcome, posting.Replayed) else "done"
+            said = (word, outcome.charge.paid_after)
+        assert said == self.model.charge(amount_minor, key)
+
+    @rule(name=st.sampled_from(list(PRODUCTS)), key=KEYS)
+    def tool_charge(self, name: str, key: str | None) -> None:
+        said = self.world.run(self._tool_charge(name, key))
+        assert said == self.model.tool_charge(name, key)
+
+    async def _tool_charge(self, name: str, key: str | None) -> Answer:
+        try:
+            outcome = await self.world.tools.charge(
+                self.account_id, name, actor=ACTOR, now=self.now, idempotency_key=key
+            )
+        except (AccountSuspended, IdempotencyKeyReused) as error:
+            return _refusal(error)
+        if isinstance(outcome, Shortfall):
+            return "shortfall", outcome.available, outcome.required
+        use = outcome.use
+        word = "replayed" if isinstance(outcome, tools.Replayed) else "done"
+        return word, use.source, use.free, use.paid, use.main_pool, use.total_uses
+
+    # --- giving ---
+
+    @rule(credits=st.integers(1, 12), kind=st.sampled_from(["grant", "purchase"]), key=KEYS)
+    def grant(self, credits: int, kind: str, key: str | None) -> None:
+        said = self.world.run(self._grant(credits, kind, key))
+        assert said == self.model.grant(credits, kind, key)
+
+    async def _grant(self, credits: int, kind: str, key: str | None) -> Answer:
+        try:
+            credit = await self.world.billing.credit(
+                self.account_id,
+                credits=Credits(credits),
+                currency="USD",
+                transaction_type=kind,
+                actor=ACTOR,
+                now=self.now,
+                idempotency_key=key,
+            )
+        except IdempotencyKeyReused as error:
+            return _refusal(error)
+        return "replayed" if credit.replayed else "done", credit.paid_after
+
+    @rule(name=st.sampled_from(list(PRODUCTS)), uses=st.integers(1, 3))
+    def tool_grant(self, name: str, uses: int) -> None:
+        tool = self.model.tools[name]
+        tool.paid += uses
+        grant = self.world.tools.grant(self.account_id, name, Credits(uses), actor=ACTOR, now=self.now)
+        assert self.world.run(grant) == tool.paid
+
+    # --- buying, and the money going back ---
+
+    @initialize(target=paid, spent=st.booleans())
+    def first_purchases(self, spent: bool) -> Any:
+        """So that every example has money that can go back, which few would come to by themselves."""
+        sales = [self._open(pack, pack) for pack in PACKS]
+        for bought in sales:
+            assert bought is not None
+            self._pay(bought)
+        if spent:
+            self._charge(100 * self.model.spendable, None)
+        return multiple(*sales)
+
+    @rule(target=unpaid, pack=st.sampled_from(list(PACKS)), key=st.sampled_from(["standard", "a", "b"]))
+    def purchase(self, pack: str, key: str) -> Any:
+        return self._open(pack, key) or multiple()
+
+    @rule(target=paid, bought=consumes(unpaid))
+    def pay(self, bought: Bought) -> Bought:
+        self._pay(bought)
+        return bought
+
+    def _open(self, pack: str, key: str) -> Bought | None:
+        """Opened, which moves nothing. A second click gets the first one's payment."""
+        opening = self.world.payments.open_purchase(
+            "live", self.account_id, now=self.now, pack=pack, idempotency_key=key
+        )
+        known = self.purchases.get(key)
+        if self.model.suspended or (known is not None and known[0] != pack):
+            with pytest.raises(AccountSuspended if self.model.suspended else IdempotencyKeyReused):
+                self.world.run(opening)
+            return None
+        payment = self.world.run(opening)
+        if known is not None:
+            assert payment.payment_id == known[1]
+            return None
+        self.purchases[key] = (pack, payment.payment_id)
+        history = History(payment.payment_id)
+        history.intent["amount"] = PACKS[pack]["price_minor"]
+        return Bought(history, Sale(PACKS[pack]["credits"], PACKS[pack]["price_minor"]))
+
+    def _pay(self, bought: Bought) -> None:
+        bought.history.account.succeed(bought.history.intent)
+        self._tell(bought)
+        self.model.give(bought.sale.credits, pays_debt=True)
+
+    @rule(bought=paid, share=SHARES)
+    def refund(self, bought: Bought, share: int) -> None:
+        stripe = bought.history.account
+        charge = stripe.charge_of(bought.history.intent["id"])
+        left = charge["amount_captured"] - charge["amount_refunded"]
+        amount_minor = max(1, left * share // 100)
+        with contextlib.suppress(StripeError):  # nothing left, or charged back: then Stripe does nothing
+            stripe.refund(charge, amount_minor, None)
+            bought.sale.refunded_minor += amount_minor
+        self._tell(bought)
+        self.model.settle(bought.sale)
+
+    @rule(bought=paid, share=SHARES, inquiry=st.sampled_from([False, False, True]))
+    def dispute_opened(self, bought: Bought, share: int, inquiry: bool) -> None:
+        if bought.dispute is None:
+            self._open_dispute(bought, share, inquiry=inquiry)
+            self._tell(bought)
+            self.model.settle(bought.sale)
+
+    @rule(bought=paid, won=OUTCOMES)
+    def dispute_closed(self, bought: Bought, won: bool) -> None:
+        """Won gives the money back; lost, and an inquiry's end, move nothing. Opens one if there is none."""
+        if bought.dispute is None:
+            self.dispute_opened(bought, 100, False)
+        self._close_dispute(bought, won=won)
+        self._tell(bought)
+        self.model.settle(bought.sale)
+
+    @rule(bought=paid, share=SHARES, won=OUTCOMES)
+    def dispute_told_backwards(self, bought: Bought, share: int, won: bool) -> None:
+        """Its end overtakes its beginning: what was won in the end moves nothing at all."""
+        if bought.dispute is None:
+            self._open_dispute(bought, share, inquiry=False)
+            self._close_dispute(bought, won=won)
+            self._tell(bought, backwards=True)
+            self.model.settle(bought.sale)
+
+    def _open_dispute(self, bought: Bought, share: int, *, inquiry: bool) -> None:
+        amount_minor = max(1, bought.sale.price_minor * share // 100)
+        stripe = bought.history.account
+        bought.dispute = stripe.open_dispute(bought.history.intent, amount=amount_minor, inquiry=inquiry)
+        if not inquiry:
+            bought.sale.withdrawn_minor[bought.dispute["id"]] = amount_minor
+
+    def _close_dispute(self, bought: Bought, *, won: bool) -> None:
+        assert bought.dispute is not None
+        bought.history.account.close_dispute(bought.dispute, "won" if won else "lost")
+        if won:
+            bought.sale.withdrawn_minor.pop(bought.dispute["id"], None)
+        bought.dispute = None
+
+    @rule(bought=paid, nth=st.integers(0, 7))
+    def told_again(self, bought: Bought, nth: int) -> None:
+        self._deliver(bought.told[nth % len(bought.told)])
+
+    def _tell(self, bought: Bought, *, backwards: bool = False) -> None:
+        """Deliver what has happened at Stripe since the last time."""
+        happened = [event for event in bought.history.events if event["type"].startswith(HANDLED)]
+        news = happened[len(bought.told) :]
+        for event in news[::-1] if backwards else news:
+            self._deliver(event)
+        bought.told += news
+
+    def _deliver(self, event: dict[str, Any]) -> None:
+        payload = json.dumps(event).encode()
+        header = signature(SECRET, payload, int(time.time()))
+        self.world.run(self.world.payments.handle_webhook(payload, header, self.now))
+
+    # --- status, time ---
+
+    @precondition(lambda self: not self.model.suspended)
+    @rule()
+    def suspend(self) -> None:
+        self._set_status("suspended", "abuse")
+
+    @precondition(lambda self: self.model.suspended)
+    @rule()
+    def reopen(self) -> None:
+        self._set_status("active", None)
+
+    def _set_status(self, status: str, reason: str | None) -> None:
+        self.world.run(self.world.billing.set_status(self.account_id, status, reason, self.now))
+        self.model.suspended = status == "suspended"
+
+    @rule(hours=st.sampled_from([1, 3, 24, 49]))
+    def time_passes(self, hours: int) -> None:
+        """Some of it over midnight, which renews the allowances of each day."""
+        before, self.now = self.now, self.now + timedelta(hours=hours)
+        for _ in range((self.now.date() - before.date()).days):
+            self.model.midnight()
+
+    # --- what must hold after each step ---
+
+    @invariant()
+    def agrees(self) -> None:
+        self.world.run(self._agrees())
+
+    async def _agrees(self) -> None:
+        model = self.model
+        stored = await balances(self.world.urls, self.account_id)
+        assert (stored["free"], stored["paid"], stored["debt"]) == (model.free, model.paid, model.debt)
+        check = await self.world.billing.check(self.account_id, self.now)
+        assert (check.pools.daily_free, check.pools.free, check.pools.paid, check.total_uses, check.status) == (
+            model.daily_free,
+            model.free,
+            model.paid,
+            model.uses,
+            "suspended" if model.suspended else "active",
+        )
+        shown = {
+            each.product_type: (each.free, each.paid, each.main_pool, each.total_uses)
+            for each in await self.world.tools.balances(self.account_id, self.now)
+        }
+        assert shown == {
+            name: (0 if model.suspended else tool.free, tool.paid, model.paid // tool.price, tool.uses)
+            for name, tool in model.tools.items()
+        }
+        for name, tool in model.tools.items():
+            assert stored.get(f"{name}/paid", 0) == tool.paid
+
+    def teardown(self) -> None:
+        verification = self.world.run(verify_ledger(self.world.db, self.now))
+        assert verification.ok, verification.problem
+
+
+def _refusal(error: Exception) -> Answer:
+    if isinstance(error, AccountSuspended):
+        return ("suspended",)
+    assert isinstance(error, IdempotencyKeyReused), error
+    return ("key reused",)
+
+
+@pytest.mark.timeout(600)  # a failure takes that long to shrink; without one it is half a minute
+def test_the_service_agrees_with_the_model(world: World) -> None:
+    class InWorld(Machine):
+        def __init__(self) -> None:
+            super().__init__(world)
+
+    run_state_machine_as_test(
+        InWorld,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=False,
+            print_blob=True,
+            suppress_health_check=[HealthCheck.too_slow],  # every step is a few transactions of a real PostgreSQL
+        ),
+    )
