@@ -154,7 +154,7 @@ async def test_asking_about_an_unpaid_payment_needs_stripe(shop: Shop) -> None:
 
 async def test_no_transaction_is_open_while_stripe_is_asked(shop: Shop) -> None:
     account_id = await shop.account()
-    await shop.control("failures", status=429, slow_s=0.6, times=1)
+    await shop.control("failures", hold_s=0.8, times=1)
     opening = asyncio.create_task(shop.open(account_id))
     await asyncio.sleep(0.4)
     assert not opening.done()
