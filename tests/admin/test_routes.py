@@ -1,0 +1,98 @@
+"""Every route of the back office: closed without a session, open to its role and those above it."""
+
+import uuid
+
+import httpx
+import pytest
+
+from app.auth.admins import ROLES, Role
+from app.main import create_app
+from tests.admin.conftest import Office
+from tests.conftest import ClientFor, Keys, settings_for
+from tests.databases import Urls
+
+NOBODY = str(uuid.UUID(int=1))
+REASON = {"reason": "because"}
+LEAST: dict[tuple[str, str], Role] = {
+    ("GET", "/admin/oauth/user"): "viewer",
+    ("POST", "/admin/oauth/logout"): "viewer",
+    ("GET", "/admin/users"): "viewer",
+    ("GET", "/admin/users/{account_id}"): "viewer",
+    ("GET", "/admin/users/{account_id}/timeline"): "viewer",
+    ("POST", "/admin/users/{account_id}/credits"): "support",
+    ("POST", "/admin/users/{account_id}/suspend"): "support",
+    ("POST", "/admin/users/{account_id}/reopen"): "support",
+    ("POST", "/admin/users/{account_id}/close"): "admin",
+    ("POST", "/admin/users/{account_id}/revoke-tokens"): "support",
+    ("GET", "/admin/api-keys"): "viewer",
+    ("GET", "/admin/api-keys/{key_id}"): "viewer",
+    ("POST", "/admin/api-keys"): "admin",
+    ("PATCH", "/admin/api-keys/{key_id}"): "admin",
+    ("POST", "/admin/api-keys/{key_id}/rotate"): "admin",
+    ("POST", "/admin/api-keys/{key_id}/revoke"): "admin",
+    ("GET", "/admin/purchases"): "viewer",
+    ("GET", "/admin/purchases/{purchase_id}"): "viewer",
+    ("POST", "/admin/purchases/{purchase_id}/refund"): "admin",
+    ("POST", "/admin/purchases/{purchase_id}/reconcile"): "support",
+    ("POST", "/admin/purchases/reconcile"): "support",
+    ("GET", "/admin/audit-logs"): "viewer",
+    ("GET", "/admin/audit-logs.csv"): "viewer",
+    ("GET", "/admin/admins"): "viewer",
+    ("POST", "/admin/admins"): "admin",
+    ("PATCH", "/admin/admins/{admin_id}"): "admin",
+    ("GET", "/admin/admins/{admin_id}/sessions"): "viewer",
+    ("POST", "/admin/admins/{admin_id}/sessions/revoke"): "viewer",
+    ("GET", "/admin/system"): "viewer",
+}
+OPEN = {("GET", "/admin/oauth/login"), ("GET", "/admin/oauth/callback")}
+BODIES: dict[str, dict[str, object]] = {
+    "/admin/users/{account_id}/credits": {"credits": 1, **REASON, "idempotency_key": "k"},
+    "/admin/api-keys": {"environment": "test", "name": "n", "permissions": ["billing:read"]},
+    "/admin/purchases/{purchase_id}/refund": {**REASON, "idempotency_key": "k"},
+    "/admin/admins": {"email": "invited@example.com", "role": "viewer"},
+}
+
+
+def test_the_table_names_every_route(database: Urls) -> None:
+    described = create_app(settings_for(database)).openapi()["paths"]
+    routes = {
+        (method.upper(), path)
+        for path, operations in described.items()
+        if path.startswith("/admin")
+        for method in operations
+    }
+    assert routes == set(LEAST) | OPEN
+
+
+async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
+    url = path.format(account_id=NOBODY, key_id="0" * 16, purchase_id=NOBODY, admin_id=NOBODY)
+    body = None if method == "GET" else BODIES.get(path, REASON)
+    return await client.request(method, url, json=body)
+
+
+@pytest.mark.parametrize(("method", "path"), LEAST)
+async def test_without_a_session_every_route_is_401(
+    office: Office, client_for: ClientFor, keys: Keys, method: str, path: str
+) -> None:
+    """An API key, even one with all permissions, is no session."""
+    async with office.client(None) as nobody:
+        for headers in ({}, {"X-API-Key": keys.credit}, {"Authorization": f"Bearer {keys.credit}"}):
+            nobody.headers.update(headers)
+            answer = await call(nobody, method, path)
+            assert (answer.status_code, answer.json()["code"]) == (401, "admin_unauthorized")
+            assert "WWW-Authenticate" in answer.headers
+
+
+OWN_SESSION = ("POST", "/admin/oauth/logout")
+"""For every role; but it would end the session that the other cases need."""
+
+
+@pytest.mark.parametrize(("route", "role"), [(r, role) for r in LEAST if r != OWN_SESSION for role in ROLES])
+async def test_a_route_is_open_to_its_role_and_those_above(office: Office, route: tuple[str, str], role: Role) -> None:
+    async with office.client(role) as client:
+        answer = await call(client, *route)
+    own_only = "sessions" in route[1] and role != "admin"  # somebody else's
+    if ROLES.index(role) < ROLES.index(LEAST[route]) or own_only:
+        assert (answer.status_code, answer.json()["code"]) == (403, "admin_forbidden")
+    else:
+        assert answer.status_code in (200, 201, 404), answer.text
