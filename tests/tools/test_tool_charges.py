@@ -216,7 +216,7 @@ async def test_of_fifty_equal_requests_one_is_a_use(agent: httpx.AsyncClient, us
 async def test_replay_repeats_the_original_result_and_writes_nothing(
     minter: httpx.AsyncClient, user: User, database: Urls
 ) -> None:
-    await open_with(minter, user, paid=20)
+    account_id = await open_with(minter, user, paid=20)
     await spend_free_images(minter, user)
     first = await minter.post(CHARGE, json=tool(user, "key", "image_gen"))
     assert said(first) == paid_by("main_pool", cost_minor=1000, uses=6, main=1)
@@ -226,6 +226,8 @@ async def test_replay_repeats_the_original_result_and_writes_nothing(
         again = await minter.post(CHARGE, json=tool(user, "key", "image_gen", request_id=f"{i}", display_name=f"{i}"))
         assert (again.status_code, again.json()) == (200, first.json())
     assert await counts(database) == before
+    account = await minter.get(f"/v1/billing/accounts/{account_id}")
+    assert account.json()["display_name"] is None  # nor what it tells about the person
 
 
 async def test_without_a_key_each_request_is_a_use(agent: httpx.AsyncClient, user: User) -> None:
