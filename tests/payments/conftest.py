@@ -135,7 +135,7 @@ async def shop(own_database: Urls) -> AsyncIterator[Shop]:
             stripe_test={**local.keys, "webhook_secret": TEST_SECRET},
             stripe_api_base=local.url,
             stripe_timeout_s=2.5,
-            database_timeout_s=1,
+            database_timeout_s=2,
             free_uses=0,
             packs={"standard": {"price_minor": 500, "credits": 20}, "large": {"price_minor": 2000, "credits": 100}},
         )
