@@ -169,6 +169,9 @@ class Settings(BaseSettings):
     admin_session_secret: SecretStr | None = Field(
         default=None, description="Signs admins' sessions. Changing it signs everybody out."
     )
+    admin_ui_dir: Path = Field(
+        default=Path("admin-ui/dist"), description="Where the back office's built pages are, from the project's folder."
+    )
     admin_support_credit_limit: int = Field(
         default=100, ge=0, description="Most credits that the role `support` may give or take at once."
     )

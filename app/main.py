@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 import app.admin.admins
 import app.admin.api_keys
 import app.admin.audit_log
+import app.admin.pages
 import app.admin.purchases
 import app.admin.sign_in
 import app.admin.system
@@ -38,6 +40,7 @@ DESCRIPTION = """Decides, for every step an AI agent takes, whether it is paid f
 currency (500 = $5.00). Every error answers `{"detail", "code", "request_id"}`."""
 
 
+ROOT = Path(__file__).parent.parent
 ROUTERS = (
     app.billing.router,
     app.tools.router,
@@ -92,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     api.state.settings = settings
     for module in ROUTERS:
         api.include_router(module.router)
+    api.mount("/admin-ui", app.admin.pages.Pages(ROOT / settings.admin_ui_dir))
     install_error_handlers(api)
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
     api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

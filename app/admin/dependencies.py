@@ -9,7 +9,6 @@ from fastapi import Depends, Request, Response
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.admin.audit import Admin
-from app.auth.addresses import origin
 from app.auth.admin_sessions import AdminCaller, AdminSessions
 from app.auth.admins import Role
 from app.auth.errors import AdminUnauthorized, CsrfFailed
@@ -75,7 +74,7 @@ def require_admin(role: Role) -> Callable[..., Awaitable[Admin]]:
             if renewed is not None:
                 set_session_cookie(response, sessions.token_of(renewed, now), request.app.state.settings)
         caller.require(role)
-        return Admin(caller, origin(address), now)
+        return Admin(caller, str(address or "unknown"), now)
 
     return admin
 

@@ -8,7 +8,6 @@ from fastapi.responses import RedirectResponse
 from app.admin.audit import Admin
 from app.admin.dependencies import SESSION_COOKIE, Db, Sessions, Viewer, cookies_are_secure, set_session_cookie
 from app.admin.schemas import WhoAmI
-from app.auth.addresses import origin
 from app.auth.service import Authenticator
 from app.auth.sign_in import CALLBACK_PATH, FLOW_FOR, MAX_RETURN_CHARS, SignIn
 from app.billing.router import ERRORS
@@ -65,11 +64,11 @@ async def callback(
             tx,
             signed_in.session_id,
             signed_in.email,
-            address=origin(address),
+            address=str(address or "unknown"),
             user_agent=request.headers.get("User-Agent", ""),
             now=now,
         )
-        await Admin(caller, origin(address), now).record(tx, "session.open", "session", caller.session_id)
+        await Admin(caller, str(address or "unknown"), now).record(tx, "session.open", "session", caller.session_id)
     answer = RedirectResponse(signed_in.return_to, status.HTTP_302_FOUND)
     set_session_cookie(answer, sessions.token_of(caller, now), request.app.state.settings)
     answer.delete_cookie(FLOW_COOKIE, path=CALLBACK_PATH)
