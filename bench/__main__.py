@@ -4,6 +4,7 @@ Absolute figures say something about the machine; compare the ratios.
 """
 
 import argparse
+import asyncio
 import json
 import subprocess
 import tempfile
@@ -28,6 +29,8 @@ from tests.databases import TEMPLATE, prepare, urls
 from tests.servers import running_server
 
 ACCOUNTS = 100
+NEW_KEYS = 150
+"""API keys that no process has seen: some 30 ms of Argon2 each."""
 ACTOR = Actor("system", "bench")
 EXPECTED = {"check": {200}, "charge": {201}, "replay": {409}, "tool charge": {200}, "bare POST": {201}}
 
@@ -38,8 +41,8 @@ def external_id(i: int) -> str:
     return f"bench-{i % ACCOUNTS}@example.com"
 
 
-async def fill(settings: Settings) -> str:
-    """Accounts with plenty of credits, and a key that may charge them: its text."""
+async def fill(settings: Settings) -> list[str]:
+    """Accounts with plenty of credits, and keys that may charge them: their texts."""
     db = Database(settings.database_url)
     billing = BillingService(db, settings)
     now = datetime.now(UTC)
@@ -51,9 +54,12 @@ async def fill(settings: Settings) -> str:
         )
     async with db.transaction() as tx:
         permissions = frozenset({Permission.READ, Permission.WRITE})
-        key = await create_key(tx, environment="live", name="bench", permissions=permissions, now=now)
+        keys = [
+            await create_key(tx, environment="live", name="bench", permissions=permissions, now=now)
+            for _ in range(1 + NEW_KEYS)
+        ]
     await db.close()
-    return key.secret_text
+    return [key.secret_text for key in keys]
 
 
 def messages(url: str, key: str) -> dict[str, Messages]:
@@ -102,6 +108,26 @@ def pgbench(cluster: Cluster, database: str, seconds: float, clients: int) -> fl
     return float(line.split()[2])
 
 
+async def health_amid_argon2(url: str, keys: list[str], options: argparse.Namespace) -> tuple[load.Result, load.Result]:
+    """`/health` alone, and while keys that the process has not seen are verified. One caller: it is about waiting."""
+    waiting = iter(keys)
+    body = json.dumps({"oauth_provider": "oauth:google", "external_id": external_id(0)}).encode()
+
+    def first_use(_: int) -> bytes:
+        return load.post(url, "/v1/billing/check", next(waiting), body)
+
+    def health(_: int) -> bytes:
+        return load.get(url, "/health")
+
+    alone = await load.run(url, health, connections=1, seconds=options.seconds)
+    verifying = asyncio.gather(
+        *(load.run(url, first_use, connections=1, count=NEW_KEYS // 2, seconds=60) for _ in range(2))
+    )
+    amid = await load.run(url, health, connections=1, seconds=60, until=verifying)
+    await verifying
+    return alone, amid
+
+
 def line(name: str, result: load.Result, ceiling: float) -> str:
     share = result.per_second / ceiling
     return f"{name:<22}{result.per_second:>10,.0f}{result.p50_ms:>10.1f}{result.p99_ms:>10.1f}{share:>12.2f}"
@@ -118,7 +144,7 @@ async def measure(url: str, message: Messages, name: str, options: argparse.Name
 async def main(options: argparse.Namespace, cluster: Cluster) -> None:
     database = urls(TEMPLATE)
     settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(database.service))
-    key = await fill(settings)
+    key, *new_keys = await fill(settings)
     print(f"{options.connections} connections, {options.seconds:g} s each, one server process, durable PostgreSQL\n")
     print(f"{'':<22}{'per s':>10}{'p50 ms':>10}{'p99 ms':>10}{'of bare':>12}")
     with running_server(database, app="bench.bare:app", health="/openapi.json") as server:
@@ -131,6 +157,9 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
             if name == "replay":  # the keys that will be replayed
                 await load.run(server.url, message, connections=1, seconds=1)
             print(line(name, await measure(server.url, message, name, options), bare.per_second))
+        alone, amid = await health_amid_argon2(server.url, new_keys, options)
+        print(line("health, one caller", alone, bare.per_second))
+        print(line("health amid Argon2", amid, bare.per_second))
     db = Database(SecretStr(database.service))
     verification = await verify_ledger(db, datetime.now(UTC))
     await db.close()

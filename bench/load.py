@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 
@@ -65,20 +65,37 @@ def post(url: str, path: str, key: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def run(url: str, message: Callable[[int], bytes], *, connections: int, seconds: float) -> Result:
-    """Send `message(i)` for i = 0, 1, 2… over so many connections for so long, each waiting for its answer."""
+def get(url: str, path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n\r\n".encode()
+
+
+async def run(
+    url: str,
+    message: Callable[[int], bytes],
+    *,
+    connections: int,
+    seconds: float,
+    count: int = 10**9,
+    until: "asyncio.Future[Any] | None" = None,
+) -> Result:
+    """Send `message(i)` for i = 0, 1, 2… over so many connections, each waiting for its answer.
+
+    For so long, at most `count` times, and not after `until` is done.
+    """
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     loop = asyncio.get_running_loop()
     latencies: list[float] = []
     statuses: Counter[int] = Counter()
-    number = iter(range(10**9))
+    number = iter(range(count))
     end = time.perf_counter() + seconds
 
     async def caller() -> None:
         _, connection = await loop.create_connection(_Connection, host, port)
-        while (started := time.perf_counter()) < end:
-            statuses[await connection.request(message(next(number)))] += 1
+        while (started := time.perf_counter()) < end and (until is None or not until.done()):
+            if (i := next(number, None)) is None:
+                break
+            statuses[await connection.request(message(i))] += 1
             latencies.append(time.perf_counter() - started)
         connection.close()
 
