@@ -46,12 +46,10 @@ async def invite(body: AdminBody, admin: Administrator, db: Db) -> AdminReply:
 
 
 @router.patch("/{admin_id}", responses={**NOT_FOUND, 409: {"model": ErrorReply}})
-async def change(admin_id: UUID, body: AdminChange, admin: Administrator, db: Db, sessions: Sessions) -> AdminReply:
+async def change(admin_id: UUID, body: AdminChange, admin: Administrator, db: Db) -> AdminReply:
     """Give another role, lock out or let in again. Locking out ends every session. The last admin stays."""
     async with db.transaction() as tx:
         before, after = await change_admin(tx, admin_id, role=body.role, disabled=body.disabled, now=admin.now)
-        if after.disabled_at is not None:
-            await sessions.revoke(tx, admin_id, admin.now)
         changes = {"role": after.role, "disabled": after.disabled_at is not None}
         was = {"role": before.role, "disabled": before.disabled_at is not None}
         if was != changes:

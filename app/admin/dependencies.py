@@ -72,7 +72,8 @@ def require_admin(role: Role) -> Callable[..., Awaitable[Admin]]:
                 _check_csrf(request, sessions, caller)
             renewed = await sessions.renewed(caller, now)
             if renewed is not None:
-                set_session_cookie(response, sessions.token_of(renewed, now), request.app.state.settings)
+                caller = renewed
+                set_session_cookie(response, sessions.token_of(caller, now), request.app.state.settings)
         caller.require(role)
         return Admin(caller, str(address or "unknown"), now)
 

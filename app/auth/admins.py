@@ -46,11 +46,11 @@ async def add_admin(tx: Session, email: str, role: Role, *, now: datetime) -> Ad
 
 
 async def invite_admin(tx: Session, email: str, role: Role, *, now: datetime) -> Admin:
-    """As `add_admin`, but AdminExists for one who may sign in already."""
-    row = await queries.find_admin(tx, _normal_email(email))
-    if row is not None and row.disabled_at is None:
+    """Let somebody sign in. Raises AdminExists for one who may already, InvalidRequest."""
+    row = await queries.invite_admin(tx, new_id(), _normal_email(email), role, now)
+    if row is None:
         raise AdminExists
-    return await add_admin(tx, email, role, now=now)
+    return _admin(row)
 
 
 async def find_admin(db: Session, admin_id: UUID) -> Admin:
@@ -64,7 +64,10 @@ async def find_admin(db: Session, admin_id: UUID) -> Admin:
 async def change_admin(
     tx: Session, admin_id: UUID, *, role: Role | None, disabled: bool | None, now: datetime
 ) -> tuple[Admin, Admin]:
-    """The admin before and after; None leaves a thing as it is. Locks all admins. Raises AdminNotFound, LastAdmin."""
+    """The admin before and after; None leaves a thing as it is. Locking out ends the admin's sessions.
+
+    Locks everybody with the role `admin`. Raises AdminNotFound, LastAdmin.
+    """
     admins = await queries.lock_active_admins(tx, "admin")
     before = await find_admin(tx, admin_id)
     new_role = role or before.role
@@ -72,6 +75,8 @@ async def change_admin(
     if list(admins) == [admin_id] and not (stays and new_role == "admin"):
         raise LastAdmin
     disabled_at = None if stays else before.disabled_at or now
+    if disabled_at is not None:
+        await queries.revoke_admin_sessions(tx, admin_id, now)
     return before, _admin(await queries.update_admin(tx, admin_id, new_role, disabled_at))
 
 
@@ -81,8 +86,9 @@ async def list_admins(db: Session) -> list[Admin]:
 
 
 async def remove_admin(tx: Session, email: str, *, now: datetime) -> Admin:
-    """Disable the account; the row stays, because others refer to it. Raises AdminNotFound."""
+    """Disable the account and end its sessions; the row stays, because others refer to it. Raises AdminNotFound."""
     row = await queries.disable_admin(tx, _normal_email(email), now)
     if row is None:
         raise AdminNotFound
+    await queries.revoke_admin_sessions(tx, row.admin_id, now)
     return _admin(row)

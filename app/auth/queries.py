@@ -169,6 +169,15 @@ async def list_admins(db: Session, limit: int) -> Sequence[Row[Any]]:
     return (await db.execute(select(*_ADMIN).order_by(AdminUser.email).limit(limit))).all()
 
 
+async def invite_admin(tx: Session, admin_id: UUID, email: str, role: str, now: datetime) -> Row[Any] | None:
+    """None when that person may sign in already. Waits for a simultaneous invitation of the same person."""
+    statement = upsert(AdminUser).values(admin_id=admin_id, email=email, role=role, created_at=now)
+    statement = statement.on_conflict_do_update(
+        index_elements=["email"], set_={"role": role, "disabled_at": None}, where=AdminUser.disabled_at.is_not(None)
+    )
+    return (await tx.execute(statement.returning(*_ADMIN))).one_or_none()
+
+
 async def find_admin(db: Session, email: str) -> Row[Any] | None:
     return (await db.execute(select(*_ADMIN).where(AdminUser.email == email))).one_or_none()
 
@@ -178,9 +187,12 @@ async def find_admin_by_id(db: Session, admin_id: UUID) -> Row[Any] | None:
 
 
 async def lock_active_admins(tx: Session, role: str) -> Sequence[UUID]:
-    """The admins of a role who may sign in. Locks their rows, so that no two changes remove the last one."""
+    """The admins of a role who may sign in. Locks their rows, so that no two changes remove the last one.
+
+    Not so far that what refers to them (sessions, audit rows) would wait.
+    """
     query = select(AdminUser.admin_id).where(AdminUser.role == role, AdminUser.disabled_at.is_(None))
-    return (await tx.execute(query.order_by(AdminUser.admin_id).with_for_update())).scalars().all()
+    return (await tx.execute(query.order_by(AdminUser.admin_id).with_for_update(key_share=True))).scalars().all()
 
 
 async def update_admin(tx: Session, admin_id: UUID, role: str, disabled_at: datetime | None) -> Row[Any]:

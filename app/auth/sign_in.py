@@ -103,6 +103,8 @@ class SignIn:
         email = claims.get("email")
         if claims.get("email_verified") is not True or not isinstance(email, str):
             raise NotAnAdmin("The provider has not verified this e-mail address")
+        if not (email.isascii() and email.isprintable()):  # some letters become others when they are made small
+            raise NotAnAdmin
         email = email.lower()
         if claims.get("hd") != domain or email.rpartition("@")[2] != domain:
             raise NotAnAdmin(f"Only accounts of {domain} may sign in here")
@@ -120,6 +122,14 @@ class SignIn:
             return (await self._verifier.verify(str(token.get("id_token", "")), now)).claims
         except (OAuthError, InvalidToken) as error:
             log.info("sign_in_refused", reason=str(error)[:200])
+            raise SignInFailed("The provider did not confirm this sign-in") from error
+        except (
+            TypeError,
+            OverflowError,
+            AttributeError,
+            UnicodeError,
+        ) as error:  # from answers of a shape that nobody expects
+            log.warning("sign_in_answer_malformed", error=type(error).__name__)
             raise SignInFailed("The provider did not confirm this sign-in") from error
         except (httpx.HTTPError, ValueError) as error:
             log.warning("sign_in_provider_unavailable", error=type(error).__name__)
