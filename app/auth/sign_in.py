@@ -93,7 +93,7 @@ class SignIn:
             log.info("sign_in_refused_by_provider", error=query.get("error", "")[:100])
             raise SignInFailed("The provider did not sign anybody in")
         claims = await self._redeem(query["code"], flow["verifier"], now)
-        if not secrets.compare_digest(str(claims.get("nonce", "")).encode(), flow["nonce"].encode()):
+        if not secrets.compare_digest(str(claims.get("nonce", "")).encode("utf-8", "replace"), flow["nonce"].encode()):
             raise SignInFailed("The provider's answer belongs to another sign-in")
         return SignedIn(UUID(flow["jti"]), self._allowed_email(claims), flow["to"])
 

@@ -320,6 +320,13 @@ async def test_an_admin_removed_on_the_command_line_is_out_for_good_too(office: 
     await dead(someone, office, second)
 
 
+async def test_an_admins_own_row_decides_even_if_no_session_was_revoked(office: Office, second: Office) -> None:
+    someone = await person(office, "viewer")
+    await office.rows("UPDATE admin_users SET disabled_at = now() WHERE admin_id = $1", someone.admin_id)
+    await dead(someone, office, second)
+    assert (await stored(office, someone.session_id))["revoked_at"] is None
+
+
 async def test_a_demoted_admin_is_less_at_once_everywhere(office: Office, second: Office) -> None:
     someone = await person(office, "admin")
     body = {"email": "", "role": "viewer"}

@@ -1,0 +1,32 @@
+import type { components, paths } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type WhoAmI = Schemas["WhoAmI"];
+export type Role = WhoAmI["role"];
+export type UserRow = Schemas["UserRow"];
+export type User = Schemas["UserReply"];
+export type Inventory = Schemas["InventoryReply"];
+export type TimelineEntry = Schemas["TimelineEntry"];
+export type ApiKey = Schemas["KeyReply"];
+export type ApiKeyBody = Schemas["KeyBody"];
+export type ApiKeyChange = Schemas["KeyChange"];
+export type Permission = Schemas["Permission"];
+export type NewApiKey = Schemas["NewKeyReply"];
+export type PurchaseRow = Schemas["PurchaseRow"];
+export type Purchase =
+  paths["/admin/purchases/{purchase_id}"]["get"]["responses"][200]["content"]["application/json"];
+export type AuditEntry = Schemas["AuditEntryReply"];
+export type AdminUser = Schemas["AdminReply"];
+export type AdminSession = Schemas["SessionReply"];
+export type System = Schemas["SystemReply"];
+export type Environment = UserRow["environment"];
+
+type Query<Path extends keyof paths> = paths[Path] extends { get: { parameters: { query?: infer Q } } }
+  ? NonNullable<Q>
+  : never;
+
+export type UsersQuery = Query<"/admin/users">;
+export type TimelineQuery = Query<"/admin/users/{account_id}/timeline">;
+export type PurchasesQuery = Query<"/admin/purchases">;
+export type AuditQuery = Query<"/admin/audit-logs">;

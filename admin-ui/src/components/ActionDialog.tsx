@@ -1,0 +1,63 @@
+import { Button, Group, Modal, Stack } from "@mantine/core";
+import { notifications } from "@mantine/notifications";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import type { ReactNode } from "react";
+
+import { ErrorAlert } from "./ErrorAlert";
+
+interface Props<Result> {
+  title: string;
+  /** The verb of what will happen: never "OK". */
+  confirmLabel: string;
+  danger?: boolean;
+  disabled?: boolean;
+  onClose: () => void;
+  act: () => Promise<Result>;
+  /** What to tell when it is done; null: `onDone` tells it. */
+  done: ((result: Result) => string) | null;
+  onDone?: (result: Result) => void;
+  onFailed?: (error: Error) => void;
+  children: ReactNode;
+}
+
+/** Says what will happen, does it, and stays open with the reason when it did not work. */
+export function ActionDialog<Result>(props: Props<Result>) {
+  const queries = useQueryClient();
+  const write = useMutation({
+    mutationFn: props.act,
+    onSuccess: (result) => {
+      // A write may show in several lists (balance, timeline, audit log): all that is on screen is asked for again.
+      void queries.invalidateQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
+      if (props.done) notifications.show({ color: "teal", message: props.done(result) });
+      props.onClose();
+      props.onDone?.(result);
+    },
+    onError: props.onFailed,
+  });
+  const close = () => {
+    if (!write.isPending) props.onClose();
+  };
+  return (
+    <Modal opened onClose={close} title={props.title} centered closeButtonProps={{ "aria-label": "Close" }}>
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (!write.isPending && !props.disabled) write.mutate();
+        }}
+      >
+        <Stack gap="md">
+          {props.children}
+          {write.error && <ErrorAlert error={write.error} />}
+          <Group justify="flex-end" gap="xs">
+            <Button variant="default" onClick={close} disabled={write.isPending}>
+              Cancel
+            </Button>
+            <Button type="submit" color={props.danger ? "red.8" : undefined} loading={write.isPending} disabled={props.disabled}>
+              {props.confirmLabel}
+            </Button>
+          </Group>
+        </Stack>
+      </form>
+    </Modal>
+  );
+}

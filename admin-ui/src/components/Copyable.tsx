@@ -1,0 +1,30 @@
+import { ActionIcon, Code, CopyButton, Group, Tooltip } from "@mantine/core";
+import { IconCheck, IconCopy } from "@tabler/icons-react";
+
+import { shortId } from "../logic/format";
+
+export function CopyIcon({ value, label }: { value: string; label: string }) {
+  return (
+    <CopyButton value={value} timeout={1500}>
+      {({ copied, copy }) => (
+        <Tooltip label={copied ? "Copied" : label}>
+          <ActionIcon variant="subtle" color="gray" size="sm" onClick={copy} aria-label={copied ? "Copied" : label}>
+            {copied ? <IconCheck size={14} aria-hidden /> : <IconCopy size={14} aria-hidden />}
+          </ActionIcon>
+        </Tooltip>
+      )}
+    </CopyButton>
+  );
+}
+
+/** An id or the like with its copy button; `short` shows both its ends only. */
+export function Copyable({ value, what, short = false }: { value: string; what: string; short?: boolean }) {
+  return (
+    <Group gap={4} wrap="nowrap" component="span" display="inline-flex">
+      <Code title={value} style={{ overflowWrap: "anywhere" }}>
+        {short ? shortId(value) : value}
+      </Code>
+      <CopyIcon value={value} label={`Copy ${what}`} />
+    </Group>
+  );
+}

@@ -1,0 +1,31 @@
+import { Alert, Button, Code, Group, Stack, Text } from "@mantine/core";
+import { IconAlertTriangle } from "@tabler/icons-react";
+
+import { ApiError } from "../api/errors";
+import { CopyIcon } from "./Copyable";
+
+/** What went wrong in the server's words, with the id under which its log tells more. */
+export function ErrorAlert({ error, onRetry }: { error: Error; onRetry?: () => void }) {
+  const requestId = error instanceof ApiError ? error.requestId : null;
+  return (
+    <Alert color="red" variant="outline" role="alert" icon={<IconAlertTriangle aria-hidden />} title="That did not work">
+      <Stack gap="xs" align="flex-start">
+        <Text size="sm">{error.message}</Text>
+        {requestId !== null && (
+          <Group gap={4} wrap="nowrap">
+            <Text size="xs" c="dimmed">
+              Request
+            </Text>
+            <Code>{requestId}</Code>
+            <CopyIcon value={requestId} label="Copy the request's id" />
+          </Group>
+        )}
+        {onRetry && (
+          <Button size="xs" variant="default" onClick={onRetry}>
+            Try again
+          </Button>
+        )}
+      </Stack>
+    </Alert>
+  );
+}

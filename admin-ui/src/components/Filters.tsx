@@ -1,0 +1,100 @@
+import { Select, TextInput } from "@mantine/core";
+import { useDebouncedCallback } from "@mantine/hooks";
+import { IconSearch } from "@tabler/icons-react";
+import { useState } from "react";
+import { useSearchParams } from "react-router";
+
+import { withFilter } from "../logic/filters";
+
+export function useFilters() {
+  const [params, setParams] = useSearchParams();
+  return {
+    params,
+    get: (name: string) => params.get(name)?.trim() ?? null,
+    set: (name: string, value: string | string[] | null) =>
+      setParams((now) => withFilter(now, name, value), { replace: true }),
+    clear: () => setParams({}),
+    filtered: [...params.keys()].some((name) => name !== "cursor"),
+  };
+}
+
+interface FieldProps {
+  name: string;
+  label: string;
+  width?: number;
+}
+
+interface ChoiceProps extends FieldProps {
+  choices: Record<string, string>;
+  /** As wide as there is room. */
+  wide?: boolean;
+}
+
+/** A choice among what there is; the empty one stands for all. */
+export function ChoiceFilter({ name, label, width = 150, choices, wide = false }: ChoiceProps) {
+  const { get, set } = useFilters();
+  return (
+    <Select
+      label={label}
+      placeholder="All"
+      clearable
+      clearButtonProps={{ "aria-label": `Clear ${label}` }}
+      w={wide ? "100%" : { base: "calc(50% - 6px)", xs: width }}
+      data={Object.entries(choices).map(([value, text]) => ({ value, label: text }))}
+      value={get(name)}
+      onChange={(value) => set(name, value)}
+      comboboxProps={{ withinPortal: true }}
+    />
+  );
+}
+
+interface TextProps extends FieldProps {
+  placeholder?: string;
+  /** Half a phone's width is enough. */
+  narrow?: boolean;
+}
+
+/** Filters once the typing pauses. */
+export function TextFilter({ name, label, width, placeholder, narrow = false }: TextProps) {
+  const { get, set } = useFilters();
+  const inAddress = get(name) ?? "";
+  const [text, setText] = useState(inAddress);
+  const [seen, setSeen] = useState(inAddress);
+  const [sent, setSent] = useState(inAddress);
+  if (seen !== inAddress) {
+    setSeen(inAddress);
+    // Changed by others (back, clear, a link), and not by what is being typed here.
+    if (inAddress !== sent) setText(inAddress);
+  }
+  const apply = useDebouncedCallback((value: string) => {
+    setSent(value);
+    set(name, value);
+  }, 300);
+  return (
+    <TextInput
+      label={label}
+      placeholder={placeholder}
+      type="search"
+      leftSection={<IconSearch size={16} aria-hidden />}
+      w={{ base: narrow ? "calc(50% - 6px)" : "100%", xs: width ?? 280 }}
+      value={text}
+      onChange={({ currentTarget: { value } }) => {
+        setText(value);
+        apply(value.trim());
+      }}
+    />
+  );
+}
+
+export function DayFilter({ name, label }: FieldProps) {
+  const { get, set } = useFilters();
+  return (
+    <TextInput
+      label={label}
+      type="date"
+      w={{ base: "calc(50% - 6px)", xs: 140 }}
+      value={get(name) ?? ""}
+      onChange={({ currentTarget: { value } }) => set(name, value)}
+    />
+  );
+}

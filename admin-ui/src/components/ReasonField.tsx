@@ -1,0 +1,32 @@
+import { Textarea } from "@mantine/core";
+
+const LEAST = 3;
+const MOST = 500;
+
+export function isReason(text: string): boolean {
+  return text.trim().length >= LEAST && text.trim().length <= MOST;
+}
+
+interface Props {
+  value: string;
+  onChange: (value: string) => void;
+  description?: string;
+  placeholder?: string;
+}
+
+export function ReasonField({ value, onChange, description = "Kept in the audit log.", placeholder }: Props) {
+  return (
+    <Textarea
+      label="Reason"
+      description={description}
+      placeholder={placeholder}
+      required
+      minLength={LEAST}
+      maxLength={MOST}
+      autosize
+      minRows={2}
+      value={value}
+      onChange={({ currentTarget }) => onChange(currentTarget.value)}
+    />
+  );
+}

@@ -1,0 +1,29 @@
+import { Text, Tooltip } from "@mantine/core";
+
+import { formatAgo, formatLocal, formatUtc } from "../logic/dates";
+
+interface Props {
+  at: string | null | undefined;
+  /** How long ago, with the date on hover. */
+  ago?: boolean;
+  missing?: string;
+}
+
+/** A moment in the reader's time; hovering tells it in UTC. */
+export function Timestamp({ at, ago = false, missing = "—" }: Props) {
+  if (at === null || at === undefined) {
+    return (
+      <Text span inherit c="dimmed">
+        {missing}
+      </Text>
+    );
+  }
+  const label = ago ? `${formatLocal(at)} · ${formatUtc(at)}` : formatUtc(at);
+  return (
+    <Tooltip label={label} events={{ hover: true, focus: true, touch: true }}>
+      <time dateTime={at} style={{ whiteSpace: "nowrap" }}>
+        {ago ? formatAgo(at, new Date()) : formatLocal(at)}
+      </time>
+    </Tooltip>
+  );
+}

@@ -1,0 +1,56 @@
+const LOCALE = "en-GB";
+const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
+  ["year", 31_536_000],
+  ["month", 2_592_000],
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
+];
+
+/** In the reader's own time zone: "21 Nov 2026, 11:39". */
+export function formatLocal(iso: string, timeZone?: string): string {
+  return new Intl.DateTimeFormat(LOCALE, {
+    day: "numeric",
+    month: "short",
+    year: "numeric",
+    hour: "2-digit",
+    minute: "2-digit",
+    timeZone,
+  }).format(new Date(iso));
+}
+
+/** "2026-11-21 10:39:51 UTC" */
+export function formatUtc(iso: string): string {
+  return `${new Date(iso).toISOString().slice(0, 19).replace("T", " ")} UTC`;
+}
+
+/** "3 minutes ago", "in 2 days". */
+export function formatAgo(iso: string, now: Date): string {
+  const seconds = Math.round((new Date(iso).getTime() - now.getTime()) / 1000);
+  const relative = new Intl.RelativeTimeFormat(LOCALE, { numeric: "auto" });
+  for (const [unit, size] of UNITS) {
+    if (Math.abs(seconds) >= size) return relative.format(Math.trunc(seconds / size), unit);
+  }
+  return seconds > 0 ? "in a moment" : "just now";
+}
+
+/** The local midnight that begins a day of `<input type="date">`, `daysLater` days on. Null: no such day. */
+export function startOfDay(day: string, daysLater = 0): string | null {
+  const match = /^(\d{4})-(\d{2})-(\d{2})$/.exec(day);
+  if (match === null) return null;
+  const [year, month, date] = match.slice(1).map(Number) as [number, number, number];
+  const midnight = new Date(year, month - 1, date + daysLater);
+  return Number.isNaN(midnight.getTime()) ? null : midnight.toISOString();
+}
+
+/** What `<input type="datetime-local">` wants to hear, in local time. */
+export function toLocalInput(iso: string): string {
+  const at = new Date(iso);
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+}
+
+/** What such an input says, as a moment. Null: it says none. */
+export function fromLocalInput(value: string): string | null {
+  const at = new Date(value);
+  return value === "" || Number.isNaN(at.getTime()) ? null : at.toISOString();
+}

@@ -1,0 +1,40 @@
+import { describe, expect, it } from "vitest";
+
+import { isUuid, oneOf, pathWith, someOf, withCursor, withFilter } from "./filters";
+
+const STATUSES = ["active", "closed"] as const;
+
+describe("filters in the address", () => {
+  it("accept only what there is", () => {
+    expect(oneOf("closed", STATUSES)).toBe("closed");
+    expect(oneOf("<script>", STATUSES)).toBeNull();
+    expect(oneOf(null, STATUSES)).toBeNull();
+    expect(someOf(["closed", "nonsense", "active"], STATUSES)).toEqual(["active", "closed"]);
+  });
+
+  it("go back to the first page when they change", () => {
+    const params = new URLSearchParams("search=ann&cursor=abc");
+    expect(withFilter(params, "status", "active").toString()).toBe("search=ann&status=active");
+    expect(withFilter(params, "search", "").toString()).toBe("");
+    expect(withFilter(params, "kind", ["a", "b"]).getAll("kind")).toEqual(["a", "b"]);
+    expect(params.toString()).toBe("search=ann&cursor=abc");
+  });
+
+  it("stay when the page turns", () => {
+    const second = withCursor(new URLSearchParams("search=ann"), "abc");
+    expect(second.toString()).toBe("search=ann&cursor=abc");
+    expect(withCursor(second, null).toString()).toBe("search=ann");
+  });
+});
+
+describe("a path", () => {
+  it("carries what is there, encoded", () => {
+    expect(pathWith("/users", { search: "a&b=c", status: null, plan: "" })).toBe("/users?search=a%26b%3Dc");
+    expect(pathWith("/users", {})).toBe("/users");
+  });
+
+  it("knows an id", () => {
+    expect(isUuid(" 0198c7f2-1111-7222-8333-444455556666 ")).toBe(true);
+    expect(isUuid("ann@example.com")).toBe(false);
+  });
+});

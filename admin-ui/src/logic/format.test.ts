@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+
+import { formatChange, formatCredits, formatMoney, humanize, parseMoney, shortId } from "./format";
+
+describe("credits", () => {
+  it("are grouped, counted and signed", () => {
+    expect(formatCredits(1)).toBe("1 credit");
+    expect(formatCredits(1234567)).toBe("1,234,567 credits");
+    expect(formatChange(20)).toBe("+20");
+    expect(formatChange(-1500)).toBe("−1,500");
+    expect(formatChange(0)).toBe("0");
+  });
+});
+
+describe("money", () => {
+  it("is written in the digits of its currency", () => {
+    expect(formatMoney(1999, "usd")).toBe("19.99 USD");
+    expect(formatMoney(-5, "USD")).toBe("−0.05 USD");
+    expect(formatMoney(500, "jpy")).toBe("500 JPY");
+    expect(formatMoney(1500, "no such")).toBe("15.00 NO SUCH");
+  });
+
+  it("is read as it is typed, to the last minor unit", () => {
+    expect(parseMoney("19.99", "usd")).toBe(1999);
+    expect(parseMoney(" 0,5 ", "usd")).toBe(50);
+    expect(parseMoney("1.15", "usd")).toBe(115);
+    expect(parseMoney("7", "jpy")).toBe(7);
+  });
+
+  it("is refused where it is no amount of the currency", () => {
+    for (const text of ["", "-1", "1.999", "1e3", "abc", "1.", "1,000.00"]) expect(parseMoney(text, "usd")).toBeNull();
+    expect(parseMoney("1.5", "jpy")).toBeNull();
+  });
+});
+
+describe("names", () => {
+  it("read like words", () => {
+    expect(humanize("paid_not_credited")).toBe("Paid not credited");
+    expect(humanize("account.revoke_tokens")).toBe("Account revoke tokens");
+  });
+
+  it("keep both ends of an id", () => {
+    expect(shortId("0198c7f2-1111-7222-8333-444455556666")).toBe("0198c7f2…6666");
+    expect(shortId("short")).toBe("short");
+  });
+});

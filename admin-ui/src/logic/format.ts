@@ -1,0 +1,52 @@
+const LOCALE = "en-GB";
+const MINUS = "\u2212";
+const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
+
+export function formatNumber(value: number): string {
+  return whole.format(value).replace("-", MINUS);
+}
+
+/** With its sign, for what moved: "+20", "−3", "0". */
+export function formatChange(value: number): string {
+  return value > 0 ? `+${formatNumber(value)}` : formatNumber(value);
+}
+
+export function formatCredits(value: number): string {
+  return `${formatNumber(value)} ${Math.abs(value) === 1 ? "credit" : "credits"}`;
+}
+
+/** How many digits a currency's minor units take: 2 for USD, 0 for JPY. */
+export function minorDigits(currency: string): number {
+  try {
+    return new Intl.NumberFormat(LOCALE, { style: "currency", currency }).resolvedOptions().maximumFractionDigits ?? 2;
+  } catch {
+    return 2;
+  }
+}
+
+/** Minor units with their currency: 1999, "usd" is "19.99 USD". */
+export function formatMoney(minor: number, currency: string): string {
+  const digits = minorDigits(currency);
+  const number = new Intl.NumberFormat(LOCALE, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return `${number.format(minor / 10 ** digits).replace("-", MINUS)} ${currency.toUpperCase()}`;
+}
+
+/** What somebody typed, "19.99" or "19,99", in minor units; null where it is no amount of that currency. */
+export function parseMoney(text: string, currency: string): number | null {
+  const digits = minorDigits(currency);
+  const match = /^(\d{1,12})(?:[.,](\d+))?$/.exec(text.trim());
+  if (match === null) return null;
+  const [, units = "0", fraction = ""] = match;
+  if (fraction.length > digits) return null;
+  return Number(units) * 10 ** digits + Number(fraction.padEnd(digits, "0") || "0");
+}
+
+/** "paid_not_credited" → "Paid not credited" */
+export function humanize(name: string): string {
+  const words = name.replaceAll(/[_.]+/g, " ").trim();
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+export function shortId(id: string): string {
+  return id.length > 16 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id;
+}

@@ -1,0 +1,13 @@
+/** Stripe's words for where a payment stands, in ours. One that is not here is shown as it is. */
+export const PURCHASE_STATUSES: Record<string, string> = {
+  succeeded: "Succeeded",
+  processing: "Processing",
+  pending: "Pending",
+  requires_payment_method: "Not paid",
+  requires_confirmation: "Not confirmed",
+  requires_action: "Buyer must act",
+  requires_capture: "Not captured",
+  canceled: "Canceled",
+  failed: "Failed",
+  unknown: "Unknown",
+};

@@ -1,0 +1,95 @@
+import { Button, Drawer, Group, Stack, Text } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+
+import { api, bodyOf } from "../../api/client";
+import type { AdminSession, AdminUser } from "../../api/models";
+import { useMay, useMe } from "../../api/session";
+import { ActionDialog } from "../../components/ActionDialog";
+import { EmptyState } from "../../components/EmptyState";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { ListSkeleton } from "../../components/ListSkeleton";
+import { Tag } from "../../components/Tag";
+import { Timestamp } from "../../components/Timestamp";
+
+/** Where somebody is signed in. One's own for everybody, others' for admins. */
+export function SessionsDrawer({ admin, onClose }: { admin: AdminUser; onClose: () => void }) {
+  const [ending, setEnding] = useState<AdminSession | "all" | null>(null);
+  const own = useMe().admin_id === admin.admin_id;
+  const may = useMay("admin") || own;
+  const path = { admin_id: admin.admin_id };
+  const { data, error, refetch } = useQuery({
+    queryKey: ["sessions", admin.admin_id],
+    queryFn: ({ signal }) => bodyOf(api.GET("/admin/admins/{admin_id}/sessions", { params: { path }, signal })),
+    enabled: may,
+  });
+  return (
+    <Drawer
+      opened
+      onClose={onClose}
+      position="right"
+      title={own ? "Your sessions" : `Sessions of ${admin.email}`}
+      closeButtonProps={{ "aria-label": "Close" }}
+    >
+      <Stack>
+        {!may && <EmptyState title="Others' sessions are for admins">You can see your own.</EmptyState>}
+        {error && <ErrorAlert error={error} onRetry={() => void refetch()} />}
+        {may && data === undefined && !error && <ListSkeleton label="Loading the sessions" lines={3} />}
+        {data?.sessions.length === 0 && <EmptyState title="Not signed in anywhere">Nothing to do.</EmptyState>}
+        {data?.sessions.map((session) => (
+          <Session key={session.session_id} session={session} onEnd={() => setEnding(session)} />
+        ))}
+        {data !== undefined && data.sessions.length > 0 && (
+          <Button variant="default" onClick={() => setEnding("all")}>
+            End all sessions
+          </Button>
+        )}
+      </Stack>
+      {ending !== null && (
+        <ActionDialog
+          title={ending === "all" ? "End all sessions" : "End this session"}
+          confirmLabel="End"
+          danger
+          onClose={() => setEnding(null)}
+          act={() =>
+            bodyOf(
+              api.POST("/admin/admins/{admin_id}/sessions/revoke", {
+                params: { path, query: ending === "all" ? {} : { session_id: ending.session_id } },
+              }),
+            )
+          }
+          done={({ revoked }) => (revoked === 1 ? "One session ended" : `${revoked} sessions ended`)}
+        >
+          <Text size="sm">
+            {ending === "all" ? `${admin.email} is signed out everywhere` : `${admin.email} is signed out in that browser`}
+            {own && (ending === "all" || ending.current) ? ", here too." : "."} Signing in again works.
+          </Text>
+        </ActionDialog>
+      )}
+    </Drawer>
+  );
+}
+
+function Session({ session, onEnd }: { session: AdminSession; onEnd: () => void }) {
+  return (
+    <Group justify="space-between" wrap="nowrap" align="flex-start">
+      <Stack gap={2} style={{ minWidth: 0 }}>
+        <Group gap="xs">
+          <Text size="sm" fw={600}>
+            {session.address}
+          </Text>
+          {session.current && <Tag tone="info">This one</Tag>}
+        </Group>
+        <Text size="xs" c="dimmed" style={{ overflowWrap: "anywhere" }}>
+          {session.user_agent || "Unknown browser"}
+        </Text>
+        <Text size="xs" c="dimmed" component="div">
+          Since <Timestamp at={session.created_at} />, ends <Timestamp at={session.expires_at} ago />
+        </Text>
+      </Stack>
+      <Button size="xs" variant="default" flex="none" onClick={onEnd} aria-label={`End the session from ${session.address}`}>
+        End
+      </Button>
+    </Group>
+  );
+}

@@ -1,0 +1,51 @@
+import { Anchor, Group, Text } from "@mantine/core";
+import { Link } from "react-router";
+
+import type { AuditEntry } from "../../api/models";
+import { CopyIcon } from "../../components/Copyable";
+import { Diff } from "../../components/Diff";
+import { EnvironmentTag } from "../../components/states";
+import { Timestamp } from "../../components/Timestamp";
+import { humanize, shortId } from "../../logic/format";
+import classes from "./AuditItem.module.css";
+import { ACTIONS, pageOf, TARGETS } from "./labels";
+
+export function AuditItem({ entry }: { entry: AuditEntry }) {
+  return (
+    <li className={classes.item}>
+      <Group justify="space-between" gap={4} wrap="wrap">
+        <Group gap="xs">
+          <Text span size="sm" fw={600}>
+            {ACTIONS[entry.action] ?? humanize(entry.action)}
+          </Text>
+          {entry.environment !== null && <EnvironmentTag environment={entry.environment} />}
+        </Group>
+        <Text span size="xs" c="dimmed">
+          <Timestamp at={entry.created_at} />
+        </Text>
+      </Group>
+      <Text size="xs" c="dimmed" component="div">
+        {entry.admin_email} from {entry.address} · <Target entry={entry} /> · request{" "}
+        <span title={entry.request_id}>{shortId(entry.request_id)}</span>{" "}
+        <CopyIcon value={entry.request_id} label="Copy the request's id" />
+      </Text>
+      {entry.reason !== null && (
+        <Text size="sm" className={classes.reason} component="blockquote">
+          {entry.reason}
+        </Text>
+      )}
+      <Diff before={entry.before} after={entry.after} />
+    </li>
+  );
+}
+
+function Target({ entry }: { entry: AuditEntry }) {
+  const page = pageOf(entry.target_type, entry.target_id);
+  const text = `${TARGETS[entry.target_type] ?? humanize(entry.target_type)} ${shortId(entry.target_id)}`;
+  if (page === null) return text;
+  return (
+    <Anchor component={Link} to={page} size="xs" underline="always" title={entry.target_id}>
+      {text}
+    </Anchor>
+  );
+}

@@ -1,0 +1,39 @@
+/** What the log's filters offer. The log may hold others too: an address can name them. */
+
+export const ACTIONS: Record<string, string> = {
+  "account.adjust": "Adjusted credits",
+  "account.suspend": "Suspended an account",
+  "account.reopen": "Reopened an account",
+  "account.close": "Closed an account",
+  "account.revoke_tokens": "Revoked a user's tokens",
+  "api_key.create": "Created an API key",
+  "api_key.change": "Changed an API key",
+  "api_key.rotate": "Rotated an API key",
+  "api_key.revoke": "Revoked an API key",
+  "purchase.refund": "Refunded a purchase",
+  "purchase.reconcile": "Reconciled a purchase",
+  "purchase.reconcile_all": "Reconciled all purchases",
+  "admin.invite": "Invited an admin",
+  "admin.change": "Changed an admin",
+  "admin.revoke_sessions": "Ended an admin's sessions",
+  "session.open": "Signed in",
+  "session.close": "Signed out",
+};
+
+export const TARGETS: Record<string, string> = {
+  account: "Account",
+  api_key: "API key",
+  purchase: "Purchase",
+  admin: "Admin",
+  session: "Session",
+  system: "System",
+};
+
+/** The page of what was changed, where there is one. */
+export function pageOf(targetType: string, targetId: string): string | null {
+  if (targetType === "account") return `/users/${targetId}`;
+  if (targetType === "purchase") return `/purchases/${targetId}`;
+  if (targetType === "api_key") return "/api-keys";
+  if (targetType === "admin") return "/admins";
+  return null;
+}

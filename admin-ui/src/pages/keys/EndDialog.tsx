@@ -1,0 +1,50 @@
+import { Text } from "@mantine/core";
+
+import { api, bodyOf } from "../../api/client";
+import type { ApiKey, NewApiKey } from "../../api/models";
+import { ActionDialog } from "../../components/ActionDialog";
+
+export type Ending = "rotate" | "revoke";
+
+interface Props {
+  ending: Ending;
+  apiKey: ApiKey;
+  onClose: () => void;
+  onMade: (made: NewApiKey) => void;
+}
+
+export function EndDialog({ ending, apiKey, onClose, onMade }: Props) {
+  const request = { params: { path: { key_id: apiKey.key_id } } };
+  if (ending === "rotate") {
+    return (
+      <ActionDialog
+        title={`Rotate ${apiKey.name}`}
+        confirmLabel="Make the successor"
+        onClose={onClose}
+        act={() => bodyOf(api.POST("/admin/api-keys/{key_id}/rotate", request))}
+        done={null}
+        onDone={onMade}
+      >
+        <Text size="sm">
+          A new key with the same rights is made and shown once. The old one works on for the grace period, so that the
+          agent can be given the new one; then it ends by itself.
+        </Text>
+      </ActionDialog>
+    );
+  }
+  return (
+    <ActionDialog
+      title={`Revoke ${apiKey.name}`}
+      confirmLabel="Revoke the key"
+      danger
+      onClose={onClose}
+      act={() => bodyOf(api.POST("/admin/api-keys/{key_id}/revoke", request))}
+      done={(key) => `${key.name} is revoked`}
+    >
+      <Text size="sm">
+        Within a second every request with this key is refused, in the {apiKey.environment} environment. It cannot be
+        taken back: whoever calls with it needs a new key. To change keys without a gap, rotate instead.
+      </Text>
+    </ActionDialog>
+  );
+}

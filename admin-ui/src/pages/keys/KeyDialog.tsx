@@ -1,0 +1,134 @@
+import { Checkbox, NumberInput, SegmentedControl, Stack, TagsInput, Text, TextInput } from "@mantine/core";
+import { useForm } from "@mantine/form";
+
+import { api, bodyOf } from "../../api/client";
+import type { ApiKey, ApiKeyBody, Environment, NewApiKey, Permission } from "../../api/models";
+import { ActionDialog } from "../../components/ActionDialog";
+import { fromLocalInput, toLocalInput } from "../../logic/dates";
+import { keysOf } from "../../logic/filters";
+import { ENVIRONMENTS } from "../users/labels";
+import { PERMISSIONS } from "./labels";
+
+interface Values {
+  environment: Environment;
+  name: string;
+  permissions: Permission[];
+  expires: string;
+  networks: string[];
+  rate: number | string;
+}
+
+interface Props {
+  /** The key to change; null: make one. */
+  apiKey: ApiKey | null;
+  onClose: () => void;
+  onMade: (made: NewApiKey) => void;
+}
+
+export function KeyDialog({ apiKey, onClose, onMade }: Props) {
+  const form = useForm<Values>({ initialValues: valuesOf(apiKey) });
+  const { values } = form;
+  const common = {
+    title: apiKey === null ? "Create an API key" : `Edit ${apiKey.name}`,
+    disabled: values.name.trim() === "" || values.permissions.length === 0,
+    onClose,
+  };
+  const fields = <Fields form={form} fresh={apiKey === null} />;
+  if (apiKey === null) {
+    return (
+      <ActionDialog
+        {...common}
+        confirmLabel="Create the key"
+        act={() => bodyOf(api.POST("/admin/api-keys", { body: { ...bodyFrom(values), environment: values.environment } }))}
+        done={null}
+        onDone={onMade}
+      >
+        {fields}
+      </ActionDialog>
+    );
+  }
+  return (
+    <ActionDialog
+      {...common}
+      confirmLabel="Save"
+      act={() =>
+        bodyOf(
+          api.PATCH("/admin/api-keys/{key_id}", { params: { path: { key_id: apiKey.key_id } }, body: bodyFrom(values) }),
+        )
+      }
+      done={(key) => `${key.name} is changed, everywhere within a second`}
+    >
+      {fields}
+    </ActionDialog>
+  );
+}
+
+function Fields({ form, fresh }: { form: ReturnType<typeof useForm<Values>>; fresh: boolean }) {
+  return (
+    <>
+      {fresh && (
+        <SegmentedControl
+          fullWidth
+          aria-label="Environment"
+          data={keysOf(ENVIRONMENTS).map((value) => ({ value, label: ENVIRONMENTS[value] }))}
+          {...form.getInputProps("environment")}
+        />
+      )}
+      <TextInput
+        label="Name"
+        description="Which agent or service calls with it"
+        required
+        maxLength={255}
+        data-autofocus
+        {...form.getInputProps("name")}
+      />
+      <Checkbox.Group label="It may" withAsterisk {...form.getInputProps("permissions")}>
+        <Stack gap={8} mt={6}>
+          {keysOf(PERMISSIONS).map((permission) => (
+            <Checkbox key={permission} value={permission} label={PERMISSIONS[permission]} description={permission} />
+          ))}
+        </Stack>
+      </Checkbox.Group>
+      <TextInput label="Expires" description="In your time. Empty: never" type="datetime-local" {...form.getInputProps("expires")} />
+      <TagsInput
+        label="Only from"
+        description="IP addresses or networks such as 203.0.113.0/24; Enter adds one. Empty: from anywhere"
+        splitChars={[",", " "]}
+        {...form.getInputProps("networks")}
+      />
+      <NumberInput
+        label="Requests a minute"
+        description="Empty: as usual"
+        min={1}
+        allowDecimal={false}
+        {...form.getInputProps("rate")}
+      />
+      {!fresh && (
+        <Text size="sm" c="dimmed">
+          The change holds everywhere within a second. An expiry that has passed ends the key.
+        </Text>
+      )}
+    </>
+  );
+}
+
+function valuesOf(key: ApiKey | null): Values {
+  return {
+    environment: key?.environment ?? "live",
+    name: key?.name ?? "",
+    permissions: key?.permissions ?? ["billing:read", "billing:write"],
+    expires: key?.expires_at ? toLocalInput(key.expires_at) : "",
+    networks: key?.ip_allow_list ?? [],
+    rate: key?.rate_limit_per_minute ?? "",
+  };
+}
+
+function bodyFrom(values: Values): Omit<ApiKeyBody, "environment"> {
+  return {
+    name: values.name.trim(),
+    permissions: values.permissions,
+    expires_at: fromLocalInput(values.expires),
+    ip_allow_list: values.networks,
+    rate_limit_per_minute: typeof values.rate === "number" ? values.rate : null,
+  };
+}

@@ -1,0 +1,164 @@
+import { ActionIcon, Box, Button, Group, Menu, Paper, Stack, Text } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { IconDots, IconPlus } from "@tabler/icons-react";
+import { useState } from "react";
+
+import { api, bodyOf } from "../../api/client";
+import type { ApiKey, NewApiKey } from "../../api/models";
+import { useMay } from "../../api/session";
+import { Copyable } from "../../components/Copyable";
+import { DataTable, type Column } from "../../components/DataTable";
+import { EmptyState } from "../../components/EmptyState";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { ChoiceFilter, useFilters } from "../../components/Filters";
+import { Page } from "../../components/Page";
+import { RoleButton } from "../../components/RoleButton";
+import { EnvironmentTag, KeyTag } from "../../components/states";
+import { Timestamp } from "../../components/Timestamp";
+import { keysOf, oneOf } from "../../logic/filters";
+import { formatNumber } from "../../logic/format";
+import { ENVIRONMENTS } from "../users/labels";
+import { EndDialog, type Ending } from "./EndDialog";
+import { KeyDialog } from "./KeyDialog";
+import { NewKeyDialog } from "./NewKeyDialog";
+import { SHOWN, works } from "./labels";
+
+type Open = { dialog: "create" } | { dialog: "edit" | Ending; key: ApiKey } | { dialog: "made"; made: NewApiKey } | null;
+
+export function KeysPage() {
+  const { get, clear, filtered } = useFilters();
+  const [open, setOpen] = useState<Open>(null);
+  const environment = oneOf(get("environment"), keysOf(ENVIRONMENTS));
+  const shown = oneOf(get("shown"), keysOf(SHOWN));
+  const { data, error, refetch } = useQuery({
+    queryKey: ["api-keys", environment],
+    queryFn: ({ signal }) => bodyOf(api.GET("/admin/api-keys", { params: { query: { environment } }, signal })),
+  });
+  const rows = data?.api_keys.filter((key) => shown === null || works(key) === (shown === "active"));
+  const columns: Column<ApiKey>[] = [
+    ...COLUMNS,
+    { name: "Actions", hiddenName: true, numeric: true, cell: (key) => <Actions apiKey={key} onChoose={(dialog) => setOpen({ dialog, key })} /> },
+  ];
+  const made = (key: NewApiKey) => setOpen({ dialog: "made", made: key });
+  const close = () => setOpen(null);
+  return (
+    <Page
+      title="API keys"
+      subtitle="What agents and proxies call with. A key's text is shown once, when it is made."
+      actions={
+        <RoleButton needs="admin" variant="filled" leftSection={<IconPlus size={16} aria-hidden />} onClick={() => setOpen({ dialog: "create" })}>
+          Create a key
+        </RoleButton>
+      }
+    >
+      <Paper withBorder p={{ base: "sm", sm: "md" }}>
+        <Group component="search" gap="sm" align="flex-end" mb="sm">
+          <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} />
+          <ChoiceFilter name="shown" label="State" choices={SHOWN} />
+        </Group>
+        {error ? (
+          <ErrorAlert error={error} onRetry={() => void refetch()} />
+        ) : (
+          <DataTable
+            label="API keys"
+            columns={columns}
+            rows={rows}
+            rowKey={(key) => key.key_id}
+            empty={
+              <EmptyState title={filtered ? "No key is like this" : "No keys yet"}>
+                {filtered ? (
+                  <Button variant="default" size="xs" mt="xs" onClick={clear}>
+                    Show all keys
+                  </Button>
+                ) : (
+                  "Create one for each agent, so that one can be ended without the others."
+                )}
+              </EmptyState>
+            }
+          />
+        )}
+      </Paper>
+      {open?.dialog === "create" && <KeyDialog apiKey={null} onClose={close} onMade={made} />}
+      {open?.dialog === "edit" && <KeyDialog apiKey={open.key} onClose={close} onMade={made} />}
+      {(open?.dialog === "rotate" || open?.dialog === "revoke") && (
+        <EndDialog ending={open.dialog} apiKey={open.key} onClose={close} onMade={made} />
+      )}
+      {open?.dialog === "made" && <NewKeyDialog made={open.made} onClose={close} />}
+    </Page>
+  );
+}
+
+const COLUMNS: Column<ApiKey>[] = [
+  { name: "Key", cell: (key) => <KeyCell apiKey={key} /> },
+  { name: "State", cell: (key) => <State apiKey={key} /> },
+  { name: "Environment", cell: (key) => <EnvironmentTag environment={key.environment} />, from: "md" },
+  { name: "May", cell: (key) => key.permissions.map((name) => name.replace("billing:", "")).join(", "), from: "md" },
+  { name: "Limits", cell: (key) => <Limits apiKey={key} />, from: "lg" },
+  { name: "Last used", cell: (key) => <Timestamp at={key.last_used_at} ago missing="Never" />, from: "sm" },
+  { name: "Created", cell: (key) => <Timestamp at={key.created_at} />, from: "lg" },
+];
+
+function KeyCell({ apiKey }: { apiKey: ApiKey }) {
+  return (
+    <Stack gap={2} style={{ overflowWrap: "anywhere" }}>
+      <Text span size="sm" fw={600}>
+        {apiKey.name}
+      </Text>
+      <Box>
+        <Copyable value={apiKey.key_id} what="the key's public id" />
+      </Box>
+    </Stack>
+  );
+}
+
+function State({ apiKey }: { apiKey: ApiKey }) {
+  const end = apiKey.status === "rotated" ? apiKey.grace_ends_at : apiKey.status === "active" ? apiKey.expires_at : null;
+  return (
+    <Stack gap={2} align="flex-start">
+      <KeyTag status={apiKey.status} />
+      {end !== null && (
+        <Text size="xs" c="dimmed" component="span">
+          Ends <Timestamp at={end} ago />
+        </Text>
+      )}
+    </Stack>
+  );
+}
+
+function Limits({ apiKey }: { apiKey: ApiKey }) {
+  const rate = apiKey.rate_limit_per_minute;
+  const networks = apiKey.ip_allow_list.length;
+  return (
+    <Text size="xs" component="span" title={apiKey.ip_allow_list.join("\n")}>
+      {rate === null ? "Usual rate" : `${formatNumber(rate)} a minute`}
+      <br />
+      {networks === 0 ? "From anywhere" : `From ${networks} ${networks === 1 ? "network" : "networks"}`}
+    </Text>
+  );
+}
+
+function Actions({ apiKey, onChoose }: { apiKey: ApiKey; onChoose: (dialog: "edit" | Ending) => void }) {
+  const may = useMay("admin");
+  if (!works(apiKey)) return null;
+  return (
+    <Menu position="bottom-end">
+      <Menu.Target>
+        <ActionIcon variant="subtle" color="gray" aria-label={`Actions for ${apiKey.name}`}>
+          <IconDots size={18} aria-hidden />
+        </ActionIcon>
+      </Menu.Target>
+      <Menu.Dropdown>
+        {!may && <Menu.Label>Changing keys needs the role admin</Menu.Label>}
+        <Menu.Item disabled={!may || apiKey.status !== "active"} onClick={() => onChoose("edit")}>
+          Edit
+        </Menu.Item>
+        <Menu.Item disabled={!may || apiKey.status !== "active"} onClick={() => onChoose("rotate")}>
+          Rotate
+        </Menu.Item>
+        <Menu.Item disabled={!may} color="var(--mantine-color-error)" onClick={() => onChoose("revoke")}>
+          Revoke
+        </Menu.Item>
+      </Menu.Dropdown>
+    </Menu>
+  );
+}

@@ -1,0 +1,158 @@
+import { Alert, Anchor, SimpleGrid, Skeleton, Stack, Text } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { IconArrowLeft } from "@tabler/icons-react";
+import { useState } from "react";
+import { Link, useParams } from "react-router";
+
+import { api, bodyOf } from "../../api/client";
+import { ApiError } from "../../api/errors";
+import type { Purchase } from "../../api/models";
+import { Copyable } from "../../components/Copyable";
+import { EmptyState } from "../../components/EmptyState";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { Facts } from "../../components/Facts";
+import { Page } from "../../components/Page";
+import { RoleButton } from "../../components/RoleButton";
+import { Section } from "../../components/Section";
+import { EnvironmentTag, PurchaseTag } from "../../components/states";
+import { Timestamp } from "../../components/Timestamp";
+import { pathWith } from "../../logic/filters";
+import { formatMoney, formatNumber, humanize } from "../../logic/format";
+import { Disputes, Events } from "./History";
+import { priceOf, refundable } from "./labels";
+import { ReconcileDialog } from "./ReconcileDialogs";
+import { RefundDialog } from "./RefundDialog";
+
+export function PurchasePage() {
+  const { purchaseId = "" } = useParams();
+  const { data: purchase, error, refetch } = useQuery({
+    queryKey: ["purchase", purchaseId],
+    queryFn: ({ signal }) =>
+      bodyOf(api.GET("/admin/purchases/{purchase_id}", { params: { path: { purchase_id: purchaseId } }, signal })),
+  });
+  if (error instanceof ApiError && (error.status === 404 || error.status === 422)) return <NoSuchPurchase />;
+  if (error) return <ErrorAlert error={error} onRetry={() => void refetch()} />;
+  if (purchase === undefined) return <Loading />;
+  return (
+    <Page
+      title={`${humanize(purchase.pack)} pack, ${priceOf(purchase)}`}
+      marks={
+        <>
+          <PurchaseTag status={purchase.status} />
+          <EnvironmentTag environment={purchase.environment} />
+        </>
+      }
+      subtitle={<BackLink />}
+      actions={<Actions purchase={purchase} />}
+    >
+      <Wrong purchase={purchase} />
+      <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
+        <Money purchase={purchase} />
+        <Ids purchase={purchase} />
+      </SimpleGrid>
+      <Events purchase={purchase} />
+      <Disputes purchase={purchase} />
+    </Page>
+  );
+}
+
+function Actions({ purchase }: { purchase: Purchase }) {
+  const [open, setOpen] = useState<"refund" | "reconcile" | null>(null);
+  const close = () => setOpen(null);
+  return (
+    <>
+      <RoleButton needs="support" onClick={() => setOpen("reconcile")}>
+        Reconcile
+      </RoleButton>
+      {refundable(purchase) > 0 && (
+        <RoleButton needs="admin" onClick={() => setOpen("refund")}>
+          Refund
+        </RoleButton>
+      )}
+      {open === "reconcile" && <ReconcileDialog purchase={purchase} onClose={close} />}
+      {open === "refund" && <RefundDialog purchase={purchase} onClose={close} />}
+    </>
+  );
+}
+
+function Wrong({ purchase }: { purchase: Purchase }) {
+  const uncredited = purchase.received_minor !== null && !purchase.credited;
+  if (purchase.review_reason === null && !uncredited) return null;
+  return (
+    <Alert color="red" variant="outline" title={uncredited ? "Paid, but not credited" : "Somebody has to look at this"}>
+      {purchase.review_reason !== null && <Text size="sm">{humanize(purchase.review_reason)}</Text>}
+      <Text size="sm">Reconcile asks Stripe again and books what is missing.</Text>
+    </Alert>
+  );
+}
+
+function Money({ purchase }: { purchase: Purchase }) {
+  const money = (minor: number) => formatMoney(minor, purchase.currency);
+  return (
+    <Section title="Money and credits">
+      <Facts
+        facts={[
+          ["Price", priceOf(purchase)],
+          ["Received", purchase.received_minor === null ? "Nothing yet" : money(purchase.received_minor)],
+          ["Refunded", money(purchase.refunded_minor)],
+          ["Left to refund", money(refundable(purchase))],
+          ["Credits", `${formatNumber(purchase.credits)}, ${purchase.credited ? "booked" : "not booked"}`],
+          ["Taken back", `${formatNumber(purchase.credits_refunded)} by refunds, ${formatNumber(purchase.credits_disputed)} by disputes`],
+        ]}
+      />
+    </Section>
+  );
+}
+
+function Ids({ purchase }: { purchase: Purchase }) {
+  return (
+    <Section
+      title="Purchase"
+      aside={
+        <Anchor component={Link} size="sm" to={pathWith("/audit", { target_type: "purchase", target_id: purchase.purchase_id })}>
+          Audit log
+        </Anchor>
+      }
+    >
+      <Facts
+        facts={[
+          ["Account", <Anchor key="user" component={Link} size="sm" to={`/users/${purchase.account_id}`}>Open the user</Anchor>],
+          ["Account id", <Copyable key="account" value={purchase.account_id} what="the account id" />],
+          ["Purchase id", <Copyable key="id" value={purchase.purchase_id} what="the purchase id" />],
+          ["Payment id", purchase.payment_id === null ? undefined : <Copyable value={purchase.payment_id} what="the payment id" />],
+          ["Created", <Timestamp key="created" at={purchase.created_at} />],
+          ["Last change", <Timestamp key="updated" at={purchase.updated_at} />],
+        ]}
+      />
+    </Section>
+  );
+}
+
+function BackLink() {
+  return (
+    <Anchor component={Link} to="/purchases" size="sm" inline>
+      <IconArrowLeft size={14} aria-hidden style={{ verticalAlign: "-2px" }} /> All purchases
+    </Anchor>
+  );
+}
+
+function NoSuchPurchase() {
+  return (
+    <Page title="No such purchase" subtitle={<BackLink />}>
+      <EmptyState title="Nothing was bought under this id">A letter may be missing. Look for it by its payment id.</EmptyState>
+    </Page>
+  );
+}
+
+function Loading() {
+  return (
+    <Stack gap="lg" aria-busy aria-label="Loading the purchase">
+      <Skeleton height={34} width="50%" />
+      <SimpleGrid cols={{ base: 1, lg: 2 }}>
+        <Skeleton height={220} />
+        <Skeleton height={220} />
+      </SimpleGrid>
+      <Skeleton height={200} />
+    </Stack>
+  );
+}

@@ -1,0 +1,160 @@
+import { Anchor, Box, Button, Group, Paper, SegmentedControl, Stack, Text } from "@mantine/core";
+import { IconChecks } from "@tabler/icons-react";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { Link } from "react-router";
+
+import { api, bodyOf } from "../../api/client";
+import type { PurchaseRow, PurchasesQuery } from "../../api/models";
+import { Copyable } from "../../components/Copyable";
+import { DataTable, type Column } from "../../components/DataTable";
+import { EmptyState } from "../../components/EmptyState";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { ChoiceFilter, TextFilter, useFilters } from "../../components/Filters";
+import { Page } from "../../components/Page";
+import { Pager } from "../../components/Pager";
+import { RoleButton } from "../../components/RoleButton";
+import { EnvironmentTag, PurchaseTag } from "../../components/states";
+import { Tag } from "../../components/Tag";
+import { Timestamp } from "../../components/Timestamp";
+import { isUuid, keysOf, oneOf } from "../../logic/filters";
+import { formatMoney, formatNumber, humanize, shortId } from "../../logic/format";
+import { PURCHASE_STATUSES } from "../../logic/purchases";
+import { ENVIRONMENTS } from "../users/labels";
+import { priceOf, VIEWS, type View } from "./labels";
+import { ReconcileAllDialog } from "./ReconcileDialogs";
+
+export function PurchasesPage() {
+  const { get, set, clear, filtered } = useFilters();
+  const [reconciling, setReconciling] = useState(false);
+  const view = oneOf(get("view"), keysOf(VIEWS));
+  const accountId = get("account_id") ?? "";
+  const query: PurchasesQuery = {
+    view,
+    account_id: isUuid(accountId) ? accountId : null,
+    payment_id: get("payment_id"),
+    status: get("status"),
+    environment: oneOf(get("environment"), keysOf(ENVIRONMENTS)),
+    cursor: get("cursor"),
+  };
+  const { data, error, refetch, isPlaceholderData } = useQuery({
+    queryKey: ["purchases", query],
+    queryFn: ({ signal }) => bodyOf(api.GET("/admin/purchases", { params: { query }, signal })),
+    placeholderData: keepPreviousData,
+  });
+  return (
+    <Page
+      title="Purchases"
+      subtitle="What was sold, and whether money and credits agree."
+      actions={
+        <RoleButton needs="support" onClick={() => setReconciling(true)}>
+          Reconcile all
+        </RoleButton>
+      }
+    >
+      <Paper withBorder p={{ base: "sm", sm: "md" }}>
+        <SegmentedControl
+          aria-label="View"
+          fullWidth
+          mb="md"
+          visibleFrom="sm"
+          value={view ?? "all"}
+          onChange={(chosen) => set("view", chosen === "all" ? null : chosen)}
+          data={[{ value: "all", label: "All" }, ...keysOf(VIEWS).map((value) => ({ value, label: VIEWS[value] }))]}
+        />
+        <Group component="search" gap="sm" align="flex-end" mb="sm">
+          <Box hiddenFrom="sm" w="100%">
+            <ChoiceFilter name="view" label="View" choices={VIEWS} wide />
+          </Box>
+          <TextFilter name="payment_id" label="Payment id" placeholder="pi_…" width={250} />
+          <TextFilter name="account_id" label="Account id" width={250} />
+          <ChoiceFilter name="status" label="Status" choices={PURCHASE_STATUSES} width={170} />
+          <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
+          {filtered && (
+            <Button variant="subtle" onClick={clear}>
+              Clear
+            </Button>
+          )}
+        </Group>
+        {error ? (
+          <ErrorAlert error={error} onRetry={() => void refetch()} />
+        ) : (
+          <DataTable
+            label="Purchases"
+            columns={COLUMNS}
+            rows={data?.purchases}
+            rowKey={(purchase) => purchase.purchase_id}
+            busy={isPlaceholderData}
+            empty={<Nothing view={view} filtered={filtered} />}
+          />
+        )}
+        <Pager nextCursor={data?.next_cursor} />
+      </Paper>
+      {reconciling && <ReconcileAllDialog onClose={() => setReconciling(false)} />}
+    </Page>
+  );
+}
+
+const COLUMNS: Column<PurchaseRow>[] = [
+  { name: "Pack and account", cell: (purchase) => <PurchaseCell purchase={purchase} /> },
+  { name: "Status", cell: (purchase) => <Status purchase={purchase} /> },
+  { name: "Amount", cell: priceOf, numeric: true },
+  { name: "Refunded", cell: (p) => <Refunded purchase={p} />, numeric: true, from: "md" },
+  { name: "Credits", cell: (purchase) => formatNumber(purchase.credits), numeric: true, from: "sm" },
+  { name: "Environment", cell: (purchase) => <EnvironmentTag environment={purchase.environment} />, from: "md" },
+  { name: "Payment", cell: (purchase) => <PaymentId purchase={purchase} />, from: "lg" },
+  { name: "Created", cell: (purchase) => <Timestamp at={purchase.created_at} />, from: "sm" },
+];
+
+function PurchaseCell({ purchase }: { purchase: PurchaseRow }) {
+  return (
+    <Stack gap={0}>
+      <Anchor component={Link} to={`/purchases/${purchase.purchase_id}`} size="sm" fw={600}>
+        {humanize(purchase.pack)}
+      </Anchor>
+      <Anchor component={Link} to={`/users/${purchase.account_id}`} size="xs" c="dimmed" underline="always" style={{ whiteSpace: "nowrap" }}>
+        {shortId(purchase.account_id)}
+      </Anchor>
+    </Stack>
+  );
+}
+
+function Status({ purchase }: { purchase: PurchaseRow }) {
+  return (
+    <Group gap={4}>
+      <PurchaseTag status={purchase.status} />
+      {purchase.review_reason !== null && <Tag tone="bad">For review</Tag>}
+      {purchase.received_minor !== null && !purchase.credited && <Tag tone="bad">Not credited</Tag>}
+    </Group>
+  );
+}
+
+function Refunded({ purchase }: { purchase: PurchaseRow }) {
+  if (purchase.refunded_minor === 0) return <Text span inherit c="dimmed">—</Text>;
+  return formatMoney(purchase.refunded_minor, purchase.currency);
+}
+
+function PaymentId({ purchase }: { purchase: PurchaseRow }) {
+  if (purchase.payment_id === null) return <Text span inherit c="dimmed">—</Text>;
+  return <Copyable value={purchase.payment_id} what="the payment id" short />;
+}
+
+function Nothing({ view, filtered }: { view: View | null; filtered: boolean }) {
+  if (view !== null) {
+    return (
+      <EmptyState title="Nothing here, as it should be" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
+        {WHY_EMPTY[view]}
+      </EmptyState>
+    );
+  }
+  if (filtered) return <EmptyState title="No purchase matches">Ids are looked up whole: paste all of them.</EmptyState>;
+  return (
+    <EmptyState title="Nothing was sold yet">A purchase appears as soon as somebody begins to buy a price pack.</EmptyState>
+  );
+}
+
+const WHY_EMPTY: Record<View, string> = {
+  paid_not_credited: "Money that arrived without its credits would be listed here. Reconciling asks Stripe again.",
+  refunded_but_credited: "Money that was given back while its credits stayed would be listed here.",
+  for_review: "Money that did not arrive as agreed (another amount, another currency) would be listed here.",
+};

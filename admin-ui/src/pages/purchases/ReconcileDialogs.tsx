@@ -1,0 +1,46 @@
+import { Text } from "@mantine/core";
+
+import { api, bodyOf } from "../../api/client";
+import type { Purchase } from "../../api/models";
+import { ActionDialog } from "../../components/ActionDialog";
+
+export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
+  return (
+    <ActionDialog
+      title="Reconcile all purchases"
+      confirmLabel="Ask Stripe now"
+      onClose={onClose}
+      act={() => bodyOf(api.POST("/admin/purchases/reconcile"))}
+      done={({ events, payments, failed }) =>
+        `Stripe was asked: ${events} events and ${payments} payments booked, ${failed} failed`
+      }
+    >
+      <Text size="sm">
+        Everything that is not settled is compared with Stripe, and what is missing is booked. The worker does the same
+        every few minutes; doing it twice changes nothing.
+      </Text>
+    </ActionDialog>
+  );
+}
+
+export function ReconcileDialog({ purchase, onClose }: { purchase: Purchase; onClose: () => void }) {
+  return (
+    <ActionDialog
+      title="Reconcile this purchase"
+      confirmLabel="Ask Stripe now"
+      onClose={onClose}
+      act={() =>
+        bodyOf(
+          api.POST("/admin/purchases/{purchase_id}/reconcile", {
+            params: { path: { purchase_id: purchase.purchase_id } },
+          }),
+        )
+      }
+      done={({ booked }) => (booked ? "Money had arrived: it is booked now" : "Stripe knows of nothing that was missing")}
+    >
+      <Text size="sm">
+        The purchase is compared with Stripe. If money arrived, its credits are booked, once. Nothing is charged.
+      </Text>
+    </ActionDialog>
+  );
+}

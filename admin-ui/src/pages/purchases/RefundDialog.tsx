@@ -1,0 +1,58 @@
+import { Text, TextInput } from "@mantine/core";
+import { useState } from "react";
+
+import { api, bodyOf } from "../../api/client";
+import type { Purchase } from "../../api/models";
+import { ActionDialog } from "../../components/ActionDialog";
+import { isReason, ReasonField } from "../../components/ReasonField";
+import { useIdempotencyKey } from "../../components/useIdempotencyKey";
+import { formatMoney, parseMoney } from "../../logic/format";
+import { refundable } from "./labels";
+
+export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClose: () => void }) {
+  const [text, setText] = useState("");
+  const [reason, setReason] = useState("");
+  const [key, onFailed] = useIdempotencyKey();
+  const { currency } = purchase;
+  const left = refundable(purchase);
+  const all = text.trim() === "";
+  const amount = all ? left : parseMoney(text, currency);
+  const valid = amount !== null && amount > 0 && amount <= left;
+  return (
+    <ActionDialog
+      title="Refund money"
+      confirmLabel={valid ? `Refund ${formatMoney(amount, currency)}` : "Refund"}
+      danger
+      disabled={!valid || !isReason(reason)}
+      onClose={onClose}
+      onFailed={onFailed}
+      act={() =>
+        bodyOf(
+          api.POST("/admin/purchases/{purchase_id}/refund", {
+            params: { path: { purchase_id: purchase.purchase_id } },
+            body: { amount_minor: all ? null : amount, reason: reason.trim(), idempotency_key: key },
+          }),
+        )
+      }
+      done={({ refunded_minor, credits_refunded }) =>
+        `${formatMoney(refunded_minor, currency)} refunded in all, ${credits_refunded} credits taken back so far`
+      }
+    >
+      <TextInput
+        label={`Amount in ${currency.toUpperCase()}`}
+        description={`Empty: all that is left, ${formatMoney(left, currency)}.`}
+        placeholder={formatMoney(left, currency).split(" ")[0]}
+        inputMode="decimal"
+        data-autofocus
+        value={text}
+        onChange={({ currentTarget }) => setText(currentTarget.value)}
+        error={valid ? undefined : `An amount up to ${formatMoney(left, currency)}`}
+      />
+      <ReasonField value={reason} onChange={setReason} />
+      <Text size="sm">
+        Stripe gives the money back to the card it came from; this cannot be undone. Credits leave in the same
+        proportion; those that are spent already become debt.
+      </Text>
+    </ActionDialog>
+  );
+}

@@ -1,0 +1,58 @@
+import { Anchor } from "@mantine/core";
+import { Link } from "react-router";
+
+import type { User } from "../../api/models";
+import { Copyable } from "../../components/Copyable";
+import { Facts } from "../../components/Facts";
+import { Section } from "../../components/Section";
+import { Timestamp } from "../../components/Timestamp";
+import { pathWith } from "../../logic/filters";
+import { formatNumber } from "../../logic/format";
+
+export function Profile({ user }: { user: User }) {
+  return (
+    <>
+      <Section
+        title="Account"
+        aside={
+          <Anchor component={Link} size="sm" to={pathWith("/purchases", { account_id: user.account_id })}>
+            Purchases
+          </Anchor>
+        }
+      >
+        <Facts
+          facts={[
+            ["Account id", <Copyable key="id" value={user.account_id} what="the account id" />],
+            ["Signed in by", user.oauth_provider],
+            ["External id", user.external_id && <Copyable value={user.external_id} what="the external id" />],
+            ["E-mail", user.customer_email && <Copyable value={user.customer_email} what="the e-mail address" />],
+            ["Name", user.display_name],
+            ["Plan", user.plan_name],
+            ["Currency", user.currency.toUpperCase()],
+            ["Uses", formatNumber(user.total_uses)],
+            ["Created", <Timestamp key="created" at={user.created_at} />],
+            ["Last activity", <Timestamp key="active" at={user.last_activity_at} ago />],
+          ]}
+        />
+      </Section>
+      <Section title="Consent and context">
+        <Facts
+          facts={[
+            ["Marketing", marketing(user.marketing_opt_in)],
+            ["Told at", user.marketing_opt_in_at && <Timestamp at={user.marketing_opt_in_at} />],
+            ["Told through", user.marketing_opt_in_source],
+            ["Wise Authority", user.wa_id ?? undefined],
+            ["Tenant", user.tenant_id ?? undefined],
+            ["Role", user.user_role ?? undefined],
+            ["Agent", user.agent_id ?? undefined],
+          ]}
+        />
+      </Section>
+    </>
+  );
+}
+
+function marketing(optedIn: boolean | null): string {
+  if (optedIn === null) return "Never asked: send nothing";
+  return optedIn ? "Agreed" : "Declined: send nothing";
+}

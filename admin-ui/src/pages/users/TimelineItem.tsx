@@ -1,0 +1,95 @@
+import { Anchor, Collapse, Group, Text, UnstyledButton } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import {
+  IconArrowDownLeft,
+  IconArrowUpRight,
+  IconChevronDown,
+  IconCreditCard,
+  IconShieldCog,
+  IconTool,
+} from "@tabler/icons-react";
+import { useId } from "react";
+import { Link } from "react-router";
+
+import type { TimelineEntry } from "../../api/models";
+import { Facts } from "../../components/Facts";
+import { Timestamp } from "../../components/Timestamp";
+import { flatten } from "../../logic/diff";
+import { formatChange, formatMoney, humanize } from "../../logic/format";
+import { ACTIONS } from "../audit/labels";
+import classes from "./TimelineItem.module.css";
+
+const ICONS: Record<TimelineEntry["kind"], typeof IconTool> = {
+  charge: IconArrowUpRight,
+  tool_use: IconTool,
+  credit: IconArrowDownLeft,
+  purchase: IconCreditCard,
+  admin: IconShieldCog,
+};
+const KIND: Record<TimelineEntry["kind"], string> = {
+  charge: "Charge",
+  tool_use: "Tool use",
+  credit: "Credit",
+  purchase: "Purchase",
+  admin: "Admin",
+};
+
+export function TimelineItem({ entry }: { entry: TimelineEntry }) {
+  const [opened, { toggle }] = useDisclosure(false);
+  const details = useId();
+  const Icon = ICONS[entry.kind];
+  return (
+    <li className={classes.item}>
+      <UnstyledButton className={classes.line} onClick={toggle} aria-expanded={opened} aria-controls={details}>
+        <Icon size={18} stroke={1.6} aria-hidden className={classes.icon} />
+        <span className={classes.text}>
+          <Text span size="sm" fw={500}>
+            {titleOf(entry)}
+          </Text>
+          <Text span size="xs" c="dimmed" display="block">
+            {KIND[entry.kind]} · <Timestamp at={entry.at} />
+          </Text>
+        </span>
+        <Amount credits={entry.credits} />
+        <IconChevronDown size={16} aria-hidden className={classes.chevron} data-opened={opened || undefined} />
+      </UnstyledButton>
+      <Collapse expanded={opened} id={details}>
+        <div className={classes.details}>
+          <Facts facts={factsOf(entry)} />
+          {entry.kind === "purchase" && (
+            <Group mt="xs">
+              <Anchor component={Link} to={`/purchases/${entry.id}`} size="sm">
+                Open the purchase
+              </Anchor>
+            </Group>
+          )}
+        </div>
+      </Collapse>
+    </li>
+  );
+}
+
+function titleOf({ kind, title }: TimelineEntry): string {
+  if (kind === "admin") return ACTIONS[title] ?? humanize(title);
+  return kind === "charge" ? title : humanize(title);
+}
+
+function Amount({ credits }: { credits: number | null }) {
+  if (credits === null) return null;
+  return (
+    <Text span size="sm" fw={600} className={credits > 0 ? `numeric ${classes.gained}` : "numeric"}>
+      {formatChange(credits)}
+    </Text>
+  );
+}
+
+function factsOf(entry: TimelineEntry): [string, string][] {
+  const currency = typeof entry.details.currency === "string" ? entry.details.currency : null;
+  const facts = flatten(entry.details).map(([name, value]): [string, string] => {
+    const money = name.endsWith("_minor") && currency !== null && Number.isFinite(Number(value));
+    return money
+      ? [humanize(name.replace(/_minor$/, "")), formatMoney(Number(value), currency)]
+      : [humanize(name), value];
+  });
+  return [...facts, ["Id", entry.id]];
+}

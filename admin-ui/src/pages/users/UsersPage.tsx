@@ -1,0 +1,126 @@
+import { Anchor, Button, Group, Paper, Stack, Text } from "@mantine/core";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { Link } from "react-router";
+
+import { api, bodyOf } from "../../api/client";
+import type { UserRow, UsersQuery } from "../../api/models";
+import { Breakable } from "../../components/Breakable";
+import { DataTable, type Column } from "../../components/DataTable";
+import { EmptyState } from "../../components/EmptyState";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { ChoiceFilter, TextFilter, useFilters } from "../../components/Filters";
+import { Page } from "../../components/Page";
+import { Pager } from "../../components/Pager";
+import { AccountTag, EnvironmentTag } from "../../components/states";
+import { Timestamp } from "../../components/Timestamp";
+import { keysOf, oneOf } from "../../logic/filters";
+import { formatNumber } from "../../logic/format";
+import { nameOf } from "../../logic/names";
+import { BALANCES, ENVIRONMENTS, STATUSES } from "./labels";
+
+export function UsersPage() {
+  const { get, clear, filtered } = useFilters();
+  const query: UsersQuery = {
+    search: get("search"),
+    status: oneOf(get("status"), keysOf(STATUSES)),
+    environment: oneOf(get("environment"), keysOf(ENVIRONMENTS)),
+    balance: oneOf(get("balance"), keysOf(BALANCES)),
+    plan_name: get("plan_name"),
+    cursor: get("cursor"),
+  };
+  const { data, error, refetch, isPlaceholderData } = useQuery({
+    queryKey: ["users", query],
+    queryFn: ({ signal }) => bodyOf(api.GET("/admin/users", { params: { query }, signal })),
+    placeholderData: keepPreviousData,
+  });
+  return (
+    <Page title="Users" subtitle="Everybody who has an account, newest first.">
+      <Paper withBorder p={{ base: "sm", sm: "md" }}>
+        <Group component="search" gap="sm" align="flex-end" mb="sm">
+          <TextFilter name="search" label="Search" placeholder="E-mail, name, external id, account id" width={320} />
+          <ChoiceFilter name="status" label="Status" choices={STATUSES} />
+          <ChoiceFilter name="balance" label="Balance" choices={BALANCES} />
+          <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
+          <TextFilter name="plan_name" label="Plan" width={130} narrow placeholder="free" />
+          {filtered && (
+            <Button variant="subtle" onClick={clear}>
+              Clear
+            </Button>
+          )}
+        </Group>
+        {error ? (
+          <ErrorAlert error={error} onRetry={() => void refetch()} />
+        ) : (
+          <DataTable
+            label="Users"
+            columns={COLUMNS}
+            rows={data?.users}
+            rowKey={(user) => user.account_id}
+            busy={isPlaceholderData}
+            empty={filtered ? <NothingMatches onClear={clear} /> : <NoUsers />}
+          />
+        )}
+        <Pager nextCursor={data?.next_cursor} />
+      </Paper>
+    </Page>
+  );
+}
+
+const COLUMNS: Column<UserRow>[] = [
+  { name: "User", cell: (user) => <UserCell user={user} /> },
+  { name: "Status", cell: (user) => <AccountTag status={user.status} /> },
+  { name: "Environment", cell: (user) => <EnvironmentTag environment={user.environment} />, from: "md" },
+  { name: "Plan", cell: (user) => user.plan_name, from: "lg" },
+  { name: "Paid", cell: (user) => formatNumber(user.paid), numeric: true },
+  { name: "Free", cell: (user) => formatNumber(user.free), numeric: true, from: "sm" },
+  { name: "Debt", cell: (user) => <Debt credits={user.debt} />, numeric: true, from: "sm" },
+  { name: "Uses", cell: (user) => formatNumber(user.total_uses), numeric: true, from: "md" },
+  { name: "Last activity", cell: (user) => <Timestamp at={user.last_activity_at} ago />, from: "sm" },
+  { name: "Created", cell: (user) => <Timestamp at={user.created_at} />, from: "lg" },
+];
+
+function UserCell({ user }: { user: UserRow }) {
+  const name = nameOf(user);
+  return (
+    <Stack gap={0} style={{ overflowWrap: "anywhere", minWidth: 120 }}>
+      <Anchor component={Link} to={`/users/${user.account_id}`} size="sm" fw={600}>
+        <Breakable text={name} />
+      </Anchor>
+      {user.external_id !== null && user.external_id !== name && (
+        <Text size="xs" c="dimmed">
+          {user.external_id}
+        </Text>
+      )}
+    </Stack>
+  );
+}
+
+function Debt({ credits }: { credits: number }) {
+  if (credits === 0) return <Text span inherit c="dimmed">0</Text>;
+  return <Text span inherit c="var(--mantine-color-error)" fw={600}>{formatNumber(credits)}</Text>;
+}
+
+function NothingMatches({ onClear }: { onClear: () => void }) {
+  return (
+    <EmptyState title="Nobody matches">
+      The search looks at how an e-mail address, a name or an external id begins, and at whole account ids. Try fewer
+      letters or{" "}
+      <Anchor component="button" type="button" size="sm" onClick={onClear} underline="always">
+        show everybody
+      </Anchor>
+      .
+    </EmptyState>
+  );
+}
+
+function NoUsers() {
+  return (
+    <EmptyState title="No users yet">
+      An account appears when an agent first asks about a user. Give an agent an{" "}
+      <Anchor component={Link} to="/api-keys" size="sm" underline="always">
+        API key
+      </Anchor>{" "}
+      and let it check somebody's credit.
+    </EmptyState>
+  );
+}

@@ -1,0 +1,16 @@
+import type { Environment, TimelineEntry, UserRow, UsersQuery } from "../../api/models";
+
+export const STATUSES: Record<UserRow["status"], string> = { active: "Active", suspended: "Suspended", closed: "Closed" };
+export const ENVIRONMENTS: Record<Environment, string> = { live: "Live", test: "Test" };
+export const BALANCES: Record<NonNullable<UsersQuery["balance"]>, string> = {
+  empty: "Nothing left",
+  paid: "Paid credits",
+  debt: "In debt",
+};
+export const KINDS: Record<TimelineEntry["kind"], string> = {
+  charge: "Charges",
+  tool_use: "Tool uses",
+  credit: "Credits",
+  purchase: "Purchases",
+  admin: "Admins' actions",
+};

@@ -1,0 +1,41 @@
+import { createBrowserRouter, Navigate } from "react-router";
+
+import { RouteError } from "./shell/RouteError";
+import { SessionGate } from "./shell/SessionGate";
+
+export const router = createBrowserRouter(
+  [
+    {
+      element: <SessionGate />,
+      errorElement: <RouteError />,
+      hydrateFallbackElement: <></>,
+      children: [
+        {
+          errorElement: <RouteError />,
+          children: [
+            { index: true, element: <Navigate to="/users" replace /> },
+            { path: "users", lazy: async () => ({ Component: (await import("./pages/users/UsersPage")).UsersPage }) },
+            {
+              path: "users/:accountId",
+              lazy: async () => ({ Component: (await import("./pages/users/UserPage")).UserPage }),
+            },
+            {
+              path: "purchases",
+              lazy: async () => ({ Component: (await import("./pages/purchases/PurchasesPage")).PurchasesPage }),
+            },
+            {
+              path: "purchases/:purchaseId",
+              lazy: async () => ({ Component: (await import("./pages/purchases/PurchasePage")).PurchasePage }),
+            },
+            { path: "api-keys", lazy: async () => ({ Component: (await import("./pages/keys/KeysPage")).KeysPage }) },
+            { path: "audit", lazy: async () => ({ Component: (await import("./pages/audit/AuditPage")).AuditPage }) },
+            { path: "admins", lazy: async () => ({ Component: (await import("./pages/admins/AdminsPage")).AdminsPage }) },
+            { path: "system", lazy: async () => ({ Component: (await import("./pages/system/SystemPage")).SystemPage }) },
+            { path: "*", element: <RouteError missing /> },
+          ],
+        },
+      ],
+    },
+  ],
+  { basename: "/admin-ui" },
+);

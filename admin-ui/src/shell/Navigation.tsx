@@ -1,0 +1,36 @@
+import { NavLink } from "@mantine/core";
+import { IconActivityHeartbeat, IconCreditCard, IconHistory, IconKey, IconShieldLock, IconUsers } from "@tabler/icons-react";
+import { Link, useLocation } from "react-router";
+
+const PAGES = [
+  { to: "/users", label: "Users", icon: IconUsers },
+  { to: "/purchases", label: "Purchases", icon: IconCreditCard },
+  { to: "/api-keys", label: "API keys", icon: IconKey },
+  { to: "/audit", label: "Audit log", icon: IconHistory },
+  { to: "/admins", label: "Admins", icon: IconShieldLock },
+  { to: "/system", label: "System", icon: IconActivityHeartbeat },
+];
+
+export function Navigation({ onNavigate }: { onNavigate: () => void }) {
+  const { pathname } = useLocation();
+  return (
+    <nav aria-label="Main">
+      {PAGES.map(({ to, label, icon: Icon }) => {
+        const active = pathname === to || pathname.startsWith(`${to}/`);
+        return (
+          <NavLink
+            key={to}
+            component={Link}
+            to={to}
+            label={label}
+            active={active}
+            aria-current={active ? "page" : undefined}
+            onClick={onNavigate}
+            leftSection={<Icon size={18} stroke={1.6} aria-hidden />}
+            style={{ borderRadius: "var(--mantine-radius-md)" }}
+          />
+        );
+      })}
+    </nav>
+  );
+}

@@ -1,0 +1,97 @@
+"""The back office in a real browser, on a real server: the walk that `admin-ui/e2e/walk.mjs` describes."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from app.auth.admins import add_admin
+from app.auth.caller import Permission
+from app.db import Database
+from app.demo import oidc
+from tests.conftest import make_key
+from tests.databases import ROOT, Urls
+from tests.servers import free_port, running_server, running_stripe, serving
+
+UI = ROOT / "admin-ui"
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+NODE = shutil.which("node", path=f"{os.environ.get('PATH', '')}:{ROOT / '.tools' / 'node' / 'bin'}")
+ADA = oidc.User("ada", "ada@ciris.ai", "Ada Admin", hd="ciris.ai")
+CUSTOMER = {"oauth_provider": "oauth:google", "external_id": "walker@example.com"}
+missing = [
+    what
+    for what, there in (
+        ("Chromium", Path(CHROMIUM).exists()),
+        ("Node", NODE is not None),
+        ("built pages (make ui)", (UI / "dist" / "index.html").exists()),
+    )
+    if not there
+]
+
+
+async def bought(server: str, stripe: str, key: str) -> str:
+    """A purchase of the customer's, paid and booked: its payment's id."""
+    async with httpx.AsyncClient(base_url=server, headers={"X-API-Key": key}, timeout=20) as client:
+        sold = (await client.post("/v1/billing/purchases", json=CUSTOMER)).json()
+        async with httpx.AsyncClient(base_url=stripe) as stripe_client:
+            await stripe_client.post(
+                f"/v1/payment_intents/{sold['payment_id']}/confirm",
+                data={"client_secret": sold["client_secret"], "payment_method": "pm_card_visa"},
+                auth=(sold["publishable_key"], ""),
+            )
+        status = (await client.get(f"/v1/billing/purchases/{sold['payment_id']}/status")).json()
+        assert status["credits_added"] == 20
+        return str(sold["payment_id"])
+
+
+async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_path: Path) -> None:
+    if missing:
+        assert "REQUIRE_BROWSER" not in os.environ, f"missing: {', '.join(missing)}"
+        pytest.skip(f"needs {', '.join(missing)}; REQUIRE_BROWSER=1 makes this a failure")
+    db = Database(SecretStr(own_database.service))
+    key = await make_key(db, "live", *Permission)
+    async with db.transaction() as tx:
+        await add_admin(tx, ADA.email, "admin", now=datetime.now(UTC))
+    port, oidc_port = free_port(), free_port()
+    base, issuer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{oidc_port}"
+    client = oidc.Client("back-office", None, (f"{base}/admin/oauth/callback",))
+    provider = oidc.create_app(issuer=issuer, clients=[client], users=[ADA])
+    with running_stripe() as stripe, serving(provider, oidc_port):
+        env = {
+            **stripe.environment,
+            "PUBLIC_URL": base,
+            "ADMIN_OAUTH_ISSUER": issuer,
+            "ADMIN_OAUTH_CLIENT_ID": client.client_id,
+            "ADMIN_SESSION_SECRET": "a secret of the browser's test, long enough",
+        }
+        with running_server(own_database, port=port, env=env):
+            payment_id = await bought(base, stripe.url, key)
+            async with db.read() as session:
+                purchase_id = (await session.exec_driver_sql("SELECT purchase_id FROM purchases")).scalar_one()
+            assert payment_id
+            walk = {
+                "BASE_URL": base,
+                "SIGN_IN_AS": ADA.email,
+                "USER": CUSTOMER["external_id"],
+                "PURCHASE": str(purchase_id),
+                "CHROMIUM": CHROMIUM,
+                "SHOTS": str(tmp_path),
+            }
+            done = await asyncio.to_thread(
+                subprocess.run,
+                [str(NODE), "e2e/walk.mjs"],
+                cwd=UI,
+                env={**os.environ, **walk},
+                capture_output=True,
+                text=True,
+                timeout=110,
+            )
+    await db.close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("done: ") == 6
