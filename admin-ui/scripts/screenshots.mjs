@@ -58,7 +58,8 @@ async function signIn() {
 async function pages(context) {
   const get = async (address) => (await context.request.get(`${base}${address}`)).json();
   const { users } = await get("/admin/users?limit=1&balance=paid");
-  const { purchases } = await get("/admin/purchases?limit=1&status=succeeded");
+  const { purchases } = await get("/admin/purchases?status=succeeded");
+  const purchase = `/purchases/${purchases.find((one) => one.refunded_minor < one.received_minor)?.purchase_id}`;
   const user = `/users/${users[0]?.account_id}`;
   const button = (name) => async (page) => page.getByRole("button", { name, exact: true }).first().click();
   return [
@@ -70,8 +71,8 @@ async function pages(context) {
     ["user-missing", "/users/0"],
     ["purchases", "/purchases"],
     ["purchases-view", "/purchases?view=paid_not_credited"],
-    ["purchase", `/purchases/${purchases[0]?.purchase_id}`],
-    ["purchase-refund", `/purchases/${purchases[0]?.purchase_id}`, button("Refund")],
+    ["purchase", purchase],
+    ["purchase-refund", purchase, button("Refund")],
     ["api-keys", "/api-keys"],
     ["api-keys-create", "/api-keys", button("Create a key")],
     ["audit", "/audit"],
@@ -96,13 +97,14 @@ async function shoot(page, name, address, variant, steps) {
   await page.waitForLoadState("networkidle");
   if (steps) {
     await steps(page);
-    await page.waitForTimeout(350);
+    await page.waitForTimeout(350); // what opens is moving until then
   }
   if (!steps) {
     // The whole page by a taller window: in a long picture of a small one, what is fixed would end half-way.
     const { width, height } = page.viewportSize();
     const whole = await page.evaluate(() => document.documentElement.scrollHeight);
     await page.setViewportSize({ width, height: Math.min(Math.max(height, whole), MAX_HEIGHT) });
+    await page.waitForTimeout(200);
   }
   await page.screenshot({ path: path.join(folder, `${name}-${variant}.png`) });
   await page.evaluate(axe);

@@ -16,6 +16,7 @@ import { SESSION } from "./api/session";
 import { router } from "./routes";
 import { readableColors, theme } from "./theme";
 
+const RELOADED = "reloaded";
 const queries = new QueryClient({
   defaultOptions: {
     queries: { staleTime: 10_000, retry: (failures, error) => failures < 2 && mayPass(error) },
@@ -25,6 +26,15 @@ const queries = new QueryClient({
 whenSignedOut(() => {
   setCsrfToken(null);
   queries.setQueryData(SESSION, null);
+});
+
+// Parts of a page are fetched when they are needed, and a new version has other ones: then the page is loaded anew, once.
+window.addEventListener("vite:preloadError", (event) => {
+  const last = Number(sessionStorage.getItem(RELOADED) ?? 0);
+  if (Date.now() - last < 10_000) return;
+  sessionStorage.setItem(RELOADED, String(Date.now()));
+  event.preventDefault();
+  window.location.reload();
 });
 
 const root = document.getElementById("root");

@@ -1,14 +1,20 @@
 import { Alert, Button, Code, Group, Stack, Text } from "@mantine/core";
 import { IconAlertTriangle } from "@tabler/icons-react";
+import { useEffect, useRef } from "react";
 
 import { ApiError } from "../api/errors";
 import { CopyIcon } from "./Copyable";
 
 /** What went wrong in the server's words, with the id under which its log tells more. */
 export function ErrorAlert({ error, onRetry }: { error: Error; onRetry?: () => void }) {
+  const alert = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    // In a long form it may stand below what is in sight.
+    alert.current?.scrollIntoView({ block: "nearest" });
+  }, [error]);
   const requestId = error instanceof ApiError ? error.requestId : null;
   return (
-    <Alert color="red" variant="outline" role="alert" icon={<IconAlertTriangle aria-hidden />} title="That did not work">
+    <Alert ref={alert} color="red" variant="outline" role="alert" icon={<IconAlertTriangle aria-hidden />} title="That did not work">
       <Stack gap="xs" align="flex-start">
         <Text size="sm">{error.message}</Text>
         {requestId !== null && (

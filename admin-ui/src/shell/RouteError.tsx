@@ -1,4 +1,4 @@
-import { Anchor, Button, Container, Stack, Text, Title } from "@mantine/core";
+import { Anchor, Button, Code, Container, Stack, Text, Title } from "@mantine/core";
 import { Link, useRouteError } from "react-router";
 
 /** What stands where a page should be: there is none at this address, or it broke. */
@@ -13,8 +13,8 @@ export function RouteError({ missing = false }: { missing?: boolean }) {
   }
   return (
     <Message title="This page broke">
-      {error instanceof Error ? error.message : "Something unexpected happened."} Nothing was changed by it. If the
-      service was just updated, loading the page again brings the new version.
+      Nothing was changed by it. If the service was just updated, loading the page again brings the new version.
+      {error instanceof Error && <Code block>{error.message}</Code>}
       <Button mt="md" display="block" onClick={() => window.location.reload()}>
         Load again
       </Button>

@@ -1,4 +1,4 @@
-import { Avatar, Box, Group, Menu, Text, UnstyledButton } from "@mantine/core";
+import { Avatar, Box, Group, Menu, Text, UnstyledButton, VisuallyHidden } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import { useMutation } from "@tanstack/react-query";
 import { IconDevices, IconLogout } from "@tabler/icons-react";
@@ -17,7 +17,8 @@ export function UserMenu() {
   return (
     <Menu position="bottom-end" width={240}>
       <Menu.Target>
-        <UnstyledButton aria-label={`Signed in as ${me.email}, role ${me.role}`}>
+        <UnstyledButton>
+          <VisuallyHidden>{`Signed in as ${me.email}, role ${me.role}`}</VisuallyHidden>
           <Group gap="xs" wrap="nowrap" aria-hidden>
             <Avatar color="indigo" variant="filled" size={36}>
               {me.email.charAt(0).toUpperCase()}

@@ -44,7 +44,7 @@ function Target({ entry }: { entry: AuditEntry }) {
   const text = `${TARGETS[entry.target_type] ?? humanize(entry.target_type)} ${shortId(entry.target_id)}`;
   if (page === null) return text;
   return (
-    <Anchor component={Link} to={page} size="xs" underline="always" title={entry.target_id}>
+    <Anchor component={Link} to={page} size="xs" underline="always" title={entry.target_id} style={{ whiteSpace: "nowrap" }}>
       {text}
     </Anchor>
   );

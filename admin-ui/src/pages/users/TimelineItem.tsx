@@ -47,7 +47,7 @@ export function TimelineItem({ entry }: { entry: TimelineEntry }) {
             {titleOf(entry)}
           </Text>
           <Text span size="xs" c="dimmed" display="block">
-            {KIND[entry.kind]} · <Timestamp at={entry.at} />
+            {kindOf(entry)} · <Timestamp at={entry.at} />
           </Text>
         </span>
         <Amount credits={entry.credits} />
@@ -72,6 +72,12 @@ export function TimelineItem({ entry }: { entry: TimelineEntry }) {
 function titleOf({ kind, title }: TimelineEntry): string {
   if (kind === "admin") return ACTIONS[title] ?? humanize(title);
   return kind === "charge" ? title : humanize(title);
+}
+
+/** A credit's type tells a refund from a gift: its title does not always. */
+function kindOf({ kind, details }: TimelineEntry): string {
+  const type = details.transaction_type;
+  return kind === "credit" && typeof type === "string" ? humanize(type) : KIND[kind];
 }
 
 function Amount({ credits }: { credits: number | null }) {
