@@ -1,0 +1,106 @@
+"""Money back from the back office, through the local Stripe."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from app.auth.admin_sessions import AdminSessions
+from app.auth.admins import add_admin
+from tests.conftest import running_app, settings_for
+from tests.databases import Urls
+from tests.payments.conftest import Shop
+from tests.servers import running_stripe
+
+
+@pytest.fixture
+async def shop(own_database: Urls) -> AsyncIterator[Shop]:
+    with running_stripe() as local:
+        settings = settings_for(
+            own_database,
+            stripe_live=local.keys,
+            stripe_api_base=local.url,
+            stripe_timeout_s=2.5,
+            free_uses=0,
+            admin_session_secret=SecretStr("a secret of these tests, long enough"),
+        )
+        async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
+            yield Shop(app, own_database, settings, local, http)
+
+
+@pytest.fixture
+async def admin(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    sessions: AdminSessions = shop.app.state.admin_sessions
+    async with shop.db.transaction() as tx:
+        await add_admin(tx, "ada@ciris.ai", "admin", now=datetime.now(UTC))
+        token = await sessions.open_for_script(tx, "ada@ciris.ai", now=datetime.now(UTC))
+    transport = httpx.ASGITransport(shop.app)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://billing", headers=headers) as client:
+        yield client
+
+
+def refund(key: str, amount_minor: int | None = None) -> dict[str, object]:
+    return {"idempotency_key": key, "amount_minor": amount_minor, "reason": "unhappy"}
+
+
+async def test_refunds_take_the_credits_in_proportion_and_each_key_once(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await shop.account()
+    await shop.pay((await shop.open(account_id)).payment_id)
+    await shop.deliver_all(("payment_intent.succeeded",))
+    [listed] = (await admin.get("/admin/purchases", params={"status": "succeeded"})).json()["purchases"]
+    path = f"/admin/purchases/{listed['purchase_id']}"
+    for _ in range(2):
+        part = await admin.post(f"{path}/refund", json=refund("a", 125))
+        assert (part.json()["refunded_minor"], part.json()["credits_refunded"]) == (125, 5)
+    too_much = await admin.post(f"{path}/refund", json=refund("b", 400))
+    assert (too_much.status_code, too_much.json()["code"]) == (409, "refund_refused")
+    rest = await admin.post(f"{path}/refund", json=refund("c"))
+    assert (rest.json()["refunded_minor"], rest.json()["credits_refunded"]) == (500, 20)
+    await shop.deliver_all(("charge.refunded",))  # which tells nothing new
+    assert await shop.balances(account_id) == (0, 0)
+    told = (await admin.get(path)).json()
+    assert [event["type"] for event in told["events"]] == ["payment_intent.succeeded"] + ["charge.refunded"] * 2
+    for view in ("paid_not_credited", "refunded_but_credited", "for_review"):
+        assert (await admin.get("/admin/purchases", params={"view": view})).json()["purchases"] == []
+
+
+async def test_refund_is_in_the_audit_log_even_when_stripe_is_away(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await shop.account()
+    await shop.pay((await shop.open(account_id)).payment_id)
+    await shop.deliver_all(("payment_intent.succeeded",))
+    [purchase] = await shop.purchases(account_id)
+    path = f"/admin/purchases/{purchase['purchase_id']}/refund"
+    await shop.control("failures", path="/v1/refunds", status=None, times=3)
+    away = await admin.post(path, json=refund("k"))
+    assert (away.status_code, "Retry-After" in away.headers) == (503, True)
+    assert (await admin.post(path, json=refund("k"))).json()["refunded_minor"] == 500
+    rows = await shop.rows("SELECT * FROM admin_audit_log WHERE action = 'purchase.refund'")
+    assert [row["reason"] for row in rows] == ["unhappy", "unhappy"]  # what was asked, each time it was
+    assert await shop.balances(account_id) == (0, 0)
+
+
+async def test_payment_that_no_webhook_told_is_seen_and_booked_by_hand(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await shop.account()
+    await shop.pay((await shop.open(account_id)).payment_id)
+    [purchase] = await shop.purchases(account_id)
+    answer = await admin.post(f"/admin/purchases/{purchase['purchase_id']}/reconcile")
+    assert (answer.json()["booked"], answer.json()["purchase"]["credited"]) == (True, True)
+    assert await shop.balances(account_id) == (20, 0)
+    done = await admin.post("/admin/purchases/reconcile")
+    assert (done.status_code, done.json()["failed"]) == (200, 0)
+
+
+async def test_money_that_did_not_arrive_as_agreed_is_shown_for_review(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await shop.account()
+    await shop.pay((await shop.open(account_id)).payment_id)
+    [event] = await shop.events("payment_intent.succeeded")
+    event["data"]["object"]["amount_received"] = 1
+    await shop.deliver(event)
+    for view in ("for_review", "paid_not_credited"):
+        [shown] = (await admin.get("/admin/purchases", params={"view": view})).json()["purchases"]
+        assert (shown["status"], shown["review_reason"]) == ("unknown", "amount_mismatch")
+    system = (await admin.get("/admin/system")).json()
+    assert (system["paid_but_not_credited"], system["for_review"]) == (1, 1)
