@@ -1,5 +1,6 @@
 """What is installed is what pyproject.toml asks for, pinned and hashed, from whichever index the user has."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -10,7 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = Path(__file__).parents[1]
-LOCKS = ("requirements.lock", "scripts/bootstrap.lock")
+LOCKS = ("requirements.lock", "scripts/bootstrap.lock", "scripts/node.lock")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
@@ -58,6 +59,14 @@ def test_a_lock_names_no_place_that_packages_come_from(lock: str) -> None:
     text = (PROJECT / lock).read_text()
     assert "#" not in text
     assert not re.search(r"://| @ |--(?!hash=sha256:)", text)
+
+
+def test_the_pages_lock_has_digests_and_no_addresses() -> None:
+    text = (PROJECT / "admin-ui" / "package-lock.json").read_text(encoding="utf-8")
+    packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
+    assert packages
+    assert all(entry["integrity"].startswith("sha512-") for entry in packages.values())
+    assert "://" not in text
 
 
 def test_no_lock_in_uvs_own_format_is_kept() -> None:
