@@ -77,7 +77,8 @@ class Database:
             },
         }
 
-        def engine(connections: int) -> AsyncEngine:
+        def engine(connections: int, **options: str) -> AsyncEngine:
+            settings = {**connect_args["server_settings"], **options}
             return create_async_engine(
                 async_url(url),
                 pool_size=connections,
@@ -85,11 +86,12 @@ class Database:
                 pool_timeout=timeout_s,
                 pool_use_lifo=True,
                 hide_parameters=True,
-                connect_args=connect_args,
+                connect_args={**connect_args, "server_settings": settings},
             )
 
         self.engine = engine(transactions)
-        self._slow = engine(slow)
+        # Reports are planned for what is asked: one plan for every search would read the whole table for most.
+        self._slow = engine(slow, plan_cache_mode="force_custom_plan")
         self._autocommit = self._slow.execution_options(isolation_level="AUTOCOMMIT")
         self.lock_waiters = asyncio.Semaphore(max(1, transactions // 2))
         """Taken by who is ready to wait for an account's lock, so that some connections always remain for others."""

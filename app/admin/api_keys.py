@@ -1,21 +1,34 @@
 """`/admin/api-keys`: the keys that agents and proxies call with."""
 
-from typing import Any
+import re
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, status
+from fastapi import APIRouter, Depends, Request, status
 
 from app.admin.dependencies import Administrator, Db, Viewer
 from app.admin.schemas import KeyBody, KeyChange, KeyReply, KeysReply, NewKeyReply, key_facts
 from app.auth.caller import Environment
-from app.auth.service import create_key, find_key, list_keys, revoke_key, rotate_key, update_key
+from app.auth.errors import KeyNotFound
+from app.auth.service import create_key, find_key, list_keys, lock_key, revoke_key, rotate_key, update_key
 from app.billing.router import ERRORS
 from app.billing.schemas import ErrorReply
 from app.config import Settings
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 NOT_ACTIVE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
+KEY_ID = re.compile(r"[0-9a-z]{16}")
 CHANGEABLE = ("name", "permissions", "expires_at", "ip_allow_list", "rate_limit_per_minute")
 router = APIRouter(prefix="/admin/api-keys", tags=["admin: API keys"], responses=ERRORS)
+
+
+async def path_key_id(key_id: str) -> str:
+    """Raises KeyNotFound for what can be no key's id."""
+    if KEY_ID.fullmatch(key_id) is None:
+        raise KeyNotFound
+    return key_id
+
+
+KeyId = Annotated[str, Depends(path_key_id)]
 
 
 @router.get("")
@@ -27,7 +40,7 @@ async def list_api_keys(admin: Viewer, db: Db, environment: Environment | None =
 
 
 @router.get("/{key_id}", responses=NOT_FOUND)
-async def get_api_key(key_id: str, admin: Viewer, db: Db) -> KeyReply:
+async def get_api_key(key_id: KeyId, admin: Viewer, db: Db) -> KeyReply:
     async with db.read() as session:
         return KeyReply.of(await find_key(session, key_id), admin.now)
 
@@ -52,7 +65,7 @@ async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyR
 
 
 @router.patch("/{key_id}", responses=NOT_ACTIVE)
-async def change_api_key(key_id: str, body: KeyChange, admin: Administrator, db: Db) -> KeyReply:
+async def change_api_key(key_id: KeyId, body: KeyChange, admin: Administrator, db: Db) -> KeyReply:
     """Change an active key, everywhere within a second. An expiry that has passed ends it."""
     changes = {name: getattr(body, name) for name in CHANGEABLE if name in body.model_fields_set}
     for name in ("name", "permissions", "ip_allow_list"):
@@ -61,22 +74,18 @@ async def change_api_key(key_id: str, body: KeyChange, admin: Administrator, db:
     if "ip_allow_list" in changes:
         changes["ip_allow_list"] = [str(network) for network in changes["ip_allow_list"]]
     async with db.transaction() as tx:
-        before = await find_key(tx, key_id)
+        before = await lock_key(tx, key_id)
         after = await update_key(tx, key_id, now=admin.now, **changes)
-        await admin.record(
-            tx,
-            "api_key.change",
-            "api_key",
-            key_id,
-            environment=after.environment,
-            before={name: key_facts(before)[name] for name in changes},
-            after={name: key_facts(after)[name] for name in changes},
-        )
+        was, became = ({name: key_facts(key)[name] for name in changes} for key in (before, after))
+        if was != became:
+            await admin.record(
+                tx, "api_key.change", "api_key", key_id, environment=after.environment, before=was, after=became
+            )
     return KeyReply.of(after, admin.now)
 
 
 @router.post("/{key_id}/rotate", status_code=status.HTTP_201_CREATED, responses=NOT_ACTIVE)
-async def rotate_api_key(key_id: str, request: Request, admin: Administrator, db: Db) -> NewKeyReply:
+async def rotate_api_key(key_id: KeyId, request: Request, admin: Administrator, db: Db) -> NewKeyReply:
     """Make a successor; the old key works on for the grace period."""
     settings: Settings = request.app.state.settings
     async with db.transaction() as tx:
@@ -88,10 +97,10 @@ async def rotate_api_key(key_id: str, request: Request, admin: Administrator, db
 
 
 @router.post("/{key_id}/revoke", responses=NOT_FOUND)
-async def revoke_api_key(key_id: str, admin: Administrator, db: Db) -> KeyReply:
+async def revoke_api_key(key_id: KeyId, admin: Administrator, db: Db) -> KeyReply:
     """End a key, everywhere within a second. Again: no effect."""
     async with db.transaction() as tx:
-        before = await find_key(tx, key_id)
+        before = await lock_key(tx, key_id)
         key = await revoke_key(tx, key_id, now=admin.now)
         if before.revoked_at is None:
             was = {"status": before.status(admin.now)}

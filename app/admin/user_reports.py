@@ -30,9 +30,9 @@ _PERSON = """
     LEFT JOIN account_profiles p ON p.account_id = a.account_id
 """
 _MATCHES = f"""
-    (SELECT account_id FROM account_identities WHERE lower(external_id) LIKE :prefix LIMIT {MAX_MATCHES})
-    UNION (SELECT account_id FROM account_profiles WHERE lower(customer_email) LIKE :prefix LIMIT {MAX_MATCHES})
-    UNION (SELECT account_id FROM account_profiles WHERE lower(display_name) LIKE :prefix LIMIT {MAX_MATCHES})
+    (SELECT account_id FROM account_identities WHERE lower(external_id) LIKE lower(:prefix) LIMIT {MAX_MATCHES})
+    UNION (SELECT account_id FROM account_profiles WHERE lower(customer_email) LIKE lower(:prefix) LIMIT {MAX_MATCHES})
+    UNION (SELECT account_id FROM account_profiles WHERE lower(display_name) LIKE lower(:prefix) LIMIT {MAX_MATCHES})
 """  # noqa: S608  (our own words)
 
 
@@ -51,13 +51,12 @@ async def list_users(
     conditions: list[str] = []
     values: dict[str, Any] = {"limit": limit}
     if search is not None:
-        account_id = _uuid(search)
+        matches, account_id = _MATCHES, _uuid(search)
         if account_id is not None:
-            conditions.append("a.account_id = :searched")
+            matches = f"{_MATCHES} UNION SELECT CAST(:searched AS uuid)"
             values["searched"] = account_id
-        else:
-            conditions.append(f"a.account_id IN ({_MATCHES})")
-            values["prefix"] = _prefix(search)
+        conditions.append(f"a.account_id IN ({matches})")
+        values["prefix"] = _prefix(search)
     for name, wanted in (("environment", environment), ("status", status), ("plan_name", plan_name)):
         if wanted is not None:
             conditions.append(f"a.{name} = :{name}")
@@ -150,7 +149,7 @@ async def list_timeline(
 
 def _prefix(search: str) -> str:
     """A LIKE pattern for what begins like `search`, whatever signs are in it."""
-    escaped = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"{escaped}%"
 
 

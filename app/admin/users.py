@@ -190,9 +190,10 @@ async def _set_status(
     account_id: UUID, new: AccountStatus, reason: str, admin: Admin, db: Database, billing: Billing
 ) -> UserRow:
     environment = (await _find(db, account_id))["environment"]
+    told = reason if new == "suspended" else None  # which the agent hears; elsewhere only the audit log does
     async with db.transaction() as tx:
-        before = await billing.set_status_in(tx, account_id, new, reason if new == "suspended" else None, admin.now)
-        if before != new:
+        before = await billing.set_status_in(tx, account_id, new, told, admin.now)
+        if before != (new, told):
             action = {"active": "reopen", "suspended": "suspend", "closed": "close"}[new]
             await admin.record(
                 tx,
@@ -200,8 +201,8 @@ async def _set_status(
                 "account",
                 account_id,
                 environment=environment,
-                before={"status": before},
-                after={"status": new},
+                before=_standing(*before),
+                after=_standing(new, told),
                 reason=reason,
             )
     return _row(await _find(db, account_id))
@@ -214,6 +215,10 @@ async def _find(db: Database, account_id: UUID) -> user_reports.Row:
     if row is None:
         raise AccountNotFound
     return row
+
+
+def _standing(account_status: str, reason: str | None) -> dict[str, str]:
+    return {"status": account_status} | ({} if reason is None else {"status_reason": reason})
 
 
 def _row(row: user_reports.Row) -> UserRow:

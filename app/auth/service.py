@@ -204,11 +204,17 @@ async def find_key(db: Session, key_id: str) -> KeyFacts:
     return key
 
 
-async def _lock_active_key(tx: Session, key_id: str, now: datetime) -> KeyFacts:
-    """Locks the key until commit. Raises KeyNotFound, KeyNotActive."""
+async def lock_key(tx: Session, key_id: str) -> KeyFacts:
+    """Locks the key until commit. Raises KeyNotFound."""
     key = await queries.lock_key(tx, key_id)
     if key is None:
         raise KeyNotFound
+    return key
+
+
+async def _lock_active_key(tx: Session, key_id: str, now: datetime) -> KeyFacts:
+    """Locks the key until commit. Raises KeyNotFound, KeyNotActive."""
+    key = await lock_key(tx, key_id)
     if key.status(now) != "active":
         raise KeyNotActive(key.status(now))
     return key
@@ -263,9 +269,7 @@ async def rotate_key(tx: Session, key_id: str, *, grace_s: int, now: datetime) -
 
 async def revoke_key(tx: Session, key_id: str, *, now: datetime) -> KeyFacts:
     """End a key, everywhere within 1 s of the commit. Locks it until then. Again: no effect. Raises KeyNotFound."""
-    key = await queries.lock_key(tx, key_id)
-    if key is None:
-        raise KeyNotFound
+    key = await lock_key(tx, key_id)
     if key.revoked_at is not None:
         return key
     return await queries.update_key(tx, key_id, {"revoked_at": now})

@@ -307,11 +307,13 @@ class BillingService:
         async with self._db.transaction() as tx:
             await self.set_status_in(tx, account_id, status, reason, now)
 
-    async def set_status_in(self, tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime) -> str:
-        """`set_status` as part of the caller's transaction: the status before it."""
+    async def set_status_in(
+        self, tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime
+    ) -> tuple[str, str | None]:
+        """`set_status` as part of the caller's transaction: the status before it, and its reason."""
         account = await lock_account(tx, account_id)
         await queries.update_account_status(tx, account_id, status, reason, now)
-        return account.status
+        return account.status, account.status_reason
 
     async def report_llm_usage(self, account_id: UUID, report: LlmUsageReport, now: datetime) -> UUID:
         usage_log_id = new_id()

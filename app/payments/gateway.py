@@ -226,6 +226,9 @@ class StripeGateway:
                 raise PaymentNotFound from error
             log.error("stripe_refused", code=error.code, status=error.http_status, exc_info=error)
             raise PaymentProviderRefused from error
+        except stripe.IdempotencyError as error:
+            # 400: the key was used for something else. 409: the same is under way, and even retries met it there.
+            raise (PaymentProviderRefused if error.http_status == 400 else PaymentProviderUnavailable) from error
         except (stripe.StripeError, httpx.HTTPError, TimeoutError) as error:
             status = getattr(error, "http_status", None)
             log.warning("stripe_unavailable", error=type(error).__name__, status=status)

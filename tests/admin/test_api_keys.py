@@ -1,0 +1,252 @@
+"""What a key's life looks like at its edges: bodies that are refused, ended keys, two admins at once."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from app.clock import request_time
+from tests.admin.conftest import Office
+from tests.books import connected
+
+KEYS = "/admin/api-keys"
+KEY = {"environment": "live", "name": "Agent 7", "permissions": ["billing:write", "billing:read"]}
+UNKNOWN = "0123456789abcdef"
+TAKES_EFFECT_IN_S = 1
+FACTS = {
+    *("key_id", "environment", "name", "status", "permissions", "ip_allow_list", "rate_limit_per_minute"),
+    *("created_at", "expires_at", "revoked_at", "rotated_to", "grace_ends_at", "last_used_at"),
+}
+
+
+async def create(admin: httpx.AsyncClient, **fields: Any) -> tuple[str, str]:
+    """The id and the text of a new key."""
+    answer = await admin.post(KEYS, json={**KEY, **fields})
+    assert answer.status_code == 201, answer.text
+    assert set(answer.json()) == {"key_id", "api_key"}
+    return answer.json()["key_id"], answer.json()["api_key"]
+
+
+async def use(office: Office, api_key: str) -> httpx.Response:
+    async with office.client(None) as agent:
+        body = {"oauth_provider": "oauth:google", "external_id": "keys@example.com"}
+        return await agent.post("/v1/billing/check", json=body, headers={"X-API-Key": api_key})
+
+
+async def audit_of(office: Office, key_id: str) -> list[dict[str, Any]]:
+    rows = await office.rows("SELECT * FROM admin_audit_log WHERE target_id = $1 ORDER BY audit_id", key_id)
+    return [{**row, **{name: json.loads(row[name] or "null") for name in ("before", "after")}} for row in rows]
+
+
+async def test_new_key_is_what_was_asked_for(office: Office, admin: httpx.AsyncClient) -> None:
+    expires_at = (datetime.now(UTC) + timedelta(days=3)).isoformat(timespec="milliseconds")  # as answers tell it
+    chosen = {"ip_allow_list": ["127.0.0.0/8", "2001:db8::/32"], "rate_limit_per_minute": 5, "expires_at": expires_at}
+    key_id, api_key = await create(admin, **chosen)
+    told = (await admin.get(f"{KEYS}/{key_id}")).json()
+    assert set(told) == FACTS
+    assert (told["name"], told["environment"], told["status"]) == ("Agent 7", "live", "active")
+    assert told["permissions"] == ["billing:read", "billing:write"]
+    assert (told["ip_allow_list"], told["rate_limit_per_minute"]) == (["127.0.0.0/8", "2001:db8::/32"], 5)
+    assert datetime.fromisoformat(told["expires_at"]) == datetime.fromisoformat(expires_at)
+    assert [(await use(office, api_key)).status_code for _ in range(6)] == [200] * 5 + [429]
+    [row] = await audit_of(office, key_id)
+    assert (row["action"], row["environment"], row["before"]) == ("api_key.create", "live", None)
+    assert (row["after"]["name"], row["after"]["rate_limit_per_minute"]) == ("Agent 7", 5)
+
+
+async def test_no_answer_but_the_first_holds_anything_secret(
+    office: Office, admin: httpx.AsyncClient, viewer: httpx.AsyncClient
+) -> None:
+    key_id, api_key = await create(admin)
+    secret = api_key.rsplit("_", 1)[1]
+    texts = [
+        (await viewer.get(KEYS)).text,
+        (await viewer.get(KEYS, params={"environment": "live"})).text,
+        (await viewer.get(f"{KEYS}/{key_id}")).text,
+        (await admin.patch(f"{KEYS}/{key_id}", json={"name": "renamed"})).text,
+        (await viewer.get("/admin/audit-logs")).text,
+        (await viewer.get("/admin/audit-logs.csv")).text,
+    ]
+    rotated = await admin.post(f"{KEYS}/{key_id}/rotate")
+    assert secret not in rotated.text
+    texts.append((await admin.post(f"{KEYS}/{key_id}/revoke")).text)
+    [row] = await office.rows("SELECT secret_hash FROM api_keys WHERE key_id = $1", key_id)
+    for told in texts:
+        assert key_id in told
+        assert secret not in told
+        assert row["secret_hash"] not in told
+        assert row["secret_hash"][-20:] not in told
+        assert rotated.json()["api_key"] not in told
+    everything = json.dumps(await office.rows("SELECT * FROM admin_audit_log"), default=str)
+    assert secret not in everything
+    assert row["secret_hash"] not in everything
+
+
+async def test_list_is_newest_first_and_of_one_environment_when_asked(
+    admin: httpx.AsyncClient, viewer: httpx.AsyncClient
+) -> None:
+    live, _ = await create(admin)
+    test, text = await create(admin, environment="test")
+    assert text.startswith("cbk_test_")
+    listed = [key["key_id"] for key in (await viewer.get(KEYS)).json()["api_keys"]]
+    assert listed[:2] == [test, live]
+    for environment, here, there in (("live", live, test), ("test", test, live)):
+        keys = (await viewer.get(KEYS, params={"environment": environment})).json()["api_keys"]
+        assert {key["environment"] for key in keys} == {environment}
+        assert here in [key["key_id"] for key in keys]
+        assert there not in [key["key_id"] for key in keys]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"environment": "prod"},
+        {"name": ""},
+        {"name": "a\0b"},
+        {"name": "x" * 256},
+        {"permissions": []},
+        {"permissions": ["billing:everything"]},
+        {"expires_at": "2020-01-01T00:00:00Z"},
+        {"expires_at": "2999-01-01T00:00:00"},
+        {"ip_allow_list": ["10.0.0.1/8"]},
+        {"ip_allow_list": ["example.com"]},
+        {"ip_allow_list": ["10.0.0.1"] * 101},
+        {"rate_limit_per_minute": 0},
+        {"rate_limit_per_minute": 2**31},
+    ],
+)
+async def test_key_that_makes_no_sense_is_not_made(
+    office: Office, admin: httpx.AsyncClient, wrong: dict[str, Any]
+) -> None:
+    count = "SELECT (SELECT count(*) FROM api_keys) AS keys, (SELECT count(*) FROM admin_audit_log) AS told"
+    before = await office.rows(count)
+    answer = await admin.post(KEYS, json={**KEY, **wrong})
+    assert answer.status_code == 422, answer.text
+    assert await office.rows(count) == before
+
+
+async def test_change_touches_only_what_is_given_and_null_takes_a_limit_away(
+    office: Office, admin: httpx.AsyncClient
+) -> None:
+    expires_at = (datetime.now(UTC) + timedelta(days=3)).isoformat(timespec="milliseconds")  # as answers tell it
+    key_id, api_key = await create(admin, rate_limit_per_minute=1, expires_at=expires_at, ip_allow_list=["10.0.0.0/8"])
+    assert (await use(office, api_key)).status_code == 403  # we call from 127.0.0.1
+    path = f"{KEYS}/{key_id}"
+    before = (await admin.get(path)).json()
+    changed = (await admin.patch(path, json={"ip_allow_list": []})).json()
+    assert changed == {**before, "ip_allow_list": []}
+    changed = (await admin.patch(path, json={"rate_limit_per_minute": None, "expires_at": None, "name": None})).json()
+    assert changed == {**before, "ip_allow_list": [], "rate_limit_per_minute": None, "expires_at": None}
+    await asyncio.sleep(TAKES_EFFECT_IN_S)
+    assert [(await use(office, api_key)).status_code for _ in range(3)] == [200] * 3
+    told = [(row["before"], row["after"]) for row in (await audit_of(office, key_id))[1:]]
+    assert told[0] == ({"ip_allow_list": ["10.0.0.0/8"]}, {"ip_allow_list": []})
+    assert told[1][1] == {"rate_limit_per_minute": None, "expires_at": None}
+    assert told[1][0]["rate_limit_per_minute"] == 1
+
+
+@pytest.mark.parametrize("change", [{}, {"name": None}, {"name": KEY["name"]}, {"permissions": KEY["permissions"]}])
+async def test_change_that_changes_nothing_is_not_told(
+    office: Office, admin: httpx.AsyncClient, change: dict[str, Any]
+) -> None:
+    key_id, _ = await create(admin)
+    assert (await admin.patch(f"{KEYS}/{key_id}", json=change)).status_code == 200
+    assert [row["action"] for row in await audit_of(office, key_id)] == ["api_key.create"]
+
+
+async def test_expiry_that_has_passed_ends_the_key(office: Office, admin: httpx.AsyncClient) -> None:
+    key_id, api_key = await create(admin)
+    assert (await use(office, api_key)).status_code == 200
+    past = {"expires_at": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
+    assert (await admin.patch(f"{KEYS}/{key_id}", json=past)).json()["status"] == "expired"
+    await asyncio.sleep(TAKES_EFFECT_IN_S)
+    assert (await use(office, api_key)).status_code == 401
+
+
+@pytest.mark.parametrize("ended", ["revoked", "expired", "rotated"])
+async def test_ended_key_is_neither_changed_nor_rotated(office: Office, admin: httpx.AsyncClient, ended: str) -> None:
+    key_id, _ = await create(admin)
+    path = f"{KEYS}/{key_id}"
+    match ended:
+        case "revoked":
+            await admin.post(f"{path}/revoke")
+        case "expired":
+            await admin.patch(path, json={"expires_at": "2020-01-01T00:00:00Z"})
+        case _:
+            await admin.post(f"{path}/rotate")
+    assert (await admin.get(path)).json()["status"] == ended
+    told = len(await audit_of(office, key_id))
+    for answer in (await admin.patch(path, json={"name": "new"}), await admin.post(f"{path}/rotate")):
+        assert (answer.status_code, answer.json()["code"]) == (409, "api_key_not_active")
+        assert ended in answer.json()["detail"]
+    assert len(await audit_of(office, key_id)) == told
+
+
+async def test_successor_inherits_and_the_old_key_ends_with_its_grace_period(
+    office: Office, admin: httpx.AsyncClient
+) -> None:
+    old_id, old = await create(admin, rate_limit_per_minute=50, ip_allow_list=["127.0.0.1/32"])
+    new = (await admin.post(f"{KEYS}/{old_id}/rotate")).json()
+    told, successor = [(await admin.get(f"{KEYS}/{key_id}")).json() for key_id in (old_id, new["key_id"])]
+    inherited = ("environment", "name", "permissions", "rate_limit_per_minute", "ip_allow_list", "expires_at")
+    assert [successor[name] for name in inherited] == [told[name] for name in inherited]
+    assert (told["status"], told["rotated_to"], successor["status"]) == ("rotated", new["key_id"], "active")
+    ends_at = datetime.fromisoformat(told["grace_ends_at"])
+    grace = ends_at - datetime.now(UTC)
+    await asyncio.sleep(1)  # by then every process knows of the rotation
+    assert timedelta(hours=23) < grace <= timedelta(days=1)
+    for moment, status in ((ends_at - timedelta(seconds=1), 200), (ends_at + timedelta(seconds=1), 401)):
+        office.app.dependency_overrides[request_time] = partial(_same, moment)
+        try:
+            assert (await use(office, old)).status_code == status
+            assert (await use(office, new["api_key"])).status_code == 200
+        finally:
+            office.app.dependency_overrides.pop(request_time)
+
+
+async def _same(moment: datetime) -> datetime:
+    return moment
+
+
+@pytest.mark.parametrize("action", ["rotate", "revoke"])
+async def test_two_admins_at_once_leave_one_audit_row(office: Office, admin: httpx.AsyncClient, action: str) -> None:
+    key_id, _ = await create(admin)
+    async with connected(office.urls) as connection, connection.transaction():
+        await connection.execute("SELECT FROM api_keys WHERE key_id = $1 FOR UPDATE", key_id)
+        both = [asyncio.create_task(admin.post(f"{KEYS}/{key_id}/{action}")) for _ in range(2)]
+        await asyncio.sleep(0.5)  # until both wait for the key
+    statuses = sorted([(await task).status_code for task in both])
+    assert statuses == ([201, 409] if action == "rotate" else [200, 200])
+    assert [row["action"] for row in await audit_of(office, key_id)] == ["api_key.create", f"api_key.{action}"]
+
+
+async def test_what_a_change_found_is_told_even_when_somebody_else_was_changing_it(
+    office: Office, admin: httpx.AsyncClient
+) -> None:
+    key_id, _ = await create(admin)
+    async with connected(office.urls) as connection:
+        async with connection.transaction():
+            await connection.execute("UPDATE api_keys SET name = 'between' WHERE key_id = $1", key_id)
+            change = asyncio.create_task(admin.patch(f"{KEYS}/{key_id}", json={"name": "last"}))
+            await asyncio.sleep(0.5)  # until it waits for the key
+        assert (await change).status_code == 200
+    row = (await audit_of(office, key_id))[-1]
+    assert (row["before"], row["after"]) == ({"name": "between"}, {"name": "last"})
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("PATCH", ""), ("POST", "/rotate"), ("POST", "/revoke")])
+@pytest.mark.parametrize("key_id", [UNKNOWN, "x", "%00", "x" * 1000])
+async def test_unknown_key_is_404_and_leaves_no_audit_row(
+    office: Office, admin: httpx.AsyncClient, method: str, path: str, key_id: str
+) -> None:
+    before = await office.rows("SELECT count(*) FROM admin_audit_log")
+    body = {"name": "new"} if method == "PATCH" else None
+    answer = await admin.request(method, f"{KEYS}/{key_id}{path}", json=body)
+    if key_id == UNKNOWN:
+        assert (answer.status_code, answer.json()["code"]) == (404, "api_key_not_found")
+    assert answer.status_code in (404, 422), answer.text
+    assert await office.rows("SELECT count(*) FROM admin_audit_log") == before

@@ -1,0 +1,358 @@
+"""Purchases: filters, views of what should not be there, one in full; refunds and reconciliations at their edges."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.auth.admins import Role, add_admin
+from app.billing.verify import verify_ledger
+from tests.admin.conftest import DOMAIN, SECRET
+from tests.conftest import running_app, settings_for
+from tests.databases import Urls
+from tests.payments.conftest import Shop
+from tests.servers import running_stripe
+
+PURCHASES = "/admin/purchases"
+VIEWS = ("paid_not_credited", "refunded_but_credited", "for_review")
+TOLD = ("payment_intent.succeeded", "charge.refunded", "charge.dispute.created", "charge.dispute.closed")
+
+
+@pytest.fixture
+async def shop(own_database: Urls) -> AsyncIterator[Shop]:
+    """With a Stripe for the live environment and none for the other."""
+    with running_stripe() as local:
+        settings = settings_for(
+            own_database,
+            stripe_live=local.keys,
+            stripe_api_base=local.url,
+            stripe_timeout_s=2.5,
+            free_uses=0,
+            admin_session_secret=SECRET,
+            packs={"standard": {"price_minor": 500, "credits": 20}, "large": {"price_minor": 2000, "credits": 100}},
+        )
+        async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
+            yield Shop(app, own_database, settings, local, http)
+
+
+async def sign_in(shop: Shop, role: Role) -> httpx.AsyncClient:
+    async with shop.db.transaction() as tx:
+        now = datetime.now(UTC)
+        await add_admin(tx, f"{role}@{DOMAIN}", role, now=now)
+        token = await shop.app.state.admin_sessions.open_for_script(tx, f"{role}@{DOMAIN}", now=now)
+    transport = httpx.ASGITransport(shop.app)
+    return httpx.AsyncClient(
+        transport=transport, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
+    )
+
+
+@pytest.fixture
+async def admin(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    async with await sign_in(shop, "admin") as client:
+        yield client
+
+
+async def bought(shop: Shop, account_id: UUID | None = None, **options: Any) -> dict[str, Any]:
+    """A purchase that is paid and credited, as its row."""
+    account_id = account_id or await shop.account()
+    payment = await shop.open(account_id, **options)
+    await shop.pay(payment.payment_id)
+    await shop.payments.payment("live", payment.payment_id, shop.now)
+    [row] = await shop.rows("SELECT * FROM purchases WHERE payment_intent_id = $1", payment.payment_id)
+    assert row["status"] == "succeeded"
+    return row
+
+
+async def listed(client: httpx.AsyncClient, **params: Any) -> list[UUID]:
+    """All pages, which are small."""
+    ids: list[UUID] = []
+    cursor: dict[str, str] | None = {}
+    while cursor is not None:
+        answer = await client.get(PURCHASES, params={"limit": 2, **params, **cursor})
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        ids += [UUID(purchase["purchase_id"]) for purchase in page["purchases"]]
+        cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
+    assert ids == sorted(set(ids), reverse=True)
+    return ids
+
+
+async def views(client: httpx.AsyncClient) -> dict[str, list[UUID]]:
+    """The purchases in each view that is not empty."""
+    shown = {view: await listed(client, view=view) for view in VIEWS}
+    return {view: ids for view, ids in shown.items() if ids}
+
+
+def refund(key: str, amount_minor: int | None = None) -> dict[str, Any]:
+    return {"idempotency_key": key, "amount_minor": amount_minor, "reason": "unhappy"}
+
+
+async def refunds_told(shop: Shop) -> list[dict[str, Any]]:
+    rows = await shop.rows("SELECT * FROM admin_audit_log WHERE action = 'purchase.refund' ORDER BY audit_id")
+    return [{**row, **{name: json.loads(row[name]) for name in ("before", "after")}} for row in rows]
+
+
+async def verified(shop: Shop) -> None:
+    verification = await verify_ledger(shop.db, datetime.now(UTC))
+    assert verification.ok, verification.problem
+
+
+# --- lists --------------------------------------------------------------------------------------------------------
+
+
+async def test_filters_narrow_each_other(shop: Shop, admin: httpx.AsyncClient) -> None:
+    buyer, other = await shop.account(), await shop.account()
+    paid = [await bought(shop, buyer, pack="standard"), await bought(shop, other, pack="large")]
+    for account_id, pack in ((buyer, "large"), (buyer, "standard"), (other, "standard")):
+        await shop.open(account_id, pack=pack)
+    rows = await shop.rows("SELECT * FROM purchases")
+    assert len(rows) == 5
+    assert await listed(admin) == sorted((row["purchase_id"] for row in rows), reverse=True)
+    payments = [row["payment_intent_id"] for row in paid]
+    statuses = {row["status"] for row in rows}
+    choices = itertools.product(
+        (None, "live", "test"), (None, *statuses, "canceled"), (None, buyer, other), (None, *payments)
+    )
+    for wanted in choices:
+        names = ("environment", "status", "account_id", "payment_intent_id")
+        expected = {
+            row["purchase_id"]
+            for row in rows
+            if all(want in (None, row[name]) for name, want in zip(names, wanted, strict=True))
+        }
+        sent = dict(zip(("environment", "status", "account_id", "payment_id"), wanted, strict=True))
+        params = {name: str(value) for name, value in sent.items() if value is not None}
+        assert set(await listed(admin, **params)) == expected, params
+
+
+@pytest.mark.parametrize(
+    "params", [{"environment": "prod"}, {"account_id": "x"}, {"view": "all"}, {"limit": 0}, {"payment_id": "a\0"}]
+)
+async def test_questions_that_make_no_sense_are_422(
+    shop: Shop, admin: httpx.AsyncClient, params: dict[str, Any]
+) -> None:
+    assert (await admin.get(PURCHASES, params=params)).status_code == 422
+
+
+async def test_healthy_purchases_are_in_no_view(shop: Shop, admin: httpx.AsyncClient) -> None:
+    """Unpaid, paid, refunded in part and in full, disputed, and disputed after a refund."""
+    await shop.open(await shop.account())
+    for parts in ([], [1], [24], [25], [333], [500], [200, 300]):
+        purchase = await bought(shop)
+        for amount_minor in parts:
+            await shop.refund(purchase["payment_intent_id"], amount_minor)
+    disputed = [await bought(shop) for _ in range(3)]
+    await shop.refund(disputed[0]["payment_intent_id"], 250)
+    for purchase in disputed:
+        await shop.control(f"payment_intents/{purchase['payment_intent_id']}/dispute", amount=250)
+    await shop.deliver_all(TOLD)
+    assert await views(admin) == {}
+    dispute = (await shop.rows("SELECT dispute_id FROM purchase_disputes LIMIT 1"))[0]["dispute_id"]
+    await shop.control(f"disputes/{dispute}/close", outcome="lost")
+    await shop.deliver_all(TOLD)
+    assert await views(admin) == {}
+    await verified(shop)
+
+
+async def test_views_show_what_should_not_be_there_and_nothing_else(shop: Shop, admin: httpx.AsyncClient) -> None:
+    await bought(shop)
+    short = await shop.open(await shop.account())
+    await shop.control(f"payment_intents/{short.payment_id}/succeed", amount_received=499)
+    await shop.deliver_all(("payment_intent.succeeded",))
+    [wrong] = await shop.rows("SELECT purchase_id FROM purchases WHERE payment_intent_id = $1", short.payment_id)
+    # Neither can come about by what Stripe tells; a mistake of ours is what the views are for.
+    kept, lost = await bought(shop), await bought(shop)
+    await shop.execute("UPDATE purchases SET refunded_minor = 500 WHERE purchase_id = $1", kept["purchase_id"])
+    await shop.execute(
+        "UPDATE purchases SET credit_id = NULL, status = 'processing' WHERE purchase_id = $1", lost["purchase_id"]
+    )
+    assert await views(admin) == {
+        "for_review": [wrong["purchase_id"]],
+        "refunded_but_credited": [kept["purchase_id"]],
+        "paid_not_credited": [lost["purchase_id"], wrong["purchase_id"]],
+    }
+    assert await listed(admin, view="paid_not_credited", status="processing") == [lost["purchase_id"]]
+    assert await listed(admin, view="for_review", environment="test") == []
+    # One credit of what is due is missing, and then none.
+    for taken_back, expected in ((19, [kept["purchase_id"]]), (20, [])):
+        await shop.execute(
+            "UPDATE purchases SET credits_refunded = $2 WHERE purchase_id = $1", kept["purchase_id"], taken_back
+        )
+        assert await listed(admin, view="refunded_but_credited") == expected
+
+
+# --- one purchase -------------------------------------------------------------------------------------------------
+
+
+async def test_detail_tells_the_events_in_order_and_the_disputes(shop: Shop, admin: httpx.AsyncClient) -> None:
+    purchase, neighbour = await bought(shop), await bought(shop)
+    payment_id = purchase["payment_intent_id"]
+    await shop.refund(payment_id, 100)
+    await shop.control(f"payment_intents/{payment_id}/dispute", amount=200)
+    arrivals = [event for event in await shop.events(*TOLD) if payment_id in json.dumps(event)]
+    assert [event["type"] for event in arrivals] == list(TOLD[:3])
+    for minutes, event in enumerate(reversed(arrivals)):  # a late one is told where it came, not where it belongs
+        late = Shop(shop.app, shop.urls, shop.settings, shop.local, shop.http, shop.now + timedelta(minutes=minutes))
+        await late.deliver(event)
+    told = (await admin.get(f"{PURCHASES}/{purchase['purchase_id']}")).json()
+    assert [event["event_id"] for event in told["events"]] == [event["id"] for event in reversed(arrivals)]
+    assert {event["outcome"] for event in told["events"]} == {"applied"}
+    [dispute] = told["disputes"]
+    assert (dispute["amount_minor"], dispute["status"]) == (200, "open")
+    assert (told["refunded_minor"], told["credits_refunded"], told["credits_disputed"]) == (100, 4, 8)
+    assert (told["credited"], told["received_minor"], told["currency"]) == (True, 500, "USD")
+    [row] = (await admin.get(PURCHASES, params={"payment_id": payment_id})).json()["purchases"]
+    assert row == {name: told[name] for name in row}
+    assert (await admin.get(f"{PURCHASES}/{neighbour['purchase_id']}")).json()["disputes"] == []
+    entries = (await admin.get(f"/admin/users/{purchase['account_id']}/timeline")).json()["entries"]
+    assert [entry["kind"] for entry in entries if entry["kind"] != "credit"] == ["purchase"]
+    assert sorted(entry["credits"] for entry in entries if entry["kind"] == "credit") == [-8, -4, 20]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/refund"), ("POST", "/reconcile")])
+async def test_unknown_purchase_is_404_and_leaves_no_audit_row(
+    shop: Shop, admin: httpx.AsyncClient, method: str, path: str
+) -> None:
+    body = refund("k") if path == "/refund" else None
+    answer = await admin.request(method, f"{PURCHASES}/{UUID(int=7)}{path}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (404, "payment_not_found")
+    assert await shop.rows("SELECT * FROM admin_audit_log") == []
+
+
+# --- giving back --------------------------------------------------------------------------------------------------
+
+
+async def test_ten_equal_refunds_at_once_give_back_once(shop: Shop, admin: httpx.AsyncClient) -> None:
+    purchase = await bought(shop)
+    path = f"{PURCHASES}/{purchase['purchase_id']}/refund"
+    answers = await asyncio.gather(*(admin.post(path, json=refund("k", 125)) for _ in range(10)))
+    # Stripe may call a key "in use" for longer than we wait for it; whoever asks again gets the answer.
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert (await admin.post(path, json=refund("k", 125))).json()["refunded_minor"] == 125
+    [charge] = (await shop.stripe("GET", "charges", payment_intent=purchase["payment_intent_id"]))["data"]
+    assert charge["amount_refunded"] == 125
+    assert await shop.balances(purchase["account_id"]) == (15, 0)
+    await verified(shop)
+
+
+async def test_refund_of_what_is_spent_becomes_debt(shop: Shop, admin: httpx.AsyncClient) -> None:
+    purchase = await bought(shop)
+    body = {"credits": -15, "idempotency_key": "k", "reason": "spent elsewhere"}
+    assert (await admin.post(f"/admin/users/{purchase['account_id']}/credits", json=body)).status_code == 201
+    path = f"{PURCHASES}/{purchase['purchase_id']}/refund"
+    assert (await admin.post(path, json=refund("k"))).json()["credits_refunded"] == 20
+    assert await shop.balances(purchase["account_id"]) == (0, 15)
+    [told] = await refunds_told(shop)
+    assert (told["target_id"], told["admin_email"]) == (str(purchase["purchase_id"]), f"admin@{DOMAIN}")
+    assert (told["before"], told["reason"]) == ({"refunded_minor": 0}, "unhappy")
+    assert told["after"] == {"refund_minor": "all that is left", "idempotency_key": "k"}
+    await verified(shop)
+
+
+async def test_what_stripe_refuses_changes_nothing_and_is_told(shop: Shop, admin: httpx.AsyncClient) -> None:
+    purchase = await bought(shop)
+    path = f"{PURCHASES}/{purchase['purchase_id']}/refund"
+    assert (await admin.post(path, json=refund("a", 501))).status_code == 409
+    assert (await admin.post(path, json=refund("b", 100))).status_code == 200
+    reused = await admin.post(path, json=refund("b", 200))  # Stripe's own guard of its idempotency keys
+    assert (reused.status_code, reused.json()["code"]) == (409, "refund_refused")
+    assert (await admin.post(path, json=refund("c"))).json()["refunded_minor"] == 500
+    again = await admin.post(path, json=refund("d"))
+    assert (again.status_code, again.json()["code"]) == (409, "refund_refused")
+    assert [row["before"]["refunded_minor"] for row in await refunds_told(shop)] == [0, 0, 100, 100, 500]
+    assert await shop.balances(purchase["account_id"]) == (0, 0)
+
+
+async def test_unpaid_purchase_has_nothing_to_give_back(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await shop.account()
+    await shop.open(account_id)
+    [purchase] = await shop.purchases(account_id)
+    answer = await admin.post(f"{PURCHASES}/{purchase['purchase_id']}/refund", json=refund("k"))
+    assert (answer.status_code, answer.json()["code"]) == (409, "refund_refused")
+
+
+async def test_stripe_away_answers_503_and_what_was_asked_is_told(shop: Shop, admin: httpx.AsyncClient) -> None:
+    purchase = await bought(shop)
+    path = f"{PURCHASES}/{purchase['purchase_id']}"
+    for method in ("GET", "POST"):
+        await shop.control("failures", method=method, path="/v1/", status=503, times=1000)
+    away = await admin.post(f"{path}/refund", json=refund("k", 125))
+    assert (away.status_code, away.json()["code"]) == (503, "payment_provider_unavailable")
+    [told] = await refunds_told(shop)
+    assert told["after"] == {"refund_minor": 125, "idempotency_key": "k"}
+    assert (await admin.get(path)).json()["refunded_minor"] == 0
+    assert await shop.balances(purchase["account_id"]) == (20, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"amount_minor": 0},
+        {"amount_minor": -1},
+        {"amount_minor": 1.5},
+        {"amount_minor": "125"},
+        {"amount_minor": 2**63},
+        {"reason": None},
+        {"reason": "  "},
+        {"idempotency_key": ""},
+        {"idempotency_key": None},
+    ],
+)
+async def test_refund_that_makes_no_sense_asks_nobody(
+    shop: Shop, admin: httpx.AsyncClient, wrong: dict[str, Any]
+) -> None:
+    purchase = await bought(shop)
+    path = f"{PURCHASES}/{purchase['purchase_id']}/refund"
+    assert (await admin.post(path, json={**refund("k"), **wrong})).status_code == 422
+    assert await refunds_told(shop) == []
+    [charge] = (await shop.stripe("GET", "charges", payment_intent=purchase["payment_intent_id"]))["data"]
+    assert charge["amount_refunded"] == 0
+
+
+async def test_support_may_reconcile_but_not_refund(shop: Shop) -> None:
+    account_id = await shop.account()
+    payment = await shop.open(account_id)
+    await shop.pay(payment.payment_id)
+    [purchase] = await shop.purchases(account_id)
+    path = f"{PURCHASES}/{purchase['purchase_id']}"
+    async with await sign_in(shop, "support") as support:
+        assert (await support.post(f"{path}/refund", json=refund("k"))).status_code == 403
+        assert await refunds_told(shop) == []
+        assert (await support.post(f"{path}/reconcile")).json()["booked"] is True
+        assert (await support.post(f"{path}/reconcile")).json()["booked"] is False
+        everything = (await support.post(f"{PURCHASES}/reconcile")).json()
+    assert everything["failed"] == 0
+    assert await shop.balances(account_id) == (20, 0)
+    rows = await shop.rows("SELECT action, after FROM admin_audit_log ORDER BY audit_id")
+    assert rows[0]["action"] == "purchase.reconcile"
+    assert json.loads(rows[0]["after"]) == {"status": "succeeded", "credited": True}
+    assert (rows[-1]["action"], json.loads(rows[-1]["after"])) == ("purchase.reconcile_all", everything)
+
+
+async def test_reconciling_everything_books_what_no_webhook_told(shop: Shop, admin: httpx.AsyncClient) -> None:
+    accounts = [await shop.account() for _ in range(3)]
+    for account_id in accounts:
+        await shop.pay((await shop.open(account_id)).payment_id)
+    done = (await admin.post(f"{PURCHASES}/reconcile")).json()
+    assert done["events"] + done["payments"] >= len(accounts)
+    assert [await shop.balances(account_id) for account_id in accounts] == [(20, 0)] * 3
+    assert await views(admin) == {}
+    await verified(shop)
+
+
+async def test_reconciling_without_stripe_tells_that_it_failed(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await shop.account()
+    await shop.pay((await shop.open(account_id)).payment_id)
+    [purchase] = await shop.purchases(account_id)
+    for method in ("GET", "POST"):
+        await shop.control("failures", method=method, path="/v1/", status=503, times=1000)
+    one = await admin.post(f"{PURCHASES}/{purchase['purchase_id']}/reconcile")
+    assert (one.status_code, one.json()["code"]) == (503, "payment_provider_unavailable")
+    assert (await admin.post(f"{PURCHASES}/reconcile")).json()["failed"] > 0
+    assert await shop.balances(account_id) == (0, 0)
