@@ -55,7 +55,7 @@ async def list_users(
         if account_id is not None:
             matches = f"{_MATCHES} UNION SELECT CAST(:searched AS uuid)"
             values["searched"] = account_id
-        conditions.append(f"a.account_id IN ({matches})")
+        conditions.append(f"a.account_id = ANY (ARRAY({matches}))")
         values["prefix"] = _prefix(search)
     for name, wanted in (("environment", environment), ("status", status), ("plan_name", plan_name)):
         if wanted is not None:

@@ -796,7 +796,7 @@ async def test_what_is_done_to_an_account_is_written_down(auditor: Auditor) -> N
         ("close", "account.close", "active", "closed"),
     ):
         row = await auditor.sees("POST", f"{url}/{path}", action, account_id, reason)
-        assert (row["before"], row["after"]) == ({"status": before}, {"status": after})
+        assert (row["before"]["status"], row["after"]["status"]) == (before, after)
         assert row["reason"] == "because of this"
         await auditor.sees_nothing("POST", f"{url}/{path}", 200, reason)
         await auditor.sees_nothing("POST", f"{url}/{path}", 422, {"reason": " x "})
