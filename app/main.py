@@ -24,6 +24,7 @@ from app.auth.admin_sessions import AdminSessions
 from app.auth.service import Authenticator
 from app.auth.sign_in import SignIn
 from app.billing.service import BillingService
+from app.changes import ChangeListener
 from app.config import Settings, load_settings
 from app.db import Database
 from app.errors import install_error_handlers, response_for
@@ -61,19 +62,22 @@ ROUTERS = (
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     db = Database(settings.database_url, pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s)
+    listener = ChangeListener(settings.database_url)
     gateway = StripeGateway(settings)
     app.state.db = db
     app.state.billing = BillingService(db, settings)
     app.state.tools = ProductInventoryService(db, settings, app.state.billing)
     app.state.payments = PaymentService(db, settings, app.state.billing, gateway)
-    app.state.auth = Authenticator(db, settings)
+    app.state.auth = Authenticator(db, settings, listener)
     app.state.admin_sessions = AdminSessions(db, settings)
     http = httpx.AsyncClient()
     app.state.sign_in = SignIn(settings, http)
-    await app.state.auth.start()
+    listener.start()
+    app.state.auth.start()
     try:
         yield
     finally:
+        await listener.stop()
         await app.state.auth.stop()
         await app.state.sign_in.aclose()
         await http.aclose()

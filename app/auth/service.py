@@ -17,15 +17,17 @@ from app.auth.errors import AddressNotAllowed, InvalidApiKey, KeyNotActive, KeyN
 from app.auth.hashing import ARGON2, Argon2
 from app.auth.keys import MAX_NAME_CHARS, Address, KeyFacts, Network, NewKey, generate_key, parse_key
 from app.auth.last_used import LastUsed
-from app.auth.listener import API_KEYS, ChangeListener
 from app.auth.rate_limit import TokenBuckets
 from app.auth.revocations import TokenRevocations
 from app.auth.tokens import InvalidToken, TokenVerifier
 from app.auth.verification import KeyVerifier
+from app.changes import ChangeListener
 from app.config import Settings
 from app.db import Database, Session
 from app.errors import InvalidRequest
 
+API_KEYS_CHANNEL = "api_keys"
+REVOCATIONS_CHANNEL = "token_revocations"
 MAX_LISTED_KEYS = 1000
 MAX_RATE_LIMIT_PER_MINUTE = 2**31 - 1
 MAX_ALLOWED_NETWORKS = 100
@@ -41,26 +43,28 @@ class Authenticator:
     A key seen before costs a digest and two token buckets: no database, no Argon2.
     """
 
-    def __init__(self, db: Database, settings: Settings, *, argon2: Argon2 = ARGON2) -> None:
+    def __init__(self, db: Database, settings: Settings, listener: ChangeListener, *, argon2: Argon2 = ARGON2) -> None:
         self._settings = settings
-        self._listener = ChangeListener(settings.database_url, self._changed, self._gap)
-        self._keys = KeyVerifier(db, self._listener, argon2)
+        self._listener = listener
+        self._keys = KeyVerifier(db, listener, argon2)
         self._revocations = TokenRevocations(db)
+        listener.subscribe(API_KEYS_CHANNEL, self._keys.forget, self._keys.forget_all)
+        listener.subscribe(REVOCATIONS_CHANNEL, self._revocations.forget, self._revocations.forget_all)
         self._last_used = LastUsed(db)
         self._buckets = TokenBuckets()
         self._http = httpx.AsyncClient()
         self._tokens = TokenVerifier(settings.all_issuers, self._http)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._last_uses: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin to listen for changes. Does not wait for the database: until it answers, nothing cached counts."""
-        self._tasks = [asyncio.create_task(self._listener.run()), asyncio.create_task(self._last_used.run())]
+    def start(self) -> None:
+        """Begin to note when keys were used last."""
+        self._last_uses = asyncio.create_task(self._last_used.run())
 
     async def stop(self) -> None:
         """End every task and connection, and write the last uses that are not yet written."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._last_uses is not None:
+            self._last_uses.cancel()
+            await asyncio.gather(self._last_uses, return_exceptions=True)
         await self._last_used.flush()
         await self._keys.stop()
         await self._tokens.aclose()
@@ -115,16 +119,6 @@ class Authenticator:
         wait_s = self._buckets.take(f"{subject} {name}", limit_per_minute, now_s)
         if wait_s:
             raise RateLimited(subject, retry_after_s=wait_s)
-
-    def _changed(self, channel: str, payload: str) -> None:
-        if channel == API_KEYS:
-            self._keys.forget(payload)
-        else:
-            self._revocations.forget(payload)
-
-    def _gap(self) -> None:
-        self._keys.forget_all()
-        self._revocations.forget_all()
 
 
 # --- managing keys --------------------------------------------------------------------------------------------

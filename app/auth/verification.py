@@ -15,7 +15,7 @@ from app.auth.caller import Actor, Caller
 from app.auth.errors import InvalidApiKey, TooManyAttempts
 from app.auth.hashing import Argon2
 from app.auth.keys import KeyFacts, parse_key
-from app.auth.listener import ChangeListener
+from app.changes import ChangeListener
 from app.db import Database
 
 MAX_CACHED_KEYS = 10_000

@@ -16,6 +16,7 @@ from app.auth.dependencies import require
 from app.auth.hashing import Argon2
 from app.auth.keys import NewKey
 from app.auth.service import Authenticator, create_key
+from app.changes import ChangeListener
 from app.config import Settings
 from app.db import Database, Session
 from app.errors import install_error_handlers, response_for
@@ -122,12 +123,15 @@ StartProcess = Callable[..., Awaitable[Process]]
 async def running(settings: Settings) -> AsyncIterator[Process]:
     db = CountingDatabase(settings.database_url, pool_size=10)
     argon2 = CountingArgon2()
-    auth = Authenticator(db, settings, argon2=argon2)
-    await auth.start()
+    listener = ChangeListener(settings.database_url)
+    auth = Authenticator(db, settings, listener, argon2=argon2)
+    listener.start()
+    auth.start()
     try:
         async with AsyncExitStack() as stack:
             yield Process(db, auth, create_app(settings, auth), argon2, stack)
     finally:
+        await listener.stop()
         await auth.stop()
         await db.close()
 

@@ -13,8 +13,8 @@ from sqlalchemy import text
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Permission
 from app.auth.keys import NewKey
-from app.auth.listener import CURRENT_FOR_S, HEARTBEAT_S
 from app.auth.service import revoke_key, rotate_key, update_key
+from app.changes import CURRENT_FOR_S, HEARTBEAT_S
 from app.clock import request_time
 from app.config import Settings
 from app.db import Database, Session

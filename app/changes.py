@@ -3,14 +3,12 @@
 import asyncio
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import structlog
 from pydantic import SecretStr
-
-API_KEYS = "api_keys"
-TOKEN_REVOCATIONS = "token_revocations"  # noqa: S105  (the name of a channel)
 
 HEARTBEAT_S = 0.2
 CURRENT_FOR_S = 0.9  # the promise is 1 s
@@ -22,6 +20,12 @@ MAX_RETRY_S = 2.0
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class _Subscriber:
+    on_change: Callable[[str], None]
+    on_gap: Callable[[], None]
+
+
 class ChangeListener:
     """LISTENs on a connection of its own for ids of changed rows.
 
@@ -29,25 +33,39 @@ class ChangeListener:
     comes back proves that every change committed before it was sent has been handled: that is what `is_current` asks
     about. An open socket would prove nothing (a black hole looks like silence), nor would a query (a pooler in
     between answers those and drops notifications).
-
-    `on_change(channel, payload)` is called for each notification, `on_gap()` whenever some may have been missed.
     """
 
-    def __init__(self, url: SecretStr, on_change: Callable[[str, str], None], on_gap: Callable[[], None]) -> None:
+    def __init__(self, url: SecretStr) -> None:
         self._url = url
-        self._on_change = on_change
-        self._on_gap = on_gap
+        self._subscribers: dict[str, _Subscriber] = {}
         self._heartbeats = f"heartbeat_{secrets.token_hex(8)}"
         self._beat = 0
         self._answered: asyncio.Future[None] | None = None
         self._current_until_s = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    def subscribe(self, channel: str, on_change: Callable[[str], None], on_gap: Callable[[], None]) -> None:
+        """Call `on_change(payload)` for each notification of a channel, `on_gap()` whenever some may have been missed.
+
+        Comes before `start`.
+        """
+        self._subscribers[channel] = _Subscriber(on_change, on_gap)
+
+    def start(self) -> None:
+        """Begin to listen. Does not wait for the database: until it answers, nothing that is remembered counts."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def is_current(self, now_s: float) -> bool:
         """Whether everything committed until CURRENT_FOR_S ago is known here. `now_s`: the event loop's clock."""
         return now_s < self._current_until_s
 
-    async def run(self) -> None:
-        """Listen until cancelled, reconnecting with growing pauses for as long as it takes."""
+    async def _run(self) -> None:
+        """Until cancelled, reconnecting with growing pauses for as long as it takes."""
         retry_s = FIRST_RETRY_S
         while True:
             connection = None
@@ -73,13 +91,14 @@ class ChangeListener:
             )
             try:
                 connection.add_termination_listener(lambda _: self._lose())
-                for channel in (API_KEYS, TOKEN_REVOCATIONS):
+                for channel in self._subscribers:
                     await connection.add_listener(channel, self._notified)
                 await connection.add_listener(self._heartbeats, self._heartbeat_came)
             except BaseException:
                 connection.terminate()
                 raise
-        self._on_gap()  # after LISTEN: rows read from here on are followed by their notifications
+        for subscriber in self._subscribers.values():
+            subscriber.on_gap()  # after LISTEN: rows read from here on are followed by their notifications
         return connection
 
     async def _beat_until_lost(self, connection: Any) -> None:
@@ -98,7 +117,7 @@ class ChangeListener:
         self._current_until_s = float("-inf")
 
     def _notified(self, _: object, __: int, channel: str, payload: str) -> None:
-        self._on_change(channel, payload)
+        self._subscribers[channel].on_change(payload)
 
     def _heartbeat_came(self, _: object, __: int, ___: str, payload: str) -> None:
         if self._answered is not None and not self._answered.done() and payload == str(self._beat):
