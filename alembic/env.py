@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.config import load_settings
 from app.db import Base, async_url
 
-for package in ("auth", "billing", "tools", "payments", "admin"):  # puts their tables into Base.metadata
+# Puts their tables into Base.metadata.
+for package in ("auth", "configuration", "billing", "tools", "payments", "admin"):
     importlib.import_module(f"app.{package}.models")
 
 MIGRATION_LOCK = 0x0C1215B1  # any constant: two migrations at once wait for each other

@@ -5,6 +5,7 @@ from a file instead. The README lists them all; a test keeps that list complete.
 """
 
 import os
+from base64 import b64decode
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -17,11 +18,14 @@ from pydantic import (
     IPvAnyNetwork,
     SecretStr,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 MIN_SECRET_CHARS = 32
+ENCRYPTION_KEY_BYTES = 32
+MAX_KEY_ID_CHARS = 64
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 
@@ -146,6 +150,12 @@ class Settings(BaseSettings):
     stripe_api_base: str | None = Field(default=None, description="Stripe's address, for the local Stripe only.")
     stripe_timeout_s: float = Field(default=3.0, gt=0, le=60, description="Time-out of one call to Stripe.")
 
+    encryption_keys: dict[str, SecretStr] = Field(
+        default={},
+        description="JSON object, id -> 32 random bytes in base64: seal the provider keys that admins set. "
+        "The first seals; the others only open what they sealed (`ciris-billing config reseal`).",
+    )
+
     google_client_ids: list[str] = Field(
         default=[], description="JSON list of OAuth client ids whose Google ID tokens are accepted."
     )
@@ -179,6 +189,18 @@ class Settings(BaseSettings):
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")
     key_rotation_grace_s: int = Field(default=86_400, ge=0, description="How long a rotated key still works.")
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _encryption_keys_have_their_length(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for key_id, key in keys.items():
+            try:
+                decoded = b64decode(key.get_secret_value(), validate=True)
+            except ValueError:
+                decoded = b""
+            if not 0 < len(key_id) <= MAX_KEY_ID_CHARS or len(decoded) != ENCRYPTION_KEY_BYTES or not any(decoded):
+                raise ValueError(f"ENCRYPTION_KEYS: the key {key_id!r} is not {ENCRYPTION_KEY_BYTES} bytes in base64")
+        return keys
 
     @model_validator(mode="after")
     def _environments_are_apart(self) -> Self:
@@ -235,10 +257,6 @@ class Settings(BaseSettings):
             for name in GOOGLE_ISSUERS
         ]
         return [*google, *self.issuers]
-
-    @property
-    def default_pack(self) -> Pack:
-        return next(iter(self.packs.values()))
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 import app.admin.admins
 import app.admin.api_keys
 import app.admin.audit_log
+import app.admin.config
 import app.admin.pages
 import app.admin.purchases
 import app.admin.sign_in
@@ -26,6 +27,8 @@ from app.auth.sign_in import SignIn
 from app.billing.service import BillingService
 from app.changes import ChangeListener
 from app.config import Settings, load_settings
+from app.configuration.editing import ConfigurationEditor
+from app.configuration.service import Configuration
 from app.db import Database
 from app.errors import install_error_handlers, response_for
 from app.middleware import BodyLimit, Deadline
@@ -52,6 +55,7 @@ ROUTERS = (
     app.admin.api_keys,
     app.admin.purchases,
     app.admin.audit_log,
+    app.admin.config,
     app.admin.admins,
     app.admin.system,
     app.status,
@@ -63,11 +67,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     db = Database(settings.database_url, pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s)
     listener = ChangeListener(settings.database_url)
-    gateway = StripeGateway(settings)
+    configuration = Configuration(db, settings, listener)
+    gateway = StripeGateway(settings, configuration)
     app.state.db = db
-    app.state.billing = BillingService(db, settings)
-    app.state.tools = ProductInventoryService(db, settings, app.state.billing)
-    app.state.payments = PaymentService(db, settings, app.state.billing, gateway)
+    app.state.configuration_editor = ConfigurationEditor(settings)
+    app.state.gateway = gateway
+    app.state.billing = BillingService(db, configuration)
+    app.state.tools = ProductInventoryService(db, configuration, app.state.billing)
+    app.state.payments = PaymentService(db, configuration, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)
     app.state.admin_sessions = AdminSessions(db, settings)
     http = httpx.AsyncClient()

@@ -22,6 +22,7 @@ from app.billing.pools import Credits
 from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
 from app.config import Mode, Settings
+from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster, find_binaries
 from bench import load
@@ -44,7 +45,7 @@ def external_id(i: int) -> str:
 async def fill(settings: Settings) -> list[str]:
     """Accounts with plenty of credits, and keys that may charge them: their texts."""
     db = Database(settings.database_url)
-    billing = BillingService(db, settings)
+    billing = BillingService(db, Configuration(db, settings))
     now = datetime.now(UTC)
     for i in range(ACCOUNTS):
         identity = Identity("live", "oauth:google", external_id(i))

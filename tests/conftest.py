@@ -19,6 +19,7 @@ from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
 from app.clock import request_time
 from app.config import Mode, Settings
+from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import ephemeral_cluster
 from app.main import create_app
@@ -89,7 +90,7 @@ async def db(settings: Settings) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def billing(db: Database, settings: Settings) -> BillingService:
-    return BillingService(db, settings)
+    return BillingService(db, Configuration(db, settings))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typer.main import get_command
 from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
 from app.cli import cli
+from app.configuration.service import Configuration
 from app.db import Database
 from tests.books import connected
 from tests.conftest import ACTOR, settings_for
@@ -62,7 +63,9 @@ async def account_id(own_database: Urls) -> str:
     settings = settings_for(own_database)
     db = Database(settings.database_url)
     identity = Identity("live", "oauth:google", "a:b/c@example.com")
-    found = await BillingService(db, settings).accounts.resolve(identity, Profile(), ACTOR, datetime.now(UTC))
+    found = await BillingService(db, Configuration(db, settings)).accounts.resolve(
+        identity, Profile(), ACTOR, datetime.now(UTC)
+    )
     await db.close()
     return str(found)
 

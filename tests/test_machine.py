@@ -32,6 +32,7 @@ from app.billing.pools import Credits, Shortfall
 from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
 from app.config import Settings
+from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stripe.account import StripeError
 from app.demo.stripe.webhooks import signature
@@ -98,9 +99,14 @@ def world() -> Iterator[World]:
 async def _open(runner: asyncio.Runner, urls: Urls, settings: Settings) -> World:
     """In the runner's loop, to which the connections belong."""
     db = Database(settings.database_url, pool_size=2)
-    billing, gateway = BillingService(db, settings), StripeGateway(settings)
-    inventory = ProductInventoryService(db, settings, billing)
-    return World(runner, urls, db, gateway, billing, inventory, PaymentService(db, settings, billing, gateway))
+    billing, gateway = (
+        BillingService(db, Configuration(db, settings)),
+        StripeGateway(settings, Configuration(db, settings)),
+    )
+    inventory = ProductInventoryService(db, Configuration(db, settings), billing)
+    return World(
+        runner, urls, db, gateway, billing, inventory, PaymentService(db, Configuration(db, settings), billing, gateway)
+    )
 
 
 @dataclass

@@ -15,6 +15,7 @@ from app.billing.pools import Credits
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
 from app.billing.verify import last_verification, verify_ledger
+from app.configuration.service import Configuration
 from app.db import Database
 from app.tools.service import ProductInventoryService
 from tests.books import connected
@@ -35,8 +36,8 @@ class Books:
 async def write_history(urls: Urls) -> UUID:
     settings = settings_for(urls, daily_free_uses=1)
     db = Database(settings.database_url)
-    billing = BillingService(db, settings)
-    tools = ProductInventoryService(db, settings, billing)
+    billing = BillingService(db, Configuration(db, settings))
+    tools = ProductInventoryService(db, Configuration(db, settings), billing)
     account_id = await billing.accounts.resolve(Identity("live", "oauth:google", "a@b.c"), Profile(), ACTOR, NOW)
     await billing.credit(account_id, credits=Credits(20), currency=None, transaction_type="grant", actor=ACTOR, now=NOW)
     charge = await billing.charge(ChargeRequest(account_id, 500, "USD", ACTOR, NOW))  # 1 daily, 3 free, 1 paid
@@ -200,7 +201,7 @@ async def test_what_is_written_meanwhile_does_not_disturb(copy: Urls, books: Boo
     """All checks see one moment: charges that commit between two of them are not half there."""
     settings = settings_for(copy)
     db = Database(settings.database_url)
-    billing = BillingService(db, settings)
+    billing = BillingService(db, Configuration(db, settings))
     finished = False
 
     async def keep_crediting() -> int:

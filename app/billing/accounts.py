@@ -11,7 +11,8 @@ import structlog
 from app.auth.caller import Actor, Environment
 from app.billing import queries
 from app.billing.ledger import Cause, Kind, LockedAccount, write
-from app.config import Settings
+from app.configuration.documents import Defaults
+from app.configuration.service import Configuration
 from app.db import Database, Session, new_id
 
 CACHED_IDENTITIES = 200_000  # about 100 MB; the mapping never changes, so only memory bounds it
@@ -55,9 +56,9 @@ class Opening:
 class AccountDirectory:
     """Finds the account of an identity, and creates it if there is none."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    def __init__(self, db: Database, configuration: Configuration) -> None:
         self._db = db
-        self._settings = settings
+        self._configuration = configuration
         self._ids: dict[Identity, UUID] = {}
 
     async def find(self, identity: Identity) -> UUID | None:
@@ -77,12 +78,13 @@ class AccountDirectory:
         if (found := await self.find(identity)) is not None:
             return found, False
         account_id = new_id()
+        defaults = (await self._configuration.current()).defaults
         async with self._db.transaction() as tx:
             created = await queries.insert_identity(
                 tx, identity.environment, identity.oauth_provider, identity.external_id, account_id, now
             )
             if created:
-                await self._open(tx, account_id, identity.environment, actor, now, opening or Opening())
+                await self._open(tx, account_id, identity.environment, actor, now, opening or Opening(), defaults)
         if not created:  # somebody else was first, and has committed
             winner = await self.find(identity)
             assert winner is not None
@@ -115,12 +117,13 @@ class AccountDirectory:
         actor: Actor,
         now: datetime,
         opening: Opening,
+        defaults: Defaults,
     ) -> None:
         account = LockedAccount(
             account_id=account_id,
             environment=environment,
-            currency=opening.currency or self._settings.default_currency,
-            plan_name=opening.plan_name or self._settings.default_plan_name,
+            currency=opening.currency or defaults.currency,
+            plan_name=opening.plan_name or defaults.plan_name,
             status="active",
             status_reason=None,
             balances={"daily_free": 0, "free": 0, "paid": 0, "debt": 0},
@@ -148,7 +151,7 @@ class AccountDirectory:
             },
         )
         cause = Cause("account", account_id)
-        account.post("free", self._settings.free_uses, Kind.OPENING_GRANT, cause, actor, now)
+        account.post("free", defaults.free_uses, Kind.OPENING_GRANT, cause, actor, now)
         account.post("paid", opening.paid, Kind.OPENING_GRANT, cause, actor, now)
         await write(tx, [account], now)
 

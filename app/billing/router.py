@@ -65,7 +65,8 @@ async def check_credit(body: CheckBody, caller: ReaderOrUser, billing: Billing, 
     """Ask whether the user may go on, before an interaction. Creates a missing account with its free uses."""
     identity = body.identity(caller)
     account_id = await billing.accounts.resolve(identity, body.profile(), caller.actor, now)
-    return CheckReply.of(await billing.check(account_id, now), billing.settings.default_pack)
+    pack = (await billing.configuration.current()).default_pack
+    return CheckReply.of(await billing.check(account_id, now), pack)
 
 
 @router.post(

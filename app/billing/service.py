@@ -34,7 +34,7 @@ from app.billing.posting import (
     replayed_credit,
     require_currency,
 )
-from app.config import Settings
+from app.configuration.service import Configuration
 from app.db import Database, Session, new_id
 from app.errors import AppError
 from app.observability import CHARGES
@@ -69,10 +69,10 @@ class LlmUsageReport:
 class BillingService:
     """One per process. Its methods open their own transactions and have committed when they return."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    def __init__(self, db: Database, configuration: Configuration) -> None:
         self._db = db
-        self.settings = settings
-        self.accounts = AccountDirectory(db, settings)
+        self.configuration = configuration
+        self.accounts = AccountDirectory(db, configuration)
         self._lane: ChargeLane[ChargeRequest, Outcome] = ChargeLane(
             self._charge_unlocked, self.charge_many, db.lock_waiters
         )
@@ -80,8 +80,8 @@ class BillingService:
     # --- reads: no lock, no write ---
 
     async def check(self, account_id: UUID, now: datetime) -> CreditStatus:
+        allowance = (await self.configuration.current()).defaults.daily_free_uses
         row = await self.state(account_id)
-        allowance = self.settings.daily_free_uses
         left, day = row["daily_free"], row["daily_free_day"]
         daily_free = daily_free_on(now.date(), left=left, day=day, allowance=allowance)
         pools = Pools(daily_free, row["free"], row["paid"])
@@ -154,60 +154,32 @@ class BillingService:
         that locks and decides at once would decide on a snapshot older than its lock. So of two equal requests in
         flight, the second waits, and then finds the first one's key.
         """
+        allowance = (await self.configuration.current()).defaults.daily_free_uses
         async with self._db.transaction() as tx:
             accounts = await lock_accounts(tx, {request.account_id for request in requests})
-            return await self._charge_locked(tx, accounts, requests)
+            return await self._charge_locked(tx, accounts, requests, allowance)
 
     async def _charge_unlocked(self, requests: Sequence[ChargeRequest]) -> list[Outcome | None]:
         """As `charge_many`, but None for a request whose account is locked by somebody else (or does not exist)."""
+        allowance = (await self.configuration.current()).defaults.daily_free_uses
         async with self._db.transaction() as tx:
             accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=True)
             ready = [request for request in requests if request.account_id in accounts]
-            outcomes = iter(await self._charge_locked(tx, accounts, ready))
+            outcomes = iter(await self._charge_locked(tx, accounts, ready, allowance))
             return [next(outcomes) if request.account_id in accounts else None for request in requests]
 
     async def _charge_locked(
-        self, tx: Session, accounts: dict[UUID, LockedAccount], requests: Sequence[ChargeRequest]
+        self, tx: Session, accounts: dict[UUID, LockedAccount], requests: Sequence[ChargeRequest], allowance: int
     ) -> list[Outcome]:
         keys = [(r.account_id, r.idempotency_key) for r in requests if r.idempotency_key is not None]
         rows = await queries.find_charges_by_keys(tx, CHARGE, keys)
         used = {key: charge_of(row) for key, row in rows.items()}
         new: list[dict[str, Any]] = []
-        outcomes = [self._decide(request, accounts.get(request.account_id), used, new) for request in requests]
+        outcomes = [_decide(request, accounts.get(request.account_id), allowance, used, new) for request in requests]
         if new:
             await record_charges(tx, new)
             await write(tx, accounts.values(), max(row["created_at"] for row in new))
         return outcomes
-
-    def _decide(
-        self,
-        request: ChargeRequest,
-        account: LockedAccount | None,
-        used: dict[tuple[UUID, str], Charge],
-        new: list[dict[str, Any]],
-    ) -> Outcome:
-        """One charge against a locked account. Posts to the account, and adds to `used` and `new`, when it is new."""
-        if account is None:
-            return Refused(AccountNotFound())
-        key = request.idempotency_key
-        if key is not None and (existing := used.get((request.account_id, key))) is not None:
-            return replayed(request, existing)
-        try:
-            account.require_active()
-            require_currency(account, request.currency or account.currency)
-            account.require_room_for_uses(cost_of(request.amount_minor))
-        except AppError as error:
-            return Refused(error)
-        allowance = self.settings.daily_free_uses
-        parts = pay(account.pools_on(request.at.date(), allowance), cost_of(request.amount_minor))
-        if isinstance(parts, Shortfall):
-            return parts
-        row = post_charge(account, request, parts, allowance=allowance, operation=CHARGE)
-        new.append(row)
-        charge = charge_of({**row, "metadata": request.details})
-        if key is not None:
-            used[request.account_id, key] = charge
-        return Charged(charge)
 
     # --- credits ---
 
@@ -323,3 +295,33 @@ class BillingService:
                 tx, {**row, "account_id": account_id, "usage_log_id": usage_log_id, "created_at": now}
             )
         return usage_log_id
+
+
+def _decide(
+    request: ChargeRequest,
+    account: LockedAccount | None,
+    allowance: int,
+    used: dict[tuple[UUID, str], Charge],
+    new: list[dict[str, Any]],
+) -> Outcome:
+    """One charge against a locked account. Posts to the account, and adds to `used` and `new`, when it is new."""
+    if account is None:
+        return Refused(AccountNotFound())
+    key = request.idempotency_key
+    if key is not None and (existing := used.get((request.account_id, key))) is not None:
+        return replayed(request, existing)
+    try:
+        account.require_active()
+        require_currency(account, request.currency or account.currency)
+        account.require_room_for_uses(cost_of(request.amount_minor))
+    except AppError as error:
+        return Refused(error)
+    parts = pay(account.pools_on(request.at.date(), allowance), cost_of(request.amount_minor))
+    if isinstance(parts, Shortfall):
+        return parts
+    row = post_charge(account, request, parts, allowance=allowance, operation=CHARGE)
+    new.append(row)
+    charge = charge_of({**row, "metadata": request.details})
+    if key is not None:
+        used[request.account_id, key] = charge
+    return Charged(charge)

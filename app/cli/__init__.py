@@ -16,6 +16,7 @@ import typer
 
 from app.cli.accounts import accounts_cli
 from app.cli.admins import admins_cli
+from app.cli.config import config_cli
 from app.cli.keys import keys_cli
 from app.cli.proofs import ledger_cli, payments_cli
 from app.cli.running import FAILED, on_database, settings_or_exit, told
@@ -29,6 +30,7 @@ cli.add_typer(admins_cli, name="admins")
 cli.add_typer(accounts_cli, name="accounts")
 cli.add_typer(ledger_cli, name="ledger")
 cli.add_typer(payments_cli, name="payments")
+cli.add_typer(config_cli, name="config")
 
 
 @cli.command()

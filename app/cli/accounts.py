@@ -12,6 +12,7 @@ from app.billing.service import BillingService
 from app.cli.running import AsJson, World, WorldOption, run, show
 from app.clock import utc_now
 from app.config import Settings
+from app.configuration.service import Configuration
 from app.db import Database
 
 accounts_cli = typer.Typer(help="Look at a customer's account, and put it right.", no_args_is_help=True)
@@ -44,7 +45,7 @@ def accounts_show(
     """Show an account: its pools, its status, its person."""
 
     async def work(db: Database, settings: Settings) -> dict[str, Any]:
-        billing = BillingService(db, settings)
+        billing = BillingService(db, Configuration(db, settings))
         found = await _find_account(billing, environment, account_id, provider, external_id)
         return await billing.account(environment.value, found)
 
@@ -65,7 +66,7 @@ def accounts_credit(
     """Grant paid credits."""
 
     async def work(db: Database, settings: Settings) -> dict[str, Any]:
-        billing = BillingService(db, settings)
+        billing = BillingService(db, Configuration(db, settings))
         found = await _find_account(billing, environment, account_id, provider, external_id)
         credit = await billing.credit(
             found,
@@ -92,7 +93,7 @@ def _set_status(
     external_id: str | None,
 ) -> None:
     async def work(db: Database, settings: Settings) -> None:
-        billing = BillingService(db, settings)
+        billing = BillingService(db, Configuration(db, settings))
         found = await _find_account(billing, world, account_id, provider, external_id)
         await billing.set_status(found, status, reason, utc_now())
 

@@ -7,6 +7,7 @@ from app.billing.verify import verify_ledger
 from app.cli.running import FAILED, AsJson, run, show
 from app.clock import utc_now
 from app.config import Settings
+from app.configuration.service import Configuration
 from app.db import Database
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
@@ -29,9 +30,11 @@ def payments_reconcile(as_json: AsJson = False) -> None:
     """Ask Stripe about everything that is not settled, and book what is missing. Exits with 1 if some of it failed."""
 
     async def work(db: Database, settings: Settings) -> dict[str, int]:
-        gateway = StripeGateway(settings)
+        configuration = Configuration(db, settings)
+        gateway = StripeGateway(settings, configuration)
         try:
-            return await PaymentService(db, settings, BillingService(db, settings), gateway).reconcile(utc_now())
+            billing = BillingService(db, configuration)
+            return await PaymentService(db, configuration, billing, gateway).reconcile(utc_now())
         finally:
             await gateway.close()
 

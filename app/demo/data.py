@@ -18,6 +18,7 @@ from app.billing.pools import Credits
 from app.billing.service import BillingService
 from app.clock import utc_now
 from app.config import Settings
+from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stand_ins import ADMIN_EMAIL
 
@@ -59,7 +60,7 @@ async def prepare(env: Mapping[str, str], state_dir: Path) -> Keys:
         now = utc_now()
         async with db.transaction() as tx:
             await add_admin(tx, ADMIN_EMAIL, "admin", now=now)
-        billing = BillingService(db, settings)
+        billing = BillingService(db, Configuration(db, settings))
         account_id = await billing.accounts.resolve(PAID_USER, Profile(display_name="Paid User"), ACTOR, now)
         await billing.credit(
             account_id,

@@ -19,6 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -234,11 +235,13 @@ async def _create_database(cluster: Cluster) -> None:
 
 
 def _secrets(state_dir: Path) -> dict[str, str]:
-    """Secrets of the local Stripe and of admins' sessions, made once and kept."""
+    """Secrets of the local Stripe, of admins' sessions and of what they store, made once and kept."""
     path = state_dir / "demo-secrets.json"
     kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     names = ("live_secret_key", "live_webhook_secret", "test_secret_key", "test_webhook_secret", "session_secret")
-    made = {name: secrets.token_hex(24) for name in names} | kept
+    made = {name: secrets.token_hex(24) for name in names}
+    made["encryption_key"] = b64encode(secrets.token_bytes(32)).decode()
+    made |= kept
     if made != kept:
         data.write_private(path, json.dumps(made))
     return made
@@ -274,6 +277,7 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
         "ADMIN_OAUTH_ISSUER": oidc_url,
         "ADMIN_OAUTH_CLIENT_ID": ADMIN_CLIENT_ID,
         "ADMIN_SESSION_SECRET": made["session_secret"],
+        "ENCRYPTION_KEYS": json.dumps({"demo": made["encryption_key"]}),
     }
 
 

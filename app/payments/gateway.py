@@ -11,9 +11,11 @@ from uuid import UUID
 import httpx
 import stripe
 import structlog
+from pydantic import SecretStr
 
 from app.auth.caller import Environment
 from app.config import Settings, StripeKeys
+from app.configuration.service import Configuration
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
@@ -72,46 +74,57 @@ class StripeGateway:
     PaymentProviderRefused when it answers that it will not. `at` is when we ask: what Stripe answers is no older.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, configuration: Configuration) -> None:
+        self._configuration = configuration
         self._timeout_s = settings.stripe_timeout_s
         self._is_local = settings.stripe_api_base is not None
-        self._keys: dict[Environment, StripeKeys] = {}
-        self._clients: dict[Environment, stripe.StripeClient] = {}
-        self._http: list[stripe.HTTPXClient] = []
-        pairs: list[tuple[Environment, StripeKeys | None]] = [
-            ("live", settings.stripe_live),
-            ("test", settings.stripe_test),
-        ]
-        for environment, keys in pairs:
-            if keys is not None:
-                self._keys[environment] = keys
-                self._clients[environment] = self._client(keys, settings)
+        self._addresses: Any = {"api": settings.stripe_api_base} if settings.stripe_api_base else {}
+        self._http = stripe.HTTPXClient(timeout=settings.stripe_timeout_s)
+        self._clients: dict[Environment, tuple[StripeKeys, stripe.StripeClient]] = {}
 
-    def _client(self, keys: StripeKeys, settings: Settings) -> stripe.StripeClient:
-        http = stripe.HTTPXClient(timeout=settings.stripe_timeout_s)
-        self._http.append(http)
-        base: Any = {"api": settings.stripe_api_base} if settings.stripe_api_base else {}
-        secret = keys.secret_key.get_secret_value()
+    def _client(self, secret_key: SecretStr) -> stripe.StripeClient:
         # Retries share the time of one call. They also settle a race for one idempotency key (409, "in progress").
-        return stripe.StripeClient(secret, base_addresses=base, http_client=http, max_network_retries=RETRIES)
+        return stripe.StripeClient(
+            secret_key.get_secret_value(),
+            base_addresses=self._addresses,
+            http_client=self._http,
+            max_network_retries=RETRIES,
+        )
 
     async def close(self) -> None:
-        for http in self._http:
-            await http.close_async()  # type: ignore[no-untyped-call]  # stripe leaves it untyped
+        await self._http.close_async()  # type: ignore[no-untyped-call]  # stripe leaves it untyped
 
-    @property
-    def environments(self) -> list[Environment]:
-        return list(self._clients)
+    async def environments(self) -> list[Environment]:
+        """Those that have a provider now."""
+        return list((await self._configuration.current()).providers)
 
-    def publishable_key(self, environment: Environment) -> str:
-        self._of(environment)
-        return self._keys[environment].publishable_key
+    async def publishable_key(self, environment: Environment) -> str:
+        return (await self._keys_of(environment)).publishable_key
 
-    def _of(self, environment: Environment) -> stripe.StripeClient:
-        client = self._clients.get(environment)
-        if client is None:
+    async def _keys_of(self, environment: Environment) -> StripeKeys:
+        keys = (await self._configuration.current()).providers.get(environment)
+        if keys is None:
             raise PaymentsNotConfigured
+        return keys
+
+    async def _of(self, environment: Environment) -> stripe.StripeClient:
+        """The client of the keys that count now."""
+        keys = await self._keys_of(environment)
+        known = self._clients.get(environment)
+        if known is not None and known[0] == keys:
+            return known[1]
+        client = self._client(keys.secret_key)
+        self._clients[environment] = (keys, client)
         return client
+
+    async def try_key(self, environment: Environment, secret_key: SecretStr | None) -> bool:
+        """Ask Stripe for the account's balance, with a key or with the one that counts now: whether it fits its mode.
+
+        Stores nothing. A key that Stripe does not know raises PaymentProviderRefused.
+        """
+        client = await self._of(environment) if secret_key is None else self._client(secret_key)
+        balance = await self._answer(client.v1.balance.retrieve_async())
+        return self._is_local or balance.livemode == (environment == "live")
 
     async def create_payment_intent(
         self,
@@ -128,7 +141,7 @@ class StripeGateway:
         the payment, or its own failure (PaymentProviderFailed), after which only another attempt can succeed.
         """
         created = await self._answer(
-            self._of(environment).v1.payment_intents.create_async(
+            (await self._of(environment)).v1.payment_intents.create_async(
                 {
                     "amount": amount_minor,
                     "currency": currency.lower(),
@@ -144,14 +157,14 @@ class StripeGateway:
         self, environment: Environment, payment_intent_id: str, *, at: datetime
     ) -> PaymentIntent:
         """Raises PaymentNotFound."""
-        service = self._of(environment).v1.payment_intents
+        service = (await self._of(environment)).v1.payment_intents
         return _payment_intent(await self._answer(service.retrieve_async(payment_intent_id)), at)
 
     async def cancel_payment_intent(
         self, environment: Environment, payment_intent_id: str, *, at: datetime
     ) -> PaymentIntent:
         """Nobody can pay it any more. Raises PaymentProviderRefused when it has been paid meanwhile."""
-        service = self._of(environment).v1.payment_intents
+        service = (await self._of(environment)).v1.payment_intents
         return _payment_intent(await self._answer(service.cancel_async(payment_intent_id)), at)
 
     async def refund(
@@ -164,7 +177,7 @@ class StripeGateway:
         at: datetime,
     ) -> PaymentFacts:
         """Give money of a payment back: what has been given back of it in all. Raises RefundRefused."""
-        client = self._of(environment)
+        client = await self._of(environment)
         params: Any = {"payment_intent": payment_intent_id}
         if amount_minor is not None:
             params["amount"] = amount_minor
@@ -180,7 +193,7 @@ class StripeGateway:
     ) -> AsyncIterator[PaymentFacts]:
         """Payments that have succeeded, of those created since."""
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
-        page = await self._answer(self._of(environment).v1.payment_intents.list_async(params))
+        page = await self._answer((await self._of(environment)).v1.payment_intents.list_async(params))
         async for intent in self._all(page):
             if intent.status == "succeeded":
                 yield _payment_intent(intent, at).facts
@@ -189,16 +202,16 @@ class StripeGateway:
         """The entries of Stripe's event log that concern us, oldest first. Stripe keeps them for 30 days."""
         created = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
         params: Any = {"created": created, "types": list(HANDLED), "limit": 100}
-        page = await self._answer(self._of(environment).v1.events.list_async(params))
+        page = await self._answer((await self._of(environment)).v1.events.list_async(params))
         events = [parse_event(event.to_dict()) async for event in self._all(page)]
         return [self._of_environment(environment, event) for event in reversed(events)]
 
-    def verify_webhook(self, payload: bytes, signature: str | None) -> tuple[Environment, Event]:
+    async def verify_webhook(self, payload: bytes, signature: str | None) -> tuple[Environment, Event]:
         """The event, and the environment whose secret signed it. Raises InvalidSignature.
 
         A live endpoint of Stripe's can be sent events of its test mode as well: they are none of this environment's.
         """
-        for environment, keys in self._keys.items():
+        for environment, keys in (await self._configuration.current()).providers.items():
             secret = keys.webhook_secret.get_secret_value()
             try:
                 stripe.WebhookSignature.verify_header(

@@ -12,7 +12,8 @@ from app.auth.caller import Environment
 from app.billing.errors import IdempotencyKeyReused
 from app.billing.ledger import lock_account
 from app.billing.service import BillingService
-from app.config import Settings
+from app.config import Pack
+from app.configuration.service import Configuration
 from app.db import Database, Session, new_id
 from app.jobs import defer
 from app.payments import queries
@@ -84,9 +85,11 @@ class Attempts:
 class PaymentService:
     """One per process. Its methods open their own transactions and have committed when they return."""
 
-    def __init__(self, db: Database, settings: Settings, billing: BillingService, gateway: StripeGateway) -> None:
+    def __init__(
+        self, db: Database, configuration: Configuration, billing: BillingService, gateway: StripeGateway
+    ) -> None:
         self._db = db
-        self._settings = settings
+        self._configuration = configuration
         self._billing = billing
         self._gateway = gateway
 
@@ -107,10 +110,11 @@ class PaymentService:
         money finds its purchase. Raises UnknownPack, IdempotencyKeyReused, AccountSuspended, AccountClosed,
         PaymentsNotConfigured, PaymentProviderUnavailable.
         """
-        self._gateway.publishable_key(environment)  # refuse before anything is written
+        await self._gateway.publishable_key(environment)  # refuse before anything is written
+        packs = (await self._configuration.current()).packs
         for _ in range(2):
             async with self._db.transaction() as tx:
-                purchase = await self._find_or_insert(tx, environment, account_id, pack, idempotency_key, now)
+                purchase = await self._find_or_insert(tx, environment, account_id, packs, pack, idempotency_key, now)
             if purchase["status"] == "canceled" and purchase["payment_intent_id"] is None:
                 return await self._payment(account_id, purchase["purchase_id"], None)  # given up before Stripe knew it
             intent = await self._intent_of(purchase, now)
@@ -148,6 +152,7 @@ class PaymentService:
         tx: Session,
         environment: Environment,
         account_id: UUID,
+        packs: Mapping[str, Pack],
         wanted: str | None,
         idempotency_key: str | None,
         now: datetime,
@@ -159,14 +164,14 @@ class PaymentService:
             existing = await queries.find_purchase_by_key(tx, account_id, idempotency_key)
             if existing is not None and wanted not in (None, existing["pack"]):
                 raise IdempotencyKeyReused(idempotency_key)
-        pack = wanted or next(iter(self._settings.packs))
-        if existing is None and pack not in self._settings.packs:
-            raise UnknownPack(pack, list(self._settings.packs))
+        pack = wanted or next(iter(packs))
+        if existing is None and pack not in packs:
+            raise UnknownPack(pack, list(packs))
         if idempotency_key is None:
             existing = await queries.find_open_purchase(tx, account_id, pack, now - REUSED_FOR)
         if existing is not None:
             return existing
-        sold = self._settings.packs[pack]
+        sold = packs[pack]
         purchase = {
             "account_id": account_id,
             "purchase_id": new_id(),
@@ -225,7 +230,7 @@ class PaymentService:
             currency=purchase["currency"],
             uses_purchased=purchase["credits"],
             status=purchase["status"],
-            publishable_key=self._gateway.publishable_key(purchase["environment"]),
+            publishable_key=await self._gateway.publishable_key(purchase["environment"]),
             credits_added=purchase["credits"] if booked else 0,
             balance_after=account["paid"],
         )
@@ -258,7 +263,7 @@ class PaymentService:
 
     async def handle_webhook(self, payload: bytes, signature: str | None, now: datetime) -> None:
         """Apply a signed event once, however often it comes. Committed when this returns. Raises InvalidSignature."""
-        environment, event = self._gateway.verify_webhook(payload, signature)
+        environment, event = await self._gateway.verify_webhook(payload, signature)
         await self._receive(environment, event, now)
 
     async def _receive(self, environment: Environment, event: Event, now: datetime) -> bool:
@@ -292,7 +297,7 @@ class PaymentService:
         "failed" counts what could not be done.
         """
         attempts = Attempts()
-        for environment in self._gateway.environments:
+        for environment in await self._gateway.environments():
             try:
                 await self._catch_up_on_events(environment, now, attempts)
                 async for facts in self._gateway.succeeded_since(environment, now - CANCELED_AFTER, at=now):

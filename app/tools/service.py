@@ -18,7 +18,8 @@ from app.billing.ledger import Cause, Kind, LockedAccount, lock_account, lock_ac
 from app.billing.pools import MINOR_PER_CREDIT, Credits, Shortfall
 from app.billing.posting import ChargeRequest, Refused, post_paid_charge, record_charges
 from app.billing.service import BillingService
-from app.config import Product, Settings
+from app.config import Product
+from app.configuration.service import Configuration
 from app.db import Database, Session, new_id
 from app.errors import AppError
 from app.observability import CHARGES
@@ -56,6 +57,7 @@ class ToolBalance:
 class ToolChargeRequest:
     account_id: UUID
     product_type: str
+    product: Product
     actor: Actor
     at: datetime
     idempotency_key: str | None
@@ -166,21 +168,17 @@ class _Batch:
 class ProductInventoryService:
     """One per process. Its methods open their own transactions and have committed when they return."""
 
-    def __init__(self, db: Database, settings: Settings, billing: BillingService) -> None:
+    def __init__(self, db: Database, configuration: Configuration, billing: BillingService) -> None:
         self._db = db
-        self._settings = settings
+        self._configuration = configuration
         self._billing = billing
         self._lane: ChargeLane[ToolChargeRequest, Outcome | Refused] = ChargeLane(
             self._charge_unlocked, self._charge_many, db.lock_waiters
         )
 
-    @property
-    def product_types(self) -> list[str]:
-        return list(self._settings.products)
-
     async def balance(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
         """Takes no lock and writes nothing. Raises UnknownProduct."""
-        product = find_product(self._settings.products, product_type)
+        product = find_product((await self._configuration.current()).products, product_type)
         account = await self._billing.state(account_id)
         row = await queries.find_inventory(self._db, account_id, product_type)
         return _balance(product_type, product, account, row, now.date())
@@ -189,7 +187,7 @@ class ProductInventoryService:
         account = await self._billing.state(account_id)
         async with self._db.read() as db:
             rows = {row["product_type"]: row for row in await queries.list_inventory(db, account_id)}
-        products = self._settings.products.items()
+        products = (await self._configuration.current()).products.items()
         return [_balance(name, product, account, rows.get(name), now.date()) for name, product in products]
 
     async def charge(
@@ -207,21 +205,22 @@ class ProductInventoryService:
         Shares its transaction with the tool charges that arrive at the same time, as `BillingService.charge` does.
         Raises UnknownProduct, AccountSuspended, AccountClosed, IdempotencyKeyReused, Busy.
         """
-        find_product(self._settings.products, product_type)
-        request = ToolChargeRequest(account_id, product_type, actor, now, idempotency_key, request_id)
-        outcome: Outcome | Refused | None = await self._replay(request)
+        outcome: Outcome | Refused | None = None
+        if idempotency_key is not None:
+            outcome = await self._replay(account_id, product_type, idempotency_key)
         if outcome is None:
+            product = find_product((await self._configuration.current()).products, product_type)
+            request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id)
             outcome = await self._lane.run(request, account_id, may_retry=idempotency_key is not None)
         CHARGES.labels(OPERATION, type(outcome).__name__.lower()).inc()
         if isinstance(outcome, Refused):
             raise outcome.error
         return outcome
 
-    async def _replay(self, request: ToolChargeRequest) -> Replayed | Refused | None:
-        if request.idempotency_key is None:
-            return None
-        row = await queries.find_usage_by_key(self._db, request.account_id, request.idempotency_key)
-        return None if row is None else _replayed(request, row)
+    async def _replay(self, account_id: UUID, product_type: str, idempotency_key: str) -> Replayed | Refused | None:
+        """A product that is no longer in the catalogue is replayed as well."""
+        row = await queries.find_usage_by_key(self._db, account_id, idempotency_key)
+        return None if row is None else _replayed(product_type, idempotency_key, row)
 
     async def _charge_many(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused]:
         async with self._db.transaction() as tx:
@@ -241,8 +240,7 @@ class ProductInventoryService:
     ) -> list[Outcome | Refused]:
         """Decide and record: what is read here is read after the locks (see `BillingService.charge_many`)."""
         keys = [(r.account_id, r.idempotency_key) for r in requests if r.idempotency_key is not None]
-        pairs = list({(r.account_id, r.product_type) for r in requests})
-        inventories = await self._inventories(tx, accounts, pairs)
+        inventories = await _inventories(tx, accounts, {(r.account_id, r.product_type): r.product for r in requests})
         batch = _Batch(accounts, inventories, await queries.find_usages_by_keys(tx, keys))
         outcomes = [self._decide(request, batch) for request in requests]
         if batch.usages:
@@ -252,17 +250,6 @@ class ProductInventoryService:
             await write(tx, accounts.values(), max(usage["created_at"] for usage in batch.usages))
         return outcomes
 
-    async def _inventories(
-        self, tx: Session, accounts: Mapping[UUID, LockedAccount], pairs: Sequence[queries.Pair]
-    ) -> dict[queries.Pair, _Inventory]:
-        rows = await queries.find_inventories(tx, pairs)
-        products = self._settings.products
-        return {
-            (account_id, name): _Inventory.of(accounts[account_id], name, products[name], rows.get((account_id, name)))
-            for account_id, name in pairs
-            if account_id in accounts
-        }
-
     def _decide(self, request: ToolChargeRequest, batch: _Batch) -> Outcome | Refused:
         """One use against a locked account. Posts to the account, and adds to the batch, when it is new."""
         account = batch.accounts.get(request.account_id)
@@ -270,7 +257,7 @@ class ProductInventoryService:
             return Refused(AccountNotFound())
         key = request.idempotency_key
         if key is not None and (existing := batch.used.get((request.account_id, key))) is not None:
-            return _replayed(request, existing)
+            return _replayed(request.product_type, key, existing)
         try:
             account.require_active()
         except AppError as error:
@@ -291,17 +278,29 @@ class ProductInventoryService:
 
     async def grant(self, account_id: UUID, product_type: str, uses: Credits, *, actor: Actor, now: datetime) -> int:
         """Give paid uses of a product, and return how many there are then. Locks the account until commit."""
-        find_product(self._settings.products, product_type)
+        product = find_product((await self._configuration.current()).products, product_type)
         pair = (account_id, product_type)
         async with self._db.transaction() as tx:
             account = await lock_account(tx, account_id)
-            inventory = (await self._inventories(tx, {account_id: account}, [pair]))[pair]
+            inventory = (await _inventories(tx, {account_id: account}, {pair: product}))[pair]
             cause = Cause("tool_grant", new_id())
             inventory.accrue(cause, actor, now)
             inventory.move("paid", uses, Kind.GRANT, cause, actor, now)
             await queries.upsert_inventories(tx, [inventory.row()])
             await write(tx, [account], now)
         return inventory.paid
+
+
+async def _inventories(
+    tx: Session, accounts: Mapping[UUID, LockedAccount], products: Mapping[queries.Pair, Product]
+) -> dict[queries.Pair, _Inventory]:
+    """What the locked accounts have of each product, by account and product type."""
+    rows = await queries.find_inventories(tx, list(products))
+    return {
+        (account_id, name): _Inventory.of(accounts[account_id], name, product, rows.get((account_id, name)))
+        for (account_id, name), product in products.items()
+        if account_id in accounts
+    }
 
 
 def _post_use(request: ToolChargeRequest, inventory: _Inventory, source: str, batch: _Batch) -> ToolUse:
@@ -368,8 +367,8 @@ def _balance(
     return ToolBalance(product_type, active, free, have["paid"], main_pool, product.price_credits, have["total_uses"])
 
 
-def _replayed(request: ToolChargeRequest, row: Mapping[str, Any]) -> Replayed | Refused:
+def _replayed(product_type: str, idempotency_key: str, row: Mapping[str, Any]) -> Replayed | Refused:
     """Refused when the key was used for another product."""
-    if row["product_type"] != request.product_type:
-        return Refused(IdempotencyKeyReused(request.idempotency_key or ""))
+    if row["product_type"] != product_type:
+        return Refused(IdempotencyKeyReused(idempotency_key))
     return Replayed(ToolUse(**{**row["result"], "usage_log_id": row["usage_log_id"]}))

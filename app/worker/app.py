@@ -25,6 +25,7 @@ from app.billing.service import BillingService
 from app.billing.verify import last_verification, verify_ledger
 from app.clock import utc_now
 from app.config import Settings
+from app.configuration.service import Configuration
 from app.db import Database
 from app.jobs import QUEUE
 from app.payments.gateway import StripeGateway
@@ -51,9 +52,10 @@ class Services:
 async def running_services(settings: Settings) -> AsyncIterator[Services]:
     """What jobs work with, as the API has it, for as long as the block runs."""
     db = Database(settings.database_url, pool_size=4, timeout_s=settings.database_timeout_s)
-    gateway = StripeGateway(settings)
+    configuration = Configuration(db, settings)
+    gateway = StripeGateway(settings, configuration)
     try:
-        yield Services(db, PaymentService(db, settings, BillingService(db, settings), gateway))
+        yield Services(db, PaymentService(db, configuration, BillingService(db, configuration), gateway))
     finally:
         await gateway.close()
         await db.close()

@@ -19,6 +19,7 @@ from app.billing.lane import MAX_WAITING
 from app.billing.pools import Credits, Shortfall
 from app.billing.posting import Charged, ChargeRequest, Refused, Replayed
 from app.billing.service import BillingService
+from app.configuration.service import Configuration
 from app.db import Database
 from app.errors import Busy
 from tests.books import account_locked, balances, connected, counts
@@ -83,7 +84,7 @@ async def test_two_services_never_overspend(
 ) -> None:
     """Two lanes that know nothing of each other, as in two processes."""
     account_id = await open_account(billing, identity, now, paid=47)
-    other = BillingService(db, billing.settings)
+    other = BillingService(db, billing.configuration)
     outcomes = await asyncio.gather(
         *(service.charge(request(account_id, now)) for _ in range(100) for service in (billing, other))
     )
@@ -210,7 +211,7 @@ async def test_broken_connections_lose_and_double_nothing(
     """Whatever the answer says happened, happened once; whatever fails, happened at most once."""
     settings = settings_for(own_database)
     db = Database(settings.database_url)
-    billing = BillingService(db, settings)
+    billing = BillingService(db, Configuration(db, settings))
     account_id = await open_account(billing, identity, now, paid=1000)
     answers: dict[str, bool] = {}
 
@@ -291,7 +292,7 @@ async def test_commit_that_fails_never_reaches_the_client_as_success(own_databas
 
 
 async def test_a_charge_spans_pools_in_order(db: Database, identity: Identity, now: datetime, database: Urls) -> None:
-    billing = BillingService(db, settings_for(database, daily_free_uses=2))
+    billing = BillingService(db, Configuration(db, settings_for(database, daily_free_uses=2)))
     account_id = await open_account(billing, identity, now, paid=10)
     outcome = await billing.charge(request(account_id, now, amount_minor=700))
     assert isinstance(outcome, Charged)
@@ -302,7 +303,7 @@ async def test_a_charge_spans_pools_in_order(db: Database, identity: Identity, n
 async def test_daily_free_uses_come_back_at_midnight(
     db: Database, identity: Identity, now: datetime, database: Urls
 ) -> None:
-    billing = BillingService(db, settings_for(database, daily_free_uses=2, free_uses=0))
+    billing = BillingService(db, Configuration(db, settings_for(database, daily_free_uses=2, free_uses=0)))
     account_id = await open_account(billing, identity, now)
     midnight = datetime(2031, 5, 1, tzinfo=UTC)
     before = midnight - timedelta(microseconds=1)

@@ -15,6 +15,7 @@ from app.billing.errors import BalanceLimitExceeded
 from app.billing.ledger import MAX_INT64
 from app.billing.posting import Charged, ChargeRequest, Refused
 from app.billing.service import BillingService
+from app.configuration.service import Configuration
 from app.db import Database
 from tests.books import account_locked, connected
 from tests.conftest import ACTOR, settings_for
@@ -31,7 +32,7 @@ async def small(own_database: Urls) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def service(small: Database, own_database: Urls) -> BillingService:
-    return BillingService(small, settings_for(own_database))
+    return BillingService(small, Configuration(small, settings_for(own_database)))
 
 
 async def open_account(service: BillingService, now: datetime) -> uuid.UUID:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from app.auth.caller import Permission
 from app.billing.service import BillingService
+from app.configuration.service import Configuration
 from app.db import Database
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
@@ -154,8 +155,10 @@ async def test_dropped_doubled_and_reversed_webhooks_are_healed_by_reconciliatio
     await world.control("webhooks", drop=1000)
     await world.sdk.v1.refunds.create_async({"payment_intent": bought["payment_id"], "amount": 150})
     settings = settings_for(world.urls, stripe_live=world.local.keys, stripe_api_base=world.local.url)
-    db, gateway = Database(settings.database_url), StripeGateway(settings)
-    service = PaymentService(db, settings, BillingService(db, settings), gateway)
+    db = Database(settings.database_url)
+    configuration = Configuration(db, settings)
+    gateway = StripeGateway(settings, configuration)
+    service = PaymentService(db, configuration, BillingService(db, configuration), gateway)
     await service.reconcile(datetime.now(UTC) + timedelta(minutes=11))
     again = await service.reconcile(datetime.now(UTC) + timedelta(minutes=12))
     await gateway.close()

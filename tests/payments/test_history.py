@@ -16,6 +16,7 @@ from app.billing.accounts import Identity, Profile
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.config import Settings
+from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stripe.account import Account, AccountConfig
 from app.demo.stripe.webhooks import signature
@@ -45,14 +46,14 @@ def paying(database: Urls, stripe: LocalStripe) -> Settings:
 
 @pytest.fixture
 async def payments(db: Database, paying: Settings) -> AsyncIterator[PaymentService]:
-    gateway = StripeGateway(paying)
-    yield PaymentService(db, paying, BillingService(db, paying), gateway)
+    gateway = StripeGateway(paying, Configuration(db, paying))
+    yield PaymentService(db, Configuration(db, paying), BillingService(db, Configuration(db, paying)), gateway)
     await gateway.close()
 
 
 async def new_account(db: Database, paying: Settings, now: datetime) -> UUID:
     identity = Identity("live", "oauth:google", f"{uuid.uuid4()}@example.com")
-    return await BillingService(db, paying).accounts.resolve(identity, Profile(), ACTOR, now)
+    return await BillingService(db, Configuration(db, paying)).accounts.resolve(identity, Profile(), ACTOR, now)
 
 
 async def deliver(payments: PaymentService, event: dict[str, Any], now: datetime) -> None:
@@ -135,7 +136,7 @@ async def test_spent_credits_become_debt_which_the_next_purchase_pays(
     history = History(payment_id)
     history.account.succeed(history.intent)
     await deliver(payments, history.told()[0], now)
-    await BillingService(db, paying).charge(ChargeRequest(account_id, 1500, "USD", ACTOR, now))
+    await BillingService(db, Configuration(db, paying)).charge(ChargeRequest(account_id, 1500, "USD", ACTOR, now))
     history.account.refund(history.account.charge_of(payment_id), None, None)
     await deliver(payments, history.told()[-1], now)
     assert await balances(database, account_id) == {"daily_free": 0, "free": 0, "paid": 0, "debt": 15}

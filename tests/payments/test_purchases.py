@@ -12,6 +12,7 @@ from app.billing.errors import AccountClosed, AccountSuspended, IdempotencyKeyRe
 from app.billing.pools import MAX_CREDITS, Credits
 from app.billing.posting import ChargeRequest
 from app.config import Pack
+from app.configuration.service import Configuration
 from app.payments.errors import PaymentNotFound, PaymentProviderFailed, PaymentProviderUnavailable
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
@@ -205,8 +206,9 @@ async def test_key_of_a_pack_that_is_no_longer_sold_still_stands_for_it(shop: Sh
     account_id = await shop.account()
     first = await shop.open(account_id, idempotency_key="k")
     later = shop.settings.model_copy(update={"packs": {"tiny": Pack.model_validate(TINY)}})
-    gateway = StripeGateway(later)
-    payments = PaymentService(shop.db, later, shop.billing, gateway)
+    configuration = Configuration(shop.db, later)
+    gateway = StripeGateway(later, configuration)
+    payments = PaymentService(shop.db, configuration, shop.billing, gateway)
     again = await payments.open_purchase("live", account_id, now=shop.now, idempotency_key="k")
     assert (again.payment_id, again.uses_purchased) == (first.payment_id, 20)
     with pytest.raises(IdempotencyKeyReused):

@@ -151,7 +151,7 @@ async def test_two_reconciliations_at_once_book_once(shop: Shop) -> None:
     accounts = [await shop.account() for _ in range(5)]
     for account_id in accounts:
         await shop.pay((await shop.open(account_id)).payment_id)
-    other = PaymentService(shop.db, shop.settings, shop.billing, shop.payments._gateway)
+    other = PaymentService(shop.db, shop.billing.configuration, shop.billing, shop.payments._gateway)
     await asyncio.gather(*(service.reconcile(later(shop, minutes=11)) for service in (shop.payments, other)))
     for account_id in accounts:
         assert await shop.balances(account_id) == (20, 0)

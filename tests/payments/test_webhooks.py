@@ -206,10 +206,11 @@ async def test_status_word_that_is_new_to_us_does_not_break_the_purchase(shop: S
 async def test_event_of_stripes_test_mode_moves_nothing_in_the_live_environment(shop: Shop) -> None:
     """Stripe sends some live endpoints events of its test mode as well, signed with the live secret."""
     _, event = await paid(shop)
-    gateway = StripeGateway(shop.settings.model_copy(update={"stripe_api_base": None}))
+    settings = shop.settings.model_copy(update={"stripe_api_base": None})
+    gateway = StripeGateway(settings, shop.billing.configuration)
     for livemode in (True, False):
         payload = json.dumps({**event, "livemode": livemode}).encode()
-        environment, parsed = gateway.verify_webhook(payload, signed(shop, payload)["Stripe-Signature"])
+        environment, parsed = await gateway.verify_webhook(payload, signed(shop, payload)["Stripe-Signature"])
         assert environment == "live"
         assert (parsed.facts is not None) is livemode
     await gateway.close()

@@ -12,6 +12,7 @@ from app.billing.accounts import Identity
 from app.billing.pools import Credits
 from app.billing.service import BillingService
 from app.config import Settings
+from app.configuration.service import Configuration
 from app.db import Database
 from app.tools.service import Charged, ProductInventoryService
 from tests.auth.test_user_tokens import issuer, mint
@@ -137,7 +138,7 @@ async def test_catalogue_is_configuration(
 
     def selling(**product: int) -> ProductInventoryService:
         settings = settings_for(database, products={"summary": {"price_credits": 4, "initial_free": 6, **product}})
-        return ProductInventoryService(db, settings, billing)
+        return ProductInventoryService(db, Configuration(db, settings), billing)
 
     account_id = await open_account(billing, identity, CREATED, paid=9)
     today = MIDNIGHT + timedelta(days=1)

@@ -22,6 +22,7 @@ from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
 from app.billing.verify import last_verification
 from app.config import Settings
+from app.configuration.service import Configuration
 from app.db import Database
 from app.jobs import defer
 from app.worker.app import MAX_ATTEMPTS, Services, create_worker, running_services
@@ -81,7 +82,9 @@ async def test_job_exists_exactly_when_its_cause_does(services: Services, own_da
 async def buy(settings: Settings, services: Services, at: datetime) -> tuple[uuid.UUID, str]:
     """Open a purchase at that time; its account and its payment."""
     identity = Identity("live", "oauth:google", "buyer@example.com")
-    account_id = await BillingService(services.db, settings).accounts.resolve(identity, Profile(), ACTOR, at)
+    account_id = await BillingService(services.db, Configuration(services.db, settings)).accounts.resolve(
+        identity, Profile(), ACTOR, at
+    )
     payment = await services.payments.open_purchase("live", account_id, now=at)
     return account_id, payment.payment_id
 

@@ -87,6 +87,15 @@ class Account:
         )
         self.publish(self, event)
 
+    def balance(self) -> Object:
+        """What charges have brought in, less what was given back; disputes are left out."""
+        amounts: dict[str, int] = {}
+        for charge in self.objects["charge"].values():
+            held = charge["amount_captured"] - charge["amount_refunded"]
+            amounts[charge["currency"]] = amounts.get(charge["currency"], 0) + held
+        available = [{"amount": amount, "currency": currency} for currency, amount in sorted(amounts.items())]
+        return {"object": "balance", "livemode": False, "available": available, "pending": []}
+
     # --- payment intents ---
 
     def create_intent(self, amount: int, currency: str, metadata: Object, email: str | None) -> Object:

@@ -297,6 +297,7 @@ def create_app(
     )
     route("POST", "/v1/payment_intents/{object_id}/cancel", lambda a, _, i: a.cancel(a.find("payment_intent", i)))
     route("POST", "/v1/disputes/{object_id}/close", lambda a, _, i: a.close_dispute(a.find("dispute", i), "lost"))
+    route("GET", "/v1/balance", lambda a, _, __: a.balance())
     for kind in ("payment_intent", "charge", "refund", "dispute", "event"):
         path = f"/v1/{kind}s"
         route("GET", path, lambda a, form, _, kind=kind, path=path: listing(kind, path)(a, form))  # type: ignore[misc]  # bound per loop

@@ -1,0 +1,104 @@
+"""The wire format of `/admin/config`. No answer holds more of a secret than its tail."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, StringConstraints
+
+from app.admin.schemas import Reason
+from app.auth.caller import Environment
+from app.billing.schemas import Reply, Timestamp
+from app.configuration.documents import Defaults, Packs, Products, Section
+from app.configuration.editing import Version
+
+KEY = StringConstraints(min_length=8, max_length=255, pattern=r"^[A-Za-z0-9_]+$")
+PublishableKey = Annotated[str, KEY]
+Secret = Annotated[SecretStr, Field(min_length=8, max_length=255)]
+
+
+class ChangeFields(Reply):
+    version: Annotated[int, Field(ge=0, le=2**53)] = Field(
+        description="The version that this changes, as it was read. Another one answers 409."
+    )
+    reason: Reason
+
+
+class SectionState(Reply):
+    version: int = Field(description="0: nobody has ever set it.")
+    source: Literal["settings", "admin"]
+    reason: str | None = Field(description="Why it was set.")
+    changed_by: str | None
+    changed_at: Timestamp | None
+
+
+class PacksBody(Packs, ChangeFields):
+    pass
+
+
+class PacksReply(Packs, SectionState):
+    pass
+
+
+class ProductsBody(Products, ChangeFields):
+    pass
+
+
+class ProductsReply(Products, SectionState):
+    pass
+
+
+class DefaultsBody(Defaults, ChangeFields):
+    pass
+
+
+class DefaultsReply(Defaults, SectionState):
+    pass
+
+
+class ProviderBody(ChangeFields):
+    publishable_key: PublishableKey = Field(examples=["pk_live_51Hx"])
+    secret_key: Secret | None = Field(default=None, description="Absent: as it is stored.")
+    webhook_secret: Secret | None = Field(default=None, description="Absent: as it is stored.")
+
+
+class ProviderReply(SectionState):
+    """An environment's payment provider; without keys, nothing can be bought there."""
+
+    environment: Environment
+    provider: Literal["stripe"] = "stripe"
+    publishable_key: str | None
+    secret_key_tail: str | None = Field(examples=["…x7Qd"])
+    webhook_secret_tail: str | None
+    readable: bool = Field(description="false: the stored keys cannot be opened with ENCRYPTION_KEYS as it is.")
+
+
+class ProvidersReply(Reply):
+    providers: list[ProviderReply]
+    webhook_url: str = Field(description="Where Stripe should send its events.")
+    can_store: bool = Field(description="false: ENCRYPTION_KEYS is not set, so keys come from the settings only.")
+
+
+class TryProviderBody(Reply):
+    secret_key: Secret | None = Field(default=None, description="Absent: the key that counts now.")
+
+
+class TryProviderReply(Reply):
+    ok: bool
+    problem: str | None
+
+
+class VersionReply(Reply):
+    version: int
+    document: dict[str, Any] | None = Field(description="null: back to the settings.")
+    reason: str
+    changed_by: str
+    changed_at: Timestamp
+
+
+class VersionsReply(Reply):
+    section: Section
+    versions: list[VersionReply]
+    next_cursor: int | None
+
+
+def state_of(version: Version) -> dict[str, Any]:
+    return {name: getattr(version, name) for name in SectionState.model_fields}

@@ -1,0 +1,32 @@
+"""`ciris-billing config`."""
+
+import typer
+
+from app.cli.running import FAILED, run
+from app.clock import utc_now
+from app.config import Settings
+from app.configuration.editing import ConfigurationEditor
+from app.configuration.sealing import CannotOpen
+from app.db import Database
+
+config_cli = typer.Typer(help="What admins set in the back office.", no_args_is_help=True)
+
+
+@config_cli.callback()
+def _group() -> None:
+    """Keeps `reseal` a command of its own, though it is the only one."""
+
+
+@config_cli.command("reseal")
+def config_reseal() -> None:
+    """Seal the stored provider keys under the first of ENCRYPTION_KEYS, so that older ones can be taken away."""
+
+    async def work(db: Database, settings: Settings) -> int:
+        async with db.transaction() as tx:
+            return await ConfigurationEditor(settings).reseal(tx, utc_now())
+
+    try:
+        typer.echo(f"Resealed: {run(work)}")
+    except CannotOpen as error:
+        typer.echo(f"Nothing was resealed: {error}", err=True)
+        raise typer.Exit(FAILED) from None

@@ -1,0 +1,206 @@
+"""Changing the configuration: sections are replaced as a whole, each change a version of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from app.auth.caller import Environment
+from app.config import Settings, StripeKeys
+from app.configuration import queries
+from app.configuration.documents import (
+    PROVIDER_SECTIONS,
+    Document,
+    Provider,
+    Section,
+    defaults_of,
+    packs_of,
+    products_of,
+    tail,
+)
+from app.configuration.errors import ConfigurationChanged
+from app.configuration.providers import configured_keys, open_keys, require_keys_of, seal_keys
+from app.configuration.sealing import CannotOpen, Sealer
+from app.db import Session
+from app.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A section as it is or was. Version 0: nobody has ever set it."""
+
+    version: int
+    document: Document | None
+    source: Literal["settings", "admin"] = "settings"
+    reason: str | None = None
+    changed_by: str | None = None
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Who changes something, when and why. `expected_version` is what they looked at when they decided to."""
+
+    expected_version: int
+    reason: str
+    changed_by: str
+    admin_id: UUID
+    now: datetime
+
+
+class ConfigurationEditor:
+    """What `Configuration` reads is written here, in the caller's transaction."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._sealer = Sealer(settings.encryption_keys)
+        self._is_local = settings.stripe_api_base is not None
+
+    @property
+    def can_seal(self) -> bool:
+        """Whether there is a key to store secrets under."""
+        return self._sealer.key_id is not None
+
+    async def find(self, db: Session, section: Section) -> Version:
+        """The section as it stands: set by an admin, or as the settings have it."""
+        row = await queries.find_latest(db, section)
+        version = Version(0, None) if row is None else _version(row)
+        return version if version.document is not None else replace(version, document=self._from_settings(section))
+
+    async def versions(self, db: Session, section: Section, *, before: int | None, limit: int) -> list[Version]:
+        """Newest first. Without a document: back to the settings."""
+        return [_version(row) for row in await queries.list_versions(db, section, before=before, limit=limit)]
+
+    async def change(
+        self, tx: Session, section: Section, document: Document | None, change: Change
+    ) -> tuple[Version, Version]:
+        """Set a section, or go back to the settings: what it was, and is. Locks the configuration until commit.
+
+        What is so already stays the version that it is. Everywhere within 1 s of the commit. Raises
+        ConfigurationChanged.
+        """
+        await queries.lock_configuration(tx)
+        before = await self._expected(tx, section, change)
+        wanted = self._from_settings(section) if document is None else document
+        if wanted == before.document and (document is not None or before.source == "settings"):
+            return before, before
+        return before, await self._add_version(tx, section, document, change)
+
+    async def _expected(self, tx: Session, section: Section, change: Change) -> Version:
+        before = await self.find(tx, section)
+        if before.version != change.expected_version:
+            raise ConfigurationChanged(section, before.version)
+        return before
+
+    async def _add_version(self, tx: Session, section: Section, document: Document | None, change: Change) -> Version:
+        row = {
+            "section": section,
+            "version": change.expected_version + 1,
+            "document": document,
+            "reason": change.reason,
+            "changed_by": change.changed_by,
+            "admin_id": change.admin_id,
+            "created_at": change.now,
+        }
+        await queries.insert_version(tx, row)
+        return await self.find(tx, section)
+
+    def _from_settings(self, section: Section) -> Document | None:
+        if section == "packs":
+            return packs_of(self._settings).model_dump()
+        if section == "products":
+            return products_of(self._settings).model_dump()
+        if section == "defaults":
+            return defaults_of(self._settings).model_dump()
+        keys = configured_keys(self._settings, "live" if section == "provider_live" else "test")
+        return None if keys is None else _shown(keys).model_dump()
+
+    async def change_provider(
+        self,
+        tx: Session,
+        environment: Environment,
+        change: Change,
+        *,
+        publishable_key: str,
+        secret_key: SecretStr | None,
+        webhook_secret: SecretStr | None,
+    ) -> tuple[Version, Version]:
+        """Set an environment's provider: what it was, and is. A secret that is None stays as it is stored.
+
+        Locks as `change` does. Raises ConfigurationChanged, EncryptionNotConfigured, InvalidRequest.
+        """
+        await queries.lock_configuration(tx)
+        before = await self._expected(tx, PROVIDER_SECTIONS[environment], change)
+        stored = await self._stored_keys(tx, environment) if None in (secret_key, webhook_secret) else None
+        if stored is not None:
+            secret_key, webhook_secret = secret_key or stored.secret_key, webhook_secret or stored.webhook_secret
+        if secret_key is None or webhook_secret is None:
+            missing = "secret_key" if secret_key is None else "webhook_secret"
+            raise InvalidRequest(f"{missing} is required: none is stored that could be kept")
+        keys = StripeKeys(publishable_key=publishable_key, secret_key=secret_key, webhook_secret=webhook_secret)
+        require_keys_of(environment, keys, is_local=self._is_local)
+        other: Environment = "test" if environment == "live" else "live"
+        neighbour = await self._stored_keys(tx, other) or configured_keys(self._settings, other)
+        if neighbour is not None and neighbour.webhook_secret == webhook_secret:
+            raise InvalidRequest(f"webhook_secret is that of the {other} environment: an event could be either's")
+        await queries.upsert_sealed(tx, environment, seal_keys(self._sealer, environment, keys), change.now)
+        # A version even if it looks the same: of the secrets it shows only the tails.
+        return before, await self._add_version(tx, PROVIDER_SECTIONS[environment], _shown(keys).model_dump(), change)
+
+    async def reset(self, tx: Session, section: Section, change: Change) -> tuple[Version, Version]:
+        """Go back to the settings, and forget a provider's stored keys: what it was, and is. As `change`."""
+        before, after = await self.change(tx, section, None, change)
+        for environment, provider in PROVIDER_SECTIONS.items():
+            if section == provider:
+                await queries.delete_sealed(tx, environment)
+        return before, after
+
+    async def is_readable(self, db: Session, environment: Environment) -> bool:
+        """Whether the keys that are stored for an environment can be opened."""
+        return await self._stored_keys(db, environment) is not None
+
+    async def reseal(self, tx: Session, now: datetime) -> int:
+        """Seal what is stored under the first of the encryption keys; how many rows. Locks the configuration.
+
+        Raises CannotOpen for what was sealed under a key that is gone.
+        """
+        await queries.lock_configuration(tx)
+        resealed = 0
+        for environment in PROVIDER_SECTIONS:
+            sealed = await queries.find_sealed(tx, environment)
+            if sealed is not None and sealed.key_id != self._sealer.key_id:
+                keys = open_keys(self._sealer, environment, "", sealed)
+                await queries.upsert_sealed(tx, environment, seal_keys(self._sealer, environment, keys), now)
+                resealed += 1
+        return resealed
+
+    async def _stored_keys(self, tx: Session, environment: Environment) -> StripeKeys | None:
+        sealed = await queries.find_sealed(tx, environment)
+        if sealed is None:
+            return None
+        try:
+            return open_keys(self._sealer, environment, "", sealed)
+        except CannotOpen:
+            return None  # as good as none: to be given again
+
+
+def _shown(keys: StripeKeys) -> Provider:
+    return Provider(
+        publishable_key=keys.publishable_key,
+        secret_key_tail=tail(keys.secret_key.get_secret_value()),
+        webhook_secret_tail=tail(keys.webhook_secret.get_secret_value()),
+    )
+
+
+def _version(row: Mapping[str, Any]) -> Version:
+    return Version(
+        version=row["version"],
+        document=row["document"],
+        source="settings" if row["document"] is None else "admin",
+        reason=row["reason"],
+        changed_by=row["changed_by"],
+        changed_at=row["created_at"],
+    )
