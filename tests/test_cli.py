@@ -5,17 +5,23 @@ import os
 import subprocess
 import sys
 import uuid
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from typer.main import get_command
 
 from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
 from app.cli import cli
+from app.config import Settings, StripeKeys
+from app.configuration import queries
+from app.configuration.providers import seal_keys
+from app.configuration.sealing import Sealer
 from app.configuration.service import Configuration
 from app.db import Database
 from tests.books import connected
@@ -167,6 +173,26 @@ def test_payments_reconcile_says_when_the_provider_is_away(env: dict[str, str]) 
     away = {"STRIPE_LIVE": json.dumps(keys), "STRIPE_API_BASE": "http://127.0.0.1:1", "LOG_LEVEL": "ERROR"}
     answer = run({**env, **away}, "payments", "reconcile")
     assert answer.status == FAILED
+
+
+async def test_config_reseal_says_how_many_and_what_it_cannot_open(env: dict[str, str], own_database: Urls) -> None:
+    keys = {name: b64encode(os.urandom(32)).decode() for name in ("old", "new")}
+    settings = settings_for(own_database, encryption_keys={"old": keys["old"]})
+    stored = StripeKeys(secret_key=SecretStr("sk"), publishable_key="pk", webhook_secret=SecretStr("whsec"))
+    await _store(settings, stored)
+    lost = run({**env, "ENCRYPTION_KEYS": json.dumps({"new": keys["new"]})}, "config", "reseal")
+    assert (lost.status, "has no key old" in lost.err) == (FAILED, True)
+    both = {**env, "ENCRYPTION_KEYS": json.dumps({"new": keys["new"], "old": keys["old"]})}
+    for resealed in (1, 0):
+        assert run(both, "config", "reseal").out == f"Resealed: {resealed}\n"
+
+
+async def _store(settings: Settings, keys: StripeKeys) -> None:
+    db = Database(settings.database_url)
+    async with db.transaction() as tx:
+        sealed = seal_keys(Sealer(settings.encryption_keys), "live", keys)
+        await queries.upsert_sealed(tx, "live", sealed, datetime.now(UTC))
+    await db.close()
 
 
 def test_openapi_needs_no_settings() -> None:

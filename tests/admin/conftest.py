@@ -13,13 +13,13 @@ from fastapi import FastAPI
 from app.auth.admin_sessions import AdminSessions
 from app.auth.admins import Role, add_admin
 from app.db import Database
+from tests.admin.market import DOMAIN as DOMAIN
+from tests.admin.market import SECRET as SECRET
+from tests.admin.market import Market, running_market
 from tests.books import connected
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls, create_database, drop_database
 from tests.demo.oidc_server import SPA, RunningOIDC, running_oidc
-
-DOMAIN = "example.com"
-SECRET = "the back office's secret, in tests only"
 
 
 @dataclass
@@ -103,3 +103,9 @@ async def support(office: Office) -> AsyncIterator[httpx.AsyncClient]:
 async def viewer(office: Office) -> AsyncIterator[httpx.AsyncClient]:
     async with office.client("viewer") as client:
         yield client
+
+
+@pytest.fixture
+async def market(own_database: Urls) -> AsyncIterator[Market]:
+    async with running_market(own_database) as market:
+        yield market

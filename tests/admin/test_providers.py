@@ -1,0 +1,188 @@
+"""Payment providers' keys: sealed, tried, changed, taken back, and shown to nobody."""
+
+import hashlib
+import hmac
+import json
+import time
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from app.configuration.editing import ConfigurationEditor
+from app.configuration.sealing import CannotOpen, Sealed, Sealer
+from tests.admin.market import LIVE, SECRET, Market, key_material, soon, user
+from tests.conftest import running_app, settings_for
+from tests.databases import Urls
+
+
+async def test_provider_keys_are_sealed_and_shown_to_nobody(market: Market) -> None:
+    office = await market.office()
+    stored = await office.put(LIVE, json=market.keys())
+    assert stored.status_code == 200, stored.text
+    answers = [
+        stored.text,
+        (await office.get("/admin/config/providers")).text,
+        (await office.get("/admin/config/provider_live/versions")).text,
+        (await office.get("/admin/audit-logs")).text,
+    ]
+    rows = await market.rows("SELECT * FROM configuration_versions") + await market.rows(
+        "SELECT * FROM admin_audit_log"
+    )
+    sealed = await market.rows("SELECT * FROM payment_providers")
+    for text in (*answers, str(rows), str(sealed)):
+        assert market.stripe.secret_key not in text
+        assert market.stripe.webhook_secret not in text
+    assert market.stripe.secret_key.encode() not in sealed[0]["sealed"]
+    shown = stored.json()
+    assert (shown["secret_key_tail"], shown["source"], shown["readable"]) == (
+        "…",
+        "admin",
+        True,
+    )  # too short for a tail
+    assert shown["webhook_secret_tail"] == "…ests"
+    told = (await market.rows("SELECT * FROM admin_audit_log WHERE action = 'config.change'"))[0]
+    assert (told["environment"], told["target_id"]) == ("live", "provider_live")
+
+
+async def test_secrets_not_given_stay_and_a_new_one_counts_though_it_looks_the_same(
+    market: Market,
+) -> None:
+    office, agent = await market.office(), await market.agent()
+    no_secret = {"version": 0, "reason": "because", "publishable_key": "pk_test_tests"}
+    refused = await office.put(LIVE, json=no_secret)
+    assert (refused.status_code, "secret_key is required" in refused.text) == (422, True)
+    await office.put(LIVE, json=market.keys(webhook_secret="whsec_one_of_them_1234"))
+    kept = await office.put(LIVE, json={**no_secret, "version": 1})
+    assert (kept.status_code, kept.json()["version"]) == (200, 2)
+    payload = json.dumps({"id": "evt_1", "type": "x.y", "created": 1, "data": {"object": {}}}).encode()
+
+    async def accepts(secret: str) -> bool:
+        signature = sign(payload, secret)
+        answer = await agent.post(
+            "/v1/billing/webhooks/stripe", content=payload, headers={"Stripe-Signature": signature}
+        )
+        return answer.status_code == 200
+
+    await soon(lambda: accepts("whsec_one_of_them_1234"))
+    await office.put(LIVE, json={**no_secret, "version": 2, "webhook_secret": "whsec_two_of_them_1234"})
+    await soon(lambda: accepts("whsec_two_of_them_1234"))
+    assert not await accepts("whsec_one_of_them_1234")
+
+
+def sign(payload: bytes, secret: str) -> str:
+    at = int(time.time())
+    digest = hmac.new(secret.encode(), f"{at}.".encode() + payload, hashlib.sha256).hexdigest()
+    return f"t={at},v1={digest}"
+
+
+async def test_one_webhook_secret_cannot_serve_both_environments(market: Market) -> None:
+    office = await market.office()
+    assert (await office.put(LIVE, json=market.keys())).status_code == 200
+    answer = await office.put("/admin/config/providers/test", json=market.keys())
+    assert (answer.status_code, "that of the live environment" in answer.text) == (422, True)
+
+
+async def test_a_key_is_tried_before_it_is_stored(market: Market) -> None:
+    office = await market.office()
+    answer = await office.post(f"{LIVE}/test", json={})
+    assert answer.json() == {"ok": False, "problem": "The live environment has no keys"}
+    answer = await office.post(f"{LIVE}/test", json={"secret_key": "sk_test_unknown"})
+    assert answer.json() == {"ok": False, "problem": "Stripe does not accept this key"}
+    answer = await office.post(f"{LIVE}/test", json={"secret_key": market.stripe.secret_key})
+    assert answer.json() == {"ok": True, "problem": None}
+    assert await market.rows("SELECT FROM payment_providers") == []
+    await office.put(LIVE, json=market.keys())
+
+    async def stored_key_works() -> bool:
+        return bool((await office.post(f"{LIVE}/test", json={})).json()["ok"])
+
+    await soon(stored_key_works)
+    async with httpx.AsyncClient() as control:
+        await control.post(
+            f"{market.stripe.url}/_control/failures",
+            json={"method": "GET", "path": "/v1/balance", "status": None, "times": 9},
+        )
+    assert (await office.post(f"{LIVE}/test", json={})).json()["problem"] == "Stripe does not answer"
+
+
+async def test_keys_taken_back_are_gone_and_nothing_can_be_bought(market: Market) -> None:
+    office, agent = await market.office(), await market.agent()
+    await office.put(LIVE, json=market.keys())
+
+    async def buys(status: int) -> bool:
+        return (await agent.post("/v1/billing/purchases", json=user("b"))).status_code == status
+
+    await soon(lambda: buys(201))
+    reset = await office.post("/admin/config/provider_live/reset", json={"version": 1, "reason": "they leaked"})
+    assert reset.status_code == 200
+    assert await market.rows("SELECT FROM payment_providers") == []
+    await soon(lambda: buys(503))
+
+
+async def test_without_a_key_to_seal_with_nothing_is_stored(market: Market) -> None:
+    settings = settings_for(market.urls, admin_session_secret=SECRET, stripe_api_base=market.stripe.url)
+    async with running_app(settings) as app:
+        office = await market.client(app, Authorization=f"Bearer {market.tokens['admin']}")
+        assert (await office.get("/admin/config/providers")).json()["can_store"] is False
+        answer = await office.put(LIVE, json=market.keys())
+        assert (answer.status_code, answer.json()["code"]) == (409, "encryption_not_configured")
+        assert await market.rows("SELECT FROM configuration_versions") == []
+
+
+async def test_keys_that_cannot_be_opened_are_none_not_the_settings_ones(market: Market) -> None:
+    """Another account's keys would sell there what is looked for here."""
+    assert (await (await market.office()).put(LIVE, json=market.keys())).status_code == 200
+    settings = settings_for(
+        market.urls,
+        admin_session_secret=SECRET,
+        stripe_api_base=market.stripe.url,
+        stripe_live=market.stripe.keys,
+        encryption_keys={"k2": key_material()},
+    )
+    async with running_app(settings) as app:
+        office = await market.client(app, Authorization=f"Bearer {market.tokens['admin']}")
+        live = (await office.get("/admin/config/providers")).json()["providers"][0]
+        assert (live["environment"], live["source"], live["readable"]) == ("live", "admin", False)
+        agent = await market.agent(app)
+        answer = await agent.post("/v1/billing/purchases", json=user("c"))
+        assert (answer.status_code, answer.json()["code"]) == (503, "payments_not_configured")
+        again = await office.put(LIVE, json=market.keys(version=1))
+        assert (again.status_code, again.json()["readable"]) == (200, True)
+
+
+async def test_encryption_keys_can_be_changed_without_losing_a_secret(market: Market) -> None:
+    assert (await (await market.office()).put(LIVE, json=market.keys())).status_code == 200
+    old = market.first.state.settings.encryption_keys["k1"].get_secret_value()
+    both = settings_for(
+        market.urls, encryption_keys={"k2": key_material(), "k1": old}, stripe_api_base=market.stripe.url
+    )
+    now = datetime.now(UTC)
+    async with running_app(both) as app:
+        for resealed in (1, 0):
+            async with app.state.db.transaction() as tx:
+                assert await ConfigurationEditor(both).reseal(tx, now) == resealed
+    new_only = both.model_copy(update={"encryption_keys": {"k2": both.encryption_keys["k2"]}})
+    async with running_app(new_only) as app:
+        answer = await (await market.agent(app)).post("/v1/billing/purchases", json=user("d"))
+        assert answer.status_code == 201, answer.text
+        async with app.state.db.transaction() as tx:
+            old_only = both.model_copy(update={"encryption_keys": {"k1": both.encryption_keys["k1"]}})
+            with pytest.raises(CannotOpen):
+                await ConfigurationEditor(old_only).reseal(tx, now)
+
+
+def test_what_was_sealed_for_one_row_or_changed_by_a_bit_does_not_open() -> None:
+    sealer = Sealer(settings_for(Urls("x", "x", "x"), encryption_keys={"k": key_material()}).encryption_keys)
+    sealed = sealer.seal("secret", "live")
+    assert sealer.open(sealed, "live") == "secret"
+    assert sealer.seal("secret", "live").data != sealed.data
+    with pytest.raises(CannotOpen):
+        sealer.open(sealed, "test")
+    for position in range(len(sealed.data)):
+        data = bytearray(sealed.data)
+        data[position] ^= 1
+        with pytest.raises(CannotOpen):
+            sealer.open(Sealed("k", bytes(data)), "live")
+    with pytest.raises(CannotOpen):
+        sealer.open(Sealed("other", sealed.data), "live")
