@@ -24,6 +24,14 @@ Session: TypeAlias = AsyncConnection
 Snapshot: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 """A connection of the driver's own, in a read-only transaction (`Database.snapshot`)."""
 
+CONNECTION_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's farewell lay unread
+    ConnectionError,
+)
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -97,15 +105,9 @@ class Database:
         """Taken by who is ready to wait for an account's lock, so that some connections always remain for others."""
         self._timeout_s = timeout_s
         self._dsn = url.get_secret_value()
-        self._reader_turns = asyncio.Semaphore(readers)  # first come, first served, which the driver's pool is not
-        self._readers = asyncpg.create_pool(
-            dsn=self._dsn,
-            min_size=0,
-            max_size=readers,
-            init=_decode_jsonb,
-            reset=_keep,
-            **connect_args,
-        )
+        self._connect_args = connect_args
+        self._reader_turns = asyncio.Semaphore(readers)  # first come, first served
+        self._idle_readers: list[Snapshot] = []
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -121,10 +123,46 @@ class Database:
 
     async def fetch_row(self, sql: str, *values: object) -> Mapping[str, Any] | None:
         """The only row of a point read on the hot path, straight from the driver: a quarter of the cost (ADR 3)."""
-        await self._readers  # opens the pool the first time, without waiting
-        async with asyncio.timeout(self._timeout_s), self._reader_turns, self._readers.acquire() as connection:
+        if self._reader_turns.locked():
+            async with asyncio.timeout(self._timeout_s):
+                await self._reader_turns.acquire()
+        else:
+            await self._reader_turns.acquire()  # which does not wait
+        try:
+            try:
+                return await self._fetch_row(sql, values)
+            except CONNECTION_LOST:  # cut while nobody used it, and the other idle ones with it
+                self._drop_idle_readers()
+                return await self._fetch_row(sql, values)
+        finally:
+            self._reader_turns.release()
+
+    async def _fetch_row(self, sql: str, values: tuple[object, ...]) -> Mapping[str, Any] | None:
+        connection = await self._reader()
+        try:
             row: Mapping[str, Any] | None = await connection.fetchrow(sql, *values)
+        except BaseException as error:
+            if isinstance(error, asyncpg.PostgresError | ValueError) and not connection.is_closed():
+                self._idle_readers.append(connection)  # it was answered, and a SELECT leaves nothing behind
+            else:
+                connection.terminate()  # who knows where it has stopped
+            raise
+        self._idle_readers.append(connection)
         return row
+
+    def _drop_idle_readers(self) -> None:
+        while self._idle_readers:
+            self._idle_readers.pop().terminate()
+
+    async def _reader(self) -> Snapshot:
+        """An open connection that nobody uses. The driver's own pool takes as long to hand one out as to use it."""
+        while self._idle_readers:
+            connection = self._idle_readers.pop()
+            if not connection.is_closed():
+                return connection
+        connection = await asyncpg.connect(self._dsn, **self._connect_args)
+        await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        return connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
@@ -143,8 +181,7 @@ class Database:
         await self.fetch_row("SELECT 1")
 
     async def close(self) -> None:
-        await self._readers  # a pool that was never opened cannot be closed
-        self._readers.terminate()
+        self._drop_idle_readers()
         await self.engine.dispose()
         await self._slow.dispose()
 
@@ -158,14 +195,6 @@ def was_rolled_back(error: BaseException) -> bool:
         return not isinstance(error, InterfaceError | OSError | TimeoutError)
     state = getattr(error.orig, "sqlstate", None)
     return isinstance(state, str) and not state.startswith(("08", "57")) and not error.connection_invalidated
-
-
-async def _decode_jsonb(connection: Snapshot) -> None:
-    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
-
-
-async def _keep(_: object) -> None:
-    """Reset nothing when a connection returns: a single SELECT leaves nothing behind, and a reset costs as much."""
 
 
 @cache
