@@ -41,6 +41,11 @@ START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 25
 FIRST_PORT, STRIPE_OFFSET, OIDC_OFFSET = 8000, 10, 20
 LOG_TAIL_LINES = 15
+PACKS = {
+    "standard": {"price_minor": 500, "credits": 20},
+    "plus": {"price_minor": 2000, "credits": 100},
+    "team": {"price_minor": 8000, "credits": 500},
+}
 
 
 class DemoError(Exception):
@@ -108,9 +113,18 @@ class Supervisor:
         """Run a Python module, which is to run until the end."""
         self._start(name, [sys.executable, "-m", *command], env, once=False)
 
-    def start_once(self, name: str, program: Path) -> None:
+    def start_once(self, name: str, command: list[str], env: Mapping[str, str] | None = None) -> None:
         """Run a program of ours that ends by itself."""
-        self._start(name, [str(program)], {}, once=True)
+        self._start(name, command, env or {}, once=True)
+
+    def finish(self, name: str) -> bool:
+        """Wait for a program that ends by itself; whether it did what it should."""
+        child = next(child for child in self._children if child.name == name)
+        while not self.stopping and child.process.poll() is None:
+            self.check()
+            time.sleep(0.1)
+        self.check()
+        return child.process.returncode == 0
 
     def _start(self, name: str, command: list[str], env: Mapping[str, str], *, once: bool) -> None:
         path = self._log_dir / f"{name}.log"
@@ -269,6 +283,7 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
         "STRIPE_LIVE": stripe_keys("live"),
         "STRIPE_TEST": stripe_keys("test"),
         "STRIPE_API_BASE": stripe_url,
+        "PACKS": os.environ.get("PACKS", json.dumps(PACKS)),
         "ISSUERS": json.dumps([issuer]),
         "PUBLIC_URL": base_url,
         "ADMIN_OAUTH_ISSUER": oidc_url,
@@ -277,12 +292,12 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
     }
 
 
-def run_demo(state_dir: Path, wanted_port: int | None, *, build_ui: bool) -> int:
+def run_demo(state_dir: Path, wanted_port: int | None, *, build_ui: bool, traffic: bool) -> int:
     """Run until told to stop; the exit status."""
     state_dir.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
-            _run_everything(stack, state_dir, wanted_port, build_ui=build_ui)
+            _run_everything(stack, state_dir, wanted_port, build_ui=build_ui, traffic=traffic)
             typer.echo("\nStopping …")
     except (DemoError, LaunchError) as error:
         typer.echo(f"\n{error}", err=True)
@@ -291,7 +306,9 @@ def run_demo(state_dir: Path, wanted_port: int | None, *, build_ui: bool) -> int
     return 0
 
 
-def _run_everything(stack: ExitStack, state_dir: Path, wanted_port: int | None, *, build_ui: bool) -> None:
+def _run_everything(
+    stack: ExitStack, state_dir: Path, wanted_port: int | None, *, build_ui: bool, traffic: bool
+) -> None:
     """Start everything, and wait until somebody asks to stop. Closing `stack` ends what was started, in order."""
     port = _port(wanted_port, FIRST_PORT)
     stripe_port = _port(None, port + STRIPE_OFFSET, {port})
@@ -310,18 +327,35 @@ def _run_everything(stack: ExitStack, state_dir: Path, wanted_port: int | None, 
         supervisor.start(name, command, {**env, **local})
     if not asyncio.run(_is_migrated(env)):
         _migrate(env)
-    keys = asyncio.run(data.prepare(env, state_dir))
+    keys, is_new = asyncio.run(data.prepare(env, state_dir))
+    traffic = traffic and is_new
     supervisor.start("api", ["app.cli", "serve"], env)
-    supervisor.start("worker", ["app.cli", "worker"], env)
+    if not traffic:
+        supervisor.start("worker", ["app.cli", "worker"], env)
     if build_ui:
-        supervisor.start_once("build-ui", ROOT / "scripts" / "build-ui")
+        supervisor.start_once("build-ui", [str(ROOT / "scripts" / "build-ui")])
     for name, url in (("stripe", stripe_url), ("oidc", f"{oidc_url}/jwks"), ("api", f"{base_url}/health")):
         supervisor.wait_for(name, url)
     if not supervisor.stopping:
         _announce(state_dir, base_url, stripe_url, oidc_url, keys)
+        if traffic:
+            _tell_the_past(supervisor, env)
     while not supervisor.stopping:
         supervisor.check()
         time.sleep(0.2)
+
+
+def _tell_the_past(supervisor: Supervisor, env: Mapping[str, str]) -> None:
+    """Make up a month of traffic, then start the worker, which looks after a present that no past is added to.
+
+    The service answers meanwhile. Broken off, it is taken up by the next start, because no worker has been there.
+    """
+    typer.echo(" A month of traffic is being made up for the back office …")
+    supervisor.start_once("traffic", [sys.executable, "-m", "app.demo.traffic"], env)
+    if supervisor.finish("traffic"):
+        typer.echo(" … and is there now.")
+    if not supervisor.stopping:
+        supervisor.start("worker", ["app.cli", "worker"], env)
 
 
 async def _is_migrated(env: Mapping[str, str]) -> bool:
