@@ -8,7 +8,9 @@ from app.auth.caller import Environment
 from app.billing.accounts import Identity, Profile
 
 DAYS = 35
-LIVE_PEOPLE, TEST_PEOPLE = 252, 26
+LIVE_PEOPLE = 252
+TEST_SHARE = 10
+"""So many live users for each one of the test environment."""
 MOST_WANTED = 620
 """How many interactions the keenest of them want."""
 FIRST_NAMES = """
@@ -61,10 +63,10 @@ class Person:
     buys: bool
 
 
-def people(rng: Random, until: datetime) -> list[Person]:
-    """Everybody who came within DAYS before `until`, in no particular order."""
-    live = [_person(rng, "live", number, until) for number in range(LIVE_PEOPLE)]
-    return live + [_person(rng, "test", LIVE_PEOPLE + number, until) for number in range(TEST_PEOPLE)]
+def people(rng: Random, until: datetime, live: int) -> list[Person]:
+    """Everybody who came within DAYS before `until`, in no particular order: so many live ones, and some for tests."""
+    found = [_person(rng, "live", number, until) for number in range(live)]
+    return found + [_person(rng, "test", live + number, until) for number in range(live // TEST_SHARE)]
 
 
 def _person(rng: Random, world: Environment, number: int, until: datetime) -> Person:

@@ -27,7 +27,7 @@ from app.demo.traffic.events import (
     StatusSet,
     ToolUsed,
 )
-from app.demo.traffic.people import Person, busyness, moment_on, people
+from app.demo.traffic.people import LIVE_PEOPLE, Person, busyness, moment_on, people
 from app.tools.catalogue import free_on
 
 SEED = 20
@@ -207,7 +207,7 @@ class Life:
 
 
 def _call(rng: Random, interaction_id: str, model: str) -> LlmUsageReport:
-    prompt, completion = int(rng.gammavariate(4, 800)) + 200, int(rng.gammavariate(2, 120)) + 15
+    prompt, completion = int(rng.triangular(400, 9000, 1800)), int(rng.triangular(15, 900, 120))
     per_prompt, per_completion = (Decimal(cents) for cents in MODELS[model])
     return LlmUsageReport(
         interaction_id=interaction_id,
@@ -236,10 +236,10 @@ def _summary(calls: Sequence[LlmUsageReport]) -> LlmUsageReport:
     )
 
 
-def write_story(until: datetime, settings: Settings) -> list[Event]:
+def write_story(until: datetime, settings: Settings, live_people: int = LIVE_PEOPLE) -> list[Event]:
     """Everything that happened to accounts until then, in the order of time."""
     rng = Random(SEED)
-    lives = [Life(rng, person, until, settings) for person in people(rng, until)]
+    lives = [Life(rng, person, until, settings) for person in people(rng, until, live_people)]
     for life in lives:
         life.live()
     _trouble([life for life in lives if life.person.identity.environment == "live"], settings)
@@ -253,28 +253,33 @@ def _trouble(lives: Sequence[Life], settings: Settings) -> None:
     def quiet(days: float) -> list[Life]:
         return [life for life in lives if life.ready_at < until - timedelta(days=days)]
 
-    buyers = [life for life in quiet(1) if life.purchases and not _is_troubled(life)]
-    whole, part, late = buyers[0], buyers[1], buyers[2]
-    price = settings.packs[part.purchases[-1].pack].price_minor
-    whole.events.append(_refund(whole, None, "Bought by mistake, asked for it back the same day"))
-    part.events.append(_refund(part, price * 2 // 5, "Half of the answers failed in the outage"))
-    late.events.append(_refund(late, price * 1 // 5, "Goodwill after a long wait"))
-    spent = [life for life in quiet(9) if life.purchases and life.paid == 0 and not _is_troubled(life)]
-    lost = spent[0]
+    def buyers(days: float) -> list[Life]:
+        return [life for life in quiet(days) if life.purchases and not _is_troubled(life)]
+
+    def kept(life: Life) -> int:
+        """How much of the last purchase is left: what is not becomes debt, when the money goes back."""
+        return life.paid - settings.packs[life.purchases[-1].pack].credits
+
+    lost = min(buyers(9), key=kept)
     name, identity = lost.purchases[-1].name, lost.person.identity
     lost.events.append(Disputed(lost.after(90_000), identity, name))
     lost.events.append(StatusSet(lost.after(7_000), identity, "suspend", "Disputed payment"))
     lost.events.append(DisputeLost(lost.after(500_000), identity, name))
-    disputed = next(life for life in quiet(2.2) if life.purchases and not _is_troubled(life))
+    disputed = buyers(2.2)[0]
     disputed.events.append(Disputed(disputed.after(90_000), disputed.person.identity, disputed.purchases[-1].name))
+    whole, part, late = buyers(1)[:3]
+    price = settings.packs[part.purchases[-1].pack].price_minor
+    whole.events.append(_refund(whole, None, "Bought by mistake, asked for it back the same day"))
+    part.events.append(_refund(part, price * 2 // 5, "Half of the answers failed in the outage"))
+    late.events.append(_refund(late, settings.default_pack.price_minor // 5, "Goodwill after a long wait"))
     calm = [life for life in quiet(1.5) if not _is_troubled(life)]
     for life, reason in zip(
-        calm[4::9],
+        calm[3::5],
         ("Several accounts of one person", "Card reported stolen", "Spam in the Discord community"),
         strict=False,
     ):
         life.events.append(StatusSet(life.after(30_000), life.person.identity, "suspend", reason))
-    back, gone, *sorry = calm[5::9]
+    back, gone, *sorry = calm[4::5]
     back.events.append(StatusSet(back.after(20_000), back.person.identity, "suspend", "Unusual number of requests"))
     back.events.append(StatusSet(back.after(60_000), back.person.identity, "reopen", "Explained: a class of students"))
     gone.events.append(StatusSet(gone.after(20_000), gone.person.identity, "close", "Closed at the user's request"))
@@ -308,6 +313,6 @@ def _unsettled(lives: Sequence[Life]) -> None:
         ["pm_card_chargeDeclinedInsufficientFunds"],
         [],
     )
-    for hours, (life, tried) in enumerate(zip(exhausted[::3], cards, strict=False), start=1):
+    for hours, (life, tried) in enumerate(zip(exhausted[::2], cards, strict=False), start=1):
         life.ready_at = life.until - timedelta(hours=2.5 * hours, seconds=life.rng.uniform(0, 3000))
         life.buy(next(iter(life.settings.packs)), tried)

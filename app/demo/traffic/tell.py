@@ -181,23 +181,28 @@ class Teller:
     async def _buy(self, event: Bought, account_id: UUID) -> None:
         """Open it, and try the cards as the buyer's browser would; the worker gives up what nobody paid."""
         world, payments = event.identity.environment, self.past.payments
-        opened = await payments.open_purchase(
-            world, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
-        )
+        async with self.past.db.read() as session:
+            known = await queries.find_purchase_by_key(session, account_id, event.name)
+        payment_id = known["payment_intent_id"] if known is not None else None
+        if payment_id is None:  # an account that was closed later opens none again
+            opened = await payments.open_purchase(
+                world, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
+            )
+            payment_id = opened.payment_id
         for number, (card, moment) in enumerate(event.attempts):
             with at(moment):
                 confirm = self.past.stripe(world).v1.payment_intents.confirm_async
                 try:
                     key = f"{event.name} {number}"
-                    await confirm(opened.payment_id, {"payment_method": card}, {"idempotency_key": key})
+                    await confirm(payment_id, {"payment_method": card}, {"idempotency_key": key})
                 except stripe.CardError:  # declined, as it should be
                     pass
-                await self.past.deliver(world, opened.payment_id)
+                await self.past.deliver(world, payment_id)
         if event.given_up_at is not None:
             with at(event.given_up_at):
                 purchase = await self._purchase(account_id, event.name)
                 await payments.reconcile_purchase(account_id, purchase["purchase_id"], event.given_up_at)
-                await self.past.deliver(world, opened.payment_id)
+                await self.past.deliver(world, payment_id)
 
     async def _dispute(self, event: Disputed | DisputeLost, account_id: UUID) -> None:
         """The buyer's bank takes the money back; and keeps it, when nobody objects."""
@@ -220,14 +225,14 @@ def windows(events: Sequence[Event]) -> Iterator[list[Event]]:
         yield list(chunk)
 
 
-async def tell(past: Past, until: datetime) -> dict[str, int]:
+async def tell(past: Past, until: datetime, live_people: int) -> dict[str, int]:
     """Do all of it; how often what came out."""
     office = Office(past, until)
     async with past.db.read() as session:
         rows = await session.execute(text("SELECT account_id, created_at FROM llm_usage"))
         teller = Teller(past, office, reported=frozenset((row[0], row[1]) for row in rows))
     steps: deque[tuple[datetime, Any]] = deque(office.steps())
-    for chunk in windows(write_story(until, past.settings)):
+    for chunk in windows(write_story(until, past.settings, live_people)):
         while steps and steps[0][0] < chunk[-1].at:
             moment, step = steps.popleft()
             with at(moment):
