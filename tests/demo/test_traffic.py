@@ -1,5 +1,6 @@
 """The demo's made-up month: plausible, proved by the ledger, and the same however often it is told."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -29,7 +30,7 @@ from tests.conftest import ACTOR, settings_for
 from tests.databases import ROOT, Urls, create_database, drop_database
 from tests.servers import LocalStripe, running_stripe
 
-PEOPLE = 50
+PEOPLE = 30
 UNTIL = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)
 TIMEOUT_S = 60
 TABLES = (
@@ -77,9 +78,9 @@ class Town:
         async with connected(self.urls) as connection:
             return [dict(row) for row in await connection.fetch(sql)]
 
-    async def one(self, sql: str) -> Any:
+    async def one(self, sql: str, *values: object) -> Any:
         async with connected(self.urls) as connection:
-            return await connection.fetchval(sql)
+            return await connection.fetchval(sql, *values)
 
     async def counts(self) -> dict[str, int]:
         return {table: await self.one(f"SELECT count(*) FROM {table}") for table in TABLES.split()}
@@ -131,7 +132,8 @@ def test_the_story_is_plausible() -> None:
     assert sum(event.is_paid for event in bought) > 0.8 * len(bought)
     tried = {card for event in bought if event.given_up_at is None for card, _ in event.attempts}
     assert {"pm_card_chargeDeclined", "pm_card_processing", "pm_card_authenticationRequired"} < tried
-    assert len({event.report.interaction_id for event in story if isinstance(event, Reported)}) == len(charged)
+    proxied = {event.message_id for event in charged if event.agent_id in ("scout", "echo")}
+    assert {event.report.interaction_id for event in story if isinstance(event, Reported)} == proxied
 
 
 def newcomers(story: list[Event]) -> set[object]:
@@ -175,7 +177,9 @@ async def check_the_times(town: Town) -> None:
     """Ids, by which the back office lists, and Stripe's times are those of the story."""
     for table, column in IDS.items():
         told = f"('x' || left(replace({column}::text, '-', ''), 12))::bit(48)::bigint"
-        apart = await town.one(f"SELECT max(abs({told} - extract(epoch FROM created_at) * 1000)) FROM {table}")
+        apart = await town.one(
+            f"SELECT max(abs({told} - extract(epoch FROM created_at) * 1000)) FROM {table} WHERE created_at < $1", UNTIL
+        )
         assert apart < 1.01, table
         assert await town.one(f"SELECT max(created_at) FROM {table}") <= UNTIL
     assert await town.one("SELECT max(received_at) FROM payment_events") < UNTIL
@@ -183,14 +187,14 @@ async def check_the_times(town: Town) -> None:
     assert await town.one("SELECT max(updated_at) FROM accounts") <= UNTIL
 
 
-async def test_broken_off_twice_told_to_the_end_and_told_again() -> None:
+async def test_broken_off_told_to_the_end_and_told_again() -> None:
     async with new_town() as town:
-        for charges in (100, 500):
-            with town.telling() as process:
-                deadline = time.monotonic() + TIMEOUT_S
-                while await town.one("SELECT count(*) FROM charges") < charges:
-                    assert process.poll() is None
-                    assert time.monotonic() < deadline
+        with town.telling() as process:
+            deadline = time.monotonic() + TIMEOUT_S
+            while await town.one("SELECT count(*) FROM charges") < 300:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.2)
         town.tell()
         await check_the_books(town)
         await check_the_times(town)

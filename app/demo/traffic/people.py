@@ -38,13 +38,22 @@ class Agent:
     provider: str
     channels: tuple[str, ...]
     share: int
+    uses_proxy: bool = False
+    """Whether its interactions go through our LLM proxy, which reports what they cost."""
 
 
 AGENTS = (
-    Agent("scout", "Scout (web)", "oauth:google", ("web",), 34),
+    Agent("scout", "Scout (web)", "oauth:google", ("web",), 34, uses_proxy=True),
     Agent("sage", "Sage (web)", "oauth:google", ("web", "embed"), 22),
     Agent("datum", "Datum (API)", "oauth:google", ("api",), 10),
-    Agent("echo", "Echo (Discord)", "oauth:discord", ("discord-general", "discord-help", "discord-dm"), 16),
+    Agent(
+        "echo",
+        "Echo (Discord)",
+        "oauth:discord",
+        ("discord-general", "discord-help", "discord-dm"),
+        16,
+        uses_proxy=True,
+    ),
     Agent("mira", "Mira (WhatsApp)", "oauth:wa", ("whatsapp",), 14),
     Agent("atlas", "Atlas (WhatsApp)", "oauth:wa", ("whatsapp-business",), 4),
 )

@@ -163,7 +163,8 @@ class Life:
         self.events.append(
             Charged(self.after(3), person.identity, message_id, person.agent.key_name, person.agent.agent_id, channel)
         )
-        self._report(message_id)
+        if person.agent.uses_proxy:
+            self._report(message_id)
 
     def _use(self, product_type: str) -> None:
         """One use of a tool, if anything can pay it."""
@@ -299,12 +300,15 @@ def _is_troubled(life: Life) -> bool:
 
 
 def _unsettled(lives: Sequence[Life]) -> None:
-    """Purchases of the last hours, whose end nobody knows yet."""
+    """Purchases of the last hours, whose end nobody knows yet, and one that has been given up."""
     exhausted = [
         life
         for life in lives
-        if life.free + life.paid == 0 and not _is_troubled(life) and life.ready_at < life.until - timedelta(days=1)
+        if life.free + life.paid == 0 and not _is_troubled(life) and life.ready_at < life.until - timedelta(days=2)
     ]
+    given_up = exhausted.pop()
+    given_up.ready_at = given_up.until - timedelta(hours=31)
+    given_up.buy(next(iter(given_up.settings.packs)), [])
     cards: tuple[list[str], ...] = (
         ["pm_card_chargeDeclined"],
         ["pm_card_processing"],

@@ -37,7 +37,7 @@ from app.demo.traffic.story import write_story
 from app.payments import queries
 from app.tools.service import ToolChargeRequest
 
-WINDOW_S = 3 * 3600
+WINDOW_S = 6 * 3600
 """Charges within it share transactions; an account's last activity is told that precisely."""
 AT_ONCE = 4
 TEST_KEY, BONUS_KEY = "Continuous integration", "Referral programme"
