@@ -87,7 +87,8 @@ async function examples(cookies) {
   const { purchases } = await get("/purchases?status=succeeded&environment=live&limit=200");
   const partly = purchases.find((one) => 0 < one.refunded_minor && one.refunded_minor < one.received_minor);
   const { users } = await get("/users?balance=paid&environment=live&limit=200");
-  const busiest = users.toSorted((one, other) => other.total_uses - one.total_uses)[0];
+  const named = users.filter((one) => one.customer_email && one.display_name);
+  const busiest = named.toSorted((one, other) => other.total_uses - one.total_uses)[0];
   await context.close();
   return { user: busiest?.account_id, purchase: (partly ?? purchases[0])?.purchase_id };
 }

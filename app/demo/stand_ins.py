@@ -11,6 +11,12 @@ from app.demo import oidc, stripe
 ADMIN_EMAIL = "admin@ciris.ai"
 HEAD, SUPPORT, VIEWER = "nora@ciris.ai", "sam@ciris.ai", "vera@ciris.ai"
 """Colleagues in the demo's traffic, with the roles admin, support and viewer."""
+PACKS = {
+    "standard": {"price_minor": 500, "credits": 20},
+    "plus": {"price_minor": 2000, "credits": 100},
+    "team": {"price_minor": 8000, "credits": 500},
+}
+"""What the demo sells."""
 OIDC_CLIENT_ID = "ciris-billing-demo"
 ADMIN_CLIENT_ID = "ciris-billing-back-office"
 

@@ -129,7 +129,7 @@ class Office:
 
     async def refund(self, account_id: UUID, purchase_id: UUID, amount_minor: int | None, reason: str) -> None:
         """The log has it before Stripe hears of it: if that is all that was done, Stripe is asked again."""
-        body = RefundBody(amount_minor=amount_minor, reason=reason, idempotency_key="refund")
+        body = RefundBody(amount_minor=amount_minor, reason=reason, idempotency_key=str(purchase_id))
         payments = self.past.payments
         if not await self._act(HEAD, lambda admin: refund_purchase(purchase_id, body, admin, self.past.db, payments)):
             await payments.refund(account_id, purchase_id, amount_minor, body.idempotency_key, self.past.now)

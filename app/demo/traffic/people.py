@@ -11,8 +11,8 @@ DAYS = 35
 LIVE_PEOPLE = 252
 TEST_SHARE = 10
 """So many live users for each one of the test environment."""
-MOST_WANTED = 620
-"""How many interactions the keenest of them want."""
+FEWEST_WANTED, MOST_WANTED, STEEPNESS = 12, 640, 0.66
+"""How many interactions they want in a month."""
 FIRST_NAMES = """
     Amara Anders Beatriz Bilal Camille Chidi Clara Dana Diego Elif Emeka Erik Fatima Felix Freya Giulia Grace Hana
     Hugo Ibrahim Ines Isla Jamal Jonas Julia Kaito Karim Katya Lars Leila Lena Liam Lucia Malik Mara Marco Mei Mina
@@ -74,11 +74,17 @@ class Person:
 
 def people(rng: Random, until: datetime, live: int) -> list[Person]:
     """Everybody who came within DAYS before `until`, in no particular order: so many live ones, and some for tests."""
-    found = [_person(rng, "live", number, until) for number in range(live)]
-    return found + [_person(rng, "test", live + number, until) for number in range(live // TEST_SHARE)]
+    count = live + live // TEST_SHARE
+    # Few want much: a Pareto distribution, evenly sampled, so that chance does not decide how much traffic there is.
+    appetites = [FEWEST_WANTED * (1 - (n + 0.5) / count) ** (-1 / STEEPNESS) for n in range(count)]
+    rng.shuffle(appetites)
+    return [
+        _person(rng, "live" if number < live else "test", number, appetite, until)
+        for number, appetite in enumerate(appetites)
+    ]
 
 
-def _person(rng: Random, world: Environment, number: int, until: datetime) -> Person:
+def _person(rng: Random, world: Environment, number: int, appetite: float, until: datetime) -> Person:
     agent = rng.choices(AGENTS, [agent.share for agent in AGENTS])[0]
     hours_east = rng.choice((-8, -5, -5, -3, 0, 1, 1, 2, 5, 8))
     arrived = _arrival(rng, hours_east, until)
@@ -88,7 +94,7 @@ def _person(rng: Random, world: Environment, number: int, until: datetime) -> Pe
     if agent.provider == "oauth:wa":
         area = AREA_CODES[(3 * number + number // 100) % len(AREA_CODES)]
         phone = f"1{area}55501{number % 100:02d}"  # numbers kept free for fiction; each is given once
-        external_id, profile = phone, Profile(wa_id=phone, display_name=first, agent_id=agent.agent_id)
+        external_id, profile = phone, Profile(display_name=first, agent_id=agent.agent_id)
     elif agent.provider == "oauth:discord":
         external_id = str(rng.randrange(2 * 10**17, 12 * 10**17))
         handle = f"{first}{rng.choice(('_', '.', ''))}{last[:3]}{rng.choice(('', rng.randrange(100)))}".lower()
@@ -96,6 +102,7 @@ def _person(rng: Random, world: Environment, number: int, until: datetime) -> Pe
     else:
         external_id = f"1{rng.randrange(10**19, 10**20)}"
         profile = Profile(
+            wa_id=f"wa-{rng.randrange(1000, 10**5)}" if rng.random() < 0.6 else None,
             customer_email=email,
             display_name=f"{first} {last}",
             agent_id=agent.agent_id,
@@ -103,11 +110,11 @@ def _person(rng: Random, world: Environment, number: int, until: datetime) -> Pe
             marketing_opt_in_source="sign-up form" if consents else None,
         )
     share_left = max(0.1, (until - arrived) / timedelta(days=DAYS)) ** 0.5
-    wants = 1 + int(min(MOST_WANTED, 9 * rng.paretovariate(0.7)) * share_left)
+    wants = 1 + int(min(MOST_WANTED, appetite) * share_left)
     if world == "test":
         wants = min(wants, 25)
     identity = Identity(world, agent.provider, external_id)
-    return Person(identity, profile, agent, arrived, hours_east, wants, rng.random() < 0.58)
+    return Person(identity, profile, agent, arrived, hours_east, wants, rng.random() < 0.66)
 
 
 def _arrival(rng: Random, hours_east: int, until: datetime) -> datetime:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from random import Random
+from typing import Literal
 
 from app.billing.accounts import Profile
 from app.billing.service import LlmUsageReport
@@ -31,6 +32,8 @@ from app.demo.traffic.people import LIVE_PEOPLE, Person, busyness, moment_on, pe
 from app.tools.catalogue import free_on
 
 SEED = 20
+OPENS, CLOSES = 8, 17
+"""The staff's hours, UTC."""
 GIVEN_UP_AFTER = timedelta(hours=24, minutes=7)
 MODELS = {
     "meta-llama/llama-4-maverick": ("0.000020", "0.000060"),
@@ -93,6 +96,17 @@ class Life:
         self.ready_at += timedelta(seconds=self.rng.uniform(0.5, 1.0) * seconds)
         return self.ready_at
 
+    def noticed_after(self, seconds: float) -> datetime:
+        """A moment after the last one at which the staff is at work."""
+        moment = self.after(seconds)
+        if not OPENS <= moment.hour < CLOSES:
+            tomorrow = timedelta(days=moment.hour >= CLOSES)
+            self.ready_at = moment.replace(hour=OPENS + moment.hour % (CLOSES - OPENS)) + tomorrow
+        return self.ready_at
+
+    def set_status(self, after_s: float, action: Literal["suspend", "reopen", "close"], reason: str) -> None:
+        self.events.append(StatusSet(self.noticed_after(after_s), self.person.identity, action, reason))
+
     def _has_time(self, needed: timedelta = timedelta(minutes=10)) -> bool:
         return self.ready_at + needed < self.until
 
@@ -117,7 +131,7 @@ class Life:
     def _buy(self, at: datetime) -> bool:
         """Whether there are credits again. Who has been exhausted may also leave it at that."""
         rng, person = self.rng, self.person
-        if not person.buys or rng.random() < 0.12 or at + timedelta(minutes=10) > self.until:
+        if not person.buys or rng.random() < 0.09 or at + timedelta(minutes=10) > self.until:
             return False
         self.ready_at = at
         kinds = list(self.settings.packs)
@@ -264,35 +278,41 @@ def _trouble(lives: Sequence[Life], settings: Settings) -> None:
     lost = min(buyers(9), key=kept)
     name, identity = lost.purchases[-1].name, lost.person.identity
     lost.events.append(Disputed(lost.after(90_000), identity, name))
-    lost.events.append(StatusSet(lost.after(7_000), identity, "suspend", "Disputed payment"))
+    lost.set_status(7_000, "suspend", "Disputed payment")
     lost.events.append(DisputeLost(lost.after(500_000), identity, name))
     disputed = buyers(2.2)[0]
     disputed.events.append(Disputed(disputed.after(90_000), disputed.person.identity, disputed.purchases[-1].name))
-    whole, part, late = buyers(1)[:3]
+    whole, part, late = buyers(1.3)[:3]
     price = settings.packs[part.purchases[-1].pack].price_minor
     whole.events.append(_refund(whole, None, "Bought by mistake, asked for it back the same day"))
     part.events.append(_refund(part, price * 2 // 5, "Half of the answers failed in the outage"))
     late.events.append(_refund(late, settings.default_pack.price_minor // 5, "Goodwill after a long wait"))
-    calm = [life for life in quiet(1.5) if not _is_troubled(life)]
+    calm = [life for life in quiet(2.4) if not _is_troubled(life)]
     for life, reason in zip(
         calm[3::5],
         ("Several accounts of one person", "Card reported stolen", "Spam in the Discord community"),
         strict=False,
     ):
-        life.events.append(StatusSet(life.after(30_000), life.person.identity, "suspend", reason))
+        life.set_status(30_000, "suspend", reason)
     back, gone, *sorry = calm[4::5]
-    back.events.append(StatusSet(back.after(20_000), back.person.identity, "suspend", "Unusual number of requests"))
-    back.events.append(StatusSet(back.after(60_000), back.person.identity, "reopen", "Explained: a class of students"))
-    gone.events.append(StatusSet(gone.after(20_000), gone.person.identity, "close", "Closed at the user's request"))
+    back.events.append(
+        StatusSet(back.noticed_after(20_000), back.person.identity, "suspend", "Unusual number of requests")
+    )
+    back.events.append(
+        StatusSet(back.noticed_after(60_000), back.person.identity, "reopen", "Explained: a class of students")
+    )
+    gone.events.append(
+        StatusSet(gone.noticed_after(20_000), gone.person.identity, "close", "Closed at the user's request")
+    )
     for life, (credits, reason) in zip(
         sorry, ((10, "Apology for the outage"), (5, "Lost messages, ticket 1183"), (25, "Found a bug")), strict=False
     ):
-        life.events.append(Adjusted(life.after(50_000), life.person.identity, credits, reason))
+        life.events.append(Adjusted(life.noticed_after(50_000), life.person.identity, credits, reason))
     _unsettled(lives)
 
 
 def _refund(life: Life, amount_minor: int | None, reason: str) -> Refunded:
-    return Refunded(life.after(40_000), life.person.identity, life.purchases[-1].name, amount_minor, reason)
+    return Refunded(life.noticed_after(40_000), life.person.identity, life.purchases[-1].name, amount_minor, reason)
 
 
 def _is_troubled(life: Life) -> bool:
