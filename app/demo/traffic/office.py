@@ -6,6 +6,7 @@ Each action is at a time of its own, and in the audit log when it is done: so it
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
@@ -35,6 +36,7 @@ USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) Firefox/146.0"
 FORMER = "leo@ciris.ai"
 TOOLS_KEY, LLM_KEY, ROTATED_KEY, REVOKED_KEY = "Tool proxy", "LLM proxy", "Sage (web)", "Datum (old server)"
 READ, WRITE, CREDIT = Permission.READ, Permission.WRITE, Permission.CREDIT
+Step = tuple[datetime, Callable[[], Awaitable[None]]]
 STATUS_ROUTES = {"suspend": suspend_user, "reopen": reopen_user, "close": close_user}
 
 
@@ -48,21 +50,24 @@ class Office:
         """Before the first user came."""
         return self.until - timedelta(days=DAYS + 1)
 
-    def steps(self) -> list[tuple[datetime, Callable[[], Awaitable[None]]]]:
+    def steps(self) -> list[Step]:
         """What the staff did about keys and colleagues, in order."""
         day, begins = timedelta(days=1), self.begins
-        steps: list[tuple[datetime, Callable[[], Awaitable[None]]]] = [(begins, self._open)]
         colleagues = ((SUPPORT, "support"), (VIEWER, "viewer"), (FORMER, "support"))
-        for minutes, (email, role) in enumerate(colleagues, start=1):
-            steps.append((begins + timedelta(minutes=minutes), lambda e=email, r=role: self._invite(e, r)))  # type: ignore[misc]  # bound per loop
-        for minutes, body in enumerate(self._keys(), start=10):
-            steps.append((begins + timedelta(minutes=minutes), lambda b=body: self._create_key(b)))  # type: ignore[misc]  # bound per loop
-        steps += [
+        return [
+            (begins, self._open),
+            *(
+                (begins + timedelta(minutes=minutes), partial(self._invite, email, role))
+                for minutes, (email, role) in enumerate(colleagues, start=1)
+            ),
+            *(
+                (begins + timedelta(minutes=minutes), partial(self._create_key, body))
+                for minutes, body in enumerate(self._keys(), start=10)
+            ),
             (begins + 16 * day, self._dismiss),
-            (begins + 20 * day, lambda: self._end_key(REVOKED_KEY)),
-            (begins + 24 * day, lambda: self._rotate_key(ROTATED_KEY)),
+            (begins + 20 * day, partial(self._end_key, REVOKED_KEY)),
+            (begins + 24 * day, partial(self._rotate_key, ROTATED_KEY)),
         ]
-        return steps
 
     def _keys(self) -> list[KeyBody]:
         def key(name: str, *permissions: Permission, **more: Any) -> KeyBody:

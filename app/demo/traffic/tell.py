@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
@@ -16,6 +16,7 @@ from sqlalchemy import text
 from app.auth.caller import Actor
 from app.auth.last_used import LastUsed
 from app.billing.accounts import Identity
+from app.billing.pools import Credits
 from app.billing.posting import ChargeRequest
 from app.demo.traffic.events import (
     Adjusted,
@@ -31,12 +32,14 @@ from app.demo.traffic.events import (
     StatusSet,
     ToolUsed,
 )
-from app.demo.traffic.office import LLM_KEY, TOOLS_KEY, Office
+from app.demo.traffic.office import LLM_KEY, TOOLS_KEY, Office, Step
 from app.demo.traffic.past import Past, at
+from app.demo.traffic.people import AGENTS
 from app.demo.traffic.story import write_story
 from app.payments import queries
 from app.tools.service import ToolChargeRequest
 
+Kind = TypeVar("Kind", bound=Event)
 WINDOW_S = 6 * 3600
 """Charges within it share transactions; an account's last activity is told that precisely."""
 AT_ONCE = 4
@@ -65,11 +68,11 @@ class Teller:
             uses: list[ToolUsed] = []
             others: list[Event] = []
             for queue in queues.values():
-                first = queue[0]
-                while queue and isinstance(first, Charged | ToolUsed) and type(queue[0]) is type(first):
-                    event = queue.popleft()
-                    charges.append(event) if isinstance(event, Charged) else uses.append(event)  # type: ignore[arg-type]  # of one type, as just seen
-                if not isinstance(first, Charged | ToolUsed):
+                if isinstance(queue[0], Charged):
+                    charges += _take(queue, Charged)
+                elif isinstance(queue[0], ToolUsed):
+                    uses += _take(queue, ToolUsed)
+                else:
                     others.append(queue.popleft())
             await asyncio.gather(self._charge(charges), self._use(uses), *map(self._do, others))
             queues = {identity: queue for identity, queue in queues.items() if queue}
@@ -133,8 +136,7 @@ class Teller:
     async def _now(self, event: Event) -> None:
         past = self.past
         if isinstance(event, ProfileTold):
-            name = "Scout (web)"
-            actor = self._actor(event, name)
+            actor = self._actor(event, AGENTS[0].key_name)
             self.accounts[event.identity] = await past.billing.accounts.resolve(
                 event.identity, event.profile, actor, event.at
             )
@@ -163,7 +165,7 @@ class Teller:
     async def _credit(self, event: Credited, account_id: UUID) -> None:
         await self.past.billing.credit(
             account_id,
-            credits=event.credits,  # type: ignore[arg-type]  # whole credits, as Credits is
+            credits=Credits(event.credits),
             currency=None,
             transaction_type=event.transaction_type,
             actor=self._actor(event, BONUS_KEY),
@@ -220,6 +222,15 @@ class Teller:
         await self.past.deliver(world, payment_id)
 
 
+def _take(queue: deque[Event], kind: type[Kind]) -> list[Kind]:
+    """Those of this kind that come next."""
+    taken: list[Kind] = []
+    while queue and isinstance(event := queue[0], kind):
+        taken.append(event)
+        queue.popleft()
+    return taken
+
+
 def windows(events: Sequence[Event]) -> Iterator[list[Event]]:
     for _, chunk in groupby(events, key=lambda event: event.at.timestamp() // WINDOW_S):
         yield list(chunk)
@@ -231,12 +242,12 @@ async def tell(past: Past, until: datetime, live_people: int) -> dict[str, int]:
     async with past.db.read() as session:
         rows = await session.execute(text("SELECT account_id, created_at FROM llm_usage"))
         teller = Teller(past, office, reported=frozenset((row[0], row[1]) for row in rows))
-    steps: deque[tuple[datetime, Any]] = deque(office.steps())
+    steps: deque[Step] = deque(office.steps())
     for chunk in windows(write_story(until, past.settings, live_people)):
         while steps and steps[0][0] < chunk[-1].at:
             moment, step = steps.popleft()
             with at(moment):
-                await _run(step())
+                await step()
             teller.keys = await office.key_ids()
         await teller.window(chunk)
     last_used = LastUsed(past.db)
@@ -244,7 +255,3 @@ async def tell(past: Past, until: datetime, live_people: int) -> dict[str, int]:
         last_used.note(key_id, moment)
     await last_used.flush()
     return dict(teller.outcomes)
-
-
-async def _run(step: Awaitable[None]) -> None:
-    await step
