@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/.installed
 WORKERS ?= auto
 
-.PHONY: help run test check ui browser bench mutants lock fmt clean
+.PHONY: help run test check ui browser screenshots bench mutants lock fmt clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: $(READY) ## start everything on this machine; Ctrl-C ends it, the data stays (PORT= to choose the port)
 	@exec $(BIN)/ciris-billing demo
@@ -28,6 +28,9 @@ ui: $(READY) ## build the back office's pages, unless they are
 
 browser:
 	@scripts/browser
+
+screenshots: $(READY) browser ## pictures of the back office for the documentation
+	@scripts/screenshots
 
 bench: $(READY) ## requests per second and latencies, beside what the machine could do at best
 	$(BIN)/python -m bench

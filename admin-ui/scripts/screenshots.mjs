@@ -1,5 +1,7 @@
-// A picture of every page, in light and dark, wide and on a phone, and what axe-core finds on it.
-// node scripts/screenshots.mjs <folder>   BASE_URL: where the pages are; SIGN_IN_AS; CHROMIUM
+// Pictures of the back office, and what axe-core finds on the pages.
+// node scripts/screenshots.mjs <folder>         the pages, for the documentation (see `make screenshots`)
+// node scripts/screenshots.mjs <folder> --all   dialogs and other states as well, each light and dark, wide and on a phone
+// BASE_URL: where the pages are; SIGN_IN_AS; CHROMIUM; ONLY: names that contain this
 import { mkdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
@@ -9,12 +11,37 @@ import { chromium } from "playwright-core";
 const base = process.env.BASE_URL ?? "http://127.0.0.1:8000";
 const email = process.env.SIGN_IN_AS ?? "admin@ciris.ai";
 const folder = process.argv[2] ?? "screenshots";
-const only = process.argv[3];
-const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const SIZES = { desktop: { width: 1360, height: 900 }, phone: { width: 390, height: 844 } };
+const all = process.argv.includes("--all");
+const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
 const MAX_HEIGHT = 1800;
 const FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"];
 
+// What docs/back-office.md shows. {user} and {purchase} are chosen from what there is (`examples`).
+const PAGES = [
+  { name: "users", address: "/users", dark: true },
+  { name: "user", address: "/users/{user}" },
+  { name: "purchases", address: "/purchases" },
+  { name: "purchase", address: "/purchases/{purchase}" },
+  { name: "api-keys", address: "/api-keys" },
+  { name: "audit", address: "/audit" },
+  { name: "admins", address: "/admins" },
+  { name: "system", address: "/system" },
+];
+const STATES = [
+  { name: "sign-in", address: "/users", signedOut: true },
+  { name: "users-none", address: "/users?search=nobody-is-called-so" },
+  { name: "user-adjust", address: "/users/{user}", steps: button("Adjust credits") },
+  { name: "user-suspend", address: "/users/{user}", steps: button("Suspend") },
+  { name: "user-missing", address: "/users/0" },
+  { name: "purchases-view", address: "/purchases?view=paid_not_credited" },
+  { name: "purchase-refund", address: "/purchases/{purchase}", steps: button("Refund") },
+  { name: "api-keys-create", address: "/api-keys", steps: button("Create a key") },
+  { name: "admins-invite", address: "/admins", steps: button("Invite") },
+  { name: "search", address: "/users", steps: search },
+  { name: "menu", address: "/users", steps: menu },
+];
+
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: [...FLAGS, "disable-component-update", "disable-sync"].map((flag) => `--${flag}`),
@@ -23,18 +50,15 @@ let serious = 0;
 try {
   await mkdir(folder, { recursive: true });
   const cookies = await signIn();
+  const chosen = await examples(cookies);
+  const wanted = [...PAGES, ...(all ? STATES : [])].filter(({ name }) => name.includes(process.env.ONLY ?? ""));
   for (const scheme of ["light", "dark"]) {
-    for (const [size, viewport] of Object.entries(SIZES)) {
-      const context = await browser.newContext({ viewport, colorScheme: scheme, reducedMotion: "reduce" });
-      const page = await context.newPage();
-      page.on("console", (message) => ["error", "warning"].includes(message.type()) && console.log("console:", message.text()));
-      page.on("pageerror", (error) => console.log("page error:", error.message));
-      await shoot(page, "sign-in", "/users", `${size}-${scheme}`);
-      await context.addCookies(cookies);
-      for (const [name, address, steps] of await pages(context)) {
-        if (only === undefined || name.includes(only)) await shoot(page, name, address, `${size}-${scheme}`, steps);
+    for (const size of Object.keys(SIZES)) {
+      for (const one of wanted) {
+        if (all || scheme === "light" || (one.dark && size === "desktop")) {
+          await shoot(one, chosen, one.signedOut ? [] : cookies, size, scheme);
+        }
       }
-      await context.close();
     }
   }
 } finally {
@@ -55,33 +79,27 @@ async function signIn() {
   return cookies;
 }
 
-async function pages(context) {
-  const get = async (address) => (await context.request.get(`${base}${address}`)).json();
-  const { users } = await get("/admin/users?limit=1&balance=paid");
-  const { purchases } = await get("/admin/purchases?status=succeeded");
-  const purchase = `/purchases/${purchases.find((one) => one.refunded_minor < one.received_minor)?.purchase_id}`;
-  const user = `/users/${users[0]?.account_id}`;
-  const button = (name) => async (page) => page.getByRole("button", { name, exact: true }).first().click();
-  return [
-    ["users", "/users"],
-    ["users-none", "/users?search=nobody-is-called-so"],
-    ["user", user],
-    ["user-adjust", user, button("Adjust credits")],
-    ["user-suspend", user, button("Suspend")],
-    ["user-missing", "/users/0"],
-    ["purchases", "/purchases"],
-    ["purchases-view", "/purchases?view=paid_not_credited"],
-    ["purchase", purchase],
-    ["purchase-refund", purchase, button("Refund")],
-    ["api-keys", "/api-keys"],
-    ["api-keys-create", "/api-keys", button("Create a key")],
-    ["audit", "/audit"],
-    ["admins", "/admins"],
-    ["admins-invite", "/admins", button("Invite")],
-    ["system", "/system"],
-    ["search", "/users", search],
-    ["menu", "/users", async (page) => (await page.getByLabel("Open the menu").isVisible()) && page.getByLabel("Open the menu").click()],
-  ];
+// The user and the purchase to show: ones with a history.
+async function examples(cookies) {
+  const context = await browser.newContext();
+  await context.addCookies(cookies);
+  const get = async (address) => (await context.request.get(`${base}/admin${address}`)).json();
+  const { purchases } = await get("/purchases?status=succeeded&environment=live&limit=200");
+  const partly = purchases.find((one) => 0 < one.refunded_minor && one.refunded_minor < one.received_minor);
+  const { users } = await get("/users?balance=paid&environment=live&limit=200");
+  const named = users.filter((one) => one.customer_email && one.display_name);
+  const busiest = named.toSorted((one, other) => other.total_uses - one.total_uses)[0];
+  await context.close();
+  return { user: busiest?.account_id, purchase: (partly ?? purchases[0])?.purchase_id };
+}
+
+function button(name) {
+  return async (page) => page.getByRole("button", { name, exact: true }).first().click();
+}
+
+async function menu(page) {
+  const opener = page.getByLabel("Open the menu");
+  if (await opener.isVisible()) await opener.click();
 }
 
 async function search(page) {
@@ -90,27 +108,32 @@ async function search(page) {
   await page.getByText("All users that begin with").waitFor();
 }
 
-async function shoot(page, name, address, variant, steps) {
-  await page.setViewportSize(SIZES[variant.split("-")[0]]);
-  await page.goto(`${base}/admin-ui${address}`);
+async function shoot({ name, address, steps }, chosen, cookies, size, scheme) {
+  const context = await browser.newContext({ viewport: SIZES[size], colorScheme: scheme, reducedMotion: "reduce" });
+  await context.addCookies(cookies);
+  const page = await context.newPage();
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && console.log("console:", message.text()));
+  page.on("pageerror", (error) => console.log("page error:", error.message));
+  await page.goto(`${base}/admin-ui${address.replace(/\{(\w+)\}/, (_, key) => chosen[key])}`);
   await page.locator("h1").first().waitFor();
   await page.waitForLoadState("networkidle");
   if (steps) {
     await steps(page);
     await page.waitForTimeout(350); // what opens is moving until then
-  }
-  if (!steps) {
+  } else if (all) {
     // The whole page by a taller window: in a long picture of a small one, what is fixed would end half-way.
     const { width, height } = page.viewportSize();
     const whole = await page.evaluate(() => document.documentElement.scrollHeight);
     await page.setViewportSize({ width, height: Math.min(Math.max(height, whole), MAX_HEIGHT) });
     await page.waitForTimeout(200);
   }
-  await page.screenshot({ path: path.join(folder, `${name}-${variant}.png`) });
+  await page.screenshot({ path: path.join(folder, `${name}-${size}-${scheme}.png`) });
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
   for (const { id, impact, nodes } of violations.filter((one) => ["serious", "critical"].includes(one.impact))) {
     serious += 1;
-    console.log(`${name} ${variant}: ${id} (${impact}) ${nodes.slice(0, 3).map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).join(" | ")}`);
+    const where = nodes.slice(0, 3).map((node) => `${node.target} ${node.any[0]?.message ?? ""}`);
+    console.log(`${name} ${size} ${scheme}: ${id} (${impact}) ${where.join(" | ")}`);
   }
+  await context.close();
 }

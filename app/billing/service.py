@@ -175,11 +175,43 @@ class BillingService:
         rows = await queries.find_charges_by_keys(tx, CHARGE, keys)
         used = {key: charge_of(row) for key, row in rows.items()}
         new: list[dict[str, Any]] = []
-        outcomes = [_decide(request, accounts.get(request.account_id), allowance, used, new) for request in requests]
+        outcomes = [
+            self._decide(request, accounts.get(request.account_id), allowance, used, new) for request in requests
+        ]
         if new:
             await record_charges(tx, new)
             await write(tx, accounts.values(), max(row["created_at"] for row in new))
         return outcomes
+
+    def _decide(
+        self,
+        request: ChargeRequest,
+        account: LockedAccount | None,
+        allowance: int,
+        used: dict[tuple[UUID, str], Charge],
+        new: list[dict[str, Any]],
+    ) -> Outcome:
+        """One charge against a locked account. Posts to the account, and adds to `used` and `new`, when it is new."""
+        if account is None:
+            return Refused(AccountNotFound())
+        key = request.idempotency_key
+        if key is not None and (existing := used.get((request.account_id, key))) is not None:
+            return replayed(request, existing)
+        try:
+            account.require_active()
+            require_currency(account, request.currency or account.currency)
+            account.require_room_for_uses(cost_of(request.amount_minor))
+        except AppError as error:
+            return Refused(error)
+        parts = pay(account.pools_on(request.at.date(), allowance), cost_of(request.amount_minor))
+        if isinstance(parts, Shortfall):
+            return parts
+        row = post_charge(account, request, parts, allowance=allowance, operation=CHARGE)
+        new.append(row)
+        charge = charge_of({**row, "metadata": request.details})
+        if key is not None:
+            used[request.account_id, key] = charge
+        return Charged(charge)
 
     # --- credits ---
 
@@ -295,33 +327,3 @@ class BillingService:
                 tx, {**row, "account_id": account_id, "usage_log_id": usage_log_id, "created_at": now}
             )
         return usage_log_id
-
-
-def _decide(
-    request: ChargeRequest,
-    account: LockedAccount | None,
-    allowance: int,
-    used: dict[tuple[UUID, str], Charge],
-    new: list[dict[str, Any]],
-) -> Outcome:
-    """One charge against a locked account. Posts to the account, and adds to `used` and `new`, when it is new."""
-    if account is None:
-        return Refused(AccountNotFound())
-    key = request.idempotency_key
-    if key is not None and (existing := used.get((request.account_id, key))) is not None:
-        return replayed(request, existing)
-    try:
-        account.require_active()
-        require_currency(account, request.currency or account.currency)
-        account.require_room_for_uses(cost_of(request.amount_minor))
-    except AppError as error:
-        return Refused(error)
-    parts = pay(account.pools_on(request.at.date(), allowance), cost_of(request.amount_minor))
-    if isinstance(parts, Shortfall):
-        return parts
-    row = post_charge(account, request, parts, allowance=allowance, operation=CHARGE)
-    new.append(row)
-    charge = charge_of({**row, "metadata": request.details})
-    if key is not None:
-        used[request.account_id, key] = charge
-    return Charged(charge)

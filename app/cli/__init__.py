@@ -102,11 +102,12 @@ def demo(
     ] = None,
     state_dir: Annotated[Path, typer.Option(help="Where data, keys and logs are kept.")] = Path("var"),
     ui: Annotated[bool, typer.Option(help="Build the back office's pages, unless they are.")] = True,
+    traffic: Annotated[bool, typer.Option(help="Fill a new database with a month of made-up traffic.")] = True,
 ) -> None:
     """Run everything on this machine, with a local Stripe and a local sign-in provider (`make run`)."""
     from app.demo.run import run_demo  # production images leave the demo's dependencies out
 
-    raise typer.Exit(run_demo(state_dir.resolve(), port, build_ui=ui))
+    raise typer.Exit(run_demo(state_dir.resolve(), port, build_ui=ui, traffic=traffic))
 
 
 def main() -> None:

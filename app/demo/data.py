@@ -16,6 +16,7 @@ from app.auth.service import create_key, list_keys
 from app.billing.accounts import Identity, Profile
 from app.billing.pools import Credits
 from app.billing.service import BillingService
+from app.billing.verify import last_verification
 from app.clock import utc_now
 from app.config import Settings
 from app.configuration.service import Configuration
@@ -52,8 +53,11 @@ def write_private(path: Path, text: str) -> None:
     beside.replace(path)
 
 
-async def prepare(env: Mapping[str, str], state_dir: Path) -> Keys:
-    """Make what is missing. Run again, it changes nothing."""
+async def prepare(env: Mapping[str, str], state_dir: Path) -> tuple[Keys, bool]:
+    """Make what is missing; and whether the database is new: no worker has ever proved its ledger, as each does first.
+
+    Run again, it changes nothing.
+    """
     settings = Settings.model_validate({"mode": "demo", "database_url": SecretStr(env["DATABASE_URL"])})
     db = Database(settings.database_url, pool_size=2)
     try:
@@ -72,7 +76,7 @@ async def prepare(env: Mapping[str, str], state_dir: Path) -> Keys:
             description="Demo credits",
             idempotency_key="demo",
         )
-        return await _keys(db, state_dir / "demo-keys.json", now)
+        return await _keys(db, state_dir / "demo-keys.json", now), await last_verification(db) is None
     finally:
         await db.close()
 

@@ -7,24 +7,18 @@ stop nobody: a guard beside it notices, and does (guard.py).
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -34,153 +28,11 @@ from alembic.script import ScriptDirectory
 
 from app.demo import data
 from app.demo.postgres import Cluster, LaunchError
-from app.demo.stand_ins import ADMIN_CLIENT_ID, ADMIN_EMAIL, OIDC_CLIENT_ID
+from app.demo.stand_ins import ADMIN_CLIENT_ID, ADMIN_EMAIL, OIDC_CLIENT_ID, PACKS
+from app.demo.supervisor import ROOT, DemoError, Guard, Supervisor
 
-ROOT = Path(__file__).parent.parent.parent
 OWNER_ROLE, SERVICE_ROLE, DATABASE = "billing_owner", "billing_service", "ciris_billing"
-START_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 25
 FIRST_PORT, STRIPE_OFFSET, OIDC_OFFSET = 8000, 10, 20
-LOG_TAIL_LINES = 15
-
-
-class DemoError(Exception):
-    """Why the demo cannot run, in a sentence for the person who started it."""
-
-
-@dataclass
-class Child:
-    name: str
-    process: "subprocess.Popen[bytes]"
-    log: Path
-    once: bool
-    """Ends by itself; nothing needs it to succeed."""
-
-
-class Guard:
-    """The process that ends the others when this one is killed. In a session of its own, it outlives Ctrl-C."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "app" / "demo" / "guard.py")],
-            stdin=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def watch(self, pid: int, number: signal.Signals = signal.SIGTERM) -> None:
-        self._tell(f"{pid} {number.value}\n")
-
-    def dismiss(self) -> None:
-        """Everything it watched has ended."""
-        with contextlib.suppress(BrokenPipeError):
-            self._tell("done\n")
-        self._process.wait()
-
-    def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(line)
-        self._process.stdin.flush()
-
-
-class Supervisor:
-    """The processes started so far, and whether somebody has asked to stop."""
-
-    def __init__(self, log_dir: Path, guard: Guard) -> None:
-        self._log_dir = log_dir
-        self._guard = guard
-        self._children: list[Child] = []
-        self._cluster: Cluster | None = None
-        self.stopping = False
-        log_dir.mkdir(parents=True, exist_ok=True)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._ask_to_stop)
-
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopping = True
-
-    def adopt(self, cluster: Cluster) -> None:
-        """Look after a PostgreSQL as well, which its own context manager stops."""
-        assert cluster.pid is not None
-        self._guard.watch(cluster.pid, signal.SIGINT)  # a "fast" shutdown
-        self._cluster = cluster
-
-    def start(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
-        """Run a Python module, which is to run until the end."""
-        self._start(name, [sys.executable, "-m", *command], env, once=False)
-
-    def start_once(self, name: str, program: Path) -> None:
-        """Run a program of ours that ends by itself."""
-        self._start(name, [str(program)], {}, once=True)
-
-    def _start(self, name: str, command: list[str], env: Mapping[str, str], *, once: bool) -> None:
-        path = self._log_dir / f"{name}.log"
-        if path.exists():
-            path.replace(path.with_suffix(".log.1"))
-        with path.open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                umask=0o077,  # what they keep beside the logs holds keys
-            )
-        if not once:  # by the time the guard acts, what ends by itself may have left its number to another
-            self._guard.watch(process.pid)
-        self._children.append(Child(name, process, path, once))
-
-    def wait_for(self, name: str, url: str) -> None:
-        """Until `url` answers. Raises DemoError if a process ends first, or it takes too long."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self.stopping and not _answers(url):
-            self.check()
-            if time.monotonic() > deadline:
-                raise DemoError(f"{name} does not answer at {url}\n{self._tail(name)}")
-            time.sleep(0.1)
-
-    def check(self) -> None:
-        """Raises DemoError when a process has ended by itself."""
-        if self._cluster is not None and self._cluster.pid is None and not self.stopping:
-            raise DemoError(f"PostgreSQL has ended. Its log is {self._cluster.log_file}")
-        for child in list(self._children):
-            if child.process.poll() is not None and not self.stopping:
-                status = child.process.returncode
-                if child.once:
-                    self._children.remove(child)
-                    if status:
-                        typer.echo(f"\n{child.name} failed; everything else works\n{self._tail(child.name)}", err=True)
-                    continue
-                raise DemoError(f"{child.name} ended with status {status}\n{self._tail(child.name)}")
-
-    def _tail(self, name: str) -> str:
-        lines = (self._log_dir / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_TAIL_LINES:])
-
-    def stop(self) -> None:
-        """End every process, the last started first; kill what does not end in time."""
-        self.stopping = True
-        for child in reversed(self._children):
-            if child.process.poll() is None:
-                # A program that ends by itself starts others, in its process group.
-                os.kill(-child.process.pid if child.once else child.process.pid, signal.SIGTERM)
-            try:
-                child.process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1):
-            return True
-    except urllib.error.HTTPError as error:
-        return error.code < 500
-    except OSError:
-        return False
 
 
 def _is_free(port: int) -> bool:
@@ -272,6 +124,7 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
         "STRIPE_LIVE": stripe_keys("live"),
         "STRIPE_TEST": stripe_keys("test"),
         "STRIPE_API_BASE": stripe_url,
+        "PACKS": os.environ.get("PACKS", json.dumps(PACKS)),
         "ISSUERS": json.dumps([issuer]),
         "PUBLIC_URL": base_url,
         "ADMIN_OAUTH_ISSUER": oidc_url,
@@ -281,12 +134,12 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
     }
 
 
-def run_demo(state_dir: Path, wanted_port: int | None, *, build_ui: bool) -> int:
+def run_demo(state_dir: Path, wanted_port: int | None, *, build_ui: bool, traffic: bool) -> int:
     """Run until told to stop; the exit status."""
     state_dir.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
-            _run_everything(stack, state_dir, wanted_port, build_ui=build_ui)
+            _run_everything(stack, state_dir, wanted_port, build_ui=build_ui, traffic=traffic)
             typer.echo("\nStopping …")
     except (DemoError, LaunchError) as error:
         typer.echo(f"\n{error}", err=True)
@@ -295,7 +148,9 @@ def run_demo(state_dir: Path, wanted_port: int | None, *, build_ui: bool) -> int
     return 0
 
 
-def _run_everything(stack: ExitStack, state_dir: Path, wanted_port: int | None, *, build_ui: bool) -> None:
+def _run_everything(
+    stack: ExitStack, state_dir: Path, wanted_port: int | None, *, build_ui: bool, traffic: bool
+) -> None:
     """Start everything, and wait until somebody asks to stop. Closing `stack` ends what was started, in order."""
     port = _port(wanted_port, FIRST_PORT)
     stripe_port = _port(None, port + STRIPE_OFFSET, {port})
@@ -314,18 +169,35 @@ def _run_everything(stack: ExitStack, state_dir: Path, wanted_port: int | None, 
         supervisor.start(name, command, {**env, **local})
     if not asyncio.run(_is_migrated(env)):
         _migrate(env)
-    keys = asyncio.run(data.prepare(env, state_dir))
+    keys, is_new = asyncio.run(data.prepare(env, state_dir))
+    traffic = traffic and is_new
     supervisor.start("api", ["app.cli", "serve"], env)
-    supervisor.start("worker", ["app.cli", "worker"], env)
+    if not traffic:
+        supervisor.start("worker", ["app.cli", "worker"], env)
     if build_ui:
-        supervisor.start_once("build-ui", ROOT / "scripts" / "build-ui")
+        supervisor.start_once("build-ui", [str(ROOT / "scripts" / "build-ui")])
     for name, url in (("stripe", stripe_url), ("oidc", f"{oidc_url}/jwks"), ("api", f"{base_url}/health")):
         supervisor.wait_for(name, url)
     if not supervisor.stopping:
         _announce(state_dir, base_url, stripe_url, oidc_url, keys)
+        if traffic:
+            _tell_the_past(supervisor, env)
     while not supervisor.stopping:
         supervisor.check()
         time.sleep(0.2)
+
+
+def _tell_the_past(supervisor: Supervisor, env: Mapping[str, str]) -> None:
+    """Make up a month of traffic, then start the worker, which looks after a present that no past is added to.
+
+    The service answers meanwhile. Broken off, it is taken up by the next start, because no worker has been there.
+    """
+    typer.echo(" A month of traffic is being made up for the back office …")
+    supervisor.start_once("traffic", [sys.executable, "-m", "app.demo.traffic"], env)
+    if supervisor.finish("traffic"):
+        typer.echo(" … and is there now.")
+    if not supervisor.stopping:
+        supervisor.start("worker", ["app.cli", "worker"], env)
 
 
 async def _is_migrated(env: Mapping[str, str]) -> bool:

@@ -9,6 +9,14 @@ from fastapi import FastAPI
 from app.demo import oidc, stripe
 
 ADMIN_EMAIL = "admin@ciris.ai"
+HEAD, SUPPORT, VIEWER = "nora@ciris.ai", "sam@ciris.ai", "vera@ciris.ai"
+"""Colleagues in the demo's traffic, with the roles admin, support and viewer."""
+PACKS = {
+    "standard": {"price_minor": 500, "credits": 20},
+    "plus": {"price_minor": 2000, "credits": 100},
+    "team": {"price_minor": 8000, "credits": 500},
+}
+"""What the demo sells."""
 OIDC_CLIENT_ID = "ciris-billing-demo"
 ADMIN_CLIENT_ID = "ciris-billing-back-office"
 
@@ -26,13 +34,15 @@ def create_stripe() -> FastAPI:
 
 
 def create_oidc() -> FastAPI:
-    """The local sign-in provider with a back office's client and three people to be."""
+    """The local sign-in provider with a back office's client, and people to be."""
     redirect = f"{os.environ['DEMO_BASE_URL']}/admin/oauth/callback"
     return oidc.create_app(
         issuer=os.environ["DEMO_OIDC_URL"],
         clients=[oidc.Client(OIDC_CLIENT_ID, None, ()), oidc.Client(ADMIN_CLIENT_ID, None, (redirect,))],
         users=[
             oidc.User("admin-1", ADMIN_EMAIL, "Ada Admin", hd="ciris.ai"),
+            oidc.User("support-1", SUPPORT, "Sam Support", hd="ciris.ai"),
+            oidc.User("viewer-1", VIEWER, "Vera Viewer", hd="ciris.ai"),
             oidc.User("paid-user@example.com", "paid-user@example.com", "Paid User"),
             oidc.User("you@example.com", "you@example.com", "You"),
         ],

@@ -67,7 +67,7 @@ def running_demo(state_dir: Path, port: int) -> Iterator[Demo]:
     told.unlink(missing_ok=True)  # what an earlier run said
     with (state_dir.parent / "demo.out").open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "demo", "--no-ui", "--state-dir", str(state_dir)],
+            [sys.executable, "-m", "app.cli", "demo", "--no-ui", "--no-traffic", "--state-dir", str(state_dir)],
             cwd=ROOT,
             env=demo_environment(port),
             stdin=subprocess.DEVNULL,
@@ -189,7 +189,7 @@ def test_port_in_use_is_said_clearly(state_dir: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         answer = subprocess.run(
-            [sys.executable, "-m", "app.cli", "demo", "--no-ui", "--state-dir", str(state_dir)],
+            [sys.executable, "-m", "app.cli", "demo", "--no-ui", "--no-traffic", "--state-dir", str(state_dir)],
             cwd=ROOT,
             env=demo_environment(port),
             capture_output=True,

@@ -603,6 +603,23 @@ async def test_webhooks_go_where_they_are_told(
     await receiver.wait_for(1)
 
 
+async def test_what_claims_to_be_of_another_time_is_logged_at_it_and_not_delivered(
+    client: stripe.StripeClient, receiver: Receiver
+) -> None:
+    options: Any = {"headers": {"Local-Stripe-Time": "1700000000"}}
+    params: Any = {"amount": 500, "currency": "usd"}
+    intent = await client.v1.payment_intents.create_async(params, options)
+    await client.v1.payment_intents.confirm_async(intent.id, {"payment_method": "pm_card_visa"}, options)
+    logged = (await client.v1.events.list_async({"created": 1_700_000_000})).data
+    assert [event.type for event in logged] == PAID[::-1]
+    assert intent.created == 1_700_000_000
+    now = await paid(client)  # a request that claims nothing is of now, and what it does is delivered
+    assert now.created > 1_700_000_000
+    await receiver.wait_for(3)
+    assert {event.data.object["created"] for event in receiver.events} != {1_700_000_000}
+    assert not {event.id for event in receiver.events} & {event.id for event in logged}
+
+
 async def test_deliveries_are_delayed(
     client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
 ) -> None:

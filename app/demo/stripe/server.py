@@ -11,15 +11,15 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Header, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 
 from app.demo.stripe import control, page
-from app.demo.stripe.account import CARDS, Account, AccountConfig, Object, Remembered, StripeError, invalid
+from app.demo.stripe.account import CARDS, TOLD_S, Account, AccountConfig, Object, Remembered, StripeError, invalid
 from app.demo.stripe.control import Failure
 from app.demo.stripe.webhooks import Deliverer
 
@@ -249,6 +249,11 @@ def create_refund(account: Account, form: Object) -> Object:
     return account.refund(charge, whole(form, "amount"), form.get("reason"))
 
 
+async def tell_time(local_stripe_time: Annotated[int | None, Header()] = None) -> None:
+    """`Local-Stripe-Time`: the second in which this request claims to happen."""
+    TOLD_S.set(local_stripe_time)
+
+
 def create_app(
     *,
     accounts: Mapping[str, AccountConfig],
@@ -269,7 +274,14 @@ def create_app(
         await local.deliverer.close()
         _save(local, state_path)
 
-    app = FastAPI(title="Local Stripe", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Local Stripe",
+        lifespan=lifespan,
+        dependencies=[Depends(tell_time)],
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
     app.state.local = local
     app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
 

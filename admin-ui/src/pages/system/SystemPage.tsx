@@ -84,7 +84,7 @@ function Ledger({ system: { ledger } }: { system: System }) {
   if (ledger === null) {
     return (
       <Section title="Ledger" aside={<Tag tone="warn">Not verified yet</Tag>}>
-        <Facts facts={[["Verified", "The worker does it once a day; “ciris-billing ledger verify” does it now."]]} />
+        <Facts facts={[["Verified", "The worker does it once an hour; “ciris-billing ledger verify” does it now."]]} />
       </Section>
     );
   }

@@ -41,7 +41,7 @@ export function Profile({ user }: { user: User }) {
             ["Marketing", marketing(user.marketing_opt_in)],
             ["Told at", user.marketing_opt_in_at && <Timestamp at={user.marketing_opt_in_at} />],
             ["Told through", user.marketing_opt_in_source],
-            ["Wise Authority", user.wa_id ?? undefined],
+            ["WebAgent", user.wa_id ?? undefined],
             ["Tenant", user.tenant_id ?? undefined],
             ["Role", user.user_role ?? undefined],
             ["Agent", user.agent_id ?? undefined],

@@ -1,0 +1,171 @@
+"""The demo's processes: started, watched, and ended whatever happens to who started them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import typer
+
+from app.demo.postgres import Cluster
+
+ROOT = Path(__file__).parent.parent.parent
+START_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 25
+LOG_TAIL_LINES = 15
+
+
+class DemoError(Exception):
+    """Why the demo cannot run, in a sentence for the person who started it."""
+
+
+@dataclass
+class Child:
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    once: bool
+    """Ends by itself; nothing needs it to succeed."""
+
+
+class Guard:
+    """The process that ends the others when this one is killed. In a session of its own, it outlives Ctrl-C."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app" / "demo" / "guard.py")],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def watch(self, pid: int, number: signal.Signals = signal.SIGTERM) -> None:
+        self._tell(f"{pid} {number.value}\n")
+
+    def dismiss(self) -> None:
+        """Everything it watched has ended."""
+        with contextlib.suppress(BrokenPipeError):
+            self._tell("done\n")
+        self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+
+class Supervisor:
+    """The processes started so far, and whether somebody has asked to stop."""
+
+    def __init__(self, log_dir: Path, guard: Guard) -> None:
+        self._log_dir = log_dir
+        self._guard = guard
+        self._children: list[Child] = []
+        self._cluster: Cluster | None = None
+        self.stopping = False
+        log_dir.mkdir(parents=True, exist_ok=True)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._ask_to_stop)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def adopt(self, cluster: Cluster) -> None:
+        """Look after a PostgreSQL as well, which its own context manager stops."""
+        assert cluster.pid is not None
+        self._guard.watch(cluster.pid, signal.SIGINT)  # a "fast" shutdown
+        self._cluster = cluster
+
+    def start(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
+        """Run a Python module, which is to run until the end."""
+        self._start(name, [sys.executable, "-m", *command], env, once=False)
+
+    def start_once(self, name: str, command: list[str], env: Mapping[str, str] | None = None) -> None:
+        """Run a program of ours that ends by itself."""
+        self._start(name, command, env or {}, once=True)
+
+    def finish(self, name: str) -> bool:
+        """Wait for a program that ends by itself; whether it did what it should."""
+        child = next(child for child in self._children if child.name == name)
+        while not self.stopping and child.process.poll() is None:
+            self.check()
+            time.sleep(0.1)
+        self.check()
+        return child.process.returncode == 0
+
+    def _start(self, name: str, command: list[str], env: Mapping[str, str], *, once: bool) -> None:
+        path = self._log_dir / f"{name}.log"
+        if path.exists():
+            path.replace(path.with_suffix(".log.1"))
+        with path.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **env, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                umask=0o077,  # what they keep beside the logs holds keys
+            )
+        if not once:  # by the time the guard acts, what ends by itself may have left its number to another
+            self._guard.watch(process.pid)
+        self._children.append(Child(name, process, path, once))
+
+    def wait_for(self, name: str, url: str) -> None:
+        """Until `url` answers. Raises DemoError if a process ends first, or it takes too long."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.stopping and not _answers(url):
+            self.check()
+            if time.monotonic() > deadline:
+                raise DemoError(f"{name} does not answer at {url}\n{self._tail(name)}")
+            time.sleep(0.1)
+
+    def check(self) -> None:
+        """Raises DemoError when a process has ended by itself."""
+        if self._cluster is not None and self._cluster.pid is None and not self.stopping:
+            raise DemoError(f"PostgreSQL has ended. Its log is {self._cluster.log_file}")
+        for child in list(self._children):
+            if child.process.poll() is not None and not self.stopping:
+                status = child.process.returncode
+                if child.once:
+                    self._children.remove(child)
+                    if status:
+                        typer.echo(f"\n{child.name} failed; everything else works\n{self._tail(child.name)}", err=True)
+                    continue
+                raise DemoError(f"{child.name} ended with status {status}\n{self._tail(child.name)}")
+
+    def _tail(self, name: str) -> str:
+        lines = (self._log_dir / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-LOG_TAIL_LINES:])
+
+    def stop(self) -> None:
+        """End every process, the last started first; kill what does not end in time."""
+        self.stopping = True
+        for child in reversed(self._children):
+            if child.process.poll() is None:
+                # A program that ends by itself starts others, in its process group.
+                os.kill(-child.process.pid if child.once else child.process.pid, signal.SIGTERM)
+            try:
+                child.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except OSError:
+        return False

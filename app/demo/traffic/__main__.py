@@ -1,0 +1,39 @@
+"""Tells the whole story to the database and the local Stripe of the environment, and ends."""
+
+import argparse
+import asyncio
+import json
+import os
+from datetime import datetime
+
+from app.config import load_settings
+from app.demo.data import PAID_USER
+from app.demo.traffic.past import Past, past
+from app.demo.traffic.people import LIVE_PEOPLE
+from app.demo.traffic.tell import tell
+from app.observability import configure_logging
+
+NICENESS = 5
+"""The service that somebody is about to try goes first."""
+
+
+async def story_ends(services: Past) -> datetime:
+    """When the demo was set up: kept in the database, so that the story is the same however often it is begun."""
+    account_id = await services.billing.find_account_id(PAID_USER)
+    created_at: datetime = (await services.billing.state(account_id))["created_at"]
+    return created_at
+
+
+async def main(live_people: int) -> None:
+    settings = load_settings()
+    configure_logging(level="WARNING", json=settings.log_json)
+    os.nice(NICENESS)
+    async with past(settings) as services:
+        told = await tell(services, await story_ends(services), live_people)
+    print(json.dumps(told, indent=2, sort_keys=True))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m app.demo.traffic", description=__doc__)
+    parser.add_argument("--people", type=int, default=LIVE_PEOPLE, help="How many users of the live environment.")
+    asyncio.run(main(parser.parse_args().people))

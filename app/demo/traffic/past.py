@@ -1,0 +1,155 @@
+"""The services, at work at times that have passed.
+
+They take the time as an argument; two things ask a clock for it. Ids (UUIDv7) must grow with the told time, because the
+back office lists by them, and what the local Stripe makes must be of that time as well. So this process, which does
+nothing else, replaces both clocks: that of app.db.new_id, and the HTTP client of Stripe's SDK, whose requests then tell
+the local Stripe what time it is. Each task is at a time of its own (`at`).
+"""
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import stripe
+from fastapi import FastAPI
+
+import app.db
+from app.auth.caller import Environment
+from app.billing.ledger import LockedAccount
+from app.billing.posting import Charge, ChargeRequest, Outcome
+from app.billing.service import BillingService
+from app.config import Settings
+from app.configuration.service import Configuration
+from app.db import Database
+from app.demo.stripe.webhooks import signature
+from app.payments.gateway import HANDLED, StripeGateway
+from app.payments.service import PaymentService
+from app.tools.service import ProductInventoryService, ToolChargeRequest
+from app.tools.service import _Batch as ToolBatch
+
+TIMEOUT_S = 30.0
+"""Nobody waits for us, and the machine is busy while the demo starts."""
+_NOW: ContextVar[datetime] = ContextVar("now")
+
+
+@contextmanager
+def at(moment: datetime) -> Iterator[None]:
+    """It is `moment`, for ids and for the local Stripe, in this task."""
+    token = _NOW.set(moment)
+    try:
+        yield
+    finally:
+        _NOW.reset(token)
+
+
+class _IdClock:
+    """What app.db.new_id needs of the module `time`."""
+
+    @staticmethod
+    def time_ns() -> int:
+        return int(_NOW.get().timestamp() * 1_000_000) * 1000
+
+
+class _PastHttp(stripe.HTTPXClient):
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        told = {**headers, "Local-Stripe-Time": str(int(_NOW.get().timestamp()))}
+        return await super().request_async(method, url, told, post_data)
+
+
+class PastBilling(BillingService):
+    """Charges of one batch are of different times, and each gets an id of its own."""
+
+    def _decide(
+        self,
+        request: ChargeRequest,
+        account: LockedAccount | None,
+        allowance: int,
+        used: dict[tuple[UUID, str], Charge],
+        new: list[dict[str, Any]],
+    ) -> Outcome:
+        with at(request.at):
+            return super()._decide(request, account, allowance, used, new)
+
+
+class PastTools(ProductInventoryService):
+    """As PastBilling, for the uses of tools."""
+
+    async def charge_many(self, requests: Sequence[ToolChargeRequest]) -> Sequence[object]:
+        return await self._charge_many(requests)
+
+    def _decide(self, request: ToolChargeRequest, batch: ToolBatch) -> Any:
+        with at(request.at):
+            return super()._decide(request, batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Everything that the story is told with."""
+
+    db: Database
+    settings: Settings
+    billing: PastBilling
+    tools: PastTools
+    payments: PaymentService
+    gateway: StripeGateway
+    app: FastAPI
+    """What the back office's routes ask for their settings."""
+    http: stripe.HTTPXClient
+
+    @property
+    def now(self) -> datetime:
+        """What time it is in this task."""
+        return _NOW.get()
+
+    def stripe(self, environment: Environment) -> stripe.StripeClient:
+        """The local Stripe, as the buyer and the bank see it."""
+        keys = self.settings.stripe_live if environment == "live" else self.settings.stripe_test
+        assert keys is not None
+        base: Any = {"api": self.settings.stripe_api_base}
+        return stripe.StripeClient(keys.secret_key.get_secret_value(), base_addresses=base, http_client=self.http)
+
+    async def deliver(self, environment: Environment, payment_id: str) -> None:
+        """Hand in what Stripe has to say about a payment in this second, as its webhooks would have done."""
+        keys = self.settings.stripe_live if environment == "live" else self.settings.stripe_test
+        assert keys is not None
+        second = int(self.now.timestamp())
+        listed = await self.stripe(environment).v1.events.list_async(
+            {"created": {"gte": second, "lte": second}, "limit": 100}
+        )
+        for event in reversed(listed.data):
+            told = event.to_dict()
+            subject = told["data"]["object"]
+            if told["type"] in HANDLED and payment_id in (subject["id"], subject.get("payment_intent")):
+                payload = json.dumps(told).encode()
+                signed = signature(keys.webhook_secret.get_secret_value(), payload, int(time.time()))
+                await self.payments.handle_webhook(payload, signed, self.now)
+
+
+@asynccontextmanager
+async def past(settings: Settings) -> AsyncIterator[Past]:
+    """The services with the clocks replaced, for the rest of this process."""
+    app.db.time = _IdClock  # type: ignore[attr-defined,assignment]  # new_id uses this much of it
+    stripe.HTTPXClient = _PastHttp  # type: ignore[misc]  # the gateway makes its client of it
+    db = Database(settings.database_url, pool_size=10, timeout_s=TIMEOUT_S)
+    configuration = Configuration(db, settings)
+    billing = PastBilling(db, configuration)
+    gateway, http = StripeGateway(settings, configuration), _PastHttp(timeout=TIMEOUT_S)
+    office = FastAPI()
+    office.state.settings = settings
+    try:
+        with at(datetime.now(UTC)):
+            payments = PaymentService(db, configuration, billing, gateway)
+            tools = PastTools(db, configuration, billing)
+            yield Past(db, settings, billing, tools, payments, gateway, office, http)
+    finally:
+        await http.close_async()  # type: ignore[no-untyped-call]  # stripe leaves it untyped
+        await gateway.close()
+        await db.close()

@@ -1,0 +1,258 @@
+"""Has the services do what the story says, window by window. What has been done already is not done again."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+import stripe
+from sqlalchemy import text
+
+from app.auth.caller import Actor
+from app.auth.last_used import LastUsed
+from app.billing.accounts import Identity
+from app.billing.pools import Credits
+from app.billing.posting import ChargeRequest
+from app.demo.traffic.events import (
+    Adjusted,
+    Bought,
+    Charged,
+    Credited,
+    Disputed,
+    DisputeLost,
+    Event,
+    ProfileTold,
+    Refunded,
+    Reported,
+    StatusSet,
+    ToolUsed,
+)
+from app.demo.traffic.office import LLM_KEY, TOOLS_KEY, Office, Step
+from app.demo.traffic.past import Past, at
+from app.demo.traffic.people import AGENTS
+from app.demo.traffic.story import write_story
+from app.payments import queries
+from app.tools.service import ToolChargeRequest
+
+Kind = TypeVar("Kind", bound=Event)
+WINDOW_S = 6 * 3600
+"""Charges within it share transactions; an account's last activity is told that precisely."""
+AT_ONCE = 4
+TEST_KEY, BONUS_KEY = "Continuous integration", "Referral programme"
+
+
+@dataclass(slots=True)
+class Teller:
+    past: Past
+    office: Office
+    accounts: dict[Identity, UUID] = field(default_factory=dict)
+    keys: dict[tuple[str, str], list[tuple[datetime, str]]] = field(default_factory=dict)
+    reported: frozenset[tuple[UUID, datetime]] = frozenset()
+    used: dict[str, datetime] = field(default_factory=dict)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    async def window(self, events: Sequence[Event]) -> None:
+        """Each account's events in their order; those of different accounts together."""
+        queues: dict[Identity, deque[Event]] = {}
+        for event in events:
+            if not isinstance(event, Reported):
+                queues.setdefault(event.identity, deque()).append(event)
+        while queues:
+            charges: list[Charged] = []
+            uses: list[ToolUsed] = []
+            others: list[Event] = []
+            for queue in queues.values():
+                if isinstance(queue[0], Charged):
+                    charges += _take(queue, Charged)
+                elif isinstance(queue[0], ToolUsed):
+                    uses += _take(queue, ToolUsed)
+                else:
+                    others.append(queue.popleft())
+            await asyncio.gather(self._charge(charges), self._use(uses), *map(self._do, others))
+            queues = {identity: queue for identity, queue in queues.items() if queue}
+        await asyncio.gather(*(self._do(event) for event in events if isinstance(event, Reported)))
+
+    def _actor(self, event: Event, name: str) -> Actor:
+        """The key that was in use then."""
+        world = event.identity.environment
+        ids = self.keys[world, name if world == "live" else TEST_KEY]
+        key_id = next(key_id for since, key_id in ids if since <= event.at)
+        self.used[key_id] = max(event.at, self.used.get(key_id, event.at))
+        return Actor("api_key", key_id)
+
+    async def _charge(self, events: Sequence[Charged]) -> None:
+        if not events:
+            return
+        requests = [
+            ChargeRequest(
+                account_id=self.accounts[event.identity],
+                amount_minor=100,
+                currency=None,
+                actor=self._actor(event, event.key_name),
+                at=event.at,
+                idempotency_key=event.message_id,
+                description=f"Interaction with {event.agent_id}",
+                details={
+                    "message_id": event.message_id,
+                    "agent_id": event.agent_id,
+                    "channel_id": event.channel_id,
+                    "request_id": event.message_id.replace("msg", "req"),
+                },
+            )
+            for event in events
+        ]
+        for outcome in await self.past.billing.charge_many(requests):
+            self.outcomes[f"charge {type(outcome).__name__}"] += 1
+
+    async def _use(self, events: Sequence[ToolUsed]) -> None:
+        if not events:
+            return
+        requests = [
+            ToolChargeRequest(
+                account_id=self.accounts[event.identity],
+                product_type=event.product_type,
+                product=self.past.settings.products[event.product_type],
+                actor=self._actor(event, TOOLS_KEY),
+                at=event.at,
+                idempotency_key=event.request_id,
+                request_id=event.request_id,
+            )
+            for event in events
+        ]
+        for outcome in await self.past.tools.charge_many(requests):
+            self.outcomes[f"tool {type(outcome).__name__}"] += 1
+
+    async def _do(self, event: Event) -> None:
+        async with self.turns:
+            with at(event.at):
+                await self._now(event)
+        self.outcomes[type(event).__name__] += 1
+
+    async def _now(self, event: Event) -> None:
+        past = self.past
+        if isinstance(event, ProfileTold):
+            actor = self._actor(event, AGENTS[0].key_name)
+            self.accounts[event.identity] = await past.billing.accounts.resolve(
+                event.identity, event.profile, actor, event.at
+            )
+            return
+        account_id = self.accounts[event.identity]
+        match event:
+            case Reported(report=report):
+                self._actor(event, LLM_KEY)
+                if (account_id, event.at) not in self.reported:
+                    await past.billing.report_llm_usage(account_id, report, event.at)
+            case Credited():
+                await self._credit(event, account_id)
+            case Bought():
+                await self._buy(event, account_id)
+            case Refunded():
+                purchase = await self._purchase(account_id, event.purchase)
+                await self.office.refund(account_id, purchase["purchase_id"], event.amount_minor, event.reason)
+                await past.deliver(event.identity.environment, purchase["payment_intent_id"])
+            case Disputed() | DisputeLost():
+                await self._dispute(event, account_id)
+            case StatusSet():
+                await self.office.set_status(event, account_id)
+            case Adjusted():
+                await self.office.adjust(event, account_id)
+
+    async def _credit(self, event: Credited, account_id: UUID) -> None:
+        await self.past.billing.credit(
+            account_id,
+            credits=Credits(event.credits),
+            currency=None,
+            transaction_type=event.transaction_type,
+            actor=self._actor(event, BONUS_KEY),
+            now=event.at,
+            description=event.description,
+            idempotency_key=f"{event.transaction_type} {event.at.isoformat()}",
+        )
+
+    async def _purchase(self, account_id: UUID, name: str) -> dict[str, Any]:
+        async with self.past.db.read() as session:
+            purchase = await queries.find_purchase_by_key(session, account_id, name)
+        assert purchase is not None, name
+        return purchase
+
+    async def _buy(self, event: Bought, account_id: UUID) -> None:
+        """Open it, and try the cards as the buyer's browser would; the worker gives up what nobody paid."""
+        world, payments = event.identity.environment, self.past.payments
+        async with self.past.db.read() as session:
+            known = await queries.find_purchase_by_key(session, account_id, event.name)
+        payment_id = known["payment_intent_id"] if known is not None else None
+        if payment_id is None:  # an account that was closed later opens none again
+            opened = await payments.open_purchase(
+                world, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
+            )
+            payment_id = opened.payment_id
+        for number, (card, moment) in enumerate(event.attempts):
+            with at(moment):
+                confirm = self.past.stripe(world).v1.payment_intents.confirm_async
+                try:
+                    key = f"{event.name} {number}"
+                    await confirm(payment_id, {"payment_method": card}, {"idempotency_key": key})
+                except stripe.CardError:  # declined, as it should be
+                    pass
+                await self.past.deliver(world, payment_id)
+        if event.given_up_at is not None:
+            with at(event.given_up_at):
+                purchase = await self._purchase(account_id, event.name)
+                await payments.reconcile_purchase(account_id, purchase["purchase_id"], event.given_up_at)
+                await self.past.deliver(world, payment_id)
+
+    async def _dispute(self, event: Disputed | DisputeLost, account_id: UUID) -> None:
+        """The buyer's bank takes the money back; and keeps it, when nobody objects."""
+        world = event.identity.environment
+        payment_id = (await self._purchase(account_id, event.purchase))["payment_intent_id"]
+        disputes = self.past.stripe(world).v1.disputes
+        known = (await disputes.list_async({"payment_intent": payment_id})).data
+        if isinstance(event, Disputed) and not known:
+            url = f"{self.past.settings.stripe_api_base}/_control/payment_intents/{payment_id}/dispute"
+            headers = {"Local-Stripe-Time": str(int(event.at.timestamp()))}
+            async with httpx.AsyncClient() as http:
+                (await http.post(url, json={}, headers=headers)).raise_for_status()
+        if isinstance(event, DisputeLost) and known[0].status == "needs_response":
+            await disputes.close_async(known[0].id)
+        await self.past.deliver(world, payment_id)
+
+
+def _take(queue: deque[Event], kind: type[Kind]) -> list[Kind]:
+    """Those of this kind that come next."""
+    taken: list[Kind] = []
+    while queue and isinstance(event := queue[0], kind):
+        taken.append(event)
+        queue.popleft()
+    return taken
+
+
+def windows(events: Sequence[Event]) -> Iterator[list[Event]]:
+    for _, chunk in groupby(events, key=lambda event: event.at.timestamp() // WINDOW_S):
+        yield list(chunk)
+
+
+async def tell(past: Past, until: datetime, live_people: int) -> dict[str, int]:
+    """Do all of it; how often what came out."""
+    office = Office(past, until)
+    async with past.db.read() as session:
+        rows = await session.execute(text("SELECT account_id, created_at FROM llm_usage"))
+        teller = Teller(past, office, reported=frozenset((row[0], row[1]) for row in rows))
+    steps: deque[Step] = deque(office.steps())
+    for chunk in windows(write_story(until, past.settings, live_people)):
+        while steps and steps[0][0] < chunk[-1].at:
+            moment, step = steps.popleft()
+            with at(moment):
+                await step()
+            teller.keys = await office.key_ids()
+        await teller.window(chunk)
+    last_used = LastUsed(past.db)
+    for key_id, moment in teller.used.items():
+        last_used.note(key_id, moment)
+    await last_used.flush()
+    return dict(teller.outcomes)

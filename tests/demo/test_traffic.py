@@ -1,0 +1,209 @@
+"""The demo's made-up month: plausible, proved by the ledger, and the same however often it is told."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from app.billing.accounts import Profile
+from app.billing.service import BillingService
+from app.billing.verify import verify_ledger
+from app.configuration.service import Configuration
+from app.db import Database
+from app.demo.data import PAID_USER
+from app.demo.stand_ins import PACKS
+from app.demo.traffic.events import Adjusted, Bought, Charged, Credited, Event, ProfileTold, Reported, ToolUsed
+from app.demo.traffic.people import LIVE_PEOPLE
+from app.demo.traffic.story import write_story
+from tests.books import connected
+from tests.conftest import ACTOR, settings_for
+from tests.databases import ROOT, Urls, create_database, drop_database
+from tests.servers import LocalStripe, running_stripe
+
+PEOPLE = 48
+UNTIL = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)
+TIMEOUT_S = 90
+TABLES = (
+    "accounts account_profiles charges ledger_entries product_usage_log credits purchases purchase_disputes "
+    "payment_events llm_usage api_keys admin_users admin_audit_log"
+)
+IDS = {
+    "accounts": "account_id",
+    "charges": "charge_id",
+    "product_usage_log": "usage_log_id",
+    "credits": "credit_id",
+    "purchases": "purchase_id",
+    "llm_usage": "usage_log_id",
+    "admin_audit_log": "audit_id",
+}
+
+
+@dataclass(frozen=True)
+class Town:
+    """A database in which the demo was set up at UNTIL, and the local Stripe."""
+
+    urls: Urls
+    local: LocalStripe
+
+    def environment(self) -> dict[str, str]:
+        test_keys = {**self.local.keys, "webhook_secret": "whsec_of_the_test_environment"}
+        own = {"MODE": "demo", "DATABASE_URL": self.urls.service, "PACKS": json.dumps(PACKS)}
+        return {**os.environ, **self.local.environment, **own, "STRIPE_TEST": json.dumps(test_keys)}
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator["subprocess.Popen[bytes]"]:
+        command = [sys.executable, "-m", "app.demo.traffic", "--people", str(PEOPLE)]
+        process = subprocess.Popen(command, cwd=ROOT, env=self.environment(), stdout=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def tell(self) -> None:
+        with self.telling() as process:
+            assert process.wait(TIMEOUT_S) == 0
+
+    async def rows(self, sql: str) -> list[dict[str, Any]]:
+        async with connected(self.urls) as connection:
+            return [dict(row) for row in await connection.fetch(sql)]
+
+    async def one(self, sql: str, *values: object) -> Any:
+        async with connected(self.urls) as connection:
+            return await connection.fetchval(sql, *values)
+
+    async def counts(self) -> dict[str, int]:
+        return {table: await self.one(f"SELECT count(*) FROM {table}") for table in TABLES.split()}
+
+    async def statuses(self, table: str, column: str = "status") -> dict[object, int]:
+        rows = await self.rows(f"SELECT {column} AS status, count(*) AS n FROM {table} GROUP BY 1")
+        return {row["status"]: row["n"] for row in rows}
+
+    async def verify(self) -> None:
+        db = Database(SecretStr(self.urls.service), pool_size=3)
+        verification = await verify_ledger(db, datetime.now(UTC))
+        await db.close()
+        assert verification.ok, verification.problem
+
+
+@contextlib.asynccontextmanager
+async def new_town() -> AsyncIterator[Town]:
+    name = f"billing_{uuid.uuid4().hex}"
+    urls = await create_database(name)
+    try:
+        db = Database(SecretStr(urls.service), pool_size=3)
+        await BillingService(db, Configuration(db, settings_for(urls))).accounts.resolve(
+            PAID_USER, Profile(), ACTOR, UNTIL
+        )
+        await db.close()
+        with running_stripe() as local:
+            yield Town(urls, local)
+    finally:
+        await drop_database(name)
+
+
+def written(live_people: int) -> list[Event]:
+    return write_story(UNTIL, settings_for(Urls("", "postgresql://unused", ""), packs=PACKS), live_people)
+
+
+def test_the_story_is_plausible() -> None:
+    story = written(LIVE_PEOPLE)
+    charged = [event for event in story if isinstance(event, Charged)]
+    assert 7_000 < len(charged) < 13_000
+    assert story[-1].at < UNTIL
+    assert len(newcomers(story)) > LIVE_PEOPLE
+    weeks = Counter((UNTIL - event.at).days // 7 for event in charged)
+    assert weeks[0] > 2 * weeks[4]  # growth
+    days = Counter(event.at.weekday() >= 5 for event in charged)
+    assert days[True] / 2 < 0.85 * days[False] / 5  # quieter weekends
+    by_user = sorted(Counter(event.identity for event in charged).values(), reverse=True)
+    assert sum(by_user[: len(by_user) // 10]) > len(charged) / 2  # a few make the most of it
+    assert {event.identity.oauth_provider for event in charged} == {"oauth:google", "oauth:wa", "oauth:discord"}
+    assert len({event.agent_id for event in charged}) == 6
+    bought = [event for event in story if isinstance(event, Bought)]
+    assert sum(event.is_paid for event in bought) > 0.8 * len(bought)
+    tried = {card for event in bought if event.given_up_at is None for card, _ in event.attempts}
+    assert {"pm_card_chargeDeclined", "pm_card_processing", "pm_card_authenticationRequired"} < tried
+    proxied = {event.message_id for event in charged if event.agent_id in ("scout", "echo")}
+    assert {event.report.interaction_id for event in story if isinstance(event, Reported)} == proxied
+
+
+def newcomers(story: list[Event]) -> set[object]:
+    return {event.identity for event in story if isinstance(event, ProfileTold)}
+
+
+async def check_the_books(town: Town) -> None:
+    """Everything that was planned is there, once, and each state that the back office can show."""
+    await town.verify()
+    counts = await town.counts()
+    planned = Counter(type(event) for event in written(PEOPLE))
+    assert counts["accounts"] == PEOPLE + PEOPLE // 10 + 1
+    assert await town.one("SELECT count(*) FROM charges WHERE operation = 'charge'") == planned[Charged]
+    assert counts["product_usage_log"] == planned[ToolUsed]
+    assert counts["llm_usage"] == planned[Reported]
+    assert counts["purchases"] == planned[Bought]
+    own = "SELECT count(*) FROM credits WHERE transaction_type IN ('bonus', 'grant', 'adjustment')"
+    assert await town.one(own) == planned[Credited] + planned[Adjusted]
+    assert set(await town.statuses("accounts")) == {"active", "suspended", "closed"}
+    purchases = {"succeeded", "failed", "canceled", "processing", "requires_action", "requires_payment_method"}
+    assert set(await town.statuses("purchases")) == purchases
+    assert await town.statuses("purchase_disputes") == {"open": 1, "lost": 1}
+    assert await town.statuses("payment_events", "outcome") == {"applied": counts["payment_events"]}
+    assert await town.one("SELECT count(*) FROM purchases WHERE refunded_minor > 0") == 3
+    assert await town.one("SELECT count(*) FROM accounts WHERE debt > 0") >= 1
+    assert {"bonus", "purchase", "refund_reversal", "dispute_reversal", "adjustment"} <= set(
+        await town.statuses("credits", "transaction_type")
+    )
+    assert {True, False} <= set(await town.statuses("account_profiles", "marketing_opt_in"))
+    assert set(await town.statuses("product_usage_log", "source")) == {"free", "main_pool"}
+    keys = await town.rows(
+        "SELECT count(revoked_at) AS r, count(rotated_to) AS o, count(expires_at) AS e FROM api_keys"
+    )
+    assert keys == [{"r": 1, "o": 1, "e": 1}]
+    assert set(await town.statuses("admin_users", "role")) == {"admin", "support", "viewer"}
+    actions = {"account.suspend", "account.reopen", "account.close", "account.adjust", "purchase.refund"}
+    assert actions < set(await town.statuses("admin_audit_log", "action"))
+
+
+async def check_the_times(town: Town) -> None:
+    """Ids, by which the back office lists, and Stripe's times are those of the story."""
+    for table, column in IDS.items():
+        told = f"('x' || left(replace({column}::text, '-', ''), 12))::bit(48)::bigint"
+        apart = await town.one(
+            f"SELECT max(abs({told} - extract(epoch FROM created_at) * 1000)) FROM {table} WHERE created_at < $1", UNTIL
+        )
+        assert apart < 1.01, table
+        assert await town.one(f"SELECT max(created_at) FROM {table}") <= UNTIL
+    assert await town.one("SELECT max(received_at) FROM payment_events") < UNTIL
+    assert await town.one("SELECT max(abs(extract(epoch FROM received_at - created_at))) FROM payment_events") < 1.01
+    assert await town.one("SELECT max(updated_at) FROM accounts") <= UNTIL
+
+
+@pytest.mark.timeout(300)  # three times the whole story
+async def test_broken_off_told_to_the_end_and_told_again() -> None:
+    async with new_town() as town:
+        with town.telling() as process:
+            deadline = time.monotonic() + TIMEOUT_S
+            while await town.one("SELECT count(*) FROM charges") < 100:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.2)
+        town.tell()
+        await check_the_books(town)
+        await check_the_times(town)
+        before = await town.counts()
+        town.tell()
+        assert await town.counts() == before
+        await town.verify()
