@@ -11,6 +11,7 @@ import app.admin.admins
 import app.admin.api_keys
 import app.admin.audit_log
 import app.admin.pages
+import app.admin.personal_data
 import app.admin.purchases
 import app.admin.sign_in
 import app.admin.system
@@ -49,6 +50,7 @@ ROUTERS = (
     app.payments.webhooks,
     app.admin.sign_in,
     app.admin.users,
+    app.admin.personal_data,
     app.admin.api_keys,
     app.admin.purchases,
     app.admin.audit_log,
@@ -66,6 +68,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     gateway = StripeGateway(settings)
     app.state.db = db
     app.state.billing = BillingService(db, settings)
+    app.state.billing.accounts.listen(listener)
     app.state.tools = ProductInventoryService(db, settings, app.state.billing)
     app.state.payments = PaymentService(db, settings, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)

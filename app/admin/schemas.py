@@ -189,6 +189,7 @@ class InventoryReply(Reply):
 
 class UserReply(UserRow):
     status_reason: str | None
+    erased_at: Timestamp | None = Field(description="When its person was erased; it is closed for ever then.")
     currency: str
     wa_id: str | None
     tenant_id: str | None
@@ -231,6 +232,11 @@ class AdjustReply(Reply):
 
 
 class ReasonBody(Reply):
+    reason: Reason
+
+
+class EraseBody(Reply):
+    confirm: Key255 = Field(description="The account's external id, or its account id: what is about to be erased.")
     reason: Reason
 
 

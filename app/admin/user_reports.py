@@ -78,8 +78,8 @@ async def list_users(
 
 _FIND_USER = text(
     f"""
-    SELECT {_COLUMNS}, a.status_reason, a.currency, p.wa_id, p.tenant_id, p.user_role, p.agent_id, p.marketing_opt_in,
-           p.marketing_opt_in_at, p.marketing_opt_in_source
+    SELECT {_COLUMNS}, a.status_reason, a.erased_at, a.currency, p.wa_id, p.tenant_id, p.user_role, p.agent_id,
+           p.marketing_opt_in, p.marketing_opt_in_at, p.marketing_opt_in_source
       FROM accounts a {_PERSON}
      WHERE a.account_id = :account_id
     """  # noqa: S608  (our own words)

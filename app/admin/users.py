@@ -25,6 +25,7 @@ from app.admin.user_reports import Balance
 from app.auth.caller import Environment
 from app.auth.errors import AdminForbidden
 from app.auth.revocations import revoke_tokens_before
+from app.billing.erasure import lock_person
 from app.billing.errors import AccountNotFound
 from app.billing.router import ERRORS, Billing
 from app.billing.schemas import ErrorReply, Key255
@@ -34,6 +35,7 @@ from app.errors import InvalidRequest
 from app.tools.router import Tools
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
 KINDS: tuple[TimelineKind, ...] = ("charge", "tool_use", "credit", "purchase", "admin")
 router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS)
 
@@ -68,7 +70,7 @@ async def list_users(
 
 @router.get("/{account_id}", responses=NOT_FOUND)
 async def get_user(account_id: UUID, admin: Viewer, db: Db, tools: Tools) -> UserReply:
-    row = await _find(db, account_id)
+    row = await find_user(db, account_id)
     products = [
         InventoryReply(
             product_type=balance.product_type,
@@ -92,7 +94,7 @@ async def get_timeline(
     cursor: UUID | None = None,
 ) -> TimelineReply:
     """Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all."""
-    await _find(db, account_id)
+    await find_user(db, account_id)
     kinds = sorted(set(kind)) or KINDS
     async with db.read() as session:
         rows = await user_reports.list_timeline(session, account_id, kinds, before=cursor, limit=limit + 1)
@@ -114,7 +116,7 @@ async def adjust_credits(
         raise InvalidRequest("credits must not be 0")
     if admin.caller.role == "support" and abs(body.credits) > settings.admin_support_credit_limit:
         raise AdminForbidden("admin")
-    environment = (await _find(db, account_id))["environment"]
+    environment = (await find_user(db, account_id))["environment"]
     async with db.transaction() as tx:
         credit = await billing.adjust_in(
             tx,
@@ -141,13 +143,13 @@ async def adjust_credits(
     )
 
 
-@router.post("/{account_id}/suspend", responses=NOT_FOUND)
+@router.post("/{account_id}/suspend", responses=CHANGE)
 async def suspend_user(account_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> UserRow:
     """Stop the account from spending. The agent hears the reason."""
     return await _set_status(account_id, "suspended", body.reason, admin, db, billing)
 
 
-@router.post("/{account_id}/reopen", responses=NOT_FOUND)
+@router.post("/{account_id}/reopen", responses=CHANGE)
 async def reopen_user(account_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> UserRow:
     """Let a suspended or closed account spend again."""
     return await _set_status(account_id, "active", body.reason, admin, db, billing)
@@ -162,10 +164,12 @@ async def close_user(account_id: UUID, body: ReasonBody, admin: Administrator, d
 @router.post("/{account_id}/revoke-tokens", responses=NOT_FOUND)
 async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support, db: Db) -> UserRow:
     """Refuse every token that the user has now, everywhere within a second. New ones work."""
-    row = await _find(db, account_id)
+    row = await find_user(db, account_id)
     if row["external_id"] is None:
         raise AccountNotFound
     async with db.transaction() as tx:
+        if not await lock_person(tx, account_id):
+            raise AccountNotFound
         await revoke_tokens_before(
             tx,
             admin.now,
@@ -189,7 +193,7 @@ async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support,
 async def _set_status(
     account_id: UUID, new: AccountStatus, reason: str, admin: Admin, db: Database, billing: Billing
 ) -> UserRow:
-    environment = (await _find(db, account_id))["environment"]
+    environment = (await find_user(db, account_id))["environment"]
     told = reason if new == "suspended" else None  # which the agent hears; elsewhere only the audit log does
     async with db.transaction() as tx:
         before = await billing.set_status_in(tx, account_id, new, told, admin.now)
@@ -205,10 +209,10 @@ async def _set_status(
                 after=_standing(new, told),
                 reason=reason,
             )
-    return _row(await _find(db, account_id))
+    return _row(await find_user(db, account_id))
 
 
-async def _find(db: Database, account_id: UUID) -> user_reports.Row:
+async def find_user(db: Database, account_id: UUID) -> user_reports.Row:
     """Raises AccountNotFound."""
     async with db.read() as session:
         row = await user_reports.find_user(session, account_id)

@@ -150,6 +150,16 @@ async def upsert_token_cutoff(
     )
 
 
+async def delete_token_cutoff(tx: Session, environment: Environment, oauth_provider: str, external_id: str) -> None:
+    await tx.execute(
+        delete(TokenCutoff).where(
+            TokenCutoff.environment == environment,
+            TokenCutoff.oauth_provider == oauth_provider,
+            TokenCutoff.external_id == external_id,
+        )
+    )
+
+
 async def delete_revoked_tokens_expired_before(tx: Session, moment: datetime) -> int:
     return (await tx.execute(delete(RevokedToken).where(RevokedToken.expires_at < moment))).rowcount
 

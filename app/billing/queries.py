@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, Uuid, bindparam, func, literal, null, select, text, union_all, update
+from sqlalchemy import ARRAY, Text, Uuid, bindparam, delete, func, literal, null, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from app.billing.models import (
@@ -125,6 +125,42 @@ async def update_account_status(tx: Session, account_id: UUID, status: str, reas
         .where(Account.account_id == account_id)
         .values(status=status, status_reason=reason, updated_at=now)
     )
+
+
+# --- persons, and how they are erased --------------------------------------------------------------------------
+
+_LOCK_PERSON = text("SELECT erased_at FROM accounts WHERE account_id = :account_id FOR KEY SHARE")
+_LOCK_ACCOUNT_FOR_ERASURE = text(
+    "SELECT environment, erased_at FROM accounts WHERE account_id = :account_id FOR UPDATE"
+)
+
+
+async def lock_person(tx: Session, account_id: UUID) -> bool:
+    """Keep the account's person from being erased until commit. False when that has happened. Delays no charge."""
+    row = (await tx.execute(_LOCK_PERSON, {"account_id": account_id})).one_or_none()
+    return row is not None and row.erased_at is None
+
+
+async def lock_account_for_erasure(tx: Session, account_id: UUID) -> Any | None:
+    """(environment, erased_at). Waits for whoever moves credits or writes about the person, and keeps them waiting."""
+    return (await tx.execute(_LOCK_ACCOUNT_FOR_ERASURE, {"account_id": account_id})).one_or_none()
+
+
+async def delete_identities(tx: Session, account_id: UUID) -> Sequence[tuple[str, str]]:
+    """(oauth_provider, external_id) of each."""
+    statement = delete(AccountIdentity).where(AccountIdentity.account_id == account_id)
+    rows = await tx.execute(statement.returning(AccountIdentity.oauth_provider, AccountIdentity.external_id))
+    return [(row.oauth_provider, row.external_id) for row in rows]
+
+
+async def delete_profile(tx: Session, account_id: UUID) -> None:
+    await tx.execute(delete(AccountProfile).where(AccountProfile.account_id == account_id))
+
+
+async def close_erased_account(tx: Session, account_id: UUID, now: datetime) -> None:
+    """The caller holds the account's lock."""
+    values = {"status": "closed", "status_reason": None, "erased_at": now, "updated_at": now}
+    await tx.execute(update(Account).where(Account.account_id == account_id).values(**values))
 
 
 # --- ledger, charges, credits ---------------------------------------------------------------------------------
