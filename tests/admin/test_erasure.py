@@ -3,6 +3,7 @@
 import asyncio
 import json
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -60,7 +61,7 @@ async def test_nothing_names_the_person_and_the_books_add_up(office: Office, adm
     assert [name for name in person.names if name in after] == []
     assert [name for name in neighbour.names if name not in after] == []
     assert await balances(office.urls, person.account_id) == pools
-    verification = await verify_ledger(office.db, admin_now(erased))
+    verification = await verify_ledger(office.db, datetime.now(UTC))
     assert verification.ok, verification.problem
 
 
@@ -119,9 +120,10 @@ async def test_without_the_right_confirmation_nothing_happens(
     office: Office, admin: httpx.AsyncClient, confirm: str
 ) -> None:
     person = await somebody(office)
+    before = len(await office.audit("account.erase"))
     assert (await erase(admin, person, confirm=confirm)).status_code == 422
     assert await account_of(office, person.user["external_id"]) == person.account_id
-    assert await office.audit("account.erase") == await audit_without(office, person)
+    assert len(await office.audit("account.erase")) == before
 
 
 async def test_the_audit_log_says_that_it_was_done_once_and_to_nobody_by_name(
@@ -151,9 +153,7 @@ async def test_erased_account_stays_closed_for_ever(office: Office, admin: httpx
     assert (await admin.get(f"{path}/export")).json()["identities"] == []
 
 
-async def test_person_who_comes_back_is_somebody_new_in_every_process(
-    office: Office, admin: httpx.AsyncClient
-) -> None:
+async def test_person_who_comes_back_is_somebody_new_in_every_process(office: Office, admin: httpx.AsyncClient) -> None:
     person = await somebody(office)
     async with running_app(office.app.state.settings) as app:
         other = Office(app, office.urls)
@@ -172,17 +172,17 @@ async def test_person_who_comes_back_is_somebody_new_in_every_process(
 
 async def test_process_that_hears_of_no_changes_remembers_nobody(office: Office, admin: httpx.AsyncClient) -> None:
     person = await somebody(office)
-    async with Relay.to(office.urls.service) as relay:
-        settings = office.app.state.settings.model_copy(update={"database_url": relay.url})
-        async with running_app(settings) as app:
-            deaf = Office(app, office.urls)
-            async with person.agent(deaf) as agent:
-                await asyncio.sleep(0.3)
-                assert (await agent.post("/v1/billing/check", json=person.user)).status_code == 200
-                relay.lose_notifications()
-                await asyncio.sleep(1)
-                await erase(admin, person)
-                check = (await agent.post("/v1/billing/check", json=person.user)).json()
+    relay = Relay(office.app.state.settings.database_url)
+    await relay.start()
+    settings = office.app.state.settings.model_copy(update={"database_url": relay.url})
+    async with running_app(settings) as app, person.agent(Office(app, office.urls)) as agent:
+        await asyncio.sleep(0.3)
+        assert (await agent.post("/v1/billing/check", json=person.user)).json()["credits_remaining"] > 0
+        relay.drops_notifications = True
+        await asyncio.sleep(1)
+        await erase(admin, person)
+        check = (await agent.post("/v1/billing/check", json=person.user)).json()
+    await relay.stop()
     assert (check["credits_remaining"], check["free_uses_remaining"]) == (0, 3)
 
 
@@ -216,13 +216,15 @@ async def test_charges_and_checks_that_race_with_it_are_booked_or_refused_and_le
     profiles = await office.rows("SELECT * FROM account_profiles WHERE account_id = $1", person.account_id)
     assert profiles == []
     await work(office)
-    left = [await office.rows(f"SELECT t::text AS row FROM {table} t WHERE account_id = $1", person.account_id)
-            for table in ("charges", "llm_usage", "product_usage_log")]
+    left = [
+        await office.rows(f"SELECT t::text AS row FROM {table} t WHERE account_id = $1", person.account_id)
+        for table in ("charges", "llm_usage", "product_usage_log")
+    ]
     assert person.names[0] not in str(left)
     again = await account_of(office, person.user["external_id"])
     for account_id in (person.account_id, again):
         await balances(office.urls, account_id)
-    assert (await verify_ledger(office.db, admin_now(None))).ok
+    assert (await verify_ledger(office.db, datetime.now(UTC))).ok
 
 
 async def test_it_waits_for_a_movement_of_credits_under_way(office: Office, admin: httpx.AsyncClient) -> None:
@@ -241,10 +243,10 @@ async def test_account_made_while_its_identity_goes_is_a_new_one(office: Office,
     billing = office.app.state.billing
     ids: set[UUID] = set()
     for _ in range(10):
-        made = await billing.accounts.resolve(identity, Profile(), ACTOR, admin_now(None))
+        made = await billing.accounts.resolve(identity, Profile(), ACTOR, datetime.now(UTC))
         person = Person(made, {"external_id": identity.external_id}, "", "")
         found, answer = await asyncio.gather(
-            billing.accounts.resolve(identity, Profile(), ACTOR, admin_now(None)), erase(admin, person)
+            billing.accounts.resolve(identity, Profile(), ACTOR, datetime.now(UTC)), erase(admin, person)
         )
         assert answer.status_code in (200, 404, 422)
         ids |= {made, found}

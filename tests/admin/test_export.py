@@ -70,7 +70,8 @@ async def test_columns_of_the_books_are_all_told_or_known_to_be_ours(office: Off
     document = await exported(admin, await somebody(office))
     for section, (table, _) in TABLES.items():
         rows = await office.rows(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = $1", table
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = $1",
+            table,
         )
         untold = {row["column_name"] for row in rows} - set(document[section][0]) - set(ours)
         assert not untold, f"{table}: {untold}"
