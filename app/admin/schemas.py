@@ -176,7 +176,9 @@ class UserRow(Reply):
 
 class UsersReply(Reply):
     users: list[UserRow]
-    next_cursor: UUID | None
+    next_cursor: str | None = Field(description="Send it as `cursor`, with the same `sort` and filters.")
+    as_of: Timestamp | None = Field(description="What was sorted or filtered by activity or balance is of this time.")
+    truncated: bool = Field(description="The search has more matches than were looked at: type more letters.")
 
 
 class InventoryReply(Reply):

@@ -1,9 +1,11 @@
 """`/admin/users`: find a customer, see where the credits went, put it right."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, status
+from pydantic import AwareDatetime, StringConstraints
 
 from app.admin import user_reports
 from app.admin.audit import Admin
@@ -21,14 +23,14 @@ from app.admin.schemas import (
     UserRow,
     UsersReply,
 )
-from app.admin.user_reports import Balance
+from app.admin.user_reports import Balance, Position, Sort
 from app.auth.caller import Environment
 from app.auth.errors import AdminForbidden
 from app.auth.revocations import revoke_tokens_before
 from app.billing.erasure import lock_person
 from app.billing.errors import AccountNotFound
 from app.billing.router import ERRORS, Billing
-from app.billing.schemas import ErrorReply, Key255
+from app.billing.schemas import MAX_INT64, ErrorReply, Key255
 from app.config import Settings
 from app.db import Database
 from app.errors import InvalidRequest
@@ -37,6 +39,7 @@ from app.tools.router import Tools
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
 KINDS: tuple[TimelineKind, ...] = ("charge", "tool_use", "credit", "purchase", "admin")
+Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.-]{1,64}$")]
 router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS)
 
 
@@ -49,23 +52,38 @@ async def list_users(
     account_status: Annotated[AccountStatus | None, Query(alias="status")] = None,
     plan_name: Key255 | None = None,
     balance: Balance | None = None,
+    active_since: AwareDatetime | None = None,
+    inactive_since: AwareDatetime | None = None,
+    sort: Sort = "newest",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: UUID | None = None,
+    cursor: Cursor | None = None,
 ) -> UsersReply:
-    """Newest first. `search`: an account's id, or how an external id, an e-mail address or a name begins."""
+    """`search`: an account's id, or how an external id, an e-mail address or a name begins.
+
+    Sorted by balance or last activity, and filtered by activity, users appear as they were at `as_of`, a minute ago or
+    so; what is told of each is as it is now. Whoever moves while pages are turned may be met twice or not at all.
+    """
+    before = None if cursor is None else _position(sort, cursor)
     async with db.read() as session:
         rows = await user_reports.list_users(
             session,
-            before=cursor,
+            before=before,
             limit=limit + 1,
+            sort=sort,
             environment=environment,
             search=search,
             status=account_status,
             plan_name=plan_name,
             balance=balance,
+            active_since=active_since,
+            inactive_since=inactive_since,
         )
+        old = sort != "newest" or active_since is not None or inactive_since is not None
+        as_of = await user_reports.find_activity_as_of(session) if old else None
+        truncated = search is not None and await user_reports.finds_too_many(session, search)
     users = [UserRow(**row) for row in rows[:limit]]
-    return UsersReply(users=users, next_cursor=users[-1].account_id if len(rows) > limit else None)
+    cursor = _cursor(rows[limit - 1]) if len(rows) > limit else None
+    return UsersReply(users=users, next_cursor=cursor, as_of=as_of, truncated=truncated)
 
 
 @router.get("/{account_id}", responses=NOT_FOUND)
@@ -219,6 +237,32 @@ async def find_user(db: Database, account_id: UUID) -> user_reports.Row:
     if row is None:
         raise AccountNotFound
     return row
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def _cursor(row: user_reports.Row) -> str:
+    """What the row is sorted by (credits, or microseconds since 1970), and its account."""
+    value, account_id = row["sorted_by"], row["account_id"]
+    if value is None:
+        return str(account_id)
+    return f"{(value - EPOCH) // MICROSECOND if isinstance(value, datetime) else value}.{account_id}"
+
+
+def _position(sort: Sort, cursor: str) -> Position:
+    """Raises InvalidRequest for a cursor that no page of this order gave."""
+    number, _, account_id = cursor.rpartition(".")
+    try:
+        if sort == "newest":
+            return Position(None, UUID(cursor))
+        value = int(number)
+        if not 0 <= value <= MAX_INT64:
+            raise ValueError
+        return Position(value if sort == "balance" else EPOCH + value * MICROSECOND, UUID(account_id))
+    except (ValueError, OverflowError):
+        raise InvalidRequest("cursor is not of this list: send next_cursor of the page before") from None
 
 
 def _standing(account_status: str, reason: str | None) -> dict[str, str]:

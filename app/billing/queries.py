@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from app.billing.models import (
     Account,
+    AccountActivityRefresh,
     AccountIdentity,
     AccountProfile,
     Charge,
@@ -161,6 +162,48 @@ async def close_erased_account(tx: Session, account_id: UUID, now: datetime) -> 
     """The caller holds the account's lock."""
     values = {"status": "closed", "status_reason": None, "erased_at": now, "updated_at": now}
     await tx.execute(update(Account).where(Account.account_id == account_id).values(**values))
+
+
+# --- what accounts are sorted by --------------------------------------------------------------------------------
+
+_FIND_ACTIVITY_AS_OF = text("SELECT as_of FROM account_activity_refresh")
+# Walks the accounts in the order of their ids, so many at a time, and writes those that have changed.
+_REFRESH_ACTIVITY = text(
+    """
+    WITH page AS (
+        SELECT account_id, environment, paid, updated_at FROM accounts
+         WHERE CAST(:after AS uuid) IS NULL OR account_id > :after ORDER BY account_id LIMIT :limit),
+    refreshed AS (
+        INSERT INTO account_activity AS a (account_id, environment, paid, last_activity_at)
+        SELECT account_id, environment, paid, updated_at FROM page
+         WHERE CAST(:since AS timestamptz) IS NULL OR updated_at >= :since
+            ON CONFLICT (account_id) DO UPDATE SET paid = excluded.paid, last_activity_at = excluded.last_activity_at
+         WHERE (a.paid, a.last_activity_at) IS DISTINCT FROM (excluded.paid, excluded.last_activity_at)
+     RETURNING 1)
+    SELECT (SELECT account_id FROM page ORDER BY account_id DESC LIMIT 1) AS last,
+           (SELECT count(*) FROM refreshed) AS refreshed
+    """
+)
+
+
+async def find_activity_as_of(db: Session) -> datetime | None:
+    return (await db.execute(_FIND_ACTIVITY_AS_OF)).scalar_one_or_none()
+
+
+async def refresh_activity(
+    tx: Session, *, after: UUID | None, since: datetime | None, limit: int
+) -> tuple[UUID | None, int]:
+    """Of the next `limit` accounts, write what changed at `since` or later: the last one's id, and how many those were.
+
+    The id is None when there are no more accounts.
+    """
+    row = (await tx.execute(_REFRESH_ACTIVITY, {"after": after, "since": since, "limit": limit})).one()
+    return row.last, row.refreshed
+
+
+async def upsert_activity_as_of(tx: Session, as_of: datetime) -> None:
+    statement = insert(AccountActivityRefresh).values(as_of=as_of)
+    await tx.execute(statement.on_conflict_do_update(index_elements=["singleton"], set_={"as_of": as_of}))
 
 
 # --- ledger, charges, credits ---------------------------------------------------------------------------------

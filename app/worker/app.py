@@ -21,6 +21,7 @@ from procrastinate.jobs import Status
 
 from app.auth.admin_sessions import purge_expired_sessions
 from app.auth.revocations import purge_expired_revocations
+from app.billing.activity import refresh_activity
 from app.billing.erasure import BOOKS, FORGET_TEXTS, forget_texts
 from app.billing.service import BillingService
 from app.billing.verify import last_verification, verify_ledger
@@ -93,6 +94,13 @@ def create_worker(settings: Settings, services: Services) -> App:
         if last is None or now - last.started_at >= VERIFY_EVERY:
             async with asyncio.timeout(VERIFY_TIMEOUT_S):
                 await verify_ledger(services.db, now)
+
+    @queue.periodic(cron="* * * * *")
+    @queue.task(name="refresh_account_activity", queue=QUEUE, queueing_lock="refresh_account_activity")
+    async def refresh_account_activity(timestamp: int) -> None:
+        """Let the back office sort by balance and activity as they were a minute ago."""
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            await refresh_activity(services.db, utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
