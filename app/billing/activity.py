@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from app.billing import queries
 from app.db import Database
 
-ACCOUNTS_AT_ONCE = 20_000
+ACCOUNTS_AT_ONCE = 10_000
 LATEST_COMMIT = timedelta(minutes=5)
 """A change is committed at most so long after the time that it carries, clocks that differ included."""
 

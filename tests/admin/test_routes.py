@@ -45,6 +45,9 @@ LEAST: dict[tuple[str, str], Role] = {
     ("GET", "/admin/admins/{admin_id}/sessions"): "viewer",
     ("POST", "/admin/admins/{admin_id}/sessions/revoke"): "viewer",
     ("GET", "/admin/system"): "viewer",
+    ("GET", "/admin/system/jobs"): "viewer",
+    ("POST", "/admin/system/jobs/{job_id}/retry"): "admin",
+    ("GET", "/admin/system/events"): "viewer",
 }
 OPEN = {("GET", "/admin/oauth/login"), ("GET", "/admin/oauth/callback")}
 BODIES: dict[str, dict[str, object]] = {
@@ -68,7 +71,7 @@ def test_the_table_names_every_route(database: Urls) -> None:
 
 
 async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
-    url = path.format(account_id=NOBODY, key_id="0" * 16, purchase_id=NOBODY, admin_id=NOBODY)
+    url = path.format(account_id=NOBODY, key_id="0" * 16, purchase_id=NOBODY, admin_id=NOBODY, job_id=7)
     body = None if method == "GET" else BODIES.get(path, REASON)
     return await client.request(method, url, json=body)
 
