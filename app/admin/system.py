@@ -75,7 +75,7 @@ async def list_background_jobs(
 
 @router.post(
     "/jobs/{job_id}/retry",
-    status_code=status.HTTP_202_ACCEPTED,
+    status_code=status.HTTP_204_NO_CONTENT,
     responses={404: {"model": ErrorReply}, 409: {"model": ErrorReply}},
 )
 async def retry_job(job_id: JobId, admin: Administrator, db: Db) -> None:
