@@ -65,9 +65,11 @@ async function pages(context) {
   return [
     ["users", "/users"],
     ["users-none", "/users?search=nobody-is-called-so"],
+    ["users-sorted", "/users?sort=balance&active_since=2026-01-01"],
     ["user", user],
     ["user-adjust", user, button("Adjust credits")],
     ["user-suspend", user, button("Suspend")],
+    ["user-erase", user, erase],
     ["user-missing", "/users/0"],
     ["purchases", "/purchases"],
     ["purchases-view", "/purchases?view=paid_not_credited"],
@@ -82,6 +84,11 @@ async function pages(context) {
     ["search", "/users", search],
     ["menu", "/users", async (page) => (await page.getByLabel("Open the menu").isVisible()) && page.getByLabel("Open the menu").click()],
   ];
+}
+
+async function erase(page) {
+  await page.getByRole("button", { name: "More actions" }).click();
+  await page.getByRole("menuitem", { name: "Erase the person" }).click();
 }
 
 async function search(page) {

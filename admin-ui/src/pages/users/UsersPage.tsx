@@ -49,7 +49,7 @@ export function UsersPage() {
           <TextFilter name="plan_name" label="Plan" width={130} narrow placeholder="free" />
           <DayFilter name="active_since" label="Active since" />
           <DayFilter name="inactive_since" label="Not active since" />
-          <ChoiceFilter name="sort" label="Order" choices={SORTS} placeholder="Newest first" width={170} />
+          <ChoiceFilter name="sort" label="Order" choices={SORTS} placeholder="Newest first" width={190} />
           {filtered && (
             <Button variant="subtle" onClick={clear}>
               Clear
@@ -75,7 +75,7 @@ export function UsersPage() {
         )}
         {data !== undefined && data.as_of !== null && (
           <Text size="xs" c="dimmed" mt="sm">
-            Order and activity as they were <Timestamp at={data.as_of} ago />; the numbers are today's.
+            Order and activity as they were <Timestamp at={data.as_of} ago />; the numbers are of now.
           </Text>
         )}
         <Pager nextCursor={data?.next_cursor} words={sort === "newest" ? undefined : BY_PAGE} />

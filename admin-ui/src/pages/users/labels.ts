@@ -8,7 +8,7 @@ export const BALANCES: Record<NonNullable<UsersQuery["balance"]>, string> = {
   debt: "In debt",
 };
 export const SORTS: Record<Exclude<NonNullable<UsersQuery["sort"]>, "newest">, string> = {
-  balance: "Most paid credits",
+  balance: "Highest balance",
   last_activity: "Last active",
 };
 export const KINDS: Record<TimelineEntry["kind"], string> = {
