@@ -1,13 +1,15 @@
 """Background work is a row, written in the transaction that causes it: it exists exactly when its cause does."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import DateTime, Text, bindparam, text
+from sqlalchemy.exc import IntegrityError
 
 from app.db import Session
+from app.errors import AppError
 
 QUEUE = "billing"
 
@@ -27,3 +29,70 @@ async def defer(tx: Session, task: str, args: Mapping[str, Any], at: datetime) -
     It runs at least once, and only if `tx` commits.
     """
     await tx.execute(_DEFER, {"queue": QUEUE, "task": task, "args": json.dumps(args), "at": at})
+
+
+# --- what a person may see and do about jobs -------------------------------------------------------------------
+
+JobStatus = Literal["todo", "doing", "failed"]
+Row = Mapping[str, Any]
+
+
+class JobNotFound(AppError):
+    status, code = 404, "job_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Job not found")
+
+
+class JobNotRetriable(AppError):
+    """It did not fail, or is being retried already; or another one of its kind, of which one is enough, waits."""
+
+    status, code = 409, "job_not_retriable"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The job cannot be retried: {why}")
+
+
+# The queue keeps no error, only what happened when; the errors are in the worker's log, under the job's id.
+_LIST = text(
+    """
+    SELECT j.id AS job_id, j.task_name AS task, CAST(j.status AS text) AS status, j.args, j.attempts, j.scheduled_at,
+           e.created_at, e.changed_at
+      FROM procrastinate_jobs j
+      LEFT JOIN LATERAL (SELECT min(at) AS created_at, max(at) AS changed_at
+                           FROM procrastinate_events WHERE job_id = j.id) e ON true
+     WHERE j.status = CAST(CAST(:status AS text) AS procrastinate_job_status)
+           AND (CAST(:before AS bigint) IS NULL OR j.id < :before)
+     ORDER BY j.id DESC LIMIT :limit
+    """
+)
+_LOCK = text(
+    """
+    SELECT task_name AS task, CAST(status AS text) AS status, args, attempts FROM procrastinate_jobs
+     WHERE id = :job_id FOR UPDATE
+    """
+)
+_RETRY = text("SELECT procrastinate_retry_job_v2(:job_id, :at, NULL, NULL, NULL)")
+
+
+async def list_jobs(db: Session, status: JobStatus, *, before: int | None, limit: int) -> Sequence[Row]:
+    """The newest first, from behind the job `before`."""
+    values = {"status": status, "before": before, "limit": limit}
+    return [dict(row) for row in (await db.execute(_LIST, values)).mappings()]
+
+
+async def retry_failed(tx: Session, job_id: int, at: datetime) -> Row:
+    """Have a failed job run again at the time `at`: the job as it was. Locks it until commit.
+
+    Raises JobNotFound, JobNotRetriable.
+    """
+    job = (await tx.execute(_LOCK, {"job_id": job_id})).mappings().one_or_none()
+    if job is None:
+        raise JobNotFound
+    if job["status"] != "failed":
+        raise JobNotRetriable("it has not failed")
+    try:
+        await tx.execute(_RETRY, {"job_id": job_id, "at": at})
+    except IntegrityError:
+        raise JobNotRetriable("another one of its kind is waiting already") from None
+    return dict(job)

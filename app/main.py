@@ -12,6 +12,7 @@ import app.admin.api_keys
 import app.admin.audit_log
 import app.admin.config
 import app.admin.pages
+import app.admin.personal_data
 import app.admin.purchases
 import app.admin.sign_in
 import app.admin.system
@@ -52,6 +53,7 @@ ROUTERS = (
     app.payments.webhooks,
     app.admin.sign_in,
     app.admin.users,
+    app.admin.personal_data,
     app.admin.api_keys,
     app.admin.purchases,
     app.admin.audit_log,
@@ -73,6 +75,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.configuration_editor = ConfigurationEditor(settings)
     app.state.gateway = gateway
     app.state.billing = BillingService(db, configuration)
+    app.state.billing.accounts.listen(listener)
     app.state.tools = ProductInventoryService(db, configuration, app.state.billing)
     app.state.payments = PaymentService(db, configuration, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)

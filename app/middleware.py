@@ -40,7 +40,10 @@ class BodyLimit:
 
 
 class Deadline:
-    """Answer 503 once a request has taken `timeout_s`, before its caller gives up without knowing why."""
+    """Answer 503 once a request has taken `timeout_s`, before its caller gives up without knowing why.
+
+    An answer that has begun may take as long as its caller reads (an export): nothing else could be told any more.
+    """
 
     def __init__(self, app: ASGIApp, *, timeout_s: float) -> None:
         self.app = app
@@ -51,14 +54,17 @@ class Deadline:
             await self.app(scope, receive, send)
             return
         begun = False
+        deadline = asyncio.timeout(self.timeout_s)
 
         async def send_noting_start(message: Message) -> None:
             nonlocal begun
-            begun = True
+            if not begun:
+                begun = True
+                deadline.reschedule(None)
             await send(message)
 
         try:
-            async with asyncio.timeout(self.timeout_s) as deadline:
+            async with deadline:
                 await self.app(scope, receive, send_noting_start)
         except TimeoutError:
             if begun or not deadline.expired():

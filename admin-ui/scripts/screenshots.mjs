@@ -32,6 +32,8 @@ const STATES = [
   { name: "users-none", address: "/users?search=nobody-is-called-so" },
   { name: "user-adjust", address: "/users/{user}", steps: button("Adjust credits") },
   { name: "user-suspend", address: "/users/{user}", steps: button("Suspend") },
+  { name: "user-erase", address: "/users/{user}", steps: erase },
+  { name: "users-sorted", address: "/users?sort=balance" },
   { name: "user-missing", address: "/users/0" },
   { name: "purchases-view", address: "/purchases?view=paid_not_credited" },
   { name: "purchase-refund", address: "/purchases/{purchase}", steps: button("Refund") },
@@ -100,6 +102,11 @@ function button(name) {
 async function menu(page) {
   const opener = page.getByLabel("Open the menu");
   if (await opener.isVisible()) await opener.click();
+}
+
+async function erase(page) {
+  await page.getByRole("button", { name: "More actions" }).click();
+  await page.getByRole("menuitem", { name: "Erase the person" }).click();
 }
 
 async function search(page) {

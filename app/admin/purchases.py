@@ -23,6 +23,7 @@ from app.billing.router import ERRORS
 from app.billing.schemas import ErrorReply, Key255
 from app.db import Database
 from app.payments.errors import PaymentNotFound
+from app.payments.facts import PurchaseStatus
 from app.payments.router import Payments
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
@@ -34,7 +35,7 @@ async def list_purchases(
     admin: Viewer,
     db: Db,
     environment: Environment | None = None,
-    purchase_status: Annotated[Key255 | None, Query(alias="status")] = None,
+    purchase_status: Annotated[PurchaseStatus | None, Query(alias="status")] = None,
     account_id: UUID | None = None,
     payment_id: Key255 | None = None,
     view: Annotated[View | None, Query(description="Purchases that should not be there.")] = None,

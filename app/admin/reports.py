@@ -67,15 +67,40 @@ _LIST_EVENTS = text(
     """
     SELECT event_id, type, outcome, created_at, received_at FROM payment_events
      WHERE environment = :environment AND payment_intent_id = :payment_id
-     ORDER BY received_at, event_id LIMIT 500
+     ORDER BY received_at, created_at, event_id LIMIT 500
     """
 )
 
 
 async def list_events(db: Session, environment: str, payment_id: str) -> Sequence[Row]:
-    """In the order in which they were received."""
+    """In the order in which they were received; those of one moment, in that in which they happened."""
     values = {"environment": environment, "payment_id": payment_id}
     return [dict(row) for row in (await db.execute(_LIST_EVENTS, values)).mappings()]
+
+
+_LIST_INBOX = text(
+    """
+    SELECT e.environment, e.event_id, e.type, e.outcome, e.payment_intent_id AS payment_id, p.purchase_id, e.created_at,
+           e.received_at
+      FROM payment_events e
+      LEFT JOIN LATERAL (SELECT purchase_id FROM purchases
+                          WHERE payment_intent_id = e.payment_intent_id AND environment = e.environment LIMIT 1) p
+        ON true
+     WHERE (CAST(:outcome AS text) IS NULL OR e.outcome = :outcome)
+           AND (CAST(:environment AS text) IS NULL
+                OR (e.received_at, e.created_at, e.event_id, e.environment)
+                   < (SELECT received_at, created_at, event_id, environment FROM payment_events
+                       WHERE environment = :environment AND event_id = :event_id))
+     ORDER BY e.received_at DESC, e.created_at DESC, e.event_id DESC, e.environment DESC LIMIT :limit
+    """
+)
+
+
+async def list_inbox(db: Session, outcome: str | None, *, before: tuple[str, str] | None, limit: int) -> Sequence[Row]:
+    """Webhooks of all payments, the last received first, from behind the one `before`: (environment, event id)."""
+    environment, event_id = before or (None, None)
+    values = {"outcome": outcome, "environment": environment, "event_id": event_id, "limit": limit}
+    return [dict(row) for row in (await db.execute(_LIST_INBOX, values)).mappings()]
 
 
 _LIST_DISPUTES = text(

@@ -11,6 +11,9 @@ from app.auth.caller import Environment, Permission
 from app.auth.keys import MAX_NAME_CHARS, KeyFacts, KeyStatus
 from app.auth.service import MAX_ALLOWED_NETWORKS, MAX_RATE_LIMIT_PER_MINUTE
 from app.billing.schemas import Key255, Reply, Timestamp
+from app.jobs import JobStatus
+from app.payments.booking import Outcome
+from app.payments.facts import DisputeStatus, PurchaseStatus
 
 Reason = Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True, pattern=r"^[^\x00]+$")]
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]+$")]
@@ -21,6 +24,7 @@ class WhoAmI(Reply):
     email: str
     role: Role
     expires_at: Timestamp
+    credit_limit: int | None = Field(description="How many credits the admin may give or take at once; null: any.")
     csrf_token: str = Field(description="To be sent as X-CSRF-Token with every write by cookie.")
 
 
@@ -102,6 +106,7 @@ class KeyReply(Reply):
     rotated_to: str | None
     grace_ends_at: Timestamp | None
     last_used_at: Timestamp | None
+    requests_total: int = Field(description="Requests that it authenticated; those of the last minute may be missing.")
 
     @classmethod
     def of(cls, key: KeyFacts, now: datetime) -> "KeyReply":
@@ -176,7 +181,9 @@ class UserRow(Reply):
 
 class UsersReply(Reply):
     users: list[UserRow]
-    next_cursor: UUID | None
+    next_cursor: str | None = Field(description="Send it as `cursor`, with the same `sort` and filters.")
+    as_of: Timestamp | None = Field(description="What was sorted or filtered by activity or balance is of this time.")
+    truncated: bool = Field(description="The search has more matches than were looked at: type more letters.")
 
 
 class InventoryReply(Reply):
@@ -189,6 +196,7 @@ class InventoryReply(Reply):
 
 class UserReply(UserRow):
     status_reason: str | None
+    erased_at: Timestamp | None = Field(description="When its person was erased; it is closed for ever then.")
     currency: str
     wa_id: str | None
     tenant_id: str | None
@@ -234,6 +242,11 @@ class ReasonBody(Reply):
     reason: Reason
 
 
+class EraseBody(Reply):
+    confirm: Key255 = Field(description="The account's external id, or its account id: what is about to be erased.")
+    reason: Reason
+
+
 # --- purchases ---
 
 
@@ -246,7 +259,7 @@ class PurchaseRow(Reply):
     credits: int
     amount_minor: int
     currency: str
-    status: str
+    status: PurchaseStatus
     received_minor: int | None
     refunded_minor: int
     credits_refunded: int
@@ -265,7 +278,7 @@ class PurchasesReply(Reply):
 class PaymentEventReply(Reply):
     event_id: str
     type: str
-    outcome: str
+    outcome: Outcome
     created_at: Timestamp
     received_at: Timestamp
 
@@ -273,7 +286,7 @@ class PaymentEventReply(Reply):
 class DisputeReply(Reply):
     dispute_id: str
     amount_minor: int
-    status: str
+    status: DisputeStatus
     updated_at: Timestamp
 
 
@@ -336,3 +349,30 @@ class SystemReply(Reply):
     ledger: LedgerReply | None
     paid_but_not_credited: int
     for_review: int
+
+
+class JobReply(Reply):
+    job_id: int
+    task: str
+    status: JobStatus
+    args: dict[str, Any] = Field(description="What it was told to do; whatever may be secret is left out.")
+    attempts: int
+    created_at: Timestamp | None
+    scheduled_at: Timestamp | None = Field(description="When it is to run next, or was.")
+    changed_at: Timestamp | None = Field(description="When it failed, or whatever happened to it last.")
+
+
+class JobsReply(Reply):
+    jobs: list[JobReply]
+    next_cursor: int | None
+
+
+class InboxEvent(PaymentEventReply):
+    environment: Environment
+    payment_id: str | None
+    purchase_id: UUID | None
+
+
+class InboxReply(Reply):
+    events: list[InboxEvent]
+    next_cursor: str | None

@@ -77,15 +77,18 @@ async def callback(
 
 
 @router.get("/user")
-async def who_am_i(admin: Viewer, sessions: Sessions, response: Response) -> WhoAmI:
+async def who_am_i(request: Request, admin: Viewer, sessions: Sessions, response: Response) -> WhoAmI:
     """The signed-in admin, and the token that the browser's writes need."""
     _no_store(response)
     caller = admin.caller
+    settings: Settings = request.app.state.settings
+    limits = {"viewer": 0, "support": settings.admin_support_credit_limit, "admin": None}
     return WhoAmI(
         admin_id=caller.admin_id,
         email=caller.email,
         role=caller.role,
         expires_at=caller.expires_at,
+        credit_limit=limits[caller.role],
         csrf_token=sessions.csrf_token(caller.session_id),
     )
 

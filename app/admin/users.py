@@ -1,9 +1,11 @@
 """`/admin/users`: find a customer, see where the credits went, put it right."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, status
+from pydantic import AwareDatetime, StringConstraints
 
 from app.admin import user_reports
 from app.admin.audit import Admin
@@ -21,20 +23,23 @@ from app.admin.schemas import (
     UserRow,
     UsersReply,
 )
-from app.admin.user_reports import Balance
+from app.admin.user_reports import Balance, Position, Sort
 from app.auth.caller import Environment
 from app.auth.errors import AdminForbidden
 from app.auth.revocations import revoke_tokens_before
+from app.billing.erasure import lock_person
 from app.billing.errors import AccountNotFound
 from app.billing.router import ERRORS, Billing
-from app.billing.schemas import ErrorReply, Key255
+from app.billing.schemas import MAX_INT64, ErrorReply, Key255
 from app.config import Settings
 from app.db import Database
 from app.errors import InvalidRequest
 from app.tools.router import Tools
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
 KINDS: tuple[TimelineKind, ...] = ("charge", "tool_use", "credit", "purchase", "admin")
+Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.-]{1,64}$")]
 router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS)
 
 
@@ -47,28 +52,43 @@ async def list_users(
     account_status: Annotated[AccountStatus | None, Query(alias="status")] = None,
     plan_name: Key255 | None = None,
     balance: Balance | None = None,
+    active_since: AwareDatetime | None = None,
+    inactive_since: AwareDatetime | None = None,
+    sort: Sort = "newest",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: UUID | None = None,
+    cursor: Cursor | None = None,
 ) -> UsersReply:
-    """Newest first. `search`: an account's id, or how an external id, an e-mail address or a name begins."""
+    """`search`: an account's id, or how an external id, an e-mail address or a name begins.
+
+    Sorted by balance or last activity, and filtered by activity, users appear as they were at `as_of`, a minute ago or
+    so; what is told of each is as it is now. Whoever moves while pages are turned may be met twice or not at all.
+    """
+    before = None if cursor is None else _position(sort, cursor)
     async with db.read() as session:
         rows = await user_reports.list_users(
             session,
-            before=cursor,
+            before=before,
             limit=limit + 1,
+            sort=sort,
             environment=environment,
             search=search,
             status=account_status,
             plan_name=plan_name,
             balance=balance,
+            active_since=active_since,
+            inactive_since=inactive_since,
         )
+        old = sort != "newest" or active_since is not None or inactive_since is not None
+        as_of = await user_reports.find_activity_as_of(session) if old else None
+        truncated = search is not None and await user_reports.finds_too_many(session, search)
     users = [UserRow(**row) for row in rows[:limit]]
-    return UsersReply(users=users, next_cursor=users[-1].account_id if len(rows) > limit else None)
+    cursor = _cursor(rows[limit - 1]) if len(rows) > limit else None
+    return UsersReply(users=users, next_cursor=cursor, as_of=as_of, truncated=truncated)
 
 
 @router.get("/{account_id}", responses=NOT_FOUND)
 async def get_user(account_id: UUID, admin: Viewer, db: Db, tools: Tools) -> UserReply:
-    row = await _find(db, account_id)
+    row = await find_user(db, account_id)
     products = [
         InventoryReply(
             product_type=balance.product_type,
@@ -92,7 +112,7 @@ async def get_timeline(
     cursor: UUID | None = None,
 ) -> TimelineReply:
     """Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all."""
-    await _find(db, account_id)
+    await find_user(db, account_id)
     kinds = sorted(set(kind)) or KINDS
     async with db.read() as session:
         rows = await user_reports.list_timeline(session, account_id, kinds, before=cursor, limit=limit + 1)
@@ -114,7 +134,7 @@ async def adjust_credits(
         raise InvalidRequest("credits must not be 0")
     if admin.caller.role == "support" and abs(body.credits) > settings.admin_support_credit_limit:
         raise AdminForbidden("admin")
-    environment = (await _find(db, account_id))["environment"]
+    environment = (await find_user(db, account_id))["environment"]
     async with db.transaction() as tx:
         credit = await billing.adjust_in(
             tx,
@@ -141,13 +161,13 @@ async def adjust_credits(
     )
 
 
-@router.post("/{account_id}/suspend", responses=NOT_FOUND)
+@router.post("/{account_id}/suspend", responses=CHANGE)
 async def suspend_user(account_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> UserRow:
     """Stop the account from spending. The agent hears the reason."""
     return await _set_status(account_id, "suspended", body.reason, admin, db, billing)
 
 
-@router.post("/{account_id}/reopen", responses=NOT_FOUND)
+@router.post("/{account_id}/reopen", responses=CHANGE)
 async def reopen_user(account_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> UserRow:
     """Let a suspended or closed account spend again."""
     return await _set_status(account_id, "active", body.reason, admin, db, billing)
@@ -162,10 +182,12 @@ async def close_user(account_id: UUID, body: ReasonBody, admin: Administrator, d
 @router.post("/{account_id}/revoke-tokens", responses=NOT_FOUND)
 async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support, db: Db) -> UserRow:
     """Refuse every token that the user has now, everywhere within a second. New ones work."""
-    row = await _find(db, account_id)
+    row = await find_user(db, account_id)
     if row["external_id"] is None:
         raise AccountNotFound
     async with db.transaction() as tx:
+        if not await lock_person(tx, account_id):
+            raise AccountNotFound
         await revoke_tokens_before(
             tx,
             admin.now,
@@ -189,7 +211,7 @@ async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support,
 async def _set_status(
     account_id: UUID, new: AccountStatus, reason: str, admin: Admin, db: Database, billing: Billing
 ) -> UserRow:
-    environment = (await _find(db, account_id))["environment"]
+    environment = (await find_user(db, account_id))["environment"]
     told = reason if new == "suspended" else None  # which the agent hears; elsewhere only the audit log does
     async with db.transaction() as tx:
         before = await billing.set_status_in(tx, account_id, new, told, admin.now)
@@ -205,16 +227,42 @@ async def _set_status(
                 after=_standing(new, told),
                 reason=reason,
             )
-    return _row(await _find(db, account_id))
+    return _row(await find_user(db, account_id))
 
 
-async def _find(db: Database, account_id: UUID) -> user_reports.Row:
+async def find_user(db: Database, account_id: UUID) -> user_reports.Row:
     """Raises AccountNotFound."""
     async with db.read() as session:
         row = await user_reports.find_user(session, account_id)
     if row is None:
         raise AccountNotFound
     return row
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def _cursor(row: user_reports.Row) -> str:
+    """What the row is sorted by (credits, or microseconds since 1970), and its account."""
+    value, account_id = row["sorted_by"], row["account_id"]
+    if value is None:
+        return str(account_id)
+    return f"{(value - EPOCH) // MICROSECOND if isinstance(value, datetime) else value}.{account_id}"
+
+
+def _position(sort: Sort, cursor: str) -> Position:
+    """Raises InvalidRequest for a cursor that no page of this order gave."""
+    number, _, account_id = cursor.rpartition(".")
+    try:
+        if sort == "newest":
+            return Position(None, UUID(cursor))
+        value = int(number)
+        if not 0 <= value <= MAX_INT64:
+            raise ValueError
+        return Position(value if sort == "balance" else EPOCH + value * MICROSECOND, UUID(account_id))
+    except (ValueError, OverflowError):
+        raise InvalidRequest("cursor is not of this list: send next_cursor of the page before") from None
 
 
 def _standing(account_status: str, reason: str | None) -> dict[str, str]:

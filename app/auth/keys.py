@@ -52,6 +52,7 @@ class KeyFacts:
     rotated_to: str | None
     grace_ends_at: datetime | None
     last_used_at: datetime | None
+    requests_total: int
 
     def status(self, now: datetime) -> KeyStatus:
         """`rotated` keys still work; expired (by date or at the end of the grace period) and revoked ones do not."""

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, text
 from sqlalchemy.dialects.postgresql import CIDR
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -15,7 +15,7 @@ Timestamp = DateTime(timezone=True)
 class ApiKey(Base):
     """A key by its public id. Of the secret there is only a hash.
 
-    A trigger notifies every process of a change to anything here but `name` and `last_used_at`.
+    A trigger notifies every process of a change to anything here but `name`, `last_used_at` and `requests_total`.
     """
 
     __tablename__ = "api_keys"
@@ -46,6 +46,9 @@ class ApiKey(Base):
     rotated_to: Mapped[str | None] = mapped_column(ForeignKey("api_keys.key_id", ondelete="RESTRICT"), unique=True)
     grace_ends_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="end of a rotated key")
     last_used_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="written at most once a minute")
+    requests_total: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("0"), comment="written with last_used_at or soon after"
+    )
 
 
 class AdminUser(Base):

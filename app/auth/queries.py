@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, DateTime, Row, Text, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import ARRAY, BigInteger, DateTime, Row, Text, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.auth.caller import Environment, Permission
@@ -35,6 +35,7 @@ def _facts(row: Mapping[Any, Any]) -> KeyFacts:
         rotated_to=row["rotated_to"],
         grace_ends_at=row["grace_ends_at"],
         last_used_at=row["last_used_at"],
+        requests_total=row["requests_total"],
     )
 
 
@@ -85,22 +86,34 @@ async def update_key(tx: Session, key_id: str, values: Mapping[str, Any]) -> Key
 
 # Rows that somebody holds are passed over: a mark that may be a minute late never waits, and never deadlocks.
 _MARK_USED = text("""
-    WITH used AS (SELECT * FROM unnest(:key_ids, :used_at) AS used (key_id, used_at)),
-         due AS (
-            SELECT key_id, used.used_at FROM api_keys JOIN used USING (key_id)
-            WHERE api_keys.last_used_at IS NULL OR api_keys.last_used_at <= used.used_at - CAST(:interval AS interval)
+    WITH used AS (SELECT * FROM unnest(:key_ids, :used_at, :requests) AS used (key_id, used_at, requests)),
+         free AS (
+            SELECT key_id, used.used_at, used.requests FROM api_keys JOIN used USING (key_id)
             ORDER BY key_id FOR NO KEY UPDATE OF api_keys SKIP LOCKED)
-    UPDATE api_keys SET last_used_at = due.used_at FROM due WHERE api_keys.key_id = due.key_id
+    UPDATE api_keys
+       SET requests_total = requests_total + free.requests,
+           last_used_at = CASE WHEN last_used_at > free.used_at - CAST(:interval AS interval) THEN last_used_at
+                               ELSE free.used_at END
+      FROM free WHERE api_keys.key_id = free.key_id
+ RETURNING api_keys.key_id
 """).bindparams(
     bindparam("key_ids", type_=ARRAY(Text)),
     bindparam("used_at", type_=ARRAY(DateTime(timezone=True))),
+    bindparam("requests", type_=ARRAY(BigInteger)),
 )
 
 
-async def lock_and_mark_used(tx: Session, used_at: Mapping[str, datetime], interval: timedelta) -> None:
-    """Set last_used_at where it is `interval` older."""
-    values = {"key_ids": list(used_at), "used_at": list(used_at.values()), "interval": interval}
-    await tx.execute(_MARK_USED, values)
+async def lock_and_mark_used(
+    tx: Session, used_at: Mapping[str, datetime], requests: Mapping[str, int], interval: timedelta
+) -> Sequence[str]:
+    """Add the requests, and set last_used_at where it is `interval` older: the ids of those keys that nobody held."""
+    values = {
+        "key_ids": list(used_at),
+        "used_at": list(used_at.values()),
+        "requests": [requests[key_id] for key_id in used_at],
+        "interval": interval,
+    }
+    return (await tx.execute(_MARK_USED, values)).scalars().all()
 
 
 # --- end users' tokens ----------------------------------------------------------------------------------------
@@ -146,6 +159,16 @@ async def upsert_token_cutoff(
     await tx.execute(
         statement.on_conflict_do_update(
             index_elements=["environment", "oauth_provider", "external_id"], set_={"not_before": later}
+        )
+    )
+
+
+async def delete_token_cutoff(tx: Session, environment: Environment, oauth_provider: str, external_id: str) -> None:
+    await tx.execute(
+        delete(TokenCutoff).where(
+            TokenCutoff.environment == environment,
+            TokenCutoff.oauth_provider == oauth_provider,
+            TokenCutoff.external_id == external_id,
         )
     )
 

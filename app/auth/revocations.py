@@ -39,6 +39,11 @@ async def revoke_tokens_before(
     await queries.upsert_token_cutoff(tx, environment, oauth_provider, external_id, moment)
 
 
+async def forget_user(tx: Session, *, environment: Environment, oauth_provider: str, external_id: str) -> None:
+    """Delete what is kept about the user's tokens: their cut-off names the person."""
+    await queries.delete_token_cutoff(tx, environment, oauth_provider, external_id)
+
+
 async def purge_expired_revocations(tx: Session, *, now: datetime) -> int:
     """Delete revocations of tokens that nobody accepts any more; how many."""
     return await queries.delete_revoked_tokens_expired_before(tx, now - KEEP_AFTER_EXPIRY)

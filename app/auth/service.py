@@ -65,7 +65,7 @@ class Authenticator:
         if self._last_uses is not None:
             self._last_uses.cancel()
             await asyncio.gather(self._last_uses, return_exceptions=True)
-        await self._last_used.flush()
+        await self._last_used.flush(all_of_it=True)
         await self._keys.stop()
         await self._tokens.aclose()
         await self._http.aclose()

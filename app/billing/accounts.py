@@ -1,5 +1,6 @@
 """Who an account belongs to: the one function that creates accounts, and the profile that comes with requests."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -8,14 +9,19 @@ from uuid import UUID
 
 import structlog
 
+from app.auth.cache import InvalidatedCache
 from app.auth.caller import Actor, Environment
 from app.billing import queries
 from app.billing.ledger import Cause, Kind, LockedAccount, write
+from app.changes import ChangeListener
 from app.configuration.documents import Defaults
 from app.configuration.service import Configuration
 from app.db import Database, Session, new_id
+from app.errors import Busy
 
-CACHED_IDENTITIES = 200_000  # about 100 MB; the mapping never changes, so only memory bounds it
+CACHED_IDENTITIES = 200_000  # about 100 MB
+IDENTITIES_CHANNEL = "account_identities"
+MAX_TRIES = 5  # to create an account whose identity is erased at the same time, again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,43 +60,56 @@ class Opening:
 
 
 class AccountDirectory:
-    """Finds the account of an identity, and creates it if there is none."""
+    """Finds the account of an identity, and creates it if there is none.
+
+    A mapping ends only when its person is erased. An answer may be a second older than that: it then names an account
+    that is closed for ever, so whoever acts on it is refused.
+    """
 
     def __init__(self, db: Database, configuration: Configuration) -> None:
         self._db = db
         self._configuration = configuration
-        self._ids: dict[Identity, UUID] = {}
+        self._listener: ChangeListener | None = None
+        self._ids: InvalidatedCache[UUID] = InvalidatedCache(CACHED_IDENTITIES)
+
+    def listen(self, listener: ChangeListener) -> None:
+        """Answer from memory while `listener` vouches for it. Comes before its start; without it, every call reads."""
+        self._listener = listener
+        # Persons are erased rarely, so it costs nothing to forget everybody; which identity it was is not notified.
+        listener.subscribe(IDENTITIES_CHANNEL, lambda _: self._ids.forget_all(), self._ids.forget_all)
 
     async def find(self, identity: Identity) -> UUID | None:
-        if (cached := self._ids.get(identity)) is not None:
-            return cached
-        account_id = await queries.find_account_id(
-            self._db, identity.environment, identity.oauth_provider, identity.external_id
-        )
-        if account_id is not None:
-            self._remember(identity, account_id)
-        return account_id
+        async def read(_: str) -> UUID | None:
+            return await queries.find_account_id(
+                self._db, identity.environment, identity.oauth_provider, identity.external_id
+            )
+
+        if self._listener is None:
+            return await read("")
+        name = f"{identity.environment}\0{identity.oauth_provider}\0{identity.external_id}"
+        current = self._listener.is_current(asyncio.get_running_loop().time())
+        cached = self._ids.get(name) if current else None
+        return cached if cached is not None else await self._ids.load(name, read)
 
     async def find_or_create(
         self, identity: Identity, actor: Actor, now: datetime, opening: Opening | None = None
     ) -> tuple[UUID, bool]:
         """The account's id and whether this call created it, in a transaction of its own. Safe under races."""
-        if (found := await self.find(identity)) is not None:
-            return found, False
-        account_id = new_id()
-        defaults = (await self._configuration.current()).defaults
-        async with self._db.transaction() as tx:
-            created = await queries.insert_identity(
-                tx, identity.environment, identity.oauth_provider, identity.external_id, account_id, now
-            )
+        for _ in range(MAX_TRIES):
+            if (found := await self.find(identity)) is not None:
+                return found, False
+            account_id = new_id()
+            defaults = (await self._configuration.current()).defaults
+            async with self._db.transaction() as tx:
+                created = await queries.insert_identity(
+                    tx, identity.environment, identity.oauth_provider, identity.external_id, account_id, now
+                )
+                if created:
+                    await self._open(tx, account_id, identity.environment, actor, now, opening or Opening(), defaults)
             if created:
-                await self._open(tx, account_id, identity.environment, actor, now, opening or Opening(), defaults)
-        if not created:  # somebody else was first, and has committed
-            winner = await self.find(identity)
-            assert winner is not None
-            return winner, False
-        self._remember(identity, account_id)
-        return account_id, True
+                return account_id, True
+            # Somebody else was first, and has committed; the next look finds it, unless it was erased since.
+        raise Busy
 
     async def resolve(self, identity: Identity, profile: Profile, actor: Actor, now: datetime) -> UUID:
         """The identity's account, created if need be, with what the request told about the person recorded."""
@@ -100,14 +119,18 @@ class AccountDirectory:
         return account_id
 
     async def record_profile(self, account_id: UUID, profile: Profile, now: datetime) -> None:
-        """Store what is new in `profile`; writes nothing when it is all known. Consent keeps its time and source."""
+        """Store what is new in `profile`; writes nothing when it is all known. Consent keeps its time and source.
+
+        Of a person who was erased, nothing is stored.
+        """
         given = profile.given()
         if not given:
             return
         changes = profile_changes(given, await queries.find_profile(self._db, account_id) or {}, now)
         if changes:
             async with self._db.transaction() as tx:
-                await queries.upsert_profile(tx, account_id, changes, now)
+                if await queries.lock_person(tx, account_id):
+                    await queries.upsert_profile(tx, account_id, changes, now)
 
     async def _open(
         self,
@@ -154,11 +177,6 @@ class AccountDirectory:
         account.post("free", defaults.free_uses, Kind.OPENING_GRANT, cause, actor, now)
         account.post("paid", opening.paid, Kind.OPENING_GRANT, cause, actor, now)
         await write(tx, [account], now)
-
-    def _remember(self, identity: Identity, account_id: UUID) -> None:
-        if len(self._ids) >= CACHED_IDENTITIES:
-            self._ids.clear()  # rare, and the database is asked again
-        self._ids[identity] = account_id
 
 
 def profile_changes(given: Mapping[str, Any], known: Mapping[str, Any], now: datetime) -> dict[str, Any]:

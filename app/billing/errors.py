@@ -24,6 +24,15 @@ class AccountClosed(AppError):
         super().__init__("Account closed")
 
 
+class AccountErased(AppError):
+    """Its person is gone for good: nobody could use it if it were open."""
+
+    status, code = 409, "account_erased"
+
+    def __init__(self) -> None:
+        super().__init__("The account's person was erased, so it stays closed")
+
+
 class IdempotencyKeyReused(AppError):
     """The key was used before for another amount, currency or product."""
 

@@ -86,6 +86,7 @@ class LockedAccount:
     created_at: datetime
     updated_at: datetime
     entries: list[Entry] = field(default_factory=list)
+    erased_at: datetime | None = None
 
     def post(self, pool: str, delta: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
         """Move `pool` by `delta` credits. Nothing happens for 0.
@@ -181,6 +182,7 @@ def _locked(row: Any) -> LockedAccount:
         last_entry_no=row.last_entry_no,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        erased_at=row.erased_at,
     )
 
 

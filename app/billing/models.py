@@ -41,7 +41,10 @@ def _begins_like(table: str, column: str) -> Index:
 
 
 class AccountIdentity(Base):
-    """Maps an external user to an account, once and for good."""
+    """Maps an external user to an account, until the person is erased.
+
+    A trigger notifies every process when a mapping ends.
+    """
 
     __tablename__ = "account_identities"
     __table_args__ = (
@@ -97,6 +100,7 @@ class Account(Base):
         CheckConstraint(_within_bounds("debt"), name="debt"),
         CheckConstraint("total_uses >= 0", name="total_uses"),
         CheckConstraint("last_entry_no >= 0", name="last_entry_no"),
+        CheckConstraint("erased_at IS NULL OR status = 'closed'", name="erased_at"),
         # Of columns that no charge changes, so that updates stay HOT.
         Index(None, "environment", "account_id"),
         Index("ix_accounts_not_active", "account_id", postgresql_where=text("status <> 'active'")),
@@ -119,6 +123,32 @@ class Account(Base):
     last_entry_no: Mapped[int] = mapped_column(BigInteger, comment="number of ledger entries")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
+    erased_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="when its person was erased: closed for ever")
+
+
+class AccountActivity(Base):
+    """What accounts are sorted by in the back office, as the worker last saw it (ADR 7). Nothing is decided on it."""
+
+    __tablename__ = "account_activity"
+    __table_args__ = (
+        Index(None, "environment", "paid", "account_id"),
+        Index(None, "environment", "last_activity_at", "account_id"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    environment: Mapped[str] = mapped_column(Text)
+    paid: Mapped[int] = mapped_column(BigInteger)
+    last_activity_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class AccountActivityRefresh(Base):
+    """Up to when account_activity is complete: one row, or none before the first refresh."""
+
+    __tablename__ = "account_activity_refresh"
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    as_of: Mapped[datetime] = mapped_column(Timestamp)
 
 
 class LedgerEntry(Base):

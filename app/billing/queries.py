@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, Uuid, bindparam, func, literal, null, select, text, union_all, update
+from sqlalchemy import ARRAY, Text, Uuid, bindparam, delete, func, literal, null, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from app.billing.models import (
     Account,
+    AccountActivityRefresh,
     AccountIdentity,
     AccountProfile,
     Charge,
@@ -125,6 +126,84 @@ async def update_account_status(tx: Session, account_id: UUID, status: str, reas
         .where(Account.account_id == account_id)
         .values(status=status, status_reason=reason, updated_at=now)
     )
+
+
+# --- persons, and how they are erased --------------------------------------------------------------------------
+
+_LOCK_PERSON = text("SELECT erased_at FROM accounts WHERE account_id = :account_id FOR KEY SHARE")
+_LOCK_ACCOUNT_FOR_ERASURE = text(
+    "SELECT environment, erased_at FROM accounts WHERE account_id = :account_id FOR UPDATE"
+)
+
+
+async def lock_person(tx: Session, account_id: UUID) -> bool:
+    """Keep the account's person from being erased until commit. False when that has happened. Delays no charge."""
+    row = (await tx.execute(_LOCK_PERSON, {"account_id": account_id})).one_or_none()
+    return row is not None and row.erased_at is None
+
+
+async def lock_account_for_erasure(tx: Session, account_id: UUID) -> Any | None:
+    """(environment, erased_at). Waits for whoever moves credits or writes about the person, and keeps them waiting."""
+    return (await tx.execute(_LOCK_ACCOUNT_FOR_ERASURE, {"account_id": account_id})).one_or_none()
+
+
+async def delete_identities(tx: Session, account_id: UUID) -> Sequence[tuple[str, str]]:
+    """(oauth_provider, external_id) of each."""
+    statement = delete(AccountIdentity).where(AccountIdentity.account_id == account_id)
+    rows = await tx.execute(statement.returning(AccountIdentity.oauth_provider, AccountIdentity.external_id))
+    return [(row.oauth_provider, row.external_id) for row in rows]
+
+
+async def delete_profile(tx: Session, account_id: UUID) -> None:
+    await tx.execute(delete(AccountProfile).where(AccountProfile.account_id == account_id))
+
+
+async def close_erased_account(tx: Session, account_id: UUID, now: datetime) -> None:
+    """The caller holds the account's lock."""
+    values = {"status": "closed", "status_reason": None, "erased_at": now, "updated_at": now}
+    await tx.execute(update(Account).where(Account.account_id == account_id).values(**values))
+
+
+# --- what accounts are sorted by --------------------------------------------------------------------------------
+
+_FIND_ACTIVITY_AS_OF = text("SELECT as_of FROM account_activity_refresh")
+# Walks the accounts in the order of their ids, so many at a time, and writes those that have changed.
+_REFRESH_ACTIVITY = text(
+    """
+    WITH page AS (
+        SELECT account_id, environment, paid, updated_at FROM accounts
+         WHERE CAST(:after AS uuid) IS NULL OR account_id > :after ORDER BY account_id LIMIT :limit),
+    refreshed AS (
+        INSERT INTO account_activity AS a (account_id, environment, paid, last_activity_at)
+        SELECT account_id, environment, paid, updated_at FROM page
+         WHERE CAST(:since AS timestamptz) IS NULL OR updated_at >= :since
+            ON CONFLICT (account_id) DO UPDATE SET paid = excluded.paid, last_activity_at = excluded.last_activity_at
+         WHERE (a.paid, a.last_activity_at) IS DISTINCT FROM (excluded.paid, excluded.last_activity_at)
+     RETURNING 1)
+    SELECT (SELECT account_id FROM page ORDER BY account_id DESC LIMIT 1) AS last,
+           (SELECT count(*) FROM refreshed) AS refreshed
+    """
+)
+
+
+async def find_activity_as_of(db: Session) -> datetime | None:
+    return (await db.execute(_FIND_ACTIVITY_AS_OF)).scalar_one_or_none()
+
+
+async def refresh_activity(
+    tx: Session, *, after: UUID | None, since: datetime | None, limit: int
+) -> tuple[UUID | None, int]:
+    """Of the next `limit` accounts, write what changed at `since` or later: the last one's id, and how many those were.
+
+    The id is None when there are no more accounts.
+    """
+    row = (await tx.execute(_REFRESH_ACTIVITY, {"after": after, "since": since, "limit": limit})).one()
+    return row.last, row.refreshed
+
+
+async def upsert_activity_as_of(tx: Session, as_of: datetime) -> None:
+    statement = insert(AccountActivityRefresh).values(as_of=as_of)
+    await tx.execute(statement.on_conflict_do_update(index_elements=["singleton"], set_={"as_of": as_of}))
 
 
 # --- ledger, charges, credits ---------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from app.auth.caller import Actor, Environment
 from app.billing import queries
 from app.billing.accounts import AccountDirectory, Identity, Opening, Profile
 from app.billing.errors import (
+    AccountClosed,
+    AccountErased,
     AccountNotFound,
     ChargeNotFound,
     InsufficientCredits,
@@ -314,15 +316,23 @@ class BillingService:
     async def set_status_in(
         self, tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime
     ) -> tuple[str, str | None]:
-        """`set_status` as part of the caller's transaction: the status before it, and its reason."""
+        """`set_status` as part of the caller's transaction: the status before it, and its reason.
+
+        Raises AccountErased.
+        """
         account = await lock_account(tx, account_id)
+        if account.erased_at is not None and status != "closed":
+            raise AccountErased
         await queries.update_account_status(tx, account_id, status, reason, now)
         return account.status, account.status_reason
 
     async def report_llm_usage(self, account_id: UUID, report: LlmUsageReport, now: datetime) -> UUID:
+        """Raises AccountClosed when the account's person is erased."""
         usage_log_id = new_id()
         row = {name: getattr(report, name) for name in LlmUsageReport.__slots__}
         async with self._db.transaction() as tx:
+            if not await queries.lock_person(tx, account_id):
+                raise AccountClosed
             await queries.insert_llm_usage(
                 tx, {**row, "account_id": account_id, "usage_log_id": usage_log_id, "created_at": now}
             )

@@ -19,6 +19,18 @@ PAYMENT_STATUSES = (
     "canceled",
 )
 """Stripe's words. Ours are these and `pending` (Stripe has not heard of it yet), `failed` and `unknown`."""
+PurchaseStatus = Literal[
+    "pending",
+    "requires_payment_method",
+    "requires_confirmation",
+    "requires_action",
+    "requires_capture",
+    "processing",
+    "succeeded",
+    "failed",
+    "canceled",
+    "unknown",
+]
 DisputeStatus = Literal["warning", "open", "won", "lost"]
 FINAL_DISPUTE = ("won", "lost")
 WITHDRAWN_DISPUTE = ("open", "lost")

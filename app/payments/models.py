@@ -100,6 +100,7 @@ class PaymentEvent(Base):
     __tablename__ = "payment_events"
     __table_args__ = (
         Index(None, "payment_intent_id"),
+        Index(None, "received_at", "created_at", "event_id"),
         CheckConstraint("environment IN ('live', 'test')", name="environment"),
         CheckConstraint("outcome IN ('applied', 'ignored', 'review')", name="outcome"),
     )

@@ -21,6 +21,8 @@ from procrastinate.jobs import Status
 
 from app.auth.admin_sessions import purge_expired_sessions
 from app.auth.revocations import purge_expired_revocations
+from app.billing.activity import refresh_activity
+from app.billing.erasure import BOOKS, FORGET_TEXTS, forget_texts
 from app.billing.service import BillingService
 from app.billing.verify import last_verification, verify_ledger
 from app.clock import utc_now
@@ -28,8 +30,10 @@ from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.jobs import QUEUE
+from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.tools.erasure import TEXTS as TOOL_TEXTS
 
 JOB_TIMEOUT_S = 300
 VERIFY_TIMEOUT_S = 3600
@@ -71,6 +75,12 @@ def create_worker(settings: Settings, services: Services) -> App:
         async with asyncio.timeout(JOB_TIMEOUT_S):
             await services.payments.reconcile_purchase(UUID(account_id), UUID(purchase_id), utc_now())
 
+    @queue.task(name=FORGET_TEXTS, queue=QUEUE, retry=RETRY)
+    async def forget_texts_of_erased(account_id: str) -> None:
+        """Take out of an erased account's books what callers wrote there."""
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            await forget_texts(services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS))
+
     @queue.periodic(cron="*/5 * * * *")
     @queue.task(name="reconcile_payments", queue=QUEUE, queueing_lock="reconcile_payments", pass_context=False)
     async def reconcile_payments(timestamp: int) -> None:
@@ -86,6 +96,13 @@ def create_worker(settings: Settings, services: Services) -> App:
         if last is None or now - last.started_at >= VERIFY_EVERY:
             async with asyncio.timeout(VERIFY_TIMEOUT_S):
                 await verify_ledger(services.db, now)
+
+    @queue.periodic(cron="* * * * *")
+    @queue.task(name="refresh_account_activity", queue=QUEUE, queueing_lock="refresh_account_activity")
+    async def refresh_account_activity(timestamp: int) -> None:
+        """Let the back office sort by balance and activity as they were a minute ago."""
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            await refresh_activity(services.db, utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)

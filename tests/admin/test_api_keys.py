@@ -20,6 +20,7 @@ TAKES_EFFECT_IN_S = 1
 FACTS = {
     *("key_id", "environment", "name", "status", "permissions", "ip_allow_list", "rate_limit_per_minute"),
     *("created_at", "expires_at", "revoked_at", "rotated_to", "grace_ends_at", "last_used_at"),
+    "requests_total",
 }
 
 

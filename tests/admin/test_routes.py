@@ -24,6 +24,8 @@ LEAST: dict[tuple[str, str], Role] = {
     ("POST", "/admin/users/{account_id}/reopen"): "support",
     ("POST", "/admin/users/{account_id}/close"): "admin",
     ("POST", "/admin/users/{account_id}/revoke-tokens"): "support",
+    ("GET", "/admin/users/{account_id}/export"): "admin",
+    ("POST", "/admin/users/{account_id}/erase"): "admin",
     ("GET", "/admin/api-keys"): "viewer",
     ("GET", "/admin/api-keys/{key_id}"): "viewer",
     ("POST", "/admin/api-keys"): "admin",
@@ -54,10 +56,14 @@ LEAST: dict[tuple[str, str], Role] = {
     ("GET", "/admin/config/{section}/versions"): "viewer",
     ("POST", "/admin/config/{section}/reset"): "admin",
     ("GET", "/admin/system"): "viewer",
+    ("GET", "/admin/system/jobs"): "viewer",
+    ("POST", "/admin/system/jobs/{job_id}/retry"): "admin",
+    ("GET", "/admin/system/events"): "viewer",
 }
 OPEN = {("GET", "/admin/oauth/login"), ("GET", "/admin/oauth/callback")}
 BODIES: dict[str, dict[str, object]] = {
     "/admin/users/{account_id}/credits": {"credits": 1, **REASON, "idempotency_key": "k"},
+    "/admin/users/{account_id}/erase": {**REASON, "confirm": NOBODY},
     "/admin/api-keys": {"environment": "test", "name": "n", "permissions": ["billing:read"]},
     "/admin/purchases/{purchase_id}/refund": {**REASON, "idempotency_key": "k"},
     "/admin/admins": {"email": "invited@example.com", "role": "viewer"},
@@ -90,7 +96,7 @@ def test_the_table_names_every_route(database: Urls) -> None:
 
 
 async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
-    ids = {"account_id": NOBODY, "key_id": "0" * 16, "purchase_id": NOBODY, "admin_id": NOBODY}
+    ids = {"account_id": NOBODY, "key_id": "0" * 16, "purchase_id": NOBODY, "admin_id": NOBODY, "job_id": 7}
     url = path.format(**ids, environment="live", section="packs")
     body = None if method == "GET" else BODIES.get(path, REASON)
     return await client.request(method, url, json=body)

@@ -46,6 +46,7 @@ async def test_a_key_is_stored_as_it_was_asked_for(make_key: MakeKey, db: Databa
         rotated_to=None,
         grace_ends_at=None,
         last_used_at=None,
+        requests_total=0,
     )
 
 

@@ -28,6 +28,7 @@ ACTIVE = KeyFacts(
     rotated_to=None,
     grace_ends_at=None,
     last_used_at=None,
+    requests_total=0,
 )
 
 

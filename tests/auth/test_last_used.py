@@ -1,4 +1,4 @@
-"""last_used_at: at most once a minute, behind the requests' backs, and never their problem."""
+"""last_used_at and requests_total: at most once a minute, behind the requests' backs, and never their problem."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -21,6 +21,13 @@ async def last_used_at(db: Database, key_id: str) -> datetime | None:
     return used_at
 
 
+async def requests_total(db: Database, key_id: str) -> int:
+    row = await db.fetch_row("SELECT requests_total FROM api_keys WHERE key_id = $1", key_id)
+    assert row is not None
+    total: int = row["requests_total"]
+    return total
+
+
 async def version(db: Database, key_id: str) -> object:
     """Changes whenever the row is written."""
     row = await db.fetch_row("SELECT xmin::text FROM api_keys WHERE key_id = $1", key_id)
@@ -40,17 +47,46 @@ async def test_uses_are_written_a_minute_apart(make_key: MakeKey, db: Database, 
     assert await last_used_at(db, key.key_id) == now + 5 * MINUTE
 
 
-async def test_two_processes_together_write_a_minute_apart(make_key: MakeKey, db: Database, now: datetime) -> None:
+async def test_two_processes_together_move_it_a_minute_apart_and_count_everything(
+    make_key: MakeKey, db: Database, now: datetime
+) -> None:
     key = await make_key()
     processes = [LastUsed(db), LastUsed(db)]
-    versions = []
+    versions, times = [], []
     for seconds in range(0, 121, 10):
         for uses in processes:
             uses.note(key.key_id, now + timedelta(seconds=seconds))
             await uses.flush()
             versions.append(await version(db, key.key_id))
-    assert len(set(versions)) == 3
+            times.append(await last_used_at(db, key.key_id))
+    assert len(set(times)) == 3
+    assert len(set(versions)) == 3 * len(processes)
     assert MIN_INTERVAL == MINUTE
+    assert await requests_total(db, key.key_id) == len(times)
+
+
+async def test_every_request_is_counted_once_whatever_goes_wrong(
+    make_key: MakeKey, db: Database, now: datetime
+) -> None:
+    held, free = await make_key(), await make_key()
+    uses = LastUsed(db)
+    for _ in range(3):
+        for key in (held, free):
+            uses.note(key.key_id, now)
+    async with db.transaction() as tx:
+        await tx.execute(text("SELECT FROM api_keys WHERE key_id = :id FOR UPDATE"), {"id": held.key_id})
+        flushing = asyncio.create_task(uses.flush())
+        await asyncio.sleep(0)
+        uses.note(free.key_id, now)  # while the others are being written
+        await flushing
+    assert [await requests_total(db, key.key_id) for key in (held, free)] == [0, 3]
+    await uses.flush()
+    assert [await requests_total(db, key.key_id) for key in (held, free)] == [3, 3]
+    uses.note(held.key_id, now + timedelta(seconds=1))
+    await uses.flush(all_of_it=True)  # as a process does that stops
+    assert [await requests_total(db, key.key_id) for key in (held, free)] == [4, 4]
+    await uses.flush(all_of_it=True)
+    assert [await requests_total(db, key.key_id) for key in (held, free)] == [4, 4]
 
 
 async def test_a_key_held_by_somebody_else_delays_nothing_and_is_written_next_time(

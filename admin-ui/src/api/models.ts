@@ -19,6 +19,8 @@ export type Purchase =
 export type AuditEntry = Schemas["AuditEntryReply"];
 export type AdminUser = Schemas["AdminReply"];
 export type AdminSession = Schemas["SessionReply"];
+export type Job = Schemas["JobReply"];
+export type InboxEvent = Schemas["InboxEvent"];
 export type System = Schemas["SystemReply"];
 export type Environment = UserRow["environment"];
 

@@ -438,7 +438,10 @@ export interface paths {
         };
         /**
          * List Users
-         * @description Newest first. `search`: an account's id, or how an external id, an e-mail address or a name begins.
+         * @description `search`: an account's id, or how an external id, an e-mail address or a name begins.
+         *
+         *     Sorted by balance or last activity, and filtered by activity, users appear as they were at `as_of`, a minute ago or
+         *     so; what is told of each is as it is now. Whoever moves while pages are turned may be met twice or not at all.
          */
         get: operations["list_users"];
         put?: never;
@@ -580,6 +583,49 @@ export interface paths {
          * @description Refuse every token that the user has now, everywhere within a second. New ones work.
          */
         post: operations["revoke_user_tokens"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export User
+         * @description Everything that is kept about the account's person, as a JSON file. That it was asked for is in the audit log.
+         */
+        get: operations["export_user"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/erase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Erase User
+         * @description Forget the account's person and close the account for ever; the books stay. Cannot be undone. Again: no effect.
+         *
+         *     Who they were is gone with this answer; what callers wrote beside their charges follows within a minute, by the
+         *     worker. What remains at the payment provider: see docs/back-office-erasure.md.
+         */
+        post: operations["erase_user"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1072,6 +1118,66 @@ export interface paths {
          * @description Database, worker, job queue, webhooks and the last verification of the ledger.
          */
         get: operations["get_system"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/system/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Background Jobs
+         * @description Newest first. Failed jobs stay until somebody retries them; why they failed is in the worker's log, by job id.
+         */
+        get: operations["list_background_jobs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/system/jobs/{job_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry Job
+         * @description Have a failed job run once more, as soon as the worker has a moment.
+         */
+        post: operations["retry_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/system/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Payment Events
+         * @description What Stripe sent, the last received first; `review` is what a person has to look at.
+         */
+        get: operations["list_payment_events"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1682,10 +1788,23 @@ export interface components {
             dispute_id: string;
             /** Amount Minor */
             amount_minor: number;
-            /** Status */
-            status: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "warning" | "open" | "won" | "lost";
             /** Updated At */
             updated_at: string;
+        };
+        /** EraseBody */
+        EraseBody: {
+            /**
+             * Confirm
+             * @description The account's external id, or its account id: what is about to be erased.
+             */
+            confirm: string;
+            /** Reason */
+            reason: string;
         };
         /**
          * ErrorReply
@@ -1713,6 +1832,38 @@ export interface components {
             database: "connected" | "disconnected";
             /** Timestamp */
             timestamp: string;
+        };
+        /** InboxEvent */
+        InboxEvent: {
+            /** Event Id */
+            event_id: string;
+            /** Type */
+            type: string;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "applied" | "ignored" | "review";
+            /** Created At */
+            created_at: string;
+            /** Received At */
+            received_at: string;
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /** Payment Id */
+            payment_id: string | null;
+            /** Purchase Id */
+            purchase_id: string | null;
+        };
+        /** InboxReply */
+        InboxReply: {
+            /** Events */
+            events: components["schemas"]["InboxEvent"][];
+            /** Next Cursor */
+            next_cursor: string | null;
         };
         /**
          * InvalidField
@@ -1750,6 +1901,46 @@ export interface components {
             main_pool: number;
             /** Total Uses */
             total_uses: number;
+        };
+        /** JobReply */
+        JobReply: {
+            /** Job Id */
+            job_id: number;
+            /** Task */
+            task: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "todo" | "doing" | "failed";
+            /**
+             * Args
+             * @description What it was told to do; whatever may be secret is left out.
+             */
+            args: {
+                [key: string]: unknown;
+            };
+            /** Attempts */
+            attempts: number;
+            /** Created At */
+            created_at: string | null;
+            /**
+             * Scheduled At
+             * @description When it is to run next, or was.
+             */
+            scheduled_at: string | null;
+            /**
+             * Changed At
+             * @description When it failed, or whatever happened to it last.
+             */
+            changed_at: string | null;
+        };
+        /** JobsReply */
+        JobsReply: {
+            /** Jobs */
+            jobs: components["schemas"]["JobReply"][];
+            /** Next Cursor */
+            next_cursor: number | null;
         };
         /** KeyBody */
         KeyBody: {
@@ -1822,6 +2013,11 @@ export interface components {
             grace_ends_at: string | null;
             /** Last Used At */
             last_used_at: string | null;
+            /**
+             * Requests Total
+             * @description Requests that it authenticated; those of the last minute may be missing.
+             */
+            requests_total: number;
         };
         /** KeysReply */
         KeysReply: {
@@ -2006,8 +2202,11 @@ export interface components {
             event_id: string;
             /** Type */
             type: string;
-            /** Outcome */
-            outcome: string;
+            /**
+             * Outcome
+             * @enum {string}
+             */
+            outcome: "applied" | "ignored" | "review";
             /** Created At */
             created_at: string;
             /** Received At */
@@ -2212,8 +2411,11 @@ export interface components {
             amount_minor: number;
             /** Currency */
             currency: string;
-            /** Status */
-            status: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown";
             /** Received Minor */
             received_minor: number | null;
             /** Refunded Minor */
@@ -2723,6 +2925,11 @@ export interface components {
             last_activity_at: string;
             /** Status Reason */
             status_reason: string | null;
+            /**
+             * Erased At
+             * @description When its person was erased; it is closed for ever then.
+             */
+            erased_at: string | null;
             /** Currency */
             currency: string;
             /** Wa Id */
@@ -2788,8 +2995,21 @@ export interface components {
         UsersReply: {
             /** Users */
             users: components["schemas"]["UserRow"][];
-            /** Next Cursor */
+            /**
+             * Next Cursor
+             * @description Send it as `cursor`, with the same `sort` and filters.
+             */
             next_cursor: string | null;
+            /**
+             * As Of
+             * @description What was sorted or filtered by activity or balance is of this time.
+             */
+            as_of: string | null;
+            /**
+             * Truncated
+             * @description The search has more matches than were looked at: type more letters.
+             */
+            truncated: boolean;
         };
         /** VersionReply */
         VersionReply: {
@@ -2860,6 +3080,11 @@ export interface components {
             /** Expires At */
             expires_at: string;
             /**
+             * Credit Limit
+             * @description How many credits the admin may give or take at once; null: any.
+             */
+            credit_limit: number | null;
+            /**
              * Csrf Token
              * @description To be sent as X-CSRF-Token with every write by cookie.
              */
@@ -2892,8 +3117,11 @@ export interface components {
             amount_minor: number;
             /** Currency */
             currency: string;
-            /** Status */
-            status: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown";
             /** Received Minor */
             received_minor: number | null;
             /** Refunded Minor */
@@ -4919,6 +5147,9 @@ export interface operations {
                 status?: ("active" | "suspended" | "closed") | null;
                 plan_name?: string | null;
                 balance?: ("empty" | "paid" | "debt") | null;
+                active_since?: string | null;
+                inactive_since?: string | null;
+                sort?: "newest" | "balance" | "last_activity";
                 limit?: number;
                 cursor?: string | null;
             };
@@ -5361,6 +5592,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
             /** @description Request Entity Too Large */
             413: {
                 headers: {
@@ -5452,6 +5692,15 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5607,6 +5856,198 @@ export interface operations {
         requestBody: {
             content: {
                 "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserRow"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    export_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A file to be handed over */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    erase_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EraseBody"];
             };
         };
         responses: {
@@ -6267,7 +6708,7 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: ("live" | "test") | null;
-                status?: string | null;
+                status?: ("pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown") | null;
                 account_id?: string | null;
                 payment_id?: string | null;
                 /** @description Purchases that should not be there. */
@@ -8400,6 +8841,281 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SystemReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_background_jobs: {
+        parameters: {
+            query?: {
+                status?: "todo" | "doing" | "failed";
+                limit?: number;
+                cursor?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    retry_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_payment_events: {
+        parameters: {
+            query?: {
+                outcome?: ("applied" | "ignored" | "review") | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InboxReply"];
                 };
             };
             /** @description Bad Request */

@@ -28,15 +28,17 @@ interface ChoiceProps extends FieldProps {
   choices: Record<string, string>;
   /** As wide as there is room. */
   wide?: boolean;
+  /** What the empty choice stands for. */
+  placeholder?: string;
 }
 
 /** A choice among what there is; the empty one stands for all. */
-export function ChoiceFilter({ name, label, width = 150, choices, wide = false }: ChoiceProps) {
+export function ChoiceFilter({ name, label, width = 150, choices, wide = false, placeholder = "All" }: ChoiceProps) {
   const { get, set } = useFilters();
   return (
     <Select
       label={label}
-      placeholder="All"
+      placeholder={placeholder}
       clearable
       clearButtonProps={{ "aria-label": `Clear ${label}` }}
       w={wide ? "100%" : { base: "calc(50% - 6px)", xs: width }}

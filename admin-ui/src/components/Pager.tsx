@@ -4,8 +4,17 @@ import { useLocation, useNavigate, useSearchParams } from "react-router";
 
 import { withCursor } from "../logic/filters";
 
+interface Props {
+  nextCursor: string | null | undefined;
+  /** For lists in another order than that of time. */
+  words?: typeof BY_TIME;
+}
+
+const BY_TIME = { first: "Newest", back: "Newer", next: "Older" };
+export const BY_PAGE: typeof BY_TIME = { first: "First", back: "Back", next: "Next" };
+
 /** Turns the pages of a list whose cursor stands in the address. */
-export function Pager({ nextCursor }: { nextCursor: string | null | undefined }) {
+export function Pager({ nextCursor, words = BY_TIME }: Props) {
   const [params, setParams] = useSearchParams();
   const navigate = useNavigate();
   const turned = pagesTurned(useLocation().state);
@@ -19,7 +28,7 @@ export function Pager({ nextCursor }: { nextCursor: string | null | undefined })
     <Group justify="space-between" component="nav" aria-label="Pages" mt="sm">
       <Group gap="xs">
         <Button variant="default" size="xs" disabled={!onLaterPage} onClick={() => turn(null, { turned: 0 })}>
-          Newest
+          {words.first}
         </Button>
         {/* Cursors lead one way only: the way back is the browser's own. */}
         <Button
@@ -29,7 +38,7 @@ export function Pager({ nextCursor }: { nextCursor: string | null | undefined })
           leftSection={<IconChevronLeft size={14} aria-hidden />}
           onClick={() => void navigate(-1)}
         >
-          Newer
+          {words.back}
         </Button>
       </Group>
       <Button
@@ -39,7 +48,7 @@ export function Pager({ nextCursor }: { nextCursor: string | null | undefined })
         rightSection={<IconChevronRight size={14} aria-hidden />}
         onClick={() => turn(nextCursor ?? null, { turned: turned + 1 })}
       >
-        Older
+        {words.next}
       </Button>
     </Group>
   );

@@ -1,5 +1,7 @@
-/** Stripe's words for where a payment stands, in ours. One that is not here is shown as it is. */
-export const PURCHASE_STATUSES: Record<string, string> = {
+import type { PurchaseRow } from "../api/models";
+
+/** Stripe's words for where a payment stands, in ours. */
+export const PURCHASE_STATUSES: Record<PurchaseRow["status"], string> = {
   succeeded: "Succeeded",
   processing: "Processing",
   pending: "Pending",

@@ -6,6 +6,8 @@ export const ACTIONS: Record<string, string> = {
   "account.reopen": "Reopened an account",
   "account.close": "Closed an account",
   "account.revoke_tokens": "Revoked a user's tokens",
+  "account.export": "Exported a user's data",
+  "account.erase": "Erased a person",
   "api_key.create": "Created an API key",
   "api_key.change": "Changed an API key",
   "api_key.rotate": "Rotated an API key",
@@ -16,6 +18,7 @@ export const ACTIONS: Record<string, string> = {
   "admin.invite": "Invited an admin",
   "admin.change": "Changed an admin",
   "admin.revoke_sessions": "Ended an admin's sessions",
+  "job.retry": "Retried a job",
   "session.open": "Signed in",
   "session.close": "Signed out",
 };
@@ -27,6 +30,7 @@ export const TARGETS: Record<string, string> = {
   admin: "Admin",
   session: "Session",
   system: "System",
+  job: "Job",
 };
 
 /** The page of what was changed, where there is one. */
@@ -35,5 +39,6 @@ export function pageOf(targetType: string, targetId: string): string | null {
   if (targetType === "purchase") return `/purchases/${targetId}`;
   if (targetType === "api_key") return "/api-keys";
   if (targetType === "admin") return "/admins";
+  if (targetType === "job") return "/system";
   return null;
 }

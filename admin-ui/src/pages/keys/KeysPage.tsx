@@ -94,6 +94,7 @@ const COLUMNS: Column<ApiKey>[] = [
   { name: "Environment", cell: (key) => <EnvironmentTag environment={key.environment} />, from: "md" },
   { name: "May", cell: (key) => key.permissions.map((name) => name.replace("billing:", "")).join(", "), from: "md" },
   { name: "Limits", cell: (key) => <Limits apiKey={key} />, from: "lg" },
+  { name: "Requests", cell: (key) => formatNumber(key.requests_total), numeric: true, from: "sm" },
   { name: "Last used", cell: (key) => <Timestamp at={key.last_used_at} ago missing="Never" />, from: "sm" },
   { name: "Created", cell: (key) => <Timestamp at={key.created_at} />, from: "lg" },
 ];

@@ -33,7 +33,7 @@ export function PurchasesPage() {
     view,
     account_id: isUuid(accountId) ? accountId : null,
     payment_id: get("payment_id"),
-    status: get("status"),
+    status: oneOf(get("status"), keysOf(PURCHASE_STATUSES)),
     environment: oneOf(get("environment"), keysOf(ENVIRONMENTS)),
     cursor: get("cursor"),
   };

@@ -13,6 +13,8 @@ import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
 import { formatNumber } from "../../logic/format";
 import { workerState } from "../../logic/system";
+import { FailedJobs } from "./FailedJobs";
+import { Inbox } from "./Inbox";
 
 const EVERY_MS = 15_000;
 
@@ -36,6 +38,8 @@ export function SystemPage() {
             <Queue system={data} />
             <Webhooks system={data} />
           </SimpleGrid>
+          <FailedJobs everyMs={EVERY_MS} />
+          <Inbox everyMs={EVERY_MS} />
         </>
       )}
     </Page>

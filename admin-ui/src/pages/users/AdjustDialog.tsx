@@ -3,6 +3,7 @@ import { useState } from "react";
 
 import { api, bodyOf } from "../../api/client";
 import type { User } from "../../api/models";
+import { useMe } from "../../api/session";
 import { ActionDialog } from "../../components/ActionDialog";
 import { isReason, ReasonField } from "../../components/ReasonField";
 import { useIdempotencyKey } from "../../components/useIdempotencyKey";
@@ -18,13 +19,15 @@ export function AdjustDialog({ user, onClose }: { user: User; onClose: () => voi
   const [key, onFailed] = useIdempotencyKey();
   const size = typeof amount === "number" && Number.isInteger(amount) && amount > 0 ? amount : null;
   const credits = size === null ? null : direction === "give" ? size : -size;
+  const limit = useMe().credit_limit;
   const tooMany = credits !== null && user.paid + credits < 0;
+  const overLimit = limit !== null && size !== null && size > limit;
   return (
     <ActionDialog
       title="Adjust credits"
       confirmLabel={credits === null ? "Adjust" : `${direction === "give" ? "Give" : "Take"} ${formatCredits(Math.abs(credits))}`}
       danger={direction === "take"}
-      disabled={credits === null || tooMany || !isReason(reason)}
+      disabled={credits === null || tooMany || overLimit || !isReason(reason)}
       onClose={onClose}
       onFailed={onFailed}
       act={() =>
@@ -62,11 +65,18 @@ export function AdjustDialog({ user, onClose }: { user: User; onClose: () => voi
         thousandSeparator=","
         value={amount}
         onChange={setAmount}
-        error={tooMany ? `Only ${formatCredits(user.paid)} are there: nothing becomes debt` : undefined}
+        description={limit === null ? undefined : `Your role may move ${formatCredits(limit)} at once`}
+        error={
+          tooMany
+            ? `Only ${formatCredits(user.paid)} are there: nothing becomes debt`
+            : overLimit
+              ? "More than your role may move at once: ask an admin"
+              : undefined
+        }
       />
       <ReasonField value={reason} onChange={setReason} placeholder="What was it for? A ticket's number helps." />
       <Text size="sm" aria-live="polite">
-        {credits === null || tooMany
+        {credits === null || tooMany || overLimit
           ? `${nameOf(user)} has ${formatCredits(user.paid)} paid.`
           : `${nameOf(user)}: ${formatCredits(user.paid)} paid now, ${formatCredits(user.paid + credits)} afterwards. The ledger and the audit log will show it.`}
       </Text>

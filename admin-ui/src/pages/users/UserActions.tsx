@@ -3,31 +3,22 @@ import { IconDots } from "@tabler/icons-react";
 import { useState } from "react";
 
 import type { Role, User } from "../../api/models";
-import { useMe } from "../../api/session";
+import { useMay, useMe } from "../../api/session";
 import { RoleButton } from "../../components/RoleButton";
 import { atLeast, neededRole } from "../../logic/roles";
 import { AdjustDialog } from "./AdjustDialog";
+import { EraseDialog } from "./EraseDialog";
 import { StatusDialog, type StatusAction } from "./StatusDialog";
 
-type Open = "adjust" | StatusAction | null;
+type Open = "adjust" | "erase" | StatusAction | null;
 
 export function UserActions({ user }: { user: User }) {
   const [open, setOpen] = useState<Open>(null);
   const close = () => setOpen(null);
+  const mayExport = useMay("admin");
   return (
     <>
-      <RoleButton needs="support" variant="filled" onClick={() => setOpen("adjust")}>
-        Adjust credits
-      </RoleButton>
-      {user.status === "active" ? (
-        <RoleButton needs="support" onClick={() => setOpen("suspend")}>
-          Suspend
-        </RoleButton>
-      ) : (
-        <RoleButton needs="support" onClick={() => setOpen("reopen")}>
-          Reopen
-        </RoleButton>
-      )}
+      {user.erased_at === null && <Changes user={user} onChoose={setOpen} />}
       <Menu position="bottom-end">
         <Menu.Target>
           <Tooltip label="More actions">
@@ -40,15 +31,49 @@ export function UserActions({ user }: { user: User }) {
           <Item needs="support" disabled={user.external_id === null} onClick={() => setOpen("revoke-tokens")}>
             Revoke tokens
           </Item>
+          <Menu.Item
+            component="a"
+            href={`/admin/users/${user.account_id}/export`}
+            download
+            disabled={!mayExport}
+            title={mayExport ? undefined : neededRole("admin")}
+          >
+            Export all data
+          </Menu.Item>
           {user.status !== "closed" && (
             <Item needs="admin" danger onClick={() => setOpen("close")}>
               Close the account
             </Item>
           )}
+          {user.erased_at === null && (
+            <Item needs="admin" danger onClick={() => setOpen("erase")}>
+              Erase the person
+            </Item>
+          )}
         </Menu.Dropdown>
       </Menu>
       {open === "adjust" && <AdjustDialog user={user} onClose={close} />}
-      {open !== null && open !== "adjust" && <StatusDialog action={open} user={user} onClose={close} />}
+      {open === "erase" && <EraseDialog user={user} onClose={close} />}
+      {open !== null && open !== "adjust" && open !== "erase" && <StatusDialog action={open} user={user} onClose={close} />}
+    </>
+  );
+}
+
+function Changes({ user, onChoose }: { user: User; onChoose: (open: Open) => void }) {
+  return (
+    <>
+      <RoleButton needs="support" variant="filled" onClick={() => onChoose("adjust")}>
+        Adjust credits
+      </RoleButton>
+      {user.status === "active" ? (
+        <RoleButton needs="support" onClick={() => onChoose("suspend")}>
+          Suspend
+        </RoleButton>
+      ) : (
+        <RoleButton needs="support" onClick={() => onChoose("reopen")}>
+          Reopen
+        </RoleButton>
+      )}
     </>
   );
 }

@@ -10,6 +10,7 @@ import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { Page } from "../../components/Page";
 import { AccountTag, EnvironmentTag } from "../../components/states";
+import { Timestamp } from "../../components/Timestamp";
 import { pathWith } from "../../logic/filters";
 import { nameOf } from "../../logic/names";
 import { Balances } from "./Balances";
@@ -51,6 +52,7 @@ export function UserPage() {
 
 function Stopped({ user }: { user: User }) {
   if (user.status === "active") return null;
+  if (user.erased_at !== null) return <Erased at={user.erased_at} user={user} />;
   const what = user.status === "closed" ? "neither spends nor receives credits" : "cannot spend";
   return (
     <Alert color="orange" variant="outline" title={`This account is ${user.status}: it ${what}.`}>
@@ -62,6 +64,24 @@ function Stopped({ user }: { user: User }) {
         to={pathWith("/audit", { target_type: "account", target_id: user.account_id })}
       >
         Who did it, and when
+      </Anchor>
+    </Alert>
+  );
+}
+
+function Erased({ at, user }: { at: string; user: User }) {
+  return (
+    <Alert color="orange" variant="outline" title="The person behind this account was erased.">
+      <Text size="sm">
+        <Timestamp at={at} />. It is closed for ever; what is left are the books.
+      </Text>
+      <Anchor
+        component={Link}
+        size="sm"
+        underline="always"
+        to={pathWith("/audit", { target_type: "account", target_id: user.account_id })}
+      >
+        Who did it, and why
       </Anchor>
     </Alert>
   );

@@ -1,4 +1,4 @@
-import { Anchor, Button, Group, Paper, Stack, Text } from "@mantine/core";
+import { Alert, Anchor, Button, Group, Paper, Stack, Text } from "@mantine/core";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 
@@ -8,24 +8,29 @@ import { Breakable } from "../../components/Breakable";
 import { DataTable, type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
-import { ChoiceFilter, TextFilter, useFilters } from "../../components/Filters";
+import { ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
-import { Pager } from "../../components/Pager";
+import { BY_PAGE, Pager } from "../../components/Pager";
 import { AccountTag, EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
+import { startOfDay } from "../../logic/dates";
 import { keysOf, oneOf } from "../../logic/filters";
 import { formatNumber } from "../../logic/format";
 import { nameOf } from "../../logic/names";
-import { BALANCES, ENVIRONMENTS, STATUSES } from "./labels";
+import { BALANCES, ENVIRONMENTS, SORTS, STATUSES } from "./labels";
 
 export function UsersPage() {
   const { get, clear, filtered } = useFilters();
+  const sort = oneOf(get("sort"), keysOf(SORTS)) ?? "newest";
   const query: UsersQuery = {
     search: get("search"),
     status: oneOf(get("status"), keysOf(STATUSES)),
     environment: oneOf(get("environment"), keysOf(ENVIRONMENTS)),
     balance: oneOf(get("balance"), keysOf(BALANCES)),
     plan_name: get("plan_name"),
+    active_since: startOfDay(get("active_since") ?? ""),
+    inactive_since: startOfDay(get("inactive_since") ?? ""),
+    sort,
     cursor: get("cursor"),
   };
   const { data, error, refetch, isPlaceholderData } = useQuery({
@@ -34,7 +39,7 @@ export function UsersPage() {
     placeholderData: keepPreviousData,
   });
   return (
-    <Page title="Users" subtitle="Everybody who has an account, newest first.">
+    <Page title="Users" subtitle="Everybody who has an account.">
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">
           <TextFilter name="search" label="Search" placeholder="E-mail, name, external id, account id" width={320} />
@@ -42,12 +47,20 @@ export function UsersPage() {
           <ChoiceFilter name="balance" label="Balance" choices={BALANCES} />
           <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
           <TextFilter name="plan_name" label="Plan" width={130} narrow placeholder="free" />
+          <DayFilter name="active_since" label="Active since" />
+          <DayFilter name="inactive_since" label="Not active since" />
+          <ChoiceFilter name="sort" label="Order" choices={SORTS} placeholder="Newest first" width={190} />
           {filtered && (
             <Button variant="subtle" onClick={clear}>
               Clear
             </Button>
           )}
         </Group>
+        {data?.truncated && (
+          <Alert color="orange" variant="outline" mb="sm" title="More match than are shown">
+            The search looks at the first 500 of each kind. Type more letters.
+          </Alert>
+        )}
         {error ? (
           <ErrorAlert error={error} onRetry={() => void refetch()} />
         ) : (
@@ -60,7 +73,12 @@ export function UsersPage() {
             empty={filtered ? <NothingMatches onClear={clear} /> : <NoUsers />}
           />
         )}
-        <Pager nextCursor={data?.next_cursor} />
+        {data !== undefined && data.as_of !== null && (
+          <Text size="xs" c="dimmed" mt="sm">
+            Order and activity as they were <Timestamp at={data.as_of} ago />; the numbers are of now.
+          </Text>
+        )}
+        <Pager nextCursor={data?.next_cursor} words={sort === "newest" ? undefined : BY_PAGE} />
       </Paper>
     </Page>
   );

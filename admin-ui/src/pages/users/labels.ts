@@ -7,6 +7,10 @@ export const BALANCES: Record<NonNullable<UsersQuery["balance"]>, string> = {
   paid: "Paid credits",
   debt: "In debt",
 };
+export const SORTS: Record<Exclude<NonNullable<UsersQuery["sort"]>, "newest">, string> = {
+  balance: "Highest balance",
+  last_activity: "Last active",
+};
 export const KINDS: Record<TimelineEntry["kind"], string> = {
   charge: "Charges",
   tool_use: "Tool uses",

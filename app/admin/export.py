@@ -1,0 +1,175 @@
+"""Everything that is kept about one person, written as one JSON document without ever holding more than a page of it.
+
+A page is read in a statement of its own, so no transaction stays open while somebody downloads slowly. What is added
+during an export may or may not be in it.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, TextClause, Uuid, bindparam, text
+
+from app.db import Database
+
+PAGE_ROWS = 500
+_ACCOUNT = text(
+    """
+    SELECT account_id, environment, status, status_reason, plan_name, currency, daily_free, daily_free_day, free, paid,
+           debt, total_uses, created_at, updated_at, erased_at
+      FROM accounts WHERE account_id = :account_id
+    """
+)
+_PROFILE = text(
+    """
+    SELECT customer_email, display_name, wa_id, tenant_id, user_role, agent_id, marketing_opt_in, marketing_opt_in_at,
+           marketing_opt_in_source, updated_at
+      FROM account_profiles WHERE account_id = :account_id
+    """
+)
+_IDENTITIES = text(
+    """
+    SELECT i.environment, i.oauth_provider, i.external_id, i.created_at, c.not_before AS tokens_refused_before
+      FROM account_identities i
+      LEFT JOIN token_cutoffs c USING (environment, oauth_provider, external_id)
+     WHERE i.account_id = :account_id ORDER BY i.created_at LIMIT 1000
+    """
+)
+_PRODUCTS = text(
+    """
+    SELECT product_type, free, free_day, paid, total_uses, updated_at
+      FROM product_inventory WHERE account_id = :account_id ORDER BY product_type LIMIT 1000
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A list of the document: rows of `select`, in the order of `key`, by which its pages follow each other."""
+
+    name: str
+    key: str
+    select: str
+    first: object = UUID(int=0)
+
+    def statement(self) -> TextClause:
+        kind = BigInteger() if isinstance(self.first, int) else Uuid()
+        page = f"SELECT * FROM ({self.select}) rows WHERE {self.key} > :after ORDER BY {self.key} LIMIT {PAGE_ROWS}"  # noqa: S608  (our own words)
+        return text(page).bindparams(bindparam("after", type_=kind))
+
+
+_SECTIONS = (
+    _Section(
+        "charges",
+        "charge_id",
+        """
+        SELECT charge_id, operation, amount_minor, currency, cost, from_daily_free, from_free, from_paid, paid_after,
+               description, idempotency_key, metadata, created_at
+          FROM charges WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "credits",
+        "credit_id",
+        """
+        SELECT credit_id, transaction_type, credits, currency, paid_after, description, idempotency_key,
+               external_transaction_id, created_at
+          FROM credits WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "tool_uses",
+        "usage_log_id",
+        """
+        SELECT usage_log_id, product_type, source, charge_id, idempotency_key, request_id, result, created_at
+          FROM product_usage_log WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "purchases",
+        "purchase_id",
+        """
+        SELECT p.purchase_id, p.pack, p.credits, p.amount_minor, p.currency, p.payment_intent_id AS payment_id,
+               p.idempotency_key, p.status, p.received_minor, p.received_currency, p.refunded_minor, p.credits_refunded,
+               p.credits_disputed, p.credit_id, p.review_reason, p.created_at, p.updated_at,
+               (SELECT coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
+                                'amount_minor', d.amount_minor, 'updated_at', d.updated_at)
+                                ORDER BY d.updated_at), '[]')
+                  FROM purchase_disputes d
+                 WHERE d.account_id = p.account_id AND d.purchase_id = p.purchase_id) AS disputes
+          FROM purchases p WHERE p.account_id = :account_id""",
+    ),
+    _Section(
+        "ledger",
+        "entry_no",
+        """
+        SELECT entry_no, pool, unit, delta, balance_after, kind, cause_type, cause_id, actor_type, actor_id, created_at
+          FROM ledger_entries WHERE account_id = :account_id""",
+        first=0,
+    ),
+    _Section(
+        "llm_usage",
+        "usage_log_id",
+        """
+        SELECT usage_log_id, interaction_id, total_llm_calls, total_prompt_tokens, total_completion_tokens, models_used,
+               actual_cost_cents, duration_ms, error_count, fallback_count, created_at
+          FROM llm_usage WHERE account_id = :account_id""",
+    ),
+    _Section(  # about the account and its purchases; which member of the staff it was is not the person's data
+        "admin_actions",
+        "audit_id",
+        """
+        SELECT l.audit_id, l.created_at, l.action, l.target_type, l.target_id, l."before", l."after", l.reason
+          FROM (SELECT 'account' AS target_type, CAST(CAST(:account_id AS uuid) AS text) AS target_id
+                UNION ALL
+                SELECT 'purchase', CAST(purchase_id AS text) FROM purchases WHERE account_id = :account_id) about
+          JOIN admin_audit_log l USING (target_type, target_id)""",
+    ),
+)
+
+
+async def export_account(db: Database, account_id: UUID, now: datetime) -> AsyncIterator[bytes]:
+    """The document, piece by piece."""
+    wanted = {"account_id": account_id}
+    async with db.read() as session:
+        account = (await session.execute(_ACCOUNT, wanted)).mappings().one()
+        profile = (await session.execute(_PROFILE, wanted)).mappings().one_or_none()
+        identities = (await session.execute(_IDENTITIES, wanted)).mappings().all()
+        products = (await session.execute(_PRODUCTS, wanted)).mappings().all()
+    head = {
+        "exported_at": now,
+        "account": dict(account),
+        "identities": [dict(row) for row in identities],
+        "profile": None if profile is None else dict(profile),
+        "products": [dict(row) for row in products],
+    }
+    yield _json(head)[:-1]
+    for section in _SECTIONS:
+        yield b',\n"%s": [' % section.name.encode()
+        separator = b"\n"
+        async for page in _pages(db, account_id, section):
+            yield separator + b",\n".join(_json(row) for row in page)
+            separator = b",\n"
+        yield b"]"
+    yield b"}\n"
+
+
+async def _pages(db: Database, account_id: UUID, section: _Section) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+    statement, after = section.statement(), section.first
+    while True:
+        async with db.read() as session:
+            rows = (await session.execute(statement, {"account_id": account_id, "after": after})).mappings().all()
+        if rows:
+            yield [dict(row) for row in rows]
+        if len(rows) < PAGE_ROWS:
+            return
+        after = rows[-1][section.key]
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, ensure_ascii=False, default=_text).encode()
+
+
+def _text(value: object) -> str:
+    """Times as RFC 3339; ids and exact fractions as texts."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,59 @@
+"""`/admin/users/{account_id}`, what a person may ask for by law: a copy of everything, and to be forgotten."""
+
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from app.admin.dependencies import Administrator, Db
+from app.admin.export import export_account
+from app.admin.schemas import EraseBody, UserRow
+from app.admin.users import NOT_FOUND, find_user
+from app.billing.erasure import erase_person
+from app.billing.router import ERRORS
+from app.errors import InvalidRequest
+
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "A file to be handed over"}
+}
+router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS)
+
+
+@router.get("/{account_id}/export", response_class=StreamingResponse, responses={**NOT_FOUND, **FILE})
+async def export_user(account_id: UUID, admin: Administrator, db: Db) -> StreamingResponse:
+    """Everything that is kept about the account's person, as a JSON file. That it was asked for is in the audit log."""
+    row = await find_user(db, account_id)
+    async with db.transaction() as tx:
+        await admin.record(tx, "account.export", "account", account_id, environment=row["environment"])
+    headers = {"Content-Disposition": f'attachment; filename="account-{account_id}.json"', "Cache-Control": "no-store"}
+    return StreamingResponse(export_account(db, account_id, admin.now), media_type="application/json", headers=headers)
+
+
+@router.post("/{account_id}/erase", responses=NOT_FOUND)
+async def erase_user(account_id: UUID, body: EraseBody, admin: Administrator, db: Db) -> UserRow:
+    """Forget the account's person and close the account for ever; the books stay. Cannot be undone. Again: no effect.
+
+    Who they were is gone with this answer; what callers wrote beside their charges follows within a minute, by the
+    worker. What remains at the payment provider: see docs/back-office-erasure.md.
+    """
+    row = await find_user(db, account_id)
+    if body.confirm not in (row["external_id"], str(account_id)):
+        raise InvalidRequest("confirm must repeat the account's external id or its account id")
+    if row["external_id"] is not None and row["external_id"] in body.reason:
+        raise InvalidRequest("reason must not name the person: the audit log keeps it for ever")
+    async with db.transaction() as tx:
+        environment = await erase_person(tx, account_id, admin.now)
+        if environment is not None:
+            await admin.record(
+                tx,
+                "account.erase",
+                "account",
+                account_id,
+                environment=environment,
+                before={"status": row["status"]},
+                after={"status": "closed", "erased_at": admin.now},
+                reason=body.reason,
+            )
+    after = await find_user(db, account_id)
+    return UserRow(**{name: after[name] for name in UserRow.model_fields})

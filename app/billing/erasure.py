@@ -1,0 +1,148 @@
+"""Erasing a person: what names them goes, what they bought and spent stays.
+
+Who they were stands in tables of its own (identities, profiles, token cut-offs), whose rows are deleted in one short
+transaction, which also closes the account for ever. What callers wrote beside movements of credits (descriptions, keys,
+metadata) may name a person as well; a background job takes it out of the books, a bounded number of rows at a time. The
+ledger holds nothing of the kind and is not touched.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.auth.caller import Environment
+from app.auth.revocations import forget_user
+from app.billing import queries
+from app.billing.errors import AccountNotFound
+from app.db import Database, Session
+from app.jobs import defer
+
+FORGET_TEXTS = "forget_texts"
+"""The task that takes callers' texts out of an erased account's books."""
+ROWS_AT_ONCE = 1000
+INTERACTIONS_AT_ONCE = 100  # each has some dozen rows
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Columns of `table` in which callers wrote what they liked, with the SQL of what they become.
+
+    `key` identifies a row within its account.
+    """
+
+    table: str
+    key: str
+    become: Mapping[str, str]
+
+
+BOOKS = (
+    Texts(
+        "charges",
+        "charge_id",
+        {
+            "idempotency_key": "NULL",
+            "description": "NULL",
+            # An agent is no person, and reports are told by agent.
+            "metadata": "CASE WHEN metadata ? 'agent_id' THEN jsonb_build_object('agent_id', metadata -> 'agent_id')"
+            " ELSE '{}' END",
+        },
+    ),
+    Texts(
+        "credits",
+        "credit_id",
+        {
+            "idempotency_key": "NULL",
+            "description": "NULL",
+            # A payment's id ties a credit to its purchase; whose payment it was, only Stripe knows.
+            "external_transaction_id": "(SELECT p.payment_intent_id FROM purchases p WHERE p.account_id = t.account_id"
+            " AND p.payment_intent_id = t.external_transaction_id)",
+        },
+    ),
+)
+
+
+async def lock_person(tx: Session, account_id: UUID) -> bool:
+    """Keep the account's person from being erased until commit. False when that has happened. Delays no charge."""
+    return await queries.lock_person(tx, account_id)
+
+
+async def erase_person(tx: Session, account_id: UUID, now: datetime) -> Environment | None:
+    """Delete who the account belongs to, close it for ever, and have the worker forget what callers wrote about it.
+
+    Locks the account, so that nothing about the person is written meanwhile. Every process forgets the identity within
+    1 s of the commit; it may come back as a new account. Returns the account's environment; None when it was erased
+    before, which has no further effect. Raises AccountNotFound.
+    """
+    account = await queries.lock_account_for_erasure(tx, account_id)
+    if account is None:
+        raise AccountNotFound
+    if account.erased_at is not None:
+        return None
+    environment: Environment = account.environment
+    for oauth_provider, external_id in await queries.delete_identities(tx, account_id):
+        await forget_user(tx, environment=environment, oauth_provider=oauth_provider, external_id=external_id)
+    await queries.delete_profile(tx, account_id)
+    await queries.close_erased_account(tx, account_id, now)
+    await defer(tx, FORGET_TEXTS, {"account_id": str(account_id)}, now)
+    return environment
+
+
+async def forget_texts(db: Database, account_id: UUID, tables: Sequence[Texts]) -> None:
+    """Take callers' texts out of the books of an erased account, in transactions of a bounded size.
+
+    Complete when it returns. Again: no effect, so one that died in between is simply run again.
+    """
+    for texts in tables:
+        await _forget_columns(db, account_id, texts)
+    await _rename_interactions(db, account_id)
+
+
+async def _forget_columns(db: Database, account_id: UUID, texts: Texts) -> None:
+    become = ", ".join(f"{column} = {value}" for column, value in texts.become.items())
+    # What is put together here are our own words.
+    statement = text(
+        f"""
+        WITH page AS (
+            SELECT {texts.key} AS key FROM {texts.table}
+             WHERE account_id = :account_id AND (CAST(:after AS uuid) IS NULL OR {texts.key} > :after)
+             ORDER BY {texts.key} LIMIT :limit),
+        forgotten AS (
+            UPDATE {texts.table} t SET {become} FROM page
+             WHERE t.account_id = :account_id AND t.{texts.key} = page.key
+             RETURNING t.{texts.key} AS key)
+        SELECT key FROM forgotten ORDER BY key DESC LIMIT 1
+        """  # noqa: S608
+    )
+    after: UUID | None = None
+    while True:
+        async with db.transaction() as tx:
+            values = {"account_id": account_id, "after": after, "limit": ROWS_AT_ONCE}
+            after = (await tx.execute(statement, values)).scalar_one_or_none()
+        if after is None:
+            return
+
+
+# An interaction's rows belong together, whatever it is called: it gets the name of its first row.
+_RENAME_INTERACTIONS = text(
+    """
+    WITH page AS (
+        SELECT interaction_id, min(CAST(usage_log_id AS text)) AS name FROM llm_usage
+         WHERE account_id = :account_id AND interaction_id > :after
+         GROUP BY interaction_id ORDER BY interaction_id LIMIT :limit),
+    renamed AS (
+        UPDATE llm_usage u SET interaction_id = page.name FROM page
+         WHERE u.account_id = :account_id AND u.interaction_id = page.interaction_id)
+    SELECT max(interaction_id) FROM page
+    """
+)
+
+
+async def _rename_interactions(db: Database, account_id: UUID) -> None:
+    after: str | None = ""
+    while after is not None:
+        async with db.transaction() as tx:
+            values = {"account_id": account_id, "after": after, "limit": INTERACTIONS_AT_ONCE}
+            after = (await tx.execute(_RENAME_INTERACTIONS, values)).scalar_one()

@@ -1,0 +1,254 @@
+"""Erasing a person: nothing names them any more, the books still add up, and nothing that races with it goes wrong."""
+
+import asyncio
+import json
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.billing.accounts import Identity, Profile
+from app.billing.verify import verify_ledger
+from app.worker.app import create_worker, running_services
+from tests.admin.conftest import Office
+from tests.admin.people import LLM, Person, account_of, somebody
+from tests.auth.relay import Relay
+from tests.books import account_locked, balances
+from tests.conftest import ACTOR, running_app
+
+REASON = "asked by letter"
+NOBODY = UUID(int=7)
+
+
+async def erase(client: httpx.AsyncClient, person: Person, **changes: Any) -> httpx.Response:
+    body = {"confirm": person.user["external_id"], "reason": REASON, **changes}
+    return await client.post(f"/admin/users/{person.account_id}/erase", json=body)
+
+
+async def work(office: Office) -> None:
+    """Do every job that is due."""
+    settings = office.app.state.settings
+    async with running_services(settings) as services:
+        queue = create_worker(settings, services)
+        async with queue.open_async():
+            await queue.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False)
+
+
+async def everything(office: Office) -> str:
+    """The whole database as text, but for the job queue's own tables."""
+    tables = await office.rows("SELECT relname FROM pg_stat_user_tables WHERE relname NOT LIKE 'procrastinate%'")
+    assert len(tables) > 15
+    parts = [await office.rows(f"SELECT t::text AS row FROM {table['relname']} t") for table in tables]
+    return "\n".join(row["row"] for part in parts for row in part)
+
+
+async def test_nothing_names_the_person_and_the_books_add_up(office: Office, admin: httpx.AsyncClient) -> None:
+    person, neighbour = await somebody(office), await somebody(office)
+    path = f"/admin/users/{person.account_id}"
+    assert (await admin.post(f"{path}/revoke-tokens", json={"reason": "a ticket"})).status_code == 200
+    before = await everything(office)
+    assert [name for name in person.names if name not in before] == []
+    pools = await balances(office.urls, person.account_id)
+    erased = await erase(admin, person)
+    assert erased.status_code == 200, erased.text
+    told = ("status", "external_id", "customer_email", "display_name", "paid")
+    assert [erased.json()[name] for name in told] == ["closed", None, None, None, pools["paid"]]
+    await work(office)
+    after = await everything(office)
+    assert [name for name in person.names if name in after] == []
+    assert [name for name in neighbour.names if name not in after] == []
+    assert await balances(office.urls, person.account_id) == pools
+    verification = await verify_ledger(office.db, datetime.now(UTC))
+    assert verification.ok, verification.problem
+
+
+async def test_what_belongs_together_stays_together(office: Office, admin: httpx.AsyncClient) -> None:
+    """Reports count an interaction once, tell by agent, and find the purchase that a payment is of."""
+    person = await somebody(office)
+    await erase(admin, person)
+    for _ in range(2):  # a job may run twice
+        await work(office)
+        await office.rows("UPDATE procrastinate_jobs SET status = 'todo' WHERE task_name = 'forget_texts' RETURNING id")
+    usage = await office.rows(
+        "SELECT interaction_id, count(*) AS n FROM llm_usage WHERE account_id = $1 GROUP BY 1", person.account_id
+    )
+    assert [row["n"] for row in usage] == [3, 3]
+    charges = await office.rows("SELECT metadata FROM charges WHERE account_id = $1", person.account_id)
+    assert sorted(json.loads(row["metadata"]).get("agent_id", "") for row in charges) == ["", *["the-agent"] * 3]
+    [purchase] = await office.rows("SELECT * FROM purchases WHERE account_id = $1", person.account_id)
+    assert purchase["payment_intent_id"] == person.payment_id
+
+
+async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_forgotten(office: Office) -> None:
+    """Somebody who adds a column of text decides here what becomes of it."""
+    ours = {
+        *("environment", "currency", "plan_name", "status", "status_reason", "pool", "unit", "kind", "cause_type"),
+        *("operation", "transaction_type", "product_type", "source", "result", "pack", "received_currency"),
+        *("review_reason", "models_used", "payment_intent_id", "dispute_id"),
+        *("actor_type", "actor_id"),  # keys, admins, Stripe; of an end user's token a digest
+    }
+    forgotten = {
+        ("charges", "idempotency_key"),
+        ("charges", "description"),
+        ("charges", "metadata"),
+        ("credits", "idempotency_key"),
+        ("credits", "description"),
+        ("credits", "external_transaction_id"),
+        ("product_usage_log", "idempotency_key"),
+        ("product_usage_log", "request_id"),
+        ("purchases", "idempotency_key"),
+        ("llm_usage", "interaction_id"),
+    }
+    rows = await office.rows(
+        """
+        SELECT table_name, column_name FROM information_schema.columns c
+         WHERE table_schema = 'public' AND data_type IN ('text', 'jsonb', 'ARRAY', 'character varying')
+               AND table_name NOT IN ('account_identities', 'account_profiles')
+               AND EXISTS (SELECT FROM information_schema.columns k WHERE k.table_schema = 'public'
+                                   AND k.table_name = c.table_name AND k.column_name = 'account_id')
+        """
+    )
+    found = {(row["table_name"], row["column_name"]) for row in rows if row["column_name"] not in ours}
+    assert found == forgotten
+
+
+@pytest.mark.parametrize("confirm", ["", "somebody else", str(NOBODY), "SUBJECT"])
+async def test_without_the_right_confirmation_nothing_happens(
+    office: Office, admin: httpx.AsyncClient, confirm: str
+) -> None:
+    person = await somebody(office)
+    before = len(await office.audit("account.erase"))
+    assert (await erase(admin, person, confirm=confirm)).status_code == 422
+    assert await account_of(office, person.user["external_id"]) == person.account_id
+    assert len(await office.audit("account.erase")) == before
+
+
+async def test_the_audit_log_says_that_it_was_done_once_and_to_nobody_by_name(
+    office: Office, admin: httpx.AsyncClient
+) -> None:
+    person = await somebody(office)
+    naming = await erase(admin, person, reason=f"{person.user['external_id']} wrote to us")
+    assert naming.status_code == 422
+    answers = await asyncio.gather(*(erase(admin, person, confirm=str(person.account_id)) for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {200}
+    rows = [row for row in await office.audit("account.erase") if row["target_id"] == str(person.account_id)]
+    assert len(rows) == 1
+    assert (rows[0]["reason"], rows[0]["environment"]) == (REASON, "live")
+    assert not [name for name in person.names if name in str(rows)]
+
+
+async def test_erased_account_stays_closed_for_ever(office: Office, admin: httpx.AsyncClient) -> None:
+    person = await somebody(office)
+    await erase(admin, person)
+    path = f"/admin/users/{person.account_id}"
+    for action in ("reopen", "suspend"):
+        refused = await admin.post(f"{path}/{action}", json={"reason": "a mistake"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "account_erased")
+    revoked = await admin.post(f"{path}/revoke-tokens", json={"reason": "a ticket"})
+    assert (revoked.status_code, revoked.json()["code"]) == (404, "account_not_found")
+    assert (await admin.get(path)).json()["erased_at"] is not None
+    assert (await admin.get(f"{path}/export")).json()["identities"] == []
+
+
+async def test_person_who_comes_back_is_somebody_new_in_every_process(office: Office, admin: httpx.AsyncClient) -> None:
+    person = await somebody(office)
+    async with running_app(office.app.state.settings) as app:
+        other = Office(app, office.urls)
+        async with person.agent(office) as here, person.agent(other) as there:
+            await asyncio.sleep(0.3)  # until the other process listens
+            for agent in (here, there):  # both know the mapping by heart
+                assert (await agent.post("/v1/billing/check", json=person.user)).json()["credits_remaining"] > 0
+            await erase(admin, person)
+            await asyncio.sleep(0.9)
+            told = [(await agent.post("/v1/billing/check", json=person.user)).json() for agent in (there, here)]
+        assert [(check["credits_remaining"], check["free_uses_remaining"]) for check in told] == [(0, 3), (0, 3)]
+    again = await account_of(office, person.user["external_id"])
+    assert again != person.account_id
+    assert (await balances(office.urls, person.account_id))["paid"] > 0
+
+
+async def test_process_that_hears_of_no_changes_remembers_nobody(office: Office, admin: httpx.AsyncClient) -> None:
+    person = await somebody(office)
+    relay = Relay(office.app.state.settings.database_url)
+    await relay.start()
+    settings = office.app.state.settings.model_copy(update={"database_url": relay.url})
+    async with running_app(settings) as app, person.agent(Office(app, office.urls)) as agent:
+        await asyncio.sleep(0.3)
+        assert (await agent.post("/v1/billing/check", json=person.user)).json()["credits_remaining"] > 0
+        relay.drops_notifications = True
+        await asyncio.sleep(1)
+        await erase(admin, person)
+        check = (await agent.post("/v1/billing/check", json=person.user)).json()
+    await relay.stop()
+    assert (check["credits_remaining"], check["free_uses_remaining"]) == (0, 3)
+
+
+async def test_charges_and_checks_that_race_with_it_are_booked_or_refused_and_leave_no_name(
+    office: Office, admin: httpx.AsyncClient
+) -> None:
+    person = await somebody(office)
+    stop = asyncio.Event()
+    seen: set[int] = set()
+
+    async def keep_on(agent: httpx.AsyncClient, path: str, i: int, **body: Any) -> None:
+        while not stop.is_set():
+            profile = {"display_name": f"{person.names[0]} {uuid.uuid4()}"}
+            answer = await agent.post(f"/v1/{path}", json={**person.user, **profile, **body})
+            seen.add(answer.status_code)
+
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("billing/check", {}),
+        ("billing/charges", {"amount_minor": 100, "currency": "USD", "description": person.names[0]}),
+        ("tools/charge", {"product_type": "web_search"}),
+        ("billing/litellm/usage", {"interaction_id": person.names[0], **LLM}),
+    ]
+    async with person.agent(office) as agent:
+        tasks = [asyncio.create_task(keep_on(agent, path, i, **body)) for i, (path, body) in enumerate(bodies * 2)]
+        await asyncio.sleep(0.3)
+        assert (await erase(admin, person)).status_code == 200
+        await asyncio.sleep(0.5)
+        stop.set()
+        await asyncio.gather(*tasks)
+    assert seen <= {200, 201, 402, 403}, seen
+    profiles = await office.rows("SELECT * FROM account_profiles WHERE account_id = $1", person.account_id)
+    assert profiles == []
+    await work(office)
+    left = [
+        await office.rows(f"SELECT t::text AS row FROM {table} t WHERE account_id = $1", person.account_id)
+        for table in ("charges", "llm_usage", "product_usage_log")
+    ]
+    assert person.names[0] not in str(left)
+    again = await account_of(office, person.user["external_id"])
+    for account_id in (person.account_id, again):
+        await balances(office.urls, account_id)
+    assert (await verify_ledger(office.db, datetime.now(UTC))).ok
+
+
+async def test_it_waits_for_a_movement_of_credits_under_way(office: Office, admin: httpx.AsyncClient) -> None:
+    person = await somebody(office)
+    async with account_locked(office.urls, person.account_id):
+        erasing = asyncio.create_task(erase(admin, person))
+        await asyncio.sleep(0.3)
+        assert not erasing.done()
+        assert await account_of(office, person.user["external_id"]) == person.account_id
+    assert (await erasing).status_code == 200
+
+
+async def test_account_made_while_its_identity_goes_is_a_new_one(office: Office, admin: httpx.AsyncClient) -> None:
+    """However often both happen at once."""
+    identity = Identity("live", "oauth:google", f"again-{uuid.uuid4()}")
+    billing = office.app.state.billing
+    ids: set[UUID] = set()
+    for _ in range(10):
+        made = await billing.accounts.resolve(identity, Profile(), ACTOR, datetime.now(UTC))
+        person = Person(made, {"external_id": identity.external_id}, "", "")
+        found, answer = await asyncio.gather(
+            billing.accounts.resolve(identity, Profile(), ACTOR, datetime.now(UTC)), erase(admin, person)
+        )
+        assert answer.status_code in (200, 404, 422)
+        ids |= {made, found}
+    rows = await office.rows("SELECT account_id, erased_at FROM accounts WHERE account_id = ANY($1)", list(ids))
+    assert len(rows) == len(ids) > 5

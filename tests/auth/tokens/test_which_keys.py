@@ -1,0 +1,109 @@
+"""What is remembered of tokens, and which of an issuer's keys count."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from joserfc.jwk import ECKey, RSAKey
+
+from app.auth import tokens as tokens_module
+from app.auth.jwks import parse_jwks
+from app.auth.tokens import TokenVerifier
+from tests.auth.tokens.conftest import ATTACKER, EC_P256, EC_P384, JSON, KEY_MEMBERS, MISSING, b64, refusal
+from tests.demo.oidc_server import RunningOIDC
+
+
+async def test_a_repeated_token_costs_no_signature_check(
+    oidc: RunningOIDC, verifier: TokenVerifier, now: datetime, signature_checks: list[str]
+) -> None:
+    token, bad = oidc.mint(), oidc.mint(faults=["bad_signature"])
+    claims = [await verifier.verify(token, now + timedelta(minutes=minute)) for minute in range(10)]
+    assert signature_checks == [token]
+    assert all(each is claims[0] for each in claims)
+    for _ in range(2):
+        assert await refusal(verifier, bad, now) == "bad signature"
+    assert signature_checks == [token, bad, bad], "only success is remembered"
+
+
+async def test_the_memory_is_bounded_and_keeps_the_recently_used(
+    oidc: RunningOIDC,
+    verifier: TokenVerifier,
+    now: datetime,
+    signature_checks: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tokens_module, "MAX_CACHED_TOKENS", 2)
+    first, second, third = (oidc.mint(nonce=str(number)) for number in range(3))
+    for token in (first, second, first, third, first, second):
+        await verifier.verify(token, now)
+    assert signature_checks == [first, second, third, second]
+
+
+# --- which keys count
+
+
+def jwk(key: RSAKey | ECKey, **changes: Any) -> dict[str, Any]:
+    entry = {**key.as_dict(private=False), "use": "sig", "kid": "k", **changes}
+    return {name: value for name, value in entry.items() if value is not MISSING}
+
+
+@pytest.mark.parametrize(
+    ("entry", "alg"),
+    [
+        (jwk(ATTACKER), "RS256"),
+        (jwk(ATTACKER, alg=MISSING), "RS256"),
+        (jwk(ATTACKER, kid=MISSING), "RS256"),
+        (jwk(ATTACKER, x5c=["not a certificate"], x5u="http://127.0.0.1:1/", key_ops="odd"), "RS256"),
+        (jwk(EC_P256), "ES256"),
+        (jwk(EC_P256, alg="ES256", d="AAAA"), "ES256"),
+        (jwk(ATTACKER, use="enc"), None),
+        (jwk(ATTACKER, use=MISSING), None),
+        (jwk(ATTACKER, alg="RS512"), None),
+        (jwk(ATTACKER, alg="HS256"), None),
+        (jwk(ATTACKER, alg="ES256"), None),
+        (jwk(ATTACKER, kid=""), None),
+        (jwk(ATTACKER, kid=5), None),
+        (jwk(ATTACKER, n=b64(b"\xff" * 128)), None),
+        (jwk(ATTACKER, n=b64(bytes(128) + b"\xff" * 128)), None),
+        (jwk(ATTACKER, n=b64(b"\xff" * 4096)), None),
+        (jwk(ATTACKER, e="AA"), None),
+        (jwk(ATTACKER, n=MISSING), None),
+        (jwk(ATTACKER, n="!!"), None),
+        (jwk(EC_P384), None),
+        (jwk(EC_P256, x="AAAA"), None),
+        ({"kty": "oct", "k": "c2VjcmV0", "use": "sig", "kid": "k"}, None),
+        ({"kty": "OKP", "crv": "Ed25519", "x": b64(bytes(32)), "use": "sig", "kid": "k"}, None),
+        ({"kty": ["RSA"], "use": "sig"}, None),
+        ("text", None),
+    ],
+)
+def test_only_strong_signing_keys_count(entry: object, alg: str | None) -> None:
+    keys = parse_jwks(json.dumps({"keys": [entry, jwk(ATTACKER, kid="another")]}).encode())
+    assert [key.alg for key in keys if key.kid != "another"] == ([alg] if alg else [])
+    assert not any(key.key.is_private for key in keys)
+
+
+def test_the_first_of_two_keys_with_one_kid_counts() -> None:
+    other = RSAKey.generate_key(2048)
+    keys = parse_jwks(json.dumps({"keys": [jwk(ATTACKER), jwk(other), jwk(EC_P256)]}).encode())
+    assert [(key.alg, key.thumbprint) for key in keys] == [
+        ("RS256", ATTACKER.thumbprint()),
+        ("ES256", EC_P256.thumbprint()),
+    ]
+
+
+@settings(deadline=None)
+@given(entries=st.lists(JSON | st.dictionaries(KEY_MEMBERS, JSON), max_size=20))
+def test_one_good_key_survives_among_any_others(entries: list[Any]) -> None:
+    with pytest.raises(ValueError):
+        parse_jwks(json.dumps({"keys": entries}).encode())
+    keys = parse_jwks(json.dumps({"keys": [*entries, jwk(ATTACKER)]}).encode())
+    assert [key.thumbprint for key in keys] == [ATTACKER.thumbprint()]
+
+
+def test_too_many_keys_are_refused() -> None:
+    with pytest.raises(ValueError, match="not a JWKS"):
+        parse_jwks(json.dumps({"keys": [jwk(EC_P256, kid=str(number)) for number in range(101)]}).encode())
