@@ -124,7 +124,9 @@ async def list_interactions(
     columns = f"""account_id, interaction_id, model, currency, day, started_at, first_usage_log_id, {_COLUMNS}"""
     statement = f"""
         WITH told AS MATERIALIZED ({interactions()})
-        SELECT page.*, c.from_paid AS paid_spent
+        SELECT page.*, (SELECT c.from_paid FROM charges c
+                         WHERE c.account_id = page.account_id AND c.operation = 'charge'
+                           AND c.idempotency_key = page.interaction_id) AS paid_spent
           FROM (SELECT * FROM (
                     (SELECT {columns} FROM llm_interactions
                       WHERE {wanted}
@@ -133,8 +135,6 @@ async def list_interactions(
                      UNION ALL
                     (SELECT {columns} FROM told WHERE {wanted} {ordered})) both_of_them
                 {ordered}) page
-          LEFT JOIN charges c ON c.account_id = page.account_id AND c.operation = 'charge'
-                             AND c.idempotency_key = page.interaction_id
          ORDER BY page.{column} DESC, page.first_usage_log_id DESC
     """  # noqa: S608
     return await rows_of(db, statement, days, **values)

@@ -359,6 +359,6 @@ async def test_reports_are_the_books_at_every_moment_of_a_roll_up(filled: Office
     await check(filled, viewer)
     await write_more(filled)
     await check(filled, viewer, [*some, ranges()[2]])
-    await roll_up(filled.db, datetime.now(UTC) + 2 * SETTLED)
+    await roll_up(filled.db, datetime.now(UTC) + SETTLED)
     await proof(filled.urls)
     await check(filled, viewer, [*some, ranges()[2]])
