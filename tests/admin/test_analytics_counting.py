@@ -186,6 +186,9 @@ REPORTED: dict[str, Callable[[Session, Days], Awaitable[Sequence[Mapping[str, An
 @pytest.mark.parametrize("name", REPORTED)
 async def test_no_report_reads_the_books_of_uses_from_end_to_end(rolled_up: Office, name: str) -> None:
     """The reports' own statements with EXPLAIN before them."""
+    await roll_up(rolled_up.db, datetime.now(UTC) + SETTLED)
+    async with connected(rolled_up.urls) as connection:
+        await connection.execute("ANALYZE")
     db = Database(settings_for(rolled_up.urls).database_url)
 
     def explained(

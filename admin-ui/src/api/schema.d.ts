@@ -1886,8 +1886,6 @@ export interface components {
         };
         /** InteractionMargin */
         InteractionMargin: {
-            /** Interactions */
-            interactions: number;
             /** Llm Calls */
             llm_calls: number;
             /** Prompt Tokens */
@@ -2273,8 +2271,6 @@ export interface components {
         };
         /** MarginModel */
         MarginModel: {
-            /** Interactions */
-            interactions: number;
             /** Llm Calls */
             llm_calls: number;
             /** Prompt Tokens */
@@ -2286,6 +2282,8 @@ export interface components {
              * @description Hundredths of the currency's unit, with all fractions.
              */
             cost_cents: string;
+            /** Interactions */
+            interactions: number;
             /**
              * Model
              * @description The models of an interaction, joined by ' + ': what each of several cost is not reported.
@@ -2351,8 +2349,6 @@ export interface components {
         };
         /** ModelUsage */
         ModelUsage: {
-            /** Interactions */
-            interactions: number;
             /** Llm Calls */
             llm_calls: number;
             /** Prompt Tokens */
@@ -2364,6 +2360,8 @@ export interface components {
              * @description Hundredths of the currency's unit, with all fractions.
              */
             cost_cents: string;
+            /** Interactions */
+            interactions: number;
             /**
              * Model
              * @description The models of an interaction, joined by ' + ': what each of several cost is not reported.
