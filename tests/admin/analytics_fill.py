@@ -61,6 +61,11 @@ STATEMENTS = (
      WHERE (NOT by_tool OR i % 15 = 4)
     """,
     """
+    UPDATE accounts a SET total_uses = c.credits
+      FROM (SELECT account_id, sum(cost) AS credits FROM charges GROUP BY account_id) c
+     WHERE c.account_id = a.account_id
+    """,
+    """
     INSERT INTO ledger_entries (account_id, entry_no, pool, delta, balance_after, kind, cause_type, cause_id,
                                 actor_type, actor_id, created_at)
     SELECT account_id, entry_no, 'paid', -1, 0, 'charge', 'charge', account_id,

@@ -34,8 +34,9 @@ URL = "/admin/analytics"
 BOOKS = ("charges", "ledger_entries", "product_usage_log", "llm_usage")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 async def rolled_up(office: Office) -> Office:
+    """Filled before anything is rolled up: its ids are of the past."""
     await fill(office.urls, accounts=60, uses=2000, days=20)
     await roll_up(office.db, datetime.now(UTC))
     async with connected(office.urls) as connection:
@@ -208,6 +209,19 @@ async def test_no_report_reads_the_books_of_uses_from_end_to_end(rolled_up: Offi
     plan = "\n".join(str(row["QUERY PLAN"]) for row in rows)
     assert "Index" in plan
     assert not [book for book in BOOKS if f"Seq Scan on {book}" in plan], plan
+
+
+@pytest.mark.parametrize("limit", [1, 3, 8, 40, 100])
+@pytest.mark.parametrize("back", [0, 8])
+async def test_top_accounts_are_the_same_however_few_are_looked_at_first(
+    rolled_up: Office, limit: int, back: int
+) -> None:
+    today = datetime.now(UTC).date()
+    days = Days("live", today - timedelta(days=365), today - timedelta(days=back))
+    async with rolled_up.db.consistent_read() as session:
+        everybody = await usage_reports.list_top_accounts(session, days, limit, candidates=1000)
+        for few in (1, 5, 10, 20, 40):
+            assert await usage_reports.list_top_accounts(session, days, limit, candidates=few) == everybody
 
 
 SPOILT = {
