@@ -8,9 +8,11 @@ import httpx
 from fastapi import FastAPI
 
 import app.admin.admins
+import app.admin.analytics
 import app.admin.api_keys
 import app.admin.audit_log
 import app.admin.config
+import app.admin.margins
 import app.admin.pages
 import app.admin.personal_data
 import app.admin.purchases
@@ -56,6 +58,8 @@ ROUTERS = (
     app.admin.personal_data,
     app.admin.api_keys,
     app.admin.purchases,
+    app.admin.analytics,
+    app.admin.margins,
     app.admin.audit_log,
     app.admin.config,
     app.admin.admins,

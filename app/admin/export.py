@@ -111,8 +111,8 @@ _SECTIONS = (
         "llm_usage",
         "usage_log_id",
         """
-        SELECT usage_log_id, interaction_id, total_llm_calls, total_prompt_tokens, total_completion_tokens, models_used,
-               actual_cost_cents, duration_ms, error_count, fallback_count, created_at
+        SELECT usage_log_id, interaction_id, call_id, total_llm_calls, total_prompt_tokens, total_completion_tokens,
+               models_used, actual_cost_cents, duration_ms, error_count, fallback_count, created_at
           FROM llm_usage WHERE account_id = :account_id""",
     ),
     _Section(  # about the account and its purchases; which member of the staff it was is not the person's data

@@ -23,7 +23,6 @@ from app.jobs import defer
 FORGET_TEXTS = "forget_texts"
 """The task that takes callers' texts out of an erased account's books."""
 ROWS_AT_ONCE = 1000
-INTERACTIONS_AT_ONCE = 100  # each has some dozen rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,6 @@ async def forget_texts(db: Database, account_id: UUID, tables: Sequence[Texts]) 
     """
     for texts in tables:
         await _forget_columns(db, account_id, texts)
-    await _rename_interactions(db, account_id)
 
 
 async def _forget_columns(db: Database, account_id: UUID, texts: Texts) -> None:
@@ -123,26 +121,3 @@ async def _forget_columns(db: Database, account_id: UUID, texts: Texts) -> None:
             after = (await tx.execute(statement, values)).scalar_one_or_none()
         if after is None:
             return
-
-
-# An interaction's rows belong together, whatever it is called: it gets the name of its first row.
-_RENAME_INTERACTIONS = text(
-    """
-    WITH page AS (
-        SELECT interaction_id, min(CAST(usage_log_id AS text)) AS name FROM llm_usage
-         WHERE account_id = :account_id AND interaction_id > :after
-         GROUP BY interaction_id ORDER BY interaction_id LIMIT :limit),
-    renamed AS (
-        UPDATE llm_usage u SET interaction_id = page.name FROM page
-         WHERE u.account_id = :account_id AND u.interaction_id = page.interaction_id)
-    SELECT max(interaction_id) FROM page
-    """
-)
-
-
-async def _rename_interactions(db: Database, account_id: UUID) -> None:
-    after: str | None = ""
-    while after is not None:
-        async with db.transaction() as tx:
-            values = {"account_id": account_id, "after": after, "limit": INTERACTIONS_AT_ONCE}
-            after = (await tx.execute(_RENAME_INTERACTIONS, values)).scalar_one()

@@ -226,6 +226,7 @@ def _call(rng: Random, interaction_id: str, model: str) -> LlmUsageReport:
     per_prompt, per_completion = (Decimal(cents) for cents in MODELS[model])
     return LlmUsageReport(
         interaction_id=interaction_id,
+        call_id=None,
         total_llm_calls=1,
         total_prompt_tokens=prompt,
         total_completion_tokens=completion,
@@ -240,6 +241,7 @@ def _call(rng: Random, interaction_id: str, model: str) -> LlmUsageReport:
 def _summary(calls: Sequence[LlmUsageReport]) -> LlmUsageReport:
     return LlmUsageReport(
         interaction_id=calls[0].interaction_id,
+        call_id=None,
         total_llm_calls=len(calls),
         total_prompt_tokens=sum(call.total_prompt_tokens for call in calls),
         total_completion_tokens=sum(call.total_completion_tokens for call in calls),
