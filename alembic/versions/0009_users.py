@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("environment", sa.Text(), nullable=False),
         sa.Column("paid", sa.BigInteger(), nullable=False),
         sa.Column("last_activity_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("environment IN ('live', 'test')", name=op.f("ck_account_activity_environment")),
         sa.ForeignKeyConstraint(
             ["account_id"],
             ["accounts.account_id"],

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime
 
 from app.admin import queries
 from app.admin.dependencies import Db, Viewer
-from app.admin.schemas import AuditEntryReply, AuditLogReply
+from app.admin.schemas import AuditEntryReply, AuditLogReply, Moment
 from app.billing.router import ERRORS
 from app.billing.schemas import Key255
 
@@ -26,8 +25,8 @@ async def filters(
     action: Key255 | None = None,
     target_type: Key255 | None = None,
     target_id: Key255 | None = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
 ) -> dict[str, Any]:
     return {
         "admin_id": admin_id,

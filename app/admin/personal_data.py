@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from app.admin.dependencies import Administrator, Db
 from app.admin.export import export_account
 from app.admin.schemas import EraseBody, UserRow
-from app.admin.users import NOT_FOUND, find_user
+from app.admin.users import NOT_FOUND, find_user, require_anonymous
 from app.billing.erasure import erase_person
 from app.billing.router import ERRORS
 from app.errors import InvalidRequest
@@ -40,8 +40,7 @@ async def erase_user(account_id: UUID, body: EraseBody, admin: Administrator, db
     row = await find_user(db, account_id)
     if body.confirm not in (row["external_id"], str(account_id)):
         raise InvalidRequest("confirm must repeat the account's external id or its account id")
-    if row["external_id"] is not None and row["external_id"] in body.reason:
-        raise InvalidRequest("reason must not name the person: the audit log keeps it for ever")
+    require_anonymous(body.reason, row)
     async with db.transaction() as tx:
         environment = await erase_person(tx, account_id, admin.now)
         if environment is not None:

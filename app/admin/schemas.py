@@ -1,10 +1,10 @@
 """The wire format of the back office. Credits are whole credits here, never hundredths; prices are minor units."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, IPvAnyNetwork, StringConstraints
+from pydantic import AfterValidator, Field, IPvAnyNetwork, StringConstraints
 
 from app.auth.admins import MAX_EMAIL_CHARS, Role
 from app.auth.caller import Environment, Permission
@@ -17,6 +17,17 @@ from app.payments.facts import DisputeStatus, PurchaseStatus
 
 Reason = Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True, pattern=r"^[^\x00]+$")]
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]+$")]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies outside of the years 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[Timestamp, AfterValidator(_in_utc)]
+"""A time that somebody sends."""
 
 
 class WhoAmI(Reply):
@@ -77,7 +88,7 @@ class KeyBody(Reply):
     environment: Environment
     name: KeyName
     permissions: Annotated[set[Permission], Field(min_length=1)]
-    expires_at: Timestamp | None = None
+    expires_at: Moment | None = None
     ip_allow_list: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ALLOWED_NETWORKS)] = Field(default=[])
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT_PER_MINUTE)] | None = None
 
@@ -87,7 +98,7 @@ class KeyChange(Reply):
 
     name: KeyName | None = None
     permissions: Annotated[set[Permission], Field(min_length=1)] | None = None
-    expires_at: Timestamp | None = None
+    expires_at: Moment | None = None
     ip_allow_list: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ALLOWED_NETWORKS)] | None = None
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT_PER_MINUTE)] | None = None
 

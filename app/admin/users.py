@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, status
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import StringConstraints
 
 from app.admin import user_reports
 from app.admin.audit import Admin
@@ -15,6 +15,7 @@ from app.admin.schemas import (
     AdjustBody,
     AdjustReply,
     InventoryReply,
+    Moment,
     ReasonBody,
     TimelineEntry,
     TimelineKind,
@@ -52,8 +53,8 @@ async def list_users(
     account_status: Annotated[AccountStatus | None, Query(alias="status")] = None,
     plan_name: Key255 | None = None,
     balance: Balance | None = None,
-    active_since: AwareDatetime | None = None,
-    inactive_since: AwareDatetime | None = None,
+    active_since: Moment | None = None,
+    inactive_since: Moment | None = None,
     sort: Sort = "newest",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Cursor | None = None,
@@ -134,7 +135,9 @@ async def adjust_credits(
         raise InvalidRequest("credits must not be 0")
     if admin.caller.role == "support" and abs(body.credits) > settings.admin_support_credit_limit:
         raise AdminForbidden("admin")
-    environment = (await find_user(db, account_id))["environment"]
+    user = await find_user(db, account_id)
+    require_anonymous(body.reason, user)
+    environment = user["environment"]
     async with db.transaction() as tx:
         credit = await billing.adjust_in(
             tx,
@@ -185,6 +188,7 @@ async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support,
     row = await find_user(db, account_id)
     if row["external_id"] is None:
         raise AccountNotFound
+    require_anonymous(body.reason, row)
     async with db.transaction() as tx:
         if not await lock_person(tx, account_id):
             raise AccountNotFound
@@ -211,7 +215,9 @@ async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support,
 async def _set_status(
     account_id: UUID, new: AccountStatus, reason: str, admin: Admin, db: Database, billing: Billing
 ) -> UserRow:
-    environment = (await find_user(db, account_id))["environment"]
+    user = await find_user(db, account_id)
+    require_anonymous(reason, user)
+    environment = user["environment"]
     told = reason if new == "suspended" else None  # which the agent hears; elsewhere only the audit log does
     async with db.transaction() as tx:
         before = await billing.set_status_in(tx, account_id, new, told, admin.now)
@@ -239,6 +245,7 @@ async def find_user(db: Database, account_id: UUID) -> user_reports.Row:
     return row
 
 
+SHORTEST_NAME = 5  # fewer letters may well be a word
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -263,6 +270,14 @@ def _position(sort: Sort, cursor: str) -> Position:
         return Position(value if sort == "balance" else EPOCH + value * MICROSECOND, UUID(account_id))
     except (ValueError, OverflowError):
         raise InvalidRequest("cursor is not of this list: send next_cursor of the page before") from None
+
+
+def require_anonymous(reason: str, user: user_reports.Row) -> None:
+    """Raises InvalidRequest for a reason that holds one of the user's names: the audit log keeps it for ever."""
+    for name in ("external_id", "customer_email", "display_name"):
+        known = (user[name] or "").casefold()
+        if len(known) >= SHORTEST_NAME and known in reason.casefold():
+            raise InvalidRequest("reason must not name the user, as the audit log keeps it for ever: name a ticket")
 
 
 def _standing(account_status: str, reason: str | None) -> dict[str, str]:

@@ -131,6 +131,7 @@ class AccountActivity(Base):
 
     __tablename__ = "account_activity"
     __table_args__ = (
+        CheckConstraint("environment IN ('live', 'test')", name="environment"),
         Index(None, "environment", "paid", "account_id"),
         Index(None, "environment", "last_activity_at", "account_id"),
     )

@@ -251,3 +251,10 @@ async def test_unknown_key_is_404_and_leaves_no_audit_row(
         assert (answer.status_code, answer.json()["code"]) == (404, "api_key_not_found")
     assert answer.status_code in (404, 422), answer.text
     assert await office.rows("SELECT count(*) FROM admin_audit_log") == before
+
+
+@pytest.mark.parametrize("expires_at", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"])
+async def test_expiry_beyond_all_time_is_422(admin: httpx.AsyncClient, expires_at: str) -> None:
+    body = {"environment": "live", "name": "late", "permissions": ["billing:read"], "expires_at": expires_at}
+    assert (await admin.post(KEYS, json=body)).status_code == 422
+    assert (await admin.get("/admin/audit-logs", params={"since": expires_at})).status_code == 422

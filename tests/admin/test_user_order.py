@@ -128,6 +128,8 @@ async def test_refresh_that_finds_nothing_new_writes_nothing(office: Office) -> 
         {"sort": "newest", "cursor": f"5.{UUID(int=7)}"},
         {"active_since": "2026-01-01T00:00:00"},
         {"inactive_since": "yesterday"},
+        {"active_since": "0001-01-01T00:00:00+14:00"},
+        {"inactive_since": "9999-12-31T23:59:59-12:00"},
     ],
 )
 async def test_questions_that_make_no_sense_are_422(viewer: httpx.AsyncClient, params: dict[str, str]) -> None:

@@ -365,6 +365,19 @@ async def test_no_change_without_a_reason(office: Office, admin: httpx.AsyncClie
     assert await audit_of(office, account_id) == []
 
 
+@pytest.mark.parametrize("field", ["external_id", "customer_email", "display_name"])
+async def test_a_reason_that_names_the_user_is_refused(office: Office, admin: httpx.AsyncClient, field: str) -> None:
+    name = f"Somebody {uuid.uuid4().hex}"
+    given: dict[str, Any] = {field: name}
+    account_id = await open_account(office, **given)
+    reason = {"reason": f"told us: {name.upper()}."}
+    bodies = {"credits": {"credits": 1, "idempotency_key": "k"}, "suspend": {}, "close": {}, "revoke-tokens": {}}
+    for action, body in bodies.items():
+        answer = await admin.post(f"{USERS}/{account_id}/{action}", json={**body, **reason})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert await audit_of(office, account_id) == []
+
+
 async def test_no_audit_row_names_a_person_by_any_of_their_names(office: Office, admin: httpx.AsyncClient) -> None:
     names: dict[str, Any] = {
         field: f"{field}-{uuid.uuid4().hex}" for field in ("customer_email", "display_name", "external_id")

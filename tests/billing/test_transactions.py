@@ -34,6 +34,7 @@ MONEY = [
     model.__tablename__
     for model in (
         billing_models.Account,
+        billing_models.AccountActivity,
         billing_models.LedgerEntry,
         billing_models.Charge,
         billing_models.Credit,
