@@ -3854,7 +3854,10 @@ export interface operations {
     };
     get_purchase_status: {
         parameters: {
-            query?: never;
+            query?: {
+                oauth_provider?: string | null;
+                external_id?: string | null;
+            };
             header?: never;
             path: {
                 payment_id: string;
@@ -3948,7 +3951,10 @@ export interface operations {
     };
     get_purchase: {
         parameters: {
-            query?: never;
+            query?: {
+                oauth_provider?: string | null;
+                external_id?: string | null;
+            };
             header?: never;
             path: {
                 payment_id: string;
