@@ -18,7 +18,7 @@ from ciris_billing._cache import CheckCache
 from ciris_billing._exchange import Answer, Exchange, Flow, Send, Sent
 from ciris_billing._operations import FailPolicy, Operations
 from ciris_billing._retry import Hosts, Retry
-from ciris_billing.gate import Passage
+from ciris_billing.gate import Gate, Passage
 from ciris_billing.models import Metadata, Transaction, TransactionPage, User, UserFields
 
 P = ParamSpec("P")
@@ -168,7 +168,7 @@ class BillingClient:
 
         Raises NoCredit, AccountSuspended or AccountClosed instead of letting the block run; what a charge raises
         after it."""
-        passage = Passage(
+        gate = Gate(
             self._operations,
             user,
             interaction_id=interaction_id,
@@ -177,9 +177,9 @@ class BillingClient:
             metadata=metadata,
             who=who,
         )
-        self._run(passage.enter())
+        passage = self._run(gate.enter())
         yield passage
-        self._run(passage.leave())
+        self._run(gate.leave(passage))
 
     def close(self) -> None:
         if self._owns_http:
@@ -295,7 +295,7 @@ class AsyncBillingClient:
 
         Raises NoCredit, AccountSuspended or AccountClosed instead of letting the block run; what a charge raises
         after it."""
-        passage = Passage(
+        gate = Gate(
             self._operations,
             user,
             interaction_id=interaction_id,
@@ -304,9 +304,9 @@ class AsyncBillingClient:
             metadata=metadata,
             who=who,
         )
-        await self._run(passage.enter())
+        passage = await self._run(gate.enter())
         yield passage
-        await self._run(passage.leave())
+        await self._run(gate.leave(passage))
 
     async def aclose(self) -> None:
         if self._owns_http:

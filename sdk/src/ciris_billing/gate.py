@@ -1,6 +1,7 @@
 """Check before, charge after success, charge nothing on an exception."""
 
 import logging
+from dataclasses import dataclass
 
 from ciris_billing._exchange import Flow
 from ciris_billing._operations import Operations
@@ -30,6 +31,7 @@ class NoCredit(InsufficientCredits):
         self.credit_status = status
 
 
+@dataclass
 class Passage:
     """One interaction that passes the gate.
 
@@ -37,7 +39,12 @@ class Passage:
     it stays None if the service could not be asked and the policy is `fail_open`."""
 
     status: CreditStatus
+    amount_minor: int
     charge: Charge | None = None
+
+
+class Gate:
+    """What happens before and after an interaction."""
 
     def __init__(
         self,
@@ -50,33 +57,34 @@ class Passage:
         metadata: Metadata | None,
         who: UserFields,
     ) -> None:
-        self.amount_minor = amount_minor
         self._operations = operations
         self._user = user
         self._who = who
         self._key = charge_key(interaction_id)
+        self._amount_minor = amount_minor
         self._description = description
         self._metadata = metadata
 
-    def enter(self) -> Flow[None]:
+    def enter(self) -> Flow[Passage]:
         """Raises what `refusal` gives, or, with the policy `fail_closed`, Unavailable."""
         metadata = self._metadata or {}
         context: CheckContext = {}
         for name in ("agent_id", "channel_id", "request_id"):
             if name in metadata:
                 context[name] = metadata[name]
-        self.status = yield from self._operations.check_credit(self._user, context=context or None, **self._who)
-        error = refusal(self.status, self.amount_minor)
+        status = yield from self._operations.check_credit(self._user, context=context or None, **self._who)
+        error = refusal(status, self._amount_minor)
         if error is not None:
             raise error
+        return Passage(status, self._amount_minor)
 
-    def leave(self) -> Flow[None]:
+    def leave(self, passage: Passage) -> Flow[None]:
         """Charge. Raises what a charge raises; with the policy `fail_open`, an Unavailable is only logged."""
         try:
-            self.charge = yield from self._operations.charge(
+            passage.charge = yield from self._operations.charge(
                 self._user,
                 idempotency_key=self._key,
-                amount_minor=self.amount_minor,
+                amount_minor=passage.amount_minor,
                 description=self._description,
                 metadata=self._metadata,
                 **self._who,
@@ -84,7 +92,7 @@ class Passage:
         except Unavailable as error:
             if self._operations.policy == "fail_closed":
                 raise
-            fields = {"idempotency_key": self._key, "amount_minor": self.amount_minor, "code": error.code}
+            fields = {"idempotency_key": self._key, "amount_minor": passage.amount_minor, "code": error.code}
             log.error(
                 "billing charge not delivered: %s",
                 error.code,
