@@ -96,6 +96,8 @@ class Reaction:
     body: bytes = b"<html>no</html>"
     headers: dict[str, str] = field(default_factory=dict)
     slow_s: float = 0
+    drip_s: float = 0
+    """How long to wait after each byte of the body."""
     forward: bool = False
     """Let the service carry the request out first, and then react: its answer is lost."""
 
@@ -131,7 +133,12 @@ class Faulty:
             handler.send_header(name, value)
         handler.end_headers()
         with contextlib.suppress(ConnectionError):  # who gave up does not listen any more
-            handler.wfile.write(reaction.body)
+            if not reaction.drip_s:
+                handler.wfile.write(reaction.body)
+                return
+            for byte in reaction.body:
+                handler.wfile.write(bytes([byte]))
+                time.sleep(reaction.drip_s)
 
 
 def _serve_faults(upstream: str) -> tuple[ThreadingHTTPServer, Faulty]:

@@ -6,7 +6,9 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
 from app.billing.service import BillingService
 from app.config import Settings
@@ -25,6 +27,7 @@ from ciris_billing import (
     Unauthorized,
     User,
 )
+from tests.conftest import Keys
 from tests.sdk.conftest import Service
 
 
@@ -175,6 +178,13 @@ async def test_suspended_account(client: AsyncBillingClient, db: Database, setti
     with pytest.raises(AccountSuspended) as suspended:
         await client.charge(who, interaction_id="1")
     assert (suspended.value.reason, suspended.value.status) == ("spam", 403)
+
+
+async def test_caller_s_own_http_client_is_used_and_left_open(app: FastAPI, keys: Keys, who: User) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as http:
+        for _ in range(2):
+            async with AsyncBillingClient("http://in-this-process", keys.agent, http_client=http) as client:
+                assert (await client.check_credit(who)).has_credit
 
 
 def test_a_user_is_given_in_one_way_and_a_charge_has_one_name(service: Service, who: User) -> None:

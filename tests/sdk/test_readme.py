@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import Client
 
 import ciris_billing
 from tests.databases import ROOT
@@ -37,9 +38,14 @@ async def test_python_block_runs(code: str, capsys: pytest.CaptureFixture[str]) 
         async with browser(names["app"], "reader@example.com") as ui:
             assert (await ui.post("/interact")).json() == {"answer": "paid for"}
             assert (await ui.get("/v1/api/billing/credits")).json()["total_uses"] == 1
-        await names["client"].aclose()
+    elif "server" in names:
+        async with Client(names["server"]) as caller:
+            assert not (await caller.call_tool("search", {"query": "credits"})).is_error
+        assert (await names["client"].tool_balance("web_search", names["user"])).free_remaining == 9
     else:
         assert capsys.readouterr().out
+    if "client" in names:
+        await names["client"].aclose()
 
 
 @pytest.mark.usefixtures("environment")
@@ -82,7 +88,9 @@ def test_wheel_is_complete(tmp_path: Path) -> None:
 
 def test_nothing_else_is_imported() -> None:
     """Neither an extra's package nor the service's own code, by who imports the client alone."""
-    code = "import sys, ciris_billing; print(sorted({m.split('.')[0] for m in sys.modules} & {'fastapi', 'app'}))"
+    code = (
+        "import sys, ciris_billing; print(sorted({m.split('.')[0] for m in sys.modules} & {'fastapi', 'mcp', 'app'}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr
 

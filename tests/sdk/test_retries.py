@@ -24,6 +24,7 @@ from ciris_billing import (
     User,
 )
 from ciris_billing._retry import REST_AFTER_FAILURE_S, Hosts, retry_after_s
+from ciris_billing._wire import MAX_ANSWER_BYTES
 from tests.sdk.conftest import QUICK, Faulty, Reaction, Service
 from tests.servers import free_port
 
@@ -86,6 +87,12 @@ async def test_nonsense_is_no_success(troubled: Any, faulty: Faulty, who: User, 
     assert who.external_id not in str(raised.value)
 
 
+async def test_endless_answer_is_cut_off(troubled: Any, faulty: Faulty, who: User) -> None:
+    faulty.reactions = [Reaction(200, b" " * (MAX_ANSWER_BYTES + 1))]
+    assert (await troubled.check_credit(who)).has_credit
+    assert len(faulty.requests) == 2
+
+
 async def test_usage_report_is_repeated_only_if_it_cannot_have_arrived(
     troubled: Any, faulty: Faulty, who: User
 ) -> None:
@@ -121,10 +128,11 @@ async def test_waiting_longer_than_the_deadline_is_not_begun(troubled: Any, faul
 
 
 @pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("reaction", [Reaction(503, slow_s=0.5), Reaction(200, b" " * 90, drip_s=0.02)])
 async def test_deadline_holds_against_a_slow_service(
-    faulty: Faulty, service: Service, who: User, blocking: bool
+    faulty: Faulty, service: Service, who: User, blocking: bool, reaction: Reaction
 ) -> None:
-    faulty.reactions = [Reaction(503, slow_s=0.5) for _ in range(9)]
+    faulty.reactions = [reaction] * 9
     options = Options(timeout_s=0.2, deadline_s=0.5, retry=Retry(attempts=9, first_wait_s=0.01))
 
     async def check() -> None:

@@ -7,7 +7,7 @@ async with AsyncBillingClient("https://billing.example.com", api_key) as billing
 
 from ciris_billing._operations import FailPolicy
 from ciris_billing._retry import Retry
-from ciris_billing.client import AsyncBillingClient, BillingClient, Options
+from ciris_billing.client import AsyncBillingClient, BillingClient
 from ciris_billing.errors import (
     AccountClosed,
     AccountSuspended,
@@ -47,6 +47,7 @@ from ciris_billing.models import (
     TransactionPage,
     User,
 )
+from ciris_billing.options import Options
 
 __all__ = [
     "Account",
