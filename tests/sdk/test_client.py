@@ -206,3 +206,5 @@ def test_credentials_are_checked_before_they_are_sent() -> None:
         AsyncBillingClient("http://127.0.0.1", "key", token=lambda: "token")
     with pytest.raises(ValueError, match="line break"):
         BillingClient("http://127.0.0.1", "cbk_live_key\n")
+    with pytest.raises(ValueError, match="https://"):
+        BillingClient("billing.example.com", "key")

@@ -42,9 +42,14 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 class Hosts:
-    """The service's addresses, the preferred one first. One that failed rests a while, as long as another is left."""
+    """The service's addresses, the preferred one first. One that failed rests a while, as long as another is left.
+
+    Raises ValueError for what is no address."""
 
     def __init__(self, urls: list[str]) -> None:
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url!r} does not begin with https:// or http://")
         self._urls = [url.rstrip("/") for url in urls]
         self._rests_until: dict[str, float] = {}
 
