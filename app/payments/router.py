@@ -5,9 +5,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, status
 
-from app.billing.accounts import Identity
 from app.billing.router import ERRORS, Billing, ReaderOrUser, WriterOrUser
-from app.billing.schemas import ErrorReply
+from app.billing.schemas import ErrorReply, Key255, OAuthProvider, identity_of
 from app.clock import Now
 from app.payments.errors import PaymentNotFound
 from app.payments.schemas import PaymentId, PurchaseBody, PurchaseReply, PurchaseStatusReply
@@ -22,19 +21,25 @@ async def payment_service(request: Request) -> PaymentService:
     return service
 
 
-async def account_of_user(caller: ReaderOrUser, billing: Billing) -> UUID | None:
-    """An end user's account, to which their view is limited; None for an API key, which sees its environment."""
-    if caller.user is None:
+async def account_of_view(
+    caller: ReaderOrUser,
+    billing: Billing,
+    oauth_provider: OAuthProvider | None = None,
+    external_id: Key255 | None = None,
+) -> UUID | None:
+    """The account to which the view is limited: an end user's own, or that of the user whom an API key's query names,
+    so that an agent need not trust a payment id from a browser. None for a key that names nobody: it sees its
+    environment."""
+    if caller.user is None and oauth_provider is None and external_id is None:
         return None
-    identity = Identity(caller.environment, caller.user.oauth_provider, caller.user.external_id)
-    account_id = await billing.accounts.find(identity)
+    account_id = await billing.accounts.find(identity_of(caller, oauth_provider, external_id))
     if account_id is None:
         raise PaymentNotFound
     return account_id
 
 
 Payments = Annotated[PaymentService, Depends(payment_service)]
-Own = Annotated[UUID | None, Depends(account_of_user)]
+Own = Annotated[UUID | None, Depends(account_of_view)]
 PathPaymentId = Annotated[PaymentId, Path(examples=["pi_3PqRsT"])]
 
 

@@ -208,8 +208,9 @@ class ProductInventoryService:
         outcome: Outcome | Refused | None = None
         if idempotency_key is not None:
             outcome = await self._replay(account_id, product_type, idempotency_key)
-        if outcome is None:
+        if not isinstance(outcome, Replayed):  # which stays good when the product is gone
             product = find_product((await self._configuration.current()).products, product_type)
+        if outcome is None:
             request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id)
             outcome = await self._lane.run(request, account_id, may_retry=idempotency_key is not None)
         CHARGES.labels(OPERATION, type(outcome).__name__.lower()).inc()
@@ -218,7 +219,6 @@ class ProductInventoryService:
         return outcome
 
     async def _replay(self, account_id: UUID, product_type: str, idempotency_key: str) -> Replayed | Refused | None:
-        """A product that is no longer in the catalogue is replayed as well."""
         row = await queries.find_usage_by_key(self._db, account_id, idempotency_key)
         return None if row is None else _replayed(product_type, idempotency_key, row)
 

@@ -5562,7 +5562,10 @@ export interface operations {
     };
     get_purchase_status: {
         parameters: {
-            query?: never;
+            query?: {
+                oauth_provider?: string | null;
+                external_id?: string | null;
+            };
             header?: never;
             path: {
                 payment_id: string;
@@ -5656,7 +5659,10 @@ export interface operations {
     };
     get_purchase: {
         parameters: {
-            query?: never;
+            query?: {
+                oauth_provider?: string | null;
+                external_id?: string | null;
+            };
             header?: never;
             path: {
                 payment_id: string;

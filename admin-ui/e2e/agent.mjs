@@ -1,0 +1,57 @@
+// What a user of the example agent does, in a real browser: ask until nothing is left, buy, ask again.
+// BASE_URL: the agent; CHROMIUM; SHOTS: a folder
+import assert from "node:assert/strict";
+
+import { chromium } from "playwright-core";
+
+const { BASE_URL: base, SHOTS: folder } = process.env;
+const FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"];
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: [...FLAGS, "disable-component-update", "disable-sync"].map((flag) => `--${flag}`),
+});
+const page = await (await browser.newContext({ viewport: { width: 900, height: 800 } })).newPage();
+page.setDefaultTimeout(15_000);
+const complaints = [];
+page.on("pageerror", (error) => complaints.push(error.message));
+page.on("console", (message) => message.text().includes("Content Security Policy") && complaints.push(message.text()));
+const balance = (text) => page.locator("#balance", { hasText: text }).waitFor();
+
+async function ask(text) {
+  await page.getByLabel("Your question").fill(text);
+  await page.getByRole("button", { name: "Ask" }).click();
+}
+
+try {
+  await page.goto(base);
+  await page.getByLabel("Your name").fill("ada");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await balance("3 uses left, 0 used");
+  for (const number of [1, 2, 3]) {
+    await ask(`question ${number}`);
+    await balance(`${3 - number} uses left, ${number} used`);
+  }
+  assert.equal(await page.locator("#talk li").count(), 3);
+  await ask("question 4");
+  await page.getByText("No free uses or credits remaining").waitFor();
+  await page.getByText("20 uses for 5.00 USD").waitFor();
+  await page.screenshot({ path: `${folder}/exhausted.png` });
+  await page.getByRole("button", { name: "Buy" }).click();
+  await page.getByRole("button", { name: /is declined$/ }).click();
+  await page.getByText("Your card was declined").waitFor();
+  await page.getByRole("button", { name: /succeeds$/ }).click();
+  await page.getByText("20 credits added").waitFor();
+  await balance("20 uses left, 3 used");
+  assert.equal(page.url(), `${base}/`, "the client secret stays in the address");
+  await ask("question 4");
+  await page.getByText("4 noitseuq").waitFor();
+  await balance("19 uses left, 4 used");
+  await page.screenshot({ path: `${folder}/bought.png` });
+  assert.deepEqual(complaints, []);
+  console.log("done: bought and asked");
+} catch (error) {
+  await page.screenshot({ path: `${folder}/failed.png` });
+  throw error;
+} finally {
+  await browser.close();
+}

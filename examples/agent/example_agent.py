@@ -1,0 +1,108 @@
+"""A small agent that sells its answers: sign in, ask, run out of credit, buy, go on.
+
+    BILLING_URL=… BILLING_API_KEY=… uvicorn --app-dir examples/agent example_agent:create_app --factory --port 8100
+
+Without BILLING_URL it gives three free answers per user and sells nothing.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Cookie, FastAPI, HTTPException, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, Field
+
+from ciris_billing import AsyncBillingClient, User
+from ciris_billing.fastapi import (
+    CIRISBillingProvider,
+    CreditProvider,
+    SimpleCreditProvider,
+    billing_router,
+    require_credit,
+)
+
+HERE = Path(__file__).parent
+PAGE_POLICY = "default-src 'self'; frame-ancestors 'none'"
+
+
+class SignIn(BaseModel):
+    name: str = Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")
+
+
+class Question(BaseModel):
+    text: str = Field(min_length=1, max_length=1000)
+
+
+class Answer(BaseModel):
+    text: str
+
+
+class Config(BaseModel):
+    pay_url: str | None
+    """The local Stripe's pages. With the real Stripe, Stripe.js takes their place in the browser."""
+
+
+class Sessions:
+    """Who is signed in, in memory. It believes every name: a real agent asks for a password, or asks Google."""
+
+    def __init__(self) -> None:
+        self._users: dict[str, User] = {}
+
+    def open(self, name: str) -> str:
+        token = secrets.token_urlsafe(32)
+        self._users[token] = User("oauth:example", name)
+        return token
+
+    def current_user(self, session: Annotated[str | None, Cookie()] = None) -> User:
+        user = self._users.get(session or "")
+        if user is None:
+            raise HTTPException(401, "Not authenticated")
+        return user
+
+
+def create_app() -> FastAPI:
+    url, client = os.environ.get("BILLING_URL"), None
+    provider: CreditProvider = SimpleCreditProvider(free_uses=3)
+    if url is not None:
+        client = AsyncBillingClient(url, os.environ["BILLING_API_KEY"])
+        provider = CIRISBillingProvider(client, agent_id="example")
+    config = Config(pay_url=os.environ.get("STRIPE_PAY_URL"))
+    sessions = Sessions()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        if client is not None:
+            await client.aclose()
+
+    app = FastAPI(title="Example agent", lifespan=lifespan)
+    app.include_router(billing_router(provider, sessions.current_user))
+
+    @app.post("/login", status_code=204)
+    async def login(body: SignIn, response: Response) -> None:
+        response.set_cookie("session", sessions.open(body.name), httponly=True, samesite="lax")
+
+    @app.post("/ask", dependencies=[require_credit(provider, sessions.current_user, description="An answer")])
+    async def ask(question: Question) -> Answer:
+        """The agent's work. Charged once it has returned, and not if it raises."""
+        return Answer(text=f"You said: {question.text[::-1]}")
+
+    @app.get("/config")
+    async def get_config() -> Config:
+        return config
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(HERE / "page.html", headers={"Content-Security-Policy": PAGE_POLICY})
+
+    @app.get("/{asset}", include_in_schema=False)
+    async def asset(asset: str) -> FileResponse:
+        if asset not in ("page.js", "page.css"):
+            raise HTTPException(404, "Not found")
+        return FileResponse(HERE / asset)
+
+    return app

@@ -1,0 +1,202 @@
+"""One call from the first try to its result, without any I/O.
+
+A flow is a generator: it yields what is to be done (send this request, pause so long) and is given the outcome. The
+clients drive it, one by blocking, one by awaiting; everything they decide is decided here, once.
+"""
+
+import json
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, NoReturn, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from ciris_billing._retry import Chance, Hosts, Retry, retry_after_s
+from ciris_billing.errors import BillingError, InvalidReply, RateLimited, ServiceUnavailable, error_for
+
+log = logging.getLogger("ciris_billing")
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+HOST_FAILURES = (502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this, and give up after `timeout_s`. The outcome is an answer or an error."""
+
+    method: str
+    url: str
+    body: Mapping[str, Any] | None
+    query: Mapping[str, Any] | None
+    headers: dict[str, str]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: httpx.Headers
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait. The outcome is None."""
+
+    seconds: float
+
+
+Sent = Answer | httpx.TransportError
+Flow = Generator[Send | Pause, Sent | None, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request of the API and what its answer means. `operation` names it in logs: paths name people."""
+
+    operation: str
+    method: str
+    path: str
+    parse: Callable[[int, dict[str, Any]], T]
+    body: Mapping[str, Any] | None = None
+    query: Mapping[str, Any] | None = None
+    repeatable: bool = True
+    """Carried out twice, it does no more than once."""
+    accepted: frozenset[int] = frozenset({200, 201})
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def as_model(model: type[M]) -> Callable[[int, dict[str, Any]], M]:
+    return lambda status, fields: model.model_validate(fields)
+
+
+def or_replayed(model: type[M]) -> Callable[[int, dict[str, Any]], M]:
+    """409 repeats what was recorded before: a success like the first."""
+    return lambda status, fields: model.model_validate({**fields, "replayed": status == 409})
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """How calls are made. Shared by all calls of a client, from any thread."""
+
+    hosts: Hosts
+    timeout_s: float
+    deadline_s: float
+    retry: Retry
+    propagate: Callable[[dict[str, str]], None] | None
+    user_agent: str
+    clock: Clock = time.monotonic
+    chance: Chance = field(default=random.random)
+
+    def run(self, call: Call[T]) -> Flow[T]:
+        """The call's result. Tries again as `retry` allows; raises the last try's BillingError."""
+        request_id = uuid.uuid4().hex
+        give_up_at = self.clock() + self.deadline_s
+        for attempt in range(1, self.retry.attempts + 1):
+            started = self.clock()
+            host = self.hosts.choose(started)
+            timeout_s = min(self.timeout_s, max(0.001, give_up_at - started))
+            headers = self._headers(request_id)
+            outcome = yield Send(call.method, host + call.path, call.body, call.query, headers, timeout_s)
+            assert outcome is not None
+            result = _result_of(call, outcome, request_id)
+            _log_attempt(call, result, attempt, self.clock() - started, request_id)
+            if not isinstance(result, BillingError):
+                return result
+            if _is_host_failure(outcome):
+                self.hosts.failed(host, self.clock())
+            wait = self._wait_s(call, outcome, result, attempt)
+            if wait is None or attempt == self.retry.attempts or self.clock() + wait >= give_up_at:
+                _give_up(result, outcome)
+            yield Pause(wait)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _headers(self, request_id: str) -> dict[str, str]:
+        headers = {"X-Request-ID": request_id, "User-Agent": self.user_agent, "Accept": "application/json"}
+        if self.propagate is not None:
+            self.propagate(headers)
+        return headers
+
+    def _wait_s(self, call: Call[Any], outcome: Sent, error: BillingError, failures: int) -> float | None:
+        """How long to wait before the next try; None if there must be none."""
+        if not _may_try_again(call, outcome):
+            return None
+        if _is_host_failure(outcome) and self.hosts.another_is_fresh(self.clock()):
+            return 0.0
+        asked = error.retry_after if isinstance(error, RateLimited | ServiceUnavailable) else None
+        return self.retry.wait_s(failures, asked, self.chance)
+
+
+def _may_try_again(call: Call[Any], outcome: Sent) -> bool:
+    if isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+        return True  # it has not reached the service
+    if isinstance(outcome, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return False  # it cannot be sent at all
+    if isinstance(outcome, Answer) and outcome.status == 429:
+        return True  # refused before anything was done
+    return call.repeatable and _is_host_failure(outcome)
+
+
+def _is_host_failure(outcome: Sent) -> bool:
+    return isinstance(outcome, httpx.TransportError) or outcome.status in HOST_FAILURES
+
+
+def _result_of(call: Call[T], outcome: Sent, request_id: str) -> T | BillingError:
+    if isinstance(outcome, httpx.TransportError):
+        slow = isinstance(outcome, httpx.TimeoutException)
+        what = "did not answer in time" if slow else "could not be reached"
+        code = "timeout" if slow else "network_error"
+        return ServiceUnavailable(f"The billing service {what}", code=code, request_id=request_id)
+    request_id = outcome.headers.get("X-Request-ID", request_id)
+    status, fields = outcome.status, _fields(outcome)
+    if status not in call.accepted:
+        return error_for(status, fields, retry_after=retry_after_s(outcome.headers), request_id=request_id)
+    try:
+        return call.parse(status, fields)
+    except ValidationError as error:  # its text would quote the answer
+        wrong = sorted({".".join(str(part) for part in e["loc"]) for e in error.errors(include_input=False)})[:5]
+        message = f"The answer is not what the API describes: {', '.join(wrong)}"
+        return InvalidReply(message, status=status, request_id=request_id)
+
+
+def _fields(answer: Answer) -> dict[str, Any]:
+    try:
+        body = json.loads(answer.content)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _give_up(error: BillingError, outcome: Sent) -> NoReturn:
+    if isinstance(outcome, httpx.TransportError):
+        raise error from outcome
+    raise error
+
+
+def _log_attempt(call: Call[Any], result: object, attempt: int, took_s: float, request_id: str) -> None:
+    """One line a try. Its fields name no person: neither path, body nor answer stands in them."""
+    failed = isinstance(result, BillingError)
+    fields = {
+        "operation": call.operation,
+        "attempt": attempt,
+        "duration_ms": round(took_s * 1000, 1),
+        "request_id": result.request_id if isinstance(result, BillingError) else request_id,
+        "status": getattr(result, "status", None) if failed else None,
+        "code": getattr(result, "code", None) if failed else None,
+    }
+    text = "billing call %s: %s"
+    log.log(
+        logging.WARNING if failed else logging.DEBUG,
+        text,
+        call.operation,
+        fields["code"] if failed else "ok",
+        extra={f"billing_{name}": value for name, value in fields.items() if value is not None},
+    )

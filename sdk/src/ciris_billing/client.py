@@ -1,0 +1,316 @@
+"""The clients. Both have the same methods with the same arguments; one blocks, one is awaited."""
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, get_args
+
+import httpx
+
+from ciris_billing._exchange import Answer, Flow, Send, Sent
+from ciris_billing._operations import FailPolicy, Operations
+from ciris_billing._wire import Pages, check_credential, credential_header, keep_chunk, sending
+from ciris_billing.gate import Gate, Passage
+from ciris_billing.models import Metadata, Transaction, User, UserFields
+from ciris_billing.options import Options
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _blocking(
+    operation: Callable[Concatenate[Operations, P], Flow[T]],
+) -> Callable[Concatenate["BillingClient", P], T]:
+    def method(self: "BillingClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(operation(self._operations, *args, **kwargs))
+
+    return _described(method, operation)
+
+
+def _awaited(
+    operation: Callable[Concatenate[Operations, P], Flow[T]],
+) -> Callable[Concatenate["AsyncBillingClient", P], Coroutine[Any, Any, T]]:
+    async def method(self: "AsyncBillingClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(operation(self._operations, *args, **kwargs))
+
+    return _described(method, operation)
+
+
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+def _described(method: M, operation: Callable[..., Flow[Any]]) -> M:
+    """The method with the operation's name, documentation and signature, which says what the method returns."""
+    functools.update_wrapper(method, operation)
+    signature = inspect.signature(operation)
+    *_, returned = get_args(signature.return_annotation)
+    vars(method)["__signature__"] = signature.replace(return_annotation=returned)
+    return method
+
+
+class BillingClient:
+    """The service, for code that blocks. Safe to use from several threads; keeps its connections until closed.
+
+    Give an `api_key`, or a `token`: a function that returns the user's token, asked before each request.
+    `http_client` replaces the client's own, for a proxy or a client certificate; who gave it closes it.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        token: Callable[[], str] | None = None,
+        options: Options | None = None,
+        http_client: httpx.Client | None = None,
+    ) -> None:
+        options = options or Options()
+        check_credential(api_key, token)
+        self._api_key = api_key
+        self._token = token
+        self._operations = options.operations(base_url)
+        self._http = http_client or httpx.Client(limits=options.limits())
+        self._owns_http = http_client is None
+
+    @property
+    def policy(self) -> FailPolicy:
+        return self._operations.policy
+
+    check_credit = _blocking(Operations.check_credit)
+    charge = _blocking(Operations.charge)
+    get_charge = _blocking(Operations.get_charge)
+    add_credits = _blocking(Operations.add_credits)
+    get_or_create_account = _blocking(Operations.get_or_create_account)
+    get_account = _blocking(Operations.get_account)
+    transaction_page = _blocking(Operations.transaction_page)
+    create_purchase = _blocking(Operations.create_purchase)
+    purchase_status = _blocking(Operations.purchase_status)
+    wait_for_purchase = _blocking(Operations.wait_for_purchase)
+    tool_balance = _blocking(Operations.tool_balance)
+    tool_balances = _blocking(Operations.tool_balances)
+    tool_check = _blocking(Operations.tool_check)
+    tool_charge = _blocking(Operations.tool_charge)
+    report_llm_usage = _blocking(Operations.report_llm_usage)
+    health = _blocking(Operations.health)
+
+    def transactions(
+        self, user: User | None = None, *, page_size: int = 100, **who: Unpack[UserFields]
+    ) -> Iterator[Transaction]:
+        """All charges and credits, newest first, fetched as they are needed; each once, whatever happens meanwhile."""
+        pages = Pages()
+        while pages.more:
+            yield from pages.new_in(self.transaction_page(user, limit=page_size, offset=pages.offset, **who))
+
+    @contextmanager
+    def gate(
+        self,
+        user: User | None = None,
+        *,
+        interaction_id: str,
+        amount_minor: int = 100,
+        description: str | None = None,
+        metadata: Metadata | None = None,
+        **who: Unpack[UserFields],
+    ) -> Iterator[Passage]:
+        """Check, let the block run, charge it; an exception in the block is not charged.
+
+        Raises NoCredit, AccountSuspended or AccountClosed instead of letting the block run; what a charge raises
+        after it."""
+        gate = Gate(
+            self._operations,
+            user,
+            interaction_id=interaction_id,
+            amount_minor=amount_minor,
+            description=description,
+            metadata=metadata,
+            who=who,
+        )
+        passage = self._run(gate.enter())
+        yield passage
+        self._run(gate.leave(passage))
+
+    def close(self) -> None:
+        if self._owns_http:
+            self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _run(self, flow: Flow[T]) -> T:
+        outcome: Sent | None = None
+        while True:
+            try:
+                step = flow.send(outcome)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            if isinstance(step, Send):
+                outcome = self._send(step)
+            else:
+                time.sleep(step.seconds)
+                outcome = None
+
+    def _send(self, step: Send) -> Sent:
+        clock = self._operations.exchange.clock
+        give_up_at = clock() + step.timeout_s
+        headers = {**step.headers, **credential_header(self._api_key, self._token() if self._token else None)}
+        ours = sending.set(True)
+        try:
+            request = self._http.build_request(
+                step.method, step.url, json=step.body, params=step.query, headers=headers, timeout=step.timeout_s
+            )
+            response = self._http.send(request, stream=True, follow_redirects=False)
+            try:
+                content = bytearray()
+                for chunk in response.iter_bytes():
+                    keep_chunk(content, chunk, late=clock() >= give_up_at)
+            finally:
+                response.close()
+        except httpx.TransportError as error:
+            return error
+        except httpx.DecodingError as error:
+            return httpx.RemoteProtocolError(str(error))
+        finally:
+            sending.reset(ours)
+        return Answer(response.status_code, response.headers, bytes(content))
+
+
+class AsyncBillingClient:
+    """The service, for asyncio. One for all tasks of an event loop; keeps its connections until closed.
+
+    As BillingClient, but `token` may be a coroutine function.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        token: Callable[[], str | Awaitable[str]] | None = None,
+        options: Options | None = None,
+        http_client: httpx.AsyncClient | None = None,
+    ) -> None:
+        options = options or Options()
+        check_credential(api_key, token)
+        self._api_key = api_key
+        self._token = token
+        self._operations = options.operations(base_url)
+        self._http = http_client or httpx.AsyncClient(limits=options.limits())
+        self._owns_http = http_client is None
+
+    @property
+    def policy(self) -> FailPolicy:
+        return self._operations.policy
+
+    check_credit = _awaited(Operations.check_credit)
+    charge = _awaited(Operations.charge)
+    get_charge = _awaited(Operations.get_charge)
+    add_credits = _awaited(Operations.add_credits)
+    get_or_create_account = _awaited(Operations.get_or_create_account)
+    get_account = _awaited(Operations.get_account)
+    transaction_page = _awaited(Operations.transaction_page)
+    create_purchase = _awaited(Operations.create_purchase)
+    purchase_status = _awaited(Operations.purchase_status)
+    wait_for_purchase = _awaited(Operations.wait_for_purchase)
+    tool_balance = _awaited(Operations.tool_balance)
+    tool_balances = _awaited(Operations.tool_balances)
+    tool_check = _awaited(Operations.tool_check)
+    tool_charge = _awaited(Operations.tool_charge)
+    report_llm_usage = _awaited(Operations.report_llm_usage)
+    health = _awaited(Operations.health)
+
+    async def transactions(
+        self, user: User | None = None, *, page_size: int = 100, **who: Unpack[UserFields]
+    ) -> AsyncIterator[Transaction]:
+        """All charges and credits, newest first, fetched as they are needed; each once, whatever happens meanwhile."""
+        pages = Pages()
+        while pages.more:
+            page = await self.transaction_page(user, limit=page_size, offset=pages.offset, **who)
+            for transaction in pages.new_in(page):
+                yield transaction
+
+    @asynccontextmanager
+    async def gate(
+        self,
+        user: User | None = None,
+        *,
+        interaction_id: str,
+        amount_minor: int = 100,
+        description: str | None = None,
+        metadata: Metadata | None = None,
+        **who: Unpack[UserFields],
+    ) -> AsyncIterator[Passage]:
+        """Check, let the block run, charge it; an exception in the block, or its cancellation, is not charged.
+
+        Raises NoCredit, AccountSuspended or AccountClosed instead of letting the block run; what a charge raises
+        after it."""
+        gate = Gate(
+            self._operations,
+            user,
+            interaction_id=interaction_id,
+            amount_minor=amount_minor,
+            description=description,
+            metadata=metadata,
+            who=who,
+        )
+        passage = await self._run(gate.enter())
+        yield passage
+        await self._run(gate.leave(passage))
+
+    async def aclose(self) -> None:
+        if self._owns_http:
+            await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        outcome: Sent | None = None
+        while True:
+            try:
+                step = flow.send(outcome)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            if isinstance(step, Send):
+                outcome = await self._send(step)
+            else:
+                await asyncio.sleep(step.seconds)
+                outcome = None
+
+    async def _send(self, step: Send) -> Sent:
+        token = self._token() if self._token else None
+        if token is not None and not isinstance(token, str):
+            token = await token
+        headers = {**step.headers, **credential_header(self._api_key, token)}
+        ours = sending.set(True)
+        try:
+            async with asyncio.timeout(step.timeout_s):
+                request = self._http.build_request(
+                    step.method, step.url, json=step.body, params=step.query, headers=headers, timeout=step.timeout_s
+                )
+                response = await self._http.send(request, stream=True, follow_redirects=False)
+                try:
+                    content = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        keep_chunk(content, chunk, late=False)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            return httpx.ReadTimeout("no complete answer in time")
+        except httpx.TransportError as error:
+            return error
+        except httpx.DecodingError as error:
+            return httpx.RemoteProtocolError(str(error))
+        finally:
+            sending.reset(ours)
+        return Answer(response.status_code, response.headers, bytes(content))

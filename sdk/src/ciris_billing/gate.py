@@ -1,0 +1,112 @@
+"""Check before, charge after success, charge nothing on an exception."""
+
+import logging
+from dataclasses import dataclass
+
+from ciris_billing._exchange import Flow
+from ciris_billing._operations import Operations
+from ciris_billing.errors import AccountClosed, AccountSuspended, BillingError, InsufficientCredits, Unavailable
+from ciris_billing.keys import charge_key
+from ciris_billing.models import (
+    MINOR_PER_CREDIT,
+    Charge,
+    CheckContext,
+    CreditStatus,
+    Metadata,
+    User,
+    UserFields,
+    credits_for,
+)
+
+log = logging.getLogger("ciris_billing")
+
+
+class NoCredit(InsufficientCredits):
+    """The gate is shut: the user has to buy. `status` says what a purchase costs."""
+
+    def __init__(self, status: CreditStatus, *, required_minor: int) -> None:
+        balance, required = status.uses_remaining * MINOR_PER_CREDIT, credits_for(required_minor) * MINOR_PER_CREDIT
+        reason = status.reason or f"Insufficient credits. Balance: {balance}, Required: {required}"
+        super().__init__(reason, balance=balance, required=required)
+        self.credit_status = status
+
+
+@dataclass
+class Passage:
+    """One interaction that passes the gate.
+
+    `amount_minor` may be set while it is under way, when the price is known only then. `charge` stands here after it;
+    it stays None if the service could not be asked and the policy is `fail_open`."""
+
+    status: CreditStatus
+    amount_minor: int
+    charge: Charge | None = None
+
+
+class Gate:
+    """What happens before and after an interaction."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        user: User | None,
+        *,
+        interaction_id: str,
+        amount_minor: int,
+        description: str | None,
+        metadata: Metadata | None,
+        who: UserFields,
+    ) -> None:
+        self._operations = operations
+        self._user = user
+        self._who = who
+        self._key = charge_key(interaction_id)
+        self._amount_minor = amount_minor
+        self._description = description
+        self._metadata = metadata
+
+    def enter(self) -> Flow[Passage]:
+        """Raises what `refusal` gives, or, with the policy `fail_closed`, Unavailable."""
+        metadata = self._metadata or {}
+        context: CheckContext = {}
+        for name in ("agent_id", "channel_id", "request_id"):
+            if name in metadata:
+                context[name] = metadata[name]
+        status = yield from self._operations.check_credit(self._user, context=context or None, **self._who)
+        error = refusal(status, self._amount_minor)
+        if error is not None:
+            raise error
+        return Passage(status, self._amount_minor)
+
+    def leave(self, passage: Passage) -> Flow[None]:
+        """Charge. Raises what a charge raises; with the policy `fail_open`, an Unavailable is only logged."""
+        try:
+            passage.charge = yield from self._operations.charge(
+                self._user,
+                idempotency_key=self._key,
+                amount_minor=passage.amount_minor,
+                description=self._description,
+                metadata=self._metadata,
+                **self._who,
+            )
+        except Unavailable as error:
+            if self._operations.policy == "fail_closed":
+                raise
+            fields = {"idempotency_key": self._key, "amount_minor": passage.amount_minor, "code": error.code}
+            log.error(
+                "billing charge not delivered: %s",
+                error.code,
+                extra={f"billing_{name}": value for name, value in fields.items()},
+            )
+
+
+def refusal(status: CreditStatus, amount_minor: int) -> BillingError | None:
+    """Why an interaction of this price must not begin; None if it may."""
+    if status.covers(amount_minor):
+        return None
+    if not status.has_credit and not status.purchase_required and status.reason is not None:
+        if status.reason.startswith("Account suspended"):
+            return AccountSuspended(status.reason)
+        if status.reason.startswith("Account closed"):
+            return AccountClosed(status.reason)
+    return NoCredit(status, required_minor=amount_minor)

@@ -1,0 +1,1 @@
+"""`ciris-billing-qa`: does a deployment answer as the documentation says?"""

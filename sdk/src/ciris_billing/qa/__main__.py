@@ -1,0 +1,77 @@
+"""The command. Exit status: 0 all passed, 1 something failed, 2 it could not begin."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+
+from ciris_billing.qa import agent_flows, service_flows
+from ciris_billing.qa.reports import Table, write_json, write_junit
+from ciris_billing.qa.steps import TIMEOUT_S, Step, Target, run_steps
+
+TEST_KEY = "cbk_test_"
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "ciris-billing-qa",
+        description="Walk through a billing deployment's documented flows, with throw-away users of its own.",
+    )
+    parser.add_argument("--url", help="the billing service; needs a key with billing:read and billing:write")
+    parser.add_argument("--key", default=os.environ.get("BILLING_API_KEY"), help="default: $BILLING_API_KEY")
+    parser.add_argument("--key-file", type=Path, help="a file that holds the key")
+    parser.add_argument("--live", action="store_true", help="insist on a key that is not of the test environment")
+    parser.add_argument("--agent-url", help="an agent whose own billing routes to walk through as well")
+    parser.add_argument("--agent-token", default=os.environ.get("AGENT_TOKEN"), help="default: $AGENT_TOKEN")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write a JSON report")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    command = parser()
+    options = command.parse_args(arguments)
+    if not options.url and not options.agent_url:
+        command.error("--url or --agent-url says what to examine")
+    key: str | None = options.key_file.read_text(encoding="utf-8").strip() if options.key_file else options.key
+    if options.url and not key:
+        command.error("--url needs a key: --key, --key-file or $BILLING_API_KEY")
+    if options.url and key and not key.startswith(TEST_KEY) and not options.live:
+        command.error("this is no key of the test environment; --live uses it all the same")
+    if options.agent_url and not options.agent_token:
+        command.error("--agent-url needs a user's token: --agent-token or $AGENT_TOKEN")
+    with ExitStack() as stack:
+        steps: list[tuple[Step, Target]] = []
+        if options.url:
+            http = stack.enter_context(_client(options.url, {"X-API-Key": key or ""}))
+            steps += _aimed(service_flows.suite.steps, Target(http))
+        if options.agent_url:
+            http = stack.enter_context(_client(options.agent_url, {"Authorization": f"Bearer {options.agent_token}"}))
+            steps += _aimed(agent_flows.suite.steps, Target(http))
+        table = Table(sys.stdout)
+        results = []
+        for result in run_steps(steps, table.begun):
+            table.ended(result)
+            results.append(result)
+        table.summary(results)
+    if options.json:
+        write_json(options.json, results)
+    if options.junit:
+        write_junit(options.junit, results)
+    return int(any(result.outcome == "failed" for result in results))
+
+
+def _client(url: str, headers: dict[str, str]) -> httpx.Client:
+    return httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+
+
+def _aimed(steps: Sequence[Step], target: Target) -> list[tuple[Step, Target]]:
+    return [(step, target) for step in steps]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

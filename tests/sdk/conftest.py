@@ -1,0 +1,186 @@
+"""The real service with its local Stripe over real HTTP, both clients of it, and a server that misbehaves as told."""
+
+import asyncio
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+from app.main import create_app
+from ciris_billing import AsyncBillingClient, BillingClient, Options, Retry, User
+from tests.conftest import Keys, settings_for
+from tests.databases import Urls
+from tests.servers import LocalStripe, free_port, running_stripe, serving
+
+
+@dataclass(frozen=True)
+class Service:
+    url: str
+    keys: Keys
+    stripe: LocalStripe
+
+    def pay(self, payment_id: str, client_secret: str | None, card: str = "pm_card_visa") -> None:
+        """What Stripe.js does in the buyer's browser."""
+        httpx.post(
+            f"{self.stripe.url}/v1/payment_intents/{payment_id}/confirm",
+            data={"client_secret": client_secret or "", "payment_method": card},
+            auth=(self.stripe.publishable_key, ""),
+        )
+
+
+@pytest.fixture(scope="session")
+def service(database: Urls, keys: Keys) -> Iterator[Service]:
+    port = free_port()
+    with running_stripe(f"http://127.0.0.1:{port}/v1/billing/webhooks/stripe") as local:
+        settings = settings_for(
+            database,
+            stripe_live=local.keys,
+            stripe_test={**local.keys, "webhook_secret": "whsec_of_the_test_environment"},
+            stripe_api_base=local.url,
+            port=port,
+        )
+        with serving(create_app(settings), port) as url:
+            yield Service(url, keys, local)
+
+
+@pytest.fixture
+def who() -> User:
+    """A user nobody has seen, with an id that paths and log lines find hard."""
+    return User("oauth:google", f"a/b:{uuid.uuid4()}@example.com")
+
+
+class InThreads:
+    """A blocking client whose methods are awaited: each call runs in a thread."""
+
+    def __init__(self, client: BillingClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await asyncio.to_thread(method, *args, **kwargs)
+
+        return call
+
+
+@pytest.fixture(params=["blocking", "awaited"])
+async def billing(request: pytest.FixtureRequest, service: Service) -> AsyncIterator[Any]:
+    """Each client in turn, with a key that may do everything. Its iterators and gates have tests of their own."""
+    if request.param == "blocking":
+        with BillingClient(service.url, service.keys.credit) as client:
+            yield InThreads(client)
+    else:
+        async with AsyncBillingClient(service.url, service.keys.credit) as awaited:
+            yield awaited
+
+
+@pytest.fixture
+async def client(service: Service) -> AsyncIterator[AsyncBillingClient]:
+    async with AsyncBillingClient(service.url, service.keys.credit) as client:
+        yield client
+
+
+@dataclass
+class Reaction:
+    """What the misbehaving server does with one request. `status` None breaks the connection."""
+
+    status: int | None = 503
+    body: bytes = b"<html>no</html>"
+    headers: dict[str, str] = field(default_factory=dict)
+    slow_s: float = 0
+    drip_s: float = 0
+    """How long to wait after each byte of the body."""
+    forward: bool = False
+    """Let the service carry the request out first, and then react: its answer is lost."""
+
+
+@dataclass
+class Faulty:
+    """A server that reacts as told, and then, once nothing is left to be told, passes requests on to the service."""
+
+    url: str
+    upstream: str
+    reactions: list[Reaction] = field(default_factory=list)
+    requests: list[dict[str, str]] = field(default_factory=list)
+    """Method, path, headers and body of what arrived."""
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=10, verify=False))
+
+    def handle(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers.get("content-length") or 0))
+        headers = {name.lower(): value for name, value in handler.headers.items()}
+        self.requests.append({**headers, "method": handler.command, "path": handler.path, "body": body.decode()})
+        reaction = self.reactions.pop(0) if self.reactions else None
+        if reaction is None or reaction.forward:
+            passed = {n: v for n, v in headers.items() if n in ("x-api-key", "content-type", "x-request-id")}
+            answer = self.client.request(handler.command, self.upstream + handler.path, headers=passed, content=body)
+            if reaction is None:
+                kept = {name: answer.headers[name] for name in ("content-type", "x-request-id")}
+                reaction = Reaction(answer.status_code, answer.content, kept)
+        time.sleep(reaction.slow_s)
+        if reaction.status is None:
+            handler.close_connection = True
+            return
+        handler.send_response(reaction.status)
+        for name, value in {**reaction.headers, "Content-Length": str(len(reaction.body))}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        with contextlib.suppress(ConnectionError):  # who gave up does not listen any more
+            if not reaction.drip_s:
+                handler.wfile.write(reaction.body)
+                return
+            for byte in reaction.body:
+                handler.wfile.write(bytes([byte]))
+                time.sleep(reaction.drip_s)
+
+
+def _serve_faults(upstream: str) -> tuple[ThreadingHTTPServer, Faulty]:
+    port = free_port()
+    faulty = Faulty(f"http://127.0.0.1:{port}", upstream)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            faulty.handle(self)
+
+        do_GET = do_POST  # noqa: N815  # the base class's name
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler), faulty
+
+
+@pytest.fixture
+def faulty(service: Service) -> Iterator[Faulty]:
+    server, faulty = _serve_faults(service.url)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield faulty
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+    faulty.client.close()
+
+
+QUICK = Options(retry=Retry(attempts=4, first_wait_s=0.01), timeout_s=5, deadline_s=5)
+"""Waits that tests can bear."""
+
+
+@pytest.fixture(params=["blocking", "awaited"])
+async def troubled(request: pytest.FixtureRequest, faulty: Faulty, service: Service) -> AsyncIterator[Any]:
+    """Each client in turn, behind the misbehaving server."""
+    if request.param == "blocking":
+        with BillingClient(faulty.url, service.keys.agent, options=QUICK) as client:
+            yield InThreads(client)
+    else:
+        async with AsyncBillingClient(faulty.url, service.keys.agent, options=QUICK) as awaited:
+            yield awaited

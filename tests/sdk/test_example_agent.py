@@ -1,0 +1,78 @@
+"""The example agent sells credits end to end: over HTTP, and in a real browser."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from example_agent import create_app
+from tests.admin.test_browser import CHROMIUM, NODE, UI
+from tests.sdk.conftest import Service
+from tests.servers import serving
+
+missing = [
+    what
+    for what, there in (
+        ("Chromium", Path(CHROMIUM).exists()),
+        ("Node", NODE is not None),
+        ("the browser driver (make ui)", (UI / "node_modules" / "playwright-core").exists()),
+    )
+    if not there
+]
+
+
+@pytest.fixture
+def agent(service: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("BILLING_URL", service.url)
+    monkeypatch.setenv("BILLING_API_KEY", service.keys.agent)
+    monkeypatch.setenv("STRIPE_PAY_URL", service.stripe.url)
+    with serving(create_app()) as url:
+        yield url
+
+
+async def test_whole_purchase_over_http(agent: str, service: Service) -> None:
+    async with httpx.AsyncClient(base_url=agent) as ui:
+        assert (await ui.post("/ask", json={"text": "hello"})).status_code == 401
+        assert (await ui.post("/login", json={"name": "grace"})).status_code == 204
+        asked = [await ui.post("/ask", json={"text": "hello"}) for _ in range(4)]
+        assert [answer.status_code for answer in asked] == [200, 200, 200, 402]
+        assert asked[0].json() == {"text": "You said: olleh"}
+        purchase = (await ui.post("/v1/api/billing/purchase/initiate", json={"return_url": agent})).json()
+        await asyncio.to_thread(service.pay, purchase["payment_id"], purchase["client_secret"])
+        status = await ui.get(f"/v1/api/billing/purchase/status/{purchase['payment_id']}")
+        assert status.json() == {"status": "succeeded", "credits_added": 20, "balance_after": 20}
+        assert (await ui.post("/ask", json={"text": "hello"})).status_code == 200
+        page = await ui.get("/")
+        assert (await ui.get("/example_agent.py")).status_code == 404
+    assert service.url not in page.text
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+
+
+async def test_without_a_service_it_sells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BILLING_URL", raising=False)
+    transport = httpx.ASGITransport(create_app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://agent") as ui:
+        await ui.post("/login", json={"name": "grace"})
+        assert (await ui.get("/v1/api/billing/credits")).json()["free_uses_remaining"] == 3
+        assert (await ui.post("/v1/api/billing/purchase/initiate")).status_code == 403
+
+
+async def test_a_user_buys_in_a_browser(agent: str, tmp_path: Path) -> None:
+    if missing:
+        assert "REQUIRE_BROWSER" not in os.environ, f"missing: {', '.join(missing)}"
+        pytest.skip(f"needs {', '.join(missing)}; REQUIRE_BROWSER=1 makes this a failure")
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [str(NODE), "e2e/agent.mjs"],
+        cwd=UI,
+        env={**os.environ, "BASE_URL": agent, "CHROMIUM": CHROMIUM, "SHOTS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "done: bought and asked" in done.stdout

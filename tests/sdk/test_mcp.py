@@ -1,0 +1,130 @@
+"""Tools priced by the middleware: the official MCP server and client, charged at the real service."""
+
+from typing import Annotated, Any
+
+import pytest
+from mcp import Client
+from mcp.client.context import ClientRequestContext
+from mcp.server.mcpserver import Elicit, MCPServer, Resolve
+from mcp.types import ElicitRequestParams, ElicitResult, TextContent
+from pydantic import BaseModel
+
+from ciris_billing import AsyncBillingClient, User
+from ciris_billing.mcp import CallIdOf, ToolBilling
+from tests.sdk.conftest import QUICK, Faulty, Reaction
+from tests.sdk.test_gate import OPEN
+
+PRODUCTS = {"search": "web_search", "paint": "image_gen", "wish": "no-such-product"}
+
+
+class Tools:
+    """What ran."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    def server(self, client: AsyncBillingClient, user: User, **options: Any) -> MCPServer:
+        billing = ToolBilling(client, PRODUCTS, lambda context: user, **options)
+        server = MCPServer("tools", middleware=[billing])
+
+        @server.tool()
+        def search(query: str) -> str:
+            self.ran.append("search")
+            return f"found {query}"
+
+        @server.tool()
+        def paint() -> str:
+            self.ran.append("paint")
+            return "a picture"
+
+        @server.tool()
+        def wish() -> str:
+            self.ran.append("wish")
+            return "granted"
+
+        @server.tool()
+        def echo(text: str) -> str:
+            self.ran.append("echo")
+            return text
+
+        return server
+
+
+async def call(server: MCPServer, tool: str, **arguments: str) -> tuple[bool, str]:
+    """Whether the tool ran, and what it or the middleware said."""
+    async with Client(server) as caller:
+        result = await caller.call_tool(tool, arguments)
+    (content,) = result.content
+    assert isinstance(content, TextContent)
+    return not result.is_error, content.text
+
+
+async def test_priced_tool_is_charged_and_others_are_free(client: AsyncBillingClient, who: User) -> None:
+    tools = Tools()
+    server = tools.server(client, who)
+    assert await call(server, "search", query="x") == (True, "found x")
+    assert await call(server, "echo", text="y") == (True, "y")
+    async with Client(server) as caller:
+        assert {tool.name for tool in (await caller.list_tools()).tools} == {"search", "paint", "wish", "echo"}
+    assert (await client.tool_balance("web_search", who)).free_remaining == 9
+    assert (await client.check_credit(who)).total_uses == 0
+
+
+async def test_unpaid_tool_does_not_run(client: AsyncBillingClient, who: User) -> None:
+    tools = Tools()
+    server = tools.server(client, who)
+    results = [await call(server, "paint") for _ in range(6)]
+    assert [ran for ran, _ in results] == [True] * 5 + [False]
+    assert "no credits left" in results[-1][1]
+    assert tools.ran == ["paint"] * 5
+    assert (await call(server, "wish"))[0] is False
+    assert tools.ran == ["paint"] * 5
+
+
+@pytest.mark.parametrize(("call_id", "charged"), [(lambda context: "the same", 1), (None, 3)])
+async def test_a_call_is_named_by_the_server(
+    client: AsyncBillingClient, who: User, call_id: CallIdOf | None, charged: int
+) -> None:
+    server = Tools().server(client, who, **({} if call_id is None else {"call_id": call_id}))
+    for _ in range(3):
+        assert (await call(server, "search", query="x"))[0]
+    assert (await client.tool_balance("web_search", who)).free_remaining == 10 - charged
+
+
+async def test_outage_shuts_or_opens_by_policy(faulty: Faulty, who: User, client: AsyncBillingClient) -> None:
+    tools = Tools()
+    for options, runs in ((QUICK, False), (OPEN, True)):
+        async with AsyncBillingClient(faulty.url, "key", options=options) as troubled:
+            faulty.reactions = [Reaction(503)] * 4
+            ran, text = await call(tools.server(troubled, who), "search", query="x")
+            assert ran is runs
+            assert runs or "cannot be asked" in text
+    assert tools.ran == ["search"]
+
+
+class Consent(BaseModel):
+    sure: bool
+
+
+async def test_a_call_of_several_rounds_is_charged_once(client: AsyncBillingClient, who: User) -> None:
+    billing = ToolBilling(client, {"ask": "web_search"}, lambda context: who)
+    server = MCPServer("tools", middleware=[billing])
+
+    async def consent() -> Elicit[Consent]:
+        return Elicit("Sure?", Consent)
+
+    @server.tool()
+    async def ask(given: Annotated[Consent, Resolve(consent)]) -> str:
+        return "sure" if given.sure else "unsure"
+
+    rounds = 0
+
+    async def agree(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        nonlocal rounds
+        rounds += 1
+        return ElicitResult(action="accept", content={"sure": True})
+
+    async with Client(server, elicitation_callback=agree) as caller:
+        result = await caller.call_tool("ask", {})
+    assert (result.is_error, rounds) == (False, 1)
+    assert (await client.tool_balance("web_search", who)).free_remaining == 9

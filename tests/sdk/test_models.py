@@ -1,0 +1,113 @@
+"""The SDK's models and the service's description have the same fields and types, so that they cannot drift apart."""
+
+import inspect
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from ciris_billing import models
+from ciris_billing._operations import Operations
+from ciris_billing.models import CheckContext, Metadata, User, UserFields
+from tests.databases import ROOT
+
+API: dict[str, Any] = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
+CHARGE = "post /v1/billing/charges 201"
+DESCRIBED: dict[type[BaseModel], str] = {
+    models.CreditStatus: "post /v1/billing/credits/check 200",
+    models.Charge: CHARGE,
+    models.ChargeMetadata: f"{CHARGE} metadata",
+    models.Credit: "post /v1/billing/credits 201",
+    models.Account: "get /v1/billing/accounts/{account_id} 200",
+    models.TransactionPage: "get /v1/billing/transactions 200",
+    models.Transaction: "get /v1/billing/transactions 200 transactions",
+    models.Purchase: "post /v1/billing/purchases 201",
+    models.PurchaseStatus: "get /v1/billing/purchases/{payment_id}/status 200",
+    models.ToolBalance: "get /v1/tools/balance/{product_type} 200",
+    models.ToolBalances: "get /v1/tools/balance 200",
+    models.ToolCheck: "get /v1/tools/check/{product_type} 200",
+    models.ToolCharge: "post /v1/tools/charge 200",
+    models.LlmUsageLogged: "post /v1/billing/litellm/usage 201",
+    models.Health: "get /health 200",
+}
+OF_THE_CLIENT = {"assumed", "replayed"}
+REQUESTS = {
+    "check_credit": "post /v1/billing/credits/check",
+    "charge": "post /v1/billing/charges",
+    "add_credits": "post /v1/billing/credits",
+    "get_or_create_account": "post /v1/billing/accounts",
+    "create_purchase": "post /v1/billing/purchases",
+    "tool_charge": "post /v1/tools/charge",
+    "report_llm_usage": "post /v1/billing/litellm/usage",
+}
+NAMES_A_KEY = {"charge": {"interaction_id"}, "tool_charge": {"call_id"}}
+"""What only derives the idempotency key."""
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with its fields, where a reference to it, an array of it, or it or null was given."""
+    for option in (schema, schema.get("items", {}), *schema.get("anyOf", [])):
+        if "$ref" in option:
+            found: dict[str, Any] = API["components"]["schemas"][option["$ref"].rpartition("/")[2]]
+            return found
+    return schema
+
+
+def reply(route: str) -> dict[str, Any]:
+    """The fields of a route's reply, or of an object inside it."""
+    method, path, status, *inside = route.split()
+    answer = API["paths"][path][method]["responses"][status]["content"]["application/json"]["schema"]
+    fields: dict[str, Any] = resolved(answer)["properties"]
+    return resolved(fields[inside[0]])["properties"] if inside else fields
+
+
+def request(route: str) -> dict[str, Any]:
+    method, path = route.split()
+    body = API["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"]
+    fields: dict[str, Any] = resolved(body)["properties"]
+    return fields
+
+
+def kind(schema: dict[str, Any]) -> Any:
+    """A field's type and whether it may be null, without its documentation and its words. Times are text."""
+    if "anyOf" in schema:
+        return sorted(str(kind(option)) for option in schema["anyOf"])
+    if "$ref" in schema:
+        described = API["components"]["schemas"].get(schema["$ref"].rpartition("/")[2], {})
+        return "string" if "enum" in described else "object"
+    if schema.get("type") == "array":
+        return ["array", kind(schema["items"])]
+    return (schema.get("type"), schema.get("format") if schema.get("format") != "date-time" else None)
+
+
+@pytest.mark.parametrize("model", DESCRIBED, ids=lambda model: model.__name__)
+def test_every_field_is_described_alike(model: type[BaseModel]) -> None:
+    described = {name: kind(field) for name, field in reply(DESCRIBED[model]).items()}
+    ours = {name: kind(field) for name, field in model.model_json_schema()["properties"].items()}
+    assert {name: field for name, field in ours.items() if name not in OF_THE_CLIENT} == described
+
+
+def test_every_reply_model_is_compared() -> None:
+    replies = {m for m in vars(models).values() if inspect.isclass(m) and issubclass(m, models.Reply)}
+    assert replies - {models.Reply} == set(DESCRIBED)
+
+
+def test_users_and_contexts_have_the_service_s_fields() -> None:
+    check = request(REQUESTS["check_credit"])
+    person = set(check) - {"context"}
+    assert set(User.__dataclass_fields__) == person == set(UserFields.__annotations__)
+    assert set(CheckContext.__annotations__) == set(resolved(check["context"])["properties"])
+    assert set(Metadata.__annotations__) == set(reply(f"{CHARGE} metadata"))
+
+
+@pytest.mark.parametrize("operation", REQUESTS)
+def test_every_request_field_can_be_given(operation: str) -> None:
+    given = set(inspect.signature(getattr(Operations, operation)).parameters) - {"self", "user", "who"}
+    described = set(request(REQUESTS[operation])) - set(User.__dataclass_fields__)
+    assert given - NAMES_A_KEY.get(operation, set()) == described
+
+
+def test_unknown_fields_of_a_newer_service_are_ignored() -> None:
+    reply = {"status": "healthy", "database": "connected", "timestamp": "2026-01-01T00:00:00Z", "mood": "good"}
+    assert models.Health.model_validate(reply).status == "healthy"
