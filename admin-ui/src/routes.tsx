@@ -28,6 +28,12 @@ export const router = createBrowserRouter(
               lazy: async () => ({ Component: (await import("./pages/purchases/PurchasePage")).PurchasePage }),
             },
             { path: "api-keys", lazy: async () => ({ Component: (await import("./pages/keys/KeysPage")).KeysPage }) },
+            {
+              path: "configuration",
+              lazy: async () => ({
+                Component: (await import("./pages/configuration/ConfigurationPage")).ConfigurationPage,
+              }),
+            },
             { path: "audit", lazy: async () => ({ Component: (await import("./pages/audit/AuditPage")).AuditPage }) },
             { path: "admins", lazy: async () => ({ Component: (await import("./pages/admins/AdminsPage")).AdminsPage }) },
             { path: "system", lazy: async () => ({ Component: (await import("./pages/system/SystemPage")).SystemPage }) },

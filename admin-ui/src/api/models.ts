@@ -20,6 +20,17 @@ export type AuditEntry = Schemas["AuditEntryReply"];
 export type AdminUser = Schemas["AdminReply"];
 export type AdminSession = Schemas["SessionReply"];
 export type System = Schemas["SystemReply"];
+export type PacksState = Schemas["PacksReply"];
+export type ProductsState = Schemas["ProductsReply"];
+export type DefaultsState = Schemas["DefaultsReply"];
+export type PackDocument = Schemas["NamedPack"];
+export type ProductDocument = Schemas["NamedProduct"];
+export type DefaultsDocument = Omit<Schemas["DefaultsBody"], "version" | "reason">;
+export type ProviderState = Schemas["ProviderReply"];
+export type Providers = Schemas["ProvidersReply"];
+export type SectionState = Pick<PacksState, "version" | "source" | "reason" | "changed_by" | "changed_at">;
+export type ConfigVersion = Schemas["VersionReply"];
+export type ConfigSection = Schemas["VersionsReply"]["section"];
 export type Environment = UserRow["environment"];
 
 type Query<Path extends keyof paths> = paths[Path] extends { get: { parameters: { query?: infer Q } } }
