@@ -8,9 +8,11 @@ import httpx
 from fastapi import FastAPI
 
 import app.admin.admins
+import app.admin.analytics
 import app.admin.api_keys
 import app.admin.audit_log
 import app.admin.config
+import app.admin.margins
 import app.admin.pages
 import app.admin.purchases
 import app.admin.sign_in
@@ -54,6 +56,8 @@ ROUTERS = (
     app.admin.users,
     app.admin.api_keys,
     app.admin.purchases,
+    app.admin.analytics,
+    app.admin.margins,
     app.admin.audit_log,
     app.admin.config,
     app.admin.admins,

@@ -76,6 +76,14 @@ async def list_users(
     return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
 
 
+_LIST_USERS_BY_ID = text(f"SELECT {_COLUMNS} FROM accounts a {_PERSON} WHERE a.account_id = ANY (:account_ids)")  # noqa: S608
+
+
+async def list_users_by_id(db: Session, account_ids: Sequence[UUID]) -> Sequence[Row]:
+    """In no order."""
+    return [dict(row) for row in (await db.execute(_LIST_USERS_BY_ID, {"account_ids": account_ids})).mappings()]
+
+
 _FIND_USER = text(
     f"""
     SELECT {_COLUMNS}, a.status_reason, a.currency, p.wa_id, p.tenant_id, p.user_role, p.agent_id, p.marketing_opt_in,

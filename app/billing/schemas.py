@@ -316,6 +316,9 @@ CostCents = Annotated[
 
 class LlmUsageBody(IdentityFields):
     interaction_id: Key255
+    call_id: Key255 | None = Field(
+        default=None, description="Of this report within the interaction: the same one again is not counted again."
+    )
     total_llm_calls: Count
     total_prompt_tokens: Count
     total_completion_tokens: Count

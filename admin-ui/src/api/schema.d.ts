@@ -773,6 +773,246 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/analytics/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Analytics Overview
+         * @description The figures of a range of days beside those of as many days before, and how things stand now.
+         */
+        get: operations["get_analytics_overview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/daily": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Analytics Days
+         * @description One point for every day of the range, also for those on which nothing happened.
+         */
+        get: operations["list_analytics_days"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/products": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Analytics Products
+         * @description Interactions' charges, and each tool's uses by what paid for them.
+         */
+        get: operations["list_analytics_products"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/agents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Analytics Agents
+         * @description Use by agent, as the charges' metadata names it.
+         */
+        get: operations["list_analytics_agents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Analytics Keys
+         * @description Use by the API key that charged it.
+         */
+        get: operations["list_analytics_keys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Analytics Models
+         * @description LLM calls by model. An interaction counts once, on the day of its first report.
+         */
+        get: operations["list_analytics_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Top Users
+         * @description Who spent the most credits in the range, the first by credits, then by uses.
+         */
+        get: operations["list_top_users"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/cohorts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Cohorts
+         * @description Accounts by the week in which they were made: who came back in which later week, and who ever paid.
+         */
+        get: operations["list_cohorts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/margin/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Margin Overview
+         * @description Revenue of the paid credits spent, LLM cost and margin, beside those of as many days before.
+         */
+        get: operations["get_margin_overview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/margin/daily": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Margin Days
+         * @description One point for every day of the range. Every day counts with the price that credits have brought up to now.
+         */
+        get: operations["list_margin_days"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/margin/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Margin Models
+         * @description What each model costs, in all and per interaction.
+         */
+        get: operations["list_margin_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/margin/interactions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Interaction Margins
+         * @description Interactions, the newest or the most expensive first. Each counts once, however it was reported.
+         */
+        get: operations["list_interaction_margins"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/audit-logs": {
         parameters: {
             query?: never;
@@ -1316,6 +1556,53 @@ export interface components {
             /** Admins */
             admins: components["schemas"]["AdminReply"][];
         };
+        /** AgentUsage */
+        AgentUsage: {
+            /**
+             * Uses
+             * @description Charges and tool uses; one that is replayed counts once.
+             */
+            uses: number;
+            spent: components["schemas"]["CreditsSpent"];
+            /**
+             * Product Free
+             * @description Tool uses paid by a product's free credits.
+             */
+            product_free: number;
+            /**
+             * Product Paid
+             * @description Tool uses paid by a product's paid credits.
+             */
+            product_paid: number;
+            /**
+             * Agent Id
+             * @description As charges' metadata names it; null: not named.
+             */
+            agent_id: string | null;
+        };
+        /** AgentsReply */
+        AgentsReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Agents
+             * @description By uses, at most 500.
+             */
+            agents: components["schemas"]["AgentUsage"][];
+        };
         /** AuditEntryReply */
         AuditEntryReply: {
             /**
@@ -1536,6 +1823,59 @@ export interface components {
             /** Purchase Uses */
             purchase_uses: number | null;
         };
+        /** Cohort */
+        Cohort: {
+            /**
+             * First Day
+             * Format: date
+             * @description The Monday of the week in which the accounts were made.
+             */
+            first_day: string;
+            /** Accounts */
+            accounts: number;
+            /** Ever Paid */
+            ever_paid: number;
+            /**
+             * Weeks
+             * @description Weeks without any use are left out.
+             */
+            weeks: components["schemas"]["CohortWeek"][];
+        };
+        /** CohortWeek */
+        CohortWeek: {
+            /**
+             * Week
+             * @description Weeks since the cohort's; 0 is the week in which its accounts were made.
+             */
+            week: number;
+            /** Active */
+            active: number;
+            /** Credits */
+            credits: number;
+        };
+        /** CohortsReply */
+        CohortsReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Cohorts
+             * @description Of every week that has a day in the range, oldest first.
+             */
+            cohorts: components["schemas"]["Cohort"][];
+        };
         /** CreditBody */
         CreditBody: {
             /** Wa Id */
@@ -1615,6 +1955,72 @@ export interface components {
             description: string | null;
             /** Created At */
             created_at: string;
+        };
+        /**
+         * CreditsSpent
+         * @description Credits that left the main pools: by charges and by tool uses that a product's own credits did not pay.
+         */
+        CreditsSpent: {
+            /** Daily Free */
+            daily_free: number;
+            /** Free */
+            free: number;
+            /** Paid */
+            paid: number;
+        };
+        /** DailyReply */
+        DailyReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Days
+             * @description Every day of the range, oldest first.
+             */
+            days: components["schemas"]["Day"][];
+        };
+        /** Day */
+        Day: {
+            /**
+             * Uses
+             * @description Charges and tool uses; one that is replayed counts once.
+             */
+            uses: number;
+            spent: components["schemas"]["CreditsSpent"];
+            /**
+             * Product Free
+             * @description Tool uses paid by a product's free credits.
+             */
+            product_free: number;
+            /**
+             * Product Paid
+             * @description Tool uses paid by a product's paid credits.
+             */
+            product_paid: number;
+            /**
+             * Day
+             * Format: date
+             */
+            day: string;
+            /** New Accounts */
+            new_accounts: number;
+            /** Active Users */
+            active_users: number;
+            credits: components["schemas"]["Movements"];
+            /** Revenue */
+            revenue: components["schemas"]["Revenue"][];
         };
         /** DefaultsBody */
         DefaultsBody: {
@@ -1713,6 +2119,72 @@ export interface components {
             database: "connected" | "disconnected";
             /** Timestamp */
             timestamp: string;
+        };
+        /** InteractionMargin */
+        InteractionMargin: {
+            /** Interactions */
+            interactions: number;
+            /** Llm Calls */
+            llm_calls: number;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /**
+             * Cost Cents
+             * @description Hundredths of the currency's unit, with all fractions.
+             */
+            cost_cents: string;
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /** Interaction Id */
+            interaction_id: string;
+            /** Model */
+            model: string;
+            /** Currency */
+            currency: string;
+            /**
+             * Started At
+             * @description Of its first report.
+             */
+            started_at: string;
+            /**
+             * Paid Spent
+             * @description Of the charge whose idempotency key is the interaction's id; null: there is none.
+             */
+            paid_spent: number | null;
+            /** Revenue Cents */
+            revenue_cents: string | null;
+            /** Margin Cents */
+            margin_cents: string | null;
+        };
+        /** InteractionMarginsReply */
+        InteractionMarginsReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /** Interactions */
+            interactions: components["schemas"]["InteractionMargin"][];
+            /**
+             * Next Cursor
+             * @description Send it as `cursor` for the next page; null on the last one.
+             */
+            next_cursor: string | null;
         };
         /**
          * InvalidField
@@ -1823,10 +2295,59 @@ export interface components {
             /** Last Used At */
             last_used_at: string | null;
         };
+        /** KeyUsage */
+        KeyUsage: {
+            /**
+             * Uses
+             * @description Charges and tool uses; one that is replayed counts once.
+             */
+            uses: number;
+            spent: components["schemas"]["CreditsSpent"];
+            /**
+             * Product Free
+             * @description Tool uses paid by a product's free credits.
+             */
+            product_free: number;
+            /**
+             * Product Paid
+             * @description Tool uses paid by a product's paid credits.
+             */
+            product_paid: number;
+            /**
+             * Key Id
+             * @description null: charged by end users themselves, or by the system.
+             */
+            key_id: string | null;
+            /** Name */
+            name: string | null;
+        };
         /** KeysReply */
         KeysReply: {
             /** Api Keys */
             api_keys: components["schemas"]["KeyReply"][];
+        };
+        /** KeysUsageReply */
+        KeysUsageReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Keys
+             * @description By uses, at most 500.
+             */
+            keys: components["schemas"]["KeyUsage"][];
         };
         /** LedgerReply */
         LedgerReply: {
@@ -1882,6 +2403,11 @@ export interface components {
             external_id?: string | null;
             /** Interaction Id */
             interaction_id: string;
+            /**
+             * Call Id
+             * @description Of this report within the interaction: the same one again is not counted again.
+             */
+            call_id?: string | null;
             /** Total Llm Calls */
             total_llm_calls: number;
             /** Total Prompt Tokens */
@@ -1917,6 +2443,209 @@ export interface components {
              * Format: uuid
              */
             usage_log_id: string;
+        };
+        /**
+         * Margin
+         * @description Of accounts in one currency. Costs are in US cents, so only dollars have a margin; others are never converted.
+         */
+        Margin: {
+            /** Currency */
+            currency: string;
+            /**
+             * Paid Spent
+             * @description Paid credits spent.
+             */
+            paid_spent: number;
+            /**
+             * Revenue Cents
+             * @description Paid credits spent, at `cents_per_paid_credit`.
+             */
+            revenue_cents: string | null;
+            /** Interactions */
+            interactions: number;
+            /**
+             * Cost Cents
+             * @description LLM cost in US cents, of free uses too; an interaction counts once.
+             */
+            cost_cents: string;
+            /**
+             * Margin Cents
+             * @description Revenue less cost; null for other currencies than USD.
+             */
+            margin_cents: string | null;
+        };
+        /** MarginDailyReply */
+        MarginDailyReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Days
+             * @description Every day of the range, oldest first.
+             */
+            days: components["schemas"]["MarginDay"][];
+        };
+        /** MarginDay */
+        MarginDay: {
+            /**
+             * Day
+             * Format: date
+             */
+            day: string;
+            /** Margins */
+            margins: components["schemas"]["Margin"][];
+        };
+        /** MarginModel */
+        MarginModel: {
+            /** Interactions */
+            interactions: number;
+            /** Llm Calls */
+            llm_calls: number;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /**
+             * Cost Cents
+             * @description Hundredths of the currency's unit, with all fractions.
+             */
+            cost_cents: string;
+            /**
+             * Model
+             * @description The models of an interaction, joined by ' + ': what each of several cost is not reported.
+             */
+            model: string;
+            /** Currency */
+            currency: string;
+            /**
+             * Cost Per Interaction Cents
+             * @description Hundredths of the currency's unit, with all fractions.
+             */
+            cost_per_interaction_cents: string;
+        };
+        /** MarginModelsReply */
+        MarginModelsReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Models
+             * @description By cost, at most 500.
+             */
+            models: components["schemas"]["MarginModel"][];
+        };
+        /** MarginOverviewReply */
+        MarginOverviewReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /** Prices */
+            prices: components["schemas"]["Price"][];
+            /** Period */
+            period: components["schemas"]["Margin"][];
+            /**
+             * Previous
+             * @description Of as many days before.
+             */
+            previous: components["schemas"]["Margin"][];
+        };
+        /** ModelUsage */
+        ModelUsage: {
+            /** Interactions */
+            interactions: number;
+            /** Llm Calls */
+            llm_calls: number;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /**
+             * Cost Cents
+             * @description Hundredths of the currency's unit, with all fractions.
+             */
+            cost_cents: string;
+            /**
+             * Model
+             * @description The models of an interaction, joined by ' + ': what each of several cost is not reported.
+             */
+            model: string;
+        };
+        /** ModelsReply */
+        ModelsReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Models
+             * @description By cost, at most 500.
+             */
+            models: components["schemas"]["ModelUsage"][];
+        };
+        /**
+         * Movements
+         * @description Credits that came into the paid pools, on the day on which they were booked. Opening balances are not in it.
+         */
+        Movements: {
+            /** Sold */
+            sold: number;
+            /**
+             * Granted
+             * @description Grants, bonuses, goodwill refunds and adjustments.
+             */
+            granted: number;
+            /**
+             * Taken Back
+             * @description For refunds and disputes of purchases, less what was reinstated.
+             */
+            taken_back: number;
         };
         /**
          * NamedPack
@@ -1963,6 +2692,28 @@ export interface components {
              * @description The whole key. It is shown this once and stored nowhere.
              */
             api_key: string;
+        };
+        /** OverviewReply */
+        OverviewReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            now: components["schemas"]["Standing"];
+            period: components["schemas"]["Period"];
+            /** @description The days before, as many. */
+            previous: components["schemas"]["Period"];
         };
         /** PacksBody */
         PacksBody: {
@@ -2013,11 +2764,111 @@ export interface components {
             /** Received At */
             received_at: string;
         };
+        /** Period */
+        Period: {
+            /**
+             * Uses
+             * @description Charges and tool uses; one that is replayed counts once.
+             */
+            uses: number;
+            spent: components["schemas"]["CreditsSpent"];
+            /**
+             * Product Free
+             * @description Tool uses paid by a product's free credits.
+             */
+            product_free: number;
+            /**
+             * Product Paid
+             * @description Tool uses paid by a product's paid credits.
+             */
+            product_paid: number;
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /** New Accounts */
+            new_accounts: number;
+            /**
+             * Active Users
+             * @description Accounts with at least one use in these days.
+             */
+            active_users: number;
+            /**
+             * Buyers
+             * @description Accounts with a paid purchase that was begun in these days.
+             */
+            buyers: number;
+            credits: components["schemas"]["Movements"];
+            /** Revenue */
+            revenue: components["schemas"]["Revenue"][];
+        };
         /**
          * Permission
          * @enum {string}
          */
         Permission: "billing:read" | "billing:write" | "billing:credit";
+        /**
+         * Price
+         * @description What a credit brought, over all sales up to now.
+         *
+         *     Gifts are spent like bought credits, so a credit of the paid pool brought less than a sold one.
+         */
+        Price: {
+            /** Currency */
+            currency: string;
+            /**
+             * Net Minor
+             * @description All money ever received, less what went back.
+             */
+            net_minor: number;
+            /**
+             * Credits Sold
+             * @description Ever, less what was taken back.
+             */
+            credits_sold: number;
+            /**
+             * Credits Entered
+             * @description Everything that ever came into the paid pools, gifts too, and stayed.
+             */
+            credits_entered: number;
+            /** Cents Per Sold Credit */
+            cents_per_sold_credit: string | null;
+            /**
+             * Cents Per Paid Credit
+             * @description Net money per credit entered: what margins count with.
+             */
+            cents_per_paid_credit: string | null;
+        };
+        /** ProductUsage */
+        ProductUsage: {
+            /**
+             * Uses
+             * @description Charges and tool uses; one that is replayed counts once.
+             */
+            uses: number;
+            spent: components["schemas"]["CreditsSpent"];
+            /**
+             * Product Free
+             * @description Tool uses paid by a product's free credits.
+             */
+            product_free: number;
+            /**
+             * Product Paid
+             * @description Tool uses paid by a product's paid credits.
+             */
+            product_paid: number;
+            /**
+             * Product Type
+             * @description null: the charges of interactions.
+             */
+            product_type: string | null;
+        };
         /** ProductsBody */
         ProductsBody: {
             /**
@@ -2027,30 +2878,6 @@ export interface components {
             version: number;
             /** Reason */
             reason: string;
-            /** Products */
-            products: components["schemas"]["NamedProduct"][];
-        };
-        /** ProductsReply */
-        ProductsReply: {
-            /**
-             * Version
-             * @description 0: nobody has ever set it.
-             */
-            version: number;
-            /**
-             * Source
-             * @enum {string}
-             */
-            source: "settings" | "admin";
-            /**
-             * Reason
-             * @description Why it was set.
-             */
-            reason: string | null;
-            /** Changed By */
-            changed_by: string | null;
-            /** Changed At */
-            changed_at: string | null;
             /** Products */
             products: components["schemas"]["NamedProduct"][];
         };
@@ -2381,6 +3208,31 @@ export interface components {
             /** Created At */
             created_at: string;
         };
+        /**
+         * Revenue
+         * @description Money of one currency. It counts on the day on which the purchase was begun; what is given back reduces that
+         *     day, not the one on which it was given back.
+         */
+        Revenue: {
+            /** Currency */
+            currency: string;
+            /** Sales */
+            sales: number;
+            /** Received Minor */
+            received_minor: number;
+            /** Refunded Minor */
+            refunded_minor: number;
+            /**
+             * Disputed Minor
+             * @description Withdrawn by disputes that are open or lost.
+             */
+            disputed_minor: number;
+            /**
+             * Net Minor
+             * @description Received, less refunded and disputed.
+             */
+            net_minor: number;
+        };
         /** RevokedReply */
         RevokedReply: {
             /** Revoked */
@@ -2430,6 +3282,44 @@ export interface components {
         SessionsReply: {
             /** Sessions */
             sessions: components["schemas"]["SessionReply"][];
+        };
+        /**
+         * Standing
+         * @description As things are now, whatever days were asked for.
+         */
+        Standing: {
+            /** Accounts */
+            accounts: number;
+            /**
+             * Paying Users
+             * @description Accounts that ever paid.
+             */
+            paying_users: number;
+            /**
+             * Conversion
+             * @description Paying users among all accounts: 0 to 1; null without accounts.
+             */
+            conversion: number | null;
+            /**
+             * Exhausted Users
+             * @description Active accounts whose main pools are empty today.
+             */
+            exhausted_users: number;
+            /**
+             * Paid Outstanding
+             * @description Paid credits not spent yet.
+             */
+            paid_outstanding: number;
+            /**
+             * Product Paid Outstanding
+             * @description Paid uses of products not used yet.
+             */
+            product_paid_outstanding: number;
+            /**
+             * Debt
+             * @description Credits taken back after they were spent.
+             */
+            debt: number;
         };
         /** Status */
         Status: {
@@ -2624,6 +3514,75 @@ export interface components {
             main_pool_credits: number;
             /** Total Available */
             total_available: number;
+        };
+        /** TopUser */
+        TopUser: {
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /** Oauth Provider */
+            oauth_provider: string | null;
+            /** External Id */
+            external_id: string | null;
+            /** Customer Email */
+            customer_email: string | null;
+            /** Display Name */
+            display_name: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "active" | "suspended" | "closed";
+            /** Plan Name */
+            plan_name: string;
+            /** Daily Free */
+            daily_free: number;
+            /** Free */
+            free: number;
+            /** Paid */
+            paid: number;
+            /** Debt */
+            debt: number;
+            /** Total Uses */
+            total_uses: number;
+            /** Created At */
+            created_at: string;
+            /** Last Activity At */
+            last_activity_at: string;
+            /** Uses */
+            uses: number;
+            /**
+             * Credits
+             * @description Spent in the range, from all main pools.
+             */
+            credits: number;
+        };
+        /** TopUsersReply */
+        TopUsersReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /** Users */
+            users: components["schemas"]["TopUser"][];
         };
         /** Transaction */
         Transaction: {
@@ -2864,6 +3823,50 @@ export interface components {
              * @description To be sent as X-CSRF-Token with every write by cookie.
              */
             csrf_token: string;
+        };
+        /** ProductsReply */
+        app__admin__analytics_schemas__ProductsReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /** Products */
+            products: components["schemas"]["ProductUsage"][];
+        };
+        /** ProductsReply */
+        app__admin__config_schemas__ProductsReply: {
+            /**
+             * Version
+             * @description 0: nobody has ever set it.
+             */
+            version: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "admin";
+            /**
+             * Reason
+             * @description Why it was set.
+             */
+            reason: string | null;
+            /** Changed By */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
+            /** Products */
+            products: components["schemas"]["NamedProduct"][];
         };
         /** PurchaseReply */
         app__admin__schemas__PurchaseReply: {
@@ -6733,6 +7736,1078 @@ export interface operations {
             };
         };
     };
+    get_analytics_overview: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OverviewReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_analytics_days: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DailyReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_analytics_products: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["app__admin__analytics_schemas__ProductsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_analytics_agents: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_analytics_keys: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeysUsageReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_analytics_models: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_top_users: {
+        parameters: {
+            query?: {
+                limit?: number;
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TopUsersReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_cohorts: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CohortsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_margin_overview: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarginOverviewReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_margin_days: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarginDailyReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_margin_models: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarginModelsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_interaction_margins: {
+        parameters: {
+            query?: {
+                order?: "newest" | "cost";
+                limit?: number;
+                cursor?: string | null;
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InteractionMarginsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     list_audit_log: {
         parameters: {
             query?: {
@@ -7109,7 +9184,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProductsReply"];
+                    "application/json": components["schemas"]["app__admin__config_schemas__ProductsReply"];
                 };
             };
             /** @description Bad Request */
@@ -7196,7 +9271,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProductsReply"];
+                    "application/json": components["schemas"]["app__admin__config_schemas__ProductsReply"];
                 };
             };
             /** @description Bad Request */

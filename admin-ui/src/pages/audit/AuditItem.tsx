@@ -35,7 +35,7 @@ export function AuditItem({ entry }: { entry: AuditEntry }) {
           {entry.reason}
         </Text>
       )}
-      <Diff before={shown(entry, entry.before)} after={shown(entry, entry.after)} />
+      <Diff removals={entry.target_type === "config"} before={shown(entry, entry.before)} after={shown(entry, entry.after)} />
     </li>
   );
 }

@@ -38,7 +38,7 @@ export function ChangeDialog({ title, before, after, consequences, version, reas
         state.version === version ? "Nothing was changed: it is so already" : `Version ${state.version} counts, everywhere within a second`
       }
     >
-      {same ? <Text size="sm">Nothing that it does is different from now.</Text> : <Diff before={before} after={after} />}
+      {same ? <Text size="sm">Nothing that it does is different from now.</Text> : <Diff removals before={before} after={after} />}
       <Text size="sm">{consequences}</Text>
       <ReasonField value={reason} onChange={onReason} description="Kept with the version and in the audit log." />
     </ActionDialog>

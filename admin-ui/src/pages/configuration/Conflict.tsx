@@ -33,14 +33,14 @@ export function Conflict({ current, before, theirs, mine, onKeep, onDrop }: Prop
           <Text size="sm" fw={600}>
             What they changed
           </Text>
-          <Diff before={before} after={theirs} />
+          <Diff removals before={before} after={theirs} />
         </div>
         {mine !== null && (
           <div>
             <Text size="sm" fw={600}>
               What yours would change of it
             </Text>
-            <Diff before={theirs} after={mine} />
+            <Diff removals before={theirs} after={mine} />
           </div>
         )}
         <Group gap="xs">

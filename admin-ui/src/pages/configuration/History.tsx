@@ -105,7 +105,7 @@ function Item({ version, before, isCurrent, onUse }: ItemProps) {
           Back to the settings
         </Text>
       ) : (
-        <Diff before={factsOf(earlier)} after={factsOf(document)} />
+        <Diff removals before={factsOf(earlier)} after={factsOf(document)} />
       )}
     </li>
   );

@@ -1,0 +1,167 @@
+"""`/admin/analytics`: how much is used, by whom, and what is sold. Exact at all times: roll-ups and what came since."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+
+from app.admin.analytics_range import AskedDays, asked
+from app.admin.analytics_schemas import (
+    AgentsReply,
+    AgentUsage,
+    Cohort,
+    CohortsReply,
+    CohortWeek,
+    CreditsSpent,
+    DailyReply,
+    Day,
+    KeysUsageReply,
+    KeyUsage,
+    ModelsReply,
+    ModelUsage,
+    Movements,
+    OverviewReply,
+    Period,
+    ProductsReply,
+    ProductUsage,
+    Revenue,
+    Standing,
+    TopUser,
+    TopUsersReply,
+)
+from app.admin.dependencies import Db, Viewer
+from app.admin.user_reports import list_users_by_id
+from app.analytics import llm_reports, money_reports, usage_reports
+from app.analytics.days import Days
+from app.billing.router import ERRORS
+from app.config import Settings
+from app.db import Session
+
+router = APIRouter(prefix="/admin/analytics", tags=["admin: analytics"], responses=ERRORS)
+Row = Mapping[str, Any]
+
+
+@router.get("/overview")
+async def get_analytics_overview(request: Request, admin: Viewer, db: Db, days: AskedDays) -> OverviewReply:
+    """The figures of a range of days beside those of as many days before, and how things stand now."""
+    settings: Settings = request.app.state.settings
+    async with db.consistent_read() as session:
+        standing = await money_reports.find_standing(
+            session, days.environment, today=admin.now.date(), daily_free=settings.daily_free_uses
+        )
+        period, previous = await _period(session, days), await _period(session, days.previous)
+    accounts, paying = standing["accounts"], standing["paying_users"]
+    now = Standing(**standing, conversion=round(paying / accounts, 6) if accounts else None)
+    return OverviewReply(**asked(days), now=now, period=period, previous=previous)
+
+
+async def _period(session: Session, days: Days) -> Period:
+    return Period(
+        **_usage(await usage_reports.find_usage(session, days)),
+        first_day=days.first,
+        last_day=days.last,
+        new_accounts=sum((await money_reports.count_new_accounts(session, days)).values()),
+        active_users=await usage_reports.count_active(session, days),
+        buyers=await money_reports.count_buyers(session, days),
+        credits=_movements(await money_reports.sum_movements(session, days)),
+        revenue=[Revenue(**row) for row in await money_reports.list_revenue(session, days)],
+    )
+
+
+@router.get("/daily")
+async def list_analytics_days(admin: Viewer, db: Db, days: AskedDays) -> DailyReply:
+    """One point for every day of the range, also for those on which nothing happened."""
+    async with db.consistent_read() as session:
+        usage = {row["day"]: row for row in await usage_reports.list_days(session, days)}
+        active = await usage_reports.count_active_by_day(session, days)
+        new = await money_reports.count_new_accounts(session, days)
+        movements = {row["day"]: row for row in await money_reports.list_movements(session, days)}
+        revenue: dict[date, list[Revenue]] = {}
+        for row in await money_reports.list_revenue_days(session, days):
+            revenue.setdefault(row["day"], []).append(Revenue(**row))
+    points = [
+        Day(
+            **_usage(usage.get(day, {})),
+            day=day,
+            new_accounts=new.get(day, 0),
+            active_users=active.get(day, 0),
+            credits=_movements(movements.get(day, {})),
+            revenue=revenue.get(day, []),
+        )
+        for day in days.each()
+    ]
+    return DailyReply(**asked(days), days=points)
+
+
+@router.get("/products")
+async def list_analytics_products(admin: Viewer, db: Db, days: AskedDays) -> ProductsReply:
+    """Interactions' charges, and each tool's uses by what paid for them."""
+    async with db.consistent_read() as session:
+        rows = await usage_reports.list_by(session, days, "product_type")
+    return ProductsReply(
+        **asked(days), products=[ProductUsage(**_usage(r), product_type=r["product_type"] or None) for r in rows]
+    )
+
+
+@router.get("/agents")
+async def list_analytics_agents(admin: Viewer, db: Db, days: AskedDays) -> AgentsReply:
+    """Use by agent, as the charges' metadata names it."""
+    async with db.consistent_read() as session:
+        rows = await usage_reports.list_by(session, days, "agent_id")
+    return AgentsReply(**asked(days), agents=[AgentUsage(**_usage(r), agent_id=r["agent_id"] or None) for r in rows])
+
+
+@router.get("/keys")
+async def list_analytics_keys(admin: Viewer, db: Db, days: AskedDays) -> KeysUsageReply:
+    """Use by the API key that charged it."""
+    async with db.consistent_read() as session:
+        rows = await usage_reports.list_by(session, days, "key_id")
+        names = await usage_reports.find_key_names(session, [row["key_id"] for row in rows])
+    keys = [KeyUsage(**_usage(row), key_id=row["key_id"] or None, name=names.get(row["key_id"])) for row in rows]
+    return KeysUsageReply(**asked(days), keys=keys)
+
+
+@router.get("/models")
+async def list_analytics_models(admin: Viewer, db: Db, days: AskedDays) -> ModelsReply:
+    """LLM calls by model. An interaction counts once, on the day of its first report."""
+    async with db.consistent_read() as session:
+        rows = await llm_reports.list_models(session, days)
+    return ModelsReply(**asked(days), models=[ModelUsage(**row) for row in rows])
+
+
+@router.get("/users")
+async def list_top_users(
+    admin: Viewer, db: Db, days: AskedDays, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> TopUsersReply:
+    """Who spent the most credits in the range, the first by credits, then by uses."""
+    async with db.consistent_read() as session:
+        top = await usage_reports.list_top_accounts(session, days, limit)
+        users = {row["account_id"]: row for row in await list_users_by_id(session, [r["account_id"] for r in top])}
+    return TopUsersReply(**asked(days), users=[TopUser(**users[row["account_id"]], **_top(row)) for row in top])
+
+
+@router.get("/cohorts")
+async def list_cohorts(admin: Viewer, db: Db, days: AskedDays) -> CohortsReply:
+    """Accounts by the week in which they were made: who came back in which later week, and who ever paid."""
+    async with db.consistent_read() as session:
+        weeks: dict[date, list[CohortWeek]] = {}
+        for row in await usage_reports.list_cohort_weeks(session, days):
+            week = CohortWeek(week=row["week"], active=row["active"], credits=row["credits"])
+            weeks.setdefault(row["cohort_week"], []).append(week)
+        sizes = await money_reports.list_cohorts(session, days)
+    return CohortsReply(**asked(days), cohorts=[Cohort(**row, weeks=weeks.get(row["first_day"], [])) for row in sizes])
+
+
+def _usage(row: Row) -> dict[str, Any]:
+    """The fields of Usage; zeros for a row that is not there."""
+    spent = CreditsSpent(**{name: row.get(name, 0) for name in ("daily_free", "free", "paid")})
+    return {"spent": spent, **{name: row.get(name, 0) for name in ("uses", "product_free", "product_paid")}}
+
+
+def _movements(row: Row) -> Movements:
+    return Movements(**{name: row.get(name, 0) for name in ("sold", "granted", "taken_back")})
+
+
+def _top(row: Row) -> dict[str, int]:
+    return {"uses": row["uses"], "credits": row["credits"]}

@@ -1,0 +1,46 @@
+"""The days that a report is about: `?environment=live&from=2026-01-01&to=2026-01-31`, both days included."""
+
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+from fastapi import Depends, Query
+
+from app.analytics.days import Days
+from app.auth.caller import Environment
+from app.clock import Now
+from app.errors import InvalidRequest
+
+MAX_DAYS = 366
+DEFAULT_DAYS = 30
+FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2199, 12, 31)
+
+
+def asked(days: Days) -> dict[str, Any]:
+    """As the fields of RangeReply."""
+    return {"environment": days.environment, "first_day": days.first, "last_day": days.last}
+
+
+async def asked_days(
+    now: Now,
+    environment: Environment = "live",
+    first: Annotated[
+        date | None,
+        Query(alias="from", ge=FIRST_DAY, le=LAST_DAY, description="First UTC day. Default: 30 days in all."),
+    ] = None,
+    last: Annotated[
+        date | None, Query(alias="to", ge=FIRST_DAY, le=LAST_DAY, description="Last UTC day, included. Default: today.")
+    ] = None,
+) -> Days:
+    """Raises InvalidRequest."""
+    if last is None:
+        last = now.date()
+    if first is None:
+        first = last - timedelta(days=DEFAULT_DAYS - 1)
+    if first > last:
+        raise InvalidRequest("from must not be after to")
+    if (last - first).days >= MAX_DAYS:
+        raise InvalidRequest(f"from and to must be at most {MAX_DAYS} days apart, both included")
+    return Days(environment, first, last)
+
+
+AskedDays = Annotated[Days, Depends(asked_days)]
