@@ -45,7 +45,7 @@ export function History({ section, current, onUse }: Props) {
       {data === undefined && !error && <ListSkeleton label="Loading the versions" lines={3} />}
       {data !== undefined && versions.length === 0 && (
         <Text size="sm" c="dimmed">
-          Nobody has changed it yet. Each change will stand here, and can be used again.
+          Nobody has changed it yet. {onUse ? "Each change will stand here, and can be used again." : "Each change will stand here."}
         </Text>
       )}
       <ol className={classes.list}>
