@@ -4,8 +4,14 @@ import { useLocation, useNavigate, useSearchParams } from "react-router";
 
 import { withCursor } from "../logic/filters";
 
+interface Props {
+  nextCursor: string | null | undefined;
+  /** The first page, the one before, the next one. */
+  words?: [string, string, string];
+}
+
 /** Turns the pages of a list whose cursor stands in the address. */
-export function Pager({ nextCursor }: { nextCursor: string | null | undefined }) {
+export function Pager({ nextCursor, words = ["Newest", "Newer", "Older"] }: Props) {
   const [params, setParams] = useSearchParams();
   const navigate = useNavigate();
   const turned = pagesTurned(useLocation().state);
@@ -19,7 +25,7 @@ export function Pager({ nextCursor }: { nextCursor: string | null | undefined })
     <Group justify="space-between" component="nav" aria-label="Pages" mt="sm">
       <Group gap="xs">
         <Button variant="default" size="xs" disabled={!onLaterPage} onClick={() => turn(null, { turned: 0 })}>
-          Newest
+          {words[0]}
         </Button>
         {/* Cursors lead one way only: the way back is the browser's own. */}
         <Button
@@ -29,7 +35,7 @@ export function Pager({ nextCursor }: { nextCursor: string | null | undefined })
           leftSection={<IconChevronLeft size={14} aria-hidden />}
           onClick={() => void navigate(-1)}
         >
-          Newer
+          {words[1]}
         </Button>
       </Group>
       <Button
@@ -39,7 +45,7 @@ export function Pager({ nextCursor }: { nextCursor: string | null | undefined })
         rightSection={<IconChevronRight size={14} aria-hidden />}
         onClick={() => turn(nextCursor ?? null, { turned: turned + 1 })}
       >
-        Older
+        {words[2]}
       </Button>
     </Group>
   );

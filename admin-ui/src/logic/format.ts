@@ -1,5 +1,5 @@
 const LOCALE = "en-GB";
-const MINUS = "\u2212";
+export const MINUS = "\u2212";
 const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
 
 export function formatNumber(value: number): string {

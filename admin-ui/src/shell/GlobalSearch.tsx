@@ -63,12 +63,15 @@ export function GlobalSearch() {
 const NOTHING = "Nothing begins like this. Try an e-mail address, a name, an external id, an account id or a payment id.";
 
 const PAGES = [
+  { label: "Overview", path: "/" },
   { label: "Users", path: "/users" },
   { label: "Users in debt", path: "/users?balance=debt" },
   { label: "Suspended users", path: "/users?status=suspended" },
   { label: "Purchases", path: "/purchases" },
   { label: "Paid but not credited", path: "/purchases?view=paid_not_credited" },
   { label: "API keys", path: "/api-keys" },
+  { label: "Analytics", path: "/analytics" },
+  { label: "Margins", path: "/margins" },
   { label: "Configuration: price packs", path: "/configuration" },
   { label: "Configuration: products", path: "/configuration?section=products" },
   { label: "Configuration: defaults", path: "/configuration?section=defaults" },

@@ -2,18 +2,24 @@ import { NavLink } from "@mantine/core";
 import {
   IconActivityHeartbeat,
   IconAdjustments,
+  IconChartBar,
   IconCreditCard,
   IconHistory,
   IconKey,
+  IconLayoutDashboard,
+  IconScale,
   IconShieldLock,
   IconUsers,
 } from "@tabler/icons-react";
 import { Link, useLocation } from "react-router";
 
 const PAGES = [
+  { to: "/", label: "Overview", icon: IconLayoutDashboard },
   { to: "/users", label: "Users", icon: IconUsers },
   { to: "/purchases", label: "Purchases", icon: IconCreditCard },
   { to: "/api-keys", label: "API keys", icon: IconKey },
+  { to: "/analytics", label: "Analytics", icon: IconChartBar },
+  { to: "/margins", label: "Margins", icon: IconScale },
   { to: "/configuration", label: "Configuration", icon: IconAdjustments },
   { to: "/audit", label: "Audit log", icon: IconHistory },
   { to: "/system", label: "System", icon: IconActivityHeartbeat },
