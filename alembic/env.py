@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from app.config import load_settings
 from app.db import Base, async_url
 
 # Puts their tables into Base.metadata.
-for package in ("auth", "configuration", "billing", "tools", "payments", "admin"):
+for package in ("auth", "configuration", "billing", "tools", "payments", "analytics", "admin"):
     importlib.import_module(f"app.{package}.models")
 
 MIGRATION_LOCK = 0x0C1215B1  # any constant: two migrations at once wait for each other
@@ -48,7 +49,10 @@ def run(connection: Connection) -> None:
         compare_server_default=True,
         transaction_per_migration=True,
     )
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+    # Asked for again and again: a statement that waits for it would be waited for by CREATE INDEX CONCURRENTLY.
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}):
+        connection.commit()
+        time.sleep(0.2)
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
     connection.commit()
     with context.begin_transaction():

@@ -90,9 +90,11 @@ class Database:
             )
 
         self.engine = engine(transactions)
-        # Reports are planned for what is asked: one plan for every search would read the whole table for most.
-        self._slow = engine(slow, plan_cache_mode="force_custom_plan")
+        # Reports are planned for what is asked: one plan for every search would read the whole table for most. They
+        # are short enough that compiling them would take longer than running them.
+        self._slow = engine(slow, plan_cache_mode="force_custom_plan", jit="off")
         self._autocommit = self._slow.execution_options(isolation_level="AUTOCOMMIT")
+        self._consistent = self._slow.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.lock_waiters = asyncio.Semaphore(max(1, transactions // 2))
         """Taken by who is ready to wait for an account's lock, so that some connections always remain for others."""
         self._timeout_s = timeout_s
@@ -117,6 +119,12 @@ class Database:
     async def read(self) -> AsyncIterator[Session]:
         """Lists and reports: statements that lock nothing and need no common snapshot; saves BEGIN and COMMIT."""
         async with self._autocommit.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def consistent_read(self) -> AsyncIterator[Session]:
+        """Reports of several statements that must see one moment. Read-only; locks nothing."""
+        async with self._consistent.connect() as connection:
             yield connection
 
     async def fetch_row(self, sql: str, *values: object) -> Mapping[str, Any] | None:

@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from app.analytics.checks import ROLLUP_CHECKS
 from app.auth.caller import Actor, Environment, Permission
 from app.auth.service import create_key
 from app.billing.accounts import Identity
@@ -52,7 +53,7 @@ async def database(worker_id: str) -> AsyncIterator[Urls]:
     urls = await create_database(name)
     yield urls
     db = Database(SecretStr(urls.service))
-    verification = await verify_ledger(db, datetime.now(UTC))
+    verification = await verify_ledger(db, datetime.now(UTC), ROLLUP_CHECKS)
     await db.close()
     await drop_database(name)
     assert verification.ok, verification.problem

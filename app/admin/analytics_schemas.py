@@ -129,15 +129,15 @@ class KeysUsageReply(RangeReply):
     keys: list[KeyUsage] = Field(description="By uses, at most 500.")
 
 
-class LlmCost(Reply):
-    interactions: int
+class LlmCalls(Reply):
     llm_calls: int
     prompt_tokens: int
     completion_tokens: int
     cost_cents: Cents
 
 
-class ModelUsage(LlmCost):
+class ModelUsage(LlmCalls):
+    interactions: int
     model: str = Field(
         description="The models of an interaction, joined by ' + ': what each of several cost is not reported."
     )
@@ -225,7 +225,7 @@ class MarginModelsReply(RangeReply):
     models: list[MarginModel] = Field(description="By cost, at most 500.")
 
 
-class InteractionMargin(LlmCost):
+class InteractionMargin(LlmCalls):
     account_id: UUID
     interaction_id: str
     model: str

@@ -35,7 +35,7 @@ router = APIRouter(prefix="/admin/analytics/margin", tags=["admin: analytics"], 
 async def get_margin_overview(admin: Viewer, db: Db, days: AskedDays) -> MarginOverviewReply:
     """Revenue of the paid credits spent, LLM cost and margin, beside those of as many days before."""
     async with db.consistent_read() as session:
-        prices = _prices(await money_reports.list_prices(session, days.environment))
+        prices = _prices(await money_reports.list_prices(session, days))
         period = await llm_reports.list_margins(session, days)
         previous = await llm_reports.list_margins(session, days.previous)
     return MarginOverviewReply(
@@ -50,7 +50,7 @@ async def get_margin_overview(admin: Viewer, db: Db, days: AskedDays) -> MarginO
 async def list_margin_days(admin: Viewer, db: Db, days: AskedDays) -> MarginDailyReply:
     """One point for every day of the range. Every day counts with the price that credits have brought up to now."""
     async with db.consistent_read() as session:
-        prices = _prices(await money_reports.list_prices(session, days.environment))
+        prices = _prices(await money_reports.list_prices(session, days))
         rows = await llm_reports.list_margin_days(session, days)
     by_day: dict[date, list[Margin]] = {}
     for row in rows:
@@ -80,12 +80,12 @@ async def list_interaction_margins(
     cursor: Key255 | None = None,
 ) -> InteractionMarginsReply:
     """Interactions, the newest or the most expensive first. Each counts once, however it was reported."""
-    after = None if cursor is None else Cursor.parse(cursor)
+    after = None if cursor is None else Cursor.parse(order, cursor)
     async with db.consistent_read() as session:
-        prices = _prices(await money_reports.list_prices(session, days.environment))
+        prices = _prices(await money_reports.list_prices(session, days))
         rows = await llm_reports.list_interactions(session, days, order=order, after=after, limit=limit + 1)
     told = [_interaction(row, prices) for row in rows[:limit]]
-    next_cursor = str(Cursor.of(rows[limit - 1])) if len(rows) > limit else None
+    next_cursor = str(Cursor.of(order, rows[limit - 1])) if len(rows) > limit else None
     return InteractionMarginsReply(**asked(days), interactions=told, next_cursor=next_cursor)
 
 

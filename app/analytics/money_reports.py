@@ -1,1 +1,154 @@
-"""x"""
+"""Accounts, sales and credits given, read from the books themselves: they are as many as customers, not as uses.
+
+A sale counts on the day on which the purchase was begun, with what was given back of it later.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from sqlalchemy import text
+
+from app.analytics.books import uses
+from app.analytics.days import Days
+from app.analytics.usage_reports import rows_of
+from app.auth.caller import Environment
+from app.db import Session
+
+Row = Mapping[str, Any]
+_FROM_FIRST_TO_LAST = """
+    created_at >= CAST(CAST(:first AS date) AS timestamp) AT TIME ZONE 'UTC'
+    AND created_at < CAST(CAST(:last AS date) + 1 AS timestamp) AT TIME ZONE 'UTC'"""
+_DAY = "CAST(created_at AT TIME ZONE 'UTC' AS date)"
+# What disputes withdrew counts as far as refunds left something.
+_SALES = """(
+    SELECT p.account_id, p.environment, p.created_at, p.received_currency AS currency, p.received_minor,
+           least(p.refunded_minor, p.received_minor) AS refunded_minor,
+           least(coalesce(d.withdrawn_minor, 0), p.received_minor - least(p.refunded_minor, p.received_minor))
+               AS disputed_minor
+      FROM purchases p
+      LEFT JOIN (SELECT account_id, purchase_id, sum(amount_minor) AS withdrawn_minor FROM purchase_disputes
+                  WHERE status IN ('open', 'lost') GROUP BY account_id, purchase_id) d
+        ON d.account_id = p.account_id AND d.purchase_id = p.purchase_id
+     WHERE p.environment = :environment AND p.received_minor IS NOT NULL AND p.received_currency IS NOT NULL)"""
+_REVENUE = """
+    count(*) AS sales, sum(received_minor) AS received_minor, sum(refunded_minor) AS refunded_minor,
+    sum(disputed_minor) AS disputed_minor, sum(received_minor - refunded_minor - disputed_minor) AS net_minor"""
+_BACK = "('refund_reversal', 'dispute_reversal', 'dispute_reinstatement')"
+_MOVEMENTS = f"""
+    coalesce(sum(credits) FILTER (WHERE transaction_type = 'purchase'), 0) AS sold,
+    coalesce(-sum(credits) FILTER (WHERE transaction_type IN {_BACK}), 0) AS taken_back,
+    coalesce(sum(credits) FILTER (WHERE transaction_type <> 'purchase' AND transaction_type NOT IN {_BACK}), 0)
+        AS granted"""
+_MOVED = f"""
+    (SELECT credits, transaction_type, created_at FROM credits c
+      WHERE {_FROM_FIRST_TO_LAST} AND EXISTS (
+            SELECT FROM accounts a WHERE a.account_id = c.account_id AND a.environment = :environment)) moved
+"""  # noqa: S608  (our own words, here and below)
+_STANDING = text(
+    """
+    SELECT count(*) AS accounts,
+           count(*) FILTER (WHERE status = 'active' AND free = 0 AND paid = 0
+                                  AND CASE WHEN daily_free_day >= :today THEN daily_free ELSE :daily_free END = 0)
+               AS exhausted_users,
+           coalesce(sum(paid), 0) AS paid_outstanding, coalesce(sum(debt), 0) AS debt,
+           (SELECT count(DISTINCT account_id) FROM purchases
+             WHERE environment = :environment AND received_minor IS NOT NULL) AS paying_users,
+           (SELECT coalesce(sum(i.paid), 0) FROM product_inventory i JOIN accounts o ON o.account_id = i.account_id
+             WHERE o.environment = :environment AND i.paid > 0) AS product_paid_outstanding
+      FROM accounts WHERE environment = :environment
+    """
+)
+
+
+async def find_standing(db: Session, environment: Environment, *, today: date, daily_free: int) -> Row:
+    """As things are now. `daily_free` is the allowance of who has not used anything today."""
+    values = {"environment": environment, "today": today, "daily_free": daily_free}
+    return dict((await db.execute(_STANDING, values)).mappings().one())
+
+
+async def count_new_accounts(db: Session, days: Days) -> dict[date, int]:
+    statement = f"""
+        SELECT {_DAY} AS day, count(*) AS new FROM accounts
+         WHERE environment = :environment AND {_FROM_FIRST_TO_LAST} GROUP BY 1
+    """  # noqa: S608
+    return {row["day"]: row["new"] for row in await _rows(db, statement, days)}
+
+
+async def count_buyers(db: Session, days: Days) -> int:
+    statement = f"""
+        SELECT count(DISTINCT account_id) AS buyers FROM purchases
+         WHERE environment = :environment AND received_minor IS NOT NULL AND {_FROM_FIRST_TO_LAST}
+    """  # noqa: S608
+    (row,) = await _rows(db, statement, days)
+    return int(row["buyers"])
+
+
+async def list_revenue(db: Session, days: Days) -> Sequence[Row]:
+    statement = f"""
+        SELECT currency, {_REVENUE} FROM {_SALES} sales WHERE {_FROM_FIRST_TO_LAST} GROUP BY currency ORDER BY currency
+    """  # noqa: S608
+    return await _rows(db, statement, days)
+
+
+async def list_revenue_days(db: Session, days: Days) -> Sequence[Row]:
+    statement = f"""
+        SELECT {_DAY} AS day, currency, {_REVENUE}
+          FROM {_SALES} sales WHERE {_FROM_FIRST_TO_LAST} GROUP BY 1, 2 ORDER BY 1, 2
+    """  # noqa: S608
+    return await _rows(db, statement, days)
+
+
+async def sum_movements(db: Session, days: Days) -> Row:
+    (row,) = await _rows(db, f"SELECT {_MOVEMENTS} FROM {_MOVED}", days)  # noqa: S608
+    return row
+
+
+async def list_movements(db: Session, days: Days) -> Sequence[Row]:
+    return await _rows(db, f"SELECT {_DAY} AS day, {_MOVEMENTS} FROM {_MOVED} GROUP BY 1", days)  # noqa: S608
+
+
+async def list_cohorts(db: Session, days: Days) -> Sequence[Row]:
+    """Accounts by the week in which they were made, and how many of them ever paid."""
+    statement = """
+        SELECT CAST(date_trunc('week', created_at AT TIME ZONE 'UTC') AS date) AS first_day,
+               count(*) AS accounts, count(paid.account_id) AS ever_paid
+          FROM accounts a
+          LEFT JOIN (SELECT DISTINCT account_id FROM purchases
+                      WHERE environment = :environment AND received_minor IS NOT NULL) paid
+            ON paid.account_id = a.account_id
+         WHERE a.environment = :environment
+           AND created_at >= date_trunc('week', CAST(CAST(:first AS date) AS timestamp)) AT TIME ZONE 'UTC'
+           AND created_at < (date_trunc('week', CAST(CAST(:last AS date) AS timestamp)) + interval '7 days')
+                            AT TIME ZONE 'UTC'
+         GROUP BY 1 ORDER BY 1
+    """
+    return await _rows(db, statement, days)
+
+
+async def list_prices(db: Session, days: Days) -> Sequence[Row]:
+    """Of every currency, whatever the days: money kept, credits sold, credits that ever came into paid pools.
+
+    What came in and stayed is what is there (less what is owed) and what was spent, which needs no list of causes.
+    """
+    statement = f"""
+        SELECT currency, sum(net_minor) AS net_minor, sum(sold) AS credits_sold, sum(entered) AS credits_entered
+          FROM (SELECT currency, received_minor - refunded_minor - disputed_minor AS net_minor, 0 AS sold, 0 AS entered
+                  FROM {_SALES} sales
+                 UNION ALL
+                SELECT currency, 0, credits - credits_refunded - credits_disputed, 0 FROM purchases
+                 WHERE environment = :environment AND credit_id IS NOT NULL
+                 UNION ALL
+                SELECT currency, 0, 0, sum(paid) - sum(debt) FROM accounts
+                 WHERE environment = :environment GROUP BY currency
+                 UNION ALL
+                SELECT currency, 0, 0, sum(paid) FROM usage_days WHERE environment = :environment GROUP BY currency
+                 UNION ALL
+                SELECT currency, 0, 0, paid FROM ({uses()}) u WHERE environment = :environment) told
+         GROUP BY currency ORDER BY currency
+    """  # noqa: S608
+    return await rows_of(db, statement, days)
+
+
+async def _rows(db: Session, sql: str, days: Days) -> Sequence[Row]:
+    return [dict(row) for row in (await db.execute(text(sql), days.values)).mappings()]

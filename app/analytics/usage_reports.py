@@ -1,1 +1,117 @@
-"""x"""
+"""What is used, by whom: the sums by day and, in the same snapshot, what came since (see rollup.py).
+
+Each function takes a session of `Database.consistent_read`, and is one statement after the look at the mark.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, Literal
+
+from sqlalchemy import text
+
+from app.analytics.books import ALL_IDS, find_rolled_up_to, uses
+from app.analytics.days import Days
+from app.db import Session
+
+Row = Mapping[str, Any]
+Dimension = Literal["product_type", "agent_id", "key_id"]
+MAX_ROWS = 500
+_OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
+_NEW = f"(SELECT * FROM ({uses()}) u WHERE {_OF_THE_DAYS})"  # noqa: S608  (our own words, here and below)
+_USED = f"""(
+    SELECT day, product_type, agent_id, key_id, uses, daily_free, free, paid, product_free, product_paid
+      FROM usage_days WHERE {_OF_THE_DAYS}
+     UNION ALL
+    SELECT day, product_type, agent_id, key_id, 1, daily_free, free, paid, product_free, product_paid
+      FROM {_NEW} new)"""  # noqa: S608
+_SUMS = ", ".join(
+    f"coalesce(sum({name}), 0) AS {name}"
+    for name in ("uses", "daily_free", "free", "paid", "product_free", "product_paid")
+)
+
+
+async def rows_of(db: Session, sql: str, days: Days, **more: Any) -> Sequence[Row]:
+    """The rows of a statement about days, to which it adds what came after the sums' mark."""
+    values = {**days.values, "after": await find_rolled_up_to(db), "before": ALL_IDS, **more}
+    return [dict(row) for row in (await db.execute(text(sql), values)).mappings()]
+
+
+async def find_usage(db: Session, days: Days) -> Row:
+    (row,) = await rows_of(db, f"SELECT {_SUMS} FROM {_USED} used", days)  # noqa: S608
+    return row
+
+
+async def list_days(db: Session, days: Days) -> Sequence[Row]:
+    return await rows_of(db, f"SELECT day, {_SUMS} FROM {_USED} used GROUP BY day", days)  # noqa: S608
+
+
+async def list_by(db: Session, days: Days, dimension: Dimension) -> Sequence[Row]:
+    """The most used first."""
+    statement = f"""
+        SELECT {dimension}, {_SUMS} FROM {_USED} used
+         GROUP BY {dimension} ORDER BY sum(uses) DESC, {dimension} LIMIT {MAX_ROWS}
+    """  # noqa: S608
+    return await rows_of(db, statement, days)
+
+
+async def find_key_names(db: Session, key_ids: Sequence[str]) -> dict[str, str]:
+    statement = text("SELECT key_id, name FROM api_keys WHERE key_id = ANY (:key_ids)")
+    return {row.key_id: row.name for row in await db.execute(statement, {"key_ids": key_ids})}
+
+
+async def count_active(db: Session, days: Days) -> int:
+    """Distinct accounts. Of the days of an account in the range, the first one is counted (see ActiveDay)."""
+    statement = f"""
+        SELECT (SELECT coalesce(sum(accounts), 0) FROM active_days WHERE {_OF_THE_DAYS} AND previous_day < :first)
+             + (SELECT count(*) FROM (SELECT DISTINCT account_id FROM {_NEW} u) new
+                 WHERE NOT EXISTS (SELECT FROM account_days d
+                                    WHERE d.account_id = new.account_id AND d.day BETWEEN :first AND :last)) AS active
+    """  # noqa: S608
+    (row,) = await rows_of(db, statement, days)
+    return int(row["active"])
+
+
+async def count_active_by_day(db: Session, days: Days) -> dict[date, int]:
+    statement = f"""
+        SELECT day, sum(accounts) AS active
+          FROM (SELECT day, accounts FROM active_days WHERE {_OF_THE_DAYS}
+                 UNION ALL
+                SELECT day, 1 FROM (SELECT DISTINCT account_id, day FROM {_NEW} u) new
+                 WHERE NOT EXISTS (SELECT FROM account_days d WHERE d.account_id = new.account_id AND d.day = new.day)
+               ) counted
+         GROUP BY day
+    """  # noqa: S608
+    return {row["day"]: int(row["active"]) for row in await rows_of(db, statement, days)}
+
+
+async def list_top_accounts(db: Session, days: Days, limit: int) -> Sequence[Row]:
+    """`account_id`, `uses` and `credits` of those who spent the most credits."""
+    statement = f"""
+        SELECT account_id, sum(uses) AS uses, sum(credits) AS credits
+          FROM (SELECT account_id, uses, credits FROM account_days WHERE {_OF_THE_DAYS}
+                 UNION ALL
+                SELECT account_id, 1, credits FROM {_NEW} new) used
+         GROUP BY account_id ORDER BY sum(credits) DESC, sum(uses) DESC, account_id LIMIT :limit
+    """  # noqa: S608
+    return await rows_of(db, statement, days, limit=limit)
+
+
+async def list_cohort_weeks(db: Session, days: Days) -> Sequence[Row]:
+    """For each week of account creation that has a day in the range: its accounts' later weeks, whenever."""
+    cohorts = """environment = :environment AND cohort_week
+        BETWEEN CAST(date_trunc('week', CAST(CAST(:first AS date) AS timestamp)) AS date) AND CAST(:last AS date)"""
+    statement = f"""
+        WITH new AS (
+            SELECT account_id, cohort_week, CAST(date_trunc('week', CAST(day AS timestamp)) AS date) AS week, credits
+              FROM ({uses()}) u WHERE {cohorts})
+        SELECT cohort_week, (week - cohort_week) / 7 AS week, sum(active) AS active, sum(credits) AS credits
+          FROM (SELECT cohort_week, week, active, credits FROM cohort_weeks WHERE {cohorts}
+                 UNION ALL
+                SELECT cohort_week, week, 0, credits FROM new
+                 UNION ALL
+                SELECT cohort_week, week, 1, 0 FROM (SELECT DISTINCT account_id, cohort_week, week FROM new) n
+                 WHERE NOT EXISTS (SELECT FROM account_days d WHERE d.account_id = n.account_id
+                                                               AND d.day >= n.week AND d.day < n.week + 7)) told
+         GROUP BY cohort_week, week ORDER BY cohort_week, week
+    """  # noqa: S608
+    return await rows_of(db, statement, days)

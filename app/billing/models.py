@@ -205,6 +205,8 @@ class LlmUsage(Base):
     __tablename__ = "llm_usage"
     __table_args__ = (
         Index(None, "account_id", "interaction_id"),
+        Index(None, "usage_log_id"),
+        Index("uq_llm_usage_account_id_interaction_id_call_id", "account_id", "interaction_id", "call_id", unique=True),
         CheckConstraint(
             "total_llm_calls >= 0 AND total_prompt_tokens >= 0 AND total_completion_tokens >= 0 "
             "AND actual_cost_cents >= 0 AND duration_ms >= 0 AND error_count >= 0 AND fallback_count >= 0",
@@ -215,6 +217,7 @@ class LlmUsage(Base):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
     usage_log_id: Mapped[UUID] = mapped_column(primary_key=True)
     interaction_id: Mapped[str] = mapped_column(Text)
+    call_id: Mapped[str | None] = mapped_column(Text, comment="of the report: the same one again is no other")
     total_llm_calls: Mapped[int] = mapped_column(BigInteger)
     total_prompt_tokens: Mapped[int] = mapped_column(BigInteger)
     total_completion_tokens: Mapped[int] = mapped_column(BigInteger)

@@ -56,6 +56,7 @@ class LlmUsageReport:
     """`actual_cost_cents` is exact: fractions of a cent are kept."""
 
     interaction_id: str
+    call_id: str | None
     total_llm_calls: int
     total_prompt_tokens: int
     total_completion_tokens: int
@@ -288,12 +289,14 @@ class BillingService:
         return account.status, account.status_reason
 
     async def report_llm_usage(self, account_id: UUID, report: LlmUsageReport, now: datetime) -> UUID:
+        """Record a report, and return its id. The same call of an interaction again changes nothing."""
         usage_log_id = new_id()
         row = {name: getattr(report, name) for name in LlmUsageReport.__slots__}
         async with self._db.transaction() as tx:
-            await queries.insert_llm_usage(
-                tx, {**row, "account_id": account_id, "usage_log_id": usage_log_id, "created_at": now}
-            )
+            values = {**row, "account_id": account_id, "usage_log_id": usage_log_id, "created_at": now}
+            if not await queries.insert_llm_usage(tx, values):
+                assert report.call_id is not None
+                return await queries.find_llm_usage(tx, account_id, report.interaction_id, report.call_id)
         return usage_log_id
 
 

@@ -4,9 +4,10 @@ Each check is one query for rows that should not exist, and names the first of t
 is for a person to look at.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
 import structlog
 
@@ -15,6 +16,7 @@ from app.billing.ledger_checks import CHECKS
 from app.clock import utc_now
 from app.db import Base, Database, new_id
 
+NONE: Mapping[str, str] = MappingProxyType({})
 log = structlog.get_logger()
 
 
@@ -42,15 +44,18 @@ def expected_constraints() -> Iterable[tuple[str, str]]:
                 yield table.name, constraint.name
 
 
-async def verify_ledger(db: Database, now: datetime) -> Verification:
-    """Run every check, and record the outcome. Reads only; takes as long as the ledger is long."""
+async def verify_ledger(db: Database, now: datetime, further: Mapping[str, str] = NONE) -> Verification:
+    """Run every check, the `further` ones of other packages last, and record the outcome.
+
+    Reads only; takes as long as the ledger is long.
+    """
     problem = None
     async with db.snapshot() as snapshot:
         accounts, entries = await queries.count_ledger(snapshot)
         missing = await queries.first_missing_constraint(snapshot, list(expected_constraints()))
         if missing is not None:
             problem = f"the schema lacks {missing}"
-        for name, sql in CHECKS.items() if problem is None else ():
+        for name, sql in {**CHECKS, **further}.items() if problem is None else ():
             culprit = await queries.first_culprit(snapshot, sql)
             if culprit is not None:
                 problem = f"{name}: {culprit}"

@@ -2,6 +2,7 @@
 
 import typer
 
+from app.analytics.checks import ROLLUP_CHECKS
 from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
 from app.cli.running import FAILED, AsJson, run, show
@@ -18,8 +19,9 @@ payments_cli = typer.Typer(help="Payments.", no_args_is_help=True)
 
 @ledger_cli.command("verify")
 def ledger_verify(as_json: AsJson = False) -> None:
-    """Prove that every balance is the sum of its movements. Exits with 1 and the first culprit if not."""
-    result = run(lambda db, settings: verify_ledger(db, utc_now()))
+    """Prove that every balance is the sum of its movements, and every report's sums too. Exits with 1 and the first
+    culprit if not."""
+    result = run(lambda db, settings: verify_ledger(db, utc_now(), ROLLUP_CHECKS))
     names = ("accounts", "entries", "problem", "started_at", "finished_at")
     show([{"ok": result.ok, **{name: getattr(result, name) for name in names}}], as_json, single=True)
     raise typer.Exit(0 if result.ok else FAILED)

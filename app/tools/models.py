@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Date, DateTime, ForeignKey, Text, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Date, DateTime, ForeignKey, Index, Text, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -39,6 +39,7 @@ class ProductUsage(Base):
     __tablename__ = "product_usage_log"
     __table_args__ = (
         UniqueConstraint("account_id", "idempotency_key"),
+        Index(None, "usage_log_id"),
         CheckConstraint("source IN ('free', 'paid', 'main_pool')", name="source"),
         CheckConstraint("(source = 'main_pool') = (charge_id IS NOT NULL)", name="charge_id"),
     )

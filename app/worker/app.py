@@ -19,6 +19,8 @@ from procrastinate.builtin_tasks import remove_old_jobs
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 
+from app.analytics.checks import ROLLUP_CHECKS
+from app.analytics.rollup import roll_up as add_to_sums
 from app.auth.admin_sessions import purge_expired_sessions
 from app.auth.revocations import purge_expired_revocations
 from app.billing.service import BillingService
@@ -33,6 +35,7 @@ from app.payments.service import PaymentService
 
 JOB_TIMEOUT_S = 300
 VERIFY_TIMEOUT_S = 3600
+ROLL_UP_STATEMENT_TIMEOUT_S = 60.0
 STALLED_AFTER_S = 60
 KEEP_FINISHED_HOURS = 72
 RECONNECT_AFTER_S = 2
@@ -44,7 +47,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Services:
+    """`reports` lets its statements take longer than `db` does."""
+
     db: Database
+    reports: Database
     payments: PaymentService
 
 
@@ -52,12 +58,14 @@ class Services:
 async def running_services(settings: Settings) -> AsyncIterator[Services]:
     """What jobs work with, as the API has it, for as long as the block runs."""
     db = Database(settings.database_url, pool_size=4, timeout_s=settings.database_timeout_s)
+    reports = Database(settings.database_url, pool_size=3, timeout_s=ROLL_UP_STATEMENT_TIMEOUT_S)
     configuration = Configuration(db, settings)
     gateway = StripeGateway(settings, configuration)
     try:
-        yield Services(db, PaymentService(db, configuration, BillingService(db, configuration), gateway))
+        yield Services(db, reports, PaymentService(db, configuration, BillingService(db, configuration), gateway))
     finally:
         await gateway.close()
+        await reports.close()
         await db.close()
 
 
@@ -85,7 +93,14 @@ def create_worker(settings: Settings, services: Services) -> App:
         last = await last_verification(services.db)
         if last is None or now - last.started_at >= VERIFY_EVERY:
             async with asyncio.timeout(VERIFY_TIMEOUT_S):
-                await verify_ledger(services.db, now)
+                await verify_ledger(services.db, now, ROLLUP_CHECKS)
+
+    @queue.periodic(cron="* * * * *")
+    @queue.task(name="roll_up", queue=QUEUE, queueing_lock="roll_up")
+    async def roll_up(timestamp: int) -> None:
+        """Add what is new in the books to the reports' sums. What one run does not reach, the next one does."""
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            await add_to_sums(services.reports, utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
@@ -157,4 +172,4 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
 async def verify_if_never(services: Services, now: datetime) -> None:
     """A new installation shows a verified ledger at once, not in an hour."""
     if await last_verification(services.db) is None:
-        await verify_ledger(services.db, now)
+        await verify_ledger(services.db, now, ROLLUP_CHECKS)

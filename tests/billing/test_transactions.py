@@ -7,6 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
+from app.analytics import models as analytics_models
 from app.billing import models as billing_models
 from app.db import Base
 from app.payments import models as payments_models
@@ -41,6 +42,8 @@ MONEY = [
         tools_models.ProductUsage,
         payments_models.Purchase,
         payments_models.PurchaseDispute,
+        analytics_models.AccountDay,
+        analytics_models.LlmInteraction,
     )
 ]
 

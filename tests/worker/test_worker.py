@@ -26,6 +26,7 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.jobs import defer
 from app.worker.app import MAX_ATTEMPTS, Services, create_worker, running_services
+from tests.admin.analytics_fill import fill
 from tests.books import balances, connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import ADMIN_URL, ROOT, Urls
@@ -182,6 +183,18 @@ async def test_clean_up_forgets_what_is_over(settings: Settings, services: Servi
         assert [row["token_id"] for row in await connection.fetch("SELECT token_id FROM revoked_tokens")] == [
             "in force"
         ]
+
+
+async def test_worker_brings_the_reports_sums_up_to_date(
+    settings: Settings, services: Services, own_database: Urls
+) -> None:
+    await fill(own_database, accounts=10, uses=100, days=3)
+    async with connected(own_database) as connection:
+        await connection.execute(DUE, "roll_up", OF_THE_CLOCK)
+    await work(settings, services)
+    assert [job["status"] for job in await jobs(own_database, "roll_up")][:1] == ["succeeded"]
+    async with connected(own_database) as connection:
+        assert await connection.fetchval("SELECT sum(uses) FROM usage_days") == 100
 
 
 @contextlib.contextmanager

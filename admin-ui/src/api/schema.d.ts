@@ -2146,8 +2146,6 @@ export interface components {
         };
         /** InteractionMargin */
         InteractionMargin: {
-            /** Interactions */
-            interactions: number;
             /** Llm Calls */
             llm_calls: number;
             /** Prompt Tokens */
@@ -2533,8 +2531,6 @@ export interface components {
         };
         /** MarginModel */
         MarginModel: {
-            /** Interactions */
-            interactions: number;
             /** Llm Calls */
             llm_calls: number;
             /** Prompt Tokens */
@@ -2546,6 +2542,8 @@ export interface components {
              * @description Hundredths of the currency's unit, with all fractions.
              */
             cost_cents: string;
+            /** Interactions */
+            interactions: number;
             /**
              * Model
              * @description The models of an interaction, joined by ' + ': what each of several cost is not reported.
@@ -2611,8 +2609,6 @@ export interface components {
         };
         /** ModelUsage */
         ModelUsage: {
-            /** Interactions */
-            interactions: number;
             /** Llm Calls */
             llm_calls: number;
             /** Prompt Tokens */
@@ -2624,6 +2620,8 @@ export interface components {
              * @description Hundredths of the currency's unit, with all fractions.
              */
             cost_cents: string;
+            /** Interactions */
+            interactions: number;
             /**
              * Model
              * @description The models of an interaction, joined by ' + ': what each of several cost is not reported.

@@ -1,0 +1,88 @@
+"""The proof that the sums by day are the books': each query returns the first difference as `culprit`, or nothing.
+
+They run beside those of the ledger (app.billing.verify), in the same snapshot.
+"""
+
+from app.analytics.books import interactions, uses
+
+_ALL = ("CAST('00000000-0000-0000-0000-000000000000' AS uuid)", "(SELECT rolled_up_to FROM rollup_state)")
+_KEY = "environment, day, product_type, key_id, agent_id, currency"
+_LLM_KEY = "environment, day, currency, model"
+_COUNTS = "llm_calls, prompt_tokens, completion_tokens, cost_cents"
+_WEEK = "CAST(date_trunc('week', CAST(day AS timestamp)) AS date)"
+
+
+def _differ(what: str, key: str, sums: str, expected: str, stored: str) -> str:
+    """The first key for which two relations do not hold the same sums; zeros are the same as nothing."""
+    names = sums.split(", ")
+    zero = ", ".join(f"coalesce({{0}}.{name}, 0)" for name in names)
+    first, second = zero.format("e"), zero.format("s")
+    keys = ", ".join(f"CAST({name} AS text)" for name in key.split(", "))
+    return f"""
+        SELECT format('{what} %s: books %s, sums %s', concat_ws('/', {keys}),
+                      concat_ws('/', {first}), concat_ws('/', {second})) AS culprit
+          FROM ({expected}) e FULL JOIN ({stored}) s USING ({key})
+         WHERE ({first}) IS DISTINCT FROM ({second})
+         ORDER BY {key} LIMIT 1
+    """
+
+
+ROLLUP_CHECKS = {
+    "a day's uses that are not the books'": _differ(
+        "usage",
+        _KEY,
+        "uses, daily_free, free, paid, product_free, product_paid",
+        f"""SELECT {_KEY}, count(*) AS uses, sum(daily_free) AS daily_free, sum(free) AS free, sum(paid) AS paid,
+                   sum(product_free) AS product_free, sum(product_paid) AS product_paid
+              FROM ({uses(*_ALL)}) u GROUP BY {_KEY}""",
+        "SELECT * FROM usage_days",
+    ),
+    "an account's day that is not the books'": _differ(
+        "account",
+        "account_id, day, environment, cohort_week",
+        "uses, credits",
+        f"""SELECT account_id, day, environment, cohort_week, count(*) AS uses, sum(credits) AS credits
+              FROM ({uses(*_ALL)}) u GROUP BY 1, 2, 3, 4""",
+        "SELECT * FROM account_days",
+    ),
+    "an account's day that points to a wrong one": """
+        SELECT format('account %s, day %s: points to %s, not %s', account_id, day, previous_day, expected) AS culprit
+          FROM (SELECT account_id, day, previous_day,
+                       coalesce(lag(day) OVER (PARTITION BY account_id ORDER BY day), '-infinity') AS expected
+                  FROM account_days) d
+         WHERE previous_day <> expected ORDER BY account_id, day LIMIT 1
+        """,
+    "a count of active accounts that is not the accounts'": _differ(
+        "active",
+        "environment, day, previous_day",
+        "accounts",
+        "SELECT environment, day, previous_day, count(*) AS accounts FROM account_days GROUP BY 1, 2, 3",
+        "SELECT * FROM active_days",
+    ),
+    "a cohort's week that is not its accounts'": _differ(
+        "cohort",
+        "environment, cohort_week, week",
+        "active, credits",
+        f"""SELECT environment, cohort_week, {_WEEK} AS week, count(DISTINCT account_id) AS active,
+                   sum(credits) AS credits
+              FROM account_days GROUP BY 1, 2, 3""",
+        "SELECT * FROM cohort_weeks",
+    ),
+    "an interaction that is not its reports'": _differ(
+        "interaction",
+        f"account_id, interaction_id, {_LLM_KEY}",
+        _COUNTS,
+        interactions(*_ALL),
+        "SELECT * FROM llm_interactions",
+    ),
+    "a day's LLM calls that are not its interactions'": _differ(
+        "llm",
+        _LLM_KEY,
+        f"interactions, {_COUNTS}",
+        f"""SELECT {_LLM_KEY}, count(*) AS interactions, sum(llm_calls) AS llm_calls,
+                   sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
+                   sum(cost_cents) AS cost_cents
+              FROM llm_interactions GROUP BY {_LLM_KEY}""",
+        "SELECT * FROM llm_days",
+    ),
+}

@@ -1,0 +1,134 @@
+"""Sums of the books by day, for reports. All of it can be made again from the books, and the proof compares the two.
+
+They hold what carries an id below `rollup_state.rolled_up_to`; readers add what came since (see rollup.py). Nothing
+here has a foreign key: keeping a copy up to date must not lock the books.
+"""
+
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Date, DateTime, Index, Numeric, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+
+NEVER = text("'-infinity'")
+
+
+class RollupState(Base):
+    """One row: how far the sums go. Whoever moves it on holds its lock."""
+
+    __tablename__ = "rollup_state"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    rolled_up_to: Mapped[UUID] = mapped_column(comment="what has a lower id is in the sums")
+
+
+class UsageDay(Base):
+    """Uses of a day by all that they can be broken down by. Sums have no upper bound, unlike what they sum up."""
+
+    __tablename__ = "usage_days"
+
+    environment: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    product_type: Mapped[str] = mapped_column(Text, primary_key=True, comment="empty: the charge of an interaction")
+    key_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="empty: not by an API key")
+    agent_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="empty: not named")
+    currency: Mapped[str] = mapped_column(Text, primary_key=True, comment="of the account")
+    uses: Mapped[int] = mapped_column(BigInteger)
+    daily_free: Mapped[Decimal] = mapped_column(Numeric)
+    free: Mapped[Decimal] = mapped_column(Numeric)
+    paid: Mapped[Decimal] = mapped_column(Numeric)
+    product_free: Mapped[int] = mapped_column(BigInteger)
+    product_paid: Mapped[int] = mapped_column(BigInteger)
+
+
+class AccountDay(Base):
+    """What an account used on a day. Each points to the account's day before it: see ActiveDay."""
+
+    __tablename__ = "account_days"
+    __table_args__ = (
+        Index(
+            "ix_account_days_environment_day",
+            "environment",
+            "day",
+            postgresql_include=["account_id", "uses", "credits"],
+        ),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    environment: Mapped[str] = mapped_column(Text)
+    cohort_week: Mapped[date] = mapped_column(Date, comment="Monday of the week in which the account was made")
+    uses: Mapped[int] = mapped_column(BigInteger)
+    credits: Mapped[int] = mapped_column(BigInteger, comment="spent from the main pools")
+    previous_day: Mapped[date] = mapped_column(
+        Date, server_default=NEVER, comment="the last day before on which the account used something"
+    )
+
+
+class ActiveDay(Base):
+    """How many accounts were active on a day and, before it, last on `previous_day`.
+
+    An account that is active in a range of days has exactly one day there whose previous one lies before the range.
+    So the distinct accounts of any range are a sum, which counts of active accounts a day are not.
+    """
+
+    __tablename__ = "active_days"
+
+    environment: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    previous_day: Mapped[date] = mapped_column(Date, primary_key=True)
+    accounts: Mapped[int] = mapped_column(BigInteger)
+
+
+class CohortWeek(Base):
+    """What the accounts made in one week did in another: the weeks' Mondays."""
+
+    __tablename__ = "cohort_weeks"
+
+    environment: Mapped[str] = mapped_column(Text, primary_key=True)
+    cohort_week: Mapped[date] = mapped_column(Date, primary_key=True)
+    week: Mapped[date] = mapped_column(Date, primary_key=True)
+    active: Mapped[int] = mapped_column(BigInteger)
+    credits: Mapped[Decimal] = mapped_column(Numeric)
+
+
+class LlmInteraction(Base):
+    """An interaction counted once: the greater of its calls' sum and its largest summary."""
+
+    __tablename__ = "llm_interactions"
+    __table_args__ = (
+        Index(None, "environment", "day", "first_usage_log_id"),
+        Index(None, "environment", "cost_cents", "first_usage_log_id"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    interaction_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    environment: Mapped[str] = mapped_column(Text)
+    currency: Mapped[str] = mapped_column(Text, comment="of the account")
+    day: Mapped[date] = mapped_column(Date, comment="of its first report")
+    model: Mapped[str] = mapped_column(Text, comment="all its models, joined")
+    first_usage_log_id: Mapped[UUID]
+    started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    llm_calls: Mapped[Decimal] = mapped_column(Numeric)
+    prompt_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    completion_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    cost_cents: Mapped[Decimal] = mapped_column(Numeric)
+
+
+class LlmDay(Base):
+    """Interactions of a day by model."""
+
+    __tablename__ = "llm_days"
+
+    environment: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    currency: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    interactions: Mapped[int] = mapped_column(BigInteger)
+    llm_calls: Mapped[Decimal] = mapped_column(Numeric)
+    prompt_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    completion_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    cost_cents: Mapped[Decimal] = mapped_column(Numeric)

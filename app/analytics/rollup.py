@@ -1,0 +1,167 @@
+"""Adds what is new in the books to the sums by day.
+
+A step takes what carries an id in [rolled_up_to, before), adds it and moves the mark, in one transaction: each use is
+in the sums exactly once, whether jobs run twice at once or die in the middle. Readers add what lies above the mark.
+
+That is exact as long as nothing is committed below the mark later. An id is given inside the transaction that writes
+it; each of its few remaining statements, and each pause between them, ends after `database_timeout_s` (3 s). The mark
+stays SETTLED behind the clock, several times what they can last together, and enough for processes whose clocks differ
+by seconds. Should it ever fail, `ledger verify` says so.
+"""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+
+from app.analytics.books import first_id_at, interactions, uses
+from app.db import Database, Session
+
+SETTLED = timedelta(seconds=60)
+STEP_ROWS = 20_000
+"""Of each book, at most, in one transaction."""
+log = structlog.get_logger()
+
+_LOCK_STATE = text("SELECT rolled_up_to FROM rollup_state WHERE name = 'analytics' FOR UPDATE")
+_MOVE_ON = text("UPDATE rollup_state SET rolled_up_to = :before WHERE name = 'analytics'")
+_BOOKS = (("charges", "charge_id"), ("product_usage_log", "usage_log_id"), ("llm_usage", "usage_log_id"))
+_ENDS = ", ".join(
+    f"(SELECT {name} FROM {table} WHERE {name} >= :after ORDER BY {name} OFFSET :rows LIMIT 1)"  # noqa: S608
+    for table, name in _BOOKS
+)
+_FIND_END = text(f"SELECT least(CAST(:until AS uuid), {_ENDS})")
+_ADD_USES = text(
+    f"""
+    WITH used AS MATERIALIZED ({uses()}),
+    usage AS (
+        INSERT INTO usage_days AS d (environment, day, product_type, key_id, agent_id, currency, uses, daily_free, free,
+                                     paid, product_free, product_paid)
+        SELECT environment, day, product_type, key_id, agent_id, currency, count(*), sum(daily_free), sum(free),
+               sum(paid), sum(product_free), sum(product_paid)
+          FROM used GROUP BY 1, 2, 3, 4, 5, 6
+            ON CONFLICT (environment, day, product_type, key_id, agent_id, currency) DO UPDATE
+           SET uses = d.uses + excluded.uses, daily_free = d.daily_free + excluded.daily_free,
+               free = d.free + excluded.free, paid = d.paid + excluded.paid,
+               product_free = d.product_free + excluded.product_free,
+               product_paid = d.product_paid + excluded.product_paid),
+    cohorts AS (
+        INSERT INTO cohort_weeks AS w (environment, cohort_week, week, active, credits)
+        SELECT environment, cohort_week, CAST(date_trunc('week', CAST(day AS timestamp)) AS date), 0, sum(credits)
+          FROM used GROUP BY 1, 2, 3
+            ON CONFLICT (environment, cohort_week, week) DO UPDATE SET credits = w.credits + excluded.credits),
+    accounts_used AS (
+        INSERT INTO account_days AS d (account_id, day, environment, cohort_week, uses, credits)
+        SELECT account_id, day, environment, cohort_week, count(*), sum(credits) FROM used GROUP BY 1, 2, 3, 4
+            ON CONFLICT (account_id, day) DO UPDATE
+           SET uses = d.uses + excluded.uses, credits = d.credits + excluded.credits
+        RETURNING account_id, day, xmax = 0 AS is_new)
+    SELECT account_id, day FROM accounts_used WHERE is_new
+    """  # noqa: S608  (our own words)
+)
+# New days of accounts, and the days right after them, whose previous one may now be another.
+_LINK_DAYS = text(
+    """
+    WITH fresh AS (
+        SELECT * FROM unnest(CAST(:account_ids AS uuid[]), CAST(:days AS date[])) AS f (account_id, day)),
+    touched AS (
+        SELECT account_id, day, true AS is_new FROM fresh
+         UNION
+        SELECT f.account_id, n.day, false
+          FROM fresh f
+         CROSS JOIN LATERAL (SELECT day FROM account_days n
+                              WHERE n.account_id = f.account_id AND n.day > f.day ORDER BY n.day LIMIT 1) n
+         WHERE NOT EXISTS (SELECT FROM fresh x WHERE x.account_id = f.account_id AND x.day = n.day)),
+    linked AS (
+        SELECT d.account_id, d.day, d.environment, d.cohort_week, t.is_new, d.previous_day AS before_that,
+               CAST(date_trunc('week', CAST(d.day AS timestamp)) AS date) AS week,
+               coalesce((SELECT max(p.day) FROM account_days p WHERE p.account_id = d.account_id AND p.day < d.day),
+                        '-infinity') AS previous_day
+          FROM touched t JOIN account_days d ON d.account_id = t.account_id AND d.day = t.day),
+    stored AS (
+        UPDATE account_days d SET previous_day = l.previous_day
+          FROM linked l
+         WHERE d.account_id = l.account_id AND d.day = l.day AND d.previous_day <> l.previous_day),
+    changes AS (
+        SELECT environment, cohort_week, day, week, previous_day, 1 AS accounts FROM linked
+         UNION ALL
+        SELECT environment, cohort_week, day, week, before_that, -1 FROM linked WHERE NOT is_new),
+    weeks AS (
+        INSERT INTO cohort_weeks AS w (environment, cohort_week, week, active, credits)
+        SELECT environment, cohort_week, week, sum(accounts), 0 FROM changes WHERE previous_day < week GROUP BY 1, 2, 3
+            ON CONFLICT (environment, cohort_week, week) DO UPDATE SET active = w.active + excluded.active)
+    INSERT INTO active_days AS d (environment, day, previous_day, accounts)
+    SELECT environment, day, previous_day, sum(accounts) FROM changes GROUP BY 1, 2, 3 HAVING sum(accounts) <> 0
+        ON CONFLICT (environment, day, previous_day) DO UPDATE SET accounts = d.accounts + excluded.accounts
+    """
+)
+_COUNTS = "llm_calls, prompt_tokens, completion_tokens, cost_cents"
+_STORE_INTERACTIONS = text(
+    f"""
+    WITH told AS MATERIALIZED ({interactions()}),
+    changes AS (
+        SELECT environment, day, currency, model, 1 AS interactions, {_COUNTS} FROM told
+         UNION ALL
+        SELECT i.environment, i.day, i.currency, i.model, -1, -i.llm_calls, -i.prompt_tokens, -i.completion_tokens,
+               -i.cost_cents
+          FROM told t JOIN llm_interactions i ON i.account_id = t.account_id AND i.interaction_id = t.interaction_id),
+    stored AS (
+        INSERT INTO llm_interactions (account_id, interaction_id, environment, currency, day, model,
+                                      first_usage_log_id, started_at, {_COUNTS})
+        SELECT account_id, interaction_id, environment, currency, day, model, first_usage_log_id, started_at, {_COUNTS}
+          FROM told
+            ON CONFLICT (account_id, interaction_id) DO UPDATE
+           SET day = excluded.day, model = excluded.model, first_usage_log_id = excluded.first_usage_log_id,
+               started_at = excluded.started_at, llm_calls = excluded.llm_calls,
+               prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
+               cost_cents = excluded.cost_cents)
+    INSERT INTO llm_days AS d (environment, day, currency, model, interactions, {_COUNTS})
+    SELECT environment, day, currency, model, sum(interactions), sum(llm_calls), sum(prompt_tokens),
+           sum(completion_tokens), sum(cost_cents)
+      FROM changes GROUP BY 1, 2, 3, 4
+        ON CONFLICT (environment, day, currency, model) DO UPDATE
+       SET interactions = d.interactions + excluded.interactions, llm_calls = d.llm_calls + excluded.llm_calls,
+           prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
+           completion_tokens = d.completion_tokens + excluded.completion_tokens,
+           cost_cents = d.cost_cents + excluded.cost_cents
+    """  # noqa: S608  (our own words)
+)
+
+
+async def roll_up(db: Database, now: datetime) -> int:
+    """Bring the sums up to SETTLED before `now`, in as many transactions as it takes: their number.
+
+    `db` must allow its statements longer than a request may take.
+    """
+    until, steps = first_id_at(now - SETTLED), 0
+    while True:
+        async with db.transaction() as tx:
+            if not await roll_up_step(tx, until):
+                break
+        steps += 1
+    if steps > 1:
+        log.info("rolled_up", steps=steps)
+    return steps
+
+
+async def roll_up_step(tx: Session, until: UUID, rows: int = STEP_ROWS) -> bool:
+    """Add about `rows` of each book, but nothing from `until` on. Locks the state until commit. False: all is in."""
+    after: UUID = (await tx.execute(_LOCK_STATE)).scalar_one()
+    if after >= until:
+        return False
+    ends = {"after": after, "until": until, "rows": rows}
+    before: UUID = (await tx.execute(_FIND_END, ends)).scalar_one()
+    window = {"after": after, "before": before}
+    new_days = (await tx.execute(_ADD_USES, window)).all()
+    if new_days:
+        await _link_days(tx, [row.account_id for row in new_days], [row.day for row in new_days])
+    await tx.execute(_STORE_INTERACTIONS, window)
+    await tx.execute(_MOVE_ON, {"before": before})
+    return True
+
+
+async def _link_days(tx: Session, account_ids: Sequence[UUID], days: Sequence[date]) -> None:
+    values: dict[str, Any] = {"account_ids": account_ids, "days": days}
+    await tx.execute(_LINK_DAYS, values)

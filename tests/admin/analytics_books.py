@@ -1,0 +1,167 @@
+"""What the reports must say, counted by hand from the books: every row is read, and Python adds up."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from tests.books import connected
+from tests.databases import Urls
+
+Row = Mapping[str, Any]
+POOLS = ("daily_free", "free", "paid")
+
+
+def day_of(at: datetime) -> date:
+    return at.astimezone(UTC).date()
+
+
+def monday(day: date) -> date:
+    return day - timedelta(days=day.weekday())
+
+
+@dataclass(frozen=True)
+class Use:
+    account_id: UUID
+    environment: str
+    currency: str
+    day: date
+    product_type: str | None
+    key_id: str | None
+    agent_id: str | None
+    daily_free: int = 0
+    free: int = 0
+    paid: int = 0
+    product_free: int = 0
+    product_paid: int = 0
+
+    @property
+    def credits(self) -> int:
+        return self.daily_free + self.free + self.paid
+
+
+@dataclass(frozen=True)
+class Interaction:
+    account_id: UUID
+    interaction_id: str
+    environment: str
+    currency: str
+    day: date
+    model: str
+    first_id: UUID
+    llm_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_cents: Decimal
+
+
+@dataclass
+class Books:
+    accounts: dict[UUID, Row]
+    purchases: list[Row]
+    withdrawn: dict[UUID, int]
+    credits: list[Row]
+    inventory: list[Row]
+    uses: list[Use]
+    interactions: list[Interaction]
+    paid_by_key: dict[tuple[UUID, str], int]
+
+
+async def read_books(urls: Urls) -> Books:
+    async with connected(urls) as connection:
+
+        async def rows(table: str) -> list[Row]:
+            return [dict(row) for row in await connection.fetch(f"SELECT * FROM {table}")]
+
+        accounts = {row["account_id"]: row for row in await rows("accounts")}
+        charges, entries = await rows("charges"), await rows("ledger_entries")
+        tools, reports = await rows("product_usage_log"), await rows("llm_usage")
+        agents = {
+            r["charge_id"]: r["agent"]
+            for r in await rows("(SELECT charge_id, metadata ->> 'agent_id' AS agent FROM charges) c")
+        }
+        withdrawn: Counter[UUID] = Counter()
+        for dispute in await rows("purchase_disputes"):
+            if dispute["status"] in ("open", "lost"):
+                withdrawn[dispute["purchase_id"]] += dispute["amount_minor"]
+        return Books(
+            accounts,
+            await rows("purchases"),
+            withdrawn,
+            await rows("credits"),
+            await rows("product_inventory"),
+            [*_charged(accounts, charges, entries, agents), *_tool_uses(accounts, charges, tools)],
+            list(_interactions(accounts, reports)),
+            {
+                (c["account_id"], c["idempotency_key"]): c["from_paid"]
+                for c in charges
+                if c["operation"] == "charge" and c["idempotency_key"] is not None
+            },
+        )
+
+
+def _charged(
+    accounts: Mapping[UUID, Row], charges: Iterable[Row], entries: Iterable[Row], agents: Mapping[UUID, str | None]
+) -> Iterable[Use]:
+    actors = {(e["account_id"], e["entry_no"]): (e["actor_type"], e["actor_id"]) for e in entries}
+    for charge in charges:
+        if charge["operation"] == "charge":
+            account = accounts[charge["account_id"]]
+            kind, actor = actors[charge["account_id"], charge["entry_no"]]
+            yield Use(
+                account["account_id"],
+                account["environment"],
+                account["currency"],
+                day_of(charge["created_at"]),
+                None,
+                actor if kind == "api_key" else None,
+                agents[charge["charge_id"]],
+                **{pool: charge[f"from_{pool}"] for pool in POOLS},
+            )
+
+
+def _tool_uses(accounts: Mapping[UUID, Row], charges: Iterable[Row], tools: Iterable[Row]) -> Iterable[Use]:
+    by_id = {charge["charge_id"]: charge for charge in charges}
+    for use in tools:
+        account, charge = accounts[use["account_id"]], by_id.get(use["charge_id"])
+        yield Use(
+            account["account_id"],
+            account["environment"],
+            account["currency"],
+            day_of(use["created_at"]),
+            use["product_type"],
+            use["actor_id"] if use["actor_type"] == "api_key" else None,
+            None,
+            paid=0 if charge is None else charge["from_paid"],
+            product_free=int(use["source"] == "free"),
+            product_paid=int(use["source"] == "paid"),
+        )
+
+
+def _interactions(accounts: Mapping[UUID, Row], reports: Iterable[Row]) -> Iterable[Interaction]:
+    told: dict[tuple[UUID, str], list[Row]] = defaultdict(list)
+    for report in reports:
+        told[report["account_id"], report["interaction_id"]].append(report)
+    for (account_id, interaction_id), rows in told.items():
+        calls = [row for row in rows if row["total_llm_calls"] <= 1]
+        summaries = [row for row in rows if row["total_llm_calls"] > 1]
+
+        def counted(name: str, calls: list[Row] = calls, summaries: list[Row] = summaries) -> Any:
+            return max(sum(row[name] for row in calls), *(row[name] for row in summaries), 0)
+
+        yield Interaction(
+            account_id,
+            interaction_id,
+            accounts[account_id]["environment"],
+            accounts[account_id]["currency"],
+            min(day_of(row["created_at"]) for row in rows),
+            " + ".join(sorted({model for row in rows for model in row["models_used"]})),
+            min(row["usage_log_id"] for row in rows),
+            counted("total_llm_calls"),
+            counted("total_prompt_tokens"),
+            counted("total_completion_tokens"),
+            counted("actual_cost_cents"),
+        )

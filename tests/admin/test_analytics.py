@@ -1,0 +1,364 @@
+"""Reports against the books counted by hand: the same before any roll-up, in the middle of it, after it, and with more
+that came since."""
+
+import asyncio
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from app.admin.margins import COST_CURRENCY
+from app.analytics.books import first_id_at
+from app.analytics.checks import ROLLUP_CHECKS
+from app.analytics.days import Days
+from app.analytics.rollup import SETTLED, roll_up, roll_up_step
+from app.auth.caller import Environment
+from app.billing.posting import Charged, ChargeRequest
+from app.billing.service import BillingService, LlmUsageReport
+from app.tools.service import ProductInventoryService
+from tests.admin.analytics_books import POOLS, Books, Interaction, Row, Use, day_of, monday, read_books
+from tests.admin.analytics_fill import fill
+from tests.admin.conftest import Office
+from tests.books import connected
+from tests.conftest import ACTOR
+from tests.databases import Urls
+
+URL = "/admin/analytics"
+HISTORY_DAYS = 40
+
+
+@pytest.fixture(scope="module")
+async def filled(office: Office) -> Office:
+    await fill(office.urls, accounts=150, uses=3000, days=HISTORY_DAYS)
+    return office
+
+
+def ranges() -> list[Days]:
+    today = datetime.now(UTC).date()
+    spans: list[tuple[Environment, int, int]] = [("live", 400, 35), ("live", 20, 7), ("live", 9, 0), ("test", 30, 0)]
+    return [
+        Days(
+            environment,
+            max(today - timedelta(days=begin), today - timedelta(days=end + 365)),
+            today - timedelta(days=end),
+        )
+        for environment, begin, end in spans
+    ]
+
+
+def within(days: Days, day: date) -> bool:
+    return days.first <= day <= days.last
+
+
+def usage(uses: Iterable[Use]) -> dict[str, Any]:
+    uses = list(uses)
+    return {
+        "uses": len(uses),
+        "spent": {pool: sum(getattr(use, pool) for use in uses) for pool in POOLS},
+        "product_free": sum(use.product_free for use in uses),
+        "product_paid": sum(use.product_paid for use in uses),
+    }
+
+
+def revenue(books: Books, purchases: Iterable[Row]) -> list[dict[str, Any]]:
+    by_currency: dict[str, Counter[str]] = defaultdict(Counter)
+    for purchase in purchases:
+        received, refunded = purchase["received_minor"], min(purchase["refunded_minor"], purchase["received_minor"])
+        disputed = min(books.withdrawn[purchase["purchase_id"]], received - refunded)
+        by_currency[purchase["received_currency"]].update(
+            sales=1,
+            received_minor=received,
+            refunded_minor=refunded,
+            disputed_minor=disputed,
+            net_minor=received - refunded - disputed,
+        )
+    names = ("sales", "received_minor", "refunded_minor", "disputed_minor", "net_minor")
+    return [{"currency": c, **{name: by_currency[c][name] for name in names}} for c in sorted(by_currency)]
+
+
+def movements(credits: Iterable[Row]) -> dict[str, int]:
+    back = ("refund_reversal", "dispute_reversal", "dispute_reinstatement")
+    sums = Counter({"sold": 0, "granted": 0, "taken_back": 0})
+    for credit in credits:
+        kind = credit["transaction_type"]
+        if kind in back:
+            sums["taken_back"] -= credit["credits"]
+        else:
+            sums["sold" if kind == "purchase" else "granted"] += credit["credits"]
+    return dict(sums)
+
+
+class Expected:
+    """The replies, by hand."""
+
+    def __init__(self, books: Books, days: Days) -> None:
+        self.books, self.days = books, days
+        self.accounts = [a for a in books.accounts.values() if a["environment"] == days.environment]
+        self.ids = {a["account_id"] for a in self.accounts}
+        self.paid = [p for p in books.purchases if p["account_id"] in self.ids and p["received_minor"] is not None]
+        self.uses = [use for use in books.uses if use.environment == days.environment]
+        self.now = [use for use in self.uses if within(days, use.day)]
+        self.interactions = [i for i in books.interactions if i.environment == days.environment and within(days, i.day)]
+
+    def figures(self, chosen: Callable[[date], bool]) -> dict[str, Any]:
+        uses = [use for use in self.uses if chosen(use.day)]
+        credits = [c for c in self.books.credits if c["account_id"] in self.ids and chosen(day_of(c["created_at"]))]
+        return {
+            **usage(uses),
+            "new_accounts": sum(chosen(day_of(a["created_at"])) for a in self.accounts),
+            "active_users": len({use.account_id for use in uses}),
+            "credits": movements(credits),
+            "revenue": revenue(self.books, [p for p in self.paid if chosen(day_of(p["created_at"]))]),
+        }
+
+    def period(self, days: Days) -> dict[str, Any]:
+        buyers = {p["account_id"] for p in self.paid if within(days, day_of(p["created_at"]))}
+        return {
+            **self.figures(lambda day: within(days, day)),
+            "from": str(days.first),
+            "to": str(days.last),
+            "buyers": len(buyers),
+        }
+
+    def overview(self) -> dict[str, Any]:
+        paying = len({p["account_id"] for p in self.paid})
+        return {
+            "now": {
+                "accounts": len(self.accounts),
+                "paying_users": paying,
+                "conversion": round(paying / len(self.accounts), 6),
+                "exhausted_users": sum(a["status"] == "active" and a["free"] == a["paid"] == 0 for a in self.accounts),
+                "paid_outstanding": sum(a["paid"] for a in self.accounts),
+                "debt": sum(a["debt"] for a in self.accounts),
+                "product_paid_outstanding": sum(i["paid"] for i in self.books.inventory if i["account_id"] in self.ids),
+            },
+            "period": self.period(self.days),
+            "previous": self.period(self.days.previous),
+        }
+
+    def daily(self) -> dict[str, Any]:
+        return {"days": [{"day": str(day), **self.figures(day.__eq__)} for day in self.days.each()]}
+
+    def by(self, what: str, field: str, **more: Any) -> dict[str, Any]:
+        groups: dict[str | None, list[Use]] = defaultdict(list)
+        for use in self.now:
+            groups[getattr(use, field)].append(use)
+        ordered = sorted(groups, key=lambda key: (-len(groups[key]), key or ""))
+        return {what: [{**usage(groups[key]), field: key, **more} for key in ordered]}
+
+    def users(self) -> list[tuple[str, int, int]]:
+        sums: dict[uuid.UUID, list[int]] = defaultdict(lambda: [0, 0])
+        for use in self.now:
+            sums[use.account_id][0] += use.credits
+            sums[use.account_id][1] += 1
+        ordered = sorted(sums, key=lambda key: (-sums[key][0], -sums[key][1], key))
+        return [(str(key), sums[key][1], sums[key][0]) for key in ordered[:7]]
+
+    def cohorts(self) -> dict[str, Any]:
+        weeks = sorted({monday(day_of(a["created_at"])) for a in self.accounts})
+        weeks = [week for week in weeks if monday(self.days.first) <= week <= self.days.last]
+        paying = {p["account_id"] for p in self.paid}
+        cohorts = []
+        for week in weeks:
+            ids = {a["account_id"] for a in self.accounts if monday(day_of(a["created_at"])) == week}
+            later: dict[int, list[Use]] = defaultdict(list)
+            for use in self.uses:
+                if use.account_id in ids:
+                    later[(monday(use.day) - week).days // 7].append(use)
+            told = [
+                {
+                    "week": n,
+                    "active": len({u.account_id for u in later[n]}),
+                    "credits": sum(u.credits for u in later[n]),
+                }
+                for n in sorted(later)
+            ]
+            cohorts.append(
+                {"first_day": str(week), "accounts": len(ids), "ever_paid": len(ids & paying), "weeks": told}
+            )
+        return {"cohorts": cohorts}
+
+    def prices(self) -> dict[str, tuple[int, int, int]]:
+        """By currency: net money, credits sold, credits that came into paid pools."""
+        found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        for row in revenue(self.books, self.paid):
+            found[row["currency"]][0] += row["net_minor"]
+        for p in self.books.purchases:
+            if p["account_id"] in self.ids and p["credit_id"] is not None:
+                found[p["currency"]][1] += p["credits"] - p["credits_refunded"] - p["credits_disputed"]
+        for account in self.accounts:
+            found[account["currency"]][2] += account["paid"] - account["debt"]
+        for use in self.uses:
+            found[use.currency][2] += use.paid
+        return {currency: (net, sold, entered) for currency, (net, sold, entered) in sorted(found.items())}
+
+    def revenue_cents(self, paid: int, currency: str) -> Decimal:
+        net, _, entered = self.prices()[currency]
+        return round(Decimal(paid) * net / entered, 10)
+
+    def margins(self, days: Days, prices: dict[str, tuple[int, int, int]]) -> list[dict[str, Any]]:
+        uses = [use for use in self.uses if within(days, use.day)]
+        told = [i for i in self.books.interactions if i.environment == days.environment and within(days, i.day)]
+        margins = []
+        for currency in sorted({use.currency for use in uses} | {i.currency for i in told}):
+            paid = sum(use.paid for use in uses if use.currency == currency)
+            cost = sum((i.cost_cents for i in told if i.currency == currency), Decimal(0))
+            net, _, entered = prices[currency]
+            earned = round(Decimal(paid) * net / entered, 10)
+            margins.append(
+                {
+                    "currency": currency,
+                    "paid_spent": paid,
+                    "revenue_cents": earned,
+                    "interactions": sum(i.currency == currency for i in told),
+                    "cost_cents": cost,
+                    "margin_cents": earned - cost if currency == COST_CURRENCY else None,
+                }
+            )
+        return margins
+
+    def models(self) -> list[dict[str, Any]]:
+        groups: dict[str, list[Interaction]] = defaultdict(list)
+        for interaction in self.interactions:
+            groups[interaction.model].append(interaction)
+        models = [
+            {
+                "model": model,
+                "interactions": len(told),
+                "cost_cents": sum(i.cost_cents for i in told),
+                **{n: sum(getattr(i, n) for i in told) for n in ("llm_calls", "prompt_tokens", "completion_tokens")},
+            }
+            for model, told in groups.items()
+        ]
+        return sorted(models, key=lambda row: (-row["cost_cents"], row["model"]))
+
+
+def exact(value: Any) -> Any:
+    """A reply with its `_cents` as numbers, so that 1.50 is 1.5."""
+    if isinstance(value, list):
+        return [exact(item) for item in value]
+    if isinstance(value, dict):
+        return {k: Decimal(v) if k.endswith("_cents") and v is not None else exact(v) for k, v in value.items()}
+    return value
+
+
+async def ask(client: httpx.AsyncClient, report: str, days: Days, **params: Any) -> dict[str, Any]:
+    asked = {"environment": days.environment, "from": str(days.first), "to": str(days.last)}
+    answer = await client.get(f"{URL}/{report}", params={**asked, **params})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = exact(answer.json())
+    assert {name: body.pop(name) for name in asked} == asked
+    return body
+
+
+async def pages(client: httpx.AsyncClient, days: Days, order: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await ask(client, "margin/interactions", days, order=order, limit=40, **cursor)
+        found += page["interactions"]
+        if page["next_cursor"] is None:
+            return found
+        cursor = {"cursor": page["next_cursor"]}
+
+
+async def check(office: Office, client: httpx.AsyncClient, wanted: Sequence[Days] | None = None) -> None:
+    """Every report, for every range, is what the books say."""
+    books = await read_books(office.urls)
+    for days in wanted or ranges():
+        by_hand = Expected(books, days)
+        assert await ask(client, "overview", days) == by_hand.overview()
+        assert await ask(client, "daily", days) == by_hand.daily()
+        assert await ask(client, "products", days) == by_hand.by("products", "product_type")
+        assert await ask(client, "agents", days) == by_hand.by("agents", "agent_id")
+        assert await ask(client, "keys", days) == by_hand.by("keys", "key_id", name=None)
+        top = (await ask(client, "users", days, limit=7))["users"]
+        assert [(user["account_id"], user["uses"], user["credits"]) for user in top] == by_hand.users()
+        assert await ask(client, "cohorts", days) == by_hand.cohorts()
+        await check_margins(client, days, by_hand)
+
+
+async def check_margins(client: httpx.AsyncClient, days: Days, by_hand: Expected) -> None:
+    models, prices = by_hand.models(), by_hand.prices()
+    assert (await ask(client, "models", days))["models"] == models
+    by_currency = (await ask(client, "margin/models", days))["models"]
+    assert sum(row["cost_cents"] for row in by_currency) == sum(row["cost_cents"] for row in models)
+    assert sum(row["interactions"] for row in by_currency) == len(by_hand.interactions)
+    overview = await ask(client, "margin/overview", days)
+    assert {
+        p["currency"]: (p["net_minor"], p["credits_sold"], p["credits_entered"]) for p in overview["prices"]
+    } == prices
+    assert overview["period"] == by_hand.margins(days, prices)
+    assert overview["previous"] == by_hand.margins(days.previous, prices)
+    daily = (await ask(client, "margin/daily", days))["days"]
+    assert daily == [
+        {"day": str(day), "margins": by_hand.margins(Days(days.environment, day, day), prices)} for day in days.each()
+    ]
+    newest = sorted(by_hand.interactions, key=lambda i: (i.day, i.first_id), reverse=True)
+    dearest = sorted(by_hand.interactions, key=lambda i: (i.cost_cents, i.first_id), reverse=True)
+    for order, expected in (("newest", newest), ("cost", dearest)):
+        told = [
+            (i["interaction_id"], i["model"], i["llm_calls"], i["cost_cents"], i["paid_spent"])
+            for i in await pages(client, days, order)
+        ]
+        paid = by_hand.books.paid_by_key
+        assert told == [
+            (i.interaction_id, i.model, i.llm_calls, i.cost_cents, paid.get((i.account_id, i.interaction_id)))
+            for i in expected
+        ]
+
+
+async def proof(urls: Urls) -> None:
+    async with connected(urls) as connection:
+        for name, sql in ROLLUP_CHECKS.items():
+            assert await connection.fetchval(sql) is None, name
+
+
+async def write_more(office: Office) -> None:
+    """Charges, tool uses and LLM reports through the services, of now; also of an interaction that is in the sums."""
+    billing: BillingService = office.app.state.billing
+    tools: ProductInventoryService = office.app.state.tools
+    now = datetime.now(UTC)
+    rows = await office.rows(
+        "SELECT DISTINCT ON (account_id) account_id, interaction_id FROM llm_usage JOIN accounts USING (account_id) "
+        "WHERE status = 'active' AND paid > 3 ORDER BY account_id, interaction_id LIMIT 9"
+    )
+    for n, row in enumerate(rows):
+        account_id = row["account_id"]
+        request = ChargeRequest(account_id, 100, None, ACTOR, now, details={"agent_id": f"late-{n % 2}"})
+        assert isinstance(await billing.charge(request), Charged)
+        await tools.charge(account_id, "web_search", actor=ACTOR, now=now)
+        for interaction_id in (row["interaction_id"], f"late-{n}"):
+            report = LlmUsageReport(interaction_id, None, 1, 10, 2, ["model-c"], Decimal("0.1234567891"), 1, 0, 0)
+            await billing.report_llm_usage(account_id, report, now)
+
+
+async def test_reports_are_the_books_at_every_moment_of_a_roll_up(filled: Office, viewer: httpx.AsyncClient) -> None:
+    today = datetime.now(UTC).date()
+    some = [Days("live", today - timedelta(days=20), today - timedelta(days=6)), Days("live", today, today)]
+    until = first_id_at(datetime.now(UTC) - SETTLED)
+    await check(filled, viewer, some)
+    for _ in range(3):
+        async with filled.db.transaction() as tx:
+            assert await roll_up_step(tx, until, rows=400)
+        await proof(filled.urls)
+    await check(filled, viewer, some)
+    await asyncio.gather(*(roll_up(filled.db, datetime.now(UTC)) for _ in range(4)))
+    await proof(filled.urls)
+    [left] = await filled.rows(
+        "SELECT (SELECT count(*) FROM charges WHERE charge_id >= rolled_up_to) AS n, "
+        "(SELECT sum(uses) FROM usage_days) AS uses FROM rollup_state"
+    )
+    assert left["n"] == 0
+    assert left["uses"] > 2000
+    await check(filled, viewer)
+    await write_more(filled)
+    await check(filled, viewer, [*some, ranges()[2]])
+    await roll_up(filled.db, datetime.now(UTC) + SETTLED)
+    await proof(filled.urls)
+    await check(filled, viewer, [*some, ranges()[2]])
