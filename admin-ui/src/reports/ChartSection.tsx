@@ -16,6 +16,7 @@ interface Props<Row> {
   title: string;
   note?: string;
   kind: "line" | "stacked";
+  whole?: boolean;
   days: Row[] | undefined;
   dayOf: (row: Row) => string;
   series: Series<Row>[];
@@ -63,11 +64,11 @@ export function ChartSection<Row>(props: Props<Row>) {
       ) : nothing ? (
         <EmptyState title={props.empty[0]}>{props.empty[1]}</EmptyState>
       ) : view === "table" ? (
-        <DataTable label={title} columns={columns} rows={days.toReversed()} rowKey={dayOf} empty={null} />
+        <DataTable label={title} columns={columns} rows={days.toReversed()} rowKey={dayOf} empty={null} wide />
       ) : (
         <div role="img" aria-label={`${title}: a chart of ${series.map(({ name }) => name).join(", ")} by day. “Table” shows its numbers.`}>
           <Suspense fallback={<Skeleton height={260} />}>
-            <TimeChart days={days} dayOf={dayOf} series={series} kind={props.kind} />
+            <TimeChart days={days} dayOf={dayOf} series={series} kind={props.kind} whole={props.whole ?? false} />
           </Suspense>
         </div>
       )}

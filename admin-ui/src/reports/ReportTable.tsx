@@ -64,6 +64,7 @@ export function ReportTable<Row>(props: Props<Row>) {
           rows={shown}
           rowKey={props.rowKey}
           busy={props.busy}
+          wide
           empty={<EmptyState title={props.empty[0]}>{props.empty[1]}</EmptyState>}
         />
       )}

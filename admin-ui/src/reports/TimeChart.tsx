@@ -11,12 +11,14 @@ interface Props<Row> {
   dayOf: (row: Row) => string;
   series: Series<Row>[];
   kind: "line" | "stacked";
+  /** Whole things are counted: the axis names no parts of them. */
+  whole: boolean;
 }
 
 const compact = new Intl.NumberFormat("en-GB", { notation: "compact", maximumFractionDigits: 1 });
 
 /** Days from left to right. Heights are drawn from floats; what is read is told by the series as text. */
-export default function TimeChart<Row>({ days, dayOf, series, kind }: Props<Row>) {
+export default function TimeChart<Row>({ days, dayOf, series, kind, whole }: Props<Row>) {
   const data = days.map((row, index) => ({
     index,
     day: formatDay(dayOf(row), true),
@@ -37,7 +39,7 @@ export default function TimeChart<Row>({ days, dayOf, series, kind }: Props<Row>
     tooltipProps: { content: tooltip, isAnimationActive: false },
     valueFormatter: (value: number) => compact.format(value),
     xAxisProps: { minTickGap: 24 },
-    yAxisProps: { width: 44 },
+    yAxisProps: { width: 44, allowDecimals: !whole },
   };
   // The chart takes no focus of its own: its table is for whoever does not see it.
   if (kind === "stacked") {

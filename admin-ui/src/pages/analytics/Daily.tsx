@@ -20,6 +20,7 @@ export function Daily() {
       title="By day"
       note="Credits that were spent, by the pool that paid."
       kind="stacked"
+      whole
       days={data?.days}
       dayOf={({ day }) => day}
       series={[

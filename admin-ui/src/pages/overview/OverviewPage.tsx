@@ -55,6 +55,7 @@ export function OverviewPage() {
           {...chart}
           title="Use by day"
           kind="line"
+          whole
           series={[
             countSeries<Day>("Uses", "indigo.6", ({ uses }) => uses),
             countSeries<Day>("Active users", "orange.6", ({ active_users }) => active_users),
