@@ -7,7 +7,7 @@ import { ErrorAlert } from "../components/ErrorAlert";
 import { Section } from "../components/Section";
 import { CsvButton } from "./CsvButton";
 import { csvOf, type ReportColumn } from "./ReportTable";
-import type { Series } from "./series";
+import type { ChartKind, Series } from "./series";
 
 // The charts are as big as all the rest: they are fetched by those who look at one.
 const TimeChart = lazy(() => import("./TimeChart")) as typeof import("./TimeChart").default;
@@ -15,7 +15,7 @@ const TimeChart = lazy(() => import("./TimeChart")) as typeof import("./TimeChar
 interface Props<Row> {
   title: string;
   note?: string;
-  kind: "line" | "stacked";
+  kind: ChartKind;
   whole?: boolean;
   days: Row[] | undefined;
   dayOf: (row: Row) => string;

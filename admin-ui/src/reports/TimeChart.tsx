@@ -4,13 +4,13 @@ import { BarChart, LineChart } from "@mantine/charts";
 import { Group, Paper, Text } from "@mantine/core";
 
 import { formatDay } from "../logic/ranges";
-import type { Series } from "./series";
+import type { ChartKind, Series } from "./series";
 
 interface Props<Row> {
   days: Row[];
   dayOf: (row: Row) => string;
   series: Series<Row>[];
-  kind: "line" | "stacked";
+  kind: ChartKind;
   /** Whole things are counted: the axis names no parts of them. */
   whole: boolean;
 }
@@ -35,16 +35,22 @@ export default function TimeChart<Row>({ days, dayOf, series, kind, whole }: Pro
     dataKey: "day",
     series: series.map(({ name, color }) => ({ name, color })),
     withLegend: series.length > 1,
-    legendProps: { verticalAlign: "bottom" as const },
+    legendProps: { verticalAlign: "bottom" as const, itemSorter: null },
     tooltipProps: { content: tooltip, isAnimationActive: false },
     valueFormatter: (value: number) => compact.format(value),
     xAxisProps: { minTickGap: 24 },
     yAxisProps: { width: 44, allowDecimals: !whole },
   };
   // The chart takes no focus of its own: its table is for whoever does not see it.
-  if (kind === "stacked") {
+  if (kind !== "line") {
     return (
-      <BarChart {...common} type="stacked" maxBarWidth={32} barProps={{ isAnimationActive: false }} barChartProps={{ accessibilityLayer: false }} />
+      <BarChart
+        {...common}
+        type={kind === "stacked" ? "stacked" : "default"}
+        maxBarWidth={32}
+        barProps={{ isAnimationActive: false }}
+        barChartProps={{ accessibilityLayer: false }}
+      />
     );
   }
   return (

@@ -1,3 +1,6 @@
+/** Bars stand beside each other where their sum means nothing: amounts of several currencies. */
+export type ChartKind = "line" | "stacked" | "beside";
+
 /** One line, or one part of each bar. */
 export interface Series<Row> {
   name: string;

@@ -39,7 +39,7 @@ export function TopUsers() {
         },
         { name: "Account", cell: () => null, csv: ({ account_id }) => account_id, exportOnly: true },
         { name: "Status", cell: ({ status }) => <AccountTag status={status} />, csv: ({ status }) => status, from: "sm" },
-        count<TopUser>("Credits spent", ({ credits }) => credits),
+        count<TopUser>("Credits", ({ credits }) => credits),
         count<TopUser>("Uses", ({ uses }) => uses),
         { ...count<TopUser>("Paid left", ({ paid }) => paid), from: "sm" },
         { ...count<TopUser>("Debt", ({ debt }) => debt), from: "md" },

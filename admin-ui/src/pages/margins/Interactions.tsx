@@ -1,4 +1,4 @@
-import { Anchor, SegmentedControl } from "@mantine/core";
+import { Anchor, Box, SegmentedControl } from "@mantine/core";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 
@@ -59,7 +59,7 @@ const COLUMNS: ReportColumn<InteractionMargin>[] = [
   {
     name: "Interaction",
     cell: ({ interaction_id, account_id }) => (
-      <Anchor component={Link} to={`/users/${account_id}`} size="sm" title={`${interaction_id}: to its user`}>
+      <Anchor component={Link} to={`/users/${account_id}`} size="sm" className="numeric" title={`${interaction_id}: to its user`}>
         {shortId(interaction_id)}
       </Anchor>
     ),
@@ -67,10 +67,10 @@ const COLUMNS: ReportColumn<InteractionMargin>[] = [
   },
   { name: "Account", cell: () => null, csv: ({ account_id }) => account_id, exportOnly: true },
   { name: "Begun", cell: ({ started_at }) => <Timestamp at={started_at} />, csv: ({ started_at }) => started_at, from: "md" },
-  { name: "Model", cell: ({ model }) => <span style={{ overflowWrap: "anywhere" }}>{model}</span>, csv: ({ model }) => model, from: "sm" },
+  { name: "Model", cell: ({ model }) => <Box miw={110} style={{ overflowWrap: "anywhere" }}>{model}</Box>, csv: ({ model }) => model, from: "sm" },
   { ...count("LLM calls", ({ llm_calls }) => llm_calls), from: "lg" },
-  { ...count("Prompt tokens", ({ prompt_tokens }) => prompt_tokens), from: "lg" },
-  { ...count("Completion tokens", ({ completion_tokens }) => completion_tokens), from: "lg" },
+  { ...count("Prompt tokens", ({ prompt_tokens }) => prompt_tokens), exportOnly: true },
+  { ...count("Completion tokens", ({ completion_tokens }) => completion_tokens), exportOnly: true },
   {
     name: "Paid credits",
     numeric: true,

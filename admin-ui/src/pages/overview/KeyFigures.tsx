@@ -8,7 +8,7 @@ import { currenciesOf, revenueIn, spentOf } from "../../reports/usage";
 /** The range's figures, beside those of as many days before. */
 export function KeyFigures({ overview }: { overview: Overview | undefined }) {
   return (
-    <SimpleGrid cols={{ base: 2, md: 3, xl: 4 }} spacing="sm" aria-busy={overview === undefined}>
+    <SimpleGrid cols={{ base: 2, md: 4 }} spacing="sm" aria-busy={overview === undefined}>
       {overview === undefined ? <FigureSkeletons count={7} /> : <Figures overview={overview} />}
     </SimpleGrid>
   );

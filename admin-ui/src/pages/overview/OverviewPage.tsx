@@ -74,7 +74,7 @@ export function OverviewPage() {
           {...chart}
           title="Revenue by day"
           note="Received less refunds and disputes, on the day on which the purchase was begun."
-          kind="stacked"
+          kind="beside"
           series={revenueSeries(currencies)}
           columns={[dayColumn, ...revenueColumns(currencies), count<Day>("Credits sold", ({ credits }) => credits.sold)]}
           empty={["Nothing was sold", "No paid purchase was begun in these days."]}
