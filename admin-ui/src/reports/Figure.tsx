@@ -41,7 +41,7 @@ function Growth({ now, before }: { now: string | number; before: string | number
       <Text span inherit fw={600} c="var(--mantine-color-text)">
         {growth}
       </Text>{" "}
-      on before
+      against before
     </>
   );
 }

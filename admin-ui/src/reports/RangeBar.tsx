@@ -24,7 +24,7 @@ export function RangeBar() {
     if (value !== "custom") setRange(value as Preset);
   };
   return (
-    <Group component="search" aria-label="Days and environment" gap="sm" align="flex-end">
+    <Group component="search" aria-label="Days and environment" gap="sm">
       <SegmentedControl aria-label="Days" data={CHOICES} value={shown} onChange={choose} />
       <SegmentedControl
         aria-label="Environment"
@@ -32,9 +32,7 @@ export function RangeBar() {
         value={environment}
         onChange={(value) => set("environment", value === "live" ? null : value)}
       />
-      {shown === "custom" && (
-        <CustomDays key={`${from} ${to}`} from={from} to={to} onChange={setRange} />
-      )}
+      {shown === "custom" && <CustomDays from={from} to={to} onChange={setRange} />}
       <Text size="sm" c="dimmed" py={8}>
         {formatDay(from)} to {formatDay(to)}, UTC
       </Text>

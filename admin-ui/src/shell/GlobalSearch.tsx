@@ -1,5 +1,5 @@
-import { useDebouncedValue } from "@mantine/hooks";
-import { Spotlight, type SpotlightActionData, type SpotlightActionGroupData } from "@mantine/spotlight";
+import { useDebouncedValue, useHotkeys } from "@mantine/hooks";
+import { Spotlight, spotlight, type SpotlightActionData, type SpotlightActionGroupData } from "@mantine/spotlight";
 import { useQuery } from "@tanstack/react-query";
 import { IconSearch } from "@tabler/icons-react";
 import { useState } from "react";
@@ -19,6 +19,8 @@ export function GlobalSearch() {
   const [search] = useDebouncedValue(query.trim(), 200);
   const navigate = useNavigate();
   const go = (path: string) => () => void navigate(path);
+  // While a field has the focus too, where "/" is a letter.
+  useHotkeys([["mod+K", spotlight.open]], []);
   const { data, isFetching, error } = useQuery({
     queryKey: ["search", search],
     queryFn: ({ signal }) => find(search, signal),
@@ -45,7 +47,7 @@ export function GlobalSearch() {
       query={query}
       onQueryChange={setQuery}
       filter={(_query, actions) => actions}
-      shortcut={["/", "mod + K"]}
+      shortcut="/"
       nothingFound={error ? error.message : isFetching || search !== query.trim() ? "Searching…" : NOTHING}
       highlightQuery
       scrollable

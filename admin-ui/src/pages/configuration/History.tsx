@@ -79,6 +79,7 @@ function Item({ version, before, isCurrent, onUse }: ItemProps) {
   const { document } = version;
   // Before the first, and after a reset, the settings counted: they are not kept, so all of it is shown as new.
   const earlier = before?.document ?? null;
+  const unknown = before === undefined && version.version > 1;
   return (
     <li className={classes.item}>
       <Group justify="space-between" gap="xs" align="flex-start">
@@ -100,9 +101,9 @@ function Item({ version, before, isCurrent, onUse }: ItemProps) {
       <Text size="sm" component="blockquote" className={classes.reason}>
         {version.reason}
       </Text>
-      {document === null ? (
+      {document === null || unknown ? (
         <Text size="xs" c="dimmed" mt={4}>
-          Back to the settings
+          {document === null ? "Back to the settings" : "What it changed is seen once the older versions are here."}
         </Text>
       ) : (
         <Diff removals before={factsOf(earlier)} after={factsOf(document)} />

@@ -11,15 +11,15 @@ import { Figure } from "../../reports/Figure";
 
 /** How things are now, whatever days were asked for. */
 export function Standing({ overview: { now, environment } }: { overview: Overview }) {
-  const users = (balance: string, text: string) => (
-    <Anchor component={Link} size="xs" underline="always" to={pathWith("/users", { balance, status: "active", environment })}>
+  const users = (balance: string, text: string, status?: string) => (
+    <Anchor component={Link} size="xs" underline="always" to={pathWith("/users", { balance, status, environment })}>
       {text}
     </Anchor>
   );
   const figures: [string, number, ReactNode][] = [
     ["Accounts", now.accounts, undefined],
     ["Paying users", now.paying_users, `${formatShare(now.paying_users, now.accounts) ?? "None"} of all accounts`],
-    ["Exhausted users", now.exhausted_users, users("empty", "Who has nothing left")],
+    ["Exhausted users", now.exhausted_users, users("empty", "Who has nothing left", "active")],
     ["Paid credits not spent", now.paid_outstanding, users("paid", "Who has some")],
     ["Paid product uses not used", now.product_paid_outstanding, undefined],
     ["Debt in credits", now.debt, users("debt", "Who owes")],
