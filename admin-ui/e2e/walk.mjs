@@ -1,10 +1,13 @@
 // What an admin does, in a real browser, against a running service.
-// BASE_URL: the service; SIGN_IN_AS; USER: an external id; PURCHASE: a paid purchase's id; CHROMIUM; SHOTS: a folder
+// BASE_URL: the service; SIGN_IN_AS; USER: an external id; PURCHASE: a paid purchase's id; API_KEY: that may buy;
+// CHROMIUM; SHOTS: a folder
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 
 import { chromium } from "playwright-core";
 
-const { BASE_URL: base, SIGN_IN_AS: email, USER: user, PURCHASE: purchase, SHOTS: folder } = process.env;
+const { BASE_URL: base, SIGN_IN_AS: email, USER: user, PURCHASE: purchase, API_KEY: apiKey, SHOTS: folder } = process.env;
 const FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"];
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -16,6 +19,23 @@ const page = await context.newPage();
 const complaints = [];
 page.on("pageerror", (error) => complaints.push(error.message));
 page.on("console", (message) => message.text().includes("Content Security Policy") && complaints.push(message.text()));
+const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const PAGES = [
+  "/",
+  "/users",
+  "/purchases",
+  `/purchases/${purchase}`,
+  "/api-keys",
+  "/analytics",
+  "/margins",
+  "/configuration",
+  "/configuration?section=products",
+  "/configuration?section=defaults",
+  "/configuration?section=providers",
+  "/audit",
+  "/system",
+  "/admins",
+];
 const dialog = page.getByRole("dialog");
 const press = (name) => page.getByRole("button", { name, exact: true }).first().click();
 
@@ -67,6 +87,36 @@ try {
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("20 by refunds").waitFor();
   });
+  await step("change a pack's price, and see the next purchase use it", async () => {
+    assert.equal((await buy()).amount_minor, 500);
+    await page.goto(`${base}/admin-ui/configuration`);
+    await page.getByRole("textbox", { name: "Price" }).fill("6.50");
+    await page.getByText("6.50 USD for 20 credits, 0.325 USD each").waitFor();
+    await press("Review and save");
+    await dialog.getByText("5.00 USD for 20 credits, 0.25 USD each").waitFor();
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Autumn prices");
+    await dialog.getByRole("button", { name: "Save the change" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("Counts now").waitFor();
+    await page.waitForTimeout(1000); // within a second, it says
+    assert.equal((await buy()).amount_minor, 650);
+  });
+  await step("find no barrier on any page, in light and dark, and nothing wider than a phone", async () => {
+    for (const address of [...PAGES, await userPage()]) {
+      await page.goto(`${base}/admin-ui${address}`);
+      await page.locator("h1").waitFor();
+      await page.waitForLoadState("networkidle");
+      await page.evaluate(axe);
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme });
+        await page.waitForTimeout(250); // colours fade into each other until then
+        assert.deepEqual(await barriers(), [], `${address} in ${colorScheme}`);
+      }
+      await page.setViewportSize({ width: 390, height: 844 });
+      await page.waitForFunction(() => document.documentElement.scrollWidth <= window.innerWidth, null, { timeout: 3000 });
+      await page.setViewportSize({ width: 1280, height: 900 });
+    }
+  });
   await step("sign out", async () => {
     await page.getByRole("button", { name: /^Signed in as/ }).click();
     await page.getByRole("menuitem", { name: "Sign out" }).click();
@@ -87,6 +137,29 @@ async function step(name, work) {
     console.error(`failed: ${name} at ${page.url()}\n${error.stack}`);
     throw error;
   }
+}
+
+/** What axe-core finds seriously wrong. */
+async function barriers() {
+  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
+  return serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(", ")}`);
+}
+
+async function userPage() {
+  const { users } = await (await context.request.get(`${base}/admin/users?search=${encodeURIComponent(user)}`)).json();
+  return `/users/${users[0].account_id}`;
+}
+
+/** Each by a customer of its own: a purchase that is open keeps its price. */
+async function buy() {
+  const answer = await fetch(`${base}/v1/billing/purchases`, {
+    method: "POST",
+    headers: { "X-API-Key": apiKey, "Content-Type": "application/json" },
+    body: JSON.stringify({ oauth_provider: "oauth:google", external_id: `${crypto.randomUUID()}@example.com` }),
+  });
+  assert.equal(answer.status, 201);
+  return answer.json();
 }
 
 async function checkWith(key) {

@@ -1,4 +1,4 @@
-import { createBrowserRouter, Navigate } from "react-router";
+import { createBrowserRouter } from "react-router";
 
 import { RouteError } from "./shell/RouteError";
 import { SessionGate } from "./shell/SessionGate";
@@ -13,7 +13,7 @@ export const router = createBrowserRouter(
         {
           errorElement: <RouteError />,
           children: [
-            { index: true, element: <Navigate to="/users" replace /> },
+            { index: true, lazy: async () => ({ Component: (await import("./pages/overview/OverviewPage")).OverviewPage }) },
             { path: "users", lazy: async () => ({ Component: (await import("./pages/users/UsersPage")).UsersPage }) },
             {
               path: "users/:accountId",
@@ -28,6 +28,20 @@ export const router = createBrowserRouter(
               lazy: async () => ({ Component: (await import("./pages/purchases/PurchasePage")).PurchasePage }),
             },
             { path: "api-keys", lazy: async () => ({ Component: (await import("./pages/keys/KeysPage")).KeysPage }) },
+            {
+              path: "analytics",
+              lazy: async () => ({ Component: (await import("./pages/analytics/AnalyticsPage")).AnalyticsPage }),
+            },
+            {
+              path: "margins",
+              lazy: async () => ({ Component: (await import("./pages/margins/MarginsPage")).MarginsPage }),
+            },
+            {
+              path: "configuration",
+              lazy: async () => ({
+                Component: (await import("./pages/configuration/ConfigurationPage")).ConfigurationPage,
+              }),
+            },
             { path: "audit", lazy: async () => ({ Component: (await import("./pages/audit/AuditPage")).AuditPage }) },
             { path: "admins", lazy: async () => ({ Component: (await import("./pages/admins/AdminsPage")).AdminsPage }) },
             { path: "system", lazy: async () => ({ Component: (await import("./pages/system/SystemPage")).SystemPage }) },

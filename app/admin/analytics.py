@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 
 from app.admin.analytics_range import AskedDays, asked
 from app.admin.analytics_schemas import (
@@ -34,8 +34,7 @@ from app.admin.dependencies import Db, Viewer
 from app.admin.user_reports import list_users_by_id
 from app.analytics import llm_reports, money_reports, usage_reports
 from app.analytics.days import Days
-from app.billing.router import ERRORS
-from app.config import Settings
+from app.billing.router import ERRORS, Billing
 from app.db import Session
 
 router = APIRouter(prefix="/admin/analytics", tags=["admin: analytics"], responses=ERRORS)
@@ -43,12 +42,12 @@ Row = Mapping[str, Any]
 
 
 @router.get("/overview")
-async def get_analytics_overview(request: Request, admin: Viewer, db: Db, days: AskedDays) -> OverviewReply:
+async def get_analytics_overview(admin: Viewer, db: Db, billing: Billing, days: AskedDays) -> OverviewReply:
     """The figures of a range of days beside those of as many days before, and how things stand now."""
-    settings: Settings = request.app.state.settings
+    defaults = (await billing.configuration.current()).defaults
     async with db.consistent_read() as session:
         standing = await money_reports.find_standing(
-            session, days.environment, today=admin.now.date(), daily_free=settings.daily_free_uses
+            session, days.environment, today=admin.now.date(), daily_free=defaults.daily_free_uses
         )
         period, previous = await _period(session, days), await _period(session, days.previous)
     accounts, paying = standing["accounts"], standing["paying_users"]

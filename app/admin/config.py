@@ -6,13 +6,13 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from app.admin.audit import Admin
 from app.admin.config_schemas import (
+    CatalogueReply,
     ChangeFields,
     DefaultsBody,
     DefaultsReply,
     PacksBody,
     PacksReply,
     ProductsBody,
-    ProductsReply,
     ProviderBody,
     ProviderReply,
     ProvidersReply,
@@ -68,17 +68,17 @@ async def set_packs(body: PacksBody, admin: Administrator, db: Db, editor: Edito
 
 
 @router.get("/products")
-async def get_products(admin: Viewer, db: Db, editor: Editor) -> ProductsReply:
+async def get_products(admin: Viewer, db: Db, editor: Editor) -> CatalogueReply:
     version = await _find(db, editor, "products")
-    return ProductsReply(**state_of(version), **_document(version))
+    return CatalogueReply(**state_of(version), **_document(version))
 
 
 @router.put("/products", responses=CONFLICT)
-async def set_products(body: ProductsBody, admin: Administrator, db: Db, editor: Editor) -> ProductsReply:
+async def set_products(body: ProductsBody, admin: Administrator, db: Db, editor: Editor) -> CatalogueReply:
     """Replace the catalogue. What users have left of a product that is gone waits until it comes back."""
     document = body.model_dump(include=set(Products.model_fields))
     version = await _change(admin, db, editor, "products", document, body)
-    return ProductsReply(**state_of(version), **_document(version))
+    return CatalogueReply(**state_of(version), **_document(version))
 
 
 @router.get("/defaults")

@@ -42,7 +42,7 @@ class ProductsBody(Products, ChangeFields):
     pass
 
 
-class ProductsReply(Products, SectionState):
+class CatalogueReply(Products, SectionState):
     pass
 
 

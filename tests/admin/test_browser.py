@@ -80,6 +80,7 @@ async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_pa
                 "SIGN_IN_AS": ADA.email,
                 "USER": CUSTOMER["external_id"],
                 "PURCHASE": str(purchase_id),
+                "API_KEY": key,
                 "CHROMIUM": CHROMIUM,
                 "SHOTS": str(tmp_path),
             }
@@ -94,4 +95,4 @@ async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_pa
             )
     await db.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("done: ") == 6
+    assert done.stdout.count("done: ") == 8

@@ -1767,6 +1767,30 @@ export interface components {
             booked: boolean;
             purchase: components["schemas"]["PurchaseRow"];
         };
+        /** CatalogueReply */
+        CatalogueReply: {
+            /**
+             * Version
+             * @description 0: nobody has ever set it.
+             */
+            version: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "admin";
+            /**
+             * Reason
+             * @description Why it was set.
+             */
+            reason: string | null;
+            /** Changed By */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
+            /** Products */
+            products: components["schemas"]["NamedProduct"][];
+        };
         /** ChangeFields */
         ChangeFields: {
             /**
@@ -3078,6 +3102,26 @@ export interface components {
             /** Products */
             products: components["schemas"]["NamedProduct"][];
         };
+        /** ProductsReply */
+        ProductsReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /** Products */
+            products: components["schemas"]["ProductUsage"][];
+        };
         /** ProviderBody */
         ProviderBody: {
             /**
@@ -4046,50 +4090,6 @@ export interface components {
              * @description To be sent as X-CSRF-Token with every write by cookie.
              */
             csrf_token: string;
-        };
-        /** ProductsReply */
-        app__admin__analytics_schemas__ProductsReply: {
-            /**
-             * Environment
-             * @enum {string}
-             */
-            environment: "live" | "test";
-            /**
-             * From
-             * Format: date
-             */
-            from: string;
-            /**
-             * To
-             * Format: date
-             */
-            to: string;
-            /** Products */
-            products: components["schemas"]["ProductUsage"][];
-        };
-        /** ProductsReply */
-        app__admin__config_schemas__ProductsReply: {
-            /**
-             * Version
-             * @description 0: nobody has ever set it.
-             */
-            version: number;
-            /**
-             * Source
-             * @enum {string}
-             */
-            source: "settings" | "admin";
-            /**
-             * Reason
-             * @description Why it was set.
-             */
-            reason: string | null;
-            /** Changed By */
-            changed_by: string | null;
-            /** Changed At */
-            changed_at: string | null;
-            /** Products */
-            products: components["schemas"]["NamedProduct"][];
         };
         /** PurchaseReply */
         app__admin__schemas__PurchaseReply: {
@@ -8380,7 +8380,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["app__admin__analytics_schemas__ProductsReply"];
+                    "application/json": components["schemas"]["ProductsReply"];
                 };
             };
             /** @description Bad Request */
@@ -9629,7 +9629,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["app__admin__config_schemas__ProductsReply"];
+                    "application/json": components["schemas"]["CatalogueReply"];
                 };
             };
             /** @description Bad Request */
@@ -9716,7 +9716,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["app__admin__config_schemas__ProductsReply"];
+                    "application/json": components["schemas"]["CatalogueReply"];
                 };
             };
             /** @description Bad Request */

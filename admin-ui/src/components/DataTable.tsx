@@ -21,12 +21,22 @@ interface Props<Row> {
   rowKey: (row: Row) => string;
   empty: ReactNode;
   busy?: boolean;
+  /** May be wider than the screen: the keyboard can scroll it. */
+  wide?: boolean;
 }
 
-export function DataTable<Row>({ label, columns, rows, rowKey, empty, busy = false }: Props<Row>) {
+export function DataTable<Row>({ label, columns, rows, rowKey, empty, busy = false, wide = false }: Props<Row>) {
   if (rows?.length === 0) return empty;
   return (
-    <div className={classes.frame} aria-busy={busy || rows === undefined} data-busy={busy || undefined}>
+    <div
+      className={classes.frame}
+      aria-busy={busy || rows === undefined}
+      data-busy={busy || undefined}
+      role={wide ? "region" : undefined}
+      aria-label={wide ? `${label}: the table` : undefined}
+      // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- what scrolls must be reached by the keyboard
+      tabIndex={wide ? 0 : undefined}
+    >
       <Table verticalSpacing="xs" highlightOnHover aria-label={label} className={classes.table}>
         <Table.Thead>
           <Table.Tr>

@@ -9,7 +9,7 @@ export function Section({ title, aside, children }: { title: string; aside?: Rea
         <Title order={2} size="h5" id={id}>
           {title}
         </Title>
-        {aside}
+        {aside !== undefined && <Group gap="xs">{aside}</Group>}
       </Group>
       {children}
     </Paper>

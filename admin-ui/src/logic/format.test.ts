@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { formatChange, formatCredits, formatMoney, humanize, parseMoney, shortId } from "./format";
+import { formatChange, formatCredits, formatMoney, formatRate, humanize, moneyInput, parseMoney, shortId } from "./format";
 
 describe("credits", () => {
   it("are grouped, counted and signed", () => {
@@ -30,6 +30,22 @@ describe("money", () => {
   it("is refused where it is no amount of the currency", () => {
     for (const text of ["", "-1", "1.999", "1e3", "abc", "1.", "1,000.00"]) expect(parseMoney(text, "usd")).toBeNull();
     expect(parseMoney("1.5", "jpy")).toBeNull();
+  });
+});
+
+describe("prices", () => {
+  it("are offered for editing as they would be typed", () => {
+    expect(moneyInput(500, "USD")).toBe("5.00");
+    expect(moneyInput(99_999_999, "USD")).toBe("999999.99");
+    expect(moneyInput(500, "JPY")).toBe("500");
+    for (const minor of [1, 29, 115, 1999, 99_999_999]) expect(parseMoney(moneyInput(minor, "USD"), "USD")).toBe(minor);
+  });
+
+  it("say what one costs, and when that is rounded", () => {
+    expect(formatRate(500, 20, "USD")).toBe("0.25 USD");
+    expect(formatRate(1999, 100, "USD")).toBe("0.1999 USD");
+    expect(formatRate(500, 30, "USD")).toBe("about 0.166667 USD");
+    expect(formatRate(500, 20, "JPY")).toBe("25 JPY");
   });
 });
 

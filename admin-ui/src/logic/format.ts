@@ -1,5 +1,5 @@
 const LOCALE = "en-GB";
-const MINUS = "\u2212";
+export const MINUS = "\u2212";
 const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
 
 export function formatNumber(value: number): string {
@@ -39,6 +39,20 @@ export function parseMoney(text: string, currency: string): number | null {
   const [, units = "0", fraction = ""] = match;
   if (fraction.length > digits) return null;
   return Number(units) * 10 ** digits + Number(fraction.padEnd(digits, "0") || "0");
+}
+
+/** Minor units as they would be typed: 1999, "usd" is "19.99". */
+export function moneyInput(minor: number, currency: string): string {
+  return (minor / 10 ** minorDigits(currency)).toFixed(minorDigits(currency));
+}
+
+/** What one of `count` costs: "0.25 USD", with up to four digits more where it does not come out even. */
+export function formatRate(minor: number, count: number, currency: string): string {
+  const digits = minorDigits(currency);
+  const value = minor / 10 ** digits / count;
+  const number = new Intl.NumberFormat(LOCALE, { minimumFractionDigits: digits, maximumFractionDigits: digits + 4 });
+  const about = Number.isInteger((minor * 10_000) / count) ? "" : "about ";
+  return `${about}${number.format(value)} ${currency.toUpperCase()}`;
 }
 
 /** "paid_not_credited" → "Paid not credited" */

@@ -44,7 +44,7 @@ export function AppFrame() {
               aria-label={opened ? "Close the menu" : "Open the menu"}
               aria-expanded={opened}
             />
-            <UnstyledButton component={Link} to="/users" aria-label="CIRIS Billing, home">
+            <UnstyledButton component={Link} to="/" aria-label="CIRIS Billing, home">
               <Group gap="xs" wrap="nowrap">
                 <Logo />
                 <Text fw={650} visibleFrom="xs">

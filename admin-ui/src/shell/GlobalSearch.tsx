@@ -1,5 +1,5 @@
-import { useDebouncedValue } from "@mantine/hooks";
-import { Spotlight, type SpotlightActionData, type SpotlightActionGroupData } from "@mantine/spotlight";
+import { useDebouncedValue, useHotkeys } from "@mantine/hooks";
+import { Spotlight, spotlight, type SpotlightActionData, type SpotlightActionGroupData } from "@mantine/spotlight";
 import { useQuery } from "@tanstack/react-query";
 import { IconSearch } from "@tabler/icons-react";
 import { useState } from "react";
@@ -19,6 +19,8 @@ export function GlobalSearch() {
   const [search] = useDebouncedValue(query.trim(), 200);
   const navigate = useNavigate();
   const go = (path: string) => () => void navigate(path);
+  // While a field has the focus too, where "/" is a letter.
+  useHotkeys([["mod+K", spotlight.open]], []);
   const { data, isFetching, error } = useQuery({
     queryKey: ["search", search],
     queryFn: ({ signal }) => find(search, signal),
@@ -45,7 +47,7 @@ export function GlobalSearch() {
       query={query}
       onQueryChange={setQuery}
       filter={(_query, actions) => actions}
-      shortcut={["/", "mod + K"]}
+      shortcut="/"
       nothingFound={error ? error.message : isFetching || search !== query.trim() ? "Searching…" : NOTHING}
       highlightQuery
       scrollable
@@ -63,12 +65,19 @@ export function GlobalSearch() {
 const NOTHING = "Nothing begins like this. Try an e-mail address, a name, an external id, an account id or a payment id.";
 
 const PAGES = [
+  { label: "Overview", path: "/" },
   { label: "Users", path: "/users" },
   { label: "Users in debt", path: "/users?balance=debt" },
   { label: "Suspended users", path: "/users?status=suspended" },
   { label: "Purchases", path: "/purchases" },
   { label: "Paid but not credited", path: "/purchases?view=paid_not_credited" },
   { label: "API keys", path: "/api-keys" },
+  { label: "Analytics", path: "/analytics" },
+  { label: "Margins", path: "/margins" },
+  { label: "Configuration: price packs", path: "/configuration" },
+  { label: "Configuration: products", path: "/configuration?section=products" },
+  { label: "Configuration: defaults", path: "/configuration?section=defaults" },
+  { label: "Configuration: payment providers, Stripe keys", path: "/configuration?section=providers" },
   { label: "Audit log", path: "/audit" },
   { label: "Admins", path: "/admins" },
   { label: "System", path: "/system" },

@@ -1,14 +1,29 @@
 import { NavLink } from "@mantine/core";
-import { IconActivityHeartbeat, IconCreditCard, IconHistory, IconKey, IconShieldLock, IconUsers } from "@tabler/icons-react";
+import {
+  IconActivityHeartbeat,
+  IconAdjustments,
+  IconChartBar,
+  IconCreditCard,
+  IconHistory,
+  IconKey,
+  IconLayoutDashboard,
+  IconScale,
+  IconShieldLock,
+  IconUsers,
+} from "@tabler/icons-react";
 import { Link, useLocation } from "react-router";
 
 const PAGES = [
+  { to: "/", label: "Overview", icon: IconLayoutDashboard },
   { to: "/users", label: "Users", icon: IconUsers },
   { to: "/purchases", label: "Purchases", icon: IconCreditCard },
   { to: "/api-keys", label: "API keys", icon: IconKey },
+  { to: "/analytics", label: "Analytics", icon: IconChartBar },
+  { to: "/margins", label: "Margins", icon: IconScale },
+  { to: "/configuration", label: "Configuration", icon: IconAdjustments },
   { to: "/audit", label: "Audit log", icon: IconHistory },
-  { to: "/admins", label: "Admins", icon: IconShieldLock },
   { to: "/system", label: "System", icon: IconActivityHeartbeat },
+  { to: "/admins", label: "Admins", icon: IconShieldLock },
 ];
 
 export function Navigation({ onNavigate }: { onNavigate: () => void }) {

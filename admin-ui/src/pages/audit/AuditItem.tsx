@@ -6,6 +6,7 @@ import { CopyIcon } from "../../components/Copyable";
 import { Diff } from "../../components/Diff";
 import { EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
+import { factsOf } from "../../logic/configuration";
 import { humanize, shortId } from "../../logic/format";
 import classes from "./AuditItem.module.css";
 import { ACTIONS, pageOf, TARGETS } from "./labels";
@@ -34,9 +35,16 @@ export function AuditItem({ entry }: { entry: AuditEntry }) {
           {entry.reason}
         </Text>
       )}
-      <Diff before={entry.before} after={entry.after} />
+      <Diff removals={entry.target_type === "config"} before={shown(entry, entry.before)} after={shown(entry, entry.after)} />
     </li>
   );
+}
+
+/** A configuration's document is told by its parts. */
+function shown({ target_type }: AuditEntry, state: AuditEntry["before"]): AuditEntry["before"] {
+  if (target_type !== "config" || state === null) return state;
+  const { document, ...rest } = state;
+  return { ...rest, ...factsOf(document as AuditEntry["before"]) };
 }
 
 function Target({ entry }: { entry: AuditEntry }) {

@@ -1,3 +1,5 @@
+import { pathWith } from "../../logic/filters";
+
 /** What the log's filters offer. The log may hold others too: an address can name them. */
 
 export const ACTIONS: Record<string, string> = {
@@ -15,6 +17,7 @@ export const ACTIONS: Record<string, string> = {
   "purchase.refund": "Refunded a purchase",
   "purchase.reconcile": "Reconciled a purchase",
   "purchase.reconcile_all": "Reconciled all purchases",
+  "config.change": "Changed the configuration",
   "admin.invite": "Invited an admin",
   "admin.change": "Changed an admin",
   "admin.revoke_sessions": "Ended an admin's sessions",
@@ -27,6 +30,7 @@ export const TARGETS: Record<string, string> = {
   account: "Account",
   api_key: "API key",
   purchase: "Purchase",
+  config: "Configuration",
   admin: "Admin",
   session: "Session",
   system: "System",
@@ -38,6 +42,7 @@ export function pageOf(targetType: string, targetId: string): string | null {
   if (targetType === "account") return `/users/${targetId}`;
   if (targetType === "purchase") return `/purchases/${targetId}`;
   if (targetType === "api_key") return "/api-keys";
+  if (targetType === "config") return pathWith("/configuration", { section: targetId.replace(/^provider_.*/, "providers") });
   if (targetType === "admin") return "/admins";
   if (targetType === "job") return "/system";
   return null;

@@ -1,0 +1,37 @@
+import { expect, it } from "vitest";
+
+import type { System } from "../api/models";
+import { needsOf } from "./attention";
+
+const NOW = "2026-11-21T10:00:00Z";
+const WELL: System = {
+  version: "1",
+  now: NOW,
+  database: "17",
+  migration: "1",
+  worker_seen_at: NOW,
+  queue: { waiting: 3, failed: 0, oldest_waiting_at: null },
+  webhooks: [],
+  ledger: { ok: true, problem: null, accounts: 1, entries: 1, finished_at: NOW },
+  paid_but_not_credited: 0,
+  for_review: 0,
+};
+
+it("asks for nobody when all is well, also before the ledger was first verified", () => {
+  expect(needsOf(WELL)).toEqual([]);
+  expect(needsOf({ ...WELL, ledger: null })).toEqual([]);
+});
+
+it("names what is wrong, the worst first, with a link to it", () => {
+  const ledger = { ok: false, problem: "off by one", accounts: 1, entries: 1, finished_at: NOW };
+  const queue = { waiting: 0, failed: 2, oldest_waiting_at: null };
+  const needs = needsOf({ ...WELL, ledger, queue, paid_but_not_credited: 1, for_review: 2, worker_seen_at: null });
+  expect(needs.map(({ text }) => text)).toEqual([
+    "The ledger does not add up",
+    "1 purchase paid but not credited",
+    "2 purchases for review",
+    "2 failed jobs",
+    "The worker is not running",
+  ]);
+  expect(needs[1]?.to).toBe("/purchases?view=paid_not_credited");
+});

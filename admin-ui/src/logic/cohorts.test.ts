@@ -1,0 +1,20 @@
+import { expect, it } from "vitest";
+
+import { cohortRows, heatOf } from "./cohorts";
+
+it("cohorts are as wide as the oldest; weeks without use are 0, those to come nothing", () => {
+  const cohorts = [
+    { first_day: "2026-11-02", accounts: 10, ever_paid: 2, weeks: [{ week: 0, active: 9, credits: 20 }, { week: 2, active: 3, credits: 4 }] },
+    { first_day: "2026-11-16", accounts: 4, ever_paid: 0, weeks: [] },
+  ];
+  expect(cohortRows(cohorts, "2026-11-21").map(({ active }) => active)).toEqual([
+    [9, 0, 3],
+    [0, null, null],
+  ]);
+  expect(cohortRows([], "2026-11-21")).toEqual([]);
+});
+
+it("a cell is the stronger the more came back", () => {
+  expect([0, 1, 5, 10].map((active) => heatOf(active, 10))).toEqual([0, 1, 3, 4]);
+  expect(heatOf(0, 0)).toBe(0);
+});

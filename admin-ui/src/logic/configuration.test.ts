@@ -1,0 +1,103 @@
+import { describe, expect, it } from "vitest";
+
+import {
+  defaultsDraft,
+  factsOf,
+  moved,
+  packRows,
+  packSentence,
+  parseDefaults,
+  parsePacks,
+  parseProducts,
+  productRows,
+  productSentence,
+  wholeOf,
+} from "./configuration";
+
+const STANDARD = { name: "standard", price_minor: 500, currency: "USD", credits: 20 };
+const SEARCH = { name: "web_search", price_credits: 1, initial_free: 10, daily_free: 3, free_cap: null };
+
+describe("packs", () => {
+  it("come back from the form as they went in", () => {
+    const packs = [STANDARD, { name: "yen", price_minor: 800, currency: "JPY", credits: 30 }];
+    expect(parsePacks(packRows(packs))).toEqual({ document: { packs }, errors: null });
+  });
+
+  it("are refused by row and field", () => {
+    const rows = packRows([STANDARD, STANDARD]).map((row) =>
+      row.id === 1 ? { ...row, price: "0.00", currency: "usd", credits: 0 } : row,
+    );
+    expect(parsePacks(rows)).toEqual({
+      document: null,
+      errors: {
+        "1.name": "This name is there already",
+        "1.price": "A price such as 5.00",
+        "1.currency": "Three letters, such as USD",
+        "1.credits": "A whole number from 1 on",
+      },
+    });
+    expect(parsePacks([]).errors).toEqual({ form: "At least one pack must be sold" });
+  });
+
+  it("are told in a sentence", () => {
+    expect(packSentence(STANDARD)).toBe("5.00 USD for 20 credits, 0.25 USD each");
+    expect(packSentence({ price_minor: 99, currency: "EUR", credits: 1 })).toBe("0.99 EUR for 1 credit");
+  });
+});
+
+describe("products", () => {
+  it("come back from the form as they went in, an absent cap too", () => {
+    const products = [SEARCH, { ...SEARCH, name: "image_gen", free_cap: 0 }];
+    expect(parseProducts(productRows(products))).toEqual({ document: { products }, errors: null });
+    expect(parseProducts([]).document).toEqual({ products: [] });
+  });
+
+  it("are refused by row and field", () => {
+    const rows = productRows([SEARCH]).map((row) => ({ ...row, name: "Web", price: "", cap: "1.5" }));
+    expect(Object.keys(parseProducts(rows).errors ?? {})).toEqual(["0.name", "0.price", "0.cap"]);
+  });
+
+  it("are told in a sentence", () => {
+    expect(productSentence(SEARCH)).toBe("1 credit a use; 10 free at first, 3 more each day up to 13");
+    expect(productSentence({ price_credits: 10, initial_free: 0, daily_free: 0 })).toBe("10 credits a use, none free");
+  });
+});
+
+describe("defaults", () => {
+  const defaults = { free_uses: 3, daily_free_uses: 0, plan_name: "free", currency: "USD" };
+
+  it("come back from the form as they went in", () => {
+    expect(parseDefaults(defaultsDraft(defaults))).toEqual({ document: defaults, errors: null });
+  });
+
+  it("are refused by field", () => {
+    const draft = { freeUses: -1, dailyFreeUses: "", planName: " ", currency: "US" };
+    expect(Object.keys(parseDefaults(draft).errors ?? {})).toEqual(["freeUses", "dailyFreeUses", "planName", "currency"]);
+  });
+});
+
+describe("documents", () => {
+  it("can be compared by name", () => {
+    expect(factsOf({ packs: [STANDARD] })).toEqual({
+      default_pack: "standard",
+      order: ["standard"],
+      "pack standard": "5.00 USD for 20 credits, 0.25 USD each",
+    });
+    expect(factsOf({ products: [] })).toEqual({});
+    expect(factsOf({ free_uses: 3 })).toEqual({ free_uses: 3 });
+    expect(factsOf(null)).toEqual({});
+  });
+});
+
+describe("rows", () => {
+  it("move by a place, and not out of the list", () => {
+    expect(moved(["a", "b", "c"], 1, -1)).toEqual(["b", "a", "c"]);
+    expect(moved(["a", "b", "c"], 2, 1)).toEqual(["a", "b", "c"]);
+    expect(moved(["a", "b", "c"], 0, -1)).toEqual(["a", "b", "c"]);
+  });
+
+  it("hold whole numbers within their bounds", () => {
+    expect(wholeOf("20", 1, 100)).toBe(20);
+    for (const value of ["", "1e3", "1.5", -1, 101, 1.5, "0"]) expect(wholeOf(value, 1, 100)).toBeNull();
+  });
+});

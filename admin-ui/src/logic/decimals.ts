@@ -1,0 +1,72 @@
+/** Exact decimals, as the server sends them in strings. They are shifted, grouped and rounded as text: never floats. */
+import { MINUS, minorDigits } from "./format";
+
+const DECIMAL = /^(-?)(\d+)(?:\.(\d+))?$/;
+
+/** Minor units with all their fractions, in the currency's unit: "123.4567", "USD" is "1.234567 USD". */
+export function formatCents(cents: string, currency: string): string {
+  return `${grouped(shifted(cents, minorDigits(currency)), minorDigits(currency))} ${currency.toUpperCase()}`;
+}
+
+/** The same, rounded half away from zero to the currency's digits and `more`: "123.5", "USD" is "1.24 USD". */
+export function formatRoundedCents(cents: string, currency: string, more = 0): string {
+  const digits = minorDigits(currency);
+  return `${grouped(shifted(String(rounded(cents, more)), digits + more), digits)} ${currency.toUpperCase()}`;
+}
+
+/** In the currency's unit, as spreadsheets read it: "123.4567", "USD" is "1.234567". */
+export function plainUnits(cents: string, currency: string): string {
+  const { minus, whole, fraction } = partsOf(shifted(cents, minorDigits(currency)));
+  const kept = fraction.replace(/0+$/, "");
+  return `${minus}${whole}${kept === "" ? "" : `.${kept}`}`;
+}
+
+/** Part of a whole in percent, with one digit after the point; null of nothing: "12.3 %". */
+export function formatShare(part: string | number, whole: string | number): string | null {
+  const [of, all] = [Number(part), Number(whole)];
+  return all === 0 ? null : percent(of / all);
+}
+
+/** What changed against before: "+12.5 %", "−3 %", "new" where there was nothing, null where nothing changed. */
+export function formatGrowth(now: string | number, before: string | number): string | null {
+  const [is, was] = [Number(now), Number(before)];
+  if (is === was) return null;
+  if (was === 0) return "new";
+  const growth = (is - was) / Math.abs(was);
+  return growth > 0 ? `+${percent(growth)}` : percent(growth);
+}
+
+function percent(share: number): string {
+  const digits = new Intl.NumberFormat("en-GB", { maximumFractionDigits: Math.abs(share) < 10 ? 1 : 0 });
+  return `${digits.format(share * 100).replace("-", MINUS)} %`;
+}
+
+function partsOf(decimal: string): { minus: string; whole: string; fraction: string } {
+  const match = DECIMAL.exec(decimal);
+  if (match === null) throw new Error(`no decimal: ${decimal}`);
+  const [, minus = "", whole = "", fraction = ""] = match;
+  return { minus, whole, fraction };
+}
+
+/** The point moved to the left. */
+function shifted(decimal: string, places: number): string {
+  const { minus, whole, fraction } = partsOf(decimal);
+  const digits = whole.padStart(places + 1, "0");
+  const at = digits.length - places;
+  return `${minus}${digits.slice(0, at).replace(/^0+(?=\d)/, "")}.${digits.slice(at)}${fraction}`.replace(/\.$/, "");
+}
+
+/** In units of the last of `places` digits after the point. */
+function rounded(decimal: string, places: number): bigint {
+  const { minus, whole, fraction } = partsOf(decimal);
+  const up = fraction.charAt(places) >= "5" ? 1n : 0n;
+  const size = BigInt(whole + fraction.slice(0, places).padEnd(places, "0")) + up;
+  return minus === "" ? size : -size;
+}
+
+function grouped(decimal: string, leastDigits: number): string {
+  const { minus, whole, fraction } = partsOf(decimal);
+  const kept = fraction.replace(/0+$/, "").padEnd(leastDigits, "0");
+  const thousands = whole.replaceAll(/\B(?=(\d{3})+$)/g, ",");
+  return `${minus === "" ? "" : MINUS}${thousands}${kept === "" ? "" : `.${kept}`}`;
+}

@@ -1,0 +1,84 @@
+import { Text } from "@mantine/core";
+import { useState } from "react";
+
+import { api, bodyOf } from "../../api/client";
+import type { ConfigSection, SectionState } from "../../api/models";
+import { ActionDialog } from "../../components/ActionDialog";
+import { Diff } from "../../components/Diff";
+import { isReason, ReasonField } from "../../components/ReasonField";
+import { diff, type Facts } from "../../logic/diff";
+import { SECTIONS } from "./labels";
+
+interface Props {
+  title: string;
+  before: Facts;
+  after: Facts;
+  consequences: string;
+  /** The version that is to be changed. */
+  version: number;
+  /** Held outside: who is overtaken by somebody else's change need not type it again. */
+  reason: string;
+  onReason: (reason: string) => void;
+  onClose: () => void;
+  onFailed: (error: Error) => void;
+  onDone: () => void;
+  act: () => Promise<SectionState>;
+}
+
+/** Names each thing that will be different, and what that does. */
+export function ChangeDialog({ title, before, after, consequences, version, reason, onReason, ...rest }: Props) {
+  const same = diff(before, after).every(({ change }) => change === "same");
+  return (
+    <ActionDialog
+      {...rest}
+      title={title}
+      confirmLabel="Save the change"
+      disabled={!isReason(reason)}
+      done={(state) =>
+        state.version === version ? "Nothing was changed: it is so already" : `Version ${state.version} counts, everywhere within a second`
+      }
+    >
+      {same ? <Text size="sm">Nothing that it does is different from now.</Text> : <Diff removals before={before} after={after} />}
+      <Text size="sm">{consequences}</Text>
+      <ReasonField value={reason} onChange={onReason} description="Kept with the version and in the audit log." />
+    </ActionDialog>
+  );
+}
+
+interface ResetProps {
+  section: ConfigSection;
+  version: number;
+  onClose: () => void;
+  onFailed: (error: Error) => void;
+  onDone: () => void;
+}
+
+export function ResetDialog({ section, version, ...rest }: ResetProps) {
+  const [reason, setReason] = useState("");
+  const provider = section === "provider_live" || section === "provider_test";
+  return (
+    <ActionDialog
+      {...rest}
+      title={`Back to the settings: ${SECTIONS[section]}`}
+      confirmLabel={provider ? "Forget the stored keys" : "Go back to the settings"}
+      danger
+      disabled={!isReason(reason)}
+      act={() =>
+        bodyOf(
+          api.POST("/admin/config/{section}/reset", {
+            params: { path: { section } },
+            body: { version, reason: reason.trim() },
+          }),
+        )
+      }
+      done={() => "The settings count again, everywhere within a second"}
+    >
+      <Text size="sm">
+        {provider
+          ? "The stored keys are deleted; nobody can bring them back. The keys of the service's own settings count again; if it has none, nothing can be bought in this environment."
+          : "What the service was started with (its environment variables) counts again. What that is, is shown here afterwards. The versions stay, and any of them can be used again."}
+      </Text>
+      <ReasonField value={reason} onChange={setReason} description="Kept with the version and in the audit log." />
+    </ActionDialog>
+  );
+}

@@ -1,0 +1,71 @@
+import { NumberInput, SimpleGrid, TextInput } from "@mantine/core";
+
+import { api, bodyOf } from "../../api/client";
+import type { DefaultsDocument, DefaultsState } from "../../api/models";
+import { defaultsDraft, parseDefaults, type DefaultsDraft } from "../../logic/configuration";
+import { SectionEditor } from "./SectionEditor";
+import type { FormProps, SectionForm } from "./section";
+
+const FORM: SectionForm<DefaultsState, DefaultsDraft, DefaultsDocument> = {
+  section: "defaults",
+  consequences:
+    "Accounts that are made from now on start with this; those that exist keep what they have. Daily free uses are everybody's: who has had today's gets the new number tomorrow (UTC).",
+  read: (signal) => bodyOf(api.GET("/admin/config/defaults", { signal })),
+  documentOf,
+  toDraft: defaultsDraft,
+  parse: parseDefaults,
+  fromVersion: (document) => documentOf(document as DefaultsDocument),
+  save: (document, edit) => bodyOf(api.PUT("/admin/config/defaults", { body: { ...document, ...edit } })),
+};
+
+function documentOf({ free_uses, daily_free_uses, plan_name, currency }: DefaultsDocument): DefaultsDocument {
+  return { free_uses, daily_free_uses, plan_name, currency };
+}
+
+export function DefaultsTab() {
+  return <SectionEditor form={FORM}>{(props) => <DefaultsFields {...props} />}</SectionEditor>;
+}
+
+function DefaultsFields({ draft, set, errorOf, readOnly }: FormProps<DefaultsDraft>) {
+  const whole = { readOnly, required: true, allowDecimal: false, allowNegative: false, thousandSeparator: ",", hideControls: true };
+  return (
+    <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="md" maw={720}>
+      <NumberInput
+        {...whole}
+        label="Free uses"
+        description="Of a new account, once"
+        value={draft.freeUses}
+        onChange={(freeUses) => set({ ...draft, freeUses })}
+        error={errorOf("freeUses")}
+      />
+      <NumberInput
+        {...whole}
+        label="Daily free uses"
+        description="Of every account, each UTC day"
+        value={draft.dailyFreeUses}
+        onChange={(dailyFreeUses) => set({ ...draft, dailyFreeUses })}
+        error={errorOf("dailyFreeUses")}
+      />
+      <TextInput
+        label="Plan"
+        description="Of a new account, by name"
+        required
+        readOnly={readOnly}
+        maxLength={255}
+        value={draft.planName}
+        onChange={({ currentTarget }) => set({ ...draft, planName: currentTarget.value })}
+        error={errorOf("planName")}
+      />
+      <TextInput
+        label="Currency"
+        description="Of a new account"
+        required
+        readOnly={readOnly}
+        maxLength={3}
+        value={draft.currency}
+        onChange={({ currentTarget }) => set({ ...draft, currency: currentTarget.value.toUpperCase() })}
+        error={errorOf("currency")}
+      />
+    </SimpleGrid>
+  );
+}

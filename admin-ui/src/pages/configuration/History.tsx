@@ -1,0 +1,113 @@
+import { Button, Group, Text } from "@mantine/core";
+import { useInfiniteQuery } from "@tanstack/react-query";
+
+import { api, bodyOf } from "../../api/client";
+import type { ConfigSection, ConfigVersion } from "../../api/models";
+import { Diff } from "../../components/Diff";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { ListSkeleton } from "../../components/ListSkeleton";
+import { RoleButton } from "../../components/RoleButton";
+import { Section } from "../../components/Section";
+import { Tag } from "../../components/Tag";
+import { Timestamp } from "../../components/Timestamp";
+import { factsOf } from "../../logic/configuration";
+import type { Facts } from "../../logic/diff";
+import classes from "./History.module.css";
+import { SECTIONS } from "./labels";
+
+const PAGE = 20;
+
+interface Props {
+  section: ConfigSection;
+  current: number;
+  /** Absent: versions of this section cannot be used again. */
+  onUse?: (version: number, document: Facts) => void;
+}
+
+/** Every version: who, when, why, and what it changed. */
+export function History({ section, current, onUse }: Props) {
+  const { data, error, refetch, hasNextPage, fetchNextPage, isFetchingNextPage } = useInfiniteQuery({
+    queryKey: ["configuration", section, "versions"],
+    queryFn: ({ pageParam: cursor, signal }) =>
+      bodyOf(
+        api.GET("/admin/config/{section}/versions", {
+          params: { path: { section }, query: { limit: PAGE, cursor } },
+          signal,
+        }),
+      ),
+    initialPageParam: null as number | null,
+    getNextPageParam: (page) => page.next_cursor,
+  });
+  const versions = data?.pages.flatMap((page) => page.versions) ?? [];
+  return (
+    <Section title={`History: ${SECTIONS[section]}`}>
+      {error && <ErrorAlert error={error} onRetry={() => void refetch()} />}
+      {data === undefined && !error && <ListSkeleton label="Loading the versions" lines={3} />}
+      {data !== undefined && versions.length === 0 && (
+        <Text size="sm" c="dimmed">
+          Nobody has changed it yet. {onUse ? "Each change will stand here, and can be used again." : "Each change will stand here."}
+        </Text>
+      )}
+      <ol className={classes.list}>
+        {versions.map((version, index) => (
+          <Item
+            key={version.version}
+            version={version}
+            before={versions[index + 1]}
+            isCurrent={version.version === current}
+            onUse={onUse}
+          />
+        ))}
+      </ol>
+      {hasNextPage && (
+        <Button variant="default" size="xs" mt="sm" loading={isFetchingNextPage} onClick={() => void fetchNextPage()}>
+          Older versions
+        </Button>
+      )}
+    </Section>
+  );
+}
+
+interface ItemProps {
+  version: ConfigVersion;
+  before: ConfigVersion | undefined;
+  isCurrent: boolean;
+  onUse: Props["onUse"];
+}
+
+function Item({ version, before, isCurrent, onUse }: ItemProps) {
+  const { document } = version;
+  // Before the first, and after a reset, the settings counted: they are not kept, so all of it is shown as new.
+  const earlier = before?.document ?? null;
+  const unknown = before === undefined && version.version > 1;
+  return (
+    <li className={classes.item}>
+      <Group justify="space-between" gap="xs" align="flex-start">
+        <Group gap="xs">
+          <Text span size="sm" fw={600}>
+            Version {version.version}
+          </Text>
+          {isCurrent && <Tag tone="good">Counts now</Tag>}
+        </Group>
+        {onUse !== undefined && !isCurrent && document !== null && (
+          <RoleButton needs="admin" size="compact-xs" onClick={() => onUse(version.version, document)}>
+            Use this version again
+          </RoleButton>
+        )}
+      </Group>
+      <Text size="xs" c="dimmed" component="div" style={{ overflowWrap: "anywhere" }}>
+        {version.changed_by} · <Timestamp at={version.changed_at} />
+      </Text>
+      <Text size="sm" component="blockquote" className={classes.reason}>
+        {version.reason}
+      </Text>
+      {document === null || unknown ? (
+        <Text size="xs" c="dimmed" mt={4}>
+          {document === null ? "Back to the settings" : "What it changed is seen once the older versions are here."}
+        </Text>
+      ) : (
+        <Diff removals before={factsOf(earlier)} after={factsOf(document)} />
+      )}
+    </li>
+  );
+}

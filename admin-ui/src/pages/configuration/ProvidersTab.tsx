@@ -1,0 +1,118 @@
+import { Alert, Group, Stack, Text } from "@mantine/core";
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { IconAlertTriangle } from "@tabler/icons-react";
+import { useState } from "react";
+
+import { api, bodyOf } from "../../api/client";
+import type { ConfigSection, ProviderState } from "../../api/models";
+import { Copyable } from "../../components/Copyable";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { Facts } from "../../components/Facts";
+import { ListSkeleton } from "../../components/ListSkeleton";
+import { RoleButton } from "../../components/RoleButton";
+import { Section } from "../../components/Section";
+import { ResetDialog } from "./ChangeDialog";
+import { History } from "./History";
+import { KeysDialog } from "./KeysDialog";
+import { SourceTag, WhoAndWhy } from "./State";
+import { Tried } from "./Tried";
+import { SECTIONS } from "./labels";
+
+const PROVIDERS = ["configuration", "providers"];
+
+export function ProvidersTab() {
+  const { data, error, refetch } = useQuery({
+    queryKey: PROVIDERS,
+    queryFn: ({ signal }) => bodyOf(api.GET("/admin/config/providers", { signal })),
+  });
+  if (error) return <ErrorAlert error={error} onRetry={() => void refetch()} />;
+  if (data === undefined) return <ListSkeleton label="Loading the payment providers" />;
+  return (
+    <Stack gap="lg">
+      {!data.can_store && (
+        <Alert color="orange" variant="outline" icon={<IconAlertTriangle aria-hidden />} title="Keys cannot be stored here yet">
+          The service has no key to seal them with. Set ENCRYPTION_KEYS (the README tells how to make one) and start it
+          again; until then keys come from its settings only.
+        </Alert>
+      )}
+      <Section title="Webhook">
+        <Text size="sm" mb="xs">
+          Enter this address as an endpoint in Stripe's dashboard, once in live and once in test mode. Each endpoint has a
+          webhook secret of its own.
+        </Text>
+        <Copyable value={data.webhook_url} what="the webhook's address" />
+      </Section>
+      {data.providers.map((provider) => (
+        <Provider key={provider.environment} provider={provider} canStore={data.can_store} />
+      ))}
+    </Stack>
+  );
+}
+
+function Provider({ provider, canStore }: { provider: ProviderState; canStore: boolean }) {
+  const queries = useQueryClient();
+  const [open, setOpen] = useState<"keys" | "reset" | null>(null);
+  const { environment } = provider;
+  const section: ConfigSection = environment === "live" ? "provider_live" : "provider_test";
+  const close = () => setOpen(null);
+  const check = useMutation({
+    mutationFn: () =>
+      bodyOf(api.POST("/admin/config/providers/{environment}/test", { params: { path: { environment } }, body: {} })),
+  });
+  const hasKeys = provider.publishable_key !== null;
+  return (
+    <>
+      <Section title={SECTIONS[section]} aside={<SourceTag state={provider} />}>
+        <Stack gap="sm">
+          <WhoAndWhy state={provider} />
+          {!provider.readable && (
+            <Alert color="red" variant="outline" role="alert" icon={<IconAlertTriangle aria-hidden />} title="The stored keys cannot be opened">
+              Nothing can be bought in this environment. Bring back the key in ENCRYPTION_KEYS that sealed them, or enter
+              Stripe's keys anew.
+            </Alert>
+          )}
+          {hasKeys ? (
+            <Facts
+              facts={[
+                ["Publishable key", <Copyable key="publishable" value={provider.publishable_key ?? ""} what="the publishable key" />],
+                ["Secret key", provider.secret_key_tail],
+                ["Webhook secret", provider.webhook_secret_tail],
+              ]}
+            />
+          ) : (
+            <Text size="sm">There are no keys: nothing can be bought in this environment.</Text>
+          )}
+          <Group gap="xs">
+            {hasKeys && (
+              <RoleButton needs="admin" loading={check.isPending} onClick={() => check.mutate()}>
+                Test connection
+              </RoleButton>
+            )}
+            {canStore && (
+              <RoleButton needs="admin" onClick={() => setOpen("keys")}>
+                Enter new keys
+              </RoleButton>
+            )}
+            {provider.source === "admin" && (
+              <RoleButton needs="admin" onClick={() => setOpen("reset")}>
+                Back to the settings
+              </RoleButton>
+            )}
+          </Group>
+          <Tried check={check} />
+        </Stack>
+      </Section>
+      <History section={section} current={provider.version} />
+      {open === "keys" && <KeysDialog provider={provider} onClose={close} onDone={() => check.reset()} />}
+      {open === "reset" && (
+        <ResetDialog
+          section={section}
+          version={provider.version}
+          onClose={close}
+          onFailed={() => void queries.invalidateQueries({ queryKey: PROVIDERS })}
+          onDone={() => check.reset()}
+        />
+      )}
+    </>
+  );
+}

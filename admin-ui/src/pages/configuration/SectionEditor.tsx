@@ -1,0 +1,170 @@
+import { Alert, Button, Group, Stack, Text } from "@mantine/core";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useState, type ReactNode } from "react";
+
+import { ApiError } from "../../api/errors";
+import type { SectionState } from "../../api/models";
+import { useMay } from "../../api/session";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { ListSkeleton } from "../../components/ListSkeleton";
+import { RoleButton } from "../../components/RoleButton";
+import { Section } from "../../components/Section";
+import { factsOf } from "../../logic/configuration";
+import type { Facts } from "../../logic/diff";
+import { ChangeDialog, ResetDialog } from "./ChangeDialog";
+import { Conflict } from "./Conflict";
+import { History } from "./History";
+import { LeaveWarning } from "./LeaveWarning";
+import { SourceTag, WhoAndWhy } from "./State";
+import { SECTIONS } from "./labels";
+import { keyOf, type FormProps, type SectionForm } from "./section";
+
+interface Props<State extends SectionState, Draft, Document> {
+  form: SectionForm<State, Draft, Document>;
+  children: (props: FormProps<Draft>) => ReactNode;
+}
+
+/** One section: what it says now, a form to change it, and all that it ever said. */
+export function SectionEditor<State extends SectionState, Draft, Document extends object>(
+  props: Props<State, Draft, Document>,
+) {
+  const { form } = props;
+  const { data, error, refetch } = useQuery({
+    queryKey: keyOf(form.section),
+    queryFn: ({ signal }) => form.read(signal),
+  });
+  if (error) return <ErrorAlert error={error} onRetry={() => void refetch()} />;
+  if (data === undefined) return <ListSkeleton label={`Loading: ${SECTIONS[form.section]}`} />;
+  return <Loaded {...props} current={data} />;
+}
+
+type Open = { dialog: "save" | "reset" } | { dialog: "again"; document: Facts; version: number } | null;
+
+function Loaded<State extends SectionState, Draft, Document extends object>({
+  form,
+  children,
+  current,
+}: Props<State, Draft, Document> & { current: State }) {
+  const queries = useQueryClient();
+  const may = useMay("admin");
+  // What is being typed, and the state that it began with: one that changes meanwhile is not overwritten unseen.
+  const [edit, setEdit] = useState<{ base: State; draft: Draft } | null>(null);
+  const [tried, setTried] = useState(false);
+  const [open, setOpen] = useState<Open>(null);
+  const [reason, setReason] = useState("");
+  const close = () => setOpen(null);
+
+  const base = edit?.base ?? current;
+  const draft = edit?.draft ?? form.toDraft(form.documentOf(current));
+  const { document, errors } = form.parse(draft);
+  const dirty = JSON.stringify(draft) !== JSON.stringify(form.toDraft(form.documentOf(base)));
+  const overtaken = dirty && current.version !== base.version;
+  const now = factsOf(form.documentOf(current));
+  const drop = () => {
+    setEdit(null);
+    setTried(false);
+    setReason("");
+  };
+  const review = () => {
+    setTried(true);
+    if (document !== null) setOpen({ dialog: "save" });
+  };
+  const failed = (error: Error) => {
+    if (!(error instanceof ApiError) || error.code !== "configuration_changed") return;
+    void queries.invalidateQueries({ queryKey: keyOf(form.section) });
+    // The form tells what was changed by whom, and still has what was typed.
+    if (open?.dialog === "save") close();
+  };
+  return (
+    <Stack gap="lg">
+      <LeaveWarning when={dirty} />
+      <Section
+        title={SECTIONS[form.section]}
+        aside={
+          <Group gap="xs">
+            <SourceTag state={current} />
+            {current.source === "admin" && (
+              <RoleButton needs="admin" size="xs" onClick={() => setOpen({ dialog: "reset" })}>
+                Back to the settings
+              </RoleButton>
+            )}
+          </Group>
+        }
+      >
+        <Stack gap="md">
+          <WhoAndWhy state={current} />
+          {!may && <Text size="sm">You see what is set; changing it needs the role admin.</Text>}
+          {overtaken && (
+            <Conflict
+              current={current}
+              before={factsOf(form.documentOf(base))}
+              theirs={now}
+              mine={document === null ? null : factsOf(document)}
+              onKeep={() => setEdit({ base: current, draft })}
+              onDrop={drop}
+            />
+          )}
+          {children({
+            draft,
+            set: (next) => setEdit({ base, draft: next }),
+            errorOf: (name) => (tried || dirty ? errors?.[name] : undefined),
+            readOnly: !may,
+          })}
+          {tried && errors !== null && (
+            <Alert color="red" variant="outline" role="alert" title="Something is missing or wrong above">
+              {errors.form ?? "The fields say what."}
+            </Alert>
+          )}
+          <Group gap="xs">
+            <RoleButton needs="admin" variant="filled" disabled={!dirty || overtaken} onClick={review}>
+              Review and save
+            </RoleButton>
+            {dirty && (
+              <Button variant="default" onClick={drop}>
+                Discard
+              </Button>
+            )}
+          </Group>
+        </Stack>
+      </Section>
+      <History
+        section={form.section}
+        current={current.version}
+        onUse={(version, earlier) => setOpen({ dialog: "again", version, document: earlier })}
+      />
+      {open?.dialog === "save" && document !== null && (
+        <ChangeDialog
+          title={`Change: ${SECTIONS[form.section]}`}
+          before={now}
+          after={factsOf(document)}
+          consequences={form.consequences}
+          reason={reason}
+          onReason={setReason}
+          onClose={close}
+          onFailed={failed}
+          act={() => form.save(document, { version: base.version, reason: reason.trim() })}
+          onDone={drop}
+          version={base.version}
+        />
+      )}
+      {open?.dialog === "again" && (
+        <ChangeDialog
+          title={`Use version ${open.version} again`}
+          before={now}
+          after={factsOf(open.document)}
+          consequences={form.consequences}
+          reason={reason}
+          onReason={setReason}
+          onClose={close}
+          onFailed={failed}
+          act={() => form.save(form.fromVersion(open.document), { version: current.version, reason: reason.trim() })}
+          onDone={drop}
+          version={current.version}
+        />
+      )}
+      {open?.dialog === "reset" && (
+        <ResetDialog section={form.section} version={current.version} onClose={close} onFailed={failed} onDone={drop} />
+      )}
+    </Stack>
+  );
+}

@@ -1,0 +1,16 @@
+import type { ConfigSection } from "../../api/models";
+
+export const TABS = {
+  packs: "Price packs",
+  products: "Products",
+  defaults: "Defaults",
+  providers: "Payment providers",
+} as const;
+
+export const SECTIONS: Record<ConfigSection, string> = {
+  packs: "Price packs",
+  products: "Products",
+  defaults: "Defaults",
+  provider_live: "Stripe, live",
+  provider_test: "Stripe, test",
+};

@@ -1,0 +1,34 @@
+import type { ReportColumn } from "../../reports/ReportTable";
+import { formatCents, formatRoundedCents, plainUnits } from "../../logic/decimals";
+
+/** More digits than the currency has, where single interactions cost less than its smallest coin. */
+const FINE = 4;
+
+interface Props {
+  cents: string | null;
+  currency: string;
+  fine?: boolean;
+}
+
+/** An amount with fractions, rounded; pointing at it tells all its digits. */
+export function Cents({ cents, currency, fine = false }: Props) {
+  if (cents === null) return "—";
+  return <span title={formatCents(cents, currency)}>{formatRoundedCents(cents, currency, fine ? FINE : 0)}</span>;
+}
+
+export function centsColumn<Row>(
+  name: string,
+  centsOf: (row: Row) => string | null,
+  currencyOf: (row: Row) => string,
+  fine = false,
+): ReportColumn<Row> {
+  return {
+    name,
+    numeric: true,
+    cell: (row) => <Cents cents={centsOf(row)} currency={currencyOf(row)} fine={fine} />,
+    csv: (row) => {
+      const cents = centsOf(row);
+      return cents === null ? null : plainUnits(cents, currencyOf(row));
+    },
+  };
+}

@@ -1,0 +1,40 @@
+import { Alert, Anchor, Stack } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { IconAlertTriangle, IconChecks } from "@tabler/icons-react";
+import { Link } from "react-router";
+
+import { api, bodyOf } from "../../api/client";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { needsOf } from "../../logic/attention";
+
+const EVERY_MS = 30_000;
+
+/** What somebody must see to, or that there is nothing. */
+export function Attention() {
+  const { data, error, refetch } = useQuery({
+    queryKey: ["system"],
+    queryFn: ({ signal }) => bodyOf(api.GET("/admin/system", { signal })),
+    refetchInterval: EVERY_MS,
+  });
+  if (error) return <ErrorAlert error={error} onRetry={() => void refetch()} />;
+  if (data === undefined) return null;
+  const needs = needsOf(data);
+  if (needs.length === 0) {
+    return (
+      <Alert color="teal" variant="outline" py="xs" icon={<IconChecks aria-hidden />} title="Nothing needs you now">
+        Everything paid is credited, no job failed, the ledger {data.ledger === null ? "waits for its first check" : "adds up"}.
+      </Alert>
+    );
+  }
+  return (
+    <Alert color="red" variant="outline" icon={<IconAlertTriangle aria-hidden />} title="Needs somebody">
+      <Stack gap={4} align="flex-start">
+        {needs.map(({ text, to }) => (
+          <Anchor key={text} component={Link} to={to} size="sm" underline="always">
+            {text}
+          </Anchor>
+        ))}
+      </Stack>
+    </Alert>
+  );
+}

@@ -1,0 +1,66 @@
+import type { Day, Revenue, Usage } from "../api/models";
+import { plainUnits } from "../logic/decimals";
+import { formatMoney, formatNumber } from "../logic/format";
+import { formatDay } from "../logic/ranges";
+import type { ReportColumn } from "./ReportTable";
+import type { Series } from "./series";
+
+export function spentOf({ spent }: Pick<Usage, "spent">): number {
+  return spent.daily_free + spent.free + spent.paid;
+}
+
+/** Uses, and what paid for them; `from` is the narrowest screen that shows what paid. */
+export function usageColumns<Row extends Usage>(): ReportColumn<Row>[] {
+  return [
+    count("Uses", (row) => row.uses),
+    { ...count<Row>("Free today", (row) => row.spent.daily_free), from: "md" },
+    { ...count<Row>("Free", (row) => row.spent.free), from: "sm" },
+    count("Paid", (row) => row.spent.paid),
+    { ...count<Row>("Product free", (row) => row.product_free), from: "lg" },
+    { ...count<Row>("Product paid", (row) => row.product_paid), from: "lg" },
+  ];
+}
+
+export function count<Row>(name: string, valueOf: (row: Row) => number): ReportColumn<Row> {
+  return { name, numeric: true, cell: (row) => formatNumber(valueOf(row)), csv: valueOf };
+}
+
+export const dayColumn: ReportColumn<{ day: string }> = {
+  name: "Day",
+  cell: ({ day }) => formatDay(day),
+  csv: ({ day }) => day,
+};
+
+export function countSeries<Row>(name: string, color: string, valueOf: (row: Row) => number): Series<Row> {
+  return { name, color, valueOf, textOf: (row) => formatNumber(valueOf(row)) };
+}
+
+/** The currencies in which there is money, each once. */
+export function currenciesOf(rows: { revenue: Revenue[] }[]): string[] {
+  return [...new Set(rows.flatMap(({ revenue }) => revenue.map(({ currency }) => currency)))].sort();
+}
+
+export function revenueIn(revenue: Revenue[], currency: string): Revenue {
+  const none = { currency, sales: 0, received_minor: 0, refunded_minor: 0, disputed_minor: 0, net_minor: 0 };
+  return revenue.find((one) => one.currency === currency) ?? none;
+}
+
+const MONEY_COLORS = ["teal.6", "orange.6", "grape.6", "cyan.6", "lime.6"];
+
+export function revenueSeries(currencies: string[]): Series<Day>[] {
+  return currencies.map((currency, index) => ({
+    name: currency,
+    color: MONEY_COLORS[index % MONEY_COLORS.length] ?? "gray.6",
+    valueOf: ({ revenue }) => Number(plainUnits(String(revenueIn(revenue, currency).net_minor), currency)),
+    textOf: ({ revenue }) => formatMoney(revenueIn(revenue, currency).net_minor, currency),
+  }));
+}
+
+export function revenueColumns(currencies: string[]): ReportColumn<Day>[] {
+  return currencies.map((currency) => ({
+    name: `Net ${currency}`,
+    numeric: true,
+    cell: ({ revenue }) => formatMoney(revenueIn(revenue, currency).net_minor, currency),
+    csv: ({ revenue }) => plainUnits(String(revenueIn(revenue, currency).net_minor), currency),
+  }));
+}
