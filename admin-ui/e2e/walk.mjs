@@ -95,9 +95,15 @@ try {
     await press("Review and save");
     await dialog.getByText("5.00 USD for 20 credits, 0.25 USD each").waitFor();
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Autumn prices");
+    await setPriceElsewhere(600); // a colleague is faster: nothing is overwritten unseen, nothing typed is lost
+    await dialog.getByRole("button", { name: "Save the change" }).click();
+    await page.getByText("Somebody changed this while you were typing").waitFor();
+    await press("Go on with mine");
+    await press("Review and save");
+    await dialog.getByText("6.00 USD for 20 credits, 0.30 USD each").waitFor();
     await dialog.getByRole("button", { name: "Save the change" }).click();
     await dialog.waitFor({ state: "hidden" });
-    await page.getByText("Counts now").waitFor();
+    await page.getByText("Version 2", { exact: true }).waitFor();
     await page.waitForTimeout(1000); // within a second, it says
     assert.equal((await buy()).amount_minor, 650);
   });
@@ -149,6 +155,14 @@ async function barriers() {
 async function userPage() {
   const { users } = await (await context.request.get(`${base}/admin/users?search=${encodeURIComponent(user)}`)).json();
   return `/users/${users[0].account_id}`;
+}
+
+async function setPriceElsewhere(priceMinor) {
+  const { csrf_token: token } = await (await context.request.get(`${base}/admin/oauth/user`)).json();
+  const { version, packs } = await (await context.request.get(`${base}/admin/config/packs`)).json();
+  const data = { version, reason: "A colleague", packs: packs.map((pack) => ({ ...pack, price_minor: priceMinor })) };
+  const answer = await context.request.put(`${base}/admin/config/packs`, { data, headers: { "X-CSRF-Token": token } });
+  assert.equal(answer.status(), 200);
 }
 
 /** Each by a customer of its own: a purchase that is open keeps its price. */
