@@ -18,7 +18,7 @@ export function Daily() {
   return (
     <ChartSection
       title="By day"
-      note="Credits that were spent, by the pool that paid."
+      note="What paid: credits of the main pools, by pool, and uses that products hold of their own."
       kind="stacked"
       whole
       days={data?.days}
