@@ -18,11 +18,15 @@ const FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "dis
 
 // What docs/back-office.md shows. {user} and {purchase} are chosen from what there is (`examples`).
 const PAGES = [
-  { name: "users", address: "/users", dark: true },
+  { name: "overview", address: "/", dark: true },
+  { name: "users", address: "/users" },
   { name: "user", address: "/users/{user}" },
   { name: "purchases", address: "/purchases" },
   { name: "purchase", address: "/purchases/{purchase}" },
   { name: "api-keys", address: "/api-keys" },
+  { name: "analytics", address: "/analytics" },
+  { name: "margins", address: "/margins" },
+  { name: "configuration", address: "/configuration" },
   { name: "audit", address: "/audit" },
   { name: "admins", address: "/admins" },
   { name: "system", address: "/system" },

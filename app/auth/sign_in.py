@@ -20,7 +20,12 @@ from app.config import Issuer, Settings
 from app.db import new_id
 from app.errors import Busy, InvalidRequest
 
-with warnings.catch_warnings():  # it would rather have httpx's successor
+try:  # Authlib takes httpx's successor wherever some package has brought it along
+    from httpx2 import HTTPError as OAuthHTTPError
+except ImportError:
+    from httpx import HTTPError as OAuthHTTPError  # type: ignore[assignment]  # the other one, for the type checker
+
+with warnings.catch_warnings():  # it would rather have it always
     warnings.simplefilter("ignore", AuthlibDeprecationWarning)
     from authlib.integrations.base_client import OAuthError
     from authlib.integrations.httpx_client import AsyncOAuth2Client
@@ -32,6 +37,7 @@ TIMEOUT_S = 3.0
 MAX_RETURN_CHARS = 500
 # One slash, then anything that a browser reads as part of a path: no second slash, backslash or control character.
 RETURN_PATH = re.compile(r"/(?![/\\])[A-Za-z0-9_\-./?=&%#~+:@!$'()*,;]*")
+HTTP_ERRORS = (httpx.HTTPError, OAuthHTTPError)
 log = structlog.get_logger()
 
 
@@ -131,7 +137,7 @@ class SignIn:
         ) as error:  # from answers of a shape that nobody expects
             log.warning("sign_in_answer_malformed", error=type(error).__name__)
             raise SignInFailed("The provider did not confirm this sign-in") from error
-        except (httpx.HTTPError, ValueError) as error:
+        except (*HTTP_ERRORS, ValueError) as error:
             log.warning("sign_in_provider_unavailable", error=type(error).__name__)
             raise Busy("The sign-in provider does not answer, retry shortly") from error
 
