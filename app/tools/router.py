@@ -12,6 +12,7 @@ from app.billing.errors import InsufficientCredits
 from app.billing.pools import MINOR_PER_CREDIT, Shortfall
 from app.billing.router import ERRORS, Billing, ReaderOrUser
 from app.billing.schemas import ErrorReply, Key255, OAuthProvider, identity_of
+from app.billing.service import BillingService
 from app.clock import Now
 from app.tools.schemas import ToolBalanceReply, ToolBalancesReply, ToolChargeBody, ToolChargeReply, ToolCheckReply
 from app.tools.service import ProductInventoryService, Replayed
@@ -64,10 +65,10 @@ async def check_tool(product_type: ProductType, account_id: AccountId, tools: To
 
 
 @router.post("/charge", responses={**UNKNOWN, 402: {"model": ErrorReply}})
-async def charge_tool(
-    body: ToolChargeBody, caller: Writer, billing: Billing, tools: Tools, now: Now
-) -> ToolChargeReply:
+async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, now: Now) -> ToolChargeReply:
     """Charge one use. The same idempotency key again answers 200 with the original result and charges nothing."""
+    billing: BillingService = request.app.state.billing
+    tools: ProductInventoryService = request.app.state.tools
     account_id = await billing.accounts.resolve(body.identity(caller), Profile(), caller.actor, now)
     outcome = await tools.charge(
         account_id,
