@@ -5,6 +5,7 @@ from a file instead. The README lists them all; a test keeps that list complete.
 """
 
 import os
+import re
 from base64 import b64decode
 from enum import StrEnum
 from functools import cache
@@ -84,6 +85,14 @@ class StripeKeys(BaseModel):
     secret_key: SecretStr
     publishable_key: str
     webhook_secret: SecretStr
+
+    @field_validator("secret_key", "webhook_secret")
+    @classmethod
+    def _is_one_word(cls, secret: SecretStr) -> SecretStr:
+        """A line break that came along is no part of a key, and HTTP clients quote such a header in their errors."""
+        if re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()) is None:
+            raise ValueError("has spaces, line breaks or letters that no key has")
+        return secret
 
 
 class SecretFiles(EnvSettingsSource):
@@ -235,6 +244,10 @@ class Settings(BaseSettings):
             value = secret.get_secret_value()
             if len(value) < MIN_SECRET_CHARS or "demo" in value or "changeme" in value.lower():
                 raise ValueError(f"{name} is too short (under {MIN_SECRET_CHARS} characters) or a default value")
+        for mode, keys in (("live", self.stripe_live), ("test", self.stripe_test)):
+            # With a key of the test mode, test cards would buy live credits.
+            if keys is not None and not keys.secret_key.get_secret_value().startswith((f"sk_{mode}_", f"rk_{mode}_")):
+                raise ValueError(f"STRIPE_{mode.upper()}.secret_key is none of Stripe's {mode} mode")
         return self
 
     @property

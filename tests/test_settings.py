@@ -40,6 +40,8 @@ def test_production_is_the_default_and_starts_with_good_secrets() -> None:
         ({"stripe_live": {**STRIPE, "webhook_secret": "whsec_demo" + SECRET}}, "STRIPE_LIVE.webhook_secret"),
         ({"stripe_test": {**STRIPE, "webhook_secret": "whsec_1"}}, "STRIPE_TEST.webhook_secret"),
         ({"stripe_test": STRIPE}, "one webhook_secret"),
+        ({"stripe_live": {**STRIPE, "secret_key": f"sk_test_{SECRET}"}}, "STRIPE_LIVE.secret_key is none"),
+        ({"stripe_test": {**STRIPE, "webhook_secret": f"whsec_2{SECRET}"}}, "STRIPE_TEST.secret_key is none"),
         ({"stripe_api_base": "http://127.0.0.1:8010"}, "STRIPE_API_BASE"),
         ({"issuers": [{**ISSUER, "jwks_url": "http://id.example.com/jwks"}]}, "without TLS"),
         ({"issuers": [{**ISSUER, "provider": "google"}]}, "issuers"),

@@ -1,8 +1,9 @@
 """The wire format of `/admin/config`. No answer holds more of a secret than its tail."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 from app.admin.schemas import Reason
 from app.auth.caller import Environment
@@ -12,7 +13,16 @@ from app.configuration.editing import Version
 
 KEY = StringConstraints(min_length=8, max_length=255, pattern=r"^[A-Za-z0-9_]+$")
 PublishableKey = Annotated[str, KEY]
-Secret = Annotated[SecretStr, Field(min_length=8, max_length=255)]
+
+
+def _one_word(secret: SecretStr) -> SecretStr:
+    """A line break that was pasted along is no part of a key: HTTP clients quote such a header in their errors."""
+    if not re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()):
+        raise ValueError("has spaces, line breaks or letters that no key has")
+    return secret
+
+
+Secret = Annotated[SecretStr, Field(min_length=8, max_length=255), AfterValidator(_one_word)]
 
 
 class ChangeFields(Reply):

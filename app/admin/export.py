@@ -103,7 +103,8 @@ _SECTIONS = (
         "ledger",
         "entry_no",
         """
-        SELECT entry_no, pool, unit, delta, balance_after, kind, cause_type, cause_id, actor_type, actor_id, created_at
+        SELECT entry_no, pool, unit, delta, balance_after, kind, cause_type, cause_id, actor_type,
+               CASE WHEN actor_type = 'admin' THEN NULL ELSE actor_id END AS actor_id, created_at
           FROM ledger_entries WHERE account_id = :account_id""",
         first=0,
     ),

@@ -9,13 +9,19 @@ from app.db import Database
 
 INTERACTIONS_AT_ONCE = 100  # each has some dozen reports
 
-# An interaction's reports belong together, whatever it is called: it gets the id of its first one.
+# An interaction's reports belong together, whatever it is called: it gets the id of its first one, or another one if
+# a caller has called an interaction by that.
 _RENAME_INTERACTIONS = text(
     """
     WITH page AS (
-        SELECT interaction_id, min(CAST(usage_log_id AS text)) AS name FROM llm_usage
-         WHERE account_id = :account_id AND interaction_id > :after
-         GROUP BY interaction_id ORDER BY interaction_id LIMIT :limit),
+        SELECT interaction_id, CASE WHEN taken THEN CAST(gen_random_uuid() AS text) ELSE name END AS name
+          FROM (SELECT interaction_id, name,
+                       name <> interaction_id AND EXISTS (
+                           SELECT FROM llm_usage x
+                            WHERE x.account_id = :account_id AND x.interaction_id = name) AS taken
+                  FROM (SELECT interaction_id, min(CAST(usage_log_id AS text)) AS name FROM llm_usage
+                         WHERE account_id = :account_id AND interaction_id > :after
+                         GROUP BY interaction_id ORDER BY interaction_id LIMIT :limit) first) named),
     counted AS (
         UPDATE llm_interactions i SET interaction_id = page.name FROM page
          WHERE i.account_id = :account_id AND i.interaction_id = page.interaction_id),

@@ -26,6 +26,13 @@ STEP_ROWS = 20_000
 log = structlog.get_logger()
 
 _LOCK_STATE = text("SELECT rolled_up_to FROM rollup_state WHERE name = 'analytics' FOR UPDATE")
+# Our own role's: others write no books.
+_FIND_OLDEST_WRITER = text(
+    """
+    SELECT min(xact_start) FROM pg_stat_activity
+     WHERE datname = current_database() AND usename = current_user AND backend_xid IS NOT NULL
+    """
+)
 _MOVE_ON = text("UPDATE rollup_state SET rolled_up_to = :before WHERE name = 'analytics'")
 _BOOKS = (("charges", "charge_id"), ("product_usage_log", "usage_log_id"), ("llm_usage", "usage_log_id"))
 _ENDS = ", ".join(
@@ -135,7 +142,10 @@ async def roll_up(db: Database, now: datetime) -> int:
 
     `db` must allow its statements longer than a request may take.
     """
-    until, steps = first_id_at(now - SETTLED), 0
+    async with db.read() as session:
+        oldest = (await session.execute(_FIND_OLDEST_WRITER)).scalar_one()
+    settled = now - SETTLED
+    until, steps = first_id_at(settled if oldest is None else min(settled, oldest)), 0
     while True:
         async with db.transaction() as tx:
             if not await roll_up_step(tx, until):

@@ -142,21 +142,31 @@ class ConfigurationEditor:
             raise InvalidRequest(f"{missing} is required: none is stored that could be kept")
         keys = StripeKeys(publishable_key=publishable_key, secret_key=secret_key, webhook_secret=webhook_secret)
         require_keys_of(environment, keys, is_local=self._is_local)
-        other: Environment = "test" if environment == "live" else "live"
-        neighbour = await self._stored_keys(tx, other) or configured_keys(self._settings, other)
-        if neighbour is not None and neighbour.webhook_secret == webhook_secret:
-            raise InvalidRequest(f"webhook_secret is that of the {other} environment: an event could be either's")
+        await self._require_webhook_secret_of_its_own(tx, environment, webhook_secret)
         await queries.upsert_sealed(tx, environment, seal_keys(self._sealer, environment, keys), change.now)
         # A version even if it looks the same: of the secrets it shows only the tails.
         return before, await self._add_version(tx, PROVIDER_SECTIONS[environment], _shown(keys).model_dump(), change)
 
     async def reset(self, tx: Session, section: Section, change: Change) -> tuple[Version, Version]:
-        """Go back to the settings, and forget a provider's stored keys: what it was, and is. As `change`."""
+        """Go back to the settings, and forget a provider's stored keys: what it was, and is.
+
+        As `change`; raises InvalidRequest when the settings' webhook secret is the other environment's by now.
+        """
         before, after = await self.change(tx, section, None, change)
         for environment, provider in PROVIDER_SECTIONS.items():
             if section == provider:
                 await queries.delete_sealed(tx, environment)
+                if (keys := configured_keys(self._settings, environment)) is not None:
+                    await self._require_webhook_secret_of_its_own(tx, environment, keys.webhook_secret)
         return before, after
+
+    async def _require_webhook_secret_of_its_own(
+        self, tx: Session, environment: Environment, secret: SecretStr
+    ) -> None:
+        other: Environment = "test" if environment == "live" else "live"
+        neighbour = await self._stored_keys(tx, other) or configured_keys(self._settings, other)
+        if neighbour is not None and neighbour.webhook_secret == secret:
+            raise InvalidRequest(f"webhook_secret is that of the {other} environment: an event could be either's")
 
     async def is_readable(self, db: Session, environment: Environment) -> bool:
         """Whether the keys that are stored for an environment can be opened."""

@@ -128,7 +128,14 @@ class PaymentService:
         """The purchase's payment at Stripe, opened there if it is not yet (or if we died before we could note it)."""
         environment: Environment = purchase["environment"]
         if purchase["payment_intent_id"] is not None:
-            return await self._gateway.retrieve_payment_intent(environment, purchase["payment_intent_id"], at=now)
+            payment_id = purchase["payment_intent_id"]
+            try:
+                return await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
+            except PaymentNotFound:
+                # The keys are another account's by now. Nobody can pay this any more; if somebody has, and the old keys
+                # come back, its money is booked all the same.
+                log.error("payment_of_another_account", payment_intent_id=payment_id)
+                return PaymentIntent(payment_id, None, PaymentFacts(payment_id, now, status="canceled"))
         try:
             return await self._gateway.create_payment_intent(
                 environment,

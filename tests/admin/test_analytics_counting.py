@@ -298,3 +298,21 @@ async def test_longest_range_is_a_leap_year(viewer: httpx.AsyncClient) -> None:
 async def test_cursor_of_our_making_only(viewer: httpx.AsyncClient, order: str, cursor: str) -> None:
     answer = await viewer.get(f"{URL}/margin/interactions", params={"order": order, "cursor": cursor})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+async def test_charge_that_takes_longer_than_a_minute_is_counted(office: Office, proxy: httpx.AsyncClient) -> None:
+    """Its id is given before it waits, here for somebody who holds the ledger."""
+    user = {"oauth_provider": "oauth:google", "external_id": str(uuid.uuid4())}
+    assert (await proxy.post("/v1/billing/credits/check", json=user)).status_code == 200
+    async with connected(office.urls) as connection:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE ledger_entries IN SHARE MODE")
+            charge = asyncio.create_task(
+                proxy.post("/v1/billing/charges", json={**user, "amount_minor": 1, "currency": "USD"})
+            )
+            await asyncio.sleep(0.5)
+            await roll_up(office.db, datetime.now(UTC) + timedelta(seconds=61))
+        assert (await charge).status_code == 201
+    await roll_up(office.db, datetime.now(UTC) + SETTLED)
+    async with connected(office.urls) as connection:
+        assert await differences(connection) == set()

@@ -14,11 +14,12 @@ from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.rollup import SETTLED, roll_up
 from app.billing.accounts import Identity, Profile
 from app.billing.verify import verify_ledger
+from app.db import new_id
 from app.worker.app import create_worker, running_services
 from tests.admin.conftest import Office
 from tests.admin.people import LLM, Person, account_of, somebody
 from tests.auth.relay import Relay
-from tests.books import account_locked, balances
+from tests.books import account_locked, balances, connected
 from tests.conftest import ACTOR, running_app
 
 REASON = "asked by letter"
@@ -257,3 +258,30 @@ async def test_account_made_while_its_identity_goes_is_a_new_one(office: Office,
         ids |= {made, found}
     rows = await office.rows("SELECT account_id, erased_at FROM accounts WHERE account_id = ANY($1)", list(ids))
     assert len(rows) == len(ids) > 5
+
+
+async def test_interaction_that_a_caller_named_after_another_ones_report_is_renamed_too(
+    office: Office, admin: httpx.AsyncClient
+) -> None:
+    person = await somebody(office)
+    first = new_id()
+    names = ["000 Jane Doe", *(f"001 {number}" for number in range(120)), str(first)]
+    async with connected(office.urls) as connection:
+        for number, name in enumerate(names):
+            await connection.execute(
+                """
+                INSERT INTO llm_usage (account_id, usage_log_id, interaction_id, total_llm_calls, total_prompt_tokens,
+                                       total_completion_tokens, models_used, actual_cost_cents, duration_ms,
+                                       error_count, fallback_count, created_at)
+                VALUES ($1, $2, $3, 1, 1, 1, '{}', 1, 1, 0, 0, now())
+                """,
+                UUID(str(person.account_id)),
+                first if number == 0 else new_id(),
+                name,
+            )
+    await roll_up(office.db, datetime.now(UTC) + SETTLED)
+    assert (await erase(admin, person)).status_code == 200
+    await work(office)
+    assert await office.rows("SELECT interaction_id FROM llm_usage WHERE interaction_id LIKE '00_ %'") == []
+    verification = await verify_ledger(office.db, datetime.now(UTC), ROLLUP_CHECKS)
+    assert verification.ok, verification.problem

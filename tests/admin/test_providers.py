@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from app.config import StripeKeys
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.sealing import CannotOpen, Sealed, Sealer
-from tests.admin.market import LIVE, SECRET, Market, key_material, soon, user
+from tests.admin.market import LIVE, SECRET, Market, key_material, running_market, soon, user
+from tests.books import connected
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls
 
@@ -186,3 +188,45 @@ def test_what_was_sealed_for_one_row_or_changed_by_a_bit_does_not_open() -> None
             sealer.open(Sealed("k", bytes(data)), "live")
     with pytest.raises(CannotOpen):
         sealer.open(Sealed("other", sealed.data), "live")
+
+
+@pytest.mark.parametrize("odd", ["\x00", "\n", " ", "\u20ac"])
+async def test_what_no_key_has_is_refused_and_not_repeated(market: Market, odd: str) -> None:
+    office = await market.office()
+    for field in ("secret_key", "webhook_secret"):
+        keys = market.keys()
+        answer = await office.put(LIVE, json={**keys, field: keys[field] + "0123456789abcdef" + odd})
+        assert (answer.status_code, keys[field] in answer.text) == (422, False), answer.text
+    assert (await office.post(f"{LIVE}/test", json={"secret_key": "sk_test_12345678" + odd})).status_code == 422
+    assert await market.rows("SELECT FROM payment_providers") == []
+
+
+async def test_keys_of_another_account_end_the_purchases_of_the_last_one(market: Market) -> None:
+    office, agent = await market.office(), await market.agent()
+    await office.put(LIVE, json=market.keys())
+
+    async def buys() -> bool:
+        return (await agent.post("/v1/billing/purchases", json=user("b"))).status_code == 201
+
+    await soon(buys)
+    async with connected(market.urls) as connection:  # as if opened at an account that the keys no longer belong to
+        await connection.execute("UPDATE purchases SET payment_intent_id = 'pi_elsewhere'")
+    again = await agent.post("/v1/billing/purchases", json=user("b"))
+    assert (again.status_code, again.json()["status"]) == (201, "requires_payment_method"), again.text
+    rows = await market.rows("SELECT payment_intent_id, status FROM purchases ORDER BY created_at")
+    assert rows[0] == {"payment_intent_id": "pi_elsewhere", "status": "canceled"}
+    assert rows[1]["payment_intent_id"] == again.json()["payment_id"]
+
+
+async def test_settings_do_not_come_back_with_the_webhook_secret_of_the_other_environment(own_database: Urls) -> None:
+    async with running_market(own_database) as market:
+        editor: ConfigurationEditor = market.first.state.configuration_editor
+        live = StripeKeys.model_validate(market.stripe.keys)
+        editor._settings = editor._settings.model_copy(update={"stripe_live": live})
+        office = await market.office()
+        stored = await office.put(LIVE, json=market.keys(webhook_secret="whsec_another_one_0123456789"))
+        assert stored.status_code == 200, stored.text
+        assert (await office.put("/admin/config/providers/test", json=market.keys())).status_code == 200
+        reset = await office.post("/admin/config/provider_live/reset", json={"version": 1, "reason": "back"})
+        assert (reset.status_code, "that of the test environment" in reset.text) == (422, True)
+        assert len(await market.rows("SELECT FROM payment_providers")) == 2

@@ -104,17 +104,34 @@ async def test_abandoned_purchase_that_is_paid_at_the_last_moment_is_booked(shop
 
 async def test_one_purchase_that_stripe_refuses_holds_up_no_other(shop: Shop) -> None:
     first, second = await shop.account(), await shop.account()
-    await shop.open(first)
+    refused = (await shop.open(first)).payment_id
     payment_id = (await shop.open(second)).payment_id
-    # As after a change of the Stripe account: it knows nothing of the first payment.
-    await shop.execute("UPDATE purchases SET payment_intent_id = 'pi_elsewhere' WHERE account_id = $1", first)
     await shop.pay(payment_id)
+    await shop.control("failures", method="GET", path=f"/v1/payment_intents/{refused}", status=400, times=9)
     await forget_the_event_log(shop)
     await shop.execute("UPDATE purchases SET updated_at = $1", later(shop, days=-1))
     await shop.execute("UPDATE purchases SET updated_at = $2 WHERE account_id = $1", first, later(shop, days=-2))
     done = await shop.payments.reconcile(later(shop, minutes=11))
     assert done == {"events": 0, "payments": 1, "failed": 1}
     assert await shop.balances(second) == (20, 0)
+
+
+async def test_payment_of_another_stripe_account_is_given_up_and_booked_all_the_same_if_it_comes_back(
+    shop: Shop,
+) -> None:
+    """Somebody enters another account's keys: it knows nothing of this payment. Then the right ones again."""
+    account_id = await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    rename = "UPDATE purchases SET payment_intent_id = $1 WHERE account_id = $2"
+    await shop.execute(rename, "pi_elsewhere", account_id)
+    done = await shop.payments.reconcile(later(shop, minutes=11))
+    assert done["failed"] == 0
+    assert [purchase["status"] for purchase in await shop.purchases(account_id)] == ["canceled"]
+    await shop.execute(rename, payment_id, account_id)
+    await shop.pay(payment_id)
+    await shop.deliver_all(("payment_intent.succeeded",))
+    assert [purchase["status"] for purchase in await shop.purchases(account_id)] == ["succeeded"]
+    assert await shop.balances(account_id) == (20, 0)
 
 
 async def test_event_that_cannot_be_applied_holds_up_no_other_and_is_tried_again(shop: Shop) -> None:
