@@ -40,12 +40,12 @@ _KINDS = (
     ("account_profiles", "display_name"),
 )
 _MATCHES = " UNION ".join(
-    f"(SELECT account_id FROM {table} WHERE lower({column}) LIKE lower(:prefix) LIMIT {MAX_MATCHES})"  # noqa: S608
+    f"(SELECT account_id FROM {table} WHERE lower({column}) LIKE lower(:prefix) LIMIT {MAX_MATCHES})"  # noqa: S608  (our own words; what callers say is bound)
     for table, column in _KINDS
 )
 _COUNT_MATCHES = text(
     " UNION ALL ".join(
-        f"SELECT count(*) FROM (SELECT FROM {table} WHERE lower({column}) LIKE lower(:prefix)"  # noqa: S608
+        f"SELECT count(*) FROM (SELECT FROM {table} WHERE lower({column}) LIKE lower(:prefix)"  # noqa: S608  (our own words; what callers say is bound)
         f" LIMIT {MAX_MATCHES + 1}) matches"
         for table, column in _KINDS
     )
@@ -93,7 +93,7 @@ async def list_users(
         SELECT {_COLUMNS}, a.sorted_by
           FROM ({source} LIMIT :limit) a {_PERSON}
          ORDER BY a.sorted_by DESC, a.account_id DESC
-    """  # noqa: S608
+    """  # noqa: S608  (our own words; what callers say is bound)
     return [dict(row) for row in (await db.execute(text(statement), {**values, "limit": limit})).mappings()]
 
 
@@ -139,14 +139,14 @@ def _source(by: str | None, conditions: Sequence[str], environments: Sequence[st
             table = kept
             wanted.append(f"s.environment IN ({', '.join(map(repr, environments))})")
         where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
-        return f"SELECT a.*, NULL AS sorted_by FROM {table} {where} ORDER BY a.account_id DESC"  # noqa: S608
+        return f"SELECT a.*, NULL AS sorted_by FROM {table} {where} ORDER BY a.account_id DESC"  # noqa: S608  (our own words; what callers say is bound)
     where = "".join(f" AND {condition}" for condition in conditions)
     order = f"ORDER BY s.{by} DESC, s.account_id DESC LIMIT :limit"
     parts = (
-        f"(SELECT a.*, s.{by} AS sorted_by FROM {kept} WHERE s.environment = {environment!r}{where} {order})"  # noqa: S608
+        f"(SELECT a.*, s.{by} AS sorted_by FROM {kept} WHERE s.environment = {environment!r}{where} {order})"  # noqa: S608  (our own words; what callers say is bound)
         for environment in environments
     )
-    return f"SELECT * FROM ({' UNION ALL '.join(parts)}) a ORDER BY sorted_by DESC, account_id DESC"  # noqa: S608
+    return f"SELECT * FROM ({' UNION ALL '.join(parts)}) a ORDER BY sorted_by DESC, account_id DESC"  # noqa: S608  (our own words; what callers say is bound)
 
 
 _FIND_AS_OF = text("SELECT as_of FROM account_activity_refresh")
@@ -163,7 +163,7 @@ async def finds_too_many(db: Session, search: str) -> bool:
     return any(count > MAX_MATCHES for count in counts)
 
 
-_LIST_USERS_BY_ID = text(f"SELECT {_COLUMNS} FROM accounts a {_PERSON} WHERE a.account_id = ANY (:account_ids)")  # noqa: S608
+_LIST_USERS_BY_ID = text(f"SELECT {_COLUMNS} FROM accounts a {_PERSON} WHERE a.account_id = ANY (:account_ids)")  # noqa: S608  (our own words; what callers say is bound)
 
 
 async def list_users_by_id(db: Session, account_ids: Sequence[UUID]) -> Sequence[Row]:

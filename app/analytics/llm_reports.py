@@ -39,7 +39,7 @@ _SPENT_AND_COST = f"""(
     SELECT environment, day, currency, paid, 0, 0 FROM ({uses()}) u
      UNION ALL
     SELECT environment, day, currency, 0, interactions, cost_cents FROM {_TOLD} l)
-"""  # noqa: S608
+"""  # noqa: S608  (our own words; what callers say is bound)
 _MARGIN = "sum(paid_spent) AS paid_spent, sum(interactions) AS interactions, sum(cost_cents) AS cost_cents"
 _ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _CURSORS: dict[Order, re.Pattern[str]] = {
@@ -81,7 +81,7 @@ async def list_models(db: Session, days: Days) -> Sequence[Row]:
     statement = f"""
         SELECT model, {_SUMS} FROM {_TOLD} told WHERE {_OF_THE_DAYS}
          GROUP BY model HAVING sum(interactions) <> 0 ORDER BY sum(cost_cents) DESC, model LIMIT {MAX_ROWS}
-    """  # noqa: S608
+    """  # noqa: S608  (our own words; what callers say is bound)
     return await rows_of(db, statement, days)
 
 
@@ -90,7 +90,7 @@ async def list_models_by_currency(db: Session, days: Days) -> Sequence[Row]:
         SELECT model, currency, {_SUMS} FROM {_TOLD} told WHERE {_OF_THE_DAYS}
          GROUP BY model, currency HAVING sum(interactions) <> 0
          ORDER BY sum(cost_cents) DESC, model, currency LIMIT {MAX_ROWS}
-    """  # noqa: S608
+    """  # noqa: S608  (our own words; what callers say is bound)
     return await rows_of(db, statement, days)
 
 
@@ -98,7 +98,7 @@ async def list_margins(db: Session, days: Days) -> Sequence[Row]:
     """Paid credits spent and LLM cost, by the currency of the accounts."""
     statement = f"""
         SELECT currency, {_MARGIN} FROM {_SPENT_AND_COST} told WHERE {_OF_THE_DAYS} GROUP BY currency ORDER BY currency
-    """  # noqa: S608
+    """  # noqa: S608  (our own words; what callers say is bound)
     return await rows_of(db, statement, days)
 
 
@@ -106,7 +106,7 @@ async def list_margin_days(db: Session, days: Days) -> Sequence[Row]:
     statement = f"""
         SELECT day, currency, {_MARGIN} FROM {_SPENT_AND_COST} told
          WHERE {_OF_THE_DAYS} GROUP BY day, currency ORDER BY day, currency
-    """  # noqa: S608
+    """  # noqa: S608  (our own words; what callers say is bound)
     return await rows_of(db, statement, days)
 
 
@@ -136,5 +136,5 @@ async def list_interactions(
                     (SELECT {columns} FROM told WHERE {wanted} {ordered})) both_of_them
                 {ordered}) page
          ORDER BY page.{column} DESC, page.first_usage_log_id DESC
-    """  # noqa: S608
+    """  # noqa: S608  (our own words; what callers say is bound)
     return await rows_of(db, statement, days, **values)

@@ -36,7 +36,7 @@ _FIND_OLDEST_WRITER = text(
 _MOVE_ON = text("UPDATE rollup_state SET rolled_up_to = :before WHERE name = 'analytics'")
 _BOOKS = (("charges", "charge_id"), ("product_usage_log", "usage_log_id"), ("llm_usage", "usage_log_id"))
 _ENDS = ", ".join(
-    f"(SELECT {name} FROM {table} WHERE {name} >= :after ORDER BY {name} OFFSET :rows LIMIT 1)"  # noqa: S608
+    f"(SELECT {name} FROM {table} WHERE {name} >= :after ORDER BY {name} OFFSET :rows LIMIT 1)"  # noqa: S608  (our own words; what callers say is bound)
     for table, name in _BOOKS
 )
 _FIND_END = text(f"SELECT least(CAST(:until AS uuid), {_ENDS})")

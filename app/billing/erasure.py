@@ -112,7 +112,7 @@ async def _forget_columns(db: Database, account_id: UUID, texts: Texts) -> None:
              WHERE t.account_id = :account_id AND t.{texts.key} = page.key
              RETURNING t.{texts.key} AS key)
         SELECT key FROM forgotten ORDER BY key DESC LIMIT 1
-        """  # noqa: S608
+        """  # noqa: S608  (our own words; what callers say is bound)
     )
     after: UUID | None = None
     while True:

@@ -34,7 +34,7 @@ _FIND_ACCOUNT_ID = """
 _FIND_IDENTITY = """
     SELECT oauth_provider, external_id FROM account_identities WHERE account_id = $1 ORDER BY created_at LIMIT 1
     """
-_FIND_PROFILE = f"SELECT {', '.join(column.name for column in PROFILE)} FROM account_profiles WHERE account_id = $1"  # noqa: S608
+_FIND_PROFILE = f"SELECT {', '.join(column.name for column in PROFILE)} FROM account_profiles WHERE account_id = $1"  # noqa: S608  (our own words; what callers say is bound)
 
 
 async def find_account_id(db: Database, environment: str, oauth_provider: str, external_id: str) -> UUID | None:
@@ -80,7 +80,7 @@ async def upsert_profile(tx: Session, account_id: UUID, values: dict[str, Any], 
 
 # --- accounts -------------------------------------------------------------------------------------------------
 
-_FIND_ACCOUNT = f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = $1"  # noqa: S608
+_FIND_ACCOUNT = f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = $1"  # noqa: S608  (our own words; what callers say is bound)
 _ACCOUNT_IDS = bindparam("account_ids", type_=ARRAY(Uuid))
 _ACCOUNTS_IN_ORDER = select(*ACCOUNT).where(Account.account_id == func.any(_ACCOUNT_IDS)).order_by(Account.account_id)
 # key_share: FOR NO KEY UPDATE, so that inserts which merely reference the account need not wait

@@ -10,9 +10,9 @@ from app.db import Database, Session, insert_rows
 from app.tools.models import ProductInventory, ProductUsage
 
 _COLUMNS = "product_type, free, free_day, paid, total_uses"
-_FIND_INVENTORY = f"SELECT {_COLUMNS} FROM product_inventory WHERE account_id = $1 AND product_type = $2"  # noqa: S608
+_FIND_INVENTORY = f"SELECT {_COLUMNS} FROM product_inventory WHERE account_id = $1 AND product_type = $2"  # noqa: S608  (our own words; what callers say is bound)
 _USAGE_COLUMNS = "account_id, idempotency_key, product_type, usage_log_id, result"
-_FIND_USAGE_BY_KEY = f"SELECT {_USAGE_COLUMNS} FROM product_usage_log WHERE account_id = $1 AND idempotency_key = $2"  # noqa: S608
+_FIND_USAGE_BY_KEY = f"SELECT {_USAGE_COLUMNS} FROM product_usage_log WHERE account_id = $1 AND idempotency_key = $2"  # noqa: S608  (our own words; what callers say is bound)
 _PAIRS = "unnest(CAST(:account_ids AS uuid[]), CAST(:texts AS text[])) AS pair (account_id, text)"
 _FIND_USAGES_BY_KEYS = text(
     f"""
