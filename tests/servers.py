@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from app.demo import stripe
 from tests.databases import ROOT, Urls
+from tests.processes import Process
 
 START_TIMEOUT_S = 20
 
@@ -30,7 +31,7 @@ class Server:
     """A running server process."""
 
     url: str
-    process: "subprocess.Popen[bytes]"
+    process: "Process | subprocess.Popen[bytes]"
     log: IO[bytes]
 
     def kill(self) -> None:
@@ -72,19 +73,21 @@ def running_server(
 ) -> Iterator[Server]:
     """`ciris-billing serve` (or another `app` under uvicorn) on a port of its own, stopped by pid afterwards."""
     port = port or free_port()
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
-    if app:
-        options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
-        command = [sys.executable, "-m", "uvicorn", app, *options]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.NamedTemporaryFile() as log:
         everything = {**os.environ, **environment(urls), **(env or {})}
-        process = subprocess.Popen(command, cwd=ROOT, env=everything, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        server = Server(f"http://127.0.0.1:{port}", process, log)
+        server = Server(f"http://127.0.0.1:{port}", _start(app, port, everything, log), log)
         try:
             _wait(server, health)
             yield server
         finally:
             server.stop()
+
+
+def _start(app: str, port: int, env: Mapping[str, str], log: IO[bytes]) -> "Process | subprocess.Popen[bytes]":
+    if not app:
+        return Process(("serve", "--port", str(port)), env, log, log)
+    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def _wait(server: Server, health: str) -> None:

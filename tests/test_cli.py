@@ -2,12 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 import uuid
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,37 +23,19 @@ from app.configuration.service import Configuration
 from app.db import Database
 from tests.books import connected
 from tests.conftest import ACTOR, settings_for
-from tests.databases import ROOT, Urls, create_database, drop_database
+from tests.databases import Urls, create_database, drop_database
+from tests.processes import Printed, run_command
 from tests.servers import environment
 
 DONE, FAILED, USAGE, UNUSABLE = 0, 1, 2, 3
 USER = ("--provider", "oauth:google", "--external-id", "a:b/c@example.com")
 
 
-@dataclass(frozen=True)
-class Printed:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 def run(env: dict[str, str], *arguments: str) -> Printed:
     inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "MODE")}
-    done = subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments],
-        cwd=ROOT,
-        env={**inherited, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Printed(done.returncode, done.stdout, done.stderr)
+    done = run_command({**inherited, **env}, *arguments)
+    assert "Traceback" not in done.err, done.err
+    return done
 
 
 @pytest.fixture

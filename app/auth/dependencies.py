@@ -9,7 +9,6 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from app.auth.caller import Caller, Permission
 from app.auth.errors import Unauthorized
-from app.auth.keys import Address
 from app.auth.service import Authenticator
 from app.clock import Now
 
@@ -22,7 +21,7 @@ USER_TOKEN = HTTPBearer(
 UserToken = Annotated[HTTPAuthorizationCredentials | None, Depends(USER_TOKEN)]
 
 
-class _RequireKey(APIKeyHeader):
+class RequireKey(APIKeyHeader):
     """The caller by an API key. A security scheme itself: one dependency less to solve with each request."""
 
     def __init__(self, permission: Permission) -> None:
@@ -32,39 +31,38 @@ class _RequireKey(APIKeyHeader):
         self._permission = permission
 
     async def __call__(self, request: Request, now: Now) -> Caller:  # type: ignore[override]  # more than the text
+        return await self.caller_by_key(request, now)
+
+    async def caller_by_key(self, request: Request, now: datetime) -> Caller:
         auth: Authenticator = request.app.state.auth
         address = auth.admit(request)
         key = request.headers.get("X-API-Key")
         if not key:
             raise Unauthorized(user_token_accepted=False)
-        return await self._caller_of(auth, key, address, now)
-
-    async def _caller_of(self, auth: Authenticator, key: str, address: Address | None, now: datetime) -> Caller:
         caller = await auth.caller_of_key(key, address, now)
         caller.require(self._permission)
         return caller
 
 
-class _RequireKeyOrUser(_RequireKey):
+class RequireKeyOrUser(RequireKey):
     """The caller by an API key or by an end user's token."""
 
     async def __call__(self, request: Request, token: UserToken, now: Now) -> Caller:  # type: ignore[override]  # as above
+        if request.headers.get("X-API-Key"):
+            return await self.caller_by_key(request, now)
         auth: Authenticator = request.app.state.auth
-        address = auth.admit(request)
-        key = request.headers.get("X-API-Key")
-        if key:
-            return await self._caller_of(auth, key, address, now)
+        auth.admit(request)
         if token is not None:
             return await auth.caller_of_token(token.credentials, now)
         raise Unauthorized(user_token_accepted=True)
 
 
 @cache
-def require(permission: Permission, *, or_user: bool = False) -> _RequireKey:
+def require(permission: Permission, *, or_user: bool = False) -> RequireKey:
     """A dependency: the caller, by an API key with `permission` or, with `or_user`, by an end user's token.
 
     An API key wins over a token, and a wrong key is not made up for by a right token: what a request may do is then
     plain from its headers. Raises Unauthorized, InvalidApiKey, InvalidToken, MissingPermission, AddressNotAllowed,
     RateLimited, TooManyAttempts, Busy, IssuerUnavailable.
     """
-    return _RequireKeyOrUser(permission) if or_user else _RequireKey(permission)
+    return RequireKeyOrUser(permission) if or_user else RequireKey(permission)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Path, Request
 
 from app.auth.caller import Caller, Permission
 from app.auth.dependencies import require
+from app.auth.key_route import KeyRoute
 from app.billing.accounts import Profile
 from app.billing.errors import InsufficientCredits
 from app.billing.pools import MINOR_PER_CREDIT, Shortfall
@@ -18,7 +19,7 @@ from app.tools.schemas import ToolBalanceReply, ToolBalancesReply, ToolChargeBod
 from app.tools.service import ProductInventoryService, Replayed
 
 UNKNOWN: dict[int | str, dict[str, Any]] = {400: {"model": ErrorReply, "description": "Unknown product type"}}
-router = APIRouter(prefix="/v1/tools", tags=["tools"], responses=ERRORS)
+router = APIRouter(prefix="/v1/tools", tags=["tools"], responses=ERRORS, route_class=KeyRoute)
 
 Writer = Annotated[Caller, Depends(require(Permission.WRITE))]
 ProductType = Annotated[Key255, Path(examples=["web_search"])]

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -29,7 +28,8 @@ from app.worker.app import MAX_ATTEMPTS, Services, create_worker, running_servic
 from tests.admin.analytics_fill import fill
 from tests.books import balances, connected
 from tests.conftest import ACTOR, settings_for
-from tests.databases import ADMIN_URL, ROOT, Urls
+from tests.databases import ADMIN_URL, Urls
+from tests.processes import Process
 from tests.servers import LocalStripe, environment, running_stripe
 
 LONG_AGO = datetime.now(UTC) - timedelta(minutes=11)
@@ -198,17 +198,14 @@ async def test_worker_brings_the_reports_sums_up_to_date(
 
 
 @contextlib.contextmanager
-def running_worker(urls: Urls) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "app.cli", "worker"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(urls), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
+def running_worker(urls: Urls) -> Iterator[Process]:
+    with tempfile.NamedTemporaryFile() as log:
+        process = Process(["worker"], {**os.environ, **environment(urls)}, log, log)
+        try:
+            yield process
+        finally:
             process.kill()
-        process.wait()
+            process.wait()
 
 
 async def test_worker_verifies_a_new_installation_and_ends_on_sigterm(own_database: Urls) -> None:

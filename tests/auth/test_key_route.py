@@ -1,0 +1,129 @@
+"""The short way to an endpoint gives the answers that FastAPI's own way gives, and is taken where it should be."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import fastapi.routing
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app.auth.key_route import KeyRoute
+from tests.conftest import ClientFor, Keys
+
+MOMENT = datetime(2040, 1, 1, tzinfo=UTC)
+CHARGE = {
+    "amount_minor": 100,
+    "currency": "usd",
+    "metadata": {"agent_id": 7, "unknown": [1]},
+    "customer_email": "a@b.c",
+}
+WANTED: dict[str, dict[str, Any]] = {
+    "/v1/billing/credits/check": {"context": {"agent_id": "datum"}},
+    "/v1/billing/check": {"wa_id": 5},
+    "/v1/billing/charges": {**CHARGE, "idempotency_key": "replayed"},
+    "/v1/tools/charge": {"product_type": "web_search", "idempotency_key": "replayed"},
+}
+BODIES: list[bytes | dict[str, Any]] = [
+    {},
+    {"amount_minor": 0, "product_type": "web_search"},
+    {"amount_minor": "100"},
+    {"amount_minor": 1e2, "product_type": 1},
+    {"amount_minor": 100, "currency": "EUR", "product_type": "no such"},
+    {"amount_minor": 10**12, "product_type": "\0"},
+    {"amount_minor": 100, "idempotency_key": "", "product_type": ""},
+    {"marketing_opt_in": "yes", "context": []},
+    b"",
+    b"null",
+    b"[]",
+    b"{",
+    b"\xff",
+    b'{"oauth_provider": "\\ud800"}',
+    b'{"amount_minor": NaN}',
+    b"[" * 100_000,
+]
+
+
+@pytest.fixture
+def fastapis_way(app: FastAPI) -> Callable[[], Any]:
+    @contextmanager
+    def overriding() -> Iterator[None]:
+        app.dependency_overrides[overriding] = overriding  # overrides nothing, but there is one
+        try:
+            yield
+        finally:
+            del app.dependency_overrides[overriding]
+
+    return overriding
+
+
+@pytest.fixture
+def no_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FastAPI solves none."""
+
+    async def refuse(**_: object) -> None:
+        raise AssertionError("FastAPI solves dependencies")
+
+    monkeypatch.setattr(fastapi.routing, "solve_dependencies", refuse)
+
+
+def said(answer: httpx.Response) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and body, without what is new with each request."""
+    headers = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "content-length")}
+    body = answer.json()
+    body.pop("request_id", None)
+    return answer.status_code, headers, body
+
+
+@pytest.mark.parametrize("path", WANTED)
+@pytest.mark.usefixtures("no_dependencies")
+async def test_hot_routes_solve_no_dependencies(path: str, agent: httpx.AsyncClient, user: dict[str, str]) -> None:
+    for _ in range(2):  # the first use and its replay
+        assert (await agent.post(path, json={**user, **WANTED[path]})).status_code in (200, 201, 409)
+
+
+@pytest.mark.parametrize("path", WANTED)
+async def test_both_ways_answer_alike(
+    path: str, agent: httpx.AsyncClient, user: dict[str, str], fastapis_way: Callable[[], Any]
+) -> None:
+    for i, given in enumerate([WANTED[path], *BODIES]):
+        once = {**user, "idempotency_key": f"k{i}"}
+        content = given if isinstance(given, bytes) else json.dumps({**once, **given}).encode()
+        await agent.post(path, content=content, headers={"Content-Type": "application/json"})  # both then replay it
+        for headers in ({"Content-Type": "application/json"}, {"Content-Type": "text/plain"}, {}):
+            short = await agent.post(path, content=content, headers=headers)
+            with fastapis_way():
+                assert said(short) == said(await agent.post(path, content=content, headers=headers)), content
+
+
+@pytest.mark.parametrize("path", WANTED)
+async def test_both_ways_refuse_alike(
+    path: str, client_for: ClientFor, keys: Keys, user: dict[str, str], fastapis_way: Callable[[], Any]
+) -> None:
+    for key in (None, "", "x", keys.agent[:-1] + "?", keys.reader, keys.test):
+        for content in (json.dumps({**user, **WANTED[path]}).encode(), b"{", b" " * 2_000_000):
+            client = client_for(key)
+            headers = {"Content-Type": "application/json"}
+            short = await client.post(path, content=content, headers=headers)
+            with fastapis_way():
+                longer = await client.post(path, content=content, headers=headers)
+            if path.endswith("/charges") and 201 in (short.status_code, longer.status_code):
+                assert {short.status_code, longer.status_code} == {201, 409}  # the test world's first
+            else:
+                assert said(short) == said(longer), key
+
+
+def test_routes_with_other_parameters_go_fastapis_way() -> None:
+    """Which the handlers themselves tell: FastAPI's own is a closure of its module."""
+    from app.billing.router import router
+
+    routes = [route for route in router.routes if isinstance(route, KeyRoute)]
+    short = {
+        route.path for route in routes if route.get_route_handler().__module__ != APIRoute.get_route_handler.__module__
+    }
+    hot = {path for path in WANTED if path.startswith("/v1/billing")}
+    assert short == {*hot, "/v1/billing/litellm/usage"}
