@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -11,6 +9,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import asyncpg
 
 from app.demo.postgres import Cluster
+from tests.processes import run_command
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "billing_template"
@@ -66,11 +65,9 @@ def alembic(urls: Urls, *arguments: str) -> str:
         "DATABASE_URL": urls.service,
         "DATABASE_OWNER_URL": urls.owner,
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    done = run_command(env, *arguments, program="alembic")
+    assert done.status == 0, done.out + done.err
+    return done.out + done.err
 
 
 async def _create_roles() -> None:

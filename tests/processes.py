@@ -13,16 +13,20 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
-from tests.databases import ROOT
-
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["app.cli", "app.main", "app.worker.app", "uvicorn.protocols.http.httptools_impl"])
+_forks.set_forkserver_preload(
+    ["app.cli", "app.main", "app.worker.app", "uvicorn.protocols.http.httptools_impl", "alembic.config"]
+)
 
 
-def _become(arguments: Sequence[str], env: Mapping[str, str], out: str, err: str) -> None:
-    """The process's life: `ciris-billing` with these arguments, in this environment, printing to these files."""
+ROOT = Path(__file__).parent.parent
+
+
+def _become(program: str, arguments: Sequence[str], env: Mapping[str, str], out: str, err: str) -> None:
+    """The process's life: a program with these arguments, in this environment, printing to these files."""
     for path, fd in ((os.devnull, 0), (out, 1), (err, 2)):
         opened = os.open(path, os.O_RDWR | os.O_APPEND)
         os.dup2(opened, fd)
@@ -30,17 +34,37 @@ def _become(arguments: Sequence[str], env: Mapping[str, str], out: str, err: str
     os.environ.clear()
     os.environ.update(env)
     os.chdir(ROOT)
-    sys.argv = ["ciris-billing", *arguments]
+    sys.argv = [program, *arguments]
+    PROGRAMS[program]()
+
+
+def _ciris_billing() -> None:
     from app.cli import main
 
     main()
 
 
-class Process:
-    """What the tests use of `subprocess.Popen`."""
+def _alembic() -> None:
+    from alembic.config import main
 
-    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], out: IO[bytes], err: IO[bytes]) -> None:
-        self._process = _forks.Process(target=_become, args=(arguments, dict(env), out.name, err.name))
+    main()
+
+
+PROGRAMS = {"ciris-billing": _ciris_billing, "alembic": _alembic}
+
+
+class Process:
+    """`ciris-billing`, or another of `PROGRAMS`. What the tests use of `subprocess.Popen`."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        out: IO[bytes],
+        err: IO[bytes],
+        program: str = "ciris-billing",
+    ) -> None:
+        self._process = _forks.Process(target=_become, args=(program, arguments, dict(env), out.name, err.name))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -77,10 +101,12 @@ class Printed:
         return json.loads(self.out)
 
 
-def run_command(env: Mapping[str, str], *arguments: str, timeout_s: float = 60) -> Printed:
-    """Run `ciris-billing` to its end."""
+def run_command(
+    env: Mapping[str, str], *arguments: str, program: str = "ciris-billing", timeout_s: float = 60
+) -> Printed:
+    """Run `ciris-billing`, or another of `PROGRAMS`, to its end."""
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-        process = Process(arguments, env, out, err)
+        process = Process(arguments, env, out, err, program)
         try:
             status = process.wait(timeout_s)
         finally:
