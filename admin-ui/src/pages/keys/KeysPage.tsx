@@ -95,6 +95,7 @@ const COLUMNS: Column<ApiKey>[] = [
   { name: "May", cell: (key) => key.permissions.map((name) => name.replace("billing:", "")).join(", "), from: "md" },
   { name: "Limits", cell: (key) => <Limits apiKey={key} />, from: "lg" },
   { name: "Requests", cell: (key) => formatNumber(key.requests_total), numeric: true, from: "sm" },
+  { name: "Credits", cell: (key) => formatNumber(key.credits_charged), numeric: true, from: "sm" },
   { name: "Last used", cell: (key) => <Timestamp at={key.last_used_at} ago missing="Never" />, from: "sm" },
   { name: "Created", cell: (key) => <Timestamp at={key.created_at} />, from: "lg" },
 ];
