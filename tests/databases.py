@@ -60,15 +60,18 @@ async def drop_database(name: str) -> None:
 
 def alembic(urls: Urls, *arguments: str) -> str:
     """Run alembic as an operator would; its output. Fails the test when it fails."""
+    return migrating(urls, "-m", "alembic", *arguments)
+
+
+def migrating(urls: Urls, *arguments: str) -> str:
+    """Run Python with the database's addresses; its output. Fails the test when it fails."""
     env = {
         **os.environ,
         "MODE": "development",
         "DATABASE_URL": urls.service,
         "DATABASE_OWNER_URL": urls.owner,
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
