@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
 
-import { inWords, nameInWords } from "./told";
+import { inWords, nameInWords, refundInWords } from "./told";
 
 describe("inWords", () => {
   it("tells money with its currency, credits as credits, and times as they are here", () => {
-    expect(inWords({ refunded_minor: 0, refund_minor: 1250, currency: "USD" })).toEqual({
-      "Given back so far": "0.00 USD",
-      "Given back now": "12.50 USD",
+    expect(inWords({ amount_minor: 1250, refunded_minor: 0, currency: "USD" })).toEqual({
+      Amount: "12.50 USD",
+      "Given back": "0.00 USD",
     });
     expect(inWords({ paid: 1, credit_id: "c1" })).toEqual({ "Paid credits": "1 credit", "Entry in the credits": "c1" });
     expect(inWords({ tokens_before: "2026-11-21T10:39:51.123Z" }, "UTC")).toEqual({
@@ -29,7 +29,20 @@ describe("inWords", () => {
     expect(inWords({ currency: "EUR", free_uses: 3 })).toEqual({ Currency: "EUR", "One-time free uses": "3" });
     expect(inWords({ amount_minor: 100 })).toEqual({ Amount: "1 credit" });
     expect(inWords({ amount_minor: 150 })).toEqual({ Amount: "1.50 credits" });
-    expect(inWords({ refund_minor: "all that is left", currency: "USD" })).toEqual({ "Given back now": "all that is left" });
+  });
+});
+
+describe("refundInWords", () => {
+  it("tells what had been given back, and what will have been", () => {
+    const more = { refund_minor: 150, currency: "USD", idempotency_key: "k" };
+    expect(refundInWords({ refunded_minor: 100, currency: "USD" }, more)).toEqual({
+      before: { "Given back": "1.00 USD" },
+      after: { "Given back": "2.50 USD", "Idempotency key": "k" },
+    });
+    expect(refundInWords({ refunded_minor: 0 }, { refund_minor: "all that is left" })).toEqual({
+      before: { "Given back": "0.00" },
+      after: { "Given back": "all that is left" },
+    });
   });
 });
 

@@ -19,8 +19,7 @@ const NAMES: Record<string, string> = {
   rate_limit_per_minute: "Requests a minute",
   rotated_to: "Successor",
   grace_ends_at: "Old key works until",
-  refunded_minor: "Given back so far",
-  refund_minor: "Given back now",
+  refunded_minor: "Given back",
   amount_minor: "Amount",
   credited: "Credits booked",
   review_reason: "For review because",
@@ -57,6 +56,20 @@ export function inWords(facts: Facts | null, timeZone?: string): Facts | null {
   const hasMoney = told !== null && Object.keys(rest).some((name) => name.endsWith("_minor"));
   const named = Object.entries(hasMoney ? rest : facts);
   return Object.fromEntries(named.map(([name, value]) => [nameInWords(name), valueInWords(name, value, told, timeZone)]));
+}
+
+/** A refund's entry: what had been given back of a purchase, and what will have been. */
+export function refundInWords(before: Facts | null, after: Facts | null): { before: Facts; after: Facts } {
+  const { refunded_minor: had, currency } = before ?? {};
+  const { refund_minor: more, idempotency_key } = after ?? {};
+  const told = typeof currency === "string" ? currency : null;
+  // Early entries name no currency.
+  const money = (minor: number) => (told === null ? (minor / 100).toFixed(2) : formatMoney(minor, told));
+  const hadMinor = typeof had === "number" ? had : 0;
+  return {
+    before: { "Given back": money(hadMinor) },
+    after: { "Given back": typeof more === "number" ? money(hadMinor + more) : show(more), ...inWords(idempotency_key === undefined ? {} : { idempotency_key }) },
+  };
 }
 
 export function nameInWords(name: string): string {

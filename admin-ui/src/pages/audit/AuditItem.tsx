@@ -8,7 +8,7 @@ import { EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { factsOf } from "../../logic/configuration";
 import { humanize, shortId } from "../../logic/format";
-import { inWords } from "../../logic/told";
+import { inWords, refundInWords } from "../../logic/told";
 import classes from "./AuditItem.module.css";
 import { ACTIONS, pageOf, TARGETS } from "./labels";
 
@@ -43,8 +43,7 @@ export function AuditItem({ entry }: { entry: AuditEntry }) {
 
 /** Before and after, in words. A configuration's document is told by its parts. */
 function changeOf({ target_type, action, before, after }: AuditEntry): Pick<AuditEntry, "before" | "after"> {
-  // What was given back before a refund is no state that ends: both are told beside each other.
-  if (action === "purchase.refund") return { before: null, after: inWords({ ...before, ...after }) };
+  if (action === "purchase.refund") return refundInWords(before, after);
   return { before: shown(target_type, before), after: shown(target_type, after) };
 }
 
