@@ -10,6 +10,8 @@ import asyncpg
 import structlog
 from pydantic import SecretStr
 
+from app.db import ID_CLOCK
+
 HEARTBEAT_S = 0.2
 CURRENT_FOR_S = 0.9  # the promise is 1 s
 HEARTBEAT_TIMEOUT_S = 2.0
@@ -17,6 +19,9 @@ CONNECT_TIMEOUT_S = 3.0
 FIRST_RETRY_S = 0.05
 MAX_RETRY_S = 2.0
 
+_BEAT = """
+    SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint) FROM (SELECT pg_notify($1, $2)) AS beat
+"""
 log = structlog.get_logger()
 
 
@@ -32,7 +37,7 @@ class ChangeListener:
     Every HEARTBEAT_S it notifies itself. PostgreSQL delivers notifications in the order of commits, so a heartbeat that
     comes back proves that every change committed before it was sent has been handled: that is what `is_current` asks
     about. An open socket would prove nothing (a black hole looks like silence), nor would a query (a pooler in
-    between answers those and drops notifications).
+    between answers those and drops notifications). With each comes the database's time, which the ids are given by.
     """
 
     def __init__(self, url: SecretStr) -> None:
@@ -108,8 +113,9 @@ class ChangeListener:
             self._beat += 1
             self._answered = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
-                await connection.execute("SELECT pg_notify($1, $2)", self._heartbeats, str(self._beat))
+                database_ms = await connection.fetchval(_BEAT, self._heartbeats, str(self._beat))
                 await self._answered
+            ID_CLOCK.compare(database_ms)
             self._current_until_s = sent_s + CURRENT_FOR_S
             await asyncio.sleep(max(0.0, sent_s + HEARTBEAT_S - clock()))
 

@@ -137,10 +137,12 @@ class Settings(BaseSettings):
     free_uses: int = Field(default=3, ge=0, le=1_000_000, description="One-time free uses of a new account.")
     daily_free_uses: int = Field(default=0, ge=0, le=1_000_000, description="Free uses per account and UTC day.")
     default_plan_name: str = Field(default="free", max_length=255, description="Plan name of a new account.")
-    default_currency: Currency = Field(default="USD", description="Currency of a new account.")
+    default_currency: Currency = Field(
+        default="USD", description="Currency of a new account; a pack must be sold in it."
+    )
     packs: dict[Slug, Pack] = Field(
         default={"standard": Pack(price_minor=500, credits=20)},
-        description="JSON object of price packs. A purchase that names no pack buys the first.",
+        description="JSON object of price packs. A purchase that names none buys the first in the account's currency.",
         min_length=1,
     )
     products: dict[Slug, Product] = Field(
@@ -210,6 +212,12 @@ class Settings(BaseSettings):
             if not 0 < len(key_id) <= MAX_KEY_ID_CHARS or len(decoded) != ENCRYPTION_KEY_BYTES or not any(decoded):
                 raise ValueError(f"ENCRYPTION_KEYS: the key {key_id!r} is not {ENCRYPTION_KEY_BYTES} bytes in base64")
         return keys
+
+    @model_validator(mode="after")
+    def _new_accounts_can_buy(self) -> Self:
+        if all(pack.currency != self.default_currency for pack in self.packs.values()):
+            raise ValueError(f"PACKS has no pack in {self.default_currency}, which is DEFAULT_CURRENCY")
+        return self
 
     @model_validator(mode="after")
     def _environments_are_apart(self) -> Self:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import structlog
 from pydantic import SecretStr
 from sqlalchemy import MetaData, TextClause, text
 from sqlalchemy.dialects import postgresql
@@ -32,6 +33,8 @@ CONNECTION_LOST = (
     ConnectionError,
 )
 
+log = structlog.get_logger()
+
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -47,9 +50,29 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
 
 
+class _IdClock:
+    """The time in ids: this process's, put right by the database's once it is far off (ADR 6)."""
+
+    tolerance_ms = 5000
+    behind_ms = 0
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + self.behind_ms
+
+    def compare(self, database_ms: int) -> None:
+        """Take note of what the database's clock says now."""
+        behind_ms = database_ms - time.time_ns() // 1_000_000
+        if abs(database_ms - self.now_ms()) > self.tolerance_ms:
+            log.error("clock_is_off", behind_s=behind_ms / 1000)
+            self.behind_ms = behind_ms
+
+
+ID_CLOCK = _IdClock()
+
+
 def new_id() -> UUID:
     """A UUIDv7 (RFC 9562): random, yet increasing with time, so that index inserts stay in one place."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = ID_CLOCK.now_ms() << 80 | int.from_bytes(os.urandom(10), "big")
     return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
 
 

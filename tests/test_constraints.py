@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from app.analytics.books import COUNTS
 from app.billing.pools import MAX_CREDITS
 from tests.databases import Urls
 
@@ -133,6 +134,19 @@ ROWS |= {
         "external_id": "a",
         "not_before": NOW,
     },
+    "llm_interactions": {
+        "account_id": ACCOUNT,
+        "interaction_id": "i",
+        "environment": "live",
+        "currency": "USD",
+        "day": NOW.date(),
+        "model": "m",
+        "first_usage_log_id": NOBODY,
+        "started_at": NOW,
+        "models": ["m"],
+        **{f"{part}{count}": 1 for part in ("", "called_", "summary_") for count in COUNTS},
+    },
+    "erased_cutoffs": {"salt": b"s" * 16, "identity_digest": b"d" * 32, "not_before": NOW},
     "product_inventory": {
         "account_id": ACCOUNT,
         "product_type": "web_search",
@@ -302,6 +316,8 @@ VIOLATIONS: dict[str, Violation] = {
     "fk_configuration_versions_admin_id_admin_users": Violation("configuration_versions", [{"admin_id": NOBODY}]),
     "ck_payment_providers_environment": Violation("payment_providers", [{"environment": "prod"}]),
     "ck_token_cutoffs_environment": Violation("token_cutoffs", [{"environment": "prod"}]),
+    "ck_llm_interactions_whole": Violation("llm_interactions", [{"called_cost_cents": None}]),
+    "ck_erased_cutoffs_digest": Violation("erased_cutoffs", [{"identity_digest": b"someone@example.com"}]),
     "ck_product_inventory_free": Violation("product_inventory", [{"free": -1}]),
     "ck_product_inventory_paid": over("product_inventory", "paid"),
     "ck_product_inventory_total_uses": Violation("product_inventory", [{"total_uses": -1}]),

@@ -6,7 +6,6 @@ import json
 import socket
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,213 +16,21 @@ from app.auth.caller import Permission
 from app.db import Database
 from tests.conftest import make_key
 from tests.databases import Urls, create_database, drop_database
+from tests.nasty_values import (
+    CONTENT_TYPES,
+    GETS,
+    MIB,
+    NASTY_PATHS,
+    NASTY_QUERIES,
+    NASTY_VALUES,
+    PATHS,
+    POSTS,
+    USER,
+    WEBHOOK,
+    WHOLE_BODIES,
+    Body,
+)
 from tests.servers import Server, running_server, running_stripe
-
-Body = dict[str, Any]
-USER: Body = {"oauth_provider": "oauth:google", "external_id": "nasty@example.com"}
-MIB = 1024 * 1024
-
-POSTS: dict[str, Body] = {
-    "/v1/billing/check": {
-        **USER,
-        "wa_id": "w",
-        "tenant_id": "t",
-        "context": {"agent_id": "a", "channel_id": "c", "request_id": "r"},
-        "customer_email": "a@example.com",
-        "display_name": "d",
-        "user_role": "u",
-        "agent_id": "a",
-        "marketing_opt_in": True,
-        "marketing_opt_in_source": "s",
-    },
-    "/v1/billing/credits/check": USER,
-    "/v1/billing/charges": {
-        **USER,
-        "amount_minor": 100,
-        "currency": "USD",
-        "description": "d",
-        "idempotency_key": "k",
-        "metadata": {"message_id": "m", "agent_id": "a", "channel_id": "c", "request_id": "r"},
-    },
-    "/v1/billing/credits": {
-        **USER,
-        "amount_minor": 100,
-        "currency": "USD",
-        "description": "d",
-        "transaction_type": "grant",
-        "external_transaction_id": "x",
-        "idempotency_key": "k",
-    },
-    "/v1/billing/accounts": {**USER, "initial_balance_minor": 100, "currency": "USD", "plan_name": "p"},
-    "/v1/billing/purchases": {
-        **USER,
-        "customer_email": "a@example.com",
-        "return_url": "https://example.com/",
-        "pack": "standard",
-        "idempotency_key": "k",
-    },
-    "/v1/billing/litellm/usage": {
-        **USER,
-        "interaction_id": "i",
-        "total_llm_calls": 1,
-        "total_prompt_tokens": 1,
-        "total_completion_tokens": 1,
-        "models_used": ["m"],
-        "actual_cost_cents": 0.1,
-        "duration_ms": 1,
-        "error_count": 0,
-        "fallback_count": 0,
-    },
-    "/v1/tools/charge": {**USER, "product_type": "web_search", "idempotency_key": "k", "request_id": "r"},
-}
-WEBHOOK = "/v1/billing/webhooks/stripe"
-GETS: dict[str, Body] = {
-    "/v1/billing/transactions": {**USER, "limit": "50", "offset": "0"},
-    "/v1/tools/balance": USER,
-    "/v1/tools/balance/web_search": USER,
-    "/v1/tools/check/web_search": USER,
-}
-PATHS = (
-    "/v1/billing/charges/{}",
-    "/v1/billing/accounts/{}",
-    "/v1/billing/accounts/oauth:google/{}",
-    "/v1/billing/accounts/{}/x",
-    "/v1/billing/purchases/{}",
-    "/v1/billing/purchases/{}/status",
-    "/v1/tools/balance/{}?oauth_provider=oauth:google&external_id=x",
-    "/v1/tools/check/{}?oauth_provider=oauth:google&external_id=x",
-    "/{}",
-)
-
-# As JSON text: some of these no JSON library would write.
-NASTY_VALUES = (
-    "null",
-    "true",
-    "false",
-    "0",
-    "-1",
-    "-0.0",
-    "1.5",
-    "1e400",
-    "-1e400",
-    "1e-400",
-    "NaN",
-    "Infinity",
-    "-Infinity",
-    str(2**31),
-    str(2**63 - 1),
-    str(2**63),
-    str(-(2**63) - 1),
-    "9" * 4000,
-    "9" * 5000,  # longer than Python converts
-    '"' + "9" * 5000 + '"',
-    "[]",
-    "{}",
-    "[[]]",
-    '[{"a": 1}]',
-    '""',
-    '" "',
-    '"\\u0000"',
-    '"a\\u0000b"',
-    '"\\ud800"',
-    '"\\udfff\\ud800"',
-    '"\\ud83d\\ude00"',
-    '"\\u202e\\ufeff\\u0085\\u2028"',
-    '"' + "x" * 255 + '"',
-    '"' + "x" * 256 + '"',
-    '"' + "😀" * 255 + '"',
-    '"oauth:"',
-    '"oauth:\\n"',
-    '"oauth:\\ud800"',
-    '"oauth:' + "x" * 249 + '"',
-    '"%00%s%n{}{{}}${jndi:x}"',
-    '"\'; DROP TABLE accounts; --"',
-    '"../../etc/passwd"',
-    '"javascript:alert(1)"',
-    '"http://[::1"',
-    '"https://\\u0000"',
-    '"1970-01-01T00:00:00Z"',
-)
-WHOLE_BODIES: dict[str, bytes] = {
-    "nothing": b"",
-    "a space": b" ",
-    "null": b"null",
-    "a list": b"[]",
-    "a text": b'"x"',
-    "a number": b"1",
-    "not a number": b"NaN",
-    "half an object": b'{"oauth_provider": "oauth:go',
-    "a trailing comma": b'{"a": 1,}',
-    "two documents": b"{}{}",
-    "a byte order mark": b"\xef\xbb\xbf{}",
-    "invalid UTF-8": b'{"oauth_provider": "\xff\xfe"}',
-    "overlong UTF-8": b'{"oauth_provider": "\xc0\x80"}',
-    "a surrogate in UTF-8": b'{"external_id": "\xed\xa0\x80", "oauth_provider": "oauth:x"}',
-    "UTF-16": '{"oauth_provider": "oauth:x"}'.encode("utf-16"),
-    "NUL bytes": b"\0" * 100,
-    "deep lists": b"[" * 100_000,
-    "deep closed lists": b"[" * 100_000 + b"]" * 100_000,
-    "deep objects": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
-    "a deep field": b'{"oauth_provider": "oauth:x", "external_id": ' + b"[" * 5000 + b"]" * 5000 + b"}",
-    "a deep unknown field": b'{"unknown": ' + b"[" * 5000 + b"]" * 5000 + b"}",
-    "a key a thousand times": b"{" + b",".join(b'"external_id": "a"' for _ in range(1000)) + b"}",
-    "many fields": json.dumps({f"f{i}": i for i in range(20_000)}).encode(),
-    "a form": b"oauth_provider=oauth%3Agoogle&external_id=x",
-}
-CONTENT_TYPES = (
-    "",
-    "text/plain",
-    "application/xml",
-    "application/x-www-form-urlencoded",
-    "multipart/form-data",
-    "multipart/form-data; boundary=x",
-    "application/json; charset=utf-16",
-    "application/json; charset=nonsense",
-    "application/vnd.api+json",
-    "/",
-    "a" * 1000,
-)
-NASTY_PATHS = (
-    "%00",
-    "a%00b",
-    "%ff%fe",
-    "%ED%A0%80",
-    "..%2F..%2Fetc%2Fpasswd",
-    "%2e%2e/%2e%2e",
-    "..%5c",
-    "%",
-    "%zz",
-    "a" * 256,
-    "a" * 5000,
-    "%F0%9F%98%80",
-    "%0d%0aX-Injected:%201",
-    "00000000-0000-0000-0000-000000000000",
-    "00000000-0000-0000-0000-00000000000g",
-    "oauth:google",
-    "-1",
-    "{}",
-    "%25s",
-    "%3Cscript%3E",
-)
-NASTY_QUERIES = (
-    "",
-    "x" * 256,
-    "\0",
-    "oauth:\0",
-    "a\0b",
-    "-1",
-    "0",
-    str(2**63),
-    "9" * 5000,
-    "1e3",
-    "NaN",
-    " 5 ",
-    "5_0",
-    "\u0665",
-    "😀",
-    "%ff",
-    "\r\nX: 1",
-)
 
 
 @pytest.fixture(scope="module")

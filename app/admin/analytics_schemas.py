@@ -57,10 +57,13 @@ class Revenue(Reply):
 
 
 class Movements(Reply):
-    """Credits that came into the paid pools, on the day on which they were booked. Opening balances are not in it."""
+    """Credits that came into the paid pools or, for as much, reduced debts, on the day on which they were booked.
+
+    Over all days, sold + granted - taken_back less the paid credits spent is what is outstanding, less the debt.
+    """
 
     sold: int
-    granted: int = Field(description="Grants, bonuses, goodwill refunds and adjustments.")
+    granted: int = Field(description="Grants, bonuses, goodwill refunds, adjustments and opening balances.")
     taken_back: int = Field(description="For refunds and disputes of purchases, less what was reinstated.")
 
 

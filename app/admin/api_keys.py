@@ -1,18 +1,21 @@
 """`/admin/api-keys`: the keys that agents and proxies call with."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, status
 
 from app.admin.dependencies import Administrator, Db, Viewer
 from app.admin.schemas import KeyBody, KeyChange, KeyReply, KeysReply, NewKeyReply, key_facts
+from app.analytics.usage_reports import sum_credits_by_key
 from app.auth.caller import Environment
 from app.auth.errors import KeyNotFound
 from app.auth.service import create_key, find_key, list_keys, lock_key, revoke_key, rotate_key, update_key
 from app.billing.router import ERRORS
 from app.billing.schemas import ErrorReply
 from app.config import Settings
+from app.db import Database
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 NOT_ACTIVE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
@@ -34,15 +37,15 @@ KeyId = Annotated[str, Depends(path_key_id)]
 @router.get("")
 async def list_api_keys(admin: Viewer, db: Db, environment: Environment | None = None) -> KeysReply:
     """Newest first, ended ones included. No answer holds more of a key than its public id."""
-    async with db.read() as session:
+    async with db.consistent_read() as session:
         keys = await list_keys(session, environment=environment)
-    return KeysReply(api_keys=[KeyReply.of(key, admin.now) for key in keys])
+        credits = await sum_credits_by_key(session, [key.key_id for key in keys])
+    return KeysReply(api_keys=[KeyReply.of(key, credits.get(key.key_id, 0), admin.now) for key in keys])
 
 
 @router.get("/{key_id}", responses=NOT_FOUND)
 async def get_api_key(key_id: KeyId, admin: Viewer, db: Db) -> KeyReply:
-    async with db.read() as session:
-        return KeyReply.of(await find_key(session, key_id), admin.now)
+    return await _reply(db, key_id, admin.now)
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
@@ -81,7 +84,7 @@ async def change_api_key(key_id: KeyId, body: KeyChange, admin: Administrator, d
             await admin.record(
                 tx, "api_key.change", "api_key", key_id, environment=after.environment, before=was, after=became
             )
-    return KeyReply.of(after, admin.now)
+    return await _reply(db, key_id, admin.now)
 
 
 @router.post("/{key_id}/rotate", status_code=status.HTTP_201_CREATED, responses=NOT_ACTIVE)
@@ -108,4 +111,11 @@ async def revoke_api_key(key_id: KeyId, admin: Administrator, db: Db) -> KeyRepl
             await admin.record(
                 tx, "api_key.revoke", "api_key", key_id, environment=key.environment, before=was, after=after
             )
-    return KeyReply.of(key, admin.now)
+    return await _reply(db, key_id, admin.now)
+
+
+async def _reply(db: Database, key_id: str, now: datetime) -> KeyReply:
+    async with db.consistent_read() as session:
+        key = await find_key(session, key_id)
+        credits = await sum_credits_by_key(session, [key_id])
+    return KeyReply.of(key, credits.get(key_id, 0), now)

@@ -16,6 +16,7 @@ from app.admin.config_schemas import (
     ProviderBody,
     ProviderReply,
     ProvidersReply,
+    SettingsReply,
     TryProviderBody,
     TryProviderReply,
     VersionReply,
@@ -30,7 +31,12 @@ from app.config import Settings
 from app.configuration.documents import PROVIDER_SECTIONS, Defaults, Document, Packs, Products, Section
 from app.configuration.editing import Change, ConfigurationEditor, Version
 from app.db import Database, Session
-from app.payments.errors import PaymentProviderRefused, PaymentProviderUnavailable, PaymentsNotConfigured
+from app.payments.errors import (
+    PaymentProviderForbids,
+    PaymentProviderRefused,
+    PaymentProviderUnavailable,
+    PaymentsNotConfigured,
+)
 from app.payments.gateway import StripeGateway
 
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorReply}}
@@ -131,17 +137,25 @@ async def try_provider(
     environment: Environment, body: TryProviderBody, admin: Administrator, gateway: Gateway
 ) -> TryProviderReply:
     """Ask Stripe whether it knows a key, without storing it."""
-    problem = None
+    problem = note = None
     try:
-        if not await gateway.try_key(environment, body.secret_key):
+        trial = await gateway.try_key(environment, body.secret_key)
+        if trial == "other_mode":
             problem = f"Stripe knows this key, but it is not of its {environment} mode"
+        elif trial == "restricted":
+            note = (
+                "A restricted key, which may not read the balance: nobody needs that. It may read payments and events. "
+                "It has to write payment intents and refunds as well, which cannot be tried without doing so"
+            )
     except PaymentsNotConfigured:
         problem = f"The {environment} environment has no keys"
+    except PaymentProviderForbids:
+        problem = "Stripe knows this key, but it may read neither the balance nor the payments and events"
     except PaymentProviderRefused:
         problem = "Stripe does not accept this key"
     except PaymentProviderUnavailable:
         problem = "Stripe does not answer"
-    return TryProviderReply(ok=problem is None, problem=problem)
+    return TryProviderReply(ok=problem is None, problem=problem, note=note)
 
 
 @router.get("/{section}/versions")
@@ -164,6 +178,12 @@ async def list_versions(
         ],
         next_cursor=versions[limit - 1].version if len(versions) > limit else None,
     )
+
+
+@router.get("/{section}/settings")
+async def get_section_of_settings(section: Section, admin: Viewer, editor: Editor) -> SettingsReply:
+    """What a reset would go back to."""
+    return SettingsReply(section=section, document=editor.from_settings(section))
 
 
 @router.post("/{section}/reset", responses=CONFLICT)

@@ -94,6 +94,7 @@ class TryProviderBody(Reply):
 class TryProviderReply(Reply):
     ok: bool
     problem: str | None
+    note: str | None = Field(description="What is to be known of a key that is accepted.")
 
 
 class VersionReply(Reply):
@@ -108,6 +109,11 @@ class VersionsReply(Reply):
     section: Section
     versions: list[VersionReply]
     next_cursor: int | None
+
+
+class SettingsReply(Reply):
+    section: Section
+    document: dict[str, Any] | None = Field(description="As a version's document; null: the settings have no keys.")
 
 
 def state_of(version: Version) -> dict[str, Any]:

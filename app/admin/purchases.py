@@ -88,8 +88,12 @@ async def refund_purchase(
             "purchase",
             purchase_id,
             environment=row["environment"],
-            before={"refunded_minor": row["refunded_minor"]},
-            after={"refund_minor": body.amount_minor or "all that is left", "idempotency_key": body.idempotency_key},
+            before={"refunded_minor": row["refunded_minor"], "currency": row["currency"]},
+            after={
+                "refund_minor": body.amount_minor or "all that is left",
+                "currency": row["currency"],
+                "idempotency_key": body.idempotency_key,
+            },
             reason=body.reason,
         )
     await payments.refund(row["account_id"], purchase_id, body.amount_minor, body.idempotency_key, admin.now)

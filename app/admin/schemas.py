@@ -118,10 +118,13 @@ class KeyReply(Reply):
     grace_ends_at: Timestamp | None
     last_used_at: Timestamp | None
     requests_total: int = Field(description="Requests that it authenticated; those of the last minute may be missing.")
+    credits_charged: int = Field(
+        description="Credits that its charges and tool uses took from main pools, free ones too."
+    )
 
     @classmethod
-    def of(cls, key: KeyFacts, now: datetime) -> "KeyReply":
-        return cls(**key_facts(key), status=key.status(now))
+    def of(cls, key: KeyFacts, credits_charged: int, now: datetime) -> "KeyReply":
+        return cls(**key_facts(key), credits_charged=credits_charged, status=key.status(now))
 
 
 class KeysReply(Reply):

@@ -45,37 +45,60 @@ def uses(after: str = ":after", before: str = ":before") -> str:
     """  # noqa: S608  (our own words)
 
 
-def interactions(after: str = ":after", before: str = ":before") -> str:
+COUNTS = ("llm_calls", "prompt_tokens", "completion_tokens", "cost_cents")
+PARTS = tuple(f"{part}_{name}" for part in ("called", "summary") for name in COUNTS)
+"""What the counts are made of: the sums of the calls, and the greatest of the summaries."""
+_REPORTED = {"cost_cents": "actual_cost_cents"}
+MAX_MODELS = 100
+"""Of an interaction, the first by name: more than the 255 characters that are told of them can hold."""
+
+
+def interactions(after: str = ":after", before: str = ":before", *, from_the_beginning: bool = False) -> str:
     """The interactions of which something was reported in [after, before), as all reports below `before` tell them.
 
     A report of at most one call is a call, one of several sums up. An interaction counts as the greater of its calls'
-    sum and its largest summary, so that neither order nor absence of either matters.
+    sum and its largest summary, so that neither order nor absence of either matters. What was reported before `after`
+    is taken from where it is stored, unless there is nothing before it: however many reports an interaction has, each
+    is read once.
     """
 
-    def counted(column: str) -> str:
-        return f"""greatest(sum(u.{column}) FILTER (WHERE u.total_llm_calls <= 1),
-                            CAST(max(u.{column}) FILTER (WHERE u.total_llm_calls > 1) AS numeric))"""
+    def part(name: str) -> str:
+        column = _REPORTED.get(name, f"total_{name}")
+        return f"""coalesce(sum({column}) FILTER (WHERE total_llm_calls <= 1), 0) AS called_{name},
+                   coalesce(CAST(max({column}) FILTER (WHERE total_llm_calls > 1) AS numeric), 0) AS summary_{name}"""
 
+    window = f"usage_log_id >= {after} AND usage_log_id < {before}"
+    new = f"""(
+        SELECT * FROM (SELECT account_id, interaction_id, min(created_at) AS started_at,
+                              (array_agg(usage_log_id ORDER BY usage_log_id))[1] AS first_usage_log_id,
+                              {", ".join(part(name) for name in COUNTS)}
+                         FROM llm_usage WHERE {window} GROUP BY account_id, interaction_id) counted
+          LEFT JOIN (SELECT account_id, interaction_id, array_agg(DISTINCT m.name) AS models
+                       FROM llm_usage CROSS JOIN unnest(models_used) AS m (name) WHERE {window}
+                      GROUP BY account_id, interaction_id) named USING (account_id, interaction_id))"""  # noqa: S608  (our own words)
+    if from_the_beginning:
+        told, models = f"{new} t", "t.models"
+    else:
+        parts = [f"n.called_{name} + coalesce(i.called_{name}, 0) AS called_{name}" for name in COUNTS]
+        parts += [f"greatest(n.summary_{name}, i.summary_{name}) AS summary_{name}" for name in COUNTS]
+        told, models = (
+            f"""(
+            SELECT account_id, interaction_id, least(n.started_at, i.started_at) AS started_at,
+                   least(n.first_usage_log_id, i.first_usage_log_id) AS first_usage_log_id,
+                   {", ".join(parts)}, n.models AS new_models, i.models AS old_models
+              FROM {new} n LEFT JOIN llm_interactions i USING (account_id, interaction_id)) t""",  # noqa: S608  (our own words)
+            "t.old_models || t.new_models",
+        )
     return f"""
         SELECT t.account_id, t.interaction_id, a.environment, a.currency,
                CAST(t.started_at AT TIME ZONE 'UTC' AS date) AS day,
-               coalesce((SELECT left(string_agg(DISTINCT m.name, ' + ' ORDER BY m.name), 255)
-                           FROM llm_usage r CROSS JOIN unnest(r.models_used) AS m (name)
-                          WHERE r.account_id = t.account_id AND r.interaction_id = t.interaction_id
-                                AND r.usage_log_id < {before}), '') AS model,
-               t.first_usage_log_id, t.started_at, t.llm_calls, t.prompt_tokens, t.completion_tokens, t.cost_cents
-          FROM (SELECT u.account_id, u.interaction_id, min(u.created_at) AS started_at,
-                       (array_agg(u.usage_log_id ORDER BY u.usage_log_id))[1] AS first_usage_log_id,
-                       {counted("total_llm_calls")} AS llm_calls,
-                       {counted("total_prompt_tokens")} AS prompt_tokens,
-                       {counted("total_completion_tokens")} AS completion_tokens,
-                       {counted("actual_cost_cents")} AS cost_cents
-                  FROM (SELECT DISTINCT account_id, interaction_id FROM llm_usage
-                         WHERE usage_log_id >= {after} AND usage_log_id < {before}) touched
-                  JOIN llm_usage u ON u.account_id = touched.account_id AND u.interaction_id = touched.interaction_id
-                 WHERE u.usage_log_id < {before}
-                 GROUP BY u.account_id, u.interaction_id) t
+               left(array_to_string(m.models, ' + '), 255) AS model, m.models, t.first_usage_log_id, t.started_at,
+               {", ".join(f"greatest(t.called_{name}, t.summary_{name}) AS {name}" for name in COUNTS)},
+               {", ".join(f"t.{name}" for name in PARTS)}
+          FROM {told}
           JOIN accounts a ON a.account_id = t.account_id
+         CROSS JOIN LATERAL (SELECT ARRAY(SELECT DISTINCT u.name FROM unnest({models}) AS u (name)
+                                           ORDER BY u.name LIMIT {MAX_MODELS}) AS models) m
     """  # noqa: S608  (our own words)
 
 

@@ -3,12 +3,12 @@
 They run beside those of the ledger (app.billing.verify), in the same snapshot.
 """
 
-from app.analytics.books import interactions, uses
+from app.analytics.books import COUNTS, PARTS, interactions, uses
 
 _ALL = ("CAST('00000000-0000-0000-0000-000000000000' AS uuid)", "(SELECT rolled_up_to FROM rollup_state)")
 _KEY = "environment, day, product_type, key_id, agent_id, currency"
 _LLM_KEY = "environment, day, currency, model"
-_COUNTS = "llm_calls, prompt_tokens, completion_tokens, cost_cents"
+_COUNTS = ", ".join(COUNTS)
 _WEEK = "CAST(date_trunc('week', CAST(day AS timestamp)) AS date)"
 
 
@@ -71,8 +71,8 @@ ROLLUP_CHECKS = {
     "an interaction that is not its reports'": _differ(
         "interaction",
         f"account_id, interaction_id, {_LLM_KEY}",
-        _COUNTS,
-        interactions(*_ALL),
+        ", ".join((*COUNTS, *PARTS)),
+        interactions(*_ALL, from_the_beginning=True),
         "SELECT * FROM llm_interactions",
     ),
     "a day's LLM calls that are not its interactions'": _differ(

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from app.analytics.books import interactions, uses
+from app.analytics.books import COUNTS, interactions, uses
 from app.analytics.days import Days
 from app.analytics.usage_reports import MAX_ROWS, rows_of
 from app.db import Session
@@ -20,8 +20,7 @@ from app.errors import InvalidRequest
 Row = Mapping[str, Any]
 Order = Literal["newest", "cost"]
 _OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
-_COUNTS = ("llm_calls", "prompt_tokens", "completion_tokens", "cost_cents")
-_COLUMNS = ", ".join(_COUNTS)
+_COLUMNS = ", ".join(COUNTS)
 # What was reported anew replaces what the sums hold of the same interaction.
 _TOLD = f"""(
     WITH told AS MATERIALIZED ({interactions()})
@@ -29,10 +28,10 @@ _TOLD = f"""(
      UNION ALL
     SELECT environment, day, currency, model, 1, {_COLUMNS} FROM told
      UNION ALL
-    SELECT i.environment, i.day, i.currency, i.model, -1, {", ".join(f"-i.{name}" for name in _COUNTS)}
+    SELECT i.environment, i.day, i.currency, i.model, -1, {", ".join(f"-i.{name}" for name in COUNTS)}
       FROM told t JOIN llm_interactions i ON i.account_id = t.account_id AND i.interaction_id = t.interaction_id)
 """  # noqa: S608  (our own words, here and below)
-_SUMS = f"sum(interactions) AS interactions, {', '.join(f'sum({name}) AS {name}' for name in _COUNTS)}"
+_SUMS = f"sum(interactions) AS interactions, {', '.join(f'sum({name}) AS {name}' for name in COUNTS)}"
 _SPENT_AND_COST = f"""(
     SELECT environment, day, currency, paid AS paid_spent, 0 AS interactions, 0 AS cost_cents FROM usage_days
      UNION ALL

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Date, DateTime, Index, Numeric, Text, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Date, DateTime, Index, Numeric, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -102,6 +102,11 @@ class LlmInteraction(Base):
     __table_args__ = (
         Index(None, "environment", "day", "first_usage_log_id"),
         Index(None, "environment", "cost_cents", "first_usage_log_id"),
+        CheckConstraint(
+            "num_nulls(models, called_llm_calls, called_prompt_tokens, called_completion_tokens, called_cost_cents, "
+            "summary_llm_calls, summary_prompt_tokens, summary_completion_tokens, summary_cost_cents) = 0",
+            name="whole",
+        ),
     )
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -116,6 +121,16 @@ class LlmInteraction(Base):
     prompt_tokens: Mapped[Decimal] = mapped_column(Numeric)
     completion_tokens: Mapped[Decimal] = mapped_column(Numeric)
     cost_cents: Mapped[Decimal] = mapped_column(Numeric)
+    # What the next reports are added to. Nullable, because a required column cannot be added without downtime.
+    models: Mapped[list[str]] = mapped_column(ARRAY(Text), nullable=True, comment="the first 100 by name")
+    called_llm_calls: Mapped[Decimal] = mapped_column(Numeric, nullable=True, comment="the calls' sum")
+    called_prompt_tokens: Mapped[Decimal] = mapped_column(Numeric, nullable=True)
+    called_completion_tokens: Mapped[Decimal] = mapped_column(Numeric, nullable=True)
+    called_cost_cents: Mapped[Decimal] = mapped_column(Numeric, nullable=True)
+    summary_llm_calls: Mapped[Decimal] = mapped_column(Numeric, nullable=True, comment="the greatest summary's")
+    summary_prompt_tokens: Mapped[Decimal] = mapped_column(Numeric, nullable=True)
+    summary_completion_tokens: Mapped[Decimal] = mapped_column(Numeric, nullable=True)
+    summary_cost_cents: Mapped[Decimal] = mapped_column(Numeric, nullable=True)
 
 
 class LlmDay(Base):

@@ -40,10 +40,15 @@ _MOVEMENTS = f"""
     coalesce(-sum(credits) FILTER (WHERE transaction_type IN {_BACK}), 0) AS taken_back,
     coalesce(sum(credits) FILTER (WHERE transaction_type <> 'purchase' AND transaction_type NOT IN {_BACK}), 0)
         AS granted"""
+# What an account is opened with is an entry of the ledger, and no credit of its own.
 _MOVED = f"""
     (SELECT credits, transaction_type, created_at FROM credits c
       WHERE {_FROM_FIRST_TO_LAST} AND EXISTS (
-            SELECT FROM accounts a WHERE a.account_id = c.account_id AND a.environment = :environment)) moved
+            SELECT FROM accounts a WHERE a.account_id = c.account_id AND a.environment = :environment)
+      UNION ALL
+     SELECT delta, kind, created_at FROM ledger_entries e
+      WHERE kind = 'opening_grant' AND pool = 'paid' AND {_FROM_FIRST_TO_LAST} AND EXISTS (
+            SELECT FROM accounts a WHERE a.account_id = e.account_id AND a.environment = :environment)) moved
 """  # noqa: S608  (our own words, here and below)
 _STANDING = text(
     """

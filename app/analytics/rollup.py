@@ -5,8 +5,8 @@ in the sums exactly once, whether jobs run twice at once or die in the middle. R
 
 That is exact as long as nothing is committed below the mark later. An id is given inside the transaction that writes
 it; each of its few remaining statements, and each pause between them, ends after `database_timeout_s` (3 s). The mark
-stays SETTLED behind the clock, several times what they can last together, and enough for processes whose clocks differ
-by seconds. Should it ever fail, `ledger verify` says so.
+stays SETTLED behind the database's clock, several times what they can last together; processes whose clocks are seconds
+off give ids by the database's (app.db.new_id). Should it ever fail, `ledger verify` says so.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import text
 
-from app.analytics.books import first_id_at, interactions, uses
+from app.analytics.books import COUNTS, PARTS, first_id_at, interactions, uses
 from app.db import Database, Session
 
 SETTLED = timedelta(seconds=60)
@@ -104,7 +104,8 @@ _LINK_DAYS = text(
         ON CONFLICT (environment, day, previous_day) DO UPDATE SET accounts = d.accounts + excluded.accounts
     """
 )
-_COUNTS = "llm_calls, prompt_tokens, completion_tokens, cost_cents"
+_COUNTS = ", ".join(COUNTS)
+_STORED = f"first_usage_log_id, started_at, models, {', '.join((*COUNTS, *PARTS))}"
 _STORE_INTERACTIONS = text(
     f"""
     WITH told AS MATERIALIZED ({interactions()}),
@@ -115,15 +116,10 @@ _STORE_INTERACTIONS = text(
                -i.cost_cents
           FROM told t JOIN llm_interactions i ON i.account_id = t.account_id AND i.interaction_id = t.interaction_id),
     stored AS (
-        INSERT INTO llm_interactions (account_id, interaction_id, environment, currency, day, model,
-                                      first_usage_log_id, started_at, {_COUNTS})
-        SELECT account_id, interaction_id, environment, currency, day, model, first_usage_log_id, started_at, {_COUNTS}
-          FROM told
+        INSERT INTO llm_interactions (account_id, interaction_id, environment, currency, day, model, {_STORED})
+        SELECT account_id, interaction_id, environment, currency, day, model, {_STORED} FROM told
             ON CONFLICT (account_id, interaction_id) DO UPDATE
-           SET day = excluded.day, model = excluded.model, first_usage_log_id = excluded.first_usage_log_id,
-               started_at = excluded.started_at, llm_calls = excluded.llm_calls,
-               prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens,
-               cost_cents = excluded.cost_cents)
+           SET {", ".join(f"{name} = excluded.{name}" for name in ("day", "model", *_STORED.split(", ")))})
     INSERT INTO llm_days AS d (environment, day, currency, model, interactions, {_COUNTS})
     SELECT environment, day, currency, model, sum(interactions), sum(llm_calls), sum(prompt_tokens),
            sum(completion_tokens), sum(cost_cents)
@@ -135,6 +131,13 @@ _STORE_INTERACTIONS = text(
            cost_cents = d.cost_cents + excluded.cost_cents
     """  # noqa: S608  (our own words)
 )
+
+
+async def database_time(db: Database) -> datetime:
+    row = await db.fetch_row("SELECT clock_timestamp() AS now")
+    assert row is not None
+    now: datetime = row["now"]
+    return now
 
 
 async def roll_up(db: Database, now: datetime) -> int:

@@ -57,6 +57,19 @@ async def list_by(db: Session, days: Days, dimension: Dimension) -> Sequence[Row
     return await rows_of(db, statement, days)
 
 
+async def sum_credits_by_key(db: Session, key_ids: Sequence[str]) -> dict[str, int]:
+    """Credits that the keys ever charged to main pools, by charges and by tool uses. Keys without any are left out."""
+    statement = f"""
+        SELECT key_id, sum(credits) AS credits
+          FROM (SELECT key_id, daily_free + free + paid AS credits FROM usage_days
+                 UNION ALL
+                SELECT key_id, credits FROM ({uses()}) u) used
+         WHERE key_id = ANY (:key_ids) GROUP BY key_id
+    """  # noqa: S608  (our own words; what callers say is bound)
+    values = {"after": await find_rolled_up_to(db), "before": ALL_IDS, "key_ids": key_ids}
+    return {row.key_id: int(row.credits) for row in await db.execute(text(statement), values)}
+
+
 async def find_key_names(db: Session, key_ids: Sequence[str]) -> dict[str, str]:
     statement = text("SELECT key_id, name FROM api_keys WHERE key_id = ANY (:key_ids)")
     return {row.key_id: row.name for row in await db.execute(statement, {"key_ids": key_ids})}

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, ForeignKey, Index, Text, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, ForeignKey, Index, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import CIDR
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -102,4 +102,18 @@ class TokenCutoff(Base):
     environment: Mapped[str] = mapped_column(Text, primary_key=True)
     oauth_provider: Mapped[str] = mapped_column(Text, primary_key=True)
     external_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    not_before: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class ErasedCutoff(Base):
+    """The cut-off of somebody who was erased, until no token is left that it refuses.
+
+    The digest is of the salt and the identity, so a row says nothing to who does not know the person already.
+    """
+
+    __tablename__ = "erased_cutoffs"
+    __table_args__ = (CheckConstraint("length(salt) = 16 AND length(identity_digest) = 32", name="digest"),)
+
+    salt: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    identity_digest: Mapped[bytes] = mapped_column(LargeBinary, comment="SHA-256")
     not_before: Mapped[datetime] = mapped_column(Timestamp)

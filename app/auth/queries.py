@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.auth.caller import Environment, Permission
 from app.auth.keys import KeyFacts
-from app.auth.models import AdminSession, AdminUser, ApiKey, RevokedToken, TokenCutoff
+from app.auth.models import AdminSession, AdminUser, ApiKey, ErasedCutoff, RevokedToken, TokenCutoff
 from app.db import Database, Session
 
 _FACTS = [column for column in ApiKey.__table__.columns if column.name != "secret_hash"]
@@ -127,10 +127,15 @@ class TokenState:
     not_before: datetime | None
 
 
+# Of an erased person there is no name to look up: the few salts that are kept are tried one by one.
 _FIND_STATE = """
     SELECT EXISTS (SELECT FROM revoked_tokens WHERE token_id = $1) AS revoked,
-           (SELECT not_before FROM token_cutoffs
-             WHERE environment = $2 AND oauth_provider = $3 AND external_id = $4) AS not_before
+           greatest((SELECT not_before FROM token_cutoffs
+                      WHERE environment = $2 AND oauth_provider = $3 AND external_id = $4),
+                    (SELECT max(not_before) FROM erased_cutoffs
+                      WHERE identity_digest =
+                            sha256(salt || convert_to(jsonb_build_array($2::text, $3::text, $4::text)::text, 'UTF8'))
+                    )) AS not_before
 """
 
 
@@ -163,14 +168,28 @@ async def upsert_token_cutoff(
     )
 
 
-async def delete_token_cutoff(tx: Session, environment: Environment, oauth_provider: str, external_id: str) -> None:
-    await tx.execute(
-        delete(TokenCutoff).where(
-            TokenCutoff.environment == environment,
-            TokenCutoff.oauth_provider == oauth_provider,
-            TokenCutoff.external_id == external_id,
-        )
-    )
+_FORGET_CUTOFF = text(
+    """
+    WITH forgotten AS (
+        DELETE FROM token_cutoffs
+         WHERE environment = :environment AND oauth_provider = :oauth_provider AND external_id = :external_id
+        RETURNING jsonb_build_array(environment, oauth_provider, external_id) AS identity, not_before,
+                  uuid_send(gen_random_uuid()) AS salt)
+    INSERT INTO erased_cutoffs (salt, identity_digest, not_before)
+    SELECT salt, sha256(salt || convert_to(CAST(identity AS text), 'UTF8')), not_before FROM forgotten
+    """
+)
+
+
+async def replace_token_cutoff_by_digest(
+    tx: Session, environment: Environment, oauth_provider: str, external_id: str
+) -> None:
+    values = {"environment": environment, "oauth_provider": oauth_provider, "external_id": external_id}
+    await tx.execute(_FORGET_CUTOFF, values)
+
+
+async def delete_erased_cutoffs_before(tx: Session, moment: datetime) -> int:
+    return (await tx.execute(delete(ErasedCutoff).where(ErasedCutoff.not_before < moment))).rowcount
 
 
 async def delete_revoked_tokens_expired_before(tx: Session, moment: datetime) -> int:

@@ -6,7 +6,7 @@ from app.auth import queries
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Environment
 from app.auth.queries import TokenState
-from app.auth.tokens import TokenClaims
+from app.auth.tokens import MAX_TOKEN_LIFE, TokenClaims
 from app.db import Database, Session
 from app.errors import InvalidRequest
 
@@ -40,13 +40,17 @@ async def revoke_tokens_before(
 
 
 async def forget_user(tx: Session, *, environment: Environment, oauth_provider: str, external_id: str) -> None:
-    """Delete what is kept about the user's tokens: their cut-off names the person."""
-    await queries.delete_token_cutoff(tx, environment, oauth_provider, external_id)
+    """Delete the cut-off of the user's tokens, which names the person; a salted digest goes on refusing them.
+
+    Without it a stolen token would work again.
+    """
+    await queries.replace_token_cutoff_by_digest(tx, environment, oauth_provider, external_id)
 
 
 async def purge_expired_revocations(tx: Session, *, now: datetime) -> int:
-    """Delete revocations of tokens that nobody accepts any more; how many."""
-    return await queries.delete_revoked_tokens_expired_before(tx, now - KEEP_AFTER_EXPIRY)
+    """Delete revocations of tokens that nobody accepts any more, and erased users' cut-offs of such; how many."""
+    tokens = await queries.delete_revoked_tokens_expired_before(tx, now - KEEP_AFTER_EXPIRY)
+    return tokens + await queries.delete_erased_cutoffs_before(tx, now - MAX_TOKEN_LIFE - KEEP_AFTER_EXPIRY)
 
 
 class TokenRevocations:

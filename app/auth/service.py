@@ -54,18 +54,14 @@ class Authenticator:
         self._buckets = TokenBuckets()
         self._http = httpx.AsyncClient()
         self._tokens = TokenVerifier(settings.all_issuers, self._http)
-        self._last_uses: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to note when keys were used last."""
-        self._last_uses = asyncio.create_task(self._last_used.run())
+        self._last_used.start()
 
     async def stop(self) -> None:
         """End every task and connection, and write the last uses that are not yet written."""
-        if self._last_uses is not None:
-            self._last_uses.cancel()
-            await asyncio.gather(self._last_uses, return_exceptions=True)
-        await self._last_used.flush(all_of_it=True)
+        await self._last_used.stop()
         await self._keys.stop()
         await self._tokens.aclose()
         await self._http.aclose()

@@ -8,7 +8,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import httpx
@@ -27,6 +27,8 @@ MAX_CLAIM_CHARS = 255
 MAX_AUDIENCES = 100
 MAX_CACHED_TOKENS = 10_000
 LEEWAY_S = 30
+MAX_TOKEN_LIFE = timedelta(days=30)
+"""A token ends so long after it was issued, if not earlier: what refuses it need not be kept for longer."""
 END_OF_TIME_S = 253_402_300_799  # the last second of 9999, where datetime ends
 ALGORITHMS = ("RS256", "ES256")
 COMPACT_JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
@@ -240,7 +242,8 @@ def _check_signature(token: str, payload: bytes, key: VerificationKey) -> None:
 
 def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
     claims = parts.claims
-    expires_s, issued_s = _numeric_date(claims, "exp"), _numeric_date(claims, "iat")
+    issued_s = _numeric_date(claims, "iat")
+    expires_s = min(_numeric_date(claims, "exp"), issued_s + MAX_TOKEN_LIFE.total_seconds())
     not_before_s = _numeric_date(claims, "nbf") if claims.get("nbf") is not None else issued_s
     if _expired(expires_s, now):
         raise InvalidToken("expired")

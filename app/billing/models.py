@@ -160,6 +160,13 @@ class LedgerEntry(Base):
         CheckConstraint("delta <> 0", name="delta"),
         CheckConstraint(_within_bounds("balance_after"), name="balance_after"),
         CheckConstraint("entry_no > 0", name="entry_no"),
+        # Few rows: what accounts were opened with by who makes them with a balance. Reports count them by day.
+        Index(
+            "ix_ledger_entries_opening_paid",
+            "created_at",
+            postgresql_include=["account_id", "delta"],
+            postgresql_where=text("kind = 'opening_grant' AND pool = 'paid'"),
+        ),
         {"info": {"append_only": True}},
     )
 

@@ -68,8 +68,7 @@ async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, 
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
     account_id = await billing.accounts.resolve(identity, body.profile(), caller.actor, now)
-    pack = (await billing.configuration.current()).default_pack
-    return CheckReply.of(await billing.check(account_id, now), pack)
+    return CheckReply.of(await billing.check(account_id, now))
 
 
 @router.post(

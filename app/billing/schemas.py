@@ -26,7 +26,7 @@ from app.billing.errors import IdentityRequired
 from app.billing.pools import MINOR_PER_CREDIT
 from app.billing.posting import Charge, Credit
 from app.billing.service import CreditStatus
-from app.config import Currency, Pack
+from app.config import Currency
 
 MAX_INT64 = 2**63 - 1
 
@@ -124,10 +124,11 @@ class CheckReply(Reply):
     purchase_uses: int | None
 
     @classmethod
-    def of(cls, status: CreditStatus, pack: Pack) -> Self:
+    def of(cls, status: CreditStatus) -> Self:
         active = status.status == "active"
         has_credit = active and status.pools.total > 0
         purchase_required = active and not has_credit
+        offered = status.pack if purchase_required else None
         reason = None if has_credit else "No free uses or credits remaining" if active else f"Account {status.status}"
         return cls(
             has_credit=has_credit,
@@ -139,8 +140,8 @@ class CheckReply(Reply):
             plan_name=status.plan_name,
             reason=reason,
             purchase_required=purchase_required,
-            purchase_price_minor=pack.price_minor if purchase_required else None,
-            purchase_uses=pack.credits if purchase_required else None,
+            purchase_price_minor=None if offered is None else offered.price_minor,
+            purchase_uses=None if offered is None else offered.credits,
         )
 
 

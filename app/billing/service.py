@@ -36,6 +36,7 @@ from app.billing.posting import (
     replayed_credit,
     require_currency,
 )
+from app.config import Pack
 from app.configuration.service import Configuration
 from app.db import Database, Session, new_id
 from app.errors import AppError
@@ -51,6 +52,8 @@ class CreditStatus:
     total_uses: int
     plan_name: str
     status: str
+    pack: Pack | None
+    """What a purchase buys that names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,15 @@ class BillingService:
     # --- reads: no lock, no write ---
 
     async def check(self, account_id: UUID, now: datetime) -> CreditStatus:
-        allowance = (await self.configuration.current()).defaults.daily_free_uses
+        config = await self.configuration.current()
+        allowance = config.defaults.daily_free_uses
         row = await self.state(account_id)
         left, day = row["daily_free"], row["daily_free_day"]
         daily_free = daily_free_on(now.date(), left=left, day=day, allowance=allowance)
         pools = Pools(daily_free, row["free"], row["paid"])
-        return CreditStatus(pools, allowance, row["total_uses"], row["plan_name"], row["status"])
+        name = config.default_pack(row["currency"])
+        pack = None if name is None else config.packs[name]
+        return CreditStatus(pools, allowance, row["total_uses"], row["plan_name"], row["status"], pack)
 
     async def state(self, account_id: UUID) -> Mapping[str, Any]:
         """The account's columns. Raises AccountNotFound."""

@@ -68,7 +68,7 @@ class ConfigurationEditor:
         """The section as it stands: set by an admin, or as the settings have it."""
         row = await queries.find_latest(db, section)
         version = Version(0, None) if row is None else _version(row)
-        return version if version.document is not None else replace(version, document=self._from_settings(section))
+        return version if version.document is not None else replace(version, document=self.from_settings(section))
 
     async def versions(self, db: Session, section: Section, *, before: int | None, limit: int) -> list[Version]:
         """Newest first. Without a document: back to the settings."""
@@ -80,11 +80,12 @@ class ConfigurationEditor:
         """Set a section, or go back to the settings: what it was, and is. Locks the configuration until commit.
 
         What is so already stays the version that it is. Everywhere within 1 s of the commit. Raises
-        ConfigurationChanged.
+        ConfigurationChanged, and InvalidRequest for packs of which new accounts could buy none.
         """
         await queries.lock_configuration(tx)
         before = await self._expected(tx, section, change)
-        wanted = self._from_settings(section) if document is None else document
+        wanted = self.from_settings(section) if document is None else document
+        await self._require_packs_for_new_accounts(tx, section, wanted)
         if wanted == before.document and (document is not None or before.source == "settings"):
             return before, before
         return before, await self._add_version(tx, section, document, change)
@@ -94,6 +95,18 @@ class ConfigurationEditor:
         if before.version != change.expected_version:
             raise ConfigurationChanged(section, before.version)
         return before
+
+    async def _require_packs_for_new_accounts(self, tx: Session, section: Section, wanted: Document | None) -> None:
+        """Whoever has an account in one currency is sold nothing in another."""
+        if section not in ("packs", "defaults"):
+            return
+        packs = wanted if section == "packs" else (await self.find(tx, "packs")).document
+        defaults = wanted if section == "defaults" else (await self.find(tx, "defaults")).document
+        assert packs is not None  # the settings always have some
+        assert defaults is not None
+        currency = defaults["currency"]
+        if all(pack["currency"] != currency for pack in packs["packs"]):
+            raise InvalidRequest(f"no pack is sold in {currency}, the currency of new accounts: they could buy nothing")
 
     async def _add_version(self, tx: Session, section: Section, document: Document | None, change: Change) -> Version:
         row = {
@@ -108,7 +121,8 @@ class ConfigurationEditor:
         await queries.insert_version(tx, row)
         return await self.find(tx, section)
 
-    def _from_settings(self, section: Section) -> Document | None:
+    def from_settings(self, section: Section) -> Document | None:
+        """What the settings say, whatever was set since; of a provider's secrets the tails. None: they have no keys."""
         if section == "packs":
             return packs_of(self._settings).model_dump()
         if section == "products":

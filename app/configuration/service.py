@@ -38,10 +38,9 @@ class Current:
     defaults: Defaults
     providers: Mapping[Environment, StripeKeys]
 
-    @property
-    def default_pack(self) -> Pack:
-        """What a purchase buys that names no pack."""
-        return next(iter(self.packs.values()))
+    def default_pack(self, currency: str) -> str | None:
+        """What a purchase by an account of this currency buys that names no pack; None: nothing is sold in it."""
+        return next((name for name, pack in self.packs.items() if pack.currency == currency), None)
 
 
 class Configuration:

@@ -14,99 +14,36 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import parse_qsl, unquote_plus, urlencode
+from urllib.parse import unquote_plus, urlencode
 
 from fastapi import Body, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from joserfc.errors import JoseError
-from pydantic import BaseModel, ConfigDict, Field
 
 from app.clock import utc_now
+from app.demo.oidc_messages import (
+    BLACK_HOLE_S,
+    AuthorizationRequest,
+    Client,
+    Code,
+    Delivery,
+    Mint,
+    OAuthError,
+    Switches,
+    parameters_of,
+)
 from app.demo.oidc_page import User, refusal_page, sign_in_page
-from app.demo.oidc_tokens import TOKEN_LIFETIME_S, Alg, Fault, SigningKeys, base64url, id_token
+from app.demo.oidc_tokens import TOKEN_LIFETIME_S, Fault, SigningKeys, base64url, id_token
 
 __all__ = ["Client", "Fault", "Switches", "User", "create_app"]
 
 V = TypeVar("V")
-Delivery = Literal["ok", "error", "slow", "black_hole"]
-BLACK_HOLE_S = 60.0
 MAX_PENDING = 1000
 VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 SESSION_COOKIE = "demo_oidc_session"
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """An application that may ask for sign-ins. Without a secret it proves itself by PKCE alone."""
-
-    client_id: str
-    client_secret: str | None
-    redirect_uris: tuple[str, ...]
-
-
-class Mint(BaseModel):
-    """What a minted token shall say: `faults` as in the switches; every other member is a claim, null removes it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    faults: frozenset[Fault] = frozenset()
-
-
-class Switches(BaseModel):
-    """How the provider behaves from now on. `id_token` lists the faults of every token it issues."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    signing_alg: Alg = "RS256"
-    id_token: frozenset[Fault] = frozenset()
-    jwks: Delivery = "ok"
-    token_endpoint: Delivery = "ok"
-    slow_s: float = Field(default=5.0, ge=0, le=BLACK_HOLE_S)
-    code_lifetime_s: float = Field(default=60.0, ge=0, le=600)
-
-
-class OAuthError(Exception):
-    """A refusal in the protocol's own words (RFC 6749, sections 4.1.2.1 and 5.2)."""
-
-    def __init__(self, error: str, description: str, status: int = 400) -> None:
-        super().__init__(description)
-        self.error, self.description, self.status = error, description, status
-
-
-@dataclass(frozen=True, slots=True)
-class AuthorizationRequest:
-    client_id: str
-    redirect_uri: str
-    scopes: frozenset[str]
-    state: str | None
-    nonce: str | None
-    code_challenge: str
-    prompt: frozenset[str]
-    hd: str | None
-    login_hint: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    request: AuthorizationRequest
-    user: User
-    issued_monotonic_s: float
-
-
-def _parameters(encoded: str) -> dict[str, str]:
-    """Form or query parameters. Raises OAuthError when one comes twice, as RFC 6749 section 3.1 asks."""
-    try:
-        pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=50)
-    except ValueError:
-        raise OAuthError("invalid_request", "too many parameters") from None
-    parameters = dict(pairs)
-    if len(parameters) != len(pairs):
-        raise OAuthError("invalid_request", "a parameter is included more than once")
-    return {name: value for name, value in parameters.items() if value}
 
 
 class Provider:
@@ -153,7 +90,7 @@ class Provider:
         """GET shows the sign-in page; its buttons POST the choice back to the same query."""
         query = request.url.query
         try:
-            parameters = _parameters(query)
+            parameters = parameters_of(query)
             client, redirect_uri = self._client_and_redirect(parameters)
         except OAuthError as error:  # nowhere safe to redirect to
             return refusal_page(error.description)
@@ -163,7 +100,7 @@ class Provider:
             signed_in = self._sessions.get(request.cookies.get(SESSION_COOKIE, ""))
             if request.method == "GET" and "none" not in wanted.prompt:
                 return sign_in_page(self._offered(wanted), wanted.client_id, query, wanted.hd)
-            form = {"sub": signed_in} if request.method == "GET" else _parameters(await _text_body(request))
+            form = {"sub": signed_in} if request.method == "GET" else parameters_of(await _text_body(request))
             user = self.users.get(form.get("sub") or "")
             if user is None:
                 refusal = "login_required" if request.method == "GET" else "access_denied"
@@ -183,7 +120,7 @@ class Provider:
         if failed is not None:
             return failed
         try:
-            body = self._redeem(_parameters(await _text_body(request)), request.headers.get("Authorization"))
+            body = self._redeem(parameters_of(await _text_body(request)), request.headers.get("Authorization"))
         except OAuthError as error:
             headers = {"WWW-Authenticate": 'Basic realm="token"'} if error.status == 401 else {}
             content = {"error": error.error, "error_description": error.description}

@@ -29,6 +29,10 @@ class PaymentProviderRefused(PaymentProviderUnavailable):
     """Stripe answers, and will not: a wrong key, or a request of ours that it finds wrong. A person has to look."""
 
 
+class PaymentProviderForbids(PaymentProviderRefused):
+    """Stripe knows the key, which has not the right to this: a restricted one."""
+
+
 class RefundRefused(AppError):
     """Stripe will not give this money back: it is more than is left, or the payment is disputed."""
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import httpx
@@ -20,6 +20,7 @@ from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
     PaymentProviderFailed,
+    PaymentProviderForbids,
     PaymentProviderRefused,
     PaymentProviderUnavailable,
     PaymentsNotConfigured,
@@ -55,6 +56,8 @@ RETRIES = 2
 MAX_INT64 = 2**63 - 1
 REFUSED = (stripe.InvalidRequestError, stripe.AuthenticationError, stripe.PermissionError)
 Answer = TypeVar("Answer")
+Trial = Literal["ok", "restricted", "other_mode"]
+"""What became of trying a key: it may do all, or all that was tried; or it is none of the environment's."""
 log = structlog.get_logger()
 
 
@@ -117,14 +120,24 @@ class StripeGateway:
         self._clients[environment] = (keys, client)
         return client
 
-    async def try_key(self, environment: Environment, secret_key: SecretStr | None) -> bool:
-        """Ask Stripe for the account's balance, with a key or with the one that counts now: whether it fits its mode.
+    async def try_key(self, environment: Environment, secret_key: SecretStr | None) -> Trial:
+        """Ask Stripe what a key is good for, or the one that counts now. Stores and changes nothing.
 
-        Stores nothing. A key that Stripe does not know raises PaymentProviderRefused.
+        Raises PaymentProviderRefused for a key that Stripe does not know, and PaymentProviderForbids for a restricted
+        one that cannot even read what purchases need.
         """
-        client = await self._of(environment) if secret_key is None else self._client(secret_key)
-        balance = await self._answer(client.v1.balance.retrieve_async())
-        return self._is_local or balance.livemode == (environment == "live")
+        secret_key = secret_key or (await self._keys_of(environment)).secret_key
+        client = self._client(secret_key)
+        try:
+            balance = await self._answer(client.v1.balance.retrieve_async())
+        except PaymentProviderForbids:
+            # Purchases never ask for the balance. What they do ask for must be allowed; the key's text tells its mode.
+            await self._answer(client.v1.payment_intents.list_async({"limit": 1}))
+            await self._answer(client.v1.events.list_async({"limit": 1}))
+            if self._is_local or secret_key.get_secret_value().startswith(f"rk_{environment}_"):
+                return "restricted"
+            return "other_mode"
+        return "ok" if self._is_local or balance.livemode == (environment == "live") else "other_mode"
 
     async def create_payment_intent(
         self,
@@ -238,7 +251,7 @@ class StripeGateway:
             if error.http_status == 404:
                 raise PaymentNotFound from error
             log.error("stripe_refused", code=error.code, status=error.http_status, exc_info=error)
-            raise PaymentProviderRefused from error
+            raise (PaymentProviderForbids if error.http_status == 403 else PaymentProviderRefused) from error
         except stripe.IdempotencyError as error:
             # 400: the key was used for something else. 409: the same is under way, and even retries met it there.
             raise (PaymentProviderRefused if error.http_status == 400 else PaymentProviderUnavailable) from error

@@ -36,7 +36,10 @@ class PurchaseBody(IdentityFields):
     return_url: ReturnUrl | None = Field(
         default=None, description="Where Stripe.js returns to; the browser passes it to Stripe."
     )
-    pack: Key255 | None = Field(default=None, description="One of the configured packs; the first one by default.")
+    pack: Key255 | None = Field(
+        default=None,
+        description="One of the configured packs, in the account's currency; the first such one by default.",
+    )
     idempotency_key: Key255 | None = None
 
 

@@ -11,9 +11,9 @@ import structlog
 from app.auth.caller import Environment
 from app.billing.errors import IdempotencyKeyReused
 from app.billing.ledger import lock_account
+from app.billing.posting import require_currency
 from app.billing.service import BillingService
-from app.config import Pack
-from app.configuration.service import Configuration
+from app.configuration.service import Configuration, Current
 from app.db import Database, Session, new_id
 from app.jobs import defer
 from app.payments import queries
@@ -107,14 +107,14 @@ class PaymentService:
         """Begin to buy a pack; a second click gets the same payment back. Locks the account for a moment.
 
         Written down before Stripe hears of it, with a job that looks after it later: whatever dies in between, the
-        money finds its purchase. Raises UnknownPack, IdempotencyKeyReused, AccountSuspended, AccountClosed,
-        PaymentsNotConfigured, PaymentProviderUnavailable.
+        money finds its purchase. Raises UnknownPack, CurrencyMismatch, IdempotencyKeyReused, AccountSuspended,
+        AccountClosed, PaymentsNotConfigured, PaymentProviderUnavailable.
         """
         await self._gateway.publishable_key(environment)  # refuse before anything is written
-        packs = (await self._configuration.current()).packs
+        config = await self._configuration.current()
         for _ in range(2):
             async with self._db.transaction() as tx:
-                purchase = await self._find_or_insert(tx, environment, account_id, packs, pack, idempotency_key, now)
+                purchase = await self._find_or_insert(tx, environment, account_id, config, pack, idempotency_key, now)
             if purchase["status"] == "canceled" and purchase["payment_intent_id"] is None:
                 return await self._payment(account_id, purchase["purchase_id"], None)  # given up before Stripe knew it
             intent = await self._intent_of(purchase, now)
@@ -159,7 +159,7 @@ class PaymentService:
         tx: Session,
         environment: Environment,
         account_id: UUID,
-        packs: Mapping[str, Pack],
+        config: Current,
         wanted: str | None,
         idempotency_key: str | None,
         now: datetime,
@@ -171,14 +171,15 @@ class PaymentService:
             existing = await queries.find_purchase_by_key(tx, account_id, idempotency_key)
             if existing is not None and wanted not in (None, existing["pack"]):
                 raise IdempotencyKeyReused(idempotency_key)
-        pack = wanted or next(iter(packs))
-        if existing is None and pack not in packs:
-            raise UnknownPack(pack, list(packs))
+        pack = wanted or config.default_pack(account.currency) or next(iter(config.packs))
+        if existing is None and pack not in config.packs:
+            raise UnknownPack(pack, list(config.packs))
         if idempotency_key is None:
             existing = await queries.find_open_purchase(tx, account_id, pack, now - REUSED_FOR)
         if existing is not None:
             return existing
-        sold = packs[pack]
+        sold = config.packs[pack]
+        require_currency(account, sold.currency)  # so that what its credits brought is told in one currency
         purchase = {
             "account_id": account_id,
             "purchase_id": new_id(),

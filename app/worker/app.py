@@ -21,6 +21,7 @@ from procrastinate.jobs import Status
 
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.erasure import forget_interactions
+from app.analytics.rollup import database_time
 from app.analytics.rollup import roll_up as add_to_sums
 from app.auth.admin_sessions import purge_expired_sessions
 from app.auth.revocations import purge_expired_revocations
@@ -113,7 +114,7 @@ def create_worker(settings: Settings, services: Services) -> App:
     async def roll_up(timestamp: int) -> None:
         """Add what is new in the books to the reports' sums. What one run does not reach, the next one does."""
         async with asyncio.timeout(JOB_TIMEOUT_S):
-            await add_to_sums(services.reports, utc_now())
+            await add_to_sums(services.reports, await database_time(services.reports))
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="refresh_account_activity", queue=QUEUE, queueing_lock="refresh_account_activity")

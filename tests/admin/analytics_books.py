@@ -64,6 +64,7 @@ class Books:
     purchases: list[Row]
     withdrawn: dict[UUID, int]
     credits: list[Row]
+    openings: list[Row]
     inventory: list[Row]
     uses: list[Use]
     interactions: list[Interaction]
@@ -92,6 +93,11 @@ async def read_books(urls: Urls) -> Books:
             await rows("purchases"),
             withdrawn,
             await rows("credits"),
+            [
+                {**entry, "transaction_type": "opening", "credits": entry["delta"]}
+                for entry in entries
+                if (entry["kind"], entry["pool"]) == ("opening_grant", "paid")
+            ],
             await rows("product_inventory"),
             [*_charged(accounts, charges, entries, agents), *_tool_uses(accounts, charges, tools)],
             list(_interactions(accounts, reports)),

@@ -72,6 +72,16 @@ STATEMENTS = (
            CASE WHEN i % 9 = 0 THEN 'user' ELSE 'api_key' END, lpad(CAST(i % 3 AS text), 16, '0'), created_at
       FROM used
     """,
+    # Some accounts are made with a balance, all with free uses.
+    """
+    INSERT INTO ledger_entries (account_id, entry_no, pool, delta, balance_after, kind, cause_type, cause_id,
+                                actor_type, actor_id, created_at)
+    SELECT account_id, last_entry_no + CASE pool WHEN 'free' THEN 1 ELSE 2 END, pool, 3, 3, 'opening_grant', 'account',
+           account_id, 'system', 'demo', created_at
+      FROM accounts CROSS JOIN unnest(ARRAY['free', 'paid']) AS pool
+     WHERE pool = 'free' OR hashtext(CAST(account_id AS text)) % 6 = 0
+    """,
+    "UPDATE accounts SET last_entry_no = last_entry_no + 2",
     """
     INSERT INTO product_usage_log (account_id, usage_log_id, product_type, source, charge_id, result, actor_type,
                                    actor_id, created_at)

@@ -17,6 +17,7 @@ from app.analytics.books import first_id_at
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.days import Days
 from app.analytics.rollup import SETTLED, roll_up, roll_up_step
+from app.analytics.usage_reports import sum_credits_by_key
 from app.auth.caller import Environment
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService, LlmUsageReport
@@ -107,7 +108,8 @@ class Expected:
 
     def figures(self, chosen: Callable[[date], bool]) -> dict[str, Any]:
         uses = [use for use in self.uses if chosen(use.day)]
-        credits = [c for c in self.books.credits if c["account_id"] in self.ids and chosen(day_of(c["created_at"]))]
+        moved = [*self.books.credits, *self.books.openings]
+        credits = [c for c in moved if c["account_id"] in self.ids and chosen(day_of(c["created_at"]))]
         return {
             **usage(uses),
             "new_accounts": sum(chosen(day_of(a["created_at"])) for a in self.accounts),
@@ -313,6 +315,16 @@ async def check_margins(client: httpx.AsyncClient, days: Days, by_hand: Expected
         ]
 
 
+async def check_keys(office: Office) -> None:
+    by_key: Counter[str] = Counter()
+    for use in (await read_books(office.urls)).uses:
+        if use.key_id is not None and use.credits:
+            by_key[use.key_id] += use.credits
+    async with office.db.consistent_read() as session:
+        assert await sum_credits_by_key(session, [*by_key, "unknown"]) == by_key
+        assert len(by_key) > 1
+
+
 async def proof(urls: Urls) -> None:
     async with connected(urls) as connection:
         for name, sql in ROLLUP_CHECKS.items():
@@ -348,6 +360,7 @@ async def test_reports_are_the_books_at_every_moment_of_a_roll_up(filled: Office
             assert await roll_up_step(tx, until, rows=400)
         await proof(filled.urls)
     await check(filled, viewer, some)
+    await check_keys(filled)
     await asyncio.gather(*(roll_up(filled.db, datetime.now(UTC)) for _ in range(4)))
     await proof(filled.urls)
     [left] = await filled.rows(
@@ -359,6 +372,7 @@ async def test_reports_are_the_books_at_every_moment_of_a_roll_up(filled: Office
     await check(filled, viewer)
     await write_more(filled)
     await check(filled, viewer, [*some, ranges()[2]])
+    await check_keys(filled)
     await roll_up(filled.db, datetime.now(UTC) + SETTLED)
     await proof(filled.urls)
     await check(filled, viewer, [*some, ranges()[2]])

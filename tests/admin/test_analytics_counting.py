@@ -2,12 +2,15 @@
 
 import asyncio
 import itertools
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -16,10 +19,10 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from app.analytics import llm_reports, money_reports, usage_reports
-from app.analytics.books import first_id_at
+from app.analytics.books import ALL_IDS, first_id_at, interactions
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.days import Days
-from app.analytics.rollup import SETTLED, roll_up, roll_up_step
+from app.analytics.rollup import SETTLED, database_time, roll_up, roll_up_step
 from app.auth.caller import Permission
 from app.billing.verify import verify_ledger
 from app.db import Database, Session
@@ -139,6 +142,42 @@ async def test_racing_reports_of_an_interaction_all_count(
     assert await told(viewer, run) == (20, Decimal("0.20"))
 
 
+async def test_what_was_reported_before_the_mark_is_not_read_again(
+    rolled_up: Office, proxy: httpx.AsyncClient, viewer: httpx.AsyncClient
+) -> None:
+    """However many reports an interaction has, a new one is added to what is known. So the old ones may be away."""
+    run = uuid.uuid4().hex
+    for n in range(3):
+        await report(proxy, run, run, 1, "0.01", models_used=[f"m{n}"])
+    await report(proxy, run, run, 9, "0.02", models_used=["m0"])
+    await roll_up(rolled_up.db, datetime.now(UTC) + SETTLED)
+    await report(proxy, run, run, 1, "0.01", models_used=["a"])
+    [state] = await rolled_up.rows("SELECT rolled_up_to FROM rollup_state")
+    async with connected(rolled_up.urls) as connection:
+        away = connection.transaction()
+        await away.start()
+        old = "DELETE FROM llm_usage WHERE interaction_id = $1 AND usage_log_id < $2"
+        assert await connection.execute(old, run, state["rolled_up_to"]) == "DELETE 4"
+        statement = f"SELECT * FROM ({interactions('$1', '$2')}) i WHERE interaction_id = $3"
+        [row] = await connection.fetch(statement, state["rolled_up_to"], ALL_IDS, run)
+        await away.rollback()
+    assert (row["llm_calls"], row["cost_cents"], row["model"]) == (9, Decimal("0.04"), "a + m0 + m1 + m2")
+    assert await told(viewer, run) == (9, Decimal("0.04"))
+
+
+async def test_process_whose_clock_is_minutes_behind_is_counted_all_the_same(
+    rolled_up: Office, proxy: httpx.AsyncClient, viewer: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, minutes = uuid.uuid4().hex, 5 * 60 * 10**9
+    for wrong in (-minutes, minutes, 0):  # it is put right in the end
+        monkeypatch.setattr("app.db.time", SimpleNamespace(time_ns=lambda wrong=wrong: time.time_ns() + wrong))
+        await asyncio.sleep(0.5)  # two heartbeats
+        usage_log_id = UUID(await report(proxy, run, f"{run}{wrong}", 1, "0.5"))
+        assert abs((usage_log_id.int >> 80) / 1000 - time.time()) < 6
+        await roll_up(rolled_up.db, await database_time(rolled_up.db))
+        assert await told(viewer, f"{run}{wrong}") == (1, Decimal("0.5"))
+
+
 # --- the sums -----------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +215,7 @@ REPORTED: dict[str, Callable[[Session, Days], Awaitable[Sequence[Mapping[str, An
     "by product": partial(usage_reports.list_by, dimension="product_type"),
     "top accounts": partial(usage_reports.list_top_accounts, limit=100),
     "cohorts": usage_reports.list_cohort_weeks,
+    "movements": money_reports.list_movements,
     "prices": money_reports.list_prices,
     "models": llm_reports.list_models,
     "margins": llm_reports.list_margin_days,

@@ -20,7 +20,7 @@ TAKES_EFFECT_IN_S = 1
 FACTS = {
     *("key_id", "environment", "name", "status", "permissions", "ip_allow_list", "rate_limit_per_minute"),
     *("created_at", "expires_at", "revoked_at", "rotated_to", "grace_ends_at", "last_used_at"),
-    "requests_total",
+    *("requests_total", "credits_charged"),
 }
 
 
@@ -85,6 +85,23 @@ async def test_no_answer_but_the_first_holds_anything_secret(
     everything = json.dumps(await office.rows("SELECT * FROM admin_audit_log"), default=str)
     assert secret not in everything
     assert row["secret_hash"] not in everything
+
+
+async def test_credits_charged_are_told_wherever_a_key_is(office: Office, admin: httpx.AsyncClient) -> None:
+    key_id, api_key = await create(admin)
+    user = {"oauth_provider": "oauth:google", "external_id": "charged-by-key@example.com"}
+    async with office.client(None) as agent:
+        for cost in (200, 100, 100):  # the last is more than there is
+            charge = {**user, "amount_minor": cost, "currency": "USD"}
+            await agent.post("/v1/billing/charges", json=charge, headers={"X-API-Key": api_key})
+    listed = {key["key_id"]: key for key in (await admin.get(KEYS)).json()["api_keys"]}
+    told = [
+        listed[key_id],
+        (await admin.get(f"{KEYS}/{key_id}")).json(),
+        (await admin.patch(f"{KEYS}/{key_id}", json={"name": "renamed"})).json(),
+        (await admin.post(f"{KEYS}/{key_id}/revoke")).json(),
+    ]
+    assert [key["credits_charged"] for key in told] == [3] * 4
 
 
 async def test_list_is_newest_first_and_of_one_environment_when_asked(

@@ -8,6 +8,8 @@ from typing import Any
 from tests.admin.market import DEFAULTS, DOMAIN, LIVE, PACKS, PRODUCTS, Market, pack, set_section, soon, user
 from tests.auth.test_changes_spread import kill_listeners
 
+FREE = {"plan_name": "free"}
+
 
 async def test_until_somebody_sets_it_the_settings_count(market: Market) -> None:
     office = await market.office("viewer")
@@ -45,6 +47,39 @@ async def test_defaults_and_the_first_pack_are_in_force_elsewhere_within_a_secon
         return (answer["purchase_price_minor"], answer["purchase_uses"]) == (100, 3)
 
     await soon(the_price_is_the_new_one)
+
+
+async def test_nobody_is_sold_credits_in_another_currency_than_their_account_has(market: Market) -> None:
+    """Or what a credit brought would be told in two currencies, or in the wrong one."""
+    office, agent = await market.office(), await market.agent()
+    euro = {**pack("euro", 450, 20), "currency": "EUR"}
+    reason = {"version": 0, "reason": "abroad"}
+    refused = [
+        await office.put(PACKS, json={**reason, "packs": [euro]}),
+        await office.put(DEFAULTS, json={**reason, "free_uses": 0, "daily_free_uses": 0, **FREE, "currency": "EUR"}),
+    ]
+    assert [answer.status_code for answer in refused] == [422, 422]
+    assert "no pack is sold in USD" in refused[0].text
+    assert "no pack is sold in EUR" in refused[1].text
+    await set_section(office, PACKS, 0, packs=[pack("standard", 500, 20), euro])
+    await set_section(office, DEFAULTS, 0, free_uses=0, daily_free_uses=0, **FREE, currency="USD")
+    assert (await office.put(LIVE, json=market.keys())).status_code == 200
+
+    async def sold(currency: str, **chosen: str) -> tuple[object, object, object]:
+        who = user(f"buyer in {currency}")
+        await agent.post("/v1/billing/accounts", json={**who, "currency": currency})
+        check = (await agent.post("/v1/billing/credits/check", json=who)).json()
+        answer = await agent.post("/v1/billing/purchases", json={**who, **chosen})
+        told = answer.json()
+        return check["purchase_price_minor"], told.get("amount_minor"), told.get("currency", told.get("code"))
+
+    async def all_is_known() -> bool:
+        return await sold("EUR") == (450, 450, "EUR")
+
+    await soon(all_is_known)
+    assert await sold("USD") == (500, 500, "USD")
+    assert await sold("EUR", pack="standard") == (450, None, "currency_mismatch")
+    assert await sold("GBP") == (None, None, "currency_mismatch")
 
 
 async def test_a_product_comes_changes_and_goes_and_what_was_charged_is_replayed(market: Market) -> None:
@@ -130,6 +165,8 @@ async def test_what_is_so_already_is_no_version_and_going_back_is_one(market: Ma
     assert (same["version"], same["source"]) == (0, "settings")
     await set_section(office, PACKS, 0, packs=[pack("standard", 700, 20)])
     assert (await set_section(office, PACKS, 1, packs=[pack("standard", 700, 20)]))["version"] == 1
+    told = (await office.get("/admin/config/packs/settings")).json()
+    assert told == {"section": "packs", "document": {"packs": [pack("standard", 500, 20)]}}
     reset = await office.post("/admin/config/packs/reset", json={"version": 1, "reason": "too dear"})
     [newest] = reset.json()["versions"]
     assert (newest["version"], newest["document"]) == (2, None)

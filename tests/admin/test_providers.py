@@ -88,11 +88,11 @@ async def test_one_webhook_secret_cannot_serve_both_environments(market: Market)
 async def test_a_key_is_tried_before_it_is_stored(market: Market) -> None:
     office = await market.office()
     answer = await office.post(f"{LIVE}/test", json={})
-    assert answer.json() == {"ok": False, "problem": "The live environment has no keys"}
+    assert answer.json() == {"ok": False, "problem": "The live environment has no keys", "note": None}
     answer = await office.post(f"{LIVE}/test", json={"secret_key": "sk_test_unknown"})
-    assert answer.json() == {"ok": False, "problem": "Stripe does not accept this key"}
+    assert answer.json() == {"ok": False, "problem": "Stripe does not accept this key", "note": None}
     answer = await office.post(f"{LIVE}/test", json={"secret_key": market.stripe.secret_key})
-    assert answer.json() == {"ok": True, "problem": None}
+    assert answer.json() == {"ok": True, "problem": None, "note": None}
     assert await market.rows("SELECT FROM payment_providers") == []
     await office.put(LIVE, json=market.keys())
 
@@ -108,6 +108,33 @@ async def test_a_key_is_tried_before_it_is_stored(market: Market) -> None:
     assert (await office.post(f"{LIVE}/test", json={})).json()["problem"] == "Stripe does not answer"
 
 
+async def test_a_restricted_key_is_told_apart_from_one_that_stripe_does_not_know(market: Market) -> None:
+    office = await market.office()
+    restricted = market.stripe.secret_key.replace("sk_", "rk_", 1)
+    told = (await office.post(f"{LIVE}/test", json={"secret_key": restricted})).json()
+    assert (told["ok"], told["problem"]) == (True, None)
+    assert "may not read the balance" in told["note"]
+    async with httpx.AsyncClient() as control:
+        forbid = {"method": "GET", "path": "/v1/events", "status": 403}
+        await control.post(f"{market.stripe.url}/_control/failures", json=forbid)
+    told = (await office.post(f"{LIVE}/test", json={"secret_key": restricted})).json()
+    assert (told["ok"], told["note"]) == (False, None)
+    assert told["problem"].startswith("Stripe knows this key, but it may read neither")
+    told = (await office.post(f"{LIVE}/test", json={"secret_key": f"{restricted}x"})).json()
+    assert told["problem"] == "Stripe does not accept this key"
+
+
+async def test_what_is_sold_through_a_restricted_key_is_booked(market: Market) -> None:
+    office, agent = await market.office(), await market.agent()
+    restricted = market.stripe.secret_key.replace("sk_", "rk_", 1)
+    assert (await office.put(LIVE, json={**market.keys(), "secret_key": restricted})).status_code == 200
+
+    async def buys() -> bool:
+        return (await agent.post("/v1/billing/purchases", json=user("restricted"))).status_code == 201
+
+    await soon(buys)
+
+
 async def test_keys_taken_back_are_gone_and_nothing_can_be_bought(market: Market) -> None:
     office, agent = await market.office(), await market.agent()
     await office.put(LIVE, json=market.keys())
@@ -116,6 +143,8 @@ async def test_keys_taken_back_are_gone_and_nothing_can_be_bought(market: Market
         return (await agent.post("/v1/billing/purchases", json=user("b"))).status_code == status
 
     await soon(lambda: buys(201))
+    before = await office.get("/admin/config/provider_live/settings")
+    assert before.json() == {"section": "provider_live", "document": None}
     reset = await office.post("/admin/config/provider_live/reset", json={"version": 1, "reason": "they leaked"})
     assert reset.status_code == 200
     assert await market.rows("SELECT FROM payment_providers") == []

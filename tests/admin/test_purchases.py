@@ -251,7 +251,7 @@ async def test_refund_of_what_is_spent_becomes_debt(shop: Shop, admin: httpx.Asy
     [told] = await refunds_told(shop)
     assert (told["target_id"], told["admin_email"]) == (str(purchase["purchase_id"]), f"admin@{DOMAIN}")
     assert (told["before"], told["reason"]) == ({"refunded_minor": 0}, "unhappy")
-    assert told["after"] == {"refund_minor": "all that is left", "idempotency_key": "k"}
+    assert told["after"] == {"refund_minor": "all that is left", "currency": "USD", "idempotency_key": "k"}
     await verified(shop)
 
 
@@ -285,7 +285,7 @@ async def test_stripe_away_answers_503_and_what_was_asked_is_told(shop: Shop, ad
     away = await admin.post(f"{path}/refund", json=refund("k", 125))
     assert (away.status_code, away.json()["code"]) == (503, "payment_provider_unavailable")
     [told] = await refunds_told(shop)
-    assert told["after"] == {"refund_minor": 125, "idempotency_key": "k"}
+    assert told["after"] == {"refund_minor": 125, "currency": "USD", "idempotency_key": "k"}
     assert (await admin.get(path)).json()["refunded_minor"] == 0
     assert await shop.balances(purchase["account_id"]) == (20, 0)
 

@@ -1,13 +1,18 @@
 """last_used_at and requests_total: at most once a minute, behind the requests' backs, and never their problem."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 
+from app.auth import last_used
 from app.auth.last_used import MIN_INTERVAL, LastUsed
-from app.db import Database
+from app.db import Database, Session
 from tests.auth.conftest import MakeKey, Process, StartProcess, running
 from tests.databases import Urls
 
@@ -87,6 +92,39 @@ async def test_every_request_is_counted_once_whatever_goes_wrong(
     assert [await requests_total(db, key.key_id) for key in (held, free)] == [4, 4]
     await uses.flush(all_of_it=True)
     assert [await requests_total(db, key.key_id) for key in (held, free)] == [4, 4]
+
+
+class SlowToSay(Database):
+    """Has committed a while before it says so."""
+
+    committed: asyncio.Event
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        async with super().transaction() as tx:
+            yield tx
+        self.committed.set()
+        await asyncio.sleep(0.1)
+
+
+async def test_stopping_in_the_middle_of_a_writing_counts_nothing_twice_and_forgets_nothing(
+    make_key: MakeKey, db: Database, database: Urls, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_used, "FLUSH_EVERY_S", 0.01)
+    key = await make_key()
+    slow = SlowToSay(SecretStr(database.service))
+    slow.committed = asyncio.Event()
+    uses = LastUsed(slow)
+    try:
+        for _ in range(3):
+            uses.note(key.key_id, now)
+        uses.start()
+        await asyncio.wait_for(slow.committed.wait(), 5)
+        uses.note(key.key_id, now)
+        await uses.stop()
+    finally:
+        await slow.close()
+    assert await requests_total(db, key.key_id) == 4
 
 
 async def test_a_key_held_by_somebody_else_delays_nothing_and_is_written_next_time(

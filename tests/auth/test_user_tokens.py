@@ -13,8 +13,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.auth.caller import Permission
-from app.auth.revocations import KEEP_AFTER_EXPIRY, purge_expired_revocations, revoke_token, revoke_tokens_before
-from app.auth.tokens import TokenClaims, token_id_of_jti
+from app.auth.revocations import (
+    KEEP_AFTER_EXPIRY,
+    forget_user,
+    purge_expired_revocations,
+    revoke_token,
+    revoke_tokens_before,
+)
+from app.auth.tokens import MAX_TOKEN_LIFE, TokenClaims, token_id_of_jti
 from app.config import Issuer
 from app.db import Database
 from app.errors import InvalidRequest
@@ -255,6 +261,35 @@ async def test_only_revocations_that_can_matter_no_more_are_purged(db: Database)
     async with db.read() as session:
         query = text("SELECT token_id FROM revoked_tokens WHERE token_id LIKE 'purge-%' ORDER BY 1")
         assert list((await session.execute(query)).scalars()) == ["purge-old-but-longer", "purge-recent"]
+
+
+async def test_a_stolen_token_stays_refused_when_its_user_is_erased_until_none_can_be_left(
+    process: Process, start_process: StartProcess, oidc: RunningOIDC, db: Database
+) -> None:
+    """Two people with the same subject at another provider, or in another environment, are other people."""
+    now, user = datetime.now(UTC), uuid.uuid4().hex
+    stolen, later = mint(oidc, sub=user, iat=int(now.timestamp()) - 60), mint(oidc, sub=user)
+    assert (await own(process, stolen)).status_code == 200
+    identity: dict[str, Any] = {"environment": "live", "oauth_provider": "oauth:local", "external_id": user}
+    async with db.transaction() as tx:
+        await revoke_tokens_before(tx, now - timedelta(seconds=30), **identity, now=now)
+    for _ in range(2):  # again: no effect
+        async with db.transaction() as tx:
+            await forget_user(tx, **identity)
+    fresh = await start_process(issuers=[issuer(oidc)])
+    elsewhere = await start_process(issuers=[issuer(oidc, environment="test")])
+    for caller, token, status in ((fresh, stolen, 401), (fresh, later, 200), (elsewhere, stolen, 200)):
+        assert (await own(caller, token)).status_code == status
+    kept = await db.fetch_row("SELECT count(*) AS n, min(t::text) AS row FROM erased_cutoffs t")
+    assert kept is not None
+    assert kept["n"] == 1
+    assert user not in kept["row"]
+    for moment, left in ((now + MAX_TOKEN_LIFE, 1), (now + MAX_TOKEN_LIFE + KEEP_AFTER_EXPIRY, 0)):
+        async with db.transaction() as tx:
+            await purge_expired_revocations(tx, now=moment)
+        row = await db.fetch_row("SELECT count(*) AS n FROM erased_cutoffs")
+        assert row is not None
+        assert row["n"] == left
 
 
 async def test_an_issuer_that_was_never_reached_is_503(start_process: StartProcess) -> None:

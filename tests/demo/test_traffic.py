@@ -11,13 +11,17 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from app.billing.accounts import Profile
+from app.analytics.days import Days
+from app.analytics.money_reports import find_standing, sum_movements
+from app.analytics.usage_reports import find_usage
+from app.auth.caller import Environment
+from app.billing.accounts import Opening, Profile
 from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
 from app.configuration.service import Configuration
@@ -104,8 +108,8 @@ async def new_town() -> AsyncIterator[Town]:
     urls = await create_database(name)
     try:
         db = Database(SecretStr(urls.service), pool_size=3)
-        await BillingService(db, Configuration(db, settings_for(urls))).accounts.resolve(
-            PAID_USER, Profile(), ACTOR, UNTIL
+        await BillingService(db, Configuration(db, settings_for(urls))).get_or_create_account(
+            PAID_USER, Profile(), Opening(paid=7), ACTOR, UNTIL
         )
         await db.close()
         with running_stripe() as local:
@@ -191,6 +195,22 @@ async def check_the_times(town: Town) -> None:
     assert await town.one("SELECT max(updated_at) FROM accounts") <= UNTIL
 
 
+async def check_the_overview(town: Town) -> None:
+    """All that came in and did not go out is there."""
+    db = Database(SecretStr(town.urls.service), pool_size=3)
+    environments: tuple[Environment, ...] = ("live", "test")
+    async with db.consistent_read() as session:
+        for environment in environments:
+            days = Days(environment, date(2020, 1, 1), date(2030, 1, 1))
+            moved = await sum_movements(session, days)
+            spent = await find_usage(session, days)
+            standing = await find_standing(session, environment, today=UNTIL.date(), daily_free=0)
+            assert min(moved["sold"], moved["granted"], spent["paid"]) > 0
+            left = standing["paid_outstanding"] - standing["debt"]
+            assert moved["sold"] + moved["granted"] - moved["taken_back"] - spent["paid"] == left
+    await db.close()
+
+
 @pytest.mark.timeout(300)  # three times the whole story
 async def test_broken_off_told_to_the_end_and_told_again() -> None:
     async with new_town() as town:
@@ -203,6 +223,7 @@ async def test_broken_off_told_to_the_end_and_told_again() -> None:
         town.tell()
         await check_the_books(town)
         await check_the_times(town)
+        await check_the_overview(town)
         before = await town.counts()
         town.tell()
         assert await town.counts() == before

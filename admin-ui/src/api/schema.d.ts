@@ -1088,7 +1088,7 @@ export interface paths {
         };
         /**
          * Export Audit Log
-         * @description The newest 10,000 entries that match, as a file for a spreadsheet.
+         * @description All entries that match, newest first, as a file for a spreadsheet.
          */
         get: operations["export_audit_log"];
         put?: never;
@@ -1237,6 +1237,26 @@ export interface paths {
          * @description Every version that admins have set, newest first.
          */
         get: operations["list_versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/config/{section}/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Section Of Settings
+         * @description What a reset would go back to.
+         */
+        get: operations["get_section_of_settings"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2512,6 +2532,11 @@ export interface components {
              * @description Requests that it authenticated; those of the last minute may be missing.
              */
             requests_total: number;
+            /**
+             * Credits Charged
+             * @description Credits that its charges and tool uses took from main pools, free ones too.
+             */
+            credits_charged: number;
         };
         /** KeyUsage */
         KeyUsage: {
@@ -2849,14 +2874,16 @@ export interface components {
         };
         /**
          * Movements
-         * @description Credits that came into the paid pools, on the day on which they were booked. Opening balances are not in it.
+         * @description Credits that came into the paid pools or, for as much, reduced debts, on the day on which they were booked.
+         *
+         *     Over all days, sold + granted - taken_back less the paid credits spent is what is outstanding, less the debt.
          */
         Movements: {
             /** Sold */
             sold: number;
             /**
              * Granted
-             * @description Grants, bonuses, goodwill refunds and adjustments.
+             * @description Grants, bonuses, goodwill refunds, adjustments and opening balances.
              */
             granted: number;
             /**
@@ -3247,7 +3274,7 @@ export interface components {
             return_url?: string | null;
             /**
              * Pack
-             * @description One of the configured packs; the first one by default.
+             * @description One of the configured packs, in the account's currency; the first such one by default.
              */
             pack?: string | null;
             /** Idempotency Key */
@@ -3526,6 +3553,21 @@ export interface components {
         SessionsReply: {
             /** Sessions */
             sessions: components["schemas"]["SessionReply"][];
+        };
+        /** SettingsReply */
+        SettingsReply: {
+            /**
+             * Section
+             * @enum {string}
+             */
+            section: "packs" | "products" | "defaults" | "provider_live" | "provider_test";
+            /**
+             * Document
+             * @description As a version's document; null: the settings have no keys.
+             */
+            document: {
+                [key: string]: unknown;
+            } | null;
         };
         /**
          * Standing
@@ -3882,6 +3924,11 @@ export interface components {
             ok: boolean;
             /** Problem */
             problem: string | null;
+            /**
+             * Note
+             * @description What is to be known of a key that is accepted.
+             */
+            note: string | null;
         };
         /** UserReply */
         UserReply: {
@@ -10263,6 +10310,91 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["VersionsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_section_of_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                section: "packs" | "products" | "defaults" | "provider_live" | "provider_test";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsReply"];
                 };
             };
             /** @description Bad Request */

@@ -8,7 +8,7 @@ export interface Column<Row> {
   cell: (row: Row) => ReactNode;
   numeric?: boolean;
   /** The narrowest screen that shows it; absent: every one. */
-  from?: "xs" | "sm" | "md" | "lg";
+  from?: "xs" | "sm" | "md" | "lg" | "xl";
   /** For readers by ear only. */
   hiddenName?: boolean;
 }

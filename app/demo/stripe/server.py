@@ -78,10 +78,15 @@ class LocalStripe:
         self.failures: list[Failure] = []
 
     def account(self, request: Request, form: Mapping[str, Any]) -> Account:
-        """By the secret key; or by the publishable key and the payment's client secret, as a browser does."""
+        """By the secret key; by the restricted one, `rk_` and the rest of it, which may do all but read the balance; or
+        by the publishable key and the payment's client secret, as a browser does."""
         kind, _, sent = request.headers.get("authorization", "").partition(" ")
         key = base64.b64decode(sent).decode(errors="replace").rstrip(":") if kind.lower() == "basic" else sent
         key = key or str(form.get("key", ""))
+        if key.startswith("rk_") and (unrestricted := f"s{key[1:]}") in self.accounts:
+            if request.url.path == "/v1/balance":
+                raise StripeError(403, "invalid_request_error", "The provided key may not read the balance")
+            key = unrestricted
         if key in self.accounts:
             return self.accounts[key]
         browsers_may = request.method == "GET" or request.url.path.endswith("/confirm")

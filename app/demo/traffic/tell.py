@@ -53,7 +53,7 @@ class Teller:
     accounts: dict[Identity, UUID] = field(default_factory=dict)
     keys: dict[tuple[str, str], list[tuple[datetime, str]]] = field(default_factory=dict)
     reported: frozenset[tuple[UUID, datetime]] = frozenset()
-    used: dict[str, datetime] = field(default_factory=dict)
+    used: dict[str, list[datetime]] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
@@ -83,7 +83,7 @@ class Teller:
         world = event.identity.environment
         ids = self.keys[world, name if world == "live" else TEST_KEY]
         key_id = next(key_id for since, key_id in ids if since <= event.at)
-        self.used[key_id] = max(event.at, self.used.get(key_id, event.at))
+        self.used.setdefault(key_id, []).append(event.at)
         return Actor("api_key", key_id)
 
     async def _charge(self, events: Sequence[Charged]) -> None:
@@ -252,7 +252,8 @@ async def tell(past: Past, until: datetime, live_people: int) -> dict[str, int]:
             teller.keys = await office.key_ids()
         await teller.window(chunk)
     last_used = LastUsed(past.db)
-    for key_id, moment in teller.used.items():
-        last_used.note(key_id, moment)
+    for key_id, moments in teller.used.items():
+        for moment in sorted(moments):
+            last_used.note(key_id, moment)
     await last_used.flush()
     return dict(teller.outcomes)

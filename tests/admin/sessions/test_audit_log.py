@@ -274,6 +274,24 @@ async def test_no_cell_of_the_export_is_a_formula(office: Office) -> None:
         assert not any(cell[:1] in ("=", "+", "-", "@", "\t", "\r") for cell in row.values())
 
 
+async def test_export_is_all_that_matches_page_by_page(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.admin.audit_log.EXPORTED_AT_ONCE", 2)
+    account_id = await an_account(office)
+    async with office.client("admin") as admin:
+        for number in range(5):
+            body = {"credits": 1, "reason": f"gift {number}", "idempotency_key": str(number)}
+            assert (await admin.post(f"/admin/users/{account_id}/credits", json=body)).status_code == 201
+        for wanted, numbers in (({}, [4, 3, 2, 1, 0]), ({"action": "account.close"}, [])):
+            params = {"target_id": str(account_id), **wanted}
+            export = await admin.get("/admin/audit-logs.csv", params=params)
+            rows = list(csv.DictReader(io.StringIO(export.text, newline="")))
+            assert [row["reason"] for row in rows] == [f"gift {number}" for number in numbers]
+        newest = (await admin.get("/admin/audit-logs", params={"target_id": str(account_id)})).json()["entries"][0]
+        before = {"target_id": str(account_id), "until": newest["created_at"]}
+        export = await admin.get("/admin/audit-logs.csv", params=before)
+        assert len(export.text.splitlines()) == 1 + 4
+
+
 async def test_without_a_secret_there_are_no_sessions(office: Office) -> None:
     settings = office.app.state.settings.model_copy(update={"admin_session_secret": None})
     async with running_app(settings) as app:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.auth.tokens import InvalidToken, TokenVerifier
+from app.auth.tokens import MAX_TOKEN_LIFE, InvalidToken, TokenVerifier
 from tests.auth.tokens.conftest import (
     AUDIENCE,
     JSON,
@@ -42,11 +42,13 @@ async def test_a_malformed_not_before_is_refused(
     assert await refusal(verifier, oidc.sign(json.dumps(good_claims(oidc, now, nbf=value))), now) == "malformed nbf"
 
 
-async def test_fractional_times_and_the_last_second_of_time_are_fine(
+async def test_fractional_times_and_the_last_second_of_time_are_fine_but_a_token_ends_after_thirty_days(
     oidc: RunningOIDC, verifier: TokenVerifier, now: datetime
 ) -> None:
     claims = good_claims(oidc, now, iat=now.timestamp(), exp=253_402_300_798.999_97)
-    assert (await verifier.verify(oidc.sign(json.dumps(claims)), now)).expires_at.year == 9999
+    token = oidc.sign(json.dumps(claims))
+    assert (await verifier.verify(token, now)).expires_at - now == MAX_TOKEN_LIFE == timedelta(days=30)
+    assert await refusal(verifier, token, now + MAX_TOKEN_LIFE + timedelta(seconds=30)) == "expired"
     beyond = good_claims(oidc, now, exp=253_402_300_799)
     assert await refusal(verifier, oidc.sign(json.dumps(beyond)), now) == "malformed exp"
 

@@ -8,6 +8,7 @@ import { EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { factsOf } from "../../logic/configuration";
 import { humanize, shortId } from "../../logic/format";
+import { inWords, refundInWords } from "../../logic/told";
 import classes from "./AuditItem.module.css";
 import { ACTIONS, pageOf, TARGETS } from "./labels";
 
@@ -35,16 +36,21 @@ export function AuditItem({ entry }: { entry: AuditEntry }) {
           {entry.reason}
         </Text>
       )}
-      <Diff removals={entry.target_type === "config"} before={shown(entry, entry.before)} after={shown(entry, entry.after)} />
+      <Diff removals={entry.target_type === "config"} {...changeOf(entry)} />
     </li>
   );
 }
 
-/** A configuration's document is told by its parts. */
-function shown({ target_type }: AuditEntry, state: AuditEntry["before"]): AuditEntry["before"] {
-  if (target_type !== "config" || state === null) return state;
+/** Before and after, in words. A configuration's document is told by its parts. */
+function changeOf({ target_type, action, before, after }: AuditEntry): Pick<AuditEntry, "before" | "after"> {
+  if (action === "purchase.refund") return refundInWords(before, after);
+  return { before: shown(target_type, before), after: shown(target_type, after) };
+}
+
+function shown(targetType: string, state: AuditEntry["before"]): AuditEntry["before"] {
+  if (targetType !== "config" || state === null) return inWords(state);
   const { document, ...rest } = state;
-  return { ...rest, ...factsOf(document as AuditEntry["before"]) };
+  return inWords({ ...rest, ...factsOf(document as AuditEntry["before"]) });
 }
 
 function Target({ entry }: { entry: AuditEntry }) {

@@ -53,7 +53,7 @@ export function AuditPage() {
           <AdminFilter />
           <ChoiceFilter name="action" label="Action" choices={ACTIONS} width={185} />
           <ChoiceFilter name="target_type" label="On what" choices={TARGETS} width={115} />
-          <TextFilter name="target_id" label="Its id" width={150} />
+          <TextFilter name="target_id" label="Its id" width={120} narrow />
           <DayFilter name="since" label="From" />
           <DayFilter name="until" label="To" />
           {filtered && (
@@ -88,5 +88,5 @@ function AdminFilter() {
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/admins", { signal })),
   });
   const choices = Object.fromEntries((data?.admins ?? []).map((admin) => [admin.admin_id, admin.email]));
-  return <ChoiceFilter name="admin_id" label="Admin" choices={choices} width={180} />;
+  return <ChoiceFilter name="admin_id" label="Admin" choices={choices} width={165} />;
 }

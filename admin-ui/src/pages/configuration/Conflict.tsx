@@ -4,6 +4,7 @@ import { IconArrowsSplit } from "@tabler/icons-react";
 import type { SectionState } from "../../api/models";
 import { Diff } from "../../components/Diff";
 import type { Facts } from "../../logic/diff";
+import { inWords } from "../../logic/told";
 import { WhoAndWhy } from "./State";
 
 interface Props {
@@ -33,14 +34,14 @@ export function Conflict({ current, before, theirs, mine, onKeep, onDrop }: Prop
           <Text size="sm" fw={600}>
             What they changed
           </Text>
-          <Diff removals before={before} after={theirs} />
+          <Diff removals before={inWords(before)} after={inWords(theirs)} />
         </div>
         {mine !== null && (
           <div>
             <Text size="sm" fw={600}>
               What yours would change of it
             </Text>
-            <Diff removals before={theirs} after={mine} />
+            <Diff removals before={inWords(theirs)} after={inWords(mine)} />
           </div>
         )}
         <Group gap="xs">

@@ -12,6 +12,7 @@ import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
 import { factsOf } from "../../logic/configuration";
 import type { Facts } from "../../logic/diff";
+import { inWords } from "../../logic/told";
 import classes from "./History.module.css";
 import { SECTIONS } from "./labels";
 
@@ -106,7 +107,7 @@ function Item({ version, before, isCurrent, onUse }: ItemProps) {
           {document === null ? "Back to the settings" : "What it changed is seen once the older versions are here."}
         </Text>
       ) : (
-        <Diff removals before={factsOf(earlier)} after={factsOf(document)} />
+        <Diff removals before={inWords(factsOf(earlier))} after={inWords(factsOf(document))} />
       )}
     </li>
   );

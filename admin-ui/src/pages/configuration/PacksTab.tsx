@@ -33,7 +33,7 @@ function Packs({ draft: rows, set, errorOf, readOnly }: FormProps<PackRow[]>) {
   };
   return (
     <Stack gap="sm" align="flex-start">
-      <Text size="sm">A purchase that names no pack buys the first one.</Text>
+      <Text size="sm">A purchase that names no pack buys the first one in the account's currency.</Text>
       <Stack component="ol" gap="sm" p={0} m={0} w="100%" aria-label="Price packs, the default first">
         {rows.map((row, index) => (
           <RowFrame

@@ -11,6 +11,7 @@ import { Facts } from "../../components/Facts";
 import { ListSkeleton } from "../../components/ListSkeleton";
 import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
+import type { Facts as Changed } from "../../logic/diff";
 import { ResetDialog } from "./ChangeDialog";
 import { History } from "./History";
 import { KeysDialog } from "./KeysDialog";
@@ -47,6 +48,11 @@ export function ProvidersTab() {
       ))}
     </Stack>
   );
+}
+
+/** As a version's document tells it. */
+function keysOfProvider({ publishable_key, secret_key_tail, webhook_secret_tail }: ProviderState): Changed {
+  return publishable_key === null ? {} : { publishable_key, secret_key_tail, webhook_secret_tail };
 }
 
 function Provider({ provider, canStore }: { provider: ProviderState; canStore: boolean }) {
@@ -107,6 +113,7 @@ function Provider({ provider, canStore }: { provider: ProviderState; canStore: b
       {open === "reset" && (
         <ResetDialog
           section={section}
+          before={keysOfProvider(provider)}
           version={provider.version}
           onClose={close}
           onFailed={() => void queries.invalidateQueries({ queryKey: PROVIDERS })}

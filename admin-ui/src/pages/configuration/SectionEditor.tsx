@@ -163,7 +163,14 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
         />
       )}
       {open?.dialog === "reset" && (
-        <ResetDialog section={form.section} version={current.version} onClose={close} onFailed={failed} onDone={drop} />
+        <ResetDialog
+          section={form.section}
+          before={now}
+          version={current.version}
+          onClose={close}
+          onFailed={failed}
+          onDone={drop}
+        />
       )}
     </Stack>
   );

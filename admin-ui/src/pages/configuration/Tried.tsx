@@ -4,14 +4,19 @@ import { IconAlertTriangle, IconCheck } from "@tabler/icons-react";
 import { ErrorAlert } from "../../components/ErrorAlert";
 
 interface Props {
-  check: { data: { ok: boolean; problem: string | null } | undefined; error: Error | null };
+  check: { data: { ok: boolean; problem: string | null; note: string | null } | undefined; error: Error | null };
 }
 
 /** What came of asking Stripe. */
 export function Tried({ check: { data, error } }: Props) {
   if (error !== null) return <ErrorAlert error={error} />;
   if (data === undefined) return null;
-  if (data.ok) return <Alert color="teal" variant="outline" role="status" icon={<IconCheck aria-hidden />} title="Stripe accepts the key" />;
+  if (data.ok)
+    return (
+      <Alert color="teal" variant="outline" role="status" icon={<IconCheck aria-hidden />} title="Stripe accepts the key">
+        {data.note}
+      </Alert>
+    );
   return (
     <Alert color="red" variant="outline" role="alert" icon={<IconAlertTriangle aria-hidden />} title="The test failed">
       {data.problem}

@@ -93,15 +93,16 @@ const COLUMNS: Column<ApiKey>[] = [
   { name: "State", cell: (key) => <State apiKey={key} /> },
   { name: "Environment", cell: (key) => <EnvironmentTag environment={key.environment} />, from: "md" },
   { name: "May", cell: (key) => key.permissions.map((name) => name.replace("billing:", "")).join(", "), from: "md" },
-  { name: "Limits", cell: (key) => <Limits apiKey={key} />, from: "lg" },
+  { name: "Limits", cell: (key) => <Limits apiKey={key} />, from: "xl" },
   { name: "Requests", cell: (key) => formatNumber(key.requests_total), numeric: true, from: "sm" },
+  { name: "Credits", cell: (key) => formatNumber(key.credits_charged), numeric: true, from: "sm" },
   { name: "Last used", cell: (key) => <Timestamp at={key.last_used_at} ago missing="Never" />, from: "sm" },
-  { name: "Created", cell: (key) => <Timestamp at={key.created_at} />, from: "lg" },
+  { name: "Created", cell: (key) => <Timestamp at={key.created_at} />, from: "xl" },
 ];
 
 function KeyCell({ apiKey }: { apiKey: ApiKey }) {
   return (
-    <Stack gap={2} style={{ overflowWrap: "anywhere" }}>
+    <Stack gap={2} style={{ overflowWrap: "anywhere", minWidth: 110 }}>
       <Text span size="sm" fw={600}>
         {apiKey.name}
       </Text>

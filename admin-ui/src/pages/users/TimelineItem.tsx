@@ -12,10 +12,12 @@ import { useId } from "react";
 import { Link } from "react-router";
 
 import type { TimelineEntry } from "../../api/models";
-import { Facts } from "../../components/Facts";
+import { Diff } from "../../components/Diff";
+import { Facts as FactList } from "../../components/Facts";
 import { Timestamp } from "../../components/Timestamp";
-import { flatten } from "../../logic/diff";
-import { formatChange, formatMoney, humanize } from "../../logic/format";
+import { flatten, type Facts } from "../../logic/diff";
+import { formatChange, humanize } from "../../logic/format";
+import { inWords } from "../../logic/told";
 import { ACTIONS } from "../audit/labels";
 import classes from "./TimelineItem.module.css";
 
@@ -55,7 +57,10 @@ export function TimelineItem({ entry }: { entry: TimelineEntry }) {
       </UnstyledButton>
       <Collapse expanded={opened} id={details}>
         <div className={classes.details}>
-          <Facts facts={factsOf(entry)} />
+          <FactList facts={factsOf(entry)} />
+          {entry.kind === "admin" && (
+            <Diff before={inWords(entry.details.before as Facts | null)} after={inWords(entry.details.after as Facts | null)} />
+          )}
           {entry.kind === "purchase" && (
             <Group mt="xs">
               <Anchor component={Link} to={`/purchases/${entry.id}`} size="sm">
@@ -89,13 +94,12 @@ function Amount({ credits }: { credits: number | null }) {
   );
 }
 
-function factsOf(entry: TimelineEntry): [string, string][] {
-  const currency = typeof entry.details.currency === "string" ? entry.details.currency : null;
-  const facts = flatten(entry.details).map(([name, value]): [string, string] => {
-    const money = name.endsWith("_minor") && currency !== null && Number.isFinite(Number(value));
-    return money
-      ? [humanize(name.replace(/_minor$/, "")), formatMoney(Number(value), currency)]
-      : [humanize(name), value];
-  });
-  return [...facts, ["Id", entry.id]];
+/** What an admin's action changed is shown as such; of all else, what says something. */
+function factsOf({ kind, details, id }: TimelineEntry): [string, string][] {
+  const { before, after, metadata, ...rest } = details;
+  const known = kind === "admin" ? rest : { ...rest, before, after };
+  const told = Object.fromEntries(Object.entries(known).filter(([, value]) => value !== null && value !== undefined));
+  const facts = flatten(inWords(told) ?? {});
+  const more = flatten((metadata as Facts | undefined) ?? {}).map(([name, value]): [string, string] => [humanize(name), value]);
+  return [...facts, ...more, ["Id", id]];
 }

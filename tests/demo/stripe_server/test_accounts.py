@@ -1,0 +1,62 @@
+"""Accounts of the local Stripe, and what a restart keeps of them."""
+
+import asyncio
+import stat
+from pathlib import Path
+
+import stripe
+
+from app.demo.stripe import AccountConfig, create_app
+from tests.demo.stripe_receiver import Receiver
+from tests.demo.stripe_server.sdk import confirm, create, refused, sdk
+from tests.servers import serving
+
+TWO = {
+    "sk_test_one": AccountConfig("pk_test_one", "whsec_one"),
+    "sk_test_two": AccountConfig("pk_test_two", "whsec_two"),
+}
+
+
+async def test_two_keys_are_two_accounts() -> None:
+    with serving(create_app(accounts=TWO)) as url:
+        async with sdk(url, "sk_test_one") as one, sdk(url, "sk_test_two") as two:
+            intent = await create(one, key="same")
+            with refused(stripe.InvalidRequestError, 404, "resource_missing"):
+                await two.v1.payment_intents.retrieve_async(intent.id)
+            assert (await two.v1.events.list_async()).data == []
+            other = await create(two, amount=700, key="same")
+            assert (other.id != intent.id, other.amount) == (True, 700)
+
+
+async def test_a_restart_keeps_what_happened(tmp_path: Path) -> None:
+    path = tmp_path / "stripe.json"
+    with serving(create_app(accounts=TWO, state_path=path)) as url:
+        async with sdk(url, "sk_test_one") as client:
+            intent = await create(client, key="kept")
+            await confirm(client, intent.id)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "sk_test_one" not in path.read_text(encoding="utf-8")
+    with serving(create_app(accounts=TWO, state_path=path)) as url:
+        async with sdk(url, "sk_test_one") as client:
+            assert (await client.v1.payment_intents.retrieve_async(intent.id)).status == "succeeded"
+            assert (await create(client, key="kept")).id == intent.id
+            assert len((await client.v1.events.list_async()).data) == 3
+            refund = await client.v1.refunds.create_async({"payment_intent": intent.id})
+            assert refund.amount == 500
+
+
+async def test_a_restart_takes_up_what_was_not_delivered(receiver: Receiver, tmp_path: Path) -> None:
+    receiver.secret = "whsec_one"
+    receiver.answers.append(500)
+    account = {"sk_test_one": AccountConfig("pk_test_one", "whsec_one", receiver.url)}
+    path = tmp_path / "stripe.json"
+    with serving(create_app(accounts=account, state_path=path, retry_schedule_s=(60,))) as url:
+        async with sdk(url, "sk_test_one") as client:
+            await create(client)
+        await receiver.wait_for(1)
+    with serving(create_app(accounts=account, state_path=path)):
+        await receiver.wait_for(2)
+    with serving(create_app(accounts=account, state_path=path)):
+        await asyncio.sleep(0.3)
+    assert receiver.events[0].id == receiver.events[1].id
+    assert len(receiver.events) == 2
