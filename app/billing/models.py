@@ -160,7 +160,6 @@ class LedgerEntry(Base):
         CheckConstraint("delta <> 0", name="delta"),
         CheckConstraint(_within_bounds("balance_after"), name="balance_after"),
         CheckConstraint("entry_no > 0", name="entry_no"),
-        {"info": {"append_only": True}},
     )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
