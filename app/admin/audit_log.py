@@ -10,14 +10,14 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 
 from app.admin import queries
-from app.admin.dependencies import Db, Viewer
+from app.admin.dependencies import ReportDb, ReportRoute, Viewer
 from app.admin.schemas import AuditEntryReply, AuditLogReply, Moment
 from app.billing.router import ERRORS
 from app.billing.schemas import Key255
 
 MAX_EXPORTED = 10_000
 COLUMNS = tuple(AuditEntryReply.model_fields)
-router = APIRouter(prefix="/admin/audit-logs", tags=["admin: audit log"], responses=ERRORS)
+router = APIRouter(prefix="/admin/audit-logs", tags=["admin: audit log"], responses=ERRORS, route_class=ReportRoute)
 
 
 async def filters(
@@ -44,7 +44,7 @@ Filters = Annotated[dict[str, Any], Depends(filters)]
 @router.get("")
 async def list_audit_log(
     admin: Viewer,
-    db: Db,
+    db: ReportDb,
     wanted: Filters,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: UUID | None = None,
@@ -57,7 +57,7 @@ async def list_audit_log(
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
-async def export_audit_log(admin: Viewer, db: Db, wanted: Filters) -> Response:
+async def export_audit_log(admin: Viewer, db: ReportDb, wanted: Filters) -> Response:
     """The newest 10,000 entries that match, as a file for a spreadsheet."""
     async with db.read() as session:
         rows = await queries.list_audit_entries(session, before=None, limit=MAX_EXPORTED, **wanted)
