@@ -32,6 +32,7 @@ fi
 PGUSER=${PGUSER:-billing_backup} PGDATABASE=${PGDATABASE:-ciris_billing}
 PGPASSWORD=$(cat "${PGPASSWORD_FILE:?}")
 export PGUSER PGDATABASE PGPASSWORD
+here=$(cd "$(dirname "$0")" && pwd)
 name=${BACKUP_NAME:-$(date -u +%Y%m%dT%H%M%SZ)}
 unfinished=
 trap '[ -z "$unfinished" ] || rm -rf "$unfinished"' EXIT
@@ -44,7 +45,8 @@ begin() {
 }
 
 finish() {
-    (cd "$unfinished" && find . -type f ! -name SHA256SUMS -exec sha256sum {} + >SHA256SUMS)
+    (cd "$unfinished" && find . -type f -exec sha256sum {} +) >"$BACKUP_DIR/$1/.unfinished-sums"
+    mv "$BACKUP_DIR/$1/.unfinished-sums" "$unfinished/SHA256SUMS"
     sync
     mv "$unfinished" "$BACKUP_DIR/$1/$name"
     unfinished=
@@ -71,6 +73,7 @@ if [ "$kind" != dump ]; then
     tar -xzOf "$unfinished/base.tar.gz" backup_label |
         sed -n 's/^START WAL LOCATION: .* (file \([0-9A-F]\{24\}\))$/\1/p' >"$unfinished/START_WAL"
     [ -s "$unfinished/START_WAL" ] || fail "the base backup says nothing of where its WAL begins"
+    psql --no-psqlrc -AXtq --file "$here/recovery-settings.sql" >"$unfinished/SETTINGS"
     finish base
     forget_old base
     if [ -n "${WAL_ARCHIVE_DIR:-}" ]; then

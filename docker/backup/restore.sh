@@ -41,6 +41,7 @@ restore_base() {
     cp "$backup/backup_manifest" "$target/"
     pg_verifybackup --quiet "$target" || fail "$backup is damaged; do not start what is in $target"
     {
+        cat "$backup/SETTINGS"
         echo "archive_mode = off"
         if [ -n "${WAL_ARCHIVE_DIR:-}" ]; then
             printf "restore_command = '\"%s\" \"%%f\" \"%%p\" \"%s\"'\n" "$here/restore-wal.sh" "$WAL_ARCHIVE_DIR"
