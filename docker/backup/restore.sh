@@ -21,6 +21,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 check() {
     case ${backup##*/} in .*) fail "$backup was never finished" ;; esac
     [ -s "$backup/SHA256SUMS" ] || fail "$backup has no SHA256SUMS: it is no backup, or not a whole one"
+    listed=$(wc -l <"$backup/SHA256SUMS")
+    [ "$listed" -eq "$(find "$backup" -type f ! -name SHA256SUMS | wc -l)" ] || fail "$backup is not whole"
     (cd "$backup" && sha256sum -c SHA256SUMS >/dev/null) || fail "$backup is damaged: nothing was restored"
 }
 
@@ -48,6 +50,8 @@ restore_base() {
             echo "recovery_target_action = promote"
         fi
         if [ -n "$time" ]; then
+            # PostgreSQL does not know the zone Z yet when it reads this.
+            case $time in *Z) time=${time%Z}+00:00 ;; esac
             printf "recovery_target_time = '%s'\nrecovery_target_inclusive = off\n" "$time"
         fi
     } >>"$target/postgresql.auto.conf"

@@ -113,7 +113,7 @@ class Server:
             self._process = subprocess.Popen(
                 [*self._command, *options],
                 cwd=self.machine.folder,
-                env=self.machine.environment(int(self._env.get("PGPORT", "0")), self._env),
+                env=self.machine.environment(int(self._env.get("PGPORT", self.port)), self._env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
