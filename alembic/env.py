@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import load_settings
 from app.db import Base, async_url
+from app.privileges import privileges_of
 
 # Puts their tables into Base.metadata.
 for package in ("auth", "configuration", "billing", "tools", "payments", "analytics", "admin"):
@@ -26,16 +27,16 @@ def include_name(name: str | None, type_: str, parents: Mapping[str, Any]) -> bo
     return not (type_ == "table" and name is not None and name.startswith("procrastinate_"))
 
 
-def grant(connection: Connection, role: str, append_only: Iterable[str]) -> None:
-    """Let `role` use every table, and change or delete nothing in the append-only ones. Idempotent."""
-    quoted = connection.dialect.identifier_preparer.quote(role)
+def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
+    """Let `role` do with each table what app/privileges.py decided, and nothing else. Idempotent; one transaction."""
+    quote = connection.dialect.identifier_preparer.quote
+    quoted = quote(role)
     for statement in (
         f"GRANT USAGE ON SCHEMA public TO {quoted}",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {quoted}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {quoted}",
         f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {quoted}",
-        *(f"REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {quoted}" for table in append_only),
-        f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON alembic_version FROM {quoted}",
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {quoted}",
+        *(f"GRANT {privileges_of(table)} ON {quote(table)} TO {quoted}" for table in tables),
     ):
         connection.execute(text(statement))
 
@@ -58,11 +59,10 @@ def run(connection: Connection) -> None:
     with context.begin_transaction():
         context.run_migrations()
     service = make_url(settings.database_url.get_secret_value()).username
-    tables = {t.name for t in Base.metadata.tables.values() if t.info.get("append_only")}
     present = set(connection.dialect.get_table_names(connection))  # type: ignore[attr-defined]  # reflection, untyped
     connection.commit()
     if service and service != connection.engine.url.username and "alembic_version" in present:
-        grant(connection, service, sorted(tables & present))
+        grant(connection, service, sorted(present))
         connection.commit()
 
 

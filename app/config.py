@@ -111,6 +111,12 @@ class Settings(BaseSettings):
     database_owner_url: SecretStr | None = Field(
         default=None, description="The role that owns the schema and migrates it. Default: `DATABASE_URL`."
     )
+    database_read_url: SecretStr | None = Field(
+        default=None, description="A streaming replica, same role: the back office's lists and reports. Never money."
+    )
+    database_read_max_lag_s: float = Field(
+        default=5.0, ge=1, le=3600, description="Reports come from the primary while the replica is further behind."
+    )
     database_pool_size: int = Field(default=10, ge=3, le=200, description="Connections per process.")
     database_timeout_s: float = Field(
         default=3.0, gt=0, le=60, description="Longest wait for a connection, a lock or a statement."

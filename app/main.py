@@ -38,6 +38,7 @@ from app.middleware import BodyLimit, Deadline
 from app.observability import RequestContext
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.replica import Reports
 from app.status import VERSION
 from app.tools.service import ProductInventoryService
 
@@ -76,6 +77,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     configuration = Configuration(db, settings, listener)
     gateway = StripeGateway(settings, configuration)
     app.state.db = db
+    app.state.reports = Reports(db, settings)
     app.state.configuration_editor = ConfigurationEditor(settings)
     app.state.gateway = gateway
     app.state.billing = BillingService(db, configuration)
@@ -88,9 +90,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.sign_in = SignIn(settings, http)
     listener.start()
     app.state.auth.start()
+    app.state.reports.start()
     try:
         yield
     finally:
+        await app.state.reports.stop()
         await listener.stop()
         await app.state.auth.stop()
         await app.state.sign_in.aclose()

@@ -30,6 +30,11 @@ LEDGER_VERIFIED = Gauge(
     "When the last ledger verification passed.",
     registry=REGISTRY,
 )
+REPLICA_LAG = Gauge(
+    "billing_replica_lag_seconds",
+    "How old reports from the replica may be. +Inf: nobody knows. NaN: there is no replica.",
+    registry=REGISTRY,
+)
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:/+=@-]{1,128}$")
 access_log = structlog.get_logger("access")

@@ -14,6 +14,7 @@ from app.config import Settings
 from app.db import Database
 from app.errors import AppError, is_database_unavailable
 from app.observability import LEDGER_VERIFIED, REGISTRY
+from app.replica import Reports
 
 VERSION = version("ciris-billing")
 router = APIRouter(tags=["status"])
@@ -47,11 +48,17 @@ class LedgerStatus(Reply):
     entries: int
 
 
+class ReplicaStatus(Reply):
+    in_use: bool
+    lag_s: float | None
+
+
 class Status(Reply):
     service: str = "ciris-billing"
     version: str = VERSION
     timestamp: Timestamp
     ledger: LedgerStatus | None
+    replica: ReplicaStatus | None
 
 
 @router.get("/")
@@ -76,12 +83,15 @@ async def health(request: Request, response: Response, now: Now) -> Health:
 
 @router.get("/v1/status", responses={503: {"model": ErrorReply}})
 async def service_status(request: Request, now: Now) -> Status:
-    """The version, and the last verification of the whole ledger (null before the first)."""
+    """The version, the last verification of the whole ledger (null before the first), and the replica (null: none)."""
     last = await last_verification(request.app.state.db)
     ledger = None
     if last is not None:
         ledger = LedgerStatus(verified_at=last.finished_at, ok=last.ok, accounts=last.accounts, entries=last.entries)
-    return Status(timestamp=now, ledger=ledger)
+    reports: Reports = request.app.state.reports
+    state = reports.state
+    replica = None if state is None else ReplicaStatus(in_use=state.in_use, lag_s=state.lag_s)
+    return Status(timestamp=now, ledger=ledger, replica=replica)
 
 
 @router.get(

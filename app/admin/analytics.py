@@ -30,19 +30,19 @@ from app.admin.analytics_schemas import (
     TopUser,
     TopUsersReply,
 )
-from app.admin.dependencies import Db, Viewer
+from app.admin.dependencies import ReportDb, ReportRoute, Viewer
 from app.admin.user_reports import list_users_by_id
 from app.analytics import llm_reports, money_reports, usage_reports
 from app.analytics.days import Days
 from app.billing.router import ERRORS, Billing
 from app.db import Session
 
-router = APIRouter(prefix="/admin/analytics", tags=["admin: analytics"], responses=ERRORS)
+router = APIRouter(prefix="/admin/analytics", tags=["admin: analytics"], responses=ERRORS, route_class=ReportRoute)
 Row = Mapping[str, Any]
 
 
 @router.get("/overview")
-async def get_analytics_overview(admin: Viewer, db: Db, billing: Billing, days: AskedDays) -> OverviewReply:
+async def get_analytics_overview(admin: Viewer, db: ReportDb, billing: Billing, days: AskedDays) -> OverviewReply:
     """The figures of a range of days beside those of as many days before, and how things stand now."""
     defaults = (await billing.configuration.current()).defaults
     async with db.consistent_read() as session:
@@ -69,7 +69,7 @@ async def _period(session: Session, days: Days) -> Period:
 
 
 @router.get("/daily")
-async def list_analytics_days(admin: Viewer, db: Db, days: AskedDays) -> DailyReply:
+async def list_analytics_days(admin: Viewer, db: ReportDb, days: AskedDays) -> DailyReply:
     """One point for every day of the range, also for those on which nothing happened."""
     async with db.consistent_read() as session:
         usage = {row["day"]: row for row in await usage_reports.list_days(session, days)}
@@ -94,7 +94,7 @@ async def list_analytics_days(admin: Viewer, db: Db, days: AskedDays) -> DailyRe
 
 
 @router.get("/products")
-async def list_analytics_products(admin: Viewer, db: Db, days: AskedDays) -> ProductsReply:
+async def list_analytics_products(admin: Viewer, db: ReportDb, days: AskedDays) -> ProductsReply:
     """Interactions' charges, and each tool's uses by what paid for them."""
     async with db.consistent_read() as session:
         rows = await usage_reports.list_by(session, days, "product_type")
@@ -104,7 +104,7 @@ async def list_analytics_products(admin: Viewer, db: Db, days: AskedDays) -> Pro
 
 
 @router.get("/agents")
-async def list_analytics_agents(admin: Viewer, db: Db, days: AskedDays) -> AgentsReply:
+async def list_analytics_agents(admin: Viewer, db: ReportDb, days: AskedDays) -> AgentsReply:
     """Use by agent, as the charges' metadata names it."""
     async with db.consistent_read() as session:
         rows = await usage_reports.list_by(session, days, "agent_id")
@@ -112,7 +112,7 @@ async def list_analytics_agents(admin: Viewer, db: Db, days: AskedDays) -> Agent
 
 
 @router.get("/keys")
-async def list_analytics_keys(admin: Viewer, db: Db, days: AskedDays) -> KeysUsageReply:
+async def list_analytics_keys(admin: Viewer, db: ReportDb, days: AskedDays) -> KeysUsageReply:
     """Use by the API key that charged it."""
     async with db.consistent_read() as session:
         rows = await usage_reports.list_by(session, days, "key_id")
@@ -122,7 +122,7 @@ async def list_analytics_keys(admin: Viewer, db: Db, days: AskedDays) -> KeysUsa
 
 
 @router.get("/models")
-async def list_analytics_models(admin: Viewer, db: Db, days: AskedDays) -> ModelsReply:
+async def list_analytics_models(admin: Viewer, db: ReportDb, days: AskedDays) -> ModelsReply:
     """LLM calls by model. An interaction counts once, on the day of its first report."""
     async with db.consistent_read() as session:
         rows = await llm_reports.list_models(session, days)
@@ -131,7 +131,7 @@ async def list_analytics_models(admin: Viewer, db: Db, days: AskedDays) -> Model
 
 @router.get("/users")
 async def list_top_users(
-    admin: Viewer, db: Db, days: AskedDays, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    admin: Viewer, db: ReportDb, days: AskedDays, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> TopUsersReply:
     """Who spent the most credits in the range, the first by credits, then by uses."""
     async with db.consistent_read() as session:
@@ -141,7 +141,7 @@ async def list_top_users(
 
 
 @router.get("/cohorts")
-async def list_cohorts(admin: Viewer, db: Db, days: AskedDays) -> CohortsReply:
+async def list_cohorts(admin: Viewer, db: ReportDb, days: AskedDays) -> CohortsReply:
     """Accounts by the week in which they were made: who came back in which later week, and who ever paid."""
     async with db.consistent_read() as session:
         weeks: dict[date, list[CohortWeek]] = {}

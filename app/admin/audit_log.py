@@ -12,15 +12,15 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
 from app.admin import queries
-from app.admin.dependencies import Db, Viewer
+from app.admin.dependencies import ReportDb, ReportRoute, Viewer
 from app.admin.schemas import AuditEntryReply, AuditLogReply, Moment
 from app.billing.router import ERRORS
 from app.billing.schemas import Key255
-from app.db import Database
+from app.replica import Source
 
 EXPORTED_AT_ONCE = 1000
 COLUMNS = tuple(AuditEntryReply.model_fields)
-router = APIRouter(prefix="/admin/audit-logs", tags=["admin: audit log"], responses=ERRORS)
+router = APIRouter(prefix="/admin/audit-logs", tags=["admin: audit log"], responses=ERRORS, route_class=ReportRoute)
 
 
 async def filters(
@@ -47,7 +47,7 @@ Filters = Annotated[dict[str, Any], Depends(filters)]
 @router.get("")
 async def list_audit_log(
     admin: Viewer,
-    db: Db,
+    db: ReportDb,
     wanted: Filters,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: UUID | None = None,
@@ -60,14 +60,14 @@ async def list_audit_log(
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
-async def export_audit_log(admin: Viewer, db: Db, wanted: Filters) -> Response:
+async def export_audit_log(admin: Viewer, db: ReportDb, wanted: Filters) -> Response:
     """All entries that match, newest first, as a file for a spreadsheet."""
     first = await _page(db, wanted, before=None)  # so that what cannot be read is told by the status
     headers = {"Content-Disposition": 'attachment; filename="audit-log.csv"'}
     return StreamingResponse(_lines(db, wanted, first), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def _lines(db: Database, wanted: dict[str, Any], page: Sequence[queries.Row]) -> AsyncIterator[str]:
+async def _lines(db: Source, wanted: dict[str, Any], page: Sequence[queries.Row]) -> AsyncIterator[str]:
     """A page in memory at a time, whatever the log's length; between two of them no connection is held."""
     yield _csv([COLUMNS])
     while page:
@@ -77,7 +77,7 @@ async def _lines(db: Database, wanted: dict[str, Any], page: Sequence[queries.Ro
         page = await _page(db, wanted, before=page[-1]["audit_id"])
 
 
-async def _page(db: Database, wanted: dict[str, Any], before: UUID | None) -> Sequence[queries.Row]:
+async def _page(db: Source, wanted: dict[str, Any], before: UUID | None) -> Sequence[queries.Row]:
     async with db.read() as session:
         return await queries.list_audit_entries(session, before=before, limit=EXPORTED_AT_ONCE, **wanted)
 

@@ -1,11 +1,12 @@
 """Who may use a route of the back office: `Annotated[Admin, Depends(require_admin("support"))]`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.admin.audit import Admin
@@ -16,6 +17,7 @@ from app.auth.service import Authenticator
 from app.clock import Now
 from app.config import Mode, Settings
 from app.db import Database
+from app.replica import Reports, Source
 
 SESSION_COOKIE = "ciris_billing_admin"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -31,6 +33,7 @@ BEARER = HTTPBearer(
     description="A session's token, for scripts: `ciris-billing admins token`.",
     auto_error=False,
 )
+log = structlog.get_logger()
 Cookie = Annotated[str | None, Depends(COOKIE)]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 
@@ -45,7 +48,38 @@ async def admin_sessions(request: Request) -> AdminSessions:
     return sessions
 
 
+async def report_source(request: Request) -> Source:
+    """Chosen once a request; the second try of `ReportRoute` has chosen already."""
+    reports: Reports = request.app.state.reports
+    if not hasattr(request.state, "report_source"):
+        request.state.report_source = await reports.source()
+    source: Source = request.state.report_source
+    return source
+
+
+class ReportRoute(APIRoute):
+    """A route whose reports failed on the replica answers from the primary instead."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Exception as error:
+                source: Source | None = getattr(request.state, "report_source", None)
+                if source is None or not source.blames(error):
+                    raise
+                log.warning("replica_read_failed", error=type(error).__name__)
+                request.state.report_source = request.app.state.reports.primary_source
+                return await handle(request)
+
+        return handled
+
+
 Db = Annotated[Database, Depends(database)]
+ReportDb = Annotated[Source, Depends(report_source)]
+"""For lists and reports, after the admin among a route's arguments. Needs `ReportRoute`."""
 Sessions = Annotated[AdminSessions, Depends(admin_sessions)]
 
 

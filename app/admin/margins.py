@@ -19,7 +19,7 @@ from app.admin.analytics_schemas import (
     MarginOverviewReply,
     Price,
 )
-from app.admin.dependencies import Db, Viewer
+from app.admin.dependencies import ReportDb, ReportRoute, Viewer
 from app.analytics import llm_reports, money_reports
 from app.analytics.llm_reports import Cursor
 from app.billing.router import ERRORS
@@ -28,11 +28,13 @@ from app.billing.schemas import Key255
 COST_CURRENCY = "USD"
 """Of what LLM proxies report. Nothing is ever converted into it, or added to it."""
 Row = Mapping[str, Any]
-router = APIRouter(prefix="/admin/analytics/margin", tags=["admin: analytics"], responses=ERRORS)
+router = APIRouter(
+    prefix="/admin/analytics/margin", tags=["admin: analytics"], responses=ERRORS, route_class=ReportRoute
+)
 
 
 @router.get("/overview")
-async def get_margin_overview(admin: Viewer, db: Db, days: AskedDays) -> MarginOverviewReply:
+async def get_margin_overview(admin: Viewer, db: ReportDb, days: AskedDays) -> MarginOverviewReply:
     """Revenue of the paid credits spent, LLM cost and margin, beside those of as many days before."""
     async with db.consistent_read() as session:
         prices = _prices(await money_reports.list_prices(session, days))
@@ -47,7 +49,7 @@ async def get_margin_overview(admin: Viewer, db: Db, days: AskedDays) -> MarginO
 
 
 @router.get("/daily")
-async def list_margin_days(admin: Viewer, db: Db, days: AskedDays) -> MarginDailyReply:
+async def list_margin_days(admin: Viewer, db: ReportDb, days: AskedDays) -> MarginDailyReply:
     """One point for every day of the range. Every day counts with the price that credits have brought up to now."""
     async with db.consistent_read() as session:
         prices = _prices(await money_reports.list_prices(session, days))
@@ -60,7 +62,7 @@ async def list_margin_days(admin: Viewer, db: Db, days: AskedDays) -> MarginDail
 
 
 @router.get("/models")
-async def list_margin_models(admin: Viewer, db: Db, days: AskedDays) -> MarginModelsReply:
+async def list_margin_models(admin: Viewer, db: ReportDb, days: AskedDays) -> MarginModelsReply:
     """What each model costs, in all and per interaction."""
     async with db.consistent_read() as session:
         rows = await llm_reports.list_models_by_currency(session, days)
@@ -73,7 +75,7 @@ async def list_margin_models(admin: Viewer, db: Db, days: AskedDays) -> MarginMo
 @router.get("/interactions")
 async def list_interaction_margins(
     admin: Viewer,
-    db: Db,
+    db: ReportDb,
     days: AskedDays,
     order: Literal["newest", "cost"] = "newest",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,

@@ -22,7 +22,6 @@ class AuditEntry(Base):
         Index(None, "admin_id", "audit_id"),
         CheckConstraint("environment IN ('live', 'test')", name="environment"),
         CheckConstraint("length(action) BETWEEN 1 AND 64", name="action"),
-        {"info": {"append_only": True}},
     )
 
     audit_id: Mapped[UUID] = mapped_column(primary_key=True, comment="grows with time")

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from app.admin import reports
-from app.admin.dependencies import Administrator, Db, Support, Viewer
+from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
 from app.admin.reports import View
 from app.admin.schemas import (
     BookedReply,
@@ -27,13 +27,13 @@ from app.payments.facts import PurchaseStatus
 from app.payments.router import Payments
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
-router = APIRouter(prefix="/admin/purchases", tags=["admin: purchases"], responses=ERRORS)
+router = APIRouter(prefix="/admin/purchases", tags=["admin: purchases"], responses=ERRORS, route_class=ReportRoute)
 
 
 @router.get("")
 async def list_purchases(
     admin: Viewer,
-    db: Db,
+    db: ReportDb,
     environment: Environment | None = None,
     purchase_status: Annotated[PurchaseStatus | None, Query(alias="status")] = None,
     account_id: UUID | None = None,

@@ -352,6 +352,11 @@ class LedgerReply(Reply):
     problem: str | None
 
 
+class ReplicaReply(Reply):
+    in_use: bool = Field(description="Lists and reports are read from the replica.")
+    lag_s: float | None = Field(description="How old what it shows may be; null: nobody knows.")
+
+
 class SystemReply(Reply):
     version: str
     now: Timestamp
@@ -361,6 +366,7 @@ class SystemReply(Reply):
     queue: QueueReply
     webhooks: list[WebhooksReply]
     ledger: LedgerReply | None
+    replica: ReplicaReply | None = Field(description="null: there is none.")
     paid_but_not_credited: int
     for_review: int
 

@@ -17,6 +17,7 @@ from app.admin.schemas import (
     JobsReply,
     LedgerReply,
     QueueReply,
+    ReplicaReply,
     SystemReply,
     WebhooksReply,
 )
@@ -35,7 +36,7 @@ router = APIRouter(prefix="/admin/system", tags=["admin: system"], responses=ERR
 
 @router.get("")
 async def get_system(request: Request, admin: Viewer, db: Db) -> SystemReply:
-    """Database, worker, job queue, webhooks and the last verification of the ledger."""
+    """Database, replica, worker, job queue, webhooks and the last verification of the ledger."""
     async with db.read() as session:
         row = await reports.find_system(session, admin.now)
         webhooks = await reports.list_webhooks(session, admin.now - timedelta(days=1))
@@ -44,6 +45,7 @@ async def get_system(request: Request, admin: Viewer, db: Db) -> SystemReply:
     if last is not None:
         names = ("finished_at", "ok", "accounts", "entries", "problem")
         ledger = LedgerReply(**{name: getattr(last, name) for name in names})
+    state = request.app.state.reports.state
     return SystemReply(
         version=request.app.version,
         now=admin.now,
@@ -53,6 +55,7 @@ async def get_system(request: Request, admin: Viewer, db: Db) -> SystemReply:
         queue=QueueReply(waiting=row["waiting"], failed=row["failed"], oldest_waiting_at=row["oldest_waiting_at"]),
         webhooks=[WebhooksReply(**webhook) for webhook in webhooks],
         ledger=ledger,
+        replica=None if state is None else ReplicaReply(in_use=state.in_use, lag_s=state.lag_s),
         paid_but_not_credited=row["paid_but_not_credited"],
         for_review=row["for_review"],
     )

@@ -9,7 +9,7 @@ from pydantic import StringConstraints
 
 from app.admin import user_reports
 from app.admin.audit import Admin
-from app.admin.dependencies import Administrator, Db, Support, Viewer
+from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
 from app.admin.schemas import (
     AccountStatus,
     AdjustBody,
@@ -41,13 +41,13 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
 KINDS: tuple[TimelineKind, ...] = ("charge", "tool_use", "credit", "purchase", "admin")
 Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.-]{1,64}$")]
-router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS)
+router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS, route_class=ReportRoute)
 
 
 @router.get("")
 async def list_users(
     admin: Viewer,
-    db: Db,
+    db: ReportDb,
     search: Key255 | None = None,
     environment: Environment | None = None,
     account_status: Annotated[AccountStatus | None, Query(alias="status")] = None,

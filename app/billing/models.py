@@ -167,7 +167,6 @@ class LedgerEntry(Base):
             postgresql_include=["account_id", "delta"],
             postgresql_where=text("kind = 'opening_grant' AND pool = 'paid'"),
         ),
-        {"info": {"append_only": True}},
     )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)

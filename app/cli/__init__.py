@@ -20,6 +20,7 @@ from app.cli.config import config_cli
 from app.cli.keys import keys_cli
 from app.cli.proofs import ledger_cli, payments_cli
 from app.cli.running import FAILED, on_database, settings_or_exit, told
+from app.cli.starting import check_role
 from app.config import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,6 +44,7 @@ def serve(
     import uvicorn
 
     settings = settings_or_exit()
+    check_role(settings)
     uvicorn.run(
         "app.cli:create_served_app",
         factory=True,
@@ -73,7 +75,9 @@ def worker() -> None:
     """Run background jobs until SIGTERM; then finish those under way."""
     from app.worker.app import run_worker
 
-    told(run_worker(settings_or_exit()))
+    settings = settings_or_exit()
+    check_role(settings)
+    told(run_worker(settings))
 
 
 @cli.command()

@@ -22,7 +22,6 @@ class ConfigurationVersion(Base):
             "section IN ('packs', 'products', 'defaults', 'provider_live', 'provider_test')", name="section"
         ),
         CheckConstraint("version > 0", name="version"),
-        {"info": {"append_only": True}},
     )
 
     section: Mapped[str] = mapped_column(Text, primary_key=True)

@@ -14,6 +14,8 @@ class Relay:
 
     What it does to a connection on which LISTEN was said: with `swallows_listeners` nothing passes any more, while the
     sockets stay open; with `drops_notifications` everything but notifications passes.
+
+    With `swallows_all` nothing passes on any connection.
     """
 
     def __init__(self, database_url: SecretStr) -> None:
@@ -21,6 +23,7 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self.url = database_url
         self.swallows_listeners = False
+        self.swallows_all = False
         self.drops_notifications = False
         self.notifications_dropped = 0
 
@@ -50,7 +53,7 @@ class Relay:
                 while data := await source.read(65_536):
                     if not from_server and b"LISTEN" in data:
                         listening.set()
-                    if listening.is_set() and self.swallows_listeners:
+                    if self.swallows_all or (listening.is_set() and self.swallows_listeners):
                         continue
                     if listening.is_set() and self.drops_notifications and from_server:
                         data = self._without_notifications(data)

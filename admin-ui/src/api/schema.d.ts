@@ -1375,7 +1375,7 @@ export interface paths {
         };
         /**
          * Get System
-         * @description Database, worker, job queue, webhooks and the last verification of the ledger.
+         * @description Database, replica, worker, job queue, webhooks and the last verification of the ledger.
          */
         get: operations["get_system"];
         put?: never;
@@ -1492,7 +1492,7 @@ export interface paths {
         };
         /**
          * Service Status
-         * @description The version, and the last verification of the whole ledger (null before the first).
+         * @description The version, the last verification of the whole ledger (null before the first), and the replica (null: none).
          */
         get: operations["service_status"];
         put?: never;
@@ -3479,6 +3479,26 @@ export interface components {
             /** Created At */
             created_at: string;
         };
+        /** ReplicaReply */
+        ReplicaReply: {
+            /**
+             * In Use
+             * @description Lists and reports are read from the replica.
+             */
+            in_use: boolean;
+            /**
+             * Lag S
+             * @description How old what it shows may be; null: nobody knows.
+             */
+            lag_s: number | null;
+        };
+        /** ReplicaStatus */
+        ReplicaStatus: {
+            /** In Use */
+            in_use: boolean;
+            /** Lag S */
+            lag_s: number | null;
+        };
         /**
          * Revenue
          * @description Money of one currency. It counts on the day on which the purchase was begun; what is given back reduces that
@@ -3622,6 +3642,7 @@ export interface components {
             /** Timestamp */
             timestamp: string;
             ledger: components["schemas"]["LedgerStatus"] | null;
+            replica: components["schemas"]["ReplicaStatus"] | null;
         };
         /** SystemReply */
         SystemReply: {
@@ -3645,6 +3666,8 @@ export interface components {
             /** Webhooks */
             webhooks: components["schemas"]["WebhooksReply"][];
             ledger: components["schemas"]["LedgerReply"] | null;
+            /** @description null: there is none. */
+            replica: components["schemas"]["ReplicaReply"] | null;
             /** Paid But Not Credited */
             paid_but_not_credited: number;
             /** For Review */

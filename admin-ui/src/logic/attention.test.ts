@@ -13,6 +13,7 @@ const WELL: System = {
   queue: { waiting: 3, failed: 0, oldest_waiting_at: null },
   webhooks: [],
   ledger: { ok: true, problem: null, accounts: 1, entries: 1, finished_at: NOW },
+  replica: null,
   paid_but_not_credited: 0,
   for_review: 0,
 };

@@ -12,7 +12,7 @@ import { EnvironmentTag } from "../../components/states";
 import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
 import { formatNumber } from "../../logic/format";
-import { workerState } from "../../logic/system";
+import { replicaState, workerState } from "../../logic/system";
 import { FailedJobs } from "./FailedJobs";
 import { Inbox } from "./Inbox";
 
@@ -75,6 +75,7 @@ function Running({ system }: { system: System }) {
         facts={[
           ["Version", system.version],
           ["PostgreSQL", system.database],
+          ["Replica", replicaState(system.replica)],
           ["Migration", system.migration],
           ["Worker seen", <Timestamp key="worker" at={system.worker_seen_at} ago missing="Never" />],
           ["Server's time", <Timestamp key="now" at={system.now} />],

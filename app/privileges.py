@@ -1,0 +1,149 @@
+"""What the service's role may do in the database, decided for each table, and whether it may do more than that.
+
+The owner migrates and grants what stands here (alembic/env.py). A service that could change its own schema or rewrite
+its books would make every proof of them worth nothing, so `serve` and `worker` look before they start (ADR 12).
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from sqlalchemy import text
+
+from app.db import Database
+
+READ = "SELECT"
+ADD = "SELECT, INSERT"
+KEEP = "SELECT, INSERT, UPDATE"
+"""Rows may change, and never go."""
+ALL = "SELECT, INSERT, UPDATE, DELETE"
+
+DECIDED: Mapping[str, str] = MappingProxyType(
+    {
+        "alembic_version": READ,
+        # The books
+        "ledger_entries": ADD,
+        "accounts": KEEP,
+        "charges": KEEP,  # their texts, when a person is erased; the amounts are in the ledger
+        "credits": KEEP,
+        "product_inventory": KEEP,
+        "product_usage_log": KEEP,
+        "purchases": KEEP,
+        "purchase_disputes": KEEP,
+        "payment_events": KEEP,
+        "payment_cursors": KEEP,
+        "llm_usage": KEEP,
+        "ledger_verifications": ADD,
+        # Who did what
+        "admin_audit_log": ADD,
+        "configuration_versions": ADD,
+        # People, who may ask to be forgotten
+        "account_identities": ALL,
+        "account_profiles": ALL,
+        # Who may call
+        "api_keys": KEEP,
+        "admin_users": KEEP,
+        "admin_sessions": ALL,
+        "revoked_tokens": ALL,
+        "token_cutoffs": ALL,
+        "payment_providers": ALL,
+        # What reports are made from
+        "account_activity": KEEP,
+        "account_activity_refresh": KEEP,
+        "rollup_state": KEEP,
+        "usage_days": KEEP,
+        "account_days": KEEP,
+        "active_days": KEEP,
+        "cohort_weeks": KEEP,
+        "llm_interactions": KEEP,
+        "llm_days": KEEP,
+        # The job queue, which deletes what is done
+        "procrastinate_events": ALL,
+        "procrastinate_jobs": ALL,
+        "procrastinate_periodic_defers": ALL,
+        "procrastinate_workers": ALL,
+    }
+)
+GRANTABLE = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+MAX_TOLD = 12
+
+
+def privileges_of(table: str) -> str:
+    """What the service's role is granted on a table. A table nobody decided on fails a test, and is used like most."""
+    return DECIDED.get(table, ALL)
+
+
+# Every role that the login is or can become counts, whether or not it inherits from it.
+_ROLES = """
+    WITH mine AS (SELECT oid, rolname FROM pg_roles WHERE pg_has_role(session_user, oid, 'MEMBER')),
+    ours AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')
+    """
+_IS_SUPERUSER = text("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
+_EXCESS = text(
+    _ROLES
+    + """
+    SELECT format('%s has the attribute %s', r.rolname, a.name) AS line
+      FROM pg_roles r JOIN mine USING (oid),
+           LATERAL (VALUES ('SUPERUSER', r.rolsuper), ('CREATEROLE', r.rolcreaterole), ('CREATEDB', r.rolcreatedb),
+                           ('REPLICATION', r.rolreplication), ('BYPASSRLS', r.rolbypassrls)) a(name, given)
+     WHERE a.given
+    UNION ALL
+    SELECT format('it is a member of %s', rolname) FROM mine
+     WHERE rolname IN ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files',
+                       'pg_create_subscription')
+    UNION ALL
+    SELECT format('%s owns the database', m.rolname)
+      FROM pg_database d JOIN mine m ON m.oid = d.datdba WHERE d.datname = current_database()
+    UNION ALL
+    SELECT format('%s may create schemas', m.rolname)
+      FROM mine m WHERE has_database_privilege(m.oid, current_database(), 'CREATE')
+    UNION ALL
+    SELECT format('%s may create objects in the schema %s', m.rolname, n.nspname)
+      FROM mine m, ours n WHERE has_schema_privilege(m.oid, n.oid, 'CREATE')
+    UNION ALL
+    SELECT format('%s owns the relation %s', m.rolname, c.relname)
+      FROM pg_class c JOIN mine m ON m.oid = c.relowner JOIN ours n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S')
+    UNION ALL
+    SELECT format('%s owns the function %s', m.rolname, p.proname)
+      FROM pg_proc p JOIN mine m ON m.oid = p.proowner JOIN ours n ON n.oid = p.pronamespace
+    UNION ALL
+    SELECT format('%s may run the function %s as its owner', m.rolname, p.proname)
+      FROM pg_proc p JOIN ours n ON n.oid = p.pronamespace, mine m
+     WHERE p.prosecdef AND has_function_privilege(m.oid, p.oid, 'EXECUTE')
+    UNION ALL
+    SELECT format('%s may switch triggers off (session_replication_role)', m.rolname)
+      FROM mine m WHERE has_parameter_privilege(m.oid, 'session_replication_role', 'SET')
+    ORDER BY line
+    """
+)
+_HELD = text(
+    _ROLES
+    + """
+    SELECT c.relname AS "table", m.rolname AS role, p.name AS privilege
+      FROM pg_class c JOIN ours n ON n.oid = c.relnamespace, mine m, unnest(CAST(:grantable AS text[])) p(name)
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+       AND (has_table_privilege(m.oid, c.oid, p.name)
+            OR p.name IN ('INSERT', 'UPDATE', 'REFERENCES') AND has_any_column_privilege(m.oid, c.oid, p.name))
+     ORDER BY c.relname, m.rolname, p.name
+    """
+)
+
+
+async def excess_privileges(db: Database) -> Sequence[str]:
+    """What the role that `db` logs in as may do and the service needs not, a line each. Nothing: as it should be."""
+    async with db.read() as session:
+        if (await session.execute(_IS_SUPERUSER)).scalar_one():
+            return ["it is a superuser"]
+        lines: list[str] = [row.line for row in await session.execute(_EXCESS)]
+        held = (await session.execute(_HELD, {"grantable": list(GRANTABLE)})).mappings().all()
+    beyond: dict[tuple[str, str], list[str]] = {}
+    for row in held:
+        if row["privilege"] not in privileges_of(row["table"]).split(", "):
+            beyond.setdefault((row["role"], row["table"]), []).append(row["privilege"])
+    return [*lines, *(f"{role} may {', '.join(names)} on {table}" for (role, table), names in beyond.items())]
+
+
+def told_briefly(excess: Sequence[str]) -> str:
+    """One line for an operator; an owner's hundreds of rights are counted after the first few."""
+    more = len(excess) - MAX_TOLD
+    return "; ".join([*excess[:MAX_TOLD], *([f"and {more} more"] if more > 0 else [])])
