@@ -106,7 +106,7 @@ JOB_SECONDS = _histogram(
 # --- connections: as they are when asked ---------------------------------------------------------------------------
 
 CONNECTIONS = _gauge("billing_database_connections", "Connections that a pool may have.", "pool")
-CONNECTIONS_IN_USE = _gauge("billing_database_connections_in_use", "Connections that somebody uses.", "pool")
+CONNECTIONS_IN_USE = _gauge("billing_database_connections_in_use", "Connections that are in use.", "pool")
 CONNECTION_TIMEOUTS = _counter(
     "billing_database_connection_timeouts_total", "Waits for a free connection that ended without one.", "pool"
 )

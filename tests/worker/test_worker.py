@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -198,10 +198,10 @@ async def test_worker_brings_the_reports_sums_up_to_date(
 
 
 @contextlib.contextmanager
-def running_worker(urls: Urls) -> Iterator["subprocess.Popen[bytes]"]:
+def running_worker(urls: Urls, env: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-m", "app.cli", "worker"]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(urls), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=ROOT, env={**environment(urls), **(env or {})}, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         yield process
