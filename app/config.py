@@ -139,6 +139,22 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(
         default=None, description="Bearer token of `/metrics`. Required in production."
     )
+    worker_metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port on which `worker` answers `/metrics` and `/health`, at `HOST`. Absent: none.",
+    )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Where traces go by OTLP over HTTP, such as `http://otel-collector:4318`; needs the extra `otel`. "
+        "The SDK's other `OTEL_*` variables count too. Absent: no traces.",
+    )
+    sentry_dsn: SecretStr | None = Field(
+        default=None,
+        description="Where errors are reported, without what callers sent; needs the extra `sentry`. Absent: nowhere.",
+    )
 
     free_uses: int = Field(default=3, ge=0, le=1_000_000, description="One-time free uses of a new account.")
     daily_free_uses: int = Field(default=0, ge=0, le=1_000_000, description="Free uses per account and UTC day.")

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import cache
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -16,8 +17,13 @@ from pydantic import SecretStr
 from sqlalchemy import MetaData, TextClause, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import QueuePool
+
+from app.observability import tracing
+from app.observability.metrics import CONNECTION_TIMEOUTS
 
 Session: TypeAlias = AsyncConnection
 """One connection to PostgreSQL, inside a transaction (`Database.transaction`) or outside one (`Database.read`)."""
@@ -42,6 +48,11 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+_FIND_LOCK_WAITS = """
+    SELECT count(*) AS waiters, least(min(query_start), $1) AS since FROM pg_stat_activity
+     WHERE datname = current_database() AND usename = current_user AND wait_event_type = 'Lock'
+"""
 
 
 class Base(DeclarativeBase):
@@ -110,7 +121,7 @@ class Database:
 
         def engine(connections: int, **options: str) -> AsyncEngine:
             settings = {**connect_args["server_settings"], **options}
-            return create_async_engine(
+            made = create_async_engine(
                 async_url(url),
                 pool_size=connections,
                 max_overflow=0,
@@ -119,6 +130,9 @@ class Database:
                 hide_parameters=True,
                 connect_args={**connect_args, "server_settings": settings},
             )
+            if tracing.is_on():
+                tracing.watch(made.sync_engine)
+            return made
 
         self.engine = engine(transactions)
         # Reports are planned for what is asked: one plan for every search would read the whole table for most. They
@@ -131,32 +145,51 @@ class Database:
         self._timeout_s = timeout_s
         self._dsn = url.get_secret_value()
         self._connect_args = connect_args
+        self._readers = readers
+        self._busy_readers = 0
         self._reader_turns = asyncio.Semaphore(readers)  # first come, first served
         self._idle_readers: list[Snapshot] = []
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises. The only commit there is."""
-        async with self.engine.begin() as connection:
-            yield connection
+        try:
+            with tracing.span("transaction"):
+                async with self.engine.begin() as connection:
+                    yield connection
+        except PoolTimeout:
+            CONNECTION_TIMEOUTS.labels("transactions").inc()
+            raise
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
         """Lists and reports: statements that lock nothing and need no common snapshot; saves BEGIN and COMMIT."""
-        async with self._autocommit.connect() as connection:
-            yield connection
+        try:
+            async with self._autocommit.connect() as connection:
+                yield connection
+        except PoolTimeout:
+            CONNECTION_TIMEOUTS.labels("reports").inc()
+            raise
 
     @asynccontextmanager
     async def consistent_read(self) -> AsyncIterator[Session]:
         """Reports of several statements that must see one moment. Read-only; locks nothing."""
-        async with self._consistent.connect() as connection:
-            yield connection
+        try:
+            async with self._consistent.connect() as connection:
+                yield connection
+        except PoolTimeout:
+            CONNECTION_TIMEOUTS.labels("reports").inc()
+            raise
 
     async def fetch_row(self, sql: str, *values: object) -> Mapping[str, Any] | None:
         """The only row of a point read on the hot path, straight from the driver: a quarter of the cost (ADR 3)."""
         if self._reader_turns.locked():
-            async with asyncio.timeout(self._timeout_s):
-                await self._reader_turns.acquire()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._reader_turns.acquire()
+            except TimeoutError:
+                CONNECTION_TIMEOUTS.labels("reads").inc()
+                raise
         else:
             await self._reader_turns.acquire()  # which does not wait
         try:
@@ -170,14 +203,21 @@ class Database:
 
     async def _fetch_row(self, sql: str, values: tuple[object, ...]) -> Mapping[str, Any] | None:
         connection = await self._reader()
+        self._busy_readers += 1
         try:
-            row: Mapping[str, Any] | None = await connection.fetchrow(sql, *values)
+            if tracing.is_on():
+                with tracing.statement(sql):
+                    row: Mapping[str, Any] | None = await connection.fetchrow(sql, *values)
+            else:
+                row = await connection.fetchrow(sql, *values)
         except BaseException as error:
             if isinstance(error, asyncpg.PostgresError | ValueError) and not connection.is_closed():
                 self._idle_readers.append(connection)  # it was answered, and a SELECT leaves nothing behind
             else:
                 connection.terminate()  # who knows where it has stopped
             raise
+        finally:
+            self._busy_readers -= 1
         self._idle_readers.append(connection)
         return row
 
@@ -206,6 +246,19 @@ class Database:
                 yield connection
         finally:
             await connection.close()
+
+    async def find_lock_waits(self, now: datetime) -> Mapping[str, Any]:
+        """How many statements of our own role wait for a lock at `now`, and since when the longest waiting one runs."""
+        row = await self.fetch_row(_FIND_LOCK_WAITS, now)
+        assert row is not None
+        return row
+
+    def usage(self) -> dict[str, tuple[int, int]]:
+        """Pool -> (connections that somebody uses, connections that it may have)."""
+        engines = {"transactions": self.engine, "reports": self._slow}
+        pools = {name: engine.sync_engine.pool for name, engine in engines.items()}
+        used = {name: (pool.checkedout(), pool.size()) for name, pool in pools.items() if isinstance(pool, QueuePool)}
+        return {**used, "reads": (self._busy_readers, self._readers)}
 
     async def ping(self) -> None:
         """Raises when PostgreSQL does not answer."""

@@ -32,6 +32,10 @@ UNAVAILABLE_CLASSES = (
     "3D",  # no such database
     "53",  # insufficient resources
 )
+PLAIN_CLASSES = ("08", "23", "25", "28", "3D", "40", "42", "53", "55", "57")
+"""SQLSTATE classes whose first line names tables, columns and roles, but quotes no value."""
+PLAIN_ERRORS = (ArithmeticError, AssertionError, AttributeError, ImportError, NameError, RecursionError, TypeError)
+"""Errors that the interpreter words, from code and not from data; or we do, in an assertion."""
 STATUS_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -77,6 +81,25 @@ def is_database_unavailable(error: BaseException) -> bool:
     return isinstance(state, str) and (state in BUSY_SQLSTATES or state.startswith(UNAVAILABLE_CLASSES))
 
 
+def describe(error: BaseException) -> str:
+    """What kind of error it is, in a line that may be logged and sent elsewhere.
+
+    The message is left out unless it is known to quote nothing: a value that a caller sent may be an e-mail address.
+    """
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    state = getattr(original, "sqlstate", None)
+    name = type(original).__name__
+    if isinstance(state, str):
+        plain = state.startswith(PLAIN_CLASSES)
+        text = str(getattr(original, "message", None) or original).partition("\n")[0] if plain else ""
+        return f"{name}: [{state}] {text}".rstrip()
+    if isinstance(original, OSError):
+        return f"{name}: {original.strerror}" if original.strerror else name
+    if isinstance(original, PLAIN_ERRORS):
+        return f"{name}: {original}".partition("\n")[0]
+    return name
+
+
 def error_body(detail: object, code: str) -> dict[str, Any]:
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     return {"detail": detail, "code": code, "request_id": request_id}
@@ -91,8 +114,7 @@ def response_for(error: Exception) -> JSONResponse:
     if isinstance(error, AppError):
         return error_response(error)
     if is_database_unavailable(error):
-        reason = str(getattr(error, "orig", None) or error).splitlines()[:1]
-        log.warning("database_unavailable", error=type(error).__name__, reason=reason)
+        log.warning("database_unavailable", error=type(error).__name__, reason=describe(error))
         return error_response(Busy())
     log.error("unhandled_error", exc_info=error)
     return error_response(AppError("Internal server error"))

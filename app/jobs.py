@@ -8,10 +8,12 @@ from typing import Any, Literal
 from sqlalchemy import DateTime, Text, bindparam, text
 from sqlalchemy.exc import IntegrityError
 
-from app.db import Session
+from app.db import Database, Session
 from app.errors import AppError
+from app.observability import tracing
 
 QUEUE = "billing"
+Row = Mapping[str, Any]
 
 # The job queue's own function, as of schema version 3 of procrastinate.
 _DEFER = text(
@@ -26,15 +28,46 @@ _DEFER = text(
 async def defer(tx: Session, task: str, args: Mapping[str, Any], at: datetime) -> None:
     """Have the worker run `task` (a function's name in app.worker.tasks) with `args` (JSON) at the time `at`.
 
-    It runs at least once, and only if `tx` commits.
+    It runs at least once, and only if `tx` commits; in the current trace, where there is one.
     """
-    await tx.execute(_DEFER, {"queue": QUEUE, "task": task, "args": json.dumps(args), "at": at})
+    traced = {**args, **tracing.headers()}
+    await tx.execute(_DEFER, {"queue": QUEUE, "task": task, "args": json.dumps(traced), "at": at})
+
+
+# --- what monitoring asks ----------------------------------------------------------------------------------------
+
+MAX_COUNTED = 10_000
+# By the queue's partial indexes, and no further than MAX_COUNTED: it is asked often. A job of the clock has no time of
+# its own, but that of its event.
+_FIND_QUEUE = f"""
+    SELECT (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'todo' LIMIT {MAX_COUNTED}) w) todo,
+           (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'doing' LIMIT {MAX_COUNTED}) r) doing,
+           (SELECT min(coalesce(j.scheduled_at, (SELECT min(at) FROM procrastinate_events WHERE job_id = j.id)))
+              FROM (SELECT id, scheduled_at FROM procrastinate_jobs
+                     WHERE status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= $1) LIMIT {MAX_COUNTED}) j)
+               AS due_since,
+           (SELECT max(last_heartbeat) FROM procrastinate_workers) AS worker_seen_at
+"""  # noqa: S608  (our own words)
+_COUNT_FAILED = "SELECT count(*) AS failed FROM procrastinate_jobs WHERE status = 'failed'"
+
+
+async def find_queue(db: Database, now: datetime) -> Row:
+    """How many jobs there are (at most MAX_COUNTED each), since when one is overdue, when a worker was last seen."""
+    row = await db.fetch_row(_FIND_QUEUE, now)
+    assert row is not None
+    return row
+
+
+async def count_failed(db: Database) -> int:
+    """Reads the whole queue."""
+    row = await db.fetch_row(_COUNT_FAILED)
+    assert row is not None
+    return int(row["failed"])
 
 
 # --- what a person may see and do about jobs -------------------------------------------------------------------
 
 JobStatus = Literal["todo", "doing", "failed"]
-Row = Mapping[str, Any]
 
 
 class JobNotFound(AppError):

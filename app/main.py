@@ -27,6 +27,7 @@ import app.tools.router
 from app.auth.admin_sessions import AdminSessions
 from app.auth.service import Authenticator
 from app.auth.sign_in import SignIn
+from app.billing.posting import CHARGE
 from app.billing.service import BillingService
 from app.changes import ChangeListener
 from app.config import Settings, load_settings
@@ -34,13 +35,16 @@ from app.configuration.editing import ConfigurationEditor
 from app.configuration.service import Configuration
 from app.db import Database
 from app.errors import install_error_handlers, response_for
+from app.measurements import measure_connections
 from app.middleware import BodyLimit, Deadline
-from app.observability import RequestContext
+from app.observability.metrics import BUILD, CHARGES_WAITING
+from app.observability.requests import RequestContext
+from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
 from app.replica import Reports
 from app.status import VERSION
-from app.tools.service import ProductInventoryService
+from app.tools.service import OPERATION, ProductInventoryService
 
 DESCRIPTION = """Decides, for every step an AI agent takes, whether it is paid for.
 
@@ -72,6 +76,9 @@ ROUTERS = (
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
+    BUILD.info({"version": VERSION})
+    if settings.otel_exporter_otlp_endpoint is not None:
+        start_tracing(settings.otel_exporter_otlp_endpoint, service="ciris-billing-api", version=VERSION)
     db = Database(settings.database_url, pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s)
     listener = ChangeListener(settings.database_url)
     configuration = Configuration(db, settings, listener)
@@ -88,6 +95,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.admin_sessions = AdminSessions(db, settings)
     http = httpx.AsyncClient()
     app.state.sign_in = SignIn(settings, http)
+
+    def measure_process() -> None:
+        measure_connections(db)
+        for operation, service in ((CHARGE, app.state.billing), (OPERATION, app.state.tools)):
+            CHARGES_WAITING.labels(operation).set(service.waiting)
+
+    app.state.measure_process = measure_process
     listener.start()
     app.state.auth.start()
     app.state.reports.start()
@@ -101,6 +115,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await http.aclose()
         await gateway.close()
         await db.close()
+        await stop_tracing()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from app.config import Settings
 from app.db import Database, Session
 from app.errors import is_database_unavailable
-from app.observability import REPLICA_LAG
+from app.observability.metrics import REPLICA_LAG
 
 LOOK_EVERY_S = 0.5
 LOOK_TIMEOUT_S = 1.0

@@ -13,7 +13,8 @@ from app.clock import Now
 from app.config import Settings
 from app.db import Database
 from app.errors import AppError, is_database_unavailable
-from app.observability import LEDGER_VERIFIED, REGISTRY
+from app.measurements import measure_standing
+from app.observability.metrics import REGISTRY
 from app.replica import Reports
 
 VERSION = version("ciris-billing")
@@ -99,19 +100,13 @@ async def service_status(request: Request, now: Now) -> Status:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}}, 401: {"model": ErrorReply}, 422: {"model": InvalidReply}},
 )
-async def metrics(request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
+async def metrics(request: Request, now: Now, authorization: Annotated[str | None, Header()] = None) -> Response:
     """Prometheus metrics. Needs `Authorization: Bearer METRICS_TOKEN` where that is set."""
     settings: Settings = request.app.state.settings
     if settings.metrics_token is not None:
         expected = f"Bearer {settings.metrics_token.get_secret_value()}".encode()
         if not hmac.compare_digest((authorization or "").encode("utf-8", "replace"), expected):
             raise MetricsTokenRequired
-    try:
-        last = await last_verification(request.app.state.db)  # the worker's doing; its metrics are the database's
-    except Exception as error:
-        if not is_database_unavailable(error):
-            raise
-    else:
-        if last is not None and last.ok:
-            LEDGER_VERIFIED.set(last.finished_at.timestamp())
+    request.app.state.measure_process()
+    await measure_standing(request.app.state.db, now)
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -24,7 +24,7 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import ephemeral_cluster
 from app.main import create_app
-from app.observability import configure_logging
+from app.observability.logs import configure_logging
 from tests.databases import ADMIN_URL, Urls, create_database, drop_database, prepare
 
 _cluster = contextlib.ExitStack()

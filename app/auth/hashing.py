@@ -10,6 +10,7 @@ from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerifyMismatchError
 
 from app.errors import Busy
+from app.observability.metrics import ARGON2_REFUSED, ARGON2_UNFINISHED
 
 # OWASP's Password Storage Cheat Sheet, Argon2id: 19 MiB, two passes, one lane. Some 30 ms on one core.
 MEMORY_KIB = 19_456
@@ -48,8 +49,10 @@ class Argon2:
     async def _run(self, work: Callable[[], T]) -> T:
         with self._lock:
             if self._unfinished >= THREADS + MAX_WAITING:
+                ARGON2_REFUSED.inc()
                 raise Busy("Too many API keys to verify at once, retry shortly")
             self._unfinished += 1
+            ARGON2_UNFINISHED.set(self._unfinished)
         future = self._threads.submit(work)
         future.add_done_callback(self._finished)
         return await asyncio.wrap_future(future)  # a caller that gives up takes its work out of the queue
@@ -57,6 +60,7 @@ class Argon2:
     def _finished(self, _: object) -> None:
         with self._lock:  # called by the worker threads
             self._unfinished -= 1
+            ARGON2_UNFINISHED.set(self._unfinished)
 
 
 ARGON2 = Argon2()

@@ -17,6 +17,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.db import was_rolled_back
 from app.errors import Busy
+from app.observability import tracing
+from app.observability.metrics import LOCK_WAIT_SECONDS
 
 Outcome = TypeVar("Outcome")
 Request = TypeVar("Request")
@@ -33,6 +35,9 @@ class _Waiting(Generic[Request, Outcome]):
     account_id: UUID
     may_retry: bool
     outcome: "asyncio.Future[Outcome]"
+    cause: Any
+    """The span of its request, where there are any."""
+    held_at_s: float = 0.0
 
     def settle(self, outcome: Outcome) -> None:
         if not self.outcome.done():  # its caller may have given up
@@ -79,13 +84,18 @@ class ChargeLane(Generic[Request, Outcome]):
             raise Busy
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         lane = account_id.int % LANES
-        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome))
+        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome, tracing.current()))
         self._start(lane, self._queues[lane], self._share)
         self._size += 1
         try:
             return await outcome
         finally:
             self._size -= 1
+
+    @property
+    def size(self) -> int:
+        """How many requests wait for their outcome."""
+        return self._size
 
     def _start(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
         if key not in self._running:  # else whoever runs takes the new request along
@@ -104,7 +114,8 @@ class ChargeLane(Generic[Request, Outcome]):
 
     async def _share(self, batch: list[_Waiting[Request, Outcome]]) -> None:
         try:
-            outcomes = await self._without_waiting([waiting.request for waiting in batch])
+            with tracing.batch("charge batch", [waiting.cause for waiting in batch]):
+                outcomes = await self._without_waiting([waiting.request for waiting in batch])
         except Exception as error:
             self._recover(batch, error)
             return
@@ -130,6 +141,7 @@ class ChargeLane(Generic[Request, Outcome]):
 
     def _hold(self, waiting: _Waiting[Request, Outcome]) -> None:
         account_id = waiting.account_id
+        waiting.held_at_s = asyncio.get_running_loop().time()
         queue = self._held.setdefault(account_id, deque())
         queue.append(waiting)
         self._start(account_id, queue, self._wait)
@@ -137,12 +149,15 @@ class ChargeLane(Generic[Request, Outcome]):
     async def _wait(self, batch: list[_Waiting[Request, Outcome]]) -> None:
         try:
             async with self._lock_waiters:
-                outcomes = await self._with_waiting([waiting.request for waiting in batch])
+                with tracing.batch("charge batch", [waiting.cause for waiting in batch]):
+                    outcomes = await self._with_waiting([waiting.request for waiting in batch])
         except Exception as error:
             for waiting in batch:
                 waiting.fail(error)
             return
+        now_s = asyncio.get_running_loop().time()
         for waiting, outcome in zip(batch, outcomes, strict=True):
+            LOCK_WAIT_SECONDS.observe(now_s - waiting.held_at_s)
             waiting.settle(outcome)
 
 

@@ -54,6 +54,7 @@ class Charge:
 @dataclass(frozen=True, slots=True)
 class Charged:
     charge: Charge
+    parts: Paid
 
 
 @dataclass(frozen=True, slots=True)

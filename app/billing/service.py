@@ -40,7 +40,10 @@ from app.config import Pack
 from app.configuration.service import Configuration
 from app.db import Database, Session, new_id
 from app.errors import AppError
-from app.observability import CHARGES
+from app.observability.metrics import CHECKS, ChargeCounter
+
+COUNTER = ChargeCounter(CHARGE, ("daily_free", "free", "paid"))
+CHECKED = {result: CHECKS.labels(CHARGE, result) for result in ("credit", "exhausted", "inactive")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class BillingService:
         left, day = row["daily_free"], row["daily_free_day"]
         daily_free = daily_free_on(now.date(), left=left, day=day, allowance=allowance)
         pools = Pools(daily_free, row["free"], row["paid"])
+        active = row["status"] == "active"
+        CHECKED["inactive" if not active else "credit" if pools.total > 0 else "exhausted"].inc()
         name = config.default_pack(row["currency"])
         pack = None if name is None else config.packs[name]
         return CreditStatus(pools, allowance, row["total_uses"], row["plan_name"], row["status"], pack)
@@ -144,11 +149,16 @@ class BillingService:
         shares a transaction with the charges that arrive at the same time. Raises Busy when too many wait.
         """
         outcome = await self._replay(request)
-        if outcome is None:
-            may_retry = request.idempotency_key is not None
-            outcome = await self._lane.run(request, request.account_id, may_retry=may_retry)
-        CHARGES.labels(CHARGE, type(outcome).__name__.lower()).inc()
-        return outcome
+        if outcome is not None:
+            COUNTER.outcome(outcome)
+            return outcome
+        may_retry = request.idempotency_key is not None
+        return await self._lane.run(request, request.account_id, may_retry=may_retry)
+
+    @property
+    def waiting(self) -> int:
+        """How many charges wait for their transaction to end."""
+        return self._lane.size
 
     async def _replay(self, request: ChargeRequest) -> Outcome | None:
         if request.idempotency_key is None:
@@ -166,7 +176,9 @@ class BillingService:
         allowance = (await self.configuration.current()).defaults.daily_free_uses
         async with self._db.transaction() as tx:
             accounts = await lock_accounts(tx, {request.account_id for request in requests})
-            return await self._charge_locked(tx, accounts, requests, allowance)
+            outcomes = await self._charge_locked(tx, accounts, requests, allowance)
+        _count(outcomes)
+        return outcomes
 
     async def _charge_unlocked(self, requests: Sequence[ChargeRequest]) -> list[Outcome | None]:
         """As `charge_many`, but None for a request whose account is locked by somebody else (or does not exist)."""
@@ -174,8 +186,10 @@ class BillingService:
         async with self._db.transaction() as tx:
             accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=True)
             ready = [request for request in requests if request.account_id in accounts]
-            outcomes = iter(await self._charge_locked(tx, accounts, ready, allowance))
-            return [next(outcomes) if request.account_id in accounts else None for request in requests]
+            outcomes = await self._charge_locked(tx, accounts, ready, allowance)
+        _count(outcomes)
+        ordered = iter(outcomes)
+        return [next(ordered) if request.account_id in accounts else None for request in requests]
 
     async def _charge_locked(
         self, tx: Session, accounts: dict[UUID, LockedAccount], requests: Sequence[ChargeRequest], allowance: int
@@ -220,7 +234,7 @@ class BillingService:
         charge = charge_of({**row, "metadata": request.details})
         if key is not None:
             used[request.account_id, key] = charge
-        return Charged(charge)
+        return Charged(charge, parts)
 
     # --- credits ---
 
@@ -348,3 +362,13 @@ class BillingService:
                 assert report.call_id is not None
                 return await queries.find_llm_usage(tx, account_id, report.interaction_id, report.call_id)
         return usage_log_id
+
+
+def _count(outcomes: Sequence[Outcome]) -> None:
+    """Comes after the commit: what was rolled back has taken nothing."""
+    for outcome in outcomes:
+        COUNTER.outcome(outcome)
+        if isinstance(outcome, Charged):
+            for pool in ("daily_free", "free", "paid"):
+                if taken := getattr(outcome.parts, pool):
+                    COUNTER.taken(pool, taken)

@@ -13,7 +13,7 @@ from pydantic_settings import SettingsError
 from app.config import Settings, load_settings
 from app.db import Database
 from app.errors import AppError, is_database_unavailable
-from app.observability import configure_logging
+from app.observability.logs import configure_logging
 
 FAILED, UNUSABLE = 1, 3
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -16,6 +19,8 @@ from pydantic import SecretStr
 from app.auth.caller import Environment
 from app.config import Settings, StripeKeys
 from app.configuration.service import Configuration
+from app.observability import tracing
+from app.observability.metrics import STRIPE_SECONDS
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
@@ -41,6 +46,7 @@ HANDLED = (
     "charge.dispute.funds_withdrawn",
     "charge.dispute.funds_reinstated",
 )
+OBJECT_ID = re.compile(r"/(?:pi|ch|py|re|evt|acct|du|dp)_[^/?]+")
 DISPUTES: dict[str, DisputeStatus] = {
     "needs_response": "open",
     "under_review": "open",
@@ -70,6 +76,24 @@ class PaymentIntent:
     facts: PaymentFacts
 
 
+class _Http(stripe.HTTPXClient):
+    """The SDK's client, each try of its requests timed and traced, and the trace passed on to Stripe."""
+
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        operation = f"{method.upper()} {OBJECT_ID.sub('/{id}', urlsplit(url).path)}"
+        outcome, started = "none", time.perf_counter()
+        try:
+            with tracing.outgoing(f"stripe {operation}", {"http.request.method": method.upper()}):
+                sent = {**headers, **tracing.headers()}
+                answer: tuple[bytes, int, Mapping[str, str]] = await super().request_async(method, url, sent, post_data)
+            outcome = f"{answer[1] // 100}xx"
+            return answer
+        finally:
+            STRIPE_SECONDS.labels(operation, outcome).observe(time.perf_counter() - started)
+
+
 class StripeGateway:
     """One client per environment. Each call is bounded by `stripe_timeout_s`; no call may be made in a transaction.
 
@@ -82,7 +106,7 @@ class StripeGateway:
         self._timeout_s = settings.stripe_timeout_s
         self._is_local = settings.stripe_api_base is not None
         self._addresses: Any = {"api": settings.stripe_api_base} if settings.stripe_api_base else {}
-        self._http = stripe.HTTPXClient(timeout=settings.stripe_timeout_s)
+        self._http = _Http(timeout=settings.stripe_timeout_s)
         self._clients: dict[Environment, tuple[StripeKeys, stripe.StripeClient]] = {}
 
     def _client(self, secret_key: SecretStr) -> stripe.StripeClient:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import structlog
@@ -16,9 +16,11 @@ from app.billing.service import BillingService
 from app.configuration.service import Configuration, Current
 from app.db import Database, Session, new_id
 from app.jobs import defer
+from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.payments import queries
-from app.payments.booking import apply
+from app.payments.booking import Outcome, apply
 from app.payments.errors import (
+    InvalidSignature,
     PaymentNotFound,
     PaymentProviderFailed,
     PaymentProviderRefused,
@@ -271,11 +273,18 @@ class PaymentService:
 
     async def handle_webhook(self, payload: bytes, signature: str | None, now: datetime) -> None:
         """Apply a signed event once, however often it comes. Committed when this returns. Raises InvalidSignature."""
-        environment, event = await self._gateway.verify_webhook(payload, signature)
-        await self._receive(environment, event, now)
+        try:
+            environment, event = await self._gateway.verify_webhook(payload, signature)
+            outcome = await self._receive(environment, event, now)
+        except BaseException as error:  # to run out of time is to be cancelled
+            WEBHOOK_FAILURES.labels("signature" if isinstance(error, InvalidSignature) else "error").inc()
+            raise
+        WEBHOOKS.labels(environment, outcome).inc()
+        if outcome in ("applied", "review"):
+            WEBHOOK_LAG.observe(max(0.0, (now - event.created_at).total_seconds()))
 
-    async def _receive(self, environment: Environment, event: Event, now: datetime) -> bool:
-        """Whether the event had an effect. Its id is stored with it, so one does not exist without the other."""
+    async def _receive(self, environment: Environment, event: Event, now: datetime) -> Outcome | Literal["repeated"]:
+        """What became of the event. Its id is stored with its effect, so one does not exist without the other."""
         async with self._db.transaction() as tx:
             row = {
                 "environment": environment,
@@ -286,11 +295,13 @@ class PaymentService:
                 "created_at": event.created_at,
                 "received_at": now,
             }
-            if not await queries.insert_event(tx, row) or event.facts is None:
-                return False
+            if not await queries.insert_event(tx, row):
+                return "repeated"
+            if event.facts is None:
+                return "ignored"
             outcome = await apply(tx, environment, event.facts, now)
             await queries.update_event_outcome(tx, environment, event.event_id, outcome)
-        return outcome != "ignored"
+        return outcome
 
     async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> None:
         async with self._db.transaction() as tx:
@@ -325,12 +336,19 @@ class PaymentService:
         while since < now:
             until = min(since + READ_AT_ONCE, now)
             for event in await self._gateway.events_between(environment, since, until):
-                work = self._receive(environment, event, now)
+                work = self._catch_up_on(environment, event, now)
                 if not await attempts.attempt("events", work, event_id=event.event_id, type=event.type):
                     failed = failed or event.created_at
             async with self._db.transaction() as tx:
                 await queries.upsert_cursor(tx, environment, failed or until)
             since = until
+
+    async def _catch_up_on(self, environment: Environment, event: Event, now: datetime) -> bool:
+        """Whether the event had an effect only now."""
+        missed = await self._receive(environment, event, now) in ("applied", "review")
+        if missed:
+            EVENTS_CAUGHT_UP.inc()
+        return missed
 
     async def _ask_about_stuck(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
         async with self._db.read() as db:

@@ -62,7 +62,7 @@ async def list_tool_balances(account_id: AccountId, tools: Tools, now: Now) -> T
 @router.get("/check/{product_type}", responses=UNKNOWN)
 async def check_tool(product_type: ProductType, account_id: AccountId, tools: Tools, now: Now) -> ToolCheckReply:
     """Whether the next use of the tool is paid for."""
-    return ToolCheckReply.of(await tools.balance(account_id, product_type, now))
+    return ToolCheckReply.of(await tools.check(account_id, product_type, now))
 
 
 @router.post("/charge", responses={**UNKNOWN, 402: {"model": ErrorReply}})

@@ -22,11 +22,13 @@ from app.config import Product
 from app.configuration.service import Configuration
 from app.db import Database, Session, new_id
 from app.errors import AppError
-from app.observability import CHARGES
+from app.observability.metrics import CHECKS, ChargeCounter
 from app.tools import queries
 from app.tools.catalogue import find_product, free_on
 
 OPERATION = "tool_charge"
+COUNTER = ChargeCounter(OPERATION, ("free", "paid", "main_pool"))
+CHECKED = {result: CHECKS.labels(OPERATION, result) for result in ("credit", "exhausted", "inactive")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,12 @@ class ProductInventoryService:
         row = await queries.find_inventory(self._db, account_id, product_type)
         return _balance(product_type, product, account, row, now.date())
 
+    async def check(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
+        """The balance, counted as a check. Raises UnknownProduct."""
+        balance = await self.balance(account_id, product_type, now)
+        CHECKED["credit" if balance.has_credit else "exhausted" if balance.active else "inactive"].inc()
+        return balance
+
     async def balances(self, account_id: UUID, now: datetime) -> list[ToolBalance]:
         account = await self._billing.state(account_id)
         async with self._db.read() as db:
@@ -213,27 +221,39 @@ class ProductInventoryService:
         if outcome is None:
             request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id)
             outcome = await self._lane.run(request, account_id, may_retry=idempotency_key is not None)
-        CHARGES.labels(OPERATION, type(outcome).__name__.lower()).inc()
         if isinstance(outcome, Refused):
             raise outcome.error
         return outcome
 
     async def _replay(self, account_id: UUID, product_type: str, idempotency_key: str) -> Replayed | Refused | None:
         row = await queries.find_usage_by_key(self._db, account_id, idempotency_key)
-        return None if row is None else _replayed(product_type, idempotency_key, row)
+        if row is None:
+            return None
+        outcome = _replayed(product_type, idempotency_key, row)
+        COUNTER.outcome(outcome)
+        return outcome
+
+    @property
+    def waiting(self) -> int:
+        """How many tool charges wait for their transaction to end."""
+        return self._lane.size
 
     async def _charge_many(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused]:
         async with self._db.transaction() as tx:
             accounts = await lock_accounts(tx, {request.account_id for request in requests})
-            return await self._charge_locked(tx, accounts, requests)
+            outcomes = await self._charge_locked(tx, accounts, requests)
+        _count(outcomes)
+        return outcomes
 
     async def _charge_unlocked(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused | None]:
         """As `_charge_many`, but None for a request whose account is locked by somebody else (or does not exist)."""
         async with self._db.transaction() as tx:
             accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=True)
             ready = [request for request in requests if request.account_id in accounts]
-            outcomes = iter(await self._charge_locked(tx, accounts, ready))
-            return [next(outcomes) if request.account_id in accounts else None for request in requests]
+            outcomes = await self._charge_locked(tx, accounts, ready)
+        _count(outcomes)
+        ordered = iter(outcomes)
+        return [next(ordered) if request.account_id in accounts else None for request in requests]
 
     async def _charge_locked(
         self, tx: Session, accounts: dict[UUID, LockedAccount], requests: Sequence[ToolChargeRequest]
@@ -289,6 +309,15 @@ class ProductInventoryService:
             await queries.upsert_inventories(tx, [inventory.row()])
             await write(tx, [account], now)
         return inventory.paid
+
+
+def _count(outcomes: Sequence[Outcome | Refused]) -> None:
+    """Comes after the commit: what was rolled back has taken nothing. The main pool is counted in credits."""
+    for outcome in outcomes:
+        COUNTER.outcome(outcome)
+        if isinstance(outcome, Charged):
+            use = outcome.use
+            COUNTER.taken(use.source, use.cost_minor // MINOR_PER_CREDIT if use.source == "main_pool" else 1)
 
 
 async def _inventories(

@@ -7,10 +7,12 @@ with the status "failed", for a person to see; so does what it left undone, whic
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -18,6 +20,7 @@ from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
 from procrastinate.builtin_tasks import remove_old_jobs
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
+from procrastinate.worker import Worker
 
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.erasure import forget_interactions
@@ -34,10 +37,15 @@ from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.jobs import QUEUE
+from app.observability import tracing
+from app.observability.metrics import BUILD, JOB_SECONDS
+from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.status import VERSION
 from app.tools.erasure import TEXTS as TOOL_TEXTS
+from app.worker.monitoring import Monitor, monitoring
 
 JOB_TIMEOUT_S = 300
 VERIFY_TIMEOUT_S = 3600
@@ -78,7 +86,10 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
 
 def create_worker(settings: Settings, services: Services) -> App:
     url, timeout_s = settings.database_url.get_secret_value(), settings.database_timeout_s
-    queue = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4, timeout=timeout_s))
+    queue = App(
+        connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4, timeout=timeout_s),
+        worker_defaults={"worker_middleware": [observe_job]},
+    )
 
     @queue.task(name="reconcile_purchase", queue=QUEUE, retry=RETRY)
     async def reconcile_purchase(account_id: str, purchase_id: str) -> None:
@@ -152,11 +163,37 @@ def create_worker(settings: Settings, services: Services) -> App:
     return queue
 
 
+async def observe_job(run: Callable[[], Awaitable[Any]], context: JobContext, _: Worker) -> Any:
+    """Around each job: its own words on every log line, one metric, one span in the trace that caused it.
+
+    The job's arguments lose what only this is meant for; the queue's table keeps it for the next try.
+    """
+    job, outcome, started = context.job, "failed", time.perf_counter()
+    traceparent = job.task_kwargs.pop(tracing.TRACEPARENT, None)
+    about: dict[str, Any] = {"job_id": job.id, "task": job.task_name}
+    if "account_id" in job.task_kwargs:
+        about["account_id"] = job.task_kwargs["account_id"]
+    structlog.contextvars.bind_contextvars(**about)  # a job has an asyncio task of its own
+    try:
+        with tracing.job(job.task_name, str(traceparent), {f"billing.{name}": value for name, value in about.items()}):
+            result = await run()
+        outcome = "succeeded"
+        return result
+    except Exception as error:
+        log.warning("job_failed", attempts=job.attempts, exc_info=error)
+        raise
+    finally:
+        JOB_SECONDS.labels(job.task_name, outcome).observe(time.perf_counter() - started)
+
+
 async def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then finish what is under way and return.
 
     Raises when PostgreSQL is not there to begin with. One that goes away later is waited for.
     """
+    BUILD.info({"version": VERSION})
+    if settings.otel_exporter_otlp_endpoint is not None:
+        start_tracing(settings.otel_exporter_otlp_endpoint, service="ciris-billing-worker", version=VERSION)
     # Procrastinate's own handlers are there only while it runs: not while we wait for a database to come back.
     stopping = asyncio.Event()
     task = asyncio.current_task()
@@ -170,13 +207,16 @@ async def run_worker(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
-        await _work(settings, stopping)
+        async with monitoring(settings) as monitor:
+            await _work(settings, stopping, monitor)
     except asyncio.CancelledError:
         if not stopping.is_set():
             raise
+    finally:
+        await stop_tracing()
 
 
-async def _work(settings: Settings, stopping: asyncio.Event) -> None:
+async def _work(settings: Settings, stopping: asyncio.Event, monitor: Monitor) -> None:
     """Until cancelled: then procrastinate finishes the jobs under way."""
     async with running_services(settings) as services:
         await verify_if_never(services, utc_now())
@@ -184,6 +224,7 @@ async def _work(settings: Settings, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         try:
             async with running_services(settings) as services, create_worker(settings, services).open_async() as queue:
+                monitor.databases = (services.db, services.reports)
                 await queue.run_worker_async(concurrency=4, shutdown_graceful_timeout=20, install_signal_handlers=False)
         except ConnectorException:
             log.warning("database_unavailable", retry_after_s=RECONNECT_AFTER_S)

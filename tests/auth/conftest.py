@@ -20,7 +20,7 @@ from app.changes import ChangeListener
 from app.config import Settings
 from app.db import Database, Session
 from app.errors import install_error_handlers, response_for
-from app.observability import RequestContext
+from app.observability.requests import RequestContext
 from tests.auth.relay import Relay
 
 ALL_PERMISSIONS = frozenset(Permission)

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -198,9 +198,9 @@ async def test_worker_brings_the_reports_sums_up_to_date(
 
 
 @contextlib.contextmanager
-def running_worker(urls: Urls) -> Iterator[Process]:
+def running_worker(urls: Urls, env: Mapping[str, str] | None = None) -> Iterator[Process]:
     with tempfile.NamedTemporaryFile() as log:
-        process = Process(["worker"], {**os.environ, **environment(urls)}, log, log)
+        process = Process(["worker"], {**os.environ, **environment(urls), **(env or {})}, log, log)
         try:
             yield process
         finally:

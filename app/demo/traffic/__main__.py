@@ -11,7 +11,7 @@ from app.demo.data import PAID_USER
 from app.demo.traffic.past import Past, past
 from app.demo.traffic.people import LIVE_PEOPLE
 from app.demo.traffic.tell import tell
-from app.observability import configure_logging
+from app.observability.logs import configure_logging
 
 NICENESS = 5
 """The service that somebody is about to try goes first."""

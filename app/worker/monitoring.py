@@ -1,0 +1,63 @@
+"""How a process without requests is seen: a port of its own for `/metrics` and `/health` (ADR 13)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+
+import uvicorn
+from fastapi import FastAPI
+
+import app.status
+from app.config import Settings
+from app.db import Database
+from app.measurements import keep_measuring_books, measure_connections
+
+BOOKS_STATEMENT_TIMEOUT_S = 60.0
+
+
+class _Server(uvicorn.Server):
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # typed as a generator there
+        """The worker decides what a signal means."""
+        return nullcontext()
+
+
+class Monitor:
+    """Whose connections are counted: the worker's, which are opened anew when the database was away."""
+
+    def __init__(self) -> None:
+        self.databases: tuple[Database, ...] = ()
+
+    def measure_process(self) -> None:
+        measure_connections(*self.databases)
+
+
+@asynccontextmanager
+async def monitoring(settings: Settings) -> AsyncIterator[Monitor]:
+    """While the block runs, measure the books each minute and answer on WORKER_METRICS_PORT, if there is one."""
+    monitor = Monitor()
+    if settings.worker_metrics_port is None:
+        yield monitor
+        return
+    db = Database(settings.database_url, pool_size=3, timeout_s=settings.database_timeout_s)
+    reports = Database(settings.database_url, pool_size=3, timeout_s=BOOKS_STATEMENT_TIMEOUT_S)
+    api = FastAPI(openapi_url=None)
+    api.state.settings, api.state.db, api.state.measure_process = settings, db, monitor.measure_process
+    api.include_router(app.status.router)
+    config = uvicorn.Config(
+        api,
+        host=settings.host,
+        port=settings.worker_metrics_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    server = _Server(config)
+    tasks = [asyncio.create_task(server.serve()), asyncio.create_task(keep_measuring_books(reports))]
+    try:
+        yield monitor
+    finally:
+        server.should_exit = True
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await reports.close()
+        await db.close()
