@@ -18,6 +18,9 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
+from app.errors import DatabaseAway
+from app.pulse import Pulse
+
 Session: TypeAlias = AsyncConnection
 """One connection to PostgreSQL, inside a transaction (`Database.transaction`) or outside one (`Database.read`)."""
 
@@ -110,27 +113,56 @@ class Database:
         self._connect_args = connect_args
         self._reader_turns = asyncio.Semaphore(readers)  # first come, first served
         self._idle_readers: list[Snapshot] = []
+        self._pulse = Pulse(self._beat, of="postgresql")
+        self._pulse_connection: Snapshot | None = None
+
+    def watch(self) -> None:
+        """Find out all the time whether PostgreSQL is there, by a connection more, until `close`."""
+        self._pulse.start()
+
+    def _require_presence(self) -> None:
+        if self._pulse.is_away:
+            raise DatabaseAway
+
+    async def _beat(self) -> None:
+        connection, self._pulse_connection = self._pulse_connection, None
+        try:
+            if connection is None or connection.is_closed():
+                connection = await asyncpg.connect(self._dsn, **self._connect_args)
+            await connection.execute("SELECT 1")
+        except asyncpg.PostgresError:
+            pass  # it is there, and cannot: requests are told why (too many connections, recovery, a full disk)
+        except BaseException:
+            if connection is not None:
+                connection.terminate()
+            raise
+        else:
+            self._pulse_connection = connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises. The only commit there is."""
+        self._require_presence()
         async with self.engine.begin() as connection:
             yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
         """Lists and reports: statements that lock nothing and need no common snapshot; saves BEGIN and COMMIT."""
+        self._require_presence()
         async with self._autocommit.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def consistent_read(self) -> AsyncIterator[Session]:
         """Reports of several statements that must see one moment. Read-only; locks nothing."""
+        self._require_presence()
         async with self._consistent.connect() as connection:
             yield connection
 
     async def fetch_row(self, sql: str, *values: object) -> Mapping[str, Any] | None:
         """The only row of a point read on the hot path, straight from the driver: a quarter of the cost (ADR 3)."""
+        self._require_presence()
         if self._reader_turns.locked():
             async with asyncio.timeout(self._timeout_s):
                 await self._reader_turns.acquire()
@@ -146,6 +178,7 @@ class Database:
             self._reader_turns.release()
 
     async def _fetch_row(self, sql: str, values: tuple[object, ...]) -> Mapping[str, Any] | None:
+        self._require_presence()  # which may have been noticed while this waited for its turn
         connection = await self._reader()
         try:
             row: Mapping[str, Any] | None = await connection.fetchrow(sql, *values)
@@ -189,6 +222,9 @@ class Database:
         await self.fetch_row("SELECT 1")
 
     async def close(self) -> None:
+        await self._pulse.stop()
+        if self._pulse_connection is not None:
+            self._pulse_connection.terminate()
         self._drop_idle_readers()
         await self.engine.dispose()
         await self._slow.dispose()

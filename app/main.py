@@ -86,6 +86,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.admin_sessions = AdminSessions(db, settings)
     http = httpx.AsyncClient()
     app.state.sign_in = SignIn(settings, http)
+    db.watch()
     listener.start()
     app.state.auth.start()
     try:

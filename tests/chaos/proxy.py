@@ -24,9 +24,10 @@ class Connection:
     def reset(self) -> None:
         """End both sides by RST, not by a farewell."""
         for writer in self.writers:
+            sock: socket.socket | None = writer.get_extra_info("socket")
             with suppress(OSError):
-                sock: socket.socket = writer.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if sock is not None:  # else it is closed
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
 
