@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeAlias
@@ -22,8 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import QueuePool
 
+from app.errors import DatabaseAway
 from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
+from app.pulse import Pulse
 
 Session: TypeAlias = AsyncConnection
 """One connection to PostgreSQL, inside a transaction (`Database.transaction`) or outside one (`Database.read`)."""
@@ -149,40 +151,64 @@ class Database:
         self._busy_readers = 0
         self._reader_turns = asyncio.Semaphore(readers)  # first come, first served
         self._idle_readers: list[Snapshot] = []
+        self._pulse = Pulse(self._beat, of="postgresql")
+        self._pulse_connection: Snapshot | None = None
+
+    def watch(self) -> None:
+        """Find out all the time whether PostgreSQL is there, by a connection more, until `close`."""
+        self._pulse.start()
+
+    def _require_presence(self) -> None:
+        if self._pulse.is_away:
+            raise DatabaseAway
+
+    async def _beat(self) -> None:
+        connection, self._pulse_connection = self._pulse_connection, None
+        try:
+            if connection is None or connection.is_closed():
+                connection = await asyncpg.connect(self._dsn, **self._connect_args)
+            await connection.execute("SELECT 1")
+        except asyncpg.PostgresError:
+            pass  # it is there, and cannot: requests are told why (too many connections, recovery, a full disk)
+        except BaseException:
+            if connection is not None:
+                connection.terminate()
+            raise
+        else:
+            self._pulse_connection = connection
+
+    @asynccontextmanager
+    async def _in(self, connecting: AbstractAsyncContextManager[AsyncConnection], pool: str) -> AsyncIterator[Session]:
+        self._require_presence()
+        try:
+            async with connecting as connection:
+                yield connection
+        except PoolTimeout:
+            CONNECTION_TIMEOUTS.labels(pool).inc()
+            raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises. The only commit there is."""
-        try:
-            with tracing.span("transaction"):
-                async with self.engine.begin() as connection:
-                    yield connection
-        except PoolTimeout:
-            CONNECTION_TIMEOUTS.labels("transactions").inc()
-            raise
+        with tracing.span("transaction"):
+            async with self._in(self.engine.begin(), "transactions") as connection:
+                yield connection
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
         """Lists and reports: statements that lock nothing and need no common snapshot; saves BEGIN and COMMIT."""
-        try:
-            async with self._autocommit.connect() as connection:
-                yield connection
-        except PoolTimeout:
-            CONNECTION_TIMEOUTS.labels("reports").inc()
-            raise
+        async with self._in(self._autocommit.connect(), "reports") as connection:
+            yield connection
 
     @asynccontextmanager
     async def consistent_read(self) -> AsyncIterator[Session]:
         """Reports of several statements that must see one moment. Read-only; locks nothing."""
-        try:
-            async with self._consistent.connect() as connection:
-                yield connection
-        except PoolTimeout:
-            CONNECTION_TIMEOUTS.labels("reports").inc()
-            raise
+        async with self._in(self._consistent.connect(), "reports") as connection:
+            yield connection
 
     async def fetch_row(self, sql: str, *values: object) -> Mapping[str, Any] | None:
         """The only row of a point read on the hot path, straight from the driver: a quarter of the cost (ADR 3)."""
+        self._require_presence()
         if self._reader_turns.locked():
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -202,6 +228,7 @@ class Database:
             self._reader_turns.release()
 
     async def _fetch_row(self, sql: str, values: tuple[object, ...]) -> Mapping[str, Any] | None:
+        self._require_presence()  # which may have been noticed while this waited for its turn
         connection = await self._reader()
         self._busy_readers += 1
         try:
@@ -265,6 +292,9 @@ class Database:
         await self.fetch_row("SELECT 1")
 
     async def close(self) -> None:
+        await self._pulse.stop()
+        if self._pulse_connection is not None:
+            self._pulse_connection.terminate()
         self._drop_idle_readers()
         await self.engine.dispose()
         await self._slow.dispose()

@@ -60,6 +60,10 @@ class Busy(AppError):
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
+class DatabaseAway(Busy):
+    """PostgreSQL has not answered anybody for a while, so nothing was tried."""
+
+
 class InvalidRequest(AppError):
     """The request parses but a value in it cannot be accepted; the sentence names the field."""
 
@@ -70,7 +74,13 @@ def is_database_unavailable(error: BaseException) -> bool:
     """Whether `error` means that PostgreSQL is away or overloaded, rather than that we sent it something wrong."""
     if isinstance(
         error,
-        PoolTimeout | InterfaceError | asyncpg.InterfaceError | OSError | TimeoutError | asyncpg.InternalClientError,
+        DatabaseAway
+        | PoolTimeout
+        | InterfaceError
+        | asyncpg.InterfaceError
+        | OSError
+        | TimeoutError
+        | asyncpg.InternalClientError,
     ):
         return (
             True  # drivers let OSError (ConnectionError is one) through; asyncpg trips over a connection cut while idle

@@ -102,6 +102,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             CHARGES_WAITING.labels(operation).set(service.waiting)
 
     app.state.measure_process = measure_process
+    db.watch()
     listener.start()
     app.state.auth.start()
     app.state.reports.start()

@@ -23,7 +23,7 @@ from app.demo import stripe
 from tests.databases import ROOT, Urls
 from tests.processes import Process
 
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ class ChargeLane(Generic[Request, Outcome]):
         left. Not when there was no connection to be had, which a second try would only make worse.
         """
         log.warning("charge_batch_failed", size=len(batch), error=type(error).__name__)
-        overloaded = isinstance(error, PoolTimeout)
+        overloaded = isinstance(error, PoolTimeout | Busy)
         for waiting in batch:
             if not overloaded and (waiting.may_retry or was_rolled_back(error)):
                 self._hold(waiting)

@@ -18,8 +18,8 @@ from app.db import new_id
 from app.worker.app import create_worker, running_services
 from tests.admin.conftest import Office
 from tests.admin.people import LLM, Person, account_of, somebody
-from tests.auth.relay import Relay
 from tests.books import account_locked, balances, connected
+from tests.chaos.proxy import PostgresProxy
 from tests.conftest import ACTOR, running_app
 
 REASON = "asked by letter"
@@ -178,7 +178,7 @@ async def test_person_who_comes_back_is_somebody_new_in_every_process(office: Of
 
 async def test_process_that_hears_of_no_changes_remembers_nobody(office: Office, admin: httpx.AsyncClient) -> None:
     person = await somebody(office)
-    relay = Relay(office.app.state.settings.database_url)
+    relay = PostgresProxy(office.app.state.settings.database_url)
     await relay.start()
     settings = office.app.state.settings.model_copy(update={"database_url": relay.url})
     async with running_app(settings) as app, person.agent(Office(app, office.urls)) as agent:

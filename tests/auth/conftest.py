@@ -21,7 +21,7 @@ from app.config import Settings
 from app.db import Database, Session
 from app.errors import install_error_handlers, response_for
 from app.observability.requests import RequestContext
-from tests.auth.relay import Relay
+from tests.chaos.proxy import PostgresProxy
 
 ALL_PERMISSIONS = frozenset(Permission)
 
@@ -164,9 +164,9 @@ async def process(start_process: StartProcess) -> Process:
 
 
 @pytest.fixture
-async def relay(settings: Settings) -> AsyncIterator[Relay]:
+async def relay(settings: Settings) -> AsyncIterator[PostgresProxy]:
     """A way to the database that can fail. Processes reach it with `database_url=relay.url`."""
-    relay = Relay(settings.database_url)
+    relay = PostgresProxy(settings.database_url)
     await relay.start()
     yield relay
     await relay.stop()

@@ -19,7 +19,7 @@ from app.clock import request_time
 from app.config import Settings
 from app.db import Database, Session
 from tests.auth.conftest import MakeKey, Process, StartProcess, running, until
-from tests.auth.relay import Relay
+from tests.chaos.proxy import PostgresProxy
 from tests.databases import Urls
 
 PROMISE_S = 1.0
@@ -177,7 +177,7 @@ async def test_a_change_made_while_nobody_listened_is_seen(
 
 
 async def test_a_connection_that_only_seems_alive_is_not_believed(
-    relay: Relay, start_process: StartProcess, make_key: MakeKey, db: Database
+    relay: PostgresProxy, start_process: StartProcess, make_key: MakeKey, db: Database
 ) -> None:
     """The listener's packets vanish, its socket stays open, and no error is ever raised there."""
     process = await start_process(database_url=relay.url)
@@ -196,7 +196,7 @@ async def test_a_connection_that_only_seems_alive_is_not_believed(
 
 
 async def test_a_connection_that_drops_notifications_is_not_believed(
-    relay: Relay, start_process: StartProcess, make_key: MakeKey, db: Database
+    relay: PostgresProxy, start_process: StartProcess, make_key: MakeKey, db: Database
 ) -> None:
     """As a transaction pooler in between does: queries are answered, and no notification ever comes."""
     process = await start_process(database_url=relay.url)
@@ -210,7 +210,7 @@ async def test_a_connection_that_drops_notifications_is_not_believed(
 
 
 async def test_what_was_remembered_before_a_gap_is_forgotten(
-    relay: Relay, start_process: StartProcess, make_key: MakeKey, db: Database
+    relay: PostgresProxy, start_process: StartProcess, make_key: MakeKey, db: Database
 ) -> None:
     """Nobody asks during the gap, so nothing but the reconnection itself can correct the memory."""
     process = await start_process(database_url=relay.url)

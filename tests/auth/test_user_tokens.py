@@ -25,8 +25,8 @@ from app.config import Issuer
 from app.db import Database
 from app.errors import InvalidRequest
 from tests.auth.conftest import MakeKey, Process, StartProcess, until
-from tests.auth.relay import Relay
 from tests.auth.test_changes_spread import PROMISE_S, kill_listeners
+from tests.chaos.proxy import PostgresProxy
 from tests.databases import Urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 
@@ -228,7 +228,7 @@ async def test_a_revocation_made_while_nobody_listened_is_seen(
 
 
 async def test_without_a_believable_connection_a_revocation_counts_all_the_same(
-    relay: Relay, start_process: StartProcess, oidc: RunningOIDC, db: Database
+    relay: PostgresProxy, start_process: StartProcess, oidc: RunningOIDC, db: Database
 ) -> None:
     """First while the listener hears nothing, then for a token that nobody asked about until it heard again."""
     process = await start_process(issuers=[issuer(oidc)], database_url=relay.url)

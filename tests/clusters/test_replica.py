@@ -18,7 +18,7 @@ from app.auth.caller import Permission
 from app.db import Database
 from app.replica import Reports
 from tests.admin.conftest import DOMAIN, SECRET, Office
-from tests.auth.relay import Relay
+from tests.chaos.proxy import PostgresProxy
 from tests.clusters.servers import Primary, Server
 from tests.conftest import make_key, running_app, settings_for
 from tests.databases import Urls
@@ -213,13 +213,13 @@ async def test_a_killed_replica_fails_no_report_and_is_used_again_when_it_is_bac
 
 async def test_a_replica_that_falls_silent_costs_a_report_little_time(books: Urls, standby: Server) -> None:
     """No refusal, no closed socket: what is under way on it is cut, and answered by the primary."""
-    relay = Relay(SecretStr(standby_url(books, standby)))
+    relay = PostgresProxy(SecretStr(standby_url(books, standby)))
     await relay.start()
     try:
         async with serving(books, relay.url.get_secret_value(), database_timeout_s=50) as service:
             await service.becomes(in_use=True)
             assert await service.listed() == 0
-            relay.swallows_all = True
+            relay.black_hole()
             started = time.monotonic()
             answer = await service.viewer.get("/admin/users", params={"search": "paula"})
             assert answer.status_code == 200

@@ -1,0 +1,89 @@
+"""What the books say, beside what the callers were told."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import SecretStr
+
+from app.analytics.checks import ROLLUP_CHECKS
+from app.billing.verify import verify_ledger
+from app.db import Database
+from tests.books import connected
+from tests.chaos.load import Journal
+from tests.chaos.stack import Stack
+from tests.databases import Urls
+
+TABLES = {"charge": ("charges", "charge_id"), "tool charge": ("product_usage_log", "usage_log_id")}
+CREDITS_BOOKED = """
+    SELECT p.payment_intent_id, count(c.credit_id) AS credits, sum(c.credits) AS total, max(p.credits) AS sold
+      FROM purchases p LEFT JOIN credits c
+           ON c.account_id = p.account_id AND c.external_transaction_id = p.payment_intent_id
+     WHERE p.payment_intent_id = ANY($1::text[]) GROUP BY 1
+"""
+WEBHOOKS_WITHIN_S = 12.0
+
+
+@dataclass(frozen=True)
+class Books:
+    """How the charges ended, and what is wrong with them."""
+
+    acknowledged: int
+    unacknowledged: int
+    found_all_the_same: int
+    """Of those without an acknowledgement: how many are in the books."""
+    bought: int
+    problems: list[str]
+
+
+async def audit(stack: Stack, journal: Journal) -> Books:
+    """Every acknowledged charge once, under the id that was told; any other at most once; every purchase once."""
+    problems: list[str] = []
+    acknowledged = unacknowledged = found_all_the_same = 0
+    for kind, asked in journal.asked.items():
+        told = journal.acknowledged[kind]
+        booked = await _booked(stack.urls, kind, asked)
+        acknowledged += len(told)
+        unacknowledged += len(asked - told.keys())
+        found_all_the_same += len(booked.keys() - told.keys())
+        problems += [
+            f"{kind} {key}: told {ids}, booked {booked.get(key)}"
+            for key, ids in told.items()
+            if ids != set(booked.get(key, []))
+        ]
+        problems += [f"{kind} {key}: booked {len(ids)} times" for key, ids in booked.items() if len(ids) > 1]
+    problems += await _purchase_problems(stack, journal)
+    problems += await _ledger_problems(stack.urls)
+    return Books(acknowledged, unacknowledged, found_all_the_same, len(journal.paid), problems)
+
+
+async def _booked(urls: Urls, kind: str, keys: set[str]) -> dict[str, list[str]]:
+    table, id_column = TABLES[kind]
+    sql = (
+        f"SELECT idempotency_key, array_agg({id_column}::text) AS ids FROM {table}"
+        " WHERE idempotency_key = ANY($1) GROUP BY 1"
+    )
+    async with connected(urls) as connection:
+        return {row["idempotency_key"]: row["ids"] for row in await connection.fetch(sql, sorted(keys))}
+
+
+async def _purchase_problems(stack: Stack, journal: Journal) -> list[str]:
+    """After Stripe has had the time to repeat its webhooks."""
+    deadline = asyncio.get_running_loop().time() + WEBHOOKS_WITHIN_S
+    while True:
+        async with connected(stack.urls) as connection:
+            rows = await connection.fetch(CREDITS_BOOKED, sorted(journal.paid))
+        right = {row["payment_intent_id"] for row in rows if row["credits"] == 1 and row["total"] == row["sold"]}
+        wrong = journal.paid - right
+        if not wrong or asyncio.get_running_loop().time() > deadline:
+            return [f"payment {payment_id} was taken, and its credits are not booked once" for payment_id in wrong]
+        await asyncio.sleep(0.2)
+
+
+async def _ledger_problems(urls: Urls) -> list[str]:
+    db = Database(SecretStr(urls.service), pool_size=3)
+    try:
+        result = await verify_ledger(db, datetime.now(UTC), ROLLUP_CHECKS)
+    finally:
+        await db.close()
+    return [] if result.ok else [f"ledger: {result.problem}"]

@@ -1,0 +1,230 @@
+"""The whole service as real processes, with a proxy before everything that it depends on."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from app.auth.caller import Permission
+from app.auth.service import create_key
+from app.billing.accounts import Identity, Profile
+from app.billing.pools import Credits
+from app.billing.service import BillingService
+from app.config import Mode, Settings
+from app.configuration.service import Configuration
+from app.db import Database
+from app.demo.postgres import Cluster, ephemeral_cluster
+from tests.chaos.clock import Clock
+from tests.chaos.proxy import PostgresProxy, Proxy
+from tests.conftest import ACTOR
+from tests.databases import ADMIN_URL, ROOT, Urls, create_database, prepare, urls
+from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
+from tests.servers import LocalStripe, Server, environment, free_port, running_server, running_stripe
+
+DATABASE = "chaos"
+API_PROCESSES = 2
+USERS = 8
+VOLUME_BYTES = 256 << 20
+"""What the database's volume holds, where it is one of its own."""
+WEBHOOK_RETRIES_S = (0.3, 0.6, 1.2, 2.4, 4.8, 9.6)
+CLUSTER_SETTINGS = {"max_wal_size": "64MB", "min_wal_size": "32MB"}
+
+
+def users() -> list[dict[str, str]]:
+    """Those whom the agents ask about."""
+    return [{"oauth_provider": "oauth:google", "external_id": f"chaos-{i}@example.com"} for i in range(USERS)]
+
+
+@dataclass
+class Api:
+    """One API process, which may be dead for a while."""
+
+    port: int
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    server: Server | None = None
+    dead: list[list[float]] = field(default_factory=list)
+    """From when to when (infinity: still) nobody listened, by the monotonic clock."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def was_dead(self, since: float, until: float) -> bool:
+        return any(start <= until and since <= end for start, end in self.dead)
+
+
+@dataclass
+class Stack:
+    cluster: Cluster
+    volume: Path | None
+    """The mount point of the database's own volume."""
+    urls: Urls
+    postgres: PostgresProxy
+    stripe_way: Proxy
+    oidc_way: Proxy
+    stripe: LocalStripe
+    oidc: RunningOIDC
+    clock: Clock
+    key: str
+    apis: list[Api] = field(default_factory=list)
+    worker: "subprocess.Popen[bytes] | None" = None
+
+    # --- processes ---
+
+    @property
+    def environment(self) -> dict[str, str]:
+        issuer = {
+            "issuer": self.oidc.issuer,
+            "jwks_url": f"http://127.0.0.1:{self.oidc_way.port}/jwks",
+            "audiences": [WEB.client_id],
+            "provider": "oauth:local",
+        }
+        return {
+            "DATABASE_URL": self.postgres.url_of(SecretStr(self.urls.service)).get_secret_value(),
+            "STRIPE_LIVE": json.dumps(self.stripe.keys),
+            "STRIPE_API_BASE": f"http://127.0.0.1:{self.stripe_way.port}",
+            "ISSUERS": json.dumps([issuer]),
+            **self.clock.environment,
+        }
+
+    async def start_api(self, api: Api) -> None:
+        """Start its process, and return as soon as it listens, be it healthy or not."""
+        server = running_server(self.urls, port=api.port, env=self.environment, health="/")
+        api.server = await asyncio.to_thread(api.stack.enter_context, server)
+        if api.dead:
+            api.dead[-1][1] = time.monotonic()
+
+    async def kill_api(self, api: Api) -> None:
+        assert api.server is not None
+        api.dead.append([time.monotonic(), float("inf")])
+        await asyncio.to_thread(api.server.kill)
+        api.stack.close()
+
+    def start_worker(self) -> None:
+        command = [sys.executable, "-m", "app.cli", "worker"]
+        env = {**os.environ, **environment(self.urls), **self.environment}
+        self.worker = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    async def kill_worker(self) -> None:
+        assert self.worker is not None
+        self.worker.kill()
+        await asyncio.to_thread(self.worker.wait)
+
+    async def start_postgres(self) -> None:
+        """After its end, of whatever kind. As a supervisor does it: again until it comes up."""
+        await asyncio.to_thread(self.cluster.stop, "immediate")
+        await asyncio.to_thread(self.cluster.start)
+        os.environ[ADMIN_URL] = self.cluster.owner_url()
+        self.urls = urls(DATABASE)
+        self.postgres.target = (self.cluster.host, self.cluster.port)
+
+    async def stop(self) -> None:
+        """The processes only; they go politely, but may still wait for a network."""
+        for proxy in (self.postgres, self.stripe_way, self.oidc_way):
+            proxy.heal()
+        if self.worker is not None and self.worker.poll() is None:
+            self.worker.terminate()
+            await asyncio.to_thread(self.worker.wait, 30)
+        await asyncio.gather(*(asyncio.to_thread(api.stack.close) for api in self.apis))
+
+    async def ledger_verify(self) -> str:
+        """What `ciris-billing ledger verify` finds: "" when all is well."""
+        command = [sys.executable, "-m", "app.cli", "ledger", "verify", "--json"]
+        env = {**os.environ, **environment(self.urls)}
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        said, errors = await asyncio.wait_for(process.communicate(), 60)
+        return "" if process.returncode == 0 and json.loads(said)["ok"] else (said + errors).decode()
+
+
+@contextlib.contextmanager
+def small_volume() -> Iterator[Path | None]:
+    """A file system of its own for the database, VOLUME_BYTES small; None where this user may not mount one."""
+    folder = Path(tempfile.mkdtemp(prefix="ciris-billing-chaos-"))
+    options = ["-t", "tmpfs", "-o", f"size={VOLUME_BYTES},mode=755"]
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", *options, "tmpfs", str(folder)], stderr=subprocess.DEVNULL, check=False
+        ).returncode
+    )
+    try:
+        yield folder if mounted else None
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def _cluster(*, own_volume: bool) -> Iterator[tuple[Cluster, Path | None]]:
+    with contextlib.ExitStack() as stack:
+        volume = stack.enter_context(small_volume()) if own_volume else None
+        if volume is None:
+            yield stack.enter_context(ephemeral_cluster(settings=CLUSTER_SETTINGS)), None
+            return
+        cluster = Cluster(volume / "state", durable=True, settings=CLUSTER_SETTINGS)
+        stack.callback(cluster.remove)
+        cluster.start()
+        yield cluster, volume
+
+
+async def _fill(urls: Urls) -> str:
+    """Accounts with plenty of credits, and the text of a key that may charge them."""
+    db = Database(SecretStr(urls.service))
+    settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(urls.service))
+    billing, now = BillingService(db, Configuration(db, settings)), datetime.now(UTC)
+    for user in users():
+        account_id = await billing.accounts.resolve(Identity("live", **user), Profile(), ACTOR, now)
+        await billing.credit(
+            account_id, credits=Credits(10**9), currency="USD", transaction_type="grant", actor=ACTOR, now=now
+        )
+    async with db.transaction() as tx:
+        key = await create_key(
+            tx, environment="live", name="chaos", permissions={Permission.READ, Permission.WRITE}, now=now
+        )
+    await db.close()
+    return key.secret_text
+
+
+@contextlib.asynccontextmanager
+async def running_stack(*, everything: bool) -> AsyncIterator[Stack]:
+    """All processes, started here and stopped whatever happened in between.
+
+    `everything`: with a small volume for the database and a clock that can jump, where this machine allows it.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        cluster, volume = stack.enter_context(_cluster(own_volume=everything))
+        await asyncio.to_thread(prepare, cluster)
+        urls = await create_database(DATABASE)
+        apis = [Api(free_port()) for _ in range(API_PROCESSES)]
+        webhook_url = f"{apis[0].url}/v1/billing/webhooks/stripe"
+        stripe = stack.enter_context(running_stripe(webhook_url, WEBHOOK_RETRIES_S))
+        oidc = stack.enter_context(running_oidc())
+        postgres = PostgresProxy(SecretStr(urls.service))
+        stripe_way = Proxy("127.0.0.1", urlsplit(stripe.url).port or 80)
+        oidc_way = Proxy("127.0.0.1", oidc.port)
+        for proxy in (postgres, stripe_way, oidc_way):
+            await proxy.start()
+            stack.push_async_callback(proxy.stop)
+        clock = Clock(stack, may_jump=everything)
+        key = await _fill(urls)
+        running = Stack(cluster, volume, urls, postgres, stripe_way, oidc_way, stripe, oidc, clock, key, apis)
+        stack.push_async_callback(running.stop)
+        await asyncio.gather(*(running.start_api(api) for api in apis))
+        running.start_worker()
+        yield running
