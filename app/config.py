@@ -197,6 +197,14 @@ class Settings(BaseSettings):
 
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")
+    rate_limit_per_account: int = Field(
+        default=3000, ge=1, description="Requests per minute that name one account, whoever makes them."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Redis or Valkey, `redis://…` or `rediss://…`, through which processes share these limits. "
+        "Without it each process has them for itself.",
+    )
     key_rotation_grace_s: int = Field(default=86_400, ge=0, description="How long a rotated key still works.")
 
     @field_validator("encryption_keys")

@@ -30,6 +30,11 @@ LEDGER_VERIFIED = Gauge(
     "When the last ledger verification passed.",
     registry=REGISTRY,
 )
+RATE_LIMITS_SHARED = Gauge(
+    "billing_rate_limits_shared",
+    "Whether this process shares its rate limits with others: 0 while REDIS_URL is unset or does not answer.",
+    registry=REGISTRY,
+)
 
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._:/+=@-]{1,128}$")
 access_log = structlog.get_logger("access")
