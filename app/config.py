@@ -121,6 +121,9 @@ class Settings(BaseSettings):
         le=60,
         description="A request that takes longer answers 503. Callers give up at 5 s.",
     )
+    request_head_timeout_s: float = Field(
+        default=10.0, gt=0, le=60, description="A connection whose request's head does not come by then is closed."
+    )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Larger request bodies answer 413.")
 
     host: str = Field(default="127.0.0.1", description="Address that `serve` listens on.")

@@ -36,7 +36,7 @@ RATE_LIMITS_SHARED = Gauge(
     registry=REGISTRY,
 )
 
-REQUEST_ID = re.compile(r"^[A-Za-z0-9._:/+=@-]{1,128}$")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 access_log = structlog.get_logger("access")
 
 
@@ -99,7 +99,7 @@ class RequestContext:
             return
         started = time.perf_counter()
         given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"").decode("latin-1")
-        request_id = given if REQUEST_ID.match(given) else secrets.token_hex(16)
+        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0

@@ -8,9 +8,10 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.auth.caller import Caller, Permission
-from app.auth.errors import Unauthorized
+from app.auth.errors import InvalidApiKey, Unauthorized
 from app.auth.keys import Address
 from app.auth.service import Authenticator
+from app.auth.tokens import InvalidToken
 from app.clock import Now
 
 USER_TOKEN = HTTPBearer(
@@ -34,10 +35,18 @@ class _RequireKey(APIKeyHeader):
     async def __call__(self, request: Request, now: Now) -> Caller:  # type: ignore[override]  # more than the text
         auth: Authenticator = request.app.state.auth
         address = auth.admit(request)
-        key = request.headers.get("X-API-Key")
+        key = self._sent_once(request)
         if not key:
             raise Unauthorized(user_token_accepted=False)
         return await self._caller_of(auth, key, address, now)
+
+    @staticmethod
+    def _sent_once(request: Request) -> str | None:
+        """The key. Of two, a proxy might have looked at the other one."""
+        keys = request.headers.getlist("X-API-Key")
+        if len(keys) > 1:
+            raise InvalidApiKey("sent more than once")
+        return keys[0] if keys else None
 
     async def _caller_of(self, auth: Authenticator, key: str, address: Address | None, now: datetime) -> Caller:
         caller = await auth.caller_of_key(key, address, now)
@@ -51,10 +60,12 @@ class _RequireKeyOrUser(_RequireKey):
     async def __call__(self, request: Request, token: UserToken, now: Now) -> Caller:  # type: ignore[override]  # as above
         auth: Authenticator = request.app.state.auth
         address = auth.admit(request)
-        key = request.headers.get("X-API-Key")
+        key = self._sent_once(request)
         if key:
             return await self._caller_of(auth, key, address, now)
         if token is not None:
+            if len(request.headers.getlist("Authorization")) > 1:
+                raise InvalidToken("sent more than once")
             return await auth.caller_of_token(token.credentials, now)
         raise Unauthorized(user_token_accepted=True)
 
