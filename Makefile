@@ -20,6 +20,7 @@ check: $(READY) ## format, lint, types, import rules; the back office's pages to
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	scripts/secrets
 	scripts/build-ui check
 	# Further checks that are commands go here, one a line. Those that need a database are tests.
 

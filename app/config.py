@@ -127,6 +127,9 @@ class Settings(BaseSettings):
         le=60,
         description="A request that takes longer answers 503. Callers give up at 5 s.",
     )
+    request_head_timeout_s: float = Field(
+        default=10.0, gt=0, le=60, description="A connection whose request's head does not come by then is closed."
+    )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Larger request bodies answer 413.")
 
     host: str = Field(default="127.0.0.1", description="Address that `serve` listens on.")
@@ -221,6 +224,14 @@ class Settings(BaseSettings):
 
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")
+    rate_limit_per_account: int = Field(
+        default=3000, ge=1, description="Requests per minute that name one account, whoever makes them."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="Redis or Valkey, `redis://…` or `rediss://…`, through which processes share these limits. "
+        "Without it each process has them for itself.",
+    )
     key_rotation_grace_s: int = Field(default=86_400, ge=0, description="How long a rotated key still works.")
 
     @field_validator("encryption_keys")

@@ -92,6 +92,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.tools = ProductInventoryService(db, configuration, app.state.billing)
     app.state.payments = PaymentService(db, configuration, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)
+    app.state.billing.accounts.limit(app.state.auth.admit_account)
     app.state.admin_sessions = AdminSessions(db, settings)
     http = httpx.AsyncClient()
     app.state.sign_in = SignIn(settings, http)

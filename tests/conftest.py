@@ -73,6 +73,7 @@ def settings_for(urls: Urls, **changes: object) -> Settings:
         "database_url": urls.service,
         "rate_limit_per_key": 1_000_000,
         "rate_limit_per_address": 1_000_000,
+        "rate_limit_per_account": 1_000_000,
     }
     return Settings.model_validate({**values, **changes})
 

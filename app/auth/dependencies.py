@@ -8,8 +8,9 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.auth.caller import Caller, Permission
-from app.auth.errors import Unauthorized
+from app.auth.errors import InvalidApiKey, Unauthorized
 from app.auth.service import Authenticator
+from app.auth.tokens import InvalidToken
 from app.clock import Now
 
 USER_TOKEN = HTTPBearer(
@@ -36,23 +37,33 @@ class RequireKey(APIKeyHeader):
     async def caller_by_key(self, request: Request, now: datetime) -> Caller:
         auth: Authenticator = request.app.state.auth
         address = auth.admit(request)
-        key = request.headers.get("X-API-Key")
+        key = self._sent_once(request)
         if not key:
             raise Unauthorized(user_token_accepted=False)
         caller = await auth.caller_of_key(key, address, now)
         caller.require(self._permission)
         return caller
 
+    @staticmethod
+    def _sent_once(request: Request) -> str | None:
+        """The key. Of two, a proxy might have looked at the other one."""
+        keys = request.headers.getlist("X-API-Key")
+        if len(keys) > 1:
+            raise InvalidApiKey("sent more than once")
+        return keys[0] if keys else None
+
 
 class RequireKeyOrUser(RequireKey):
     """The caller by an API key or by an end user's token."""
 
     async def __call__(self, request: Request, token: UserToken, now: Now) -> Caller:  # type: ignore[override]  # as above
-        if request.headers.get("X-API-Key"):
+        if any(request.headers.getlist("X-API-Key")):
             return await self.caller_by_key(request, now)
         auth: Authenticator = request.app.state.auth
         auth.admit(request)
         if token is not None:
+            if len(request.headers.getlist("Authorization")) > 1:
+                raise InvalidToken("sent more than once")
             return await auth.caller_of_token(token.credentials, now)
         raise Unauthorized(user_token_accepted=True)
 

@@ -37,7 +37,7 @@ class AddressNotAllowed(AppError):
 
 
 class RateLimited(AppError):
-    """The key's or the address's token bucket is empty."""
+    """The key's, the address's or the account's token bucket is empty."""
 
     status, code = 429, "rate_limited"
 

@@ -10,13 +10,19 @@ MAX_BUCKETS = 50_000
 class TokenBuckets:
     """One bucket per name, in bounded memory: a minute's worth of requests at once, then one each 1/limit minute.
 
-    This class is all that knows where buckets live: limits that hold across processes replace it by one with the
-    same method. Times are seconds of any steady clock.
+    This class is all that knows where buckets live; SharedTokenBuckets lets other processes know of them. Times are
+    seconds of any steady clock.
     """
 
     def __init__(self) -> None:
         # The moment at which a bucket is full again says all about it, and needs no timer to refill it.
         self._full_at_s: OrderedDict[str, float] = OrderedDict()
+
+    def start(self) -> None:
+        """Begin whatever goes on beside the requests."""
+
+    async def stop(self) -> None:
+        """End it."""
 
     def take(self, name: str, limit_per_minute: int, now_s: float) -> int:
         """Take one token: 0. An empty bucket: whole seconds until there is one (1 or more), and nothing is taken."""
@@ -24,8 +30,11 @@ class TokenBuckets:
         missing_s = full_at_s - now_s - WINDOW_S
         if missing_s > 1e-6:  # not 0: sums of fractions are a little off
             return max(1, math.ceil(missing_s - 1e-6))
+        self._set(name, full_at_s)
+        return 0
+
+    def _set(self, name: str, full_at_s: float) -> None:
         self._full_at_s[name] = full_at_s
         self._full_at_s.move_to_end(name)
         if len(self._full_at_s) > MAX_BUCKETS:
             self._full_at_s.popitem(last=False)
-        return 0

@@ -1,7 +1,7 @@
 """Who an account belongs to: the one function that creates accounts, and the profile that comes with requests."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -70,6 +70,7 @@ class AccountDirectory:
         self._db = db
         self._configuration = configuration
         self._listener: ChangeListener | None = None
+        self._admit: Callable[[UUID], None] = lambda _: None
         self._ids: InvalidatedCache[UUID] = InvalidatedCache(CACHED_IDENTITIES)
 
     def listen(self, listener: ChangeListener) -> None:
@@ -78,7 +79,18 @@ class AccountDirectory:
         # Persons are erased rarely, so it costs nothing to forget everybody; which identity it was is not notified.
         listener.subscribe(IDENTITIES_CHANNEL, lambda _: self._ids.forget_all(), self._ids.forget_all)
 
+    def limit(self, admit: Callable[[UUID], None]) -> None:
+        """Ask `admit` about each account that a request names: it raises when there were too many requests."""
+        self._admit = admit
+
     async def find(self, identity: Identity) -> UUID | None:
+        """Raises what `limit` was given to raise."""
+        account_id = await self._find(identity)
+        if account_id is not None:
+            self._admit(account_id)
+        return account_id
+
+    async def _find(self, identity: Identity) -> UUID | None:
         async def read(_: str) -> UUID | None:
             return await queries.find_account_id(
                 self._db, identity.environment, identity.oauth_provider, identity.external_id

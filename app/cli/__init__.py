@@ -43,11 +43,14 @@ def serve(
     """Run the API until SIGTERM; then finish the requests under way."""
     import uvicorn
 
+    from app.middleware import HeadDeadline
+
     settings = settings_or_exit()
     check_role(settings)
     uvicorn.run(
         "app.cli:create_served_app",
         factory=True,
+        http=HeadDeadline,
         host=host or settings.host,
         port=settings.port if port is None else port,
         workers=workers,
@@ -63,8 +66,11 @@ def serve(
 def create_served_app() -> object:
     """The application in each process of `serve`, which configures its own logging."""
     from app.main import create_app
+    from app.middleware import HeadDeadline
 
-    app = create_app(settings_or_exit())
+    settings = settings_or_exit()
+    HeadDeadline.timeout_s = settings.request_head_timeout_s
+    app = create_app(settings)
     gc.collect()
     gc.freeze()  # what exists now stays: to look it all over again would stop every request for 0.1 s each second
     return app

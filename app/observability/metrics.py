@@ -61,6 +61,10 @@ LOCK_WAIT_SECONDS = _histogram(
 CHARGES_WAITING = _gauge(
     "billing_charges_waiting", "Charges whose transaction has not ended yet; 2,000 is the most.", "operation"
 )
+RATE_LIMITS_SHARED = _gauge(
+    "billing_rate_limits_shared",
+    "Whether this process shares its rate limits with others: 0 while REDIS_URL is unset or does not answer.",
+)
 ARGON2_UNFINISHED = _gauge("billing_argon2_unfinished", "First verifications of API keys, waiting or under way.")
 ARGON2_REFUSED = _counter("billing_argon2_refused_total", "Verifications refused because too many waited.")
 

@@ -14,7 +14,7 @@ from app.observability import tracing
 from app.observability.metrics import HTTP_SECONDS
 
 # Not in the shape of an e-mail address or an API key, for it is logged.
-REQUEST_ID = re.compile(r"^(?!.*[^@]@[^@]+\.)(?!.*cbk_)[A-Za-z0-9._:/+=@-]{1,128}$")
+REQUEST_ID = re.compile(r"(?!.*[^@]@[^@]+\.)(?!.*cbk_)[A-Za-z0-9._:/+=@-]{1,128}")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 access_log = structlog.get_logger("access")
 _seconds: dict[tuple[str, str, int], Any] = {}
@@ -47,7 +47,7 @@ class RequestContext:
             return
         started = time.perf_counter()
         given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"").decode("latin-1")
-        request_id = given if REQUEST_ID.match(given) else secrets.token_hex(16)
+        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         method = scope["method"] if scope["method"] in METHODS else "other"
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
