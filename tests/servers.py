@@ -63,6 +63,7 @@ def environment(urls: Urls) -> dict[str, str]:
         "RATE_LIMIT_PER_KEY": "100000000",
         "RATE_LIMIT_PER_ADDRESS": "100000000",
         "LOG_LEVEL": "WARNING",
+        "DRAIN_S": "0",
     }
 
 

@@ -37,10 +37,11 @@ class _RequireKey(APIKeyHeader):
         key = request.headers.get("X-API-Key")
         if not key:
             raise Unauthorized(user_token_accepted=False)
-        return await self._caller_of(auth, key, address, now)
+        return await self._caller_of(request, key, address, now)
 
-    async def _caller_of(self, auth: Authenticator, key: str, address: Address | None, now: datetime) -> Caller:
-        caller = await auth.caller_of_key(key, address, now)
+    async def _caller_of(self, request: Request, key: str, address: Address | None, now: datetime) -> Caller:
+        auth: Authenticator = request.app.state.auth
+        caller = await auth.caller_of_key(request, key, address, now)
         caller.require(self._permission)
         return caller
 
@@ -53,7 +54,7 @@ class _RequireKeyOrUser(_RequireKey):
         address = auth.admit(request)
         key = request.headers.get("X-API-Key")
         if key:
-            return await self._caller_of(auth, key, address, now)
+            return await self._caller_of(request, key, address, now)
         if token is not None:
             return await auth.caller_of_token(token.credentials, now)
         raise Unauthorized(user_token_accepted=True)
@@ -65,6 +66,6 @@ def require(permission: Permission, *, or_user: bool = False) -> _RequireKey:
 
     An API key wins over a token, and a wrong key is not made up for by a right token: what a request may do is then
     plain from its headers. Raises Unauthorized, InvalidApiKey, InvalidToken, MissingPermission, AddressNotAllowed,
-    RateLimited, TooManyAttempts, Busy, IssuerUnavailable.
+    ClientCertificateRequired, RateLimited, TooManyAttempts, Busy, IssuerUnavailable.
     """
     return _RequireKeyOrUser(permission) if or_user else _RequireKey(permission)
