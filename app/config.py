@@ -134,6 +134,9 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address that `serve` listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that `serve` listens on.")
+    drain_s: float = Field(
+        default=3.0, ge=0, le=60, description="How long `serve` goes on after SIGTERM, while `/ready` says 503."
+    )
     trusted_proxies: list[IPvAnyNetwork] = Field(
         default=[], description="Networks (JSON list of CIDRs) whose `X-Forwarded-For` is believed."
     )

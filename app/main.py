@@ -110,6 +110,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await app.state.billing.stop()
+        await app.state.tools.stop()
         await app.state.reports.stop()
         await listener.stop()
         await app.state.auth.stop()
@@ -132,6 +134,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     api.state.settings = settings
+    api.state.draining = False
     for module in ROUTERS:
         api.include_router(module.router)
     api.mount("/admin-ui", app.admin.pages.Pages(ROOT / settings.admin_ui_dir))

@@ -42,6 +42,10 @@ class Health(Reply):
     timestamp: Timestamp
 
 
+class Readiness(Reply):
+    status: Literal["ready", "draining", "cut_off"]
+
+
 class LedgerStatus(Reply):
     verified_at: Timestamp
     ok: bool
@@ -80,6 +84,28 @@ async def health(request: Request, response: Response, now: Now) -> Health:
         response.headers["Retry-After"] = "1"
         return Health(status="unhealthy", database="disconnected", timestamp=now)
     return Health(status="healthy", database="connected", timestamp=now)
+
+
+@router.get("/ready", responses={503: {"model": Readiness}})
+async def ready(request: Request, response: Response) -> Readiness:
+    """For load balancers: 200 while this process should be sent requests, else 503: it ends soon, or has no database.
+
+    As a rule it asks nobody (ADR 11): a process that is overloaded must not look like one that is dead, or the others
+    get its share as well.
+    """
+    state = request.app.state
+    if state.draining:
+        response.status_code = 503
+        return Readiness(status="draining")
+    if not state.auth.is_current():
+        try:
+            await state.db.ping()
+        except Exception as error:
+            if not is_database_unavailable(error):
+                raise
+            response.status_code = 503
+            return Readiness(status="cut_off")
+    return Readiness(status="ready")
 
 
 @router.get("/v1/status", responses={503: {"model": ErrorReply}})

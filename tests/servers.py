@@ -65,6 +65,7 @@ def environment(urls: Urls) -> dict[str, str]:
         "RATE_LIMIT_PER_ADDRESS": "100000000",
         "RATE_LIMIT_PER_ACCOUNT": "100000000",
         "LOG_LEVEL": "WARNING",
+        "DRAIN_S": "0",
     }
 
 

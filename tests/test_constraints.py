@@ -294,6 +294,7 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_api_keys_secret_hash": Violation("api_keys", [{"secret_hash": "plain"}]),
     "ck_api_keys_permissions": Violation("api_keys", [{"permissions": ["billing:all"]}]),
     "ck_api_keys_rate_limit_per_minute": Violation("api_keys", [{"rate_limit_per_minute": 0}]),
+    "ck_api_keys_client_subject": Violation("api_keys", [{"client_subject": ""}]),
     "ck_api_keys_rotation": Violation("api_keys", [{"grace_ends_at": NOW}]),
     "fk_api_keys_rotated_to_api_keys": Violation("api_keys", [{"rotated_to": "f" * 16, "grace_ends_at": NOW}]),
     "uq_api_keys_rotated_to": Violation(

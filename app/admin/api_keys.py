@@ -20,7 +20,7 @@ from app.db import Database
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 NOT_ACTIVE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
 KEY_ID = re.compile(r"[0-9a-z]{16}")
-CHANGEABLE = ("name", "permissions", "expires_at", "ip_allow_list", "rate_limit_per_minute")
+CHANGEABLE = ("name", "permissions", "expires_at", "ip_allow_list", "client_subject", "rate_limit_per_minute")
 router = APIRouter(prefix="/admin/api-keys", tags=["admin: API keys"], responses=ERRORS)
 
 
@@ -60,6 +60,7 @@ async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyR
             now=admin.now,
             expires_at=body.expires_at,
             ip_allow_list=[str(network) for network in body.ip_allow_list],
+            client_subject=body.client_subject,
             rate_limit_per_minute=body.rate_limit_per_minute,
         )
         after = body.model_dump(mode="json")

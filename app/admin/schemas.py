@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, IPvAnyNetwork, StringConstraints
 
 from app.auth.admins import MAX_EMAIL_CHARS, Role
 from app.auth.caller import Environment, Permission
-from app.auth.keys import MAX_NAME_CHARS, KeyFacts, KeyStatus
+from app.auth.keys import MAX_NAME_CHARS, MAX_SUBJECT_CHARS, KeyFacts, KeyStatus
 from app.auth.service import MAX_ALLOWED_NETWORKS, MAX_RATE_LIMIT_PER_MINUTE
 from app.billing.schemas import Key255, Reply, Timestamp
 from app.jobs import JobStatus
@@ -17,6 +17,8 @@ from app.payments.facts import DisputeStatus, PurchaseStatus
 
 Reason = Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True, pattern=r"^[^\x00]+$")]
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]+$")]
+ClientSubject = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SUBJECT_CHARS)]
+CLIENT_SUBJECT = "Subject of the client certificate that requests must come with; null: none is needed."
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -90,16 +92,18 @@ class KeyBody(Reply):
     permissions: Annotated[set[Permission], Field(min_length=1)]
     expires_at: Moment | None = None
     ip_allow_list: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ALLOWED_NETWORKS)] = Field(default=[])
+    client_subject: ClientSubject | None = Field(default=None, description=CLIENT_SUBJECT)
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT_PER_MINUTE)] | None = None
 
 
 class KeyChange(Reply):
-    """Only what is given changes; null takes an expiry or a rate limit away."""
+    """Only what is given changes; null takes an expiry, a certificate or a rate limit away."""
 
     name: KeyName | None = None
     permissions: Annotated[set[Permission], Field(min_length=1)] | None = None
     expires_at: Moment | None = None
     ip_allow_list: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ALLOWED_NETWORKS)] | None = None
+    client_subject: ClientSubject | None = Field(default=None, description=CLIENT_SUBJECT)
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT_PER_MINUTE)] | None = None
 
 
@@ -110,6 +114,7 @@ class KeyReply(Reply):
     status: KeyStatus
     permissions: list[Permission]
     ip_allow_list: list[str]
+    client_subject: str | None = Field(description=CLIENT_SUBJECT)
     rate_limit_per_minute: int | None
     created_at: Timestamp
     expires_at: Timestamp | None

@@ -40,7 +40,7 @@ class RequireKey(APIKeyHeader):
         key = self._sent_once(request)
         if not key:
             raise Unauthorized(user_token_accepted=False)
-        caller = await auth.caller_of_key(key, address, now)
+        caller = await auth.caller_of_key(request, key, address, now)
         caller.require(self._permission)
         return caller
 
@@ -74,6 +74,6 @@ def require(permission: Permission, *, or_user: bool = False) -> RequireKey:
 
     An API key wins over a token, and a wrong key is not made up for by a right token: what a request may do is then
     plain from its headers. Raises Unauthorized, InvalidApiKey, InvalidToken, MissingPermission, AddressNotAllowed,
-    RateLimited, TooManyAttempts, Busy, IssuerUnavailable.
+    ClientCertificateRequired, RateLimited, TooManyAttempts, Busy, IssuerUnavailable.
     """
     return RequireKeyOrUser(permission) if or_user else RequireKey(permission)

@@ -36,6 +36,15 @@ class AddressNotAllowed(AppError):
         super().__init__("This API key may not be used from this address")
 
 
+class ClientCertificateRequired(AppError):
+    """The key is right, but bound to a client certificate that the request did not come with."""
+
+    status, code = 403, "client_certificate_required"
+
+    def __init__(self) -> None:
+        super().__init__("This API key works only with the client certificate that it is bound to")
+
+
 class RateLimited(AppError):
     """The key's, the address's or the account's token bucket is empty."""
 

@@ -21,6 +21,7 @@ KEY_ID_CHARS = 16
 SECRET_BITS = 256
 SECRET_CHARS = 43  # what 256 bits take in base 62
 MAX_NAME_CHARS = 255
+MAX_SUBJECT_CHARS = 512
 _ID_ALPHABET = string.digits + string.ascii_lowercase
 _SECRET_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _TEXT = re.compile(rf"cbk_(live|test)_([0-9a-z]{{{KEY_ID_CHARS}}})_[0-9A-Za-z]{{{SECRET_CHARS}}}")
@@ -45,6 +46,7 @@ class KeyFacts:
     name: str
     permissions: frozenset[Permission]
     ip_allow_list: tuple[Network, ...]
+    client_subject: str | None
     rate_limit_per_minute: int | None
     created_at: datetime
     expires_at: datetime | None
@@ -71,6 +73,10 @@ class KeyFacts:
         if not self.ip_allow_list:
             return True
         return address is not None and any(address in network for network in self.ip_allow_list)
+
+    def accepts_subject(self, subject: str | None) -> bool:
+        """Whether a verified client certificate's `subject` (None: there was none) is the one that it is bound to."""
+        return self.client_subject is None or self.client_subject == subject
 
 
 def generate_key(environment: Environment) -> NewKey:

@@ -30,6 +30,7 @@ class ApiKey(Base):
             name="permissions",
         ),
         CheckConstraint("rate_limit_per_minute > 0", name="rate_limit_per_minute"),
+        CheckConstraint("length(client_subject) BETWEEN 1 AND 512", name="client_subject"),
         CheckConstraint("(rotated_to IS NULL) = (grace_ends_at IS NULL)", name="rotation"),
     )
 
@@ -48,6 +49,9 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="written at most once a minute")
     requests_total: Mapped[int] = mapped_column(
         BigInteger, server_default=text("0"), comment="written with last_used_at or soon after"
+    )
+    client_subject: Mapped[str | None] = mapped_column(
+        Text, comment="subject of the client certificate that requests must come with; null: none is needed"
     )
 
 

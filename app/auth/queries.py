@@ -28,6 +28,7 @@ def _facts(row: Mapping[Any, Any]) -> KeyFacts:
         name=row["name"],
         permissions=frozenset(Permission(permission) for permission in row["permissions"]),
         ip_allow_list=tuple(ip_network(network) for network in row["ip_allow_list"]),
+        client_subject=row["client_subject"],
         rate_limit_per_minute=row["rate_limit_per_minute"],
         created_at=row["created_at"],
         expires_at=row["expires_at"],

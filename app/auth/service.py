@@ -14,9 +14,18 @@ from fastapi import Request
 from app.auth import queries
 from app.auth.addresses import client_address, origin
 from app.auth.caller import Actor, Caller, Environment, Permission, UserIdentity
-from app.auth.errors import AddressNotAllowed, InvalidApiKey, KeyNotActive, KeyNotFound, RateLimited, TooManyAttempts
+from app.auth.certificates import verified_subject
+from app.auth.errors import (
+    AddressNotAllowed,
+    ClientCertificateRequired,
+    InvalidApiKey,
+    KeyNotActive,
+    KeyNotFound,
+    RateLimited,
+    TooManyAttempts,
+)
 from app.auth.hashing import ARGON2, Argon2
-from app.auth.keys import MAX_NAME_CHARS, Address, KeyFacts, Network, NewKey, generate_key, parse_key
+from app.auth.keys import MAX_NAME_CHARS, MAX_SUBJECT_CHARS, Address, KeyFacts, Network, NewKey, generate_key, parse_key
 from app.auth.last_used import LastUsed
 from app.auth.rate_limit import TokenBuckets
 from app.auth.revocations import TokenRevocations
@@ -93,10 +102,10 @@ class Authenticator:
         """Take a token from the bucket of the account that a request names. Raises RateLimited."""
         self._take("account", str(account_id), self._settings.rate_limit_per_account)
 
-    async def caller_of_key(self, text: str, address: Address | None, now: datetime) -> Caller:
+    async def caller_of_key(self, request: Request, text: str, address: Address | None, now: datetime) -> Caller:
         """The caller whose API key `text` is.
 
-        Raises InvalidApiKey, TooManyAttempts, AddressNotAllowed, RateLimited, or Busy.
+        Raises InvalidApiKey, TooManyAttempts, AddressNotAllowed, ClientCertificateRequired, RateLimited, or Busy.
         """
         try:
             key = await self._keys.verify(text, origin(address), now)
@@ -112,6 +121,10 @@ class Authenticator:
         structlog.contextvars.bind_contextvars(key_id=facts.key_id)
         if not facts.allows(address):
             raise AddressNotAllowed
+        if facts.client_subject is not None and not facts.accepts_subject(
+            verified_subject(request, self._settings.trusted_proxies)
+        ):
+            raise ClientCertificateRequired
         self._take("API key", facts.key_id, facts.rate_limit_per_minute or self._settings.rate_limit_per_key)
         self._last_used.note(facts.key_id, now)
         return key.caller
@@ -136,7 +149,12 @@ class Authenticator:
 
 
 def _checked(
-    *, name: str, permissions: Collection[Permission], ip_allow_list: Sequence[str | Network], limit: int | None
+    *,
+    name: str,
+    permissions: Collection[Permission],
+    ip_allow_list: Sequence[str | Network],
+    subject: str | None,
+    limit: int | None,
 ) -> dict[str, Any]:
     """Column values of what a person chose for a key. Raises InvalidRequest, which names the field."""
     if not 0 < len(name) <= MAX_NAME_CHARS or "\0" in name:
@@ -149,12 +167,15 @@ def _checked(
         raise InvalidRequest(f"ip_allow_list: {error}") from None
     if len(allowed) > MAX_ALLOWED_NETWORKS:
         raise InvalidRequest(f"ip_allow_list holds at most {MAX_ALLOWED_NETWORKS} networks")
+    if subject is not None and not (0 < len(subject) <= MAX_SUBJECT_CHARS and subject.isprintable()):
+        raise InvalidRequest(f"client_subject must have 1 to {MAX_SUBJECT_CHARS} printable characters")
     if limit is not None and not 0 < limit <= MAX_RATE_LIMIT_PER_MINUTE:
         raise InvalidRequest("rate_limit_per_minute must be 1 or more")
     return {
         "name": name,
         "permissions": sorted(permission.value for permission in permissions),
         "ip_allow_list": allowed,
+        "client_subject": subject,
         "rate_limit_per_minute": limit,
     }
 
@@ -168,10 +189,17 @@ async def create_key(
     now: datetime,
     expires_at: datetime | None = None,
     ip_allow_list: Sequence[str | Network] = (),
+    client_subject: str | None = None,
     rate_limit_per_minute: int | None = None,
 ) -> NewKey:
     """Make a key, usable once `tx` has committed. Its text is in the answer and nowhere else. Raises InvalidRequest."""
-    chosen = _checked(name=name, permissions=permissions, ip_allow_list=ip_allow_list, limit=rate_limit_per_minute)
+    chosen = _checked(
+        name=name,
+        permissions=permissions,
+        ip_allow_list=ip_allow_list,
+        subject=client_subject,
+        limit=rate_limit_per_minute,
+    )
     if expires_at is not None and expires_at <= now:
         raise InvalidRequest("expires_at must lie in the future")
     key = generate_key(environment)
@@ -234,6 +262,7 @@ async def update_key(
     permissions: Collection[Permission] = UNCHANGED,
     expires_at: datetime | None = UNCHANGED,
     ip_allow_list: Sequence[str | Network] = UNCHANGED,
+    client_subject: str | None = UNCHANGED,
     rate_limit_per_minute: int | None = UNCHANGED,
 ) -> KeyFacts:
     """Change an active key, everywhere within 1 s of the commit. Locks it until then.
@@ -245,6 +274,7 @@ async def update_key(
         name=key.name if name is UNCHANGED else name,
         permissions=key.permissions if permissions is UNCHANGED else permissions,
         ip_allow_list=key.ip_allow_list if ip_allow_list is UNCHANGED else ip_allow_list,
+        subject=key.client_subject if client_subject is UNCHANGED else client_subject,
         limit=key.rate_limit_per_minute if rate_limit_per_minute is UNCHANGED else rate_limit_per_minute,
     )
     values["expires_at"] = key.expires_at if expires_at is UNCHANGED else expires_at
@@ -265,6 +295,7 @@ async def rotate_key(tx: Session, key_id: str, *, grace_s: int, now: datetime) -
         now=now,
         expires_at=old.expires_at,
         ip_allow_list=old.ip_allow_list,
+        client_subject=old.client_subject,
         rate_limit_per_minute=old.rate_limit_per_minute,
     )
     ends_at = now + timedelta(seconds=grace_s)

@@ -97,6 +97,10 @@ class ChargeLane(Generic[Request, Outcome]):
         """How many requests wait for their outcome."""
         return self._size
 
+    async def stop(self) -> None:
+        """Wait for the transactions under way, which go on when their callers have given up."""
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
     def _start(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
         if key not in self._running:  # else whoever runs takes the new request along
             # An empty context: what a batch logs is not the doing of the request that happened to start it.

@@ -86,6 +86,10 @@ class BillingService:
             self._charge_unlocked, self.charge_many, db.lock_waiters
         )
 
+    async def stop(self) -> None:
+        """Once no request is left: wait for what they began."""
+        await self._lane.stop()
+
     # --- reads: no lock, no write ---
 
     async def check(self, account_id: UUID, now: datetime) -> CreditStatus:

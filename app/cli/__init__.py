@@ -40,34 +40,24 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Default: PORT.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
-    """Run the API until SIGTERM; then finish the requests under way."""
-    import uvicorn
-
-    from app.middleware import HeadDeadline
+    """Run the API until SIGTERM; then let DRAIN_S pass, and finish the requests under way."""
+    from app.cli.serving import Config, serve_api
 
     settings = settings_or_exit()
     check_role(settings)
-    uvicorn.run(
-        "app.cli:create_served_app",
-        factory=True,
-        http=HeadDeadline,
-        host=host or settings.host,
-        port=settings.port if port is None else port,
-        workers=workers,
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,  # app.auth decides whom to believe, by TRUSTED_PROXIES
-        server_header=False,
-        timeout_graceful_shutdown=20,
-        timeout_keep_alive=75,
+    serve_api(
+        Config(
+            host=host or settings.host,
+            port=settings.port if port is None else port,
+            workers=workers,
+            drain_s=settings.drain_s,
+        )
     )
 
 
 def create_served_app() -> object:
     """The application in each process of `serve`, which configures its own logging."""
     from app.main import create_app
-    from app.middleware import HeadDeadline
-
     settings = settings_or_exit()
     HeadDeadline.timeout_s = settings.request_head_timeout_s
     app = create_app(settings)

@@ -14,6 +14,10 @@ from app.db import Database
 
 keys_cli = typer.Typer(help="API keys.", no_args_is_help=True)
 
+LISTED = (
+    *("key_id", "environment", "name", "permissions", "client_subject", "created_at", "expires_at"),
+    "last_used_at",
+)
 KeyId = Annotated[str, typer.Argument(help="The key's public id, as `keys list` shows it.")]
 
 
@@ -24,6 +28,9 @@ def keys_create(
     environment: WorldOption = World.LIVE,
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires. Default: never.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="Address or network it may be used from.")] = None,
+    client_subject: Annotated[
+        str | None, typer.Option(help="Subject of the client certificate that it must come with: CN=agent-7,O=CIRIS")
+    ] = None,
     rate_limit: Annotated[int | None, typer.Option(min=1, help="Requests per minute.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,6 +47,7 @@ def keys_create(
                 now=now,
                 expires_at=now + timedelta(days=days) if days else None,
                 ip_allow_list=allow or (),
+                client_subject=client_subject,
                 rate_limit_per_minute=rate_limit,
             )
         return {"key_id": key.key_id, "api_key": key.secret_text}
@@ -54,9 +62,8 @@ def keys_list(environment: Annotated[World | None, typer.Option()] = None, as_js
     async def work(db: Database, settings: Settings) -> list[dict[str, Any]]:
         async with db.read() as session:
             keys = await list_keys(session, environment=environment.value if environment else None)
-        names = ("key_id", "environment", "name", "permissions", "created_at", "expires_at", "last_used_at")
         now = utc_now()
-        return [{"status": key.status(now)} | {name: getattr(key, name) for name in names} for key in keys]
+        return [{"status": key.status(now)} | {name: getattr(key, name) for name in LISTED} for key in keys]
 
     show(run(work), as_json)
 

@@ -120,6 +120,7 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
     return {
         "MODE": "demo",
         "HOST": "127.0.0.1",
+        "DRAIN_S": "0",
         "PORT": str(urlsplit(base_url).port),
         "STRIPE_LIVE": stripe_keys("live"),
         "STRIPE_TEST": stripe_keys("test"),

@@ -178,6 +178,10 @@ class ProductInventoryService:
             self._charge_unlocked, self._charge_many, db.lock_waiters
         )
 
+    async def stop(self) -> None:
+        """Once no request is left: wait for what they began."""
+        await self._lane.stop()
+
     async def balance(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
         """Takes no lock and writes nothing. Raises UnknownProduct."""
         product = find_product((await self._configuration.current()).products, product_type)

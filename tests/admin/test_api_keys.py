@@ -18,7 +18,8 @@ KEY = {"environment": "live", "name": "Agent 7", "permissions": ["billing:write"
 UNKNOWN = "0123456789abcdef"
 TAKES_EFFECT_IN_S = 1
 FACTS = {
-    *("key_id", "environment", "name", "status", "permissions", "ip_allow_list", "rate_limit_per_minute"),
+    *("key_id", "environment", "name", "status", "permissions", "ip_allow_list", "client_subject"),
+    "rate_limit_per_minute",
     *("created_at", "expires_at", "revoked_at", "rotated_to", "grace_ends_at", "last_used_at"),
     *("requests_total", "credits_charged"),
 }
@@ -133,6 +134,9 @@ async def test_list_is_newest_first_and_of_one_environment_when_asked(
         {"ip_allow_list": ["10.0.0.1/8"]},
         {"ip_allow_list": ["example.com"]},
         {"ip_allow_list": ["10.0.0.1"] * 101},
+        {"client_subject": ""},
+        {"client_subject": "a\0b"},
+        {"client_subject": "x" * 513},
         {"rate_limit_per_minute": 0},
         {"rate_limit_per_minute": 2**31},
     ],

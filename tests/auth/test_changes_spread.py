@@ -59,6 +59,10 @@ async def _allow_only_elsewhere(tx: Session, key_id: str, now: datetime) -> obje
     return await update_key(tx, key_id, ip_allow_list=["192.0.2.0/24"], now=now)
 
 
+async def _bind_to_a_certificate(tx: Session, key_id: str, now: datetime) -> object:
+    return await update_key(tx, key_id, client_subject="CN=agent-7", now=now)
+
+
 async def _rotate_without_grace(tx: Session, key_id: str, now: datetime) -> object:
     return await rotate_key(tx, key_id, grace_s=0, now=now)
 
@@ -73,7 +77,10 @@ async def _revoke_by_hand(tx: Session, key_id: str, now: datetime) -> object:
 
 @pytest.mark.parametrize(
     "change",
-    [_revoke, _expire, _narrow, _allow_only_elsewhere, _rotate_without_grace, _delete_by_hand, _revoke_by_hand],
+    [
+        *(_revoke, _expire, _narrow, _allow_only_elsewhere, _bind_to_a_certificate),
+        *(_rotate_without_grace, _delete_by_hand, _revoke_by_hand),
+    ],
 )
 async def test_a_change_reaches_every_process_within_a_second(
     change: Change, start_process: StartProcess, make_key: MakeKey, db: Database

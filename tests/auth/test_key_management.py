@@ -31,6 +31,7 @@ async def test_a_key_is_stored_as_it_was_asked_for(make_key: MakeKey, db: Databa
         now=now,
         expires_at=expires_at,
         ip_allow_list=["203.0.113.0/24", "2001:db8::/32", "203.0.113.0/24"],
+        client_subject="CN=agent-7,O=Example",
         rate_limit_per_minute=77,
     )
     assert await facts_of(db, key) == KeyFacts(
@@ -39,6 +40,7 @@ async def test_a_key_is_stored_as_it_was_asked_for(make_key: MakeKey, db: Databa
         name="tests",
         permissions=frozenset({Permission.WRITE}),
         ip_allow_list=(ip_network("2001:db8::/32"), ip_network("203.0.113.0/24")),
+        client_subject="CN=agent-7,O=Example",
         rate_limit_per_minute=77,
         created_at=now,
         expires_at=expires_at,
@@ -61,6 +63,9 @@ async def test_a_key_is_stored_as_it_was_asked_for(make_key: MakeKey, db: Databa
         ({"ip_allow_list": ["203.0.113.1/24"]}, "ip_allow_list"),
         ({"ip_allow_list": ["everywhere"]}, "ip_allow_list"),
         ({"ip_allow_list": [f"10.{n}.0.0/16" for n in range(101)]}, "ip_allow_list"),
+        ({"client_subject": ""}, "client_subject"),
+        ({"client_subject": "x" * 513}, "client_subject"),
+        ({"client_subject": "CN=a\r\nCN=b"}, "client_subject"),
         ({"rate_limit_per_minute": 0}, "rate_limit_per_minute"),
         ({"rate_limit_per_minute": 2**31}, "rate_limit_per_minute"),
     ],
@@ -128,6 +133,7 @@ async def test_a_successor_has_the_rights_and_the_expiry_of_the_old_key(
         environment="test",
         expires_at=now + timedelta(days=3),
         ip_allow_list=["10.0.0.0/8"],
+        client_subject="CN=agent-7",
         rate_limit_per_minute=9,
     )
     async with db.transaction() as tx:
@@ -136,7 +142,8 @@ async def test_a_successor_has_the_rights_and_the_expiry_of_the_old_key(
     assert before.grace_ends_at == now + timedelta(seconds=100)
     assert before.status(now) == "rotated"
     assert after.status(now) == "active"
-    for field in ("environment", "name", "permissions", "expires_at", "ip_allow_list", "rate_limit_per_minute"):
+    same = ("environment", "name", "permissions", "expires_at", "ip_allow_list", "client_subject")
+    for field in (*same, "rate_limit_per_minute"):
         assert getattr(after, field) == getattr(before, field)
     assert old.secret_text[-43:] != new.secret_text[-43:]
 
@@ -197,6 +204,7 @@ async def test_an_update_changes_what_it_names_and_nothing_else(make_key: MakeKe
         ("secret_hash", "'plain text'", "ck_api_keys_secret_hash"),
         ("permissions", "'{billing:everything}'", "ck_api_keys_permissions"),
         ("permissions", "'{}'", "ck_api_keys_permissions"),
+        ("client_subject", "''", "ck_api_keys_client_subject"),
         ("rate_limit_per_minute", "0", "ck_api_keys_rate_limit_per_minute"),
         ("grace_ends_at", "now()", "ck_api_keys_rotation"),
         ("rotated_to", "key_id", "ck_api_keys_rotation"),

@@ -21,6 +21,7 @@ ACTIVE = KeyFacts(
     name="agent",
     permissions=frozenset({Permission.READ}),
     ip_allow_list=(),
+    client_subject=None,
     rate_limit_per_minute=None,
     created_at=NOON - timedelta(days=1),
     expires_at=None,

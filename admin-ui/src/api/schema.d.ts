@@ -1483,6 +1483,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/ready": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Ready
+         * @description For load balancers: 200 while this process should be sent requests, else 503: it ends soon, or has no database.
+         *
+         *     As a rule it asks nobody (ADR 11): a process that is overloaded must not look like one that is dead, or the others
+         *     get its share as well.
+         */
+        get: operations["ready"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/status": {
         parameters: {
             query?: never;
@@ -2474,12 +2497,17 @@ export interface components {
              * @default []
              */
             ip_allow_list: string[];
+            /**
+             * Client Subject
+             * @description Subject of the client certificate that requests must come with; null: none is needed.
+             */
+            client_subject?: string | null;
             /** Rate Limit Per Minute */
             rate_limit_per_minute?: number | null;
         };
         /**
          * KeyChange
-         * @description Only what is given changes; null takes an expiry or a rate limit away.
+         * @description Only what is given changes; null takes an expiry, a certificate or a rate limit away.
          */
         KeyChange: {
             /** Name */
@@ -2490,6 +2518,11 @@ export interface components {
             expires_at?: string | null;
             /** Ip Allow List */
             ip_allow_list?: string[] | null;
+            /**
+             * Client Subject
+             * @description Subject of the client certificate that requests must come with; null: none is needed.
+             */
+            client_subject?: string | null;
             /** Rate Limit Per Minute */
             rate_limit_per_minute?: number | null;
         };
@@ -2513,6 +2546,11 @@ export interface components {
             permissions: components["schemas"]["Permission"][];
             /** Ip Allow List */
             ip_allow_list: string[];
+            /**
+             * Client Subject
+             * @description Subject of the client certificate that requests must come with; null: none is needed.
+             */
+            client_subject: string | null;
             /** Rate Limit Per Minute */
             rate_limit_per_minute: number | null;
             /** Created At */
@@ -3377,6 +3415,14 @@ export interface components {
             failed: number;
             /** Oldest Waiting At */
             oldest_waiting_at: string | null;
+        };
+        /** Readiness */
+        Readiness: {
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "ready" | "draining" | "cut_off";
         };
         /** ReasonBody */
         ReasonBody: {
@@ -11462,6 +11508,35 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+        };
+    };
+    ready: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Readiness"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Readiness"];
                 };
             };
         };

@@ -15,6 +15,7 @@ interface Values {
   permissions: Permission[];
   expires: string;
   networks: string[];
+  subject: string;
   rate: number | string;
 }
 
@@ -96,6 +97,12 @@ function Fields({ form, fresh }: { form: ReturnType<typeof useForm<Values>>; fre
         splitChars={[",", " "]}
         {...form.getInputProps("networks")}
       />
+      <TextInput
+        label="Only with the client certificate"
+        description="Its subject, such as CN=agent-7,O=Example. Empty: none is needed"
+        maxLength={512}
+        {...form.getInputProps("subject")}
+      />
       <NumberInput
         label="Requests a minute"
         description="Empty: as usual"
@@ -119,6 +126,7 @@ function valuesOf(key: ApiKey | null): Values {
     permissions: key?.permissions ?? ["billing:read", "billing:write"],
     expires: key?.expires_at ? toLocalInput(key.expires_at) : "",
     networks: key?.ip_allow_list ?? [],
+    subject: key?.client_subject ?? "",
     rate: key?.rate_limit_per_minute ?? "",
   };
 }
@@ -129,6 +137,7 @@ function bodyFrom(values: Values): Omit<ApiKeyBody, "environment"> {
     permissions: values.permissions,
     expires_at: fromLocalInput(values.expires),
     ip_allow_list: values.networks,
+    client_subject: values.subject.trim() || null,
     rate_limit_per_minute: typeof values.rate === "number" ? values.rate : null,
   };
 }

@@ -134,6 +134,12 @@ function Limits({ apiKey }: { apiKey: ApiKey }) {
     <Text size="xs" component="span" title={apiKey.ip_allow_list.join("\n")}>
       {rate === null ? "Usual rate" : `${formatNumber(rate)} a minute`}
       <br />
+      {apiKey.client_subject !== null && (
+        <>
+          With {apiKey.client_subject}
+          <br />
+        </>
+      )}
       {networks === 0 ? "From anywhere" : `From ${networks} ${networks === 1 ? "network" : "networks"}`}
     </Text>
   );

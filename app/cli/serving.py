@@ -1,0 +1,105 @@
+"""The API's server: it ends without cutting anybody off."""
+
+import asyncio
+import signal
+from types import FrameType
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import multiprocess
+
+from app.middleware import HeadDeadline
+
+IN_FLIGHT_TIMEOUT_S = 20
+KEEP_ALIVE_S = 75  # longer than proxies keep a connection: they close it, so that no request meets a closed one
+CLOSE = (b"connection", b"close")
+log = structlog.get_logger()
+
+
+class Protocol(HeadDeadline):
+    """HTTP/1.1 whose trailers are left out: as they come they would pass for headers, and say what proxies say."""
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.headers = []  # what follows the body goes here, where nobody looks
+
+
+class Config(uvicorn.Config):
+    """Uvicorn's configuration of our server."""
+
+    def __init__(self, *, host: str, port: int, workers: int, drain_s: float) -> None:
+        super().__init__(
+            "app.cli:create_served_app",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            http=Protocol,
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,  # app.auth decides whom to believe, by TRUSTED_PROXIES
+            server_header=False,
+            timeout_graceful_shutdown=IN_FLIGHT_TIMEOUT_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
+        self.drain_s = drain_s
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that goes on for `drain_s` seconds after SIGTERM, while `/ready` says 503 and each answer closes its
+    connection. So whoever distributes requests has turned away before the door closes. Then it finishes the requests
+    under way. SIGINT, or a second SIGTERM, ends the waiting. The process exits with 0.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._drain_s = config.drain_s
+        self._asked = False
+        self._ends_at_s: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not handed on to uvicorn, which would raise the signal again in the end: we have done what it asked for.
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        elif sig == signal.SIGTERM and not self._asked:
+            self._asked = True
+        else:
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        if self._asked and self._ends_at_s is None:
+            self._ends_at_s = now_s + self._drain_s
+            self._turn_away()
+        if self._ends_at_s is not None and now_s >= self._ends_at_s:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    def _turn_away(self) -> None:
+        log.info("draining", drain_s=self._drain_s)
+        api = self.config.loaded_app
+        assert isinstance(api, FastAPI)
+        api.state.draining = True
+        self.config.encoded_headers.append(CLOSE)
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
+
+
+class DrainingProcess(multiprocess.Process):
+    """One of several processes that share a port."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            assert isinstance(self.config, Config)
+            self._server = DrainingServer(self.config)
+        return self._server
+
+
+def serve_api(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    if config.workers == 1:
+        DrainingServer(config).run()
+    else:
+        vars(multiprocess)["Process"] = DrainingProcess  # which processes there are cannot be said otherwise
+        multiprocess.Multiprocess(config, sockets=[config.bind_socket()]).run()

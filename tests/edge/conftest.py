@@ -1,0 +1,47 @@
+"""The API behind the real Caddy, on addresses of this machine."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.main import create_app
+from tests.conftest import settings_for
+from tests.databases import ROOT, Urls
+from tests.edge.caddy import Edge, running_caddy
+from tests.servers import serving
+
+CADDY_ADDRESS = "127.0.0.1/32"
+
+
+@pytest.fixture(scope="session")
+def api(database: Urls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API's own address. It trusts the proxy alone: clients of the tests call from other addresses."""
+    pages = tmp_path_factory.mktemp("pages")
+    (pages / "index.html").write_text("<!doctype html><title>Back office</title>" + 2000 * " ")
+    settings = settings_for(database, trusted_proxies=[CADDY_ADDRESS], admin_ui_dir=pages)
+    with serving(create_app(settings)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def edge(api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    with running_caddy([api], tmp_path_factory.mktemp("edge")) as edge:
+        yield edge
+
+
+@pytest.fixture(scope="session")
+def client_ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CA that the commands of docs/deployment-edge.md make, beside what else they make and print."""
+    page = (ROOT / "docs" / "deployment-edge.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- executed by .*? -->\n```sh\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    folder = tmp_path_factory.mktemp("certificates")
+    done = subprocess.run(
+        ["bash", "-eu", "-c", found[1]], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "printed").write_text(done.stdout)
+    return folder / "client-ca.crt"
