@@ -79,7 +79,9 @@ def _operation(method: str, path: str, operation: Json, schemas: "Schemas") -> I
             if content.get("schema"):
                 yield from schemas.fields(content["schema"]) if "json" in media else [f"`{media}`"]
                 yield ""
-    refusals = [f"{code} {_meaning(answer)}".strip() for code, answer in operation["responses"].items() if code >= "400"]
+    refusals = [
+        f"{code} {_meaning(answer)}".strip() for code, answer in operation["responses"].items() if code >= "400"
+    ]
     if refusals:
         yield from (f"**Refusals**: {', '.join(sorted(refusals))}.", "")
 

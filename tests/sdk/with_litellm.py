@@ -19,7 +19,15 @@ from litellm.caching.caching import DualCache
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy.utils import ProxyLogging
 
-from ciris_billing import BillingClient, InsufficientCredits, InvalidRequest, NoCredit, Options, User
+from ciris_billing import (
+    BillingClient,
+    InsufficientCredits,
+    InvalidRequest,
+    NoCredit,
+    Options,
+    ServiceUnavailable,
+    User,
+)
 from ciris_billing.litellm import LiteLLMBilling, metadata_of
 
 asked: list[str] = []
@@ -151,7 +159,12 @@ async def same_name(client: BillingClient, billing: LiteLLMBilling) -> None:
 async def unnamed(client: BillingClient, billing: LiteLLMBilling) -> None:
     """Without an interaction's name each call is one; without a payer's there is no call."""
     user = who("unnamed")
-    metadata = {"oauth_provider": user.oauth_provider, "external_id": user.external_id, "trace_id": "a", "session_id": "b"}
+    metadata = {
+        "oauth_provider": user.oauth_provider,
+        "external_id": user.external_id,
+        "trace_id": "a",
+        "session_id": "b",
+    }
     for _ in range(2):
         await ask("hello", metadata)
     assert client.check_credit(user).total_uses == 2
@@ -255,7 +268,7 @@ async def in_proxy(client: BillingClient, billing: LiteLLMBilling) -> None:
     try:
         await request("i-3")
     except HTTPException as error:
-        assert (error.status_code, "Insufficient credits" in str(error.detail) or error.detail) == (402, True), error
+        assert (error.status_code, error.detail) == (402, "No free uses or credits remaining")
     else:
         raise AssertionError("not refused")
 
@@ -268,8 +281,8 @@ async def service_away(client: BillingClient, billing: LiteLLMBilling) -> None:
         use(LiteLLMBilling(away))
         try:
             await ask("refused", metadata_of(user, "i"))
-        except Exception as error:  # noqa: BLE001  # its kind is asserted
-            assert type(error).__name__ == "ServiceUnavailable", error
+        except ServiceUnavailable:
+            pass
         else:
             raise AssertionError("not refused")
         assert len(asked) == models_asked
