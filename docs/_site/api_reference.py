@@ -1,0 +1,151 @@
+"""The API reference as Markdown, from the API's own description."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+Json = dict[str, Any]
+
+AUTH = {
+    "ApiKey": "API key (`X-API-Key`)",
+    "UserToken": "user token (`Authorization: Bearer`)",
+    "AdminCookie": "back office session (cookie)",
+    "AdminToken": "back office session (`Authorization: Bearer`)",
+}
+EVERYWHERE = ("400", "413", "422", "429", "503")
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+def pages(description: Json) -> dict[str, str]:
+    """Path and Markdown of each page: one a tag, and one that leads to them."""
+    by_tag: dict[str, list[tuple[str, str, Json]]] = defaultdict(list)
+    for path, item in description["paths"].items():
+        for method in METHODS:
+            if method in item:
+                by_tag[item[method]["tags"][0]].append((method.upper(), path, item[method]))
+    schemas = Schemas(description["components"]["schemas"])
+    made = {f"api/{_file(tag)}.md": _page(tag, operations, schemas) for tag, operations in by_tag.items()}
+    made["api/index.md"] = _index(description, by_tag)
+    return made
+
+
+def _file(tag: str) -> str:
+    return tag.replace(": ", "-").replace(" ", "-").lower()
+
+
+def _index(description: Json, by_tag: dict[str, list[tuple[str, str, Json]]]) -> str:
+    lines = ["# API", "", description["info"]["description"], "", "| method | path | |", "|---|---|---|"]
+    for tag, operations in by_tag.items():
+        lines.append(f"| | | [**{tag}**]({_file(tag)}.md) |")
+        lines += [
+            f"| {method} | [`{path}`]({_file(tag)}.md#{operation['operationId']}) | {_sentence(operation)} |"
+            for method, path, operation in operations
+        ]
+    lines += ["", "What goes wrong answers as [Errors](../errors.md) says. The service itself gives this description"]
+    lines += ["at `/openapi.json`, for tools that make clients of it."]
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(operation: Json) -> str:
+    return str(operation.get("description", operation["summary"])).split(". ")[0].split("\n\n")[0].replace("\n", " ")
+
+
+def _page(tag: str, operations: list[tuple[str, str, Json]], schemas: "Schemas") -> str:
+    lines = [f"# {tag[0].upper()}{tag[1:]}", ""]
+    for method, path, operation in operations:
+        lines += _operation(method, path, operation, schemas)
+    return "\n".join(lines) + "\n"
+
+
+def _operation(method: str, path: str, operation: Json, schemas: "Schemas") -> Iterator[str]:
+    yield f"## {method} {path} {{ #{operation['operationId']} data-toc-label='{method} {path}' }}"
+    yield from ("", operation.get("description", operation["summary"]), "")
+    allowed = [AUTH[name] for one in operation.get("security", []) for name in one]
+    yield from (f"**Who may call**: {' or '.join(allowed) or 'anybody'}.", "")
+    if parameters := operation.get("parameters"):
+        yield from ("**Parameters**", "", "| name | in | type | meaning |", "|---|---|---|---|")
+        for parameter in parameters:
+            needed = ", required" if parameter.get("required") else ""
+            kind, meaning = schemas.kind(parameter["schema"]), parameter.get("description", "")
+            yield f"| `{parameter['name']}` | {parameter['in']}{needed} | {kind} | {_cell(meaning)} |"
+        yield ""
+    for media, content in operation.get("requestBody", {}).get("content", {}).items():
+        yield from (f"**Body** ({media})", "", *schemas.fields(content["schema"]), "")
+    successes = {code: answer for code, answer in operation["responses"].items() if code < "400"}
+    for code, answer in successes.items():
+        yield from (f"**{code}** {_meaning(answer)}", "")
+        for media, content in answer.get("content", {}).items():
+            if content.get("schema"):
+                yield from schemas.fields(content["schema"]) if "json" in media else [f"`{media}`"]
+                yield ""
+    refusals = [
+        f"{code} {_meaning(answer)}".strip() for code, answer in operation["responses"].items() if code >= "400"
+    ]
+    if refusals:
+        yield from (f"**Refusals**: {', '.join(sorted(refusals))}.", "")
+
+
+def _meaning(answer: Json) -> str:
+    said = str(answer.get("description", ""))
+    return "" if said == "Successful Response" else said
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+class Schemas:
+    """The description's schemas, resolved."""
+
+    def __init__(self, schemas: Json) -> None:
+        self._schemas = schemas
+
+    def resolve(self, schema: Json) -> Json:
+        while "$ref" in schema:
+            schema = self._schemas[schema["$ref"].rpartition("/")[2]]
+        return schema
+
+    def kind(self, schema: Json) -> str:
+        """The type in words, with its bounds."""
+        if "anyOf" in schema or "oneOf" in schema:
+            return " or ".join(dict.fromkeys(self.kind(one) for one in schema.get("anyOf", schema.get("oneOf"))))
+        if "$ref" in schema:
+            schema = self.resolve(schema)
+        if "const" in schema:
+            return f"`{json.dumps(schema['const'])}`"
+        if "enum" in schema:
+            return ", ".join(f"`{value}`" for value in schema["enum"])
+        name = str(schema.get("format") or schema.get("type", "any"))
+        if name == "array":
+            return f"list of {self.kind(schema.get('items', {}))}"
+        bounds = [
+            f"{sign} {schema[key]}"
+            for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("maxLength", "at most"))
+            if key in schema
+        ]
+        return f"{name} {', '.join(bounds)}".strip()
+
+    def fields(self, schema: Json, prefix: str = "") -> Iterator[str]:
+        """A table of a schema's fields, those of objects in it too."""
+        rows = list(self._rows(schema, ""))
+        if not rows:
+            yield self.kind(schema)
+            return
+        yield from ("| field | type | |", "|---|---|---|", *rows)
+
+    def _rows(self, schema: Json, prefix: str, depth: int = 0) -> Iterator[str]:
+        schema = self.resolve(schema)
+        for name, field in schema.get("properties", {}).items():
+            needed = " **required**" if name in schema.get("required", ()) and "default" not in field else ""
+            yield f"| `{prefix}{name}` | {self.kind(field)} | {_cell(field.get('description', ''))}{needed} |"
+            if depth < 3:
+                yield from self._rows_inside(field, f"{prefix}{name}", depth + 1)
+
+    def _rows_inside(self, field: Json, name: str, depth: int) -> Iterator[str]:
+        for one in field.get("anyOf", [field]):
+            inner = self.resolve(one)
+            if inner.get("type") == "array":
+                yield from self._rows(inner.get("items", {}), f"{name}[].", depth)
+            else:
+                yield from self._rows(inner, f"{name}.", depth)

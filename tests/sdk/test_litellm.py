@@ -1,0 +1,110 @@
+"""LiteLLM itself against the service: its scenarios run in an environment of their own, what they left is read here."""
+
+import asyncio
+import os
+import subprocess
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app.db import Database
+from ciris_billing import User, _interactions
+from ciris_billing._interactions import Interactions
+from tests.databases import ROOT
+from tests.sdk.conftest import Service
+
+SCENARIOS = ["awaited", "same_name", "unnamed", "failing", "streamed", "in_block", "unpaid_after_all", "in_proxy"]
+COST_CENTS = Decimal("0.021")
+"""Of each call: a thousand tokens of prompt and a hundred of answer, by LiteLLM's list of prices."""
+REPORTS = text(
+    "SELECT u.interaction_id, u.call_id, u.total_llm_calls, u.total_prompt_tokens, u.actual_cost_cents, u.models_used,"
+    " u.error_count FROM llm_usage u JOIN account_identities i USING (account_id)"
+    " WHERE i.external_id = :external_id ORDER BY u.interaction_id, u.created_at"
+)
+
+
+async def run_scenarios(service: Service) -> list[str]:
+    """The scenarios that held. The prices of models come from LiteLLM's package, not from afar."""
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "sdk" / "src"),
+        "BILLING_URL": service.url,
+        "BILLING_API_KEY": service.keys.agent,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+
+    def run() -> "subprocess.CompletedProcess[str]":
+        subprocess.run([ROOT / "scripts" / "environment", "litellm", "sdk/litellm.lock"], cwd=ROOT, check=True)
+        command = [ROOT / ".tools" / "litellm" / "bin" / "python", ROOT / "tests" / "sdk" / "with_litellm.py"]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
+
+    done = await asyncio.to_thread(run)
+    assert done.returncode == 0, done.stdout + done.stderr[-5000:]
+    return done.stdout.splitlines()
+
+
+async def reports(db: Database, user: str) -> dict[str, list[dict[str, Any]]]:
+    """What was reported of a scenario's user, by interaction."""
+    async with db.transaction() as tx:
+        rows = (await tx.execute(REPORTS, {"external_id": f"{user}@example.com"})).mappings()
+        return {
+            name: [dict(row) for row in of_one] for name, of_one in groupby(rows, lambda row: row["interaction_id"])
+        }
+
+
+async def test_checks_before_charges_once_and_reports_each_call(service: Service, db: Database) -> None:
+    """One test, because LiteLLM takes long to load."""
+    assert await run_scenarios(service) == [*SCENARIOS, "service_away", "blocking"]
+    for user, calls in (("awaited", [3, 3, 3]), ("blocking", [2, 2, 2]), ("in_block", [2, 1])):
+        await each_call_is_reported_and_one_summary(db, user, calls)
+    await failed_calls_are_reported_under_names_of_their_own(db)
+    await what_nobody_pays_for_and_what_is_refused_is_not_reported(db)
+
+
+async def each_call_is_reported_and_one_summary(db: Database, user: str, calls: list[int]) -> None:
+    found = await reports(db, user)
+    assert [len([row for row in rows if row["call_id"] != "summary"]) for rows in found.values()] == calls
+    for rows in found.values():
+        single = [row for row in rows if row["call_id"] != "summary"]
+        assert len({row["call_id"] for row in single}) == len(single)
+        assert {(row["total_llm_calls"], row["actual_cost_cents"]) for row in single} == {(1, COST_CENTS)}
+        summaries = [row for row in rows if row["call_id"] == "summary"]
+        assert len(summaries) == (len(single) > 1)
+        for summary in summaries:
+            assert summary["total_prompt_tokens"] == 1000 * summary["total_llm_calls"]
+            assert summary["actual_cost_cents"] == COST_CENTS * summary["total_llm_calls"]
+            assert summary["models_used"] == ["gpt-4o-mini"]
+
+
+async def failed_calls_are_reported_under_names_of_their_own(db: Database) -> None:
+    (rows,) = (await reports(db, "failing")).values()
+    *failed, summary = rows
+    assert [(row["call_id"][-7:], row["error_count"], row["total_prompt_tokens"]) for row in failed] == [
+        (":failed", 1, 0),
+        (":failed", 1, 0),
+    ]
+    assert (summary["call_id"], summary["total_llm_calls"], summary["error_count"]) == ("summary", 2, 2)
+
+
+async def what_nobody_pays_for_and_what_is_refused_is_not_reported(db: Database) -> None:
+    assert [len(rows) for rows in (await reports(db, "unnamed")).values()] == [1, 1]
+    assert "i-4" not in await reports(db, "awaited")
+    assert await reports(db, "service_away") == {}
+
+
+def test_idle_and_surplus_interactions_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_interactions, "MAX_INTERACTIONS", 2)
+    now, user = 0.0, User("oauth:litellm", "idle")
+    known = Interactions(idle_s=60, clock=lambda: now)
+    for name in ("block", "idle"):
+        known.find(user, name)
+    known.find(user, "block").in_block = True
+    now = 61.0
+    assert [one.interaction_id for one in known.take_old()] == ["idle"]
+    for name in ("fresh", "fresher"):
+        known.find(user, name)
+    assert [one.interaction_id for one in known.take_old()] == ["block"]  # more than two: the oldest, whatever it is
+    assert [one.interaction_id for one in known.take_all()] == ["fresh", "fresher"]

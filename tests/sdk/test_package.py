@@ -1,0 +1,49 @@
+"""The package is complete, light, and documented."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import ciris_billing
+from tests.databases import ROOT
+
+SDK = ROOT / "sdk"
+
+
+def test_wheel_is_complete(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(build, cwd=SDK, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.startswith("ciris_billing/")}
+        info = wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"
+        entry_points = archive.read(f"{info}/entry_points.txt").decode()
+        metadata = archive.read(f"{info}/METADATA").decode()
+    sources = SDK / "src" / "ciris_billing"
+    assert packed == {
+        str(file.relative_to(SDK / "src")) for file in sources.rglob("*") if file.suffix in (".py", ".typed")
+    }
+    assert "ciris-billing-qa = ciris_billing.qa.__main__:main" in entry_points
+    required = {line.removeprefix("Requires-Dist: ") for line in metadata.splitlines() if line.startswith("Requires-")}
+    needed = {re.split(r"[<>=;\[ ]", line)[0] for line in required if "extra" not in line and "Python" not in line}
+    assert needed == {"httpx", "pydantic"}
+
+
+def test_nothing_else_is_imported() -> None:
+    """Neither an extra's package nor the service's own code, by who imports the client alone."""
+    code = "import sys, ciris_billing; print(sorted({m.split('.')[0] for m in sys.modules} & {'fastapi', 'litellm', 'mcp', 'app'}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_every_public_name_is_there_and_errors_are_documented() -> None:
+    readme = (SDK / "README.md").read_text(encoding="utf-8")
+    for name in ciris_billing.__all__:
+        thing = getattr(ciris_billing, name)
+        if isinstance(thing, type) and issubclass(thing, ciris_billing.BillingError):
+            concrete = thing not in (ciris_billing.BillingError, ciris_billing.Unavailable)
+            of_purchases = name.startswith("Purchase") or thing is ciris_billing.InvalidReply
+            assert not concrete or of_purchases or f"`{name}`" in readme, name

@@ -1,0 +1,94 @@
+"""Every Python and curl block of the documentation runs, against a live service."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from tests.databases import ROOT
+from tests.sdk.agent import browser
+from tests.sdk.blocks import BLOCKS, PAGES, Block, run_shell, shell_pages
+from tests.sdk.conftest import Service
+
+PYTHON = [block for block in BLOCKS if block.is_python_to_run]
+LANGUAGES = {"python", "sh", "text", "json", "yaml", "toml", "sql", "ini", "caddy", "nginx", "dockerfile"}
+WITH_THEIR_OWN_TEST = {"docs/quick-start.md"}
+NOT_RUN = [
+    ("README.md", ", of which the second command is one and the first goes on until Ctrl-C."),
+    ("README.md", ": it asks a server of your own."),
+    (
+        "docs/integration.md",
+        " as it stands, because LiteLLM has an environment of its own: they run `examples/litellm/`.",
+    ),
+    ("docs/quick-start.md", ", which start the same thing in their own way: it goes on until Ctrl-C."),
+    (
+        "examples/litellm/README.md",
+        ": LiteLLM's proxy brings another sixty packages. They call its hook, in the library.",
+    ),
+    ("examples/litellm/README.md", ": asks that proxy."),
+]
+
+
+@pytest.fixture
+def facts(service: Service) -> dict[str, str]:
+    """What `make run` writes to var/demo.json, of the service of these tests."""
+    return {
+        "base_url": service.url,
+        "api_key": service.keys.agent,
+        "credit_key": service.keys.credit,
+        "test_key": service.keys.test,
+        "stripe_url": service.stripe.url,
+    }
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+async def test_python_block_runs(
+    block: Block, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BILLING_URL", service.url)
+    monkeypatch.setenv("BILLING_API_KEY", service.keys.agent)
+    names: dict[str, Any] = {"__name__": "page"}
+    await asyncio.to_thread(exec, compile(block.code, str(block), "exec"), names)
+    if "app" in names:
+        async with browser(names["app"], f"{block}@example.com") as ui:
+            assert (await ui.post("/interact")).json() == {"answer": "paid for"}
+            assert (await ui.get("/v1/api/billing/credits")).json()["total_uses"] == 1
+    elif "server" in names:
+        before = (await names["client"].tool_balance("web_search", names["user"])).free_remaining
+        async with Client(names["server"]) as caller:
+            assert not (await caller.call_tool("search", {"query": "credits"})).is_error
+        assert (await names["client"].tool_balance("web_search", names["user"])).free_remaining == before - 1
+    else:
+        assert capsys.readouterr().out
+    if "client" in names:
+        await names["client"].aclose()
+
+
+@pytest.mark.parametrize("page", sorted(set(shell_pages()) - WITH_THEIR_OWN_TEST))
+async def test_page_can_be_worked_through(page: str, facts: dict[str, str], tmp_path: Path) -> None:
+    await run_shell(shell_pages()[page], tmp_path, facts)
+
+
+def test_every_block_is_found_and_has_a_language() -> None:
+    for page in PAGES:
+        fences = page.read_text(encoding="utf-8").count("```")
+        found = [block for block in BLOCKS if block.page == str(page.relative_to(ROOT))]
+        assert fences == 2 * len(found), f"{page}: a fence that tests/sdk/blocks.py does not understand"
+    assert {block.language for block in BLOCKS} <= LANGUAGES
+
+
+def test_files_are_run_by_a_shell_block_of_their_page() -> None:
+    for block in BLOCKS:
+        if block.is_saved:
+            assert any(block.title in other.code for other in shell_pages()[block.page] if other.language == "sh"), (
+                block
+            )
+
+
+def test_few_blocks_are_not_run_and_each_says_why() -> None:
+    left_out = [(block.page, block.reason.removeprefix("Not run by the tests")) for block in BLOCKS if block.reason]
+    assert sorted(left_out) == sorted(NOT_RUN)
+    runnable = [b for b in BLOCKS if b.language == "python" or (b.language == "sh" and "curl" in b.code)]
+    assert all(b.reason or b.is_python_to_run or b.is_saved or b.is_shell_to_run for b in runnable)

@@ -1,0 +1,331 @@
+"""What test_litellm.py runs in LiteLLM's own environment: real LiteLLM, a real service, and a model of our own.
+
+Each scenario uses users of its own, `<scenario>@example.com`, and asserts what can be seen from here; what the service
+has recorded, the test asserts. Prints one line for each scenario that held.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import litellm
+from fastapi import HTTPException
+from litellm.caching.caching import DualCache
+from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy.utils import ProxyLogging
+
+from ciris_billing import (
+    BillingClient,
+    InsufficientCredits,
+    InvalidRequest,
+    NoCredit,
+    Options,
+    ServiceUnavailable,
+    User,
+)
+from ciris_billing.litellm import LiteLLMBilling, metadata_of
+
+asked: list[str] = []
+"""What models were asked, in this process."""
+
+
+class Model(BaseHTTPRequestHandler):
+    """The far side: an API of OpenAI's kind that answers everything alike, and `fail` with 500."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        asked.append(body["messages"][0]["content"])
+        answer = {
+            "id": f"chatcmpl-{len(asked)}",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "gpt-4o-mini",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}],
+            "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
+        }
+        content = json.dumps(answer).encode()
+        self.send_response(500 if asked[-1] == "fail" else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def model() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+
+
+def call(text: str, metadata: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+    return {
+        "model": "openai/gpt-4o-mini",
+        "messages": [{"role": "user", "content": text}],
+        "metadata": metadata,
+        "api_base": os.environ["MODEL_URL"],
+        "api_key": "none",
+        "num_retries": 0,
+        "max_retries": 0,
+        **more,
+    }
+
+
+class Ended(CustomLogger):  # type: ignore[misc]  # see the SDK
+    """Comes after the billing in LiteLLM's list, and so knows when that has been told of a call's end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = asyncio.Event()
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self._told.set()
+
+    async_log_failure_event = async_log_success_event
+
+    @contextlib.asynccontextmanager
+    async def of_a_call(self) -> AsyncIterator[None]:
+        self._told.clear()
+        try:
+            yield
+        finally:
+            await asyncio.wait_for(self._told.wait(), 10)
+
+
+ended = Ended()
+
+
+def use(*callbacks: CustomLogger) -> None:
+    """These and no others: LiteLLM copies its callbacks to lists of its own, and adds to those only."""
+    for name in ("success_callback", "failure_callback", "input_callback"):
+        for copies in (name, f"_async_{name}"):
+            getattr(litellm, copies).clear()
+    litellm.callbacks[:] = [*callbacks, ended]
+
+
+async def ask(text: str, metadata: dict[str, Any] | None, **more: Any) -> None:
+    """One awaited call, to the end of what follows it."""
+    async with ended.of_a_call():
+        await litellm.acompletion(**call(text, metadata, **more))
+
+
+def who(scenario: str) -> User:
+    return User("oauth:litellm", f"{scenario}@example.com")
+
+
+async def awaited(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """Six calls of two interactions: two uses. Then one use is left for one more, and nothing for the next."""
+    user = who("awaited")
+    for interaction in ("i-1", "i-2"):
+        for _ in range(3):
+            await ask("hello", metadata_of(user, interaction))
+    assert client.check_credit(user).total_uses == 2
+    await ask("last", metadata_of(user, "i-3"))
+    models_asked = len(asked)
+    try:
+        await ask("refused", metadata_of(user, "i-4"))
+    except NoCredit as error:
+        assert error.credit_status.purchase_uses == 20
+    else:
+        raise AssertionError("not refused")
+    assert len(asked) == models_asked
+    await ask("the rest of what is paid for", metadata_of(user, "i-3"))
+    fresh = LiteLLMBilling(client)  # another worker of the same proxy, which knows nothing of i-3
+    use(fresh)
+    await ask("and from another process", metadata_of(user, "i-3"))
+    fresh.close()
+    assert client.check_credit(user).total_uses == 3
+
+
+async def same_name(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """Two users may call their interactions alike: each pays."""
+    first, second = who("same_name"), who("same_name_too")
+    await ask("hello", metadata_of(first, "1"))
+    await ask("hello", metadata_of(second, "1"))
+    assert [client.check_credit(user).total_uses for user in (first, second)] == [1, 1]
+
+
+async def unnamed(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """Without an interaction's name each call is one; without a payer's there is no call."""
+    user = who("unnamed")
+    metadata = {
+        "oauth_provider": user.oauth_provider,
+        "external_id": user.external_id,
+        "trace_id": "a",
+        "session_id": "b",
+    }
+    for _ in range(2):
+        await ask("hello", metadata)
+    assert client.check_credit(user).total_uses == 2
+    models_asked = len(asked)
+    for nobody in ({}, None, {"oauth_provider": 1, "external_id": None}):
+        try:
+            await ask("nobody", nobody)
+        except InvalidRequest as error:
+            assert "name who pays" in str(error)
+        else:
+            raise AssertionError("not refused")
+    assert len(asked) == models_asked
+    use(LiteLLMBilling(client, user_of=lambda metadata: None))
+    await ask("on the house", None)
+
+
+async def failing(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """A call that fails is reported and not charged."""
+    user = who("failing")
+    for _ in range(2):
+        with contextlib.suppress(litellm.InternalServerError):
+            await ask("fail", metadata_of(user, "i"))
+            raise AssertionError("not failed")
+    assert client.check_credit(user).total_uses == 0
+
+
+async def streamed(client: BillingClient, billing: LiteLLMBilling) -> None:
+    user = who("streamed")
+    stream = await litellm.acompletion(**call("hi", metadata_of(user, "i"), stream=True, mock_response="Hello there"))
+    assert client.check_credit(user).total_uses == 0
+    async with ended.of_a_call():
+        async for _ in stream:
+            pass
+    assert client.check_credit(user).total_uses == 1
+
+
+async def in_block(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """A block is charged once, at its end, and not if it raises; its calls are reported either way."""
+    user = who("in_block")
+    async with billing.interaction(user, "i-1") as metadata:
+        await litellm.acompletion(**call("one", metadata))
+        await litellm.acompletion(**call("two", metadata))
+        assert client.check_credit(user).total_uses == 0
+    assert client.check_credit(user).total_uses == 1
+    with contextlib.suppress(ZeroDivisionError):
+        async with billing.interaction(user, "i-2") as metadata:
+            await litellm.acompletion(**call("three", metadata))
+            raise ZeroDivisionError
+    assert client.check_credit(user).total_uses == 1
+
+
+def blocking(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """The same for code that blocks, where only the block can refuse."""
+    user = who("blocking")
+    for number in range(3):
+        with billing.interaction(user, f"i-{number}") as metadata:
+            for _ in range(2):
+                litellm.completion(**call("hello", metadata))
+    models_asked = len(asked)
+    try:
+        with billing.interaction(user, "i-3") as metadata:
+            litellm.completion(**call("refused", metadata))
+    except NoCredit:
+        pass
+    else:
+        raise AssertionError("not refused")
+    assert (client.check_credit(user).total_uses, len(asked)) == (3, models_asked)
+
+
+async def unpaid_after_all(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """Credit that is spent elsewhere during a call ends the interaction with that call."""
+    user = who("unpaid_after_all")
+    client.charge(user, interaction_id="most", amount_minor=200)
+
+    class Spender(CustomLogger):  # type: ignore[misc]  # see the SDK
+        async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
+            with contextlib.suppress(InsufficientCredits):
+                client.charge(user, interaction_id="the rest")
+
+    use(billing, Spender())
+    await ask("hello", metadata_of(user, "i"))
+    try:
+        await ask("refused", metadata_of(user, "i"))
+    except NoCredit:
+        return
+    raise AssertionError("not refused")
+
+
+async def in_proxy(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """The hook as LiteLLM's proxy calls it, before it chooses a model."""
+    user, proxy = who("in_proxy"), ProxyLogging(user_api_key_cache=DualCache())
+    caller = litellm.proxy._types.UserAPIKeyAuth(api_key="sk-test")
+
+    async def request(interaction: str) -> None:
+        data = {"metadata": metadata_of(user, interaction), "litellm_call_id": f"call-{interaction}"}
+        await proxy.pre_call_hook(user_api_key_dict=caller, data=data, call_type="acompletion")
+        await ask("hello", data["metadata"], litellm_call_id=data["litellm_call_id"])
+
+    for number in range(3):
+        await request(f"i-{number}")
+    try:
+        await request("i-3")
+    except HTTPException as error:
+        assert (error.status_code, error.detail) == (402, "No free uses or credits remaining")
+    else:
+        raise AssertionError("not refused")
+
+
+async def service_away(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """Closed by default; open if the client is told so, and then what is not delivered is logged and nothing raised."""
+    user, models_asked = who("service_away"), len(asked)
+    quick = Options(deadline_s=0.2)
+    with BillingClient("http://127.0.0.1:9", "key", options=quick) as away:
+        use(LiteLLMBilling(away))
+        try:
+            await ask("refused", metadata_of(user, "i"))
+        except ServiceUnavailable:
+            pass
+        else:
+            raise AssertionError("not refused")
+        assert len(asked) == models_asked
+    with BillingClient("http://127.0.0.1:9", "key", options=Options(deadline_s=0.2, policy="fail_open")) as open_:
+        use(LiteLLMBilling(open_))
+        await ask("allowed", metadata_of(user, "i"))
+    assert len(asked) == models_asked + 1
+
+
+AWAITED = (
+    awaited,
+    same_name,
+    unnamed,
+    failing,
+    streamed,
+    in_block,
+    unpaid_after_all,
+    in_proxy,
+    service_away,
+)
+
+
+@contextlib.asynccontextmanager
+async def installed(client: BillingClient, **options: Any) -> AsyncIterator[LiteLLMBilling]:
+    billing = LiteLLMBilling(client, **options)
+    use(billing)
+    yield billing
+    billing.close()
+
+
+async def main(client: BillingClient) -> None:
+    for scenario in AWAITED:
+        async with installed(client) as billing:
+            await scenario(client, billing)
+        print(scenario.__name__, flush=True)
+
+
+if __name__ == "__main__":
+    litellm.suppress_debug_info = True
+    with BillingClient(os.environ["BILLING_URL"], os.environ["BILLING_API_KEY"]) as client, model() as url:
+        os.environ["MODEL_URL"] = url
+        asyncio.run(main(client))
+        billing = LiteLLMBilling(client)
+        use(billing)
+        blocking(client, billing)
+        print("blocking")
