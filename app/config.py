@@ -111,6 +111,23 @@ class Settings(BaseSettings):
     database_owner_url: SecretStr | None = Field(
         default=None, description="The role that owns the schema and migrates it. Default: `DATABASE_URL`."
     )
+    database_direct_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL itself, where `DATABASE_URL` is a pooler's (PgBouncer): for LISTEN, the worker and "
+        "commands. Default: `DATABASE_URL`.",
+    )
+    database_statement_cache_size: int = Field(
+        default=100,
+        ge=0,
+        le=1000,
+        description="Prepared statements per connection. 0 behind a pooler that keeps none (PgBouncer before 1.21).",
+    )
+    database_start_wait_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=600,
+        description="How long `serve` and `worker` wait at start for a database with a schema that fits.",
+    )
     database_pool_size: int = Field(default=10, ge=3, le=200, description="Connections per process.")
     database_timeout_s: float = Field(
         default=3.0, gt=0, le=60, description="Longest wait for a connection, a lock or a statement."
@@ -249,6 +266,16 @@ class Settings(BaseSettings):
             if keys is not None and not keys.secret_key.get_secret_value().startswith((f"sk_{mode}_", f"rk_{mode}_")):
                 raise ValueError(f"STRIPE_{mode.upper()}.secret_key is none of Stripe's {mode} mode")
         return self
+
+    @property
+    def direct_url(self) -> SecretStr:
+        """PostgreSQL without a pooler in between, as the service's role."""
+        return self.database_direct_url or self.database_url
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether `database_url` is a pooler's, whose connections change hands after each transaction."""
+        return self.database_direct_url is not None
 
     @property
     def base_url(self) -> str:

@@ -32,7 +32,7 @@ from app.changes import ChangeListener
 from app.config import Settings, load_settings
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.service import Configuration
-from app.db import Database
+from app.db import requests_database
 from app.errors import install_error_handlers, response_for
 from app.middleware import BodyLimit, Deadline
 from app.observability import RequestContext
@@ -71,8 +71,8 @@ ROUTERS = (
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    db = Database(settings.database_url, pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s)
-    listener = ChangeListener(settings.database_url)
+    db = requests_database(settings, settings.database_pool_size)
+    listener = ChangeListener(settings.direct_url)
     configuration = Configuration(db, settings, listener)
     gateway = StripeGateway(settings, configuration)
     app.state.db = db

@@ -5,10 +5,9 @@ The commands below import what they run when they run: starting costs each proce
 Exit codes: 0 done; 1 refused, or something wrong was found; 2 wrong usage; 3 settings or database not usable.
 """
 
+import asyncio
 import gc
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +20,6 @@ from app.cli.keys import keys_cli
 from app.cli.proofs import ledger_cli, payments_cli
 from app.cli.running import FAILED, on_database, settings_or_exit, told
 from app.config import Settings
-
-ROOT = Path(__file__).parent.parent.parent
 
 cli = typer.Typer(help="Run and look after CIRIS Billing.", no_args_is_help=True, pretty_exceptions_enable=False)
 cli.add_typer(keys_cli, name="keys")
@@ -43,6 +40,7 @@ def serve(
     import uvicorn
 
     settings = settings_or_exit()
+    told(_fits(settings))
     uvicorn.run(
         "app.cli:create_served_app",
         factory=True,
@@ -56,6 +54,18 @@ def serve(
         timeout_graceful_shutdown=20,
         timeout_keep_alive=75,
     )
+
+
+async def _fits(settings: Settings) -> None:
+    from app.db import requests_database
+    from app.schema import wait_until_fit
+
+    db = requests_database(settings, pool_size=3)
+    try:
+        bounds_s = settings.database_timeout_s if settings.is_pooled else None
+        await wait_until_fit(db, wait_s=settings.database_start_wait_s, bounds_s=bounds_s)
+    finally:
+        await db.close()
 
 
 def create_served_app() -> object:
@@ -78,12 +88,25 @@ def worker() -> None:
 
 @cli.command()
 def migrate(revision: Annotated[str, typer.Option(help="Where to.")] = "head") -> None:
-    """Bring the database's schema up to date, as its owner (DATABASE_OWNER_URL)."""
+    """Bring the database's schema up to date, as its owner (DATABASE_OWNER_URL). Two at once wait for each other."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    from app.schema import MIGRATIONS, bound_role
+
     settings = settings_or_exit()
-    owner = settings.database_owner_url or settings.database_url
+    owner = settings.database_owner_url or settings.direct_url
     told(on_database(owner, lambda db, _: db.ping(), settings))
-    command = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", revision]
-    raise typer.Exit(FAILED if subprocess.run(command, check=False).returncode else 0)  # noqa: S603  (our own words)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    try:
+        told(asyncio.to_thread(command.upgrade, config, revision))
+    except CommandError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(FAILED) from None
+    if settings.is_pooled:
+        told(on_database(settings.direct_url, lambda db, _: bound_role(db, settings.database_timeout_s), settings))
 
 
 @cli.command()
