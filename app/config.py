@@ -96,11 +96,15 @@ class StripeKeys(BaseModel):
 
 
 class SecretFiles(EnvSettingsSource):
-    """`NAME_FILE` names a file whose content is the value of `NAME`, the convention of Docker images."""
+    """`NAME_FILE` names a file whose content is the value of `NAME`, the convention of Docker images.
+
+    An empty file counts as not given: Compose needs every secret's file to be there.
+    """
 
     def _load_env_vars(self) -> dict[str, str | None]:
         paths = {name: os.environ.get(f"{name.upper()}_FILE") for name in self.settings_cls.model_fields}
-        return {name: Path(path).read_text(encoding="utf-8").strip() for name, path in paths.items() if path}
+        given = {name: Path(path).read_text(encoding="utf-8").strip() for name, path in paths.items() if path}
+        return {name: value for name, value in given.items() if value}
 
 
 class Settings(BaseSettings):

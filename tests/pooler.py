@@ -41,7 +41,7 @@ def configuration(folder: Path, urls: Urls, port: int, pool_size: int) -> str:
     """docker/pgbouncer/pgbouncer.ini with addresses of this machine, and few server connections, so that they move."""
     server = urlsplit(urls.service)
     changes = {
-        "billing": f"host={server.hostname} port={server.port} dbname={server.path[1:]}",
+        "ciris_billing": f"host={server.hostname} port={server.port} dbname={server.path[1:]}",
         "listen_addr": HOST,
         "listen_port": str(port),
         "auth_file": str(folder / "userlist.txt"),
@@ -74,7 +74,7 @@ def running_pgbouncer(urls: Urls, pool_size: int = 4) -> Iterator[str]:
                 assert time.monotonic() < deadline, _printed(log)
                 time.sleep(0.05)
             netloc = f"{service.username}:{service.password}@{HOST}:{port}"
-            yield urlunsplit(service._replace(netloc=netloc, path="/billing"))
+            yield urlunsplit(service._replace(netloc=netloc, path="/ciris_billing"))
         finally:
             process.kill()
             process.wait()

@@ -128,7 +128,11 @@ def demo(
     traffic: Annotated[bool, typer.Option(help="Fill a new database with a month of made-up traffic.")] = True,
 ) -> None:
     """Run everything on this machine, with a local Stripe and a local sign-in provider (`make run`)."""
-    from app.demo.run import run_demo  # production images leave the demo's dependencies out
+    try:
+        from app.demo.run import run_demo
+    except ImportError:  # production images leave the demo and its dependencies out
+        typer.echo("The demo is not part of this installation", err=True)
+        raise typer.Exit(FAILED) from None
 
     raise typer.Exit(run_demo(state_dir.resolve(), port, build_ui=ui, traffic=traffic))
 
