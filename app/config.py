@@ -96,11 +96,15 @@ class StripeKeys(BaseModel):
 
 
 class SecretFiles(EnvSettingsSource):
-    """`NAME_FILE` names a file whose content is the value of `NAME`, the convention of Docker images."""
+    """`NAME_FILE` names a file whose content is the value of `NAME`, the convention of Docker images.
+
+    An empty file counts as not given: Compose needs every secret's file to be there.
+    """
 
     def _load_env_vars(self) -> dict[str, str | None]:
         paths = {name: os.environ.get(f"{name.upper()}_FILE") for name in self.settings_cls.model_fields}
-        return {name: Path(path).read_text(encoding="utf-8").strip() for name, path in paths.items() if path}
+        given = {name: Path(path).read_text(encoding="utf-8").strip() for name, path in paths.items() if path}
+        return {name: value for name, value in given.items() if value}
 
 
 class Settings(BaseSettings):
@@ -110,6 +114,23 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(description="PostgreSQL of the service's role, `postgresql://…`.")
     database_owner_url: SecretStr | None = Field(
         default=None, description="The role that owns the schema and migrates it. Default: `DATABASE_URL`."
+    )
+    database_direct_url: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL itself, where `DATABASE_URL` is a pooler's (PgBouncer): for LISTEN, the worker and "
+        "commands. Default: `DATABASE_URL`.",
+    )
+    database_statement_cache_size: int = Field(
+        default=100,
+        ge=0,
+        le=1000,
+        description="Prepared statements per connection. 0 behind a pooler that keeps none (PgBouncer before 1.21).",
+    )
+    database_start_wait_s: float = Field(
+        default=30.0,
+        ge=0,
+        le=600,
+        description="How long `serve` and `worker` wait at start for a database with a schema that fits.",
     )
     database_read_url: SecretStr | None = Field(
         default=None, description="A streaming replica, same role: the back office's lists and reports. Never money."
@@ -293,6 +314,16 @@ class Settings(BaseSettings):
             if keys is not None and not keys.secret_key.get_secret_value().startswith((f"sk_{mode}_", f"rk_{mode}_")):
                 raise ValueError(f"STRIPE_{mode.upper()}.secret_key is none of Stripe's {mode} mode")
         return self
+
+    @property
+    def direct_url(self) -> SecretStr:
+        """PostgreSQL without a pooler in between, as the service's role."""
+        return self.database_direct_url or self.database_url
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether `database_url` is a pooler's, whose connections change hands after each transaction."""
+        return self.database_direct_url is not None
 
     @property
     def base_url(self) -> str:

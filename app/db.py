@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import QueuePool
 
+from app.config import Settings
 from app.errors import DatabaseAway
 from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
@@ -55,6 +56,22 @@ _FIND_LOCK_WAITS = """
     SELECT count(*) AS waiters, least(min(query_start), $1) AS since FROM pg_stat_activity
      WHERE datname = current_database() AND usename = current_user AND wait_event_type = 'Lock'
 """
+
+
+# SQLAlchemy prepares every statement; nameless ones last as long as nobody else gets the server's connection.
+UNPREPARED: dict[str, Any] = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
+REPORT_PLANNING = {"plan_cache_mode": "force_custom_plan", "jit": "off"}
+
+
+def session_bounds(timeout_s: float) -> dict[str, str]:
+    """PostgreSQL's settings that end whatever lasts longer; 0 for none."""
+    timeout_ms = str(int(timeout_s * 1000))
+    names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+    return dict.fromkeys(names, timeout_ms)
 
 
 class Base(DeclarativeBase):
@@ -102,27 +119,38 @@ class Database:
 
     Waiting for a connection, a lock or a statement is bounded by `timeout_s`, so that no caller waits on a stuck
     neighbour; the errors that follow are answered with 503 (see errors.py).
+
+    Behind a pooler in transaction mode (`pooled`) a session's settings would be another client's next: there the
+    bounds are the role's own (app/schema.py sets them and looks whether they hold), and nothing here outlives a
+    transaction but prepared statements, if the pooler keeps them (ADR 10).
     """
 
-    def __init__(self, url: SecretStr, *, pool_size: int = 10, timeout_s: float = 3.0) -> None:
-        timeout_ms = str(int(timeout_s * 1000))
+    def __init__(
+        self,
+        url: SecretStr,
+        *,
+        pool_size: int = 10,
+        timeout_s: float = 3.0,
+        pooled: bool = False,
+        statement_cache_size: int = 100,
+    ) -> None:
         slow = max(1, pool_size // 5)
         readers = max(1, (pool_size - slow) // 2)
         transactions = max(1, pool_size - slow - readers)
         connect_args: dict[str, Any] = {
             "timeout": timeout_s,
             "command_timeout": timeout_s + 0.5,  # a black-holed server never sends its own time-out
+            "statement_cache_size": statement_cache_size,
             "server_settings": {
                 "application_name": "ciris-billing",
                 "TimeZone": "UTC",
-                "lock_timeout": timeout_ms,
-                "statement_timeout": timeout_ms,
-                "idle_in_transaction_session_timeout": timeout_ms,
+                **({} if pooled else session_bounds(timeout_s)),
             },
         }
 
-        def engine(connections: int, **options: str) -> AsyncEngine:
+        def engine(connections: int, options: Mapping[str, str], *, prepared: bool = True) -> AsyncEngine:
             settings = {**connect_args["server_settings"], **options}
+            statements = {} if prepared and statement_cache_size else UNPREPARED
             made = create_async_engine(
                 async_url(url),
                 pool_size=connections,
@@ -130,16 +158,17 @@ class Database:
                 pool_timeout=timeout_s,
                 pool_use_lifo=True,
                 hide_parameters=True,
-                connect_args={**connect_args, "server_settings": settings},
+                connect_args={**connect_args, "server_settings": settings, **statements},
             )
             if tracing.is_on():
                 tracing.watch(made.sync_engine)
             return made
 
-        self.engine = engine(transactions)
+        self.engine = engine(transactions, {})
         # Reports are planned for what is asked: one plan for every search would read the whole table for most. They
         # are short enough that compiling them would take longer than running them.
-        self._slow = engine(slow, plan_cache_mode="force_custom_plan", jit="off")
+        # Behind a pooler: no statement of theirs is prepared, so each is planned for itself, and jit is the role's.
+        self._slow = engine(slow, {}, prepared=False) if pooled else engine(slow, REPORT_PLANNING)
         self._autocommit = self._slow.execution_options(isolation_level="AUTOCOMMIT")
         self._consistent = self._slow.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.lock_waiters = asyncio.Semaphore(max(1, transactions // 2))
@@ -264,9 +293,14 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """One consistent view of the whole database, read-only, for reports that may take long. Not for requests."""
+        """One consistent view of the whole database, read-only, for reports that may take long. Not for requests.
+
+        Not behind a pooler, whose connection it would hold all the while.
+        """
         connection = await asyncpg.connect(
-            self._dsn, timeout=self._timeout_s, server_settings={"application_name": "ciris-billing report"}
+            self._dsn,
+            timeout=self._timeout_s,
+            server_settings={"application_name": "ciris-billing report", **session_bounds(0)},
         )
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -298,6 +332,17 @@ class Database:
         self._drop_idle_readers()
         await self.engine.dispose()
         await self._slow.dispose()
+
+
+def requests_database(settings: Settings, pool_size: int) -> Database:
+    """PostgreSQL the way requests go: through the pooler, where there is one."""
+    return Database(
+        settings.database_url,
+        pool_size=pool_size,
+        timeout_s=settings.database_timeout_s,
+        pooled=settings.is_pooled,
+        statement_cache_size=settings.database_statement_cache_size,
+    )
 
 
 def was_rolled_back(error: BaseException) -> bool:

@@ -33,7 +33,7 @@ from app.changes import ChangeListener
 from app.config import Settings, load_settings
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.service import Configuration
-from app.db import Database
+from app.db import requests_database
 from app.errors import install_error_handlers, response_for
 from app.measurements import measure_connections
 from app.middleware import BodyLimit, Deadline
@@ -79,8 +79,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     BUILD.info({"version": VERSION})
     if settings.otel_exporter_otlp_endpoint is not None:
         start_tracing(settings.otel_exporter_otlp_endpoint, service="ciris-billing-api", version=VERSION)
-    db = Database(settings.database_url, pool_size=settings.database_pool_size, timeout_s=settings.database_timeout_s)
-    listener = ChangeListener(settings.database_url)
+    db = requests_database(settings, settings.database_pool_size)
+    listener = ChangeListener(settings.direct_url)
     configuration = Configuration(db, settings, listener)
     gateway = StripeGateway(settings, configuration)
     app.state.db = db

@@ -61,6 +61,7 @@ def environment(urls: Urls) -> dict[str, str]:
         "MODE": "development",
         "DATABASE_URL": urls.service,
         "DATABASE_OWNER_URL": urls.owner,
+        "DATABASE_START_WAIT_S": "0",
         "RATE_LIMIT_PER_KEY": "100000000",
         "RATE_LIMIT_PER_ADDRESS": "100000000",
         "RATE_LIMIT_PER_ACCOUNT": "100000000",

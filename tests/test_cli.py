@@ -191,9 +191,10 @@ def test_wrong_settings_are_named() -> None:
         assert answer.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [("worker",), ("migrate",), ("keys", "list"), ("ledger", "verify")])
+@pytest.mark.parametrize("command", [("serve",), ("worker",), ("migrate",), ("keys", "list"), ("ledger", "verify")])
 def test_database_that_is_away_is_one_line(command: tuple[str, ...]) -> None:
-    answer = run({"MODE": "development", "DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c"}, *command)
+    nowhere = {"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c", "DATABASE_START_WAIT_S": "0"}
+    answer = run({"MODE": "development", **nowhere}, *command)
     assert answer.status == UNUSABLE
     assert answer.err.startswith("The database does not answer: ")
     assert answer.err.count("\n") == 1
@@ -201,7 +202,7 @@ def test_database_that_is_away_is_one_line(command: tuple[str, ...]) -> None:
 
 def test_migrate_makes_the_schema(empty_database: Urls) -> None:
     env = environment(empty_database)
-    for command in (("worker",), ("keys", "list")):
+    for command in (("serve",), ("worker",), ("keys", "list")):
         before = run(env, *command)
         assert before.status == UNUSABLE
         assert "ciris-billing migrate" in before.err

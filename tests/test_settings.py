@@ -73,5 +73,7 @@ def test_a_setting_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert settings.database_url.get_secret_value() == "postgresql://from-a-file/billing"
     assert settings.stripe_live is not None
     assert settings.stripe_live.publishable_key == "pk_live_1"
+    (tmp_path / "stripe").write_text("\n", encoding="utf-8")
+    assert Settings().stripe_live is None
     monkeypatch.setenv("DATABASE_URL", "postgresql://from-the-variable/billing")
     assert Settings().database_url.get_secret_value() == "postgresql://from-the-variable/billing"

@@ -5,10 +5,9 @@ The commands below import what they run when they run: starting costs each proce
 Exit codes: 0 done; 1 refused, or something wrong was found; 2 wrong usage; 3 settings or database not usable.
 """
 
+import asyncio
 import gc
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +19,8 @@ from app.cli.config import config_cli
 from app.cli.keys import keys_cli
 from app.cli.proofs import ledger_cli, payments_cli
 from app.cli.running import FAILED, on_database, settings_or_exit, told
-from app.cli.starting import check_role
+from app.cli.starting import check_database
 from app.config import Settings
-
-ROOT = Path(__file__).parent.parent.parent
 
 cli = typer.Typer(help="Run and look after CIRIS Billing.", no_args_is_help=True, pretty_exceptions_enable=False)
 cli.add_typer(keys_cli, name="keys")
@@ -44,7 +41,7 @@ def serve(
     from app.cli.serving import Config, serve_api
 
     settings = settings_or_exit()
-    check_role(settings)
+    check_database(settings)
     serve_api(
         Config(
             host=host or settings.host,
@@ -74,18 +71,31 @@ def worker() -> None:
     from app.worker.app import run_worker
 
     settings = settings_or_exit()
-    check_role(settings)
+    check_database(settings)
     told(run_worker(settings))
 
 
 @cli.command()
 def migrate(revision: Annotated[str, typer.Option(help="Where to.")] = "head") -> None:
-    """Bring the database's schema up to date, as its owner (DATABASE_OWNER_URL)."""
+    """Bring the database's schema up to date, as its owner (DATABASE_OWNER_URL). Two at once wait for each other."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    from app.schema import MIGRATIONS, bound_role
+
     settings = settings_or_exit()
-    owner = settings.database_owner_url or settings.database_url
+    owner = settings.database_owner_url or settings.direct_url
     told(on_database(owner, lambda db, _: db.ping(), settings))
-    command = [sys.executable, "-m", "alembic", "-c", str(ROOT / "alembic.ini"), "upgrade", revision]
-    raise typer.Exit(FAILED if subprocess.run(command, check=False).returncode else 0)  # noqa: S603  (our own words)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    try:
+        told(asyncio.to_thread(command.upgrade, config, revision))
+    except CommandError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(FAILED) from None
+    if settings.is_pooled:
+        told(on_database(settings.direct_url, lambda db, _: bound_role(db, settings.database_timeout_s), settings))
 
 
 @cli.command()
@@ -107,7 +117,11 @@ def demo(
     traffic: Annotated[bool, typer.Option(help="Fill a new database with a month of made-up traffic.")] = True,
 ) -> None:
     """Run everything on this machine, with a local Stripe and a local sign-in provider (`make run`)."""
-    from app.demo.run import run_demo  # production images leave the demo's dependencies out
+    try:
+        from app.demo.run import run_demo
+    except ImportError:  # production images leave the demo and its dependencies out
+        typer.echo("The demo is not part of this installation", err=True)
+        raise typer.Exit(FAILED) from None
 
     raise typer.Exit(run_demo(state_dir.resolve(), port, build_ui=ui, traffic=traffic))
 

@@ -14,6 +14,7 @@ from app.config import Settings, load_settings
 from app.db import Database
 from app.errors import AppError, is_database_unavailable
 from app.observability.logs import configure_logging
+from app.schema import Unfit
 
 FAILED, UNUSABLE = 1, 3
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
@@ -52,7 +53,7 @@ def settings_or_exit() -> Settings:
 def run(work: Callable[[Database, Settings], Awaitable[Answer]]) -> Answer:
     """Run `work` on a database, and turn what goes wrong into a line and an exit code."""
     settings = settings_or_exit()
-    return told(on_database(settings.database_url, work, settings))
+    return told(on_database(settings.direct_url, work, settings))
 
 
 async def on_database(
@@ -71,6 +72,9 @@ def told(work: Coroutine[Any, Any, Answer]) -> Answer:
     except AppError as error:
         typer.echo(error.detail, err=True)
         raise typer.Exit(UNUSABLE if error.status == 503 else FAILED) from None
+    except Unfit as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(UNUSABLE) from None
     except Exception as error:
         if getattr(getattr(error, "orig", error), "sqlstate", None) in (UNDEFINED_TABLE, UNDEFINED_COLUMN):
             typer.echo("The database has no schema, or an older one: run `ciris-billing migrate`", err=True)

@@ -1,33 +1,37 @@
 """What `serve` and `worker` look at before they start."""
 
-import asyncio
-
 import structlog
 import typer
 
-from app.cli.running import UNUSABLE, on_database, told
+from app.cli.running import UNUSABLE, told
 from app.config import Mode, Settings
-from app.errors import is_database_unavailable
+from app.db import requests_database
 from app.privileges import excess_privileges, told_briefly
+from app.schema import wait_until_fit
 
 log = structlog.get_logger()
 
 
-def check_role(settings: Settings) -> None:
-    """Exit with 3 in production when DATABASE_URL's role may do more than it needs, or nobody can tell; else warn."""
-    look = on_database(settings.database_url, lambda db, _: excess_privileges(db), settings)
-    if settings.mode is Mode.PRODUCTION:
-        excess = told(look)
-        if excess:
-            line = f"The role of DATABASE_URL may do too much: {told_briefly(excess)}."
-            typer.echo(f"{line} It must not be the role that migrates: see docs/deployment-data.md", err=True)
-            raise typer.Exit(UNUSABLE)
+def check_database(settings: Settings) -> None:
+    """Wait for a database that this version works with; exit with 3 when there is none after DATABASE_START_WAIT_S.
+
+    In production also when DATABASE_URL's role may do more than it needs; elsewhere that is a warning.
+    """
+    excess = told(_look(settings))
+    if not excess:
         return
+    if settings.mode is Mode.PRODUCTION:
+        line = f"The role of DATABASE_URL may do too much: {told_briefly(excess)}."
+        typer.echo(f"{line} It must not be the role that migrates: see docs/deployment-data.md", err=True)
+        raise typer.Exit(UNUSABLE)
+    log.warning("database_role_may_do_too_much", excess=told_briefly(excess))
+
+
+async def _look(settings: Settings) -> list[str]:
+    db = requests_database(settings, pool_size=3)
     try:
-        excess = asyncio.run(look)
-    except Exception as error:
-        if not is_database_unavailable(error):
-            raise
-        return  # the service waits for its database, and answers 503 until then
-    if excess:
-        log.warning("database_role_may_do_too_much", excess=told_briefly(excess))
+        bounds_s = settings.database_timeout_s if settings.is_pooled else None
+        await wait_until_fit(db, wait_s=settings.database_start_wait_s, bounds_s=bounds_s)
+        return await excess_privileges(db)
+    finally:
+        await db.close()

@@ -43,6 +43,7 @@ from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.schema import wait_until_fit
 from app.status import VERSION
 from app.tools.erasure import TEXTS as TOOL_TEXTS
 from app.worker.monitoring import Monitor, monitoring
@@ -71,8 +72,8 @@ class Services:
 @asynccontextmanager
 async def running_services(settings: Settings) -> AsyncIterator[Services]:
     """What jobs work with, as the API has it, for as long as the block runs."""
-    db = Database(settings.database_url, pool_size=4, timeout_s=settings.database_timeout_s)
-    reports = Database(settings.database_url, pool_size=3, timeout_s=ROLL_UP_STATEMENT_TIMEOUT_S)
+    db = Database(settings.direct_url, pool_size=4, timeout_s=settings.database_timeout_s)
+    reports = Database(settings.direct_url, pool_size=3, timeout_s=ROLL_UP_STATEMENT_TIMEOUT_S)
     configuration = Configuration(db, settings)
     gateway = StripeGateway(settings, configuration)
     try:
@@ -85,9 +86,11 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
 
 
 def create_worker(settings: Settings, services: Services) -> App:
-    url, timeout_s = settings.database_url.get_secret_value(), settings.database_timeout_s
+    url, timeout_s = settings.direct_url.get_secret_value(), settings.database_timeout_s
+    # The role's own bound is that of requests; the queue's clean-up may take as long as any job.
+    options = {"options": f"-c statement_timeout={JOB_TIMEOUT_S}s"}
     queue = App(
-        connector=PsycopgConnector(conninfo=url, min_size=1, max_size=4, timeout=timeout_s),
+        connector=PsycopgConnector(conninfo=url, kwargs=options, min_size=1, max_size=4, timeout=timeout_s),
         worker_defaults={"worker_middleware": [observe_job]},
     )
 
@@ -189,7 +192,8 @@ async def observe_job(run: Callable[[], Awaitable[Any]], context: JobContext, _:
 async def run_worker(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then finish what is under way and return.
 
-    Raises when PostgreSQL is not there to begin with. One that goes away later is waited for.
+    Raises when PostgreSQL is not there to begin with, or its schema does not fit. One that goes away later is waited
+    for.
     """
     BUILD.info({"version": VERSION})
     if settings.otel_exporter_otlp_endpoint is not None:
@@ -219,6 +223,7 @@ async def run_worker(settings: Settings) -> None:
 async def _work(settings: Settings, stopping: asyncio.Event, monitor: Monitor) -> None:
     """Until cancelled: then procrastinate finishes the jobs under way."""
     async with running_services(settings) as services:
+        await wait_until_fit(services.db, wait_s=settings.database_start_wait_s)
         await verify_if_never(services, utc_now())
     log.info("worker_started")
     while not stopping.is_set():

@@ -38,8 +38,8 @@ async def monitoring(settings: Settings) -> AsyncIterator[Monitor]:
     if settings.worker_metrics_port is None:
         yield monitor
         return
-    db = Database(settings.database_url, pool_size=3, timeout_s=settings.database_timeout_s)
-    reports = Database(settings.database_url, pool_size=3, timeout_s=BOOKS_STATEMENT_TIMEOUT_S)
+    db = Database(settings.direct_url, pool_size=3, timeout_s=settings.database_timeout_s)
+    reports = Database(settings.direct_url, pool_size=3, timeout_s=BOOKS_STATEMENT_TIMEOUT_S)
     api = FastAPI(openapi_url=None)
     api.state.settings, api.state.db, api.state.measure_process = settings, db, monitor.measure_process
     api.include_router(app.status.router)

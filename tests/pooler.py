@@ -1,0 +1,85 @@
+"""A real PgBouncer in front of the tests' PostgreSQL, with the configuration that docker-compose.yml uses."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from app.demo.postgres import HOST
+from tests.databases import ROOT, Urls
+from tests.servers import free_port
+
+CONFIGURATION = ROOT / "docker" / "pgbouncer" / "pgbouncer.ini"
+KEEPS_PREPARED_STATEMENTS = (1, 21)
+START_TIMEOUT_S = 20
+
+
+def pgbouncer() -> str:
+    """PgBouncer's path: PGBOUNCER, or where packages put it. `make pooler` installs it on Debian and Ubuntu."""
+    path = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert path, "PgBouncer is not installed: apt-get install pgbouncer, or name it by PGBOUNCER"
+    return path
+
+
+@cache
+def version() -> tuple[int, ...]:
+    printed = subprocess.run([pgbouncer(), "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", printed)
+    assert found, printed
+    return tuple(int(part) for part in found.groups())
+
+
+def configuration(folder: Path, urls: Urls, port: int, pool_size: int) -> str:
+    """docker/pgbouncer/pgbouncer.ini with addresses of this machine, and few server connections, so that they move."""
+    server = urlsplit(urls.service)
+    changes = {
+        "ciris_billing": f"host={server.hostname} port={server.port} dbname={server.path[1:]}",
+        "listen_addr": HOST,
+        "listen_port": str(port),
+        "auth_file": str(folder / "userlist.txt"),
+        "default_pool_size": str(pool_size),
+    }
+    lines = CONFIGURATION.read_text(encoding="utf-8").splitlines()
+    if version() < KEEPS_PREPARED_STATEMENTS:
+        lines = [line for line in lines if not line.startswith("max_prepared_statements")]
+    return "\n".join(
+        f"{name} = {changes[name]}" if (name := line.partition(" = ")[0]) in changes else line for line in lines
+    )
+
+
+@contextlib.contextmanager
+def running_pgbouncer(urls: Urls, pool_size: int = 4) -> Iterator[str]:
+    """The service's URL by way of a PgBouncer with `pool_size` server connections."""
+    port = free_port()
+    service = urlsplit(urls.service)
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as log:
+        folder = Path(name)
+        folder.chmod(0o755)  # PgBouncer does not run as root, whoever starts it
+        (folder / "userlist.txt").write_text(f'"{service.username}" "{unquote(service.password or "")}"\n')
+        (folder / "pgbouncer.ini").write_text(configuration(folder, urls, port, pool_size))
+        user = ["-u", "nobody"] if os.getuid() == 0 else []
+        process = subprocess.Popen([pgbouncer(), *user, str(folder / "pgbouncer.ini")], stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + START_TIMEOUT_S
+            while f"{HOST}:{port}" not in _printed(log):
+                assert process.poll() is None, _printed(log)
+                assert time.monotonic() < deadline, _printed(log)
+                time.sleep(0.05)
+            netloc = f"{service.username}:{service.password}@{HOST}:{port}"
+            yield urlunsplit(service._replace(netloc=netloc, path="/ciris_billing"))
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _printed(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read().decode(errors="replace")
