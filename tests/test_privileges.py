@@ -14,7 +14,7 @@ import typer
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from app.cli.starting import check_role
+from app.cli.starting import check_database
 from app.db import Database
 from app.privileges import DECIDED, GRANTABLE, excess_privileges
 from tests.books import connected
@@ -225,10 +225,9 @@ def test_production_starts_as_the_service_and_development_warns(
     database: Urls, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with capture_logs() as logged:
-        check_role(settings_for(database, mode="production", metrics_token=TOKEN))
+        check_database(settings_for(database, mode="production", metrics_token=TOKEN))
         assert logged == []
-        check_role(settings_for(database, database_url=database.superuser))
-        check_role(settings_for(database, database_url=NOWHERE))
+        check_database(settings_for(database, database_url=database.superuser))
     [warned] = logged
     assert (warned["event"], warned["excess"]) == ("database_role_may_do_too_much", "it is a superuser")
     assert capsys.readouterr().err == ""
@@ -236,6 +235,10 @@ def test_production_starts_as_the_service_and_development_warns(
 
 def test_production_does_not_start_unseen(database: Urls, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as ended:
-        check_role(settings_for(database, mode="production", metrics_token=TOKEN, database_url=NOWHERE))
+        check_database(
+            settings_for(
+                database, mode="production", metrics_token=TOKEN, database_url=NOWHERE, database_start_wait_s=0
+            )
+        )
     assert ended.value.exit_code == 3
     assert "The database does not answer" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """What `serve` and `worker` look at before they start."""
 
+from collections.abc import Sequence
+
 import structlog
 import typer
 
@@ -27,7 +29,7 @@ def check_database(settings: Settings) -> None:
     log.warning("database_role_may_do_too_much", excess=told_briefly(excess))
 
 
-async def _look(settings: Settings) -> list[str]:
+async def _look(settings: Settings) -> Sequence[str]:
     db = requests_database(settings, pool_size=3)
     try:
         bounds_s = settings.database_timeout_s if settings.is_pooled else None
