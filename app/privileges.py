@@ -45,6 +45,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "admin_sessions": ALL,
         "revoked_tokens": ALL,
         "token_cutoffs": ALL,
+        "erased_cutoffs": ALL,
         "payment_providers": ALL,
         # What reports are made from
         "account_activity": KEEP,
