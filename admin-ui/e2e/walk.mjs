@@ -107,6 +107,19 @@ try {
     await page.waitForTimeout(1000); // within a second, it says
     assert.equal((await buy()).amount_minor, 650);
   });
+  await step("see what the settings say before going back to them", async () => {
+    await press("Back to the settings");
+    await dialog.getByText("6.50 USD for 20 credits, 0.325 USD each").waitFor();
+    await dialog.getByText("5.00 USD for 20 credits, 0.25 USD each").waitFor();
+    await dialog.getByRole("button", { name: "Cancel" }).click();
+    await dialog.waitFor({ state: "hidden" });
+  });
+  await step("read the audit log in words", async () => {
+    await page.goto(`${base}/admin-ui/audit?action=purchase.refund`);
+    await page.getByText("Given back").waitFor();
+    await page.getByText("0.00 USD").waitFor();
+    assert.ok(!(await page.content()).includes("_minor"), "a raw field's name is in the page");
+  });
   await step("find no barrier on any page, in light and dark, and nothing wider than a phone", async () => {
     for (const address of [...PAGES, await userPage()]) {
       await page.goto(`${base}/admin-ui${address}`);

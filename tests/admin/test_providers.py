@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import itertools
 import json
 import time
 from datetime import UTC, datetime
@@ -219,14 +220,14 @@ def test_what_was_sealed_for_one_row_or_changed_by_a_bit_does_not_open() -> None
         sealer.open(Sealed("other", sealed.data), "live")
 
 
-@pytest.mark.parametrize("odd", ["\x00", "\n", " ", "\u20ac"])
-async def test_what_no_key_has_is_refused_and_not_repeated(market: Market, odd: str) -> None:
+async def test_what_no_key_has_is_refused_and_not_repeated(market: Market) -> None:
     office = await market.office()
-    for field in ("secret_key", "webhook_secret"):
+    for odd, field in itertools.product(("\x00", "\n", " ", "\u20ac"), ("secret_key", "webhook_secret")):
         keys = market.keys()
         answer = await office.put(LIVE, json={**keys, field: keys[field] + "0123456789abcdef" + odd})
         assert (answer.status_code, keys[field] in answer.text) == (422, False), answer.text
-    assert (await office.post(f"{LIVE}/test", json={"secret_key": "sk_test_12345678" + odd})).status_code == 422
+        tried = await office.post(f"{LIVE}/test", json={"secret_key": "sk_test_12345678" + odd})
+        assert tried.status_code == 422
     assert await market.rows("SELECT FROM payment_providers") == []
 
 

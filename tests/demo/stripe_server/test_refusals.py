@@ -76,15 +76,13 @@ NASTY = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status"), NASTY)
-async def test_nonsense_is_refused_in_stripes_words(
-    local: LocalStripe, method: str, path: str, body: bytes, status: int
-) -> None:
+async def test_nonsense_is_refused_in_stripes_words(local: LocalStripe) -> None:
     async with httpx.AsyncClient(base_url=local.url, timeout=TIMEOUT_S, trust_env=False) as plain:
-        answer = await plain.request(
-            method, path, content=body, headers={"Authorization": f"Bearer {local.secret_key}"}
-        )
-        assert (answer.status_code, answer.json()["error"]["type"]) == (status, "invalid_request_error")
+        for method, path, body, status in NASTY:
+            key = {"Authorization": f"Bearer {local.secret_key}"}
+            answer = await plain.request(method, path, content=body, headers=key)
+            told = (answer.status_code, answer.json()["error"]["type"])
+            assert told == (status, "invalid_request_error"), (path, body)
         for header in ("Basic !", "Basic /w==", "Bearer", "Bearer sk_test_other"):
             assert (await plain.get("/v1/events", headers={"Authorization": header})).status_code == 401
 

@@ -39,7 +39,7 @@ function Packs({ draft: rows, set, errorOf, readOnly }: FormProps<PackRow[]>) {
           <RowFrame
             key={row.id}
             title={row.name === "" ? "New pack" : row.name}
-            mark={index === 0 && <Tag tone="info">Default</Tag>}
+            mark={isDefault(rows, index) && <Tag tone="info">{`Default for ${row.currency}`}</Tag>}
             readOnly={readOnly}
             onRemove={() => set(rows.filter(({ id }) => id !== row.id))}
             move={{
@@ -61,6 +61,11 @@ function Packs({ draft: rows, set, errorOf, readOnly }: FormProps<PackRow[]>) {
       </RoleButton>
     </Stack>
   );
+}
+
+/** A purchase that names no pack buys the first in the account's currency. */
+function isDefault(rows: PackRow[], index: number): boolean {
+  return rows.findIndex(({ currency }) => currency === rows[index]?.currency) === index;
 }
 
 interface RowProps extends Omit<FormProps<PackRow>, "draft"> {
