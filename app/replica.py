@@ -91,6 +91,7 @@ class Reports:
             self._replica = Database(settings.database_read_url, pool_size=size, timeout_s=timeout_s)
         self._noted: deque[tuple[float, int]] = deque(maxlen=_NOTED)
         self._shown_until_s = -math.inf
+        self._answers = False
         self._last_replayed: int | None = None
         self._was_in_use: bool | None = None
         self._reading: set[Any] = set()
@@ -115,14 +116,14 @@ class Reports:
         if self._replica is None:
             return None
         lag_s = self._lag_s()
-        return ReplicaState(lag_s <= self._max_lag_s, lag_s if math.isfinite(lag_s) else None)
+        return ReplicaState(self._is_usable(), lag_s if math.isfinite(lag_s) else None)
 
     async def source(self) -> "Source":
         """Where a report may be read now: the replica, if what it shows is young enough.
 
         For a while after an admin's change it is the primary, so that whoever corrected something sees it.
         """
-        if self._replica is None or self._lag_s() > self._max_lag_s:
+        if self._replica is None or not self._is_usable():
             return self.primary_source
         row = await self._primary.fetch_row(_CHANGED_LATELY, self._max_lag_s + CHANGE_SLACK_S)
         if row is not None and row["lately"]:
@@ -141,6 +142,9 @@ class Reports:
             finally:
                 self._reading.discard(connection)
 
+    def _is_usable(self) -> bool:
+        return self._answers and self._lag_s() <= self._max_lag_s
+
     def _lag_s(self) -> float:
         return asyncio.get_running_loop().time() - self._shown_until_s
 
@@ -153,9 +157,8 @@ class Reports:
                 await self._look(replica, started_s)
             except Exception as error:  # of whatever kind: a watch that ended would never use the replica again
                 why = f"{type(error).__name__}: {error}".splitlines()[0]
-            lag_s = self._lag_s()
-            REPLICA_LAG.set(lag_s)
-            self._tell(lag_s, why)
+            REPLICA_LAG.set(self._lag_s())
+            self._tell(why)
             await asyncio.sleep(max(0.0, started_s + LOOK_EVERY_S - clock()))
 
     async def _look(self, replica: Database, now_s: float) -> None:
@@ -168,7 +171,9 @@ class Reports:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 standby = await replica.fetch_row(_REPLICA)
         except Exception:
-            self._cut_readers()
+            self._answers = False
+            for connection in self._reading:
+                connection.terminate()
             raise
         assert standby is not None
         if not standby["standby"] or standby["system_identifier"] != primary["system_identifier"]:
@@ -182,21 +187,18 @@ class Reports:
         shown = [noted_s for noted_s, position in self._noted if position <= standby["position"]]
         if shown and before is not None:  # the first look cannot tell whose history it is
             self._shown_until_s = max(self._shown_until_s, shown[-1])
+            self._answers = True
 
     def _forget(self, replayed: int | None) -> None:
         self._noted.clear()
         self._shown_until_s, self._last_replayed = -math.inf, replayed
 
-    def _cut_readers(self) -> None:
-        for connection in self._reading:
-            connection.terminate()
-
-    def _tell(self, lag_s: float, why: str) -> None:
-        in_use = lag_s <= self._max_lag_s
-        known = why or math.isfinite(lag_s)
+    def _tell(self, why: str) -> None:
+        in_use = self._is_usable()
+        known = why or math.isfinite(self._shown_until_s)
         if known and in_use is not self._was_in_use:
             self._was_in_use = in_use
             if in_use:
-                log.info("replica_in_use", lag_s=round(lag_s, 3))
+                log.info("replica_in_use", lag_s=round(self._lag_s(), 3))
             else:
                 log.warning("replica_not_used", reason=why or f"more than {self._max_lag_s:g} s behind")
