@@ -96,7 +96,9 @@ def describe(error: BaseException) -> str:
 
     The message is left out unless it is known to quote nothing: a value that a caller sent may be an e-mail address.
     """
-    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    original = error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        original = error.orig.__cause__ or error.orig  # the driver's own, where SQLAlchemy has wrapped it twice
     state = getattr(original, "sqlstate", None)
     name = type(original).__name__
     if isinstance(state, str):

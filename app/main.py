@@ -38,6 +38,7 @@ from app.errors import install_error_handlers, response_for
 from app.measurements import measure_connections
 from app.middleware import BodyLimit, Deadline
 from app.observability.metrics import BUILD, CHARGES_WAITING
+from app.observability.reports import flush_reports
 from app.observability.requests import RequestContext
 from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.gateway import StripeGateway
@@ -120,6 +121,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await gateway.close()
         await db.close()
         await stop_tracing()
+        await flush_reports()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -37,6 +37,7 @@ TIMEOUT_S = 3.0
 MAX_RETURN_CHARS = 500
 # One slash, then anything that a browser reads as part of a path: no second slash, backslash or control character.
 RETURN_PATH = re.compile(r"/(?![/\\])[A-Za-z0-9_\-./?=&%#~+:@!$'()*,;]*")
+ERROR_CODE = re.compile(r"[a-z_]{1,50}")
 HTTP_ERRORS = (httpx.HTTPError, OAuthHTTPError)
 log = structlog.get_logger()
 
@@ -96,7 +97,7 @@ class SignIn:
         if not secrets.compare_digest(flow["state"].encode(), query.get("state", "").encode("utf-8", "replace")):
             raise SignInFailed("This sign-in does not belong to this browser")
         if "error" in query or not query.get("code"):
-            log.info("sign_in_refused_by_provider", error=query.get("error", "")[:100])
+            log.info("sign_in_refused_by_provider", error=_code(query.get("error", "")))
             raise SignInFailed("The provider did not sign anybody in")
         claims = await self._redeem(query["code"], flow["verifier"], now)
         if not secrets.compare_digest(str(claims.get("nonce", "")).encode("utf-8", "replace"), flow["nonce"].encode()):
@@ -127,7 +128,7 @@ class SignIn:
                 )
             return (await self._verifier.verify(str(token.get("id_token", "")), now)).claims
         except (OAuthError, InvalidToken) as error:
-            log.info("sign_in_refused", reason=str(error)[:200])
+            log.info("sign_in_refused", reason=_code(error.error) if isinstance(error, OAuthError) else str(error))
             raise SignInFailed("The provider did not confirm this sign-in") from error
         except (
             TypeError,
@@ -184,3 +185,8 @@ class SignIn:
             self._verifier = TokenVerifier([config], self._http)
         self._provider = endpoints
         return endpoints
+
+
+def _code(told: str | None) -> str | None:
+    """An OAuth error's code, which may be logged; what comes in its place may be anything."""
+    return told if told is not None and ERROR_CODE.fullmatch(told) else None

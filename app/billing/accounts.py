@@ -97,11 +97,16 @@ class AccountDirectory:
             )
 
         if self._listener is None:
-            return await read("")
-        name = f"{identity.environment}\0{identity.oauth_provider}\0{identity.external_id}"
-        current = self._listener.is_current(asyncio.get_running_loop().time())
-        cached = self._ids.get(name) if current else None
-        return cached if cached is not None else await self._ids.load(name, read)
+            found = await read("")
+        else:
+            name = f"{identity.environment}\0{identity.oauth_provider}\0{identity.external_id}"
+            current = self._listener.is_current(asyncio.get_running_loop().time())
+            found = self._ids.get(name) if current else None
+            if found is None:
+                found = await self._ids.load(name, read)
+        if found is not None:
+            structlog.contextvars.bind_contextvars(account_id=str(found))
+        return found
 
     async def find_or_create(
         self, identity: Identity, actor: Actor, now: datetime, opening: Opening | None = None
@@ -119,6 +124,7 @@ class AccountDirectory:
                 if created:
                     await self._open(tx, account_id, identity.environment, actor, now, opening or Opening(), defaults)
             if created:
+                structlog.contextvars.bind_contextvars(account_id=str(account_id))
                 return account_id, True
             # Somebody else was first, and has committed; the next look finds it, unless it was erased since.
         raise Busy
@@ -126,7 +132,6 @@ class AccountDirectory:
     async def resolve(self, identity: Identity, profile: Profile, actor: Actor, now: datetime) -> UUID:
         """The identity's account, created if need be, with what the request told about the person recorded."""
         account_id, _ = await self.find_or_create(identity, actor, now)
-        structlog.contextvars.bind_contextvars(account_id=str(account_id))
         await self.record_profile(account_id, profile, now)
         return account_id
 

@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from app.auth.caller import Actor, Environment
 from app.billing import queries
 from app.billing.accounts import AccountDirectory, Identity, Opening, Profile
@@ -117,6 +119,7 @@ class BillingService:
         row = await self.state(account_id)
         if row["environment"] != environment:
             raise AccountNotFound
+        structlog.contextvars.bind_contextvars(account_id=str(account_id))
         oauth_provider, external_id = await queries.find_identity(self._db, account_id) or (None, None)
         profile = await queries.find_profile(self._db, account_id)
         return {**(profile or {}), **row, "oauth_provider": oauth_provider, "external_id": external_id}
@@ -133,6 +136,7 @@ class BillingService:
             row = await queries.find_charge(db, environment, charge_id)
         if row is None:
             raise ChargeNotFound
+        structlog.contextvars.bind_contextvars(account_id=str(row["account_id"]))
         return charge_of(row)
 
     async def transactions(self, identity: Identity, limit: int, offset: int) -> tuple[Sequence[Any], int]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from enum import StrEnum
+from importlib.metadata import version
 from typing import Annotated, Any, TypeVar
 
 import pydantic
@@ -14,6 +15,7 @@ from app.config import Settings, load_settings
 from app.db import Database
 from app.errors import AppError, is_database_unavailable
 from app.observability.logs import configure_logging
+from app.observability.reports import ReportingNotInstalled, start_reporting
 from app.schema import Unfit
 
 FAILED, UNUSABLE = 1, 3
@@ -46,7 +48,15 @@ def settings_or_exit() -> Settings:
     except OSError as error:
         typer.echo(f"{error.filename}: {error.strerror}", err=True)
         raise typer.Exit(UNUSABLE) from None
-    configure_logging(level=settings.log_level, json=settings.log_json)
+    report = None
+    if settings.sentry_dsn is not None:
+        dsn = settings.sentry_dsn.get_secret_value()
+        try:
+            report = start_reporting(dsn, environment=settings.mode.value, release=version("ciris-billing"))
+        except (ReportingNotInstalled, ValueError) as error:
+            typer.echo(error, err=True)
+            raise typer.Exit(UNUSABLE) from None
+    configure_logging(level=settings.log_level, json=settings.log_json, report=report)
     return settings
 
 

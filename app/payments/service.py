@@ -220,6 +220,7 @@ class PaymentService:
             purchase = await queries.find_purchase_of_payment(db, environment, payment_id)
         if purchase is None or of not in (None, purchase["account_id"]):
             raise PaymentNotFound
+        structlog.contextvars.bind_contextvars(account_id=str(purchase["account_id"]))
         client_secret = None
         if purchase["credit_id"] is None:
             intent = await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)

@@ -39,6 +39,7 @@ from app.db import Database
 from app.jobs import QUEUE
 from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
+from app.observability.reports import flush_reports
 from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.gateway import StripeGateway
@@ -218,6 +219,7 @@ async def run_worker(settings: Settings) -> None:
             raise
     finally:
         await stop_tracing()
+        await flush_reports()
 
 
 async def _work(settings: Settings, stopping: asyncio.Event, monitor: Monitor) -> None:

@@ -8,12 +8,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 import yaml
 
 from tests.conftest import ClientFor
-from tests.databases import ROOT
+from tests.databases import ROOT, Urls
+from tests.test_docs import commands
 
 PROMETHEUS = ROOT / "docker" / "prometheus"
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -90,6 +92,21 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do(alert: str) -> None:
 def test_every_runbook_is_some_alerts() -> None:
     used = {Path(rule["annotations"]["runbook_url"]).name for rule in ALERTS.values()}
     assert {page.name for page in RUNBOOKS.glob("*.md")} == used
+
+
+async def test_what_runbooks_tell_to_type_can_be_typed(database: Urls) -> None:
+    """As the service's role, which is whose `DATABASE_URL` an operator has at hand."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in RUNBOOKS.glob("*.md"))
+    statements = re.findall(r'psql "\$DATABASE_URL" -c "([^"]+)"', text)
+    assert len(statements) == text.count("psql ") > 10
+    connection = await asyncpg.connect(database.service)
+    for statement in statements:
+        async with connection.transaction(readonly=True):
+            await connection.execute(statement)
+    await connection.close()
+    typed = set(re.findall(r"ciris-billing ([a-z]+(?: [a-z]+)?)", text))
+    assert typed <= set(commands()), typed - set(commands())
+    assert {"ledger verify", "payments reconcile"} <= typed
 
 
 def test_dashboards_can_be_read(tmp_path: Path) -> None:
