@@ -33,8 +33,9 @@ from app.config import Settings, load_settings
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.service import Configuration
 from app.db import Database
+from app.door import Door
 from app.errors import install_error_handlers, response_for
-from app.middleware import BodyLimit, Deadline
+from app.middleware import Admission, BodyLimit, Deadline
 from app.observability import RequestContext
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
@@ -112,11 +113,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     api.state.settings = settings
+    api.state.door = Door()
     for module in ROUTERS:
         api.include_router(module.router)
     api.mount("/admin-ui", app.admin.pages.Pages(ROOT / settings.admin_ui_dir))
     install_error_handlers(api)
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
     api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    api.add_middleware(Admission, door=api.state.door)
     api.add_middleware(RequestContext, response_for=response_for)  # added last: it is the outermost
     return api

@@ -1,4 +1,4 @@
-"""Bounds on every request: its size and its time."""
+"""Bounds on every request: its size and its time, and how many there may be at once."""
 
 import asyncio
 
@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.door import AGENTS_PATHS, PLACE, Door
 from app.errors import Busy, error_body, error_response
 
 
@@ -72,3 +73,27 @@ class Deadline:
             await error_response(Busy("Request took too long, retry with the same idempotency key"))(
                 scope, receive, send
             )
+
+
+class Admission:
+    """Answer 503 at once to an agent's request that the `door` does not let in."""
+
+    def __init__(self, app: ASGIApp, *, door: Door) -> None:
+        self.app = app
+        self.door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in AGENTS_PATHS:
+            await self.app(scope, receive, send)
+            return
+        clock = asyncio.get_running_loop().time
+        if self.door.is_full:
+            self.door.turned_away(clock())
+            await error_response(Busy())(scope, receive, send)
+            return
+        place = self.door.enter(clock())
+        PLACE.set(place)  # a request has a task, and so a context, of its own
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            place.leave(clock())

@@ -25,6 +25,11 @@ HTTP_SECONDS = Histogram(
 CHARGES = Counter(
     "billing_charges_total", "Charges by operation and outcome.", ["operation", "outcome"], registry=REGISTRY
 )
+TURNED_AWAY = Counter(
+    "billing_requests_turned_away_total",
+    "Agents' requests answered 503 at once because the process had enough to do.",
+    registry=REGISTRY,
+)
 LEDGER_VERIFIED = Gauge(
     "billing_ledger_verified_timestamp_seconds",
     "When the last ledger verification passed.",

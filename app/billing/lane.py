@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.db import was_rolled_back
+from app.door import PLACE, Place
 from app.errors import Busy
 
 Outcome = TypeVar("Outcome")
@@ -33,6 +34,7 @@ class _Waiting(Generic[Request, Outcome]):
     account_id: UUID
     may_retry: bool
     outcome: "asyncio.Future[Outcome]"
+    place: Place | None
 
     def settle(self, outcome: Outcome) -> None:
         if not self.outcome.done():  # its caller may have given up
@@ -79,7 +81,7 @@ class ChargeLane(Generic[Request, Outcome]):
             raise Busy
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         lane = account_id.int % LANES
-        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome))
+        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome, PLACE.get()))
         self._start(lane, self._queues[lane], self._share)
         self._size += 1
         try:
@@ -129,6 +131,8 @@ class ChargeLane(Generic[Request, Outcome]):
                 waiting.fail(error)
 
     def _hold(self, waiting: _Waiting[Request, Outcome]) -> None:
+        if waiting.place is not None:
+            waiting.place.give_up()
         account_id = waiting.account_id
         queue = self._held.setdefault(account_id, deque())
         queue.append(waiting)

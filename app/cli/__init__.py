@@ -46,6 +46,7 @@ def serve(
     uvicorn.run(
         "app.cli:create_served_app",
         factory=True,
+        http="app.protocol:AdmittingProtocol",
         host=host or settings.host,
         port=settings.port if port is None else port,
         workers=workers,

@@ -98,7 +98,7 @@ class Proxy:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(connection, reader, upstream_writer, from_server=False))
                 both.create_task(self._pump(connection, upstream_reader, writer, from_server=True))
-        except* OSError:
+        except* (OSError, RuntimeError):
             connection.reset()  # the far side is dead: so is this one
         finally:
             for each in connection.writers:
@@ -122,7 +122,7 @@ class Proxy:
             await sink.drain()
             if left is not None and left <= len(data):
                 raise ConnectionResetError("cut")
-        with suppress(OSError):  # the other direction may be closed already
+        with suppress(OSError, RuntimeError):  # the other direction may be closed already; uvloop says so its own way
             sink.write_eof()
 
     def passed(self, connection: Connection, data: bytes, *, from_server: bool) -> bytes:
