@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from app.demo import stripe
 from tests.databases import ROOT, Urls
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 90
 
 
 @dataclass(frozen=True)

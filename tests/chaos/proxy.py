@@ -46,6 +46,8 @@ class Proxy:
         self.port = 0
         self.latency_s = 0.0
         self.refuses = False
+        self.accepted = 0
+        """How many connections there were, those included that were refused."""
         self._cut_after_bytes: int | None = None
         self._passing = asyncio.Event()
         self._passing.set()
@@ -84,6 +86,7 @@ class Proxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection([writer], self._cut_after_bytes)
+        self.accepted += 1
         if self.refuses:
             connection.reset()
             return
