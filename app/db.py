@@ -187,6 +187,11 @@ class Database:
         """Find out all the time whether PostgreSQL is there, by a connection more, until `close`."""
         self._pulse.start()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether PostgreSQL is known to answer nobody."""
+        return self._pulse.is_away
+
     def _require_presence(self) -> None:
         if self._pulse.is_away:
             raise DatabaseAway

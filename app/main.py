@@ -34,9 +34,10 @@ from app.config import Settings, load_settings
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.service import Configuration
 from app.db import requests_database
+from app.door import Door
 from app.errors import install_error_handlers, response_for
 from app.measurements import measure_connections
-from app.middleware import BodyLimit, Deadline
+from app.middleware import Admission, BodyLimit, Deadline
 from app.observability.metrics import BUILD, CHARGES_WAITING
 from app.observability.reports import flush_reports
 from app.observability.requests import RequestContext
@@ -137,11 +138,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     api.state.settings = settings
     api.state.draining = False
+    api.state.door = Door()
     for module in ROUTERS:
         api.include_router(module.router)
     api.mount("/admin-ui", app.admin.pages.Pages(ROOT / settings.admin_ui_dir))
     install_error_handlers(api)
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
     api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    api.add_middleware(Admission, door=api.state.door)
     api.add_middleware(RequestContext, response_for=response_for)  # added last: it is the outermost
     return api

@@ -1,51 +1,13 @@
-"""Bounds on every request: its size and its time."""
+"""Bounds on every request: its size and its time, and how many there may be at once."""
 
 import asyncio
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.door import AGENTS_PATHS, PLACE, Door
 from app.errors import Busy, error_body, error_response
-
-
-class HeadDeadline(HttpToolsProtocol):
-    """uvicorn's HTTP, with an end to a request's head that does not come: `timeout_s` after it could have begun.
-
-    By itself uvicorn waits for ever for the rest of a head, and for the first byte of a connection. What comes after
-    the head, and the pause between two requests, have time-outs of their own (Deadline, `timeout_keep_alive`).
-    """
-
-    timeout_s = 10.0  # uvicorn makes the instances: what counts in this process
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self._await_head()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        under_way = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
-        if self._head_timer is None and not under_way:
-            self._await_head()
-
-    def on_headers_complete(self) -> None:
-        self._stop_waiting()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        # abort: what was answered before may wait for a client that does not read
-        self._head_timer = self.loop.call_later(self.timeout_s, self.transport.abort)
-
-    def _stop_waiting(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
 
 
 class BodyLimit:
@@ -111,3 +73,27 @@ class Deadline:
             await error_response(Busy("Request took too long, retry with the same idempotency key"))(
                 scope, receive, send
             )
+
+
+class Admission:
+    """Answer 503 at once to an agent's request that the `door` does not let in."""
+
+    def __init__(self, app: ASGIApp, *, door: Door) -> None:
+        self.app = app
+        self.door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in AGENTS_PATHS:
+            await self.app(scope, receive, send)
+            return
+        clock = asyncio.get_running_loop().time
+        if self.door.is_full:
+            self.door.turned_away(clock())
+            await error_response(Busy())(scope, receive, send)
+            return
+        place = self.door.enter(clock())
+        PLACE.set(place)  # a request has a task, and so a context, of its own
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            place.leave(clock())

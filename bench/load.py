@@ -18,7 +18,7 @@ class Result:
     statuses: dict[int, int]
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One request at a time. Answers must carry Content-Length, as ours do."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ async def run(
     end = time.perf_counter() + seconds
 
     async def caller() -> None:
-        _, connection = await loop.create_connection(_Connection, host, port)
+        _, connection = await loop.create_connection(Connection, host, port)
         while (started := time.perf_counter()) < end and (until is None or not until.done()):
             if (i := next(number, None)) is None:
                 break

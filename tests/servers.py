@@ -23,7 +23,7 @@ from app.demo import stripe
 from tests.databases import ROOT, Urls
 from tests.processes import Process
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 90
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.db import was_rolled_back
+from app.door import PLACE, Place
 from app.errors import Busy
 from app.observability import tracing
 from app.observability.metrics import LOCK_WAIT_SECONDS
@@ -37,6 +38,7 @@ class _Waiting(Generic[Request, Outcome]):
     outcome: "asyncio.Future[Outcome]"
     cause: Any
     """The span of its request, where there are any."""
+    place: Place | None
     held_at_s: float = 0.0
 
     def settle(self, outcome: Outcome) -> None:
@@ -84,7 +86,7 @@ class ChargeLane(Generic[Request, Outcome]):
             raise Busy
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         lane = account_id.int % LANES
-        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome, tracing.current()))
+        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome, tracing.current(), PLACE.get()))
         self._start(lane, self._queues[lane], self._share)
         self._size += 1
         try:
@@ -144,6 +146,8 @@ class ChargeLane(Generic[Request, Outcome]):
                 waiting.fail(error)
 
     def _hold(self, waiting: _Waiting[Request, Outcome]) -> None:
+        if waiting.place is not None:
+            waiting.place.give_up()
         account_id = waiting.account_id
         waiting.held_at_s = asyncio.get_running_loop().time()
         queue = self._held.setdefault(account_id, deque())

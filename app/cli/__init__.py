@@ -55,7 +55,7 @@ def serve(
 def create_served_app() -> object:
     """The application in each process of `serve`, which configures its own logging."""
     from app.main import create_app
-    from app.middleware import HeadDeadline
+    from app.protocol import HeadDeadline
 
     settings = settings_or_exit()
     HeadDeadline.timeout_s = settings.request_head_timeout_s

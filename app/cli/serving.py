@@ -9,20 +9,12 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import multiprocess
 
-from app.middleware import HeadDeadline
+from app.protocol import Protocol
 
 IN_FLIGHT_TIMEOUT_S = 20
 KEEP_ALIVE_S = 75  # longer than proxies keep a connection: they close it, so that no request meets a closed one
 CLOSE = (b"connection", b"close")
 log = structlog.get_logger()
-
-
-class Protocol(HeadDeadline):
-    """HTTP/1.1 whose trailers are left out: as they come they would pass for headers, and say what proxies say."""
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self.headers = []  # what follows the body goes here, where nobody looks
 
 
 class Config(uvicorn.Config):

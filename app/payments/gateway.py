@@ -21,6 +21,7 @@ from app.config import Settings, StripeKeys
 from app.configuration.service import Configuration
 from app.observability import tracing
 from app.observability.metrics import STRIPE_SECONDS
+from app.payments.breaker import Breaker
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
@@ -98,7 +99,9 @@ class StripeGateway:
     """One client per environment. Each call is bounded by `stripe_timeout_s`; no call may be made in a transaction.
 
     Every method raises PaymentsNotConfigured without keys, PaymentProviderUnavailable when Stripe does not answer, and
-    PaymentProviderRefused when it answers that it will not. `at` is when we ask: what Stripe answers is no older.
+    PaymentProviderRefused when it answers that it will not. Once Stripe has not answered a few times in a row, only one
+    call at a time finds out whether it does again: the others are told at once. `at` is when we ask: what Stripe
+    answers is no older.
     """
 
     def __init__(self, settings: Settings, configuration: Configuration) -> None:
@@ -108,6 +111,7 @@ class StripeGateway:
         self._addresses: Any = {"api": settings.stripe_api_base} if settings.stripe_api_base else {}
         self._http = _Http(timeout=settings.stripe_timeout_s)
         self._clients: dict[Environment, tuple[StripeKeys, stripe.StripeClient]] = {}
+        self._breaker = Breaker(trial_s=settings.stripe_timeout_s)
 
     def _client(self, secret_key: SecretStr) -> stripe.StripeClient:
         # Retries share the time of one call. They also settle a race for one idempotency key (409, "in progress").
@@ -135,8 +139,10 @@ class StripeGateway:
         return keys
 
     async def _of(self, environment: Environment) -> stripe.StripeClient:
-        """The client of the keys that count now."""
+        """The client of the keys that count now, for one call."""
         keys = await self._keys_of(environment)
+        if not self._breaker.admits(_now_s()):
+            raise PaymentProviderUnavailable
         known = self._clients.get(environment)
         if known is not None and known[0] == keys:
             return known[1]
@@ -270,19 +276,27 @@ class StripeGateway:
         """Stripe's errors as ours, and its time bounded: the SDK's own time-out is one for each of a call's parts."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await call
+                answer = await call
         except REFUSED as error:
+            self._breaker.answered()
             if error.http_status == 404:
                 raise PaymentNotFound from error
             log.error("stripe_refused", code=error.code, status=error.http_status, exc_info=error)
             raise (PaymentProviderForbids if error.http_status == 403 else PaymentProviderRefused) from error
         except stripe.IdempotencyError as error:
+            self._breaker.answered()
             # 400: the key was used for something else. 409: the same is under way, and even retries met it there.
             raise (PaymentProviderRefused if error.http_status == 400 else PaymentProviderUnavailable) from error
         except (stripe.StripeError, httpx.HTTPError, TimeoutError) as error:
             status = getattr(error, "http_status", None)
+            if status is None:
+                self._breaker.silent(_now_s())
+            else:
+                self._breaker.answered()
             log.warning("stripe_unavailable", error=type(error).__name__, status=status)
             raise (PaymentProviderFailed if (status or 0) >= 500 else PaymentProviderUnavailable) from error
+        self._breaker.answered()
+        return answer
 
     async def _all(self, page: Any) -> AsyncIterator[Any]:
         """Every object of a paged list, with a failure of a later page told like that of the first."""
@@ -293,6 +307,10 @@ class StripeGateway:
             except StopAsyncIteration:
                 return
             yield item
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _time(seconds: object) -> datetime:

@@ -22,7 +22,7 @@ QUIET_S = 1.5
 SCENARIO_TIMEOUT_S = 120.0
 
 
-async def try_out(stack: Stack, scenario: Scenario, seed: int) -> Result:
+async def try_out(stack: Stack, scenario: Scenario, seed: int, seconds: float) -> Result:
     """The load, the fault, the recovery and the books."""
     result = Result(scenario, scenario.impossible(stack))
     if result.not_tried is not None:
@@ -32,7 +32,7 @@ async def try_out(stack: Stack, scenario: Scenario, seed: int) -> Result:
         await asyncio.sleep(WARM_UP_S)
         began_s = time.monotonic()
         try:
-            await scenario.fault(stack, scenario.seconds)
+            await scenario.fault(stack, seconds)
         except BrokenPromise as broken:
             result.problems.append(str(broken))
         ended_s = time.monotonic()
@@ -84,7 +84,8 @@ async def main(options: argparse.Namespace) -> int:
             if scenario.name not in chosen:
                 continue
             async with asyncio.timeout(SCENARIO_TIMEOUT_S):
-                results.append(await try_out(stack, scenario, options.seed))
+                seconds = scenario.seconds / (2 if options.short else 1)
+                results.append(await try_out(stack, scenario, options.seed, seconds))
             print(results[-1].row, flush=True)
             for problem in results[-1].problems[:10]:
                 print(f"    {problem}", flush=True)

@@ -46,6 +46,8 @@ class Proxy:
         self.port = 0
         self.latency_s = 0.0
         self.refuses = False
+        self.accepted = 0
+        """How many connections there were, those included that were refused."""
         self._cut_after_bytes: int | None = None
         self._passing = asyncio.Event()
         self._passing.set()
@@ -84,6 +86,7 @@ class Proxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection([writer], self._cut_after_bytes)
+        self.accepted += 1
         if self.refuses:
             connection.reset()
             return
@@ -98,7 +101,7 @@ class Proxy:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(connection, reader, upstream_writer, from_server=False))
                 both.create_task(self._pump(connection, upstream_reader, writer, from_server=True))
-        except* OSError:
+        except* (OSError, RuntimeError):
             connection.reset()  # the far side is dead: so is this one
         finally:
             for each in connection.writers:
@@ -122,7 +125,7 @@ class Proxy:
             await sink.drain()
             if left is not None and left <= len(data):
                 raise ConnectionResetError("cut")
-        with suppress(OSError):  # the other direction may be closed already
+        with suppress(OSError, RuntimeError):  # the other direction may be closed already; uvloop says so its own way
             sink.write_eof()
 
     def passed(self, connection: Connection, data: bytes, *, from_server: bool) -> bytes:

@@ -1,0 +1,93 @@
+"""How many agents' requests a process works on at once, and what it says to those that it turns away (ADR 14)."""
+
+from contextvars import ContextVar
+
+import structlog
+
+from app.observability.metrics import TURNED_AWAY
+
+MAX_INSIDE = 256
+"""More at once make nothing faster: with them, two transactions of 128 charges each are full."""
+MIN_INSIDE = 16
+TARGET_S = 1.0
+"""Longer than that nobody inside should take: a fifth of what callers wait."""
+SHRINK_BY, SHRINK_EVERY_S = 0.9, 0.1
+GROW_BY = 0.05
+AGENTS_PATHS = frozenset(
+    {
+        "/v1/billing/credits/check",
+        "/v1/billing/check",
+        "/v1/billing/charges",
+        "/v1/billing/litellm/usage",
+        "/v1/tools/charge",
+    }
+)
+"""What agents and proxies ask all the time. Only these count, and only these are turned away: Stripe's webhooks,
+purchases, people and health checks are few, and never wait behind agents."""
+
+log = structlog.get_logger()
+
+
+class Door:
+    """Lets a bounded number in, and turns the rest away at once: who cannot be served in time learns it early.
+
+    The bound shrinks while those inside take longer than TARGET_S, and grows back while they do not. So what waits
+    inside is about a second's work, however fast the machine and its database are at the moment. Times are the event
+    loop's.
+    """
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.limit = float(MAX_INSIDE)
+        self._shrunk_s = float("-inf")
+        self._logged_s = float("-inf")
+        self._turned_away = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.inside >= self.limit
+
+    def enter(self, now_s: float) -> "Place":
+        """Comes after a look at `is_full`."""
+        self.inside += 1
+        return Place(self, now_s)
+
+    def turned_away(self, now_s: float) -> None:
+        """Count somebody; said in the log once a second."""
+        self._turned_away += 1
+        TURNED_AWAY.inc()
+        if now_s - self._logged_s >= 1:
+            log.warning("overloaded", turned_away=self._turned_away, inside=self.inside, limit=round(self.limit))
+            self._logged_s, self._turned_away = now_s, 0
+
+    def learn(self, took_s: float, now_s: float) -> None:
+        """Somebody who was inside all the time has left."""
+        if took_s <= TARGET_S:
+            self.limit = min(MAX_INSIDE, self.limit + GROW_BY)
+        elif now_s - self._shrunk_s >= SHRINK_EVERY_S:
+            self.limit = max(MIN_INSIDE, self.limit * SHRINK_BY)
+            self._shrunk_s = now_s
+
+
+class Place:
+    """One request's place inside."""
+
+    __slots__ = ("_door", "_entered_s", "_taken")
+
+    def __init__(self, door: Door, now_s: float) -> None:
+        self._door, self._entered_s, self._taken = door, now_s, True
+
+    def give_up(self) -> None:
+        """It waits for what keeps neither this process nor its database busy, an account's lock: others may come."""
+        if self._taken:
+            self._taken = False
+            self._door.inside -= 1
+
+    def leave(self, now_s: float) -> None:
+        if self._taken:
+            self.give_up()
+            self._door.learn(now_s - self._entered_s, now_s)
+
+
+PLACE: ContextVar[Place | None] = ContextVar("place", default=None)
+"""The running request's place, where it takes one."""

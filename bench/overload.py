@@ -1,0 +1,216 @@
+"""Offer a server three times what it can do: what still gets done in time, beside what it can do at best.
+
+Open-loop: requests are sent when they are due, however late the answers are, as callers do who know nothing of each
+other. Good is an answer 2xx or 409 within the callers' 5 s, counted from when the request was due. Rounds alternate, so
+that a busy machine is so for all of them; compare the ratios. Exits with 1 when less than 80 % of the best is done at
+three times the load, or less than 80 % of its share is done of checks or of charges.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvloop
+from pydantic import SecretStr
+
+from app.config import Mode, Settings
+from app.demo.postgres import ephemeral_cluster
+from bench import load
+from bench.__main__ import external_id, fill
+from tests.databases import ROOT, TEMPLATE, prepare, urls
+from tests.servers import running_server
+
+CALLER_TIMEOUT_S = 5.0
+MAX_CONNECTIONS = 3_000
+KINDS = ("check", "charge")
+GOOD = (200, 201, 409)
+FACTOR, LEAST = 3.0, 0.8
+GENERATOR_TIMEOUT_S = 120
+
+
+@dataclass
+class Round:
+    """What came of one round, by kind of request. `offered` and `good` are counts."""
+
+    seconds: float
+    offered: dict[str, int] = field(default_factory=dict)
+    good: dict[str, int] = field(default_factory=dict)
+    statuses: dict[int, int] = field(default_factory=dict)
+    late_send_ms: float = 0
+    """How far behind its own schedule the generator was at worst: large, and the round says little."""
+
+    @property
+    def good_per_second(self) -> float:
+        return sum(self.good.values()) / self.seconds
+
+
+class Callers:
+    """Sends each request on a connection that is idle, or on one more."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url, self._key = url, key
+        self._idle: list[load.Connection] = []
+        self._opened = 0
+        self._run = uuid.uuid4().hex
+        self.statuses: Counter[int] = Counter()
+        self.good: Counter[str] = Counter()
+
+    def message(self, kind: str, i: int) -> bytes:
+        user = {"oauth_provider": "oauth:google", "external_id": external_id(i)}
+        if kind == "check":
+            return load.post(self._url, "/v1/billing/credits/check", self._key, json.dumps(user).encode())
+        charge = {**user, "amount_minor": 100, "currency": "USD", "idempotency_key": f"{self._run}-{i}"}
+        return load.post(self._url, "/v1/billing/charges", self._key, json.dumps(charge).encode())
+
+    async def ask(self, kind: str, i: int, due_s: float) -> None:
+        try:
+            async with asyncio.timeout_at(due_s + CALLER_TIMEOUT_S):
+                connection = self._idle.pop() if self._idle else await self._open()
+                status = await connection.request(self.message(kind, i))
+        except (OSError, TimeoutError):
+            self.statuses[0] += 1
+            return
+        self._idle.append(connection)
+        self.statuses[status] += 1
+        self.good[kind] += status in GOOD
+
+    async def _open(self) -> load.Connection:
+        if self._opened >= MAX_CONNECTIONS:
+            raise ConnectionError("the generator's own bound")
+        self._opened += 1
+        parts = urlsplit(self._url)
+        host, port = parts.hostname or "127.0.0.1", parts.port or 80
+        _, connection = await asyncio.get_running_loop().create_connection(load.Connection, host, port)
+        return connection
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+
+
+async def offer(url: str, key: str, per_second: float, seconds: float) -> Round:
+    """Checks and charges in turn, so many in all, each sent when it is due."""
+    callers = Callers(url, key)
+    clock = asyncio.get_running_loop().time
+    tasks: set[asyncio.Task[None]] = set()
+    offered: Counter[str] = Counter()
+    began_s, late_s = clock() + 0.1, 0.0
+    for i in range(round(per_second * seconds)):
+        due_s = began_s + i / per_second
+        if (ahead_s := due_s - clock()) > 0.001:
+            await asyncio.sleep(ahead_s)
+        elif i % 64 == 0:
+            await asyncio.sleep(0)  # answers have to be read as well
+        late_s = max(late_s, clock() - due_s)
+        kind = KINDS[i % len(KINDS)]
+        offered[kind] += 1
+        task = asyncio.create_task(callers.ask(kind, i // len(KINDS), due_s))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await asyncio.gather(*tasks)
+    callers.close()
+    return Round(seconds, dict(offered), dict(callers.good), dict(callers.statuses), late_s * 1000)
+
+
+async def closed(url: str, key: str, connections: int, seconds: float) -> Round:
+    """What it can do at best: so many callers, each sending when it has its answer."""
+    callers = Callers(url, key)
+
+    def message(i: int) -> bytes:
+        return callers.message(KINDS[i % len(KINDS)], i // len(KINDS))
+
+    result = await load.run(url, message, connections=connections, seconds=seconds)
+    good = round(
+        result.per_second * seconds * sum(result.statuses.get(s, 0) for s in GOOD) / sum(result.statuses.values())
+    )
+    half = {kind: good // len(KINDS) for kind in KINDS}
+    return Round(seconds, half, half, result.statuses)
+
+
+def generate(arguments: list[str]) -> Round:
+    """A round by a process of its own."""
+    command = [sys.executable, "-m", "bench.overload", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=GENERATOR_TIMEOUT_S, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    said = json.loads(done.stdout)
+    return Round(**{**said, "statuses": {int(status): n for status, n in said["statuses"].items()}})
+
+
+def processor_s(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def line(name: str, round_: Round, used_s: float) -> str:
+    answered = sum(round_.statuses.values())
+    others = {status: n for status, n in sorted(round_.statuses.items()) if status not in GOOD}
+    shares = "  ".join(f"{kind} {round_.good.get(kind, 0) / max(1, round_.offered[kind]):.2f}" for kind in KINDS)
+    return (
+        f"{name:<14}{sum(round_.offered.values()) / round_.seconds:>10,.0f}{round_.good_per_second:>10,.0f}"
+        f"{used_s / answered * 1e6:>12,.0f}   {shares}   late {round_.late_send_ms:,.0f} ms   {others}"
+    )
+
+
+def measure(options: argparse.Namespace) -> int:
+    database = urls(TEMPLATE)
+    settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(database.service))
+    key, *_ = uvloop.run(fill(settings))
+    best, overloaded = [], []
+    print(f"{'':<14}{'offered/s':>10}{'good/s':>10}{'µs/request':>12}   of what was offered")
+    with running_server(database) as server:
+        common = ["--url", server.url, "--key", key, "--seconds", str(options.seconds)]
+
+        def tell(name: str, *more: str) -> Round:
+            before_s = processor_s(server.process.pid)
+            done = generate([*common, *more])
+            print(line(name, done, processor_s(server.process.pid) - before_s), flush=True)
+            return done
+
+        tell("warm-up", "--closed", "32")
+        for _ in range(options.rounds):
+            best.append(tell("at best", "--closed", "64"))
+            peak = best[-1].good_per_second
+            best.append(tell("capacity", "--rate", str(peak)))
+            overloaded.append(tell(f"{FACTOR:g} x capacity", "--rate", str(peak * FACTOR)))
+            time.sleep(1)
+    peak = sum(sorted(r.good_per_second for r in best)[-options.rounds :]) / options.rounds
+    kept = sum(r.good_per_second for r in overloaded) / len(overloaded) / peak
+    done = {kind: sum(r.good.get(kind, 0) for r in overloaded) for kind in KINDS}
+    share = min(done.values()) * len(KINDS) / sum(done.values())
+    print(f"\nat {FACTOR:g} x capacity {kept:.0%} of the best is done; of its share, the lesser kind gets {share:.0%}")
+    return 0 if kept >= LEAST and share >= LEAST else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="overload", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5, help="length of each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    for name in ("--url", "--key"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--closed", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.url is not None:  # the generator's process
+        if options.closed:
+            work = closed(options.url, options.key, options.closed, options.seconds)
+        else:
+            work = offer(options.url, options.key, options.rate, options.seconds)
+        print(json.dumps(asdict(uvloop.run(work))))
+        return 0
+    with ephemeral_cluster(durable=True) as running:
+        prepare(running)
+        return measure(options)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

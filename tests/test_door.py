@@ -1,0 +1,170 @@
+"""Who is let in while there is too much to do, and what the others are told."""
+
+import asyncio
+import contextlib
+import http.client
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from app.billing.accounts import Identity, Profile
+from app.billing.posting import Charged, ChargeRequest
+from app.billing.service import BillingService
+from app.config import Settings
+from app.door import AGENTS_PATHS, MAX_INSIDE, MIN_INSIDE, PLACE, TARGET_S, Door, Place
+from app.main import create_app
+from tests.books import account_locked
+from tests.conftest import ACTOR, ClientFor, Keys
+from tests.databases import Urls
+from tests.servers import free_port
+
+FULL = -1.0
+"""A limit that lets nobody in."""
+
+
+def test_a_door_lets_in_as_many_as_it_may_and_one_more_when_one_leaves() -> None:
+    door = Door()
+    places = []
+    while not door.is_full:
+        places.append(door.enter(0.0))
+    assert len(places) == door.inside == MAX_INSIDE
+    places[7].leave(0.1)
+    places[7].leave(0.2)  # again: it has no place any more
+    assert (door.is_full, door.inside) == (False, MAX_INSIDE - 1)
+
+
+def test_slow_work_narrows_the_door_and_quick_work_widens_it_again() -> None:
+    door = Door()
+    for i in range(1000):
+        door.enter(i).leave(i + TARGET_S + 0.1)
+    assert door.limit == MIN_INSIDE
+    for i in range(10_000):
+        door.enter(i).leave(i + TARGET_S / 2)
+    assert door.limit == MAX_INSIDE
+
+
+def test_many_slow_answers_at_once_narrow_the_door_by_one_step() -> None:
+    door = Door()
+    for place in [door.enter(0.0) for _ in range(100)]:
+        place.leave(TARGET_S + 1)
+    assert door.limit == pytest.approx(MAX_INSIDE * 0.9)
+
+
+@pytest.mark.parametrize("per_tick", [1, 3, 30])
+def test_three_times_too_much_leaves_as_much_done_and_in_time_however_fast_the_machine(per_tick: int) -> None:
+    """A model of a process that finishes `per_tick` of those inside each 10 ms, the oldest first, for 30 s."""
+    door, inside, took_s = Door(), deque[tuple[float, Place]](), []
+    for tick in range(3_000):
+        now_s = tick / 100
+        inside.extend((now_s, door.enter(now_s)) for _ in range(3 * per_tick) if not door.is_full)
+        for began_s, place in (inside.popleft() for _ in range(min(per_tick, len(inside)))):
+            place.leave(now_s)
+            took_s.append(now_s - began_s)
+    assert len(took_s) > 0.99 * 3_000 * per_tick
+    assert max(took_s) < 4.5
+    assert max(took_s[len(took_s) // 2 :]) < 1.5 * TARGET_S
+
+
+async def test_who_waits_for_an_account_leaves_the_place_to_others(
+    billing: BillingService, database: Urls, identity: Identity, now: datetime
+) -> None:
+    account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
+    door = Door()
+
+    place = door.enter(0.0)
+
+    async def charge() -> object:
+        PLACE.set(place)
+        outcome = await billing.charge(ChargeRequest(account_id, 100, None, ACTOR, now, idempotency_key="k"))
+        place.leave(100.0)
+        return outcome
+
+    async with account_locked(database, account_id):
+        task = asyncio.create_task(charge())
+        for _ in range(500):
+            if door.inside == 0:
+                break
+            await asyncio.sleep(0.01)
+        assert (door.inside, task.done()) == (0, False)
+    assert isinstance(await task, Charged)
+    assert (door.inside, door.limit) == (0, MAX_INSIDE)  # and its long wait says nothing about the process
+
+
+@pytest.fixture
+async def full(app: FastAPI) -> AsyncIterator[Door]:
+    door: Door = app.state.door
+    door.limit = FULL
+    yield door
+    door.limit = MAX_INSIDE
+
+
+async def test_a_full_process_turns_agents_away_and_nobody_else(
+    client_for: ClientFor, keys: Keys, user: dict[str, str], full: Door
+) -> None:
+    agent = client_for(keys.agent)
+    for path in AGENTS_PATHS:
+        answer = await agent.post(path, json=user)
+        assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "busy", "1")
+    assert (await agent.get("/health")).status_code == 200
+    assert (await agent.post("/v1/billing/webhooks/stripe", content=b"{}")).status_code == 400
+    assert (await agent.get("/v1/billing/transactions", params=user)).status_code == 200
+    assert (await agent.post("/v1/billing/purchases", json=user)).json()["code"] == "payments_not_configured"
+
+
+@contextlib.contextmanager
+def served(app: FastAPI) -> Iterator[http.client.HTTPConnection]:
+    """A connection to the application as `ciris-billing serve` speaks HTTP; in a thread, without its lifespan."""
+    port = free_port()
+    config = uvicorn.Config(
+        app, port=port, http="app.protocol:AdmittingProtocol", lifespan="off", proxy_headers=False, log_level="warning"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    for _ in range(2000):
+        if server.started:
+            break
+        time.sleep(0.01)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        yield connection
+    finally:
+        connection.close()
+        server.should_exit = True
+        thread.join(20)
+
+
+def test_a_refusal_before_the_body_is_read_leaves_the_connection_in_order(settings: Settings) -> None:
+    app = create_app(settings)
+    with served(app) as connection:
+        app.state.door.limit = FULL
+        for body in (b"{}", b"x" * 200_000, iter([b"in", b" pieces"])):
+            request_id = uuid.uuid4().hex
+            connection.request("POST", "/v1/billing/charges", body, {"X-Request-ID": request_id})
+            answer = connection.getresponse()
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            assert answer.headers["X-Request-ID"] == request_id
+            assert httpx.Response(503, content=answer.read()).json() == {
+                "detail": "Service busy, retry shortly",
+                "code": "busy",
+                "request_id": request_id,
+            }
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            assert (answer.status, b"running" in answer.read()) == (200, True)
+        connection.request("POST", "/v1/billing/charges", b"{}", {"Connection": "close", "X-Request-ID": "bad id"})
+        answer = connection.getresponse()
+        assert (answer.status, len(answer.headers["X-Request-ID"])) == (503, 32)
+        answer.read()
+        app.state.door.limit = MAX_INSIDE
+        connection.request("POST", "/v1/tools/nothing", b"{}")
+        assert connection.getresponse().status == 404
+        assert app.state.door.inside == 0
