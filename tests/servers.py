@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from app.demo import stripe
 from tests.databases import ROOT, Urls
 
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,16 @@ def environment(urls: Urls) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_server(
-    urls: Urls, app: str = "", health: str = "/health", port: int = 0, env: Mapping[str, str] | None = None
+    urls: Urls,
+    app: str = "",
+    health: str = "/health",
+    port: int = 0,
+    env: Mapping[str, str] | None = None,
+    workers: int = 1,
 ) -> Iterator[Server]:
     """`ciris-billing serve` (or another `app` under uvicorn) on a port of its own, stopped by pid afterwards."""
     port = port or free_port()
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--workers", str(workers)]
     if app:
         options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
         command = [sys.executable, "-m", "uvicorn", app, *options]
