@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import uvicorn
@@ -75,16 +76,21 @@ def running_server(
     port: int = 0,
     env: Mapping[str, str] | None = None,
     workers: int = 1,
+    root: Path = ROOT,
 ) -> Iterator[Server]:
-    """`ciris-billing serve` (or another `app` under uvicorn) on a port of its own, stopped by pid afterwards."""
+    """`ciris-billing serve` (or another `app` under uvicorn) on a port of its own, stopped by pid afterwards.
+
+    Of another version, when `root` is its folder.
+    """
     port = port or free_port()
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--workers", str(workers)]
+    python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
+    command = [python, "-m", "app.cli", "serve", "--port", str(port), "--workers", str(workers)]
     if app:
         options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
         command = [sys.executable, "-m", "uvicorn", app, *options]
     with tempfile.TemporaryFile() as log:
         everything = {**os.environ, **environment(urls), **(env or {})}
-        process = subprocess.Popen(command, cwd=ROOT, env=everything, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=root, env=everything, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         server = Server(f"http://127.0.0.1:{port}", process, log)
         try:
             _wait(server, health)
