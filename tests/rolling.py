@@ -100,7 +100,7 @@ def check(old_folder: Path) -> None:
         with running_server(urls, root=old_folder) as old, running_server(urls) as new:
             requests = asyncio.run(mixed_traffic(old.url, new.url, key, ROUNDS))
         for folder in (old_folder, ROOT):
-            command = [folder / ".venv/bin/python", "-m", "app.cli", "ledger", "verify"]
+            command = [str(folder / ".venv/bin/python"), "-m", "app.cli", "ledger", "verify"]
             subprocess.run(command, cwd=folder, env={**os.environ, **environment(urls)}, check=True)
     print(f"{requests} requests to two versions on one schema, each knew what the other did")
 

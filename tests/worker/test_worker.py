@@ -224,6 +224,27 @@ async def test_worker_verifies_a_new_installation_and_ends_on_sigterm(own_databa
     await db.close()
 
 
+async def test_job_under_way_is_finished_on_sigterm(own_database: Urls) -> None:
+    with running_worker(own_database) as worker:
+        await until(lambda: is_registered(own_database))
+        async with connected(own_database) as connection:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE revoked_tokens")  # which it wants to purge
+                async with connected(own_database) as other:
+                    await other.execute(DUE.replace("$1::text)", "NULL)"), "clean_up", OF_THE_CLOCK)
+                await until(lambda: waits_for_a_lock(own_database))
+                worker.send_signal(signal.SIGTERM)
+                await asyncio.sleep(0.5)
+                assert worker.poll() is None
+        assert await asyncio.to_thread(worker.wait, 10) == 0
+    assert "succeeded" in [job["status"] for job in await jobs(own_database, "clean_up")]
+
+
+async def waits_for_a_lock(urls: Urls) -> bool:
+    async with connected(urls) as connection:
+        return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+
+
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     deadline = time.monotonic() + 25
     while not await condition():
