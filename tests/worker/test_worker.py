@@ -198,10 +198,10 @@ async def test_worker_brings_the_reports_sums_up_to_date(
 
 
 @contextlib.contextmanager
-def running_worker(urls: Urls) -> Iterator["subprocess.Popen[bytes]"]:
+def running_worker(urls: Urls, **env: str) -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-m", "app.cli", "worker"]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(urls), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=ROOT, env={**environment(urls), **env}, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         yield process
@@ -225,17 +225,16 @@ async def test_worker_verifies_a_new_installation_and_ends_on_sigterm(own_databa
 
 
 async def test_job_under_way_is_finished_on_sigterm(own_database: Urls) -> None:
-    with running_worker(own_database) as worker:
+    with running_worker(own_database, DATABASE_TIMEOUT_S="20") as worker:
         await until(lambda: is_registered(own_database))
-        async with connected(own_database) as connection:
-            async with connection.transaction():
-                await connection.execute("LOCK TABLE revoked_tokens")  # which it wants to purge
-                async with connected(own_database) as other:
-                    await other.execute(DUE.replace("$1::text)", "NULL)"), "clean_up", OF_THE_CLOCK)
-                await until(lambda: waits_for_a_lock(own_database))
-                worker.send_signal(signal.SIGTERM)
-                await asyncio.sleep(0.5)
-                assert worker.poll() is None
+        async with connected(own_database) as connection, connection.transaction():
+            await connection.execute("LOCK TABLE revoked_tokens")  # which it wants to purge
+            async with connected(own_database) as other:
+                await other.execute(DUE.replace("$1::text)", "NULL)"), "clean_up", OF_THE_CLOCK)
+            await until(lambda: waits_for_a_lock(own_database))
+            worker.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            assert worker.poll() is None
         assert await asyncio.to_thread(worker.wait, 10) == 0
     assert "succeeded" in [job["status"] for job in await jobs(own_database, "clean_up")]
 
