@@ -14,7 +14,7 @@ from tests.databases import Urls
 from tests.edge.caddy import Edge
 from tests.servers import Server, free_port, running_server
 
-DRAIN_S = 3.0
+DRAIN_S = 2.0
 TURNS_TO_A_NEW_REPLICA_IN_S = 1.5
 UNAVAILABLE = (502, 503)
 MAX_TRIES = 60
