@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with what it leaves open: late heads, trailers, and more callers than can be served."""
+"""HTTP/1.1 as uvicorn speaks it, and what it leaves open: late heads, trailers, more callers than can be served."""
 
 import asyncio
 import secrets

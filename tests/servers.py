@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import uvicorn
@@ -72,13 +73,22 @@ def environment(urls: Urls) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_server(
-    urls: Urls, app: str = "", health: str = "/health", port: int = 0, env: Mapping[str, str] | None = None
+    urls: Urls,
+    app: str = "",
+    health: str = "/health",
+    port: int = 0,
+    env: Mapping[str, str] | None = None,
+    workers: int = 1,
+    root: Path = ROOT,
 ) -> Iterator[Server]:
-    """`ciris-billing serve` (or another `app` under uvicorn) on a port of its own, stopped by pid afterwards."""
+    """`ciris-billing serve` (or another `app` under uvicorn) on a port of its own, stopped by pid afterwards.
+
+    Of another version, when `root` is its folder.
+    """
     port = port or free_port()
     with tempfile.NamedTemporaryFile() as log:
         everything = {**os.environ, **environment(urls), **(env or {})}
-        server = Server(f"http://127.0.0.1:{port}", _start(app, port, everything, log), log)
+        server = Server(f"http://127.0.0.1:{port}", _start(app, port, everything, log, workers, root), log)
         try:
             _wait(server, health)
             yield server
@@ -86,11 +96,17 @@ def running_server(
             server.stop()
 
 
-def _start(app: str, port: int, env: Mapping[str, str], log: IO[bytes]) -> "Process | subprocess.Popen[bytes]":
-    if not app:
+def _start(
+    app: str, port: int, env: Mapping[str, str], log: IO[bytes], workers: int, root: Path
+) -> "Process | subprocess.Popen[bytes]":
+    if not app and workers == 1 and root == ROOT:
         return Process(("serve", "--port", str(port)), env, log, log)
-    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
+    command = [python, "-m", "app.cli", "serve", "--port", str(port), "--workers", str(workers)]
+    if app:
+        options = ["--port", str(port), "--no-access-log", "--log-level", "warning"]
+        command = [sys.executable, "-m", "uvicorn", app, *options]
+    return subprocess.Popen(command, cwd=root, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 def _wait(server: Server, health: str) -> None:

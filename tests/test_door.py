@@ -124,7 +124,7 @@ def served(app: FastAPI) -> Iterator[http.client.HTTPConnection]:
     """A connection to the application as `ciris-billing serve` speaks HTTP; in a thread, without its lifespan."""
     port = free_port()
     config = uvicorn.Config(
-        app, port=port, http="app.protocol:AdmittingProtocol", lifespan="off", proxy_headers=False, log_level="warning"
+        app, port=port, http="app.protocol:Protocol", lifespan="off", proxy_headers=False, log_level="warning"
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -73,6 +73,25 @@ async def test_migrations_take_no_lock_that_stops_traffic(own_database: Urls) ->
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize(
+    ("statement", "rule"),
+    [
+        ("ALTER TABLE accounts DROP COLUMN paid", "ban-drop-column"),
+        ("ALTER TABLE accounts RENAME COLUMN paid TO credits", "renaming-column"),
+        ("ALTER TABLE accounts ADD COLUMN limits bigint NOT NULL", "adding-required-field"),
+        ("ALTER TABLE accounts ALTER COLUMN paid SET NOT NULL", "adding-not-nullable-field"),
+        ("ALTER TABLE accounts ALTER COLUMN paid DROP DEFAULT", "ban-drop-default"),
+        ("ALTER TABLE accounts RENAME TO customers", "renaming-table"),
+        ("DROP TABLE accounts", "ban-drop-table"),
+    ],
+)
+def test_the_lint_catches_what_the_version_before_cannot_live_with(statement: str, rule: str) -> None:
+    """Both versions serve from one schema while replicas are replaced. What contracts it waives the rule by name."""
+    sql = f"SET lock_timeout = '1s'; {statement};"
+    assert rule in lint(sql).stdout
+    assert rule not in lint(sql.replace(statement, f"\n-- squawk-ignore {rule}\n{statement}")).stdout
+
+
 def test_the_lint_catches_a_rewrite() -> None:
     done = lint("ALTER TABLE accounts ALTER COLUMN paid TYPE numeric; CREATE INDEX i ON accounts (paid);")
     assert done.returncode == 1

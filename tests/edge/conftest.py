@@ -13,15 +13,15 @@ from tests.databases import ROOT, Urls
 from tests.edge.caddy import Edge, running_caddy
 from tests.servers import serving
 
-CADDY_ADDRESS = "127.0.0.1/32"
+CADDY_ADDRESS, BALANCER_ADDRESS = "127.0.0.1", "127.0.0.5"
 
 
 @pytest.fixture(scope="session")
 def api(database: Urls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API's own address. It trusts the proxy alone: clients of the tests call from other addresses."""
+    """The API's own address. It trusts the proxies alone: clients of the tests call from other addresses."""
     pages = tmp_path_factory.mktemp("pages")
     (pages / "index.html").write_text("<!doctype html><title>Back office</title>" + 2000 * " ")
-    settings = settings_for(database, trusted_proxies=[CADDY_ADDRESS], admin_ui_dir=pages)
+    settings = settings_for(database, trusted_proxies=[CADDY_ADDRESS, BALANCER_ADDRESS], admin_ui_dir=pages)
     with serving(create_app(settings)) as url:
         yield url
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from tests.auth.conftest import MakeKey
 from tests.auth.conftest import make_key as make_key  # a fixture
 from tests.conftest import Keys
 from tests.edge.caddy import SITE, Edge, running_caddy
+from tests.edge.conftest import BALANCER_ADDRESS
 
 MAX_BODY_BYTES = 1_048_576
 SILENCE_S = 0.5
@@ -135,6 +137,21 @@ async def test_an_allow_list_means_the_clients_address_whatever_is_forwarded(
             assert (await client.get("/v1/billing/transactions", params=query, headers=headers)).status_code == 403
 
 
+async def test_a_load_balancer_before_caddy_is_believed_as_far_as_it_saw(
+    api: str, make_key: MakeKey, tmp_path: Path
+) -> None:
+    key = (await make_key({Permission.READ}, ip_allow_list=[CLIENT])).secret_text
+    query = {"oauth_provider": "oauth:google", "external_id": "edge@example.com"}
+    said = ((CLIENT, 200), (OTHER_CLIENT, 403), (f"{CLIENT}, {OTHER_CLIENT}", 403), (f"{OTHER_CLIENT}, {CLIENT}", 200))
+    with running_caddy([api], tmp_path, {"EDGE_TRUSTED_PROXIES": f"{BALANCER_ADDRESS}/32"}) as edge:
+        for forwarded, status in said:
+            for address, expected in ((BALANCER_ADDRESS, status), (OTHER_CLIENT, 403)):
+                async with edge.client(key, address=address) as client:
+                    headers = {"X-Forwarded-For": forwarded}
+                    answer = await client.get("/v1/billing/transactions", params=query, headers=headers)
+                    assert answer.status_code == expected, (address, forwarded)
+
+
 async def test_trailers_pass_for_no_headers(edge: Edge, make_key: MakeKey) -> None:
     key = (await make_key({Permission.READ}, ip_allow_list=[CLIENT])).secret_text
     answer = await raw(edge, checking_with_trailers(key))
@@ -152,6 +169,12 @@ def checking_with_trailers(key: str) -> bytes:
     )
     tail = f"\r\n0\r\nX-Forwarded-For: {CLIENT}\r\nX-Client-Subject: CN=agent-7,O=Example\r\n\r\n"
     return head.encode() + f"{len(body):x}\r\n".encode() + body + tail.encode()
+
+
+@pytest.mark.parametrize("path", ["/admin-ui", "/v1/status/"])
+async def test_no_redirect_leads_out_of_tls(path: str, outside: httpx.AsyncClient) -> None:
+    answer = await outside.get(path)
+    assert (answer.status_code, answer.headers["Location"][:8]) == (307, "https://")
 
 
 async def test_pages_are_compressed_and_what_the_api_says_is_not(outside: httpx.AsyncClient) -> None:

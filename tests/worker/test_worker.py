@@ -198,9 +198,9 @@ async def test_worker_brings_the_reports_sums_up_to_date(
 
 
 @contextlib.contextmanager
-def running_worker(urls: Urls, env: Mapping[str, str] | None = None) -> Iterator[Process]:
+def running_worker(urls: Urls, **env: str) -> Iterator[Process]:
     with tempfile.NamedTemporaryFile() as log:
-        process = Process(["worker"], {**os.environ, **environment(urls), **(env or {})}, log, log)
+        process = Process(["worker"], {**os.environ, **environment(urls), **env}, log, log)
         try:
             yield process
         finally:
@@ -219,6 +219,26 @@ async def test_worker_verifies_a_new_installation_and_ends_on_sigterm(own_databa
         assert await asyncio.to_thread(worker.wait, 10) == 0
     assert not await is_registered(own_database)
     await db.close()
+
+
+async def test_job_under_way_is_finished_on_sigterm(own_database: Urls) -> None:
+    with running_worker(own_database, DATABASE_TIMEOUT_S="20") as worker:
+        await until(lambda: is_registered(own_database))
+        async with connected(own_database) as connection, connection.transaction():
+            await connection.execute("LOCK TABLE revoked_tokens")  # which it wants to purge
+            async with connected(own_database) as other:
+                await other.execute(DUE.replace("$1::text)", "NULL)"), "clean_up", OF_THE_CLOCK)
+            await until(lambda: waits_for_a_lock(own_database))
+            worker.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            assert worker.poll() is None
+        assert await asyncio.to_thread(worker.wait, 10) == 0
+    assert "succeeded" in [job["status"] for job in await jobs(own_database, "clean_up")]
+
+
+async def waits_for_a_lock(urls: Urls) -> bool:
+    async with connected(urls) as connection:
+        return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
