@@ -34,7 +34,7 @@ screenshots: $(READY) browser ## pictures of the back office for the documentati
 
 docs: $(READY) ## build the documentation's site into site/; a dead link fails
 	@scripts/environment docs docs/requirements.lock
-	@NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build
 	@echo site/index.html
 
 bench: $(READY) ## requests per second and latencies, beside what the machine could do at best

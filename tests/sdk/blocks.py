@@ -116,14 +116,14 @@ def script(blocks: list[Block], ports: dict[str, int]) -> Iterator[str]:
             yield f"cat >{block.title} <<'END OF FILE'\n{code}END OF FILE"
         elif GOES_ON in code:
             (port,) = (own for own in ports.values() if str(own) in code)
-            yield f"(exec {code.strip()}) >server.log 2>&1 &"
+            yield f"(exec {code.strip()}\n) >server.log 2>&1 &"
             yield f"for _ in $(seq 200); do (: </dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 0.1; done"
         else:
             yield code
         yield f"echo; echo '{END}'"
 
 
-async def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str], **env: str) -> None:
+async def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str], first: str = "", **env: str) -> None:
     """Run a page's blocks in order. Fails with what they printed if one fails, or prints something else."""
     lay_out(folder, facts)
     everything = {
@@ -135,10 +135,10 @@ async def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str],
         "PYTHONPATH": str(ROOT / "sdk" / "src"),
         **env,
     }
-    command = ["bash", "-c", "\n".join(script(blocks, {}))]
+    command = ["bash", "-c", first + "\n".join(script(blocks, {}))]
 
     def run() -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=80)
+        return subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=110)
 
     done = await asyncio.to_thread(run)
     outputs = done.stdout.split(END)

@@ -92,6 +92,7 @@ async def failed_calls_are_reported_under_names_of_their_own(db: Database) -> No
 async def what_nobody_pays_for_and_what_is_refused_is_not_reported(db: Database) -> None:
     assert [len(rows) for rows in (await reports(db, "unnamed")).values()] == [1, 1]
     assert "i-4" not in await reports(db, "awaited")
+    assert set(await reports(db, "in_proxy")) == {"i-0", "i-1", "i-2"}
     assert await reports(db, "service_away") == {}
 
 

@@ -34,7 +34,8 @@ def test_wheel_is_complete(tmp_path: Path) -> None:
 
 def test_nothing_else_is_imported() -> None:
     """Neither an extra's package nor the service's own code, by who imports the client alone."""
-    code = "import sys, ciris_billing; print(sorted({m.split('.')[0] for m in sys.modules} & {'fastapi', 'litellm', 'mcp', 'app'}))"
+    others = "{'fastapi', 'litellm', 'mcp', 'app'}"
+    code = f"import sys, ciris_billing; print(sorted({{m.split('.')[0] for m in sys.modules}} & {others}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr
 

@@ -269,6 +269,8 @@ async def in_proxy(client: BillingClient, billing: LiteLLMBilling) -> None:
         await request("i-3")
     except HTTPException as error:
         assert (error.status_code, error.detail) == (402, "No free uses or credits remaining")
+        told = {"exception": error, "metadata": metadata_of(user, "i-3"), "litellm_call_id": "call-i-3"}
+        await billing.async_log_failure_event(told, None, None, None)  # as the proxy does
     else:
         raise AssertionError("not refused")
 
