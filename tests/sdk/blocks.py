@@ -133,12 +133,13 @@ async def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str],
         "CREDIT_KEY": facts["credit_key"],
         "PATH": f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "sdk" / "src"),
+        "PYTHONDONTWRITEBYTECODE": "",
         **env,
     }
     command = ["bash", "-c", first + "\n".join(script(blocks, {}))]
 
     def run() -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=110)
+        return subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=280)
 
     done = await asyncio.to_thread(run)
     outputs = done.stdout.split(END)

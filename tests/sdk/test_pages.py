@@ -66,6 +66,7 @@ async def test_python_block_runs(
         await names["client"].aclose()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", sorted(set(shell_pages()) - WITH_THEIR_OWN_TEST))
 async def test_page_can_be_worked_through(page: str, facts: dict[str, str], tmp_path: Path) -> None:
     await run_shell(shell_pages()[page], tmp_path, facts)

@@ -6,6 +6,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.databases import ROOT
 from tests.demo.test_run import running_demo
 from tests.sdk.blocks import run_shell, shell_pages
@@ -20,6 +22,7 @@ def bootstrap_uv() -> str:
     return subprocess.check_output([ROOT / "scripts" / "bootstrap", "uv"], text=True, cwd=ROOT).strip()
 
 
+@pytest.mark.timeout(300)
 async def test_newcomer_gates_an_agent(tmp_path: Path) -> None:
     uv = ROOT / await asyncio.to_thread(bootstrap_uv)
     with tempfile.TemporaryDirectory() as state_dir, running_demo(Path(state_dir) / "var", free_port()) as demo:
