@@ -27,7 +27,7 @@ def mkdocs() -> Path:
 
 def build(mkdocs: Path, project: Path, site: Path) -> "subprocess.CompletedProcess[str]":
     """As `make docs` does."""
-    command = [mkdocs, "build", "--config-file", project / "mkdocs.yml", "--site-dir", site]
+    command: list[str | Path] = [mkdocs, "build", "--config-file", project / "mkdocs.yml", "--site-dir", site]
     env = {"PATH": "/usr/bin:/bin", "NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=110)
 
