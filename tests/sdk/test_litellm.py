@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from app.db import Database
 from ciris_billing import User, _interactions
-from ciris_billing._interactions import Interactions
+from ciris_billing._interactions import Call, Interactions
 from tests.databases import ROOT
 from tests.sdk.conftest import Service
 
@@ -111,3 +111,16 @@ def test_idle_and_surplus_interactions_are_summed_up(monkeypatch: pytest.MonkeyP
         known.find(user, name)
     assert [one.interaction_id for one in known.take_old()] == ["block"]  # more than two: the oldest, whatever it is
     assert [one.interaction_id for one in known.take_all()] == ["fresh", "fresher"]
+
+
+def test_call_that_outlasts_its_block_is_not_charged() -> None:
+    """The block may have raised, and then nothing is."""
+    known, user = Interactions(idle_s=60), User("oauth:litellm", "late")
+    late, other = (Call({"interaction_id": "i"}, call_id) for call_id in ("late", "other"))
+    block = known.find(user, "i")
+    block.in_block = True
+    known.begin(user, late)
+    known.wait_for(block, 0)
+    known.take(user, "i")
+    afterwards = known.find(user, "i")
+    assert [known.needs_charge(afterwards, call) for call in (late, other)] == [False, True]

@@ -192,7 +192,7 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
         if user is None:
             return
         interaction = self._interactions.find(user, call.interaction_id)
-        if not failed and interaction.needs_charge():
+        if self._interactions.needs_charge(interaction, call):
             try:
                 self._charge(user, call.interaction_id)
                 interaction.charged = True
