@@ -44,7 +44,7 @@ screenshots: $(READY) browser ## pictures of the back office for the documentati
 
 docs: $(READY) ## build the documentation's site into site/; a dead link fails
 	@scripts/environment docs docs/requirements.lock
-	@NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build
 	@echo site/index.html
 
 image: $(READY) ## build the image from docker/Dockerfile on a base made here, and serve a request from it

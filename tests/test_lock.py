@@ -11,7 +11,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = Path(__file__).parents[1]
-LOCKS = ("requirements.lock", "scripts/bootstrap.lock", "scripts/node.lock")
+LOCKS = (
+    "requirements.lock",
+    "docs/requirements.lock",
+    "scripts/bootstrap.lock",
+    "scripts/node.lock",
+    "sdk/litellm.lock",
+)
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 

@@ -31,7 +31,8 @@ def pages(description: Json) -> dict[str, str]:
 
 
 def _file(tag: str) -> str:
-    return tag.replace(": ", "-").replace(" ", "-").lower()
+    """The back office's parts stand in a folder of their own."""
+    return tag.replace(": ", "/").replace(" ", "-").lower()
 
 
 def _index(description: Json, by_tag: dict[str, list[tuple[str, str, Json]]]) -> str:

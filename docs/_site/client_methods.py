@@ -1,7 +1,7 @@
 """Shows the clients' methods as what they are.
 
-Both clients make them from `Operations` by a decorator; who only reads the sources, as the reference's maker does, takes
-them for attributes."""
+Both clients make them from `Operations` by a decorator; who only reads the sources, as the reference's maker does,
+takes them for attributes."""
 
 from typing import Any
 

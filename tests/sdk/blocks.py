@@ -3,7 +3,8 @@
 A page's shell blocks run in one shell, in a folder that looks like the project's with `make run` going on in it. Python
 blocks run by themselves, except those with a title: they are files, which a shell block runs. What a block prints is
 compared with the `text` or `json` block that follows it. A block that cannot run says so to the reader, in a line of
-italics above it that begins with `Not run by the tests`.
+italics above it that begins with `Not run by the tests`; a page of such blocks says so once, in a line that begins with
+`No block of this page is run by the tests`.
 """
 
 import asyncio
@@ -33,6 +34,7 @@ FENCE = re.compile(
     r'^(?P<indent> *)```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\n(?P<code>.*?)^(?P=indent)```$',
     re.MULTILINE | re.DOTALL,
 )
+WHOLE_PAGE = re.compile(r"^\*No block of this page (?P<reason>is run by the tests[^*]+)\*$", re.MULTILINE)
 EXAMPLE_PORT = re.compile(r"\b81\d\d\b")
 """Ports that examples listen on: each run takes free ones instead."""
 END = "――― end of block ―――"
@@ -55,12 +57,9 @@ class Block:
 
     @property
     def is_shell_to_run(self) -> bool:
-        """On a page that is not walked through as a whole, each request with curl, and the variables that it needs."""
-        if self.language != "sh" or self.reason:
-            return False
+        """On a page that is not worked through as a whole, each request with curl."""
         whole = self.page in WHOLE or self.page.startswith(WHOLE_BELOW)
-        assigns = all(re.match(r"(export )?[A-Z_]+=", line) for line in self.code.splitlines())
-        return whole or "curl" in self.code or assigns
+        return self.language == "sh" and not self.reason and (whole or "curl" in self.code)
 
     @property
     def is_python_to_run(self) -> bool:
@@ -74,13 +73,15 @@ class Block:
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     found: list[Block] = []
+    of_page = WHOLE_PAGE.search(text)
     for match in reversed(list(FENCE.finditer(text))):
         between = text[match.end() : text.find("```", match.end())] if found else "x"
         following = found[0] if found and not between.strip() and found[0].language in ("text", "json") else None
         line = text.count("\n", 0, match.start("language")) + 1
         code = textwrap.dedent(match["code"])
         name = str(page.relative_to(ROOT))
-        found.insert(0, Block(name, line, match["language"], code, match["title"], match["reason"], following))
+        reason = of_page["reason"] if of_page else match["reason"]
+        found.insert(0, Block(name, line, match["language"], code, match["title"], reason, following))
     return found
 
 
@@ -116,14 +117,14 @@ def script(blocks: list[Block], ports: dict[str, int]) -> Iterator[str]:
             yield f"cat >{block.title} <<'END OF FILE'\n{code}END OF FILE"
         elif GOES_ON in code:
             (port,) = (own for own in ports.values() if str(own) in code)
-            yield f"(exec {code.strip()}) >server.log 2>&1 &"
+            yield f"(exec {code.strip()}\n) >server.log 2>&1 &"
             yield f"for _ in $(seq 200); do (: </dev/tcp/127.0.0.1/{port}) 2>/dev/null && break; sleep 0.1; done"
         else:
             yield code
         yield f"echo; echo '{END}'"
 
 
-async def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str], **env: str) -> None:
+async def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str], first: str = "", **env: str) -> None:
     """Run a page's blocks in order. Fails with what they printed if one fails, or prints something else."""
     lay_out(folder, facts)
     everything = {
@@ -133,12 +134,13 @@ async def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str],
         "CREDIT_KEY": facts["credit_key"],
         "PATH": f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "sdk" / "src"),
+        "PYTHONDONTWRITEBYTECODE": "",
         **env,
     }
-    command = ["bash", "-c", "\n".join(script(blocks, {}))]
+    command = ["bash", "-c", first + "\n".join(script(blocks, {}))]
 
     def run() -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=80)
+        return subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=280)
 
     done = await asyncio.to_thread(run)
     outputs = done.stdout.split(END)

@@ -1,12 +1,17 @@
 """The package is complete, light, and documented."""
 
+import inspect
 import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import get_type_hints
+
+import pytest
 
 import ciris_billing
+from ciris_billing.models import UserFields
 from tests.databases import ROOT
 
 SDK = ROOT / "sdk"
@@ -34,9 +39,29 @@ def test_wheel_is_complete(tmp_path: Path) -> None:
 
 def test_nothing_else_is_imported() -> None:
     """Neither an extra's package nor the service's own code, by who imports the client alone."""
-    code = "import sys, ciris_billing; print(sorted({m.split('.')[0] for m in sys.modules} & {'fastapi', 'litellm', 'mcp', 'app'}))"
+    others = "{'fastapi', 'litellm', 'mcp', 'app'}"
+    code = f"import sys, ciris_billing; print(sorted({{m.split('.')[0] for m in sys.modules}} & {others}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr
+
+
+METHODS = [
+    *("check_credit", "charge", "get_charge", "add_credits", "get_or_create_account", "get_account", "transactions"),
+    *("create_purchase", "purchase_status", "wait_for_purchase"),
+    *("tool_balance", "tool_balances", "tool_check", "tool_charge", "health", "gate"),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_clients_have_the_method_with_the_same_signature(method: str) -> None:
+    """A user is one value or keywords; what the two return differs only in being awaited."""
+    clients = ciris_billing.BillingClient, ciris_billing.AsyncBillingClient
+    blocking, awaited = (inspect.signature(getattr(client, method)) for client in clients)
+    assert list(blocking.parameters.values())[1:] == list(awaited.parameters.values())[1:]
+    if method not in ("get_charge", "health"):
+        assert blocking.parameters["user"].default is None
+        assert get_type_hints(UserFields).keys() >= {"oauth_provider", "external_id"}
+        assert "UserFields" in str(blocking.parameters["who"].annotation)
 
 
 def test_every_public_name_is_there_and_errors_are_documented() -> None:

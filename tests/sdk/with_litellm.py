@@ -259,9 +259,10 @@ async def in_proxy(client: BillingClient, billing: LiteLLMBilling) -> None:
     caller = litellm.proxy._types.UserAPIKeyAuth(api_key="sk-test")
 
     async def request(interaction: str) -> None:
-        data = {"metadata": metadata_of(user, interaction), "litellm_call_id": f"call-{interaction}"}
+        metadata, call_id = metadata_of(user, interaction), f"call-{interaction}"
+        data = {"metadata": metadata, "litellm_call_id": call_id}
         await proxy.pre_call_hook(user_api_key_dict=caller, data=data, call_type="acompletion")
-        await ask("hello", data["metadata"], litellm_call_id=data["litellm_call_id"])
+        await ask("hello", metadata, litellm_call_id=call_id)
 
     for number in range(3):
         await request(f"i-{number}")
@@ -269,6 +270,8 @@ async def in_proxy(client: BillingClient, billing: LiteLLMBilling) -> None:
         await request("i-3")
     except HTTPException as error:
         assert (error.status_code, error.detail) == (402, "No free uses or credits remaining")
+        told = {"exception": error, "metadata": metadata_of(user, "i-3"), "litellm_call_id": "call-i-3"}
+        await billing.async_log_failure_event(told, None, None, None)  # as the proxy does
     else:
         raise AssertionError("not refused")
 

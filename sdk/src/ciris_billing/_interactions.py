@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -96,9 +96,6 @@ class Interaction:
     under_way: set[str] = field(default_factory=set)
     last_s: float = 0.0
 
-    def needs_charge(self) -> bool:
-        return not (self.in_block or self.charged)
-
     def add(self, call: Call) -> None:
         self.calls += 1
         self.errors += int(call.failed)
@@ -129,6 +126,8 @@ class Interactions:
         self._clock = clock
         self._known: OrderedDict[Name, Interaction] = OrderedDict()
         """The one that was found last is the last."""
+        self._left_behind: deque[str] = deque(maxlen=MAX_INTERACTIONS)
+        """Calls that had not ended when their block did."""
         self._changed = threading.Condition()
 
     def is_let_through(self, user: User, interaction_id: str) -> bool:
@@ -161,6 +160,14 @@ class Interactions:
         """Until its calls have ended: LiteLLM tells of a call's end some time after the caller has the answer."""
         with self._changed:
             self._changed.wait_for(lambda: not interaction.under_way, timeout_s)
+            self._left_behind.extend(interaction.under_way)
+
+    def needs_charge(self, interaction: Interaction, call: Call) -> bool:
+        """Whether a call that has succeeded is to be charged. A block's calls never are, however late they end."""
+        if call.failed or interaction.in_block or interaction.charged:
+            return False
+        with self._changed:
+            return call.call_id not in self._left_behind
 
     def take(self, user: User, interaction_id: str) -> Interaction | None:
         with self._changed:

@@ -77,6 +77,7 @@ class BillingClient:
 
     @property
     def policy(self) -> FailPolicy:
+        """Whether a service that cannot be asked means no or yes; see Options."""
         return self._operations.policy
 
     check_credit = _blocking(Operations.check_credit)
@@ -133,6 +134,7 @@ class BillingClient:
         self._run(gate.leave(passage))
 
     def close(self) -> None:
+        """Give the connections back, unless they are those of an `http_client` of yours."""
         if self._owns_http:
             self._http.close()
 
@@ -206,6 +208,7 @@ class AsyncBillingClient:
 
     @property
     def policy(self) -> FailPolicy:
+        """Whether a service that cannot be asked means no or yes; see Options."""
         return self._operations.policy
 
     check_credit = _awaited(Operations.check_credit)
@@ -264,6 +267,7 @@ class AsyncBillingClient:
         await self._run(gate.leave(passage))
 
     async def aclose(self) -> None:
+        """Give the connections back, unless they are those of an `http_client` of yours."""
         if self._owns_http:
             await self._http.aclose()
 

@@ -181,8 +181,8 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
 
     def _ended(self, kwargs: Mapping[str, Any], start_time: Any, end_time: Any, *, failed: bool) -> None:
         """Charge the call's interaction, unless it is, and report the call. Raises nothing of the service's."""
-        if isinstance(kwargs.get("exception"), BillingError):
-            return  # refused before any model was asked
+        if _is_refusal(kwargs.get("exception")):
+            return  # no model was asked
         call = Call.ended(kwargs, _milliseconds(start_time, end_time), failed=failed)
         try:
             user = self._user_of(call.metadata)
@@ -192,7 +192,7 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
         if user is None:
             return
         interaction = self._interactions.find(user, call.interaction_id)
-        if not failed and interaction.needs_charge():
+        if self._interactions.needs_charge(interaction, call):
             try:
                 self._charge(user, call.interaction_id)
                 interaction.charged = True
@@ -259,6 +259,11 @@ def _status(error: BillingError) -> int:
         case Unavailable():
             return 503
     return 500
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether it is what `_check` raised, or what the proxy was given for it."""
+    return isinstance(error, BillingError) or (error is not None and isinstance(error.__cause__, BillingError))
 
 
 def _milliseconds(start_time: Any, end_time: Any) -> int:
