@@ -30,6 +30,9 @@ LEDGER_VERIFIED = Gauge(
     "When the last ledger verification passed.",
     registry=REGISTRY,
 )
+ALERTS_OPEN = Gauge(
+    "billing_alerts_open", "Findings of unusual activity that wait for a person, by rule.", ["rule"], registry=REGISTRY
+)
 RATE_LIMITS_SHARED = Gauge(
     "billing_rate_limits_shared",
     "Whether this process shares its rate limits with others: 0 while REDIS_URL is unset or does not answer.",

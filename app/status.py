@@ -13,7 +13,8 @@ from app.clock import Now
 from app.config import Settings
 from app.db import Database
 from app.errors import AppError, is_database_unavailable
-from app.observability import LEDGER_VERIFIED, REGISTRY
+from app.observability import ALERTS_OPEN, LEDGER_VERIFIED, REGISTRY
+from app.risk.queries import FINDERS, count_open
 
 VERSION = version("ciris-billing")
 router = APIRouter(tags=["status"])
@@ -96,12 +97,17 @@ async def metrics(request: Request, authorization: Annotated[str | None, Header(
         expected = f"Bearer {settings.metrics_token.get_secret_value()}".encode()
         if not hmac.compare_digest((authorization or "").encode("utf-8", "replace"), expected):
             raise MetricsTokenRequired
-    try:
-        last = await last_verification(request.app.state.db)  # the worker's doing; its metrics are the database's
+    db: Database = request.app.state.db
+    try:  # the worker's doing; its metrics are the database's
+        last = await last_verification(db)
+        async with db.read() as session:
+            open_alerts = await count_open(session)
     except Exception as error:
         if not is_database_unavailable(error):
             raise
     else:
         if last is not None and last.ok:
             LEDGER_VERIFIED.set(last.finished_at.timestamp())
+        for rule in FINDERS:
+            ALERTS_OPEN.labels(rule).set(open_alerts.get(rule, 0))
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
