@@ -8,6 +8,7 @@ import httpx
 from fastapi import FastAPI
 
 import app.admin.admins
+import app.admin.alerts
 import app.admin.analytics
 import app.admin.api_keys
 import app.admin.audit_log
@@ -65,6 +66,7 @@ ROUTERS = (
     app.admin.personal_data,
     app.admin.api_keys,
     app.admin.purchases,
+    app.admin.alerts,
     app.admin.analytics,
     app.admin.margins,
     app.admin.audit_log,

@@ -19,6 +19,7 @@ from app.jobs import count_failed, find_queue
 from app.observability import metrics
 from app.observability.metrics import Sum
 from app.payments.queries import find_unsettled
+from app.risk.queries import FINDERS, count_open
 
 BOOKS_EVERY_S = 60
 FOUND = (
@@ -54,6 +55,8 @@ async def measure_standing(db: Database, now: datetime) -> None:
     try:
         verification = await last_verification(db)
         queue, unsettled, locks = await find_queue(db, now), await find_unsettled(db), await db.find_lock_waits(now)
+        async with db.read() as session:
+            open_alerts = await count_open(session)
     except Exception as error:
         if not is_database_unavailable(error):
             raise
@@ -61,12 +64,15 @@ async def measure_standing(db: Database, now: datetime) -> None:
         for gauge in FOUND:
             gauge.set(float("nan"))
         metrics.JOBS.clear()
+        metrics.ALERTS_OPEN.clear()
         return
     metrics.DATABASE_UP.set(1)
     if verification is not None:
         metrics.LEDGER_OK.set(verification.ok)
         if verification.ok:
             metrics.LEDGER_VERIFIED.set(verification.finished_at.timestamp())
+    for rule in FINDERS:
+        metrics.ALERTS_OPEN.labels(rule).set(open_alerts.get(rule, 0))
     metrics.JOBS.labels("todo").set(queue["todo"])
     metrics.JOBS.labels("doing").set(queue["doing"])
     metrics.JOBS_AGE.set(_age_s(queue["due_since"], now))

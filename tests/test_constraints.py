@@ -187,6 +187,25 @@ ROWS |= {
         "created_at": NOW,
         "updated_at": NOW,
     },
+    "alert_rules": {"rule": "spend_spike", "action": "notify", "threshold": 1, "window_h": 24, "minimum": 0},
+    "alerts": {
+        "alert_id": uuid.UUID(int=70),
+        "environment": "live",
+        "rule": "spend_spike",
+        "subject": str(ACCOUNT),
+        "day": NOW.date(),
+        "observed": 1,
+        "usual": None,
+        "threshold": 1,
+        "window_h": 24,
+        "account_ids": [ACCOUNT],
+        "status": "open",
+        "stopped": None,
+        "created_at": NOW,
+        "last_seen_at": NOW,
+        "decided_at": None,
+        "decided_by": None,
+    },
     "purchase_disputes": {
         "account_id": ACCOUNT,
         "purchase_id": uuid.UUID(int=9),
@@ -327,6 +346,18 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_product_usage_log_charge_id": Violation("product_usage_log", [{"source": "main_pool"}]),
     "fk_product_usage_log_account_id_accounts": orphan("product_usage_log"),
     "uq_product_usage_log_account_id_idempotency_key": Violation("product_usage_log", [{}, {"usage_log_id": OTHER}]),
+    "ck_alert_rules_rule": Violation("alert_rules", [{"rule": "moon"}]),
+    "ck_alert_rules_action": Violation("alert_rules", [{"action": "close"}]),
+    "ck_alert_rules_keys_only_notify": Violation("alert_rules", [{"rule": "accounts_per_key", "action": "hold"}]),
+    "ck_alert_rules_threshold": Violation("alert_rules", [{"threshold": 0}]),
+    "ck_alert_rules_window_h": Violation("alert_rules", [{"window_h": 721}]),
+    "ck_alert_rules_minimum": Violation("alert_rules", [{"minimum": -1}]),
+    "ck_alerts_environment": Violation("alerts", [{"environment": "prod"}]),
+    "ck_alerts_rule": Violation("alerts", [{"rule": "moon"}]),
+    "ck_alerts_status": Violation("alerts", [{"status": "new"}]),
+    "ck_alerts_stopped": Violation("alerts", [{"stopped": "close"}]),
+    "ck_alerts_decided": Violation("alerts", [{"decided_at": NOW}]),
+    "uq_alerts_environment_rule_subject_day": Violation("alerts", [{}, {"alert_id": OTHER}]),
     "ck_purchases_environment": Violation("purchases", [{"environment": "prod"}]),
     "ck_purchases_status": Violation("purchases", [{"status": "lost"}]),
     "ck_purchases_credits": Violation("purchases", [{"credits": 0}]),
@@ -363,6 +394,7 @@ async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
     await insert(connection, "accounts", ROWS["accounts"] | {"account_id": ACCOUNT})
     admin = {"admin_id": ADMIN, "email": "other@example.com"}
     await insert(connection, "admin_users", ROWS["admin_users"] | admin)
+    await connection.execute("DELETE FROM alert_rules")  # which are there from the migration on
     disputed = {"purchase_id": uuid.UUID(int=9), "idempotency_key": None, "payment_intent_id": None}
     await insert(connection, "purchases", ROWS["purchases"] | disputed)
     yield connection

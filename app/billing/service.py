@@ -1,6 +1,6 @@
 """BillingService: checks, charges and credits of the main pools. Units are credits unless a name says `_minor`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -354,6 +354,31 @@ class BillingService:
             raise AccountErased
         await queries.update_account_status(tx, account_id, status, reason, now)
         return account.status, account.status_reason
+
+    async def suspend_unless_stopped_in(
+        self, tx: Session, account_id: UUID, reason: str, replaces: Collection[str], now: datetime
+    ) -> bool:
+        """Suspend an active account, or one that is suspended for a reason that this one replaces. Locks the account.
+
+        Part of the caller's transaction. False: it is stopped for this or another reason, and stays so.
+        """
+        account = await lock_account(tx, account_id)
+        if account.status == "closed" or account.status_reason == reason:
+            return False
+        if account.status != "active" and account.status_reason not in replaces:
+            return False
+        await queries.update_account_status(tx, account_id, "suspended", reason, now)
+        return True
+
+    async def reopen_if_stopped_in(
+        self, tx: Session, account_id: UUID, reasons: Collection[str], now: datetime
+    ) -> bool:
+        """Reopen an account that is suspended for one of these reasons. Locks the account. False: it is not."""
+        account = await lock_account(tx, account_id)
+        if account.status != "suspended" or account.status_reason not in reasons:
+            return False
+        await queries.update_account_status(tx, account_id, "active", None, now)
+        return True
 
     async def report_llm_usage(self, account_id: UUID, report: LlmUsageReport, now: datetime) -> UUID:
         """Record a report, and return its id. The same call of an interaction again changes nothing.

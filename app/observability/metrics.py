@@ -125,6 +125,7 @@ REPLICA_LAG = _gauge(
     "billing_replica_lag_seconds",
     "How old reports from the replica may be. +Inf: nobody knows. NaN: there is no replica.",
 )
+ALERTS_OPEN = _gauge("billing_alerts_open", "Findings of unusual activity that wait for a person.", "rule")
 DATABASE_UP = _gauge("billing_database_up", "Whether the database answered when these metrics were asked for.")
 LEDGER_OK = _found("billing_ledger_ok", "Whether the last verification of the ledger passed.")
 LEDGER_VERIFIED = _found(

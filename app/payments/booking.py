@@ -56,6 +56,7 @@ def _merge(purchase: dict[str, Any], facts: PaymentFacts) -> None:
     if facts.received_minor is not None and purchase["credit_id"] is None:
         purchase["received_minor"] = facts.received_minor
         purchase["received_currency"] = facts.received_currency
+    purchase["card_fingerprint"] = facts.card_fingerprint or purchase["card_fingerprint"]
     purchase["refunded_minor"] = max(purchase["refunded_minor"], facts.refunded_minor or 0)
     open_still = purchase["received_minor"] is None and purchase["status"] != "canceled"
     if facts.status is not None and open_still and (facts.at >= purchase["status_at"] or facts.status == "canceled"):

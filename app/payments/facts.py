@@ -54,6 +54,7 @@ class PaymentFacts:
     received_currency: str | None = None
     refunded_minor: int | None = None
     dispute: Dispute | None = None
+    card_fingerprint: str | None = None
     account_id: UUID | None = None
     purchase_id: UUID | None = None
     """Our own ids, as the payment carries them in its metadata."""

@@ -40,6 +40,7 @@ HANDLED = (
     "payment_intent.canceled",
     "payment_intent.processing",
     "payment_intent.requires_action",
+    "charge.succeeded",
     "charge.refunded",
     "charge.dispute.created",
     "charge.dispute.updated",
@@ -358,6 +359,13 @@ def _intent_facts(intent: Mapping[str, Any], *, at: datetime, failed: bool = Fal
     )
 
 
+def _fingerprint(charge: Mapping[str, Any]) -> str | None:
+    """Stripe's name of the card, the same for everybody who pays with it. None for what is no card."""
+    card = (charge.get("payment_method_details") or {}).get("card") or {}
+    value = card.get("fingerprint")
+    return None if value is None else _id(value)
+
+
 def parse_event(event: Mapping[str, Any]) -> Event:
     """Raises ValueError for what is not an event of Stripe's. A handled event with a malformed object has no facts."""
     try:
@@ -381,7 +389,8 @@ def _facts(kind: str, data: Mapping[str, Any], at: datetime) -> PaymentFacts | N
     if not data.get("payment_intent"):
         return None  # a charge without a payment intent is none of ours
     payment_intent_id = _id(data["payment_intent"])
-    if kind == "charge.refunded":
-        return PaymentFacts(payment_intent_id, at, refunded_minor=_amount(data["amount_refunded"]))
+    if kind in ("charge.succeeded", "charge.refunded"):
+        refunded_minor = _amount(data["amount_refunded"])
+        return PaymentFacts(payment_intent_id, at, refunded_minor=refunded_minor, card_fingerprint=_fingerprint(data))
     dispute = Dispute(_id(data["id"]), _amount(data["amount"]), DISPUTES[data["status"]])
     return PaymentFacts(payment_intent_id, at, dispute=dispute)

@@ -32,6 +32,8 @@ class Purchase(Base):
         Index(
             "ix_purchases_unsettled", "created_at", postgresql_where=text("credit_id IS NULL AND status <> 'canceled'")
         ),
+        Index("ix_purchases_card", "created_at", postgresql_where=text("card_fingerprint IS NOT NULL")),
+        Index("ix_purchases_refunded", "updated_at", postgresql_where=text("refunded_minor > 0")),
         CheckConstraint("environment IN ('live', 'test')", name="environment"),
         CheckConstraint(
             "status IN ('pending', 'requires_payment_method', 'requires_confirmation', 'requires_action', "
@@ -66,6 +68,7 @@ class Purchase(Base):
     received_minor: Mapped[int | None] = mapped_column(BigInteger, comment="null: not paid")
     received_currency: Mapped[str | None] = mapped_column(Text)
     review_reason: Mapped[str | None] = mapped_column(Text, comment="why a person has to look at it")
+    card_fingerprint: Mapped[str | None] = mapped_column(Text, comment="Stripe's name of the card that paid")
     credit_id: Mapped[UUID | None] = mapped_column(comment="the credit that it became")
     refunded_minor: Mapped[int] = mapped_column(BigInteger, comment="money given back so far")
     credits_refunded: Mapped[int] = mapped_column(BigInteger, comment="credits taken back for refunds")

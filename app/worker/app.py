@@ -44,6 +44,7 @@ from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.risk.service import look as look_for_unusual
 from app.schema import wait_until_fit
 from app.status import VERSION
 from app.tools.erasure import TEXTS as TOOL_TEXTS
@@ -68,6 +69,7 @@ class Services:
     db: Database
     reports: Database
     payments: PaymentService
+    billing: BillingService
 
 
 @asynccontextmanager
@@ -78,8 +80,9 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
     configuration = Configuration(db, settings)
     gateway = StripeGateway(settings, configuration)
     try:
-        payments = PaymentService(db, configuration, BillingService(db, configuration), gateway)
-        yield Services(db, reports, payments)
+        billing = BillingService(db, configuration)
+        payments = PaymentService(db, configuration, billing, gateway)
+        yield Services(db, reports, payments, billing)
     finally:
         await gateway.close()
         await reports.close()
@@ -137,6 +140,12 @@ def create_worker(settings: Settings, services: Services) -> App:
         """Let the back office sort by balance and activity as they were a minute ago."""
         async with asyncio.timeout(JOB_TIMEOUT_S):
             await refresh_activity(services.db, utc_now())
+
+    @queue.periodic(cron="*/5 * * * *")
+    @queue.task(name="look_for_unusual_activity", queue=QUEUE, queueing_lock="look_for_unusual_activity")
+    async def look_for_unusual_activity(timestamp: int) -> None:
+        async with asyncio.timeout(JOB_TIMEOUT_S):
+            await look_for_unusual(services.db, services.reports, services.billing, utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)

@@ -104,6 +104,7 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         ("product_usage_log", "idempotency_key"),
         ("product_usage_log", "request_id"),
         ("purchases", "idempotency_key"),
+        ("purchases", "card_fingerprint"),
         ("llm_usage", "interaction_id"),
         ("llm_usage", "call_id"),
         ("llm_interactions", "interaction_id"),

@@ -37,6 +37,14 @@ LEAST: dict[tuple[str, str], Role] = {
     ("POST", "/admin/purchases/{purchase_id}/refund"): "admin",
     ("POST", "/admin/purchases/{purchase_id}/reconcile"): "support",
     ("POST", "/admin/purchases/reconcile"): "support",
+    ("GET", "/admin/alerts"): "viewer",
+    ("GET", "/admin/alerts/{alert_id}"): "viewer",
+    ("POST", "/admin/alerts/{alert_id}/dismiss"): "support",
+    ("POST", "/admin/alerts/{alert_id}/hold"): "support",
+    ("POST", "/admin/alerts/{alert_id}/suspend"): "support",
+    ("POST", "/admin/alerts/{alert_id}/reopen"): "support",
+    ("GET", "/admin/alert-rules"): "viewer",
+    ("PUT", "/admin/alert-rules/{rule}"): "admin",
     ("GET", "/admin/analytics/overview"): "viewer",
     ("GET", "/admin/analytics/daily"): "viewer",
     ("GET", "/admin/analytics/products"): "viewer",
@@ -93,6 +101,7 @@ BODIES: dict[str, dict[str, object]] = {
     },
     "/admin/config/providers/{environment}": {"version": 9, **REASON, "publishable_key": "pk_test_123456"},
     "/admin/config/providers/{environment}/test": {},
+    "/admin/alert-rules/{rule}": {**REASON, "action": "notify", "threshold": 10, "window_h": 24, "minimum": 200},
     "/admin/config/{section}/reset": {"version": 9, **REASON},
 }
 
@@ -110,7 +119,7 @@ def test_the_table_names_every_route(database: Urls) -> None:
 
 async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
     ids = {"account_id": NOBODY, "key_id": "0" * 16, "purchase_id": NOBODY, "admin_id": NOBODY, "job_id": 7}
-    url = path.format(**ids, environment="live", section="packs")
+    url = path.format(**ids, alert_id=NOBODY, rule="spend_spike", environment="live", section="packs")
     body = None if method == "GET" else BODIES.get(path, REASON)
     return await client.request(method, url, json=body)
 

@@ -240,7 +240,7 @@ def test_request_ids_in_the_shape_of_an_address_or_a_key_are_replaced() -> None:
 def seen_worker(urls: Urls) -> Iterator[tuple[str, Any]]:
     port = free_port()
     env = {"WORKER_METRICS_PORT": str(port), "METRICS_TOKEN": TOKEN}
-    with running_worker(urls, env) as process:
+    with running_worker(urls, **env) as process:
         yield f"http://127.0.0.1:{port}", process
 
 

@@ -126,7 +126,7 @@ async def test_one_trace_from_the_request_over_the_job_to_stripe(own_database: U
             assert TRACE_ID in args
             past = datetime.now(UTC) - timedelta(minutes=1)
             await connection.execute("UPDATE procrastinate_jobs SET scheduled_at = $1 WHERE status = 'todo'", past)
-        with running_worker(own_database, env) as worker:
+        with running_worker(own_database, **env) as worker:
             for _ in range(250):
                 if await job_is_done(own_database):
                     break

@@ -1,0 +1,146 @@
+"""`/admin/alerts`: what the rules found unusual, what is decided about it, and the rules."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from app.admin.alert_schemas import AlertReply, AlertsReply, RuleBody, RuleReply, RulesReply
+from app.admin.audit import Admin
+from app.admin.dependencies import Administrator, Db, Support, Viewer
+from app.admin.schemas import ReasonBody
+from app.admin.users import find_user, require_anonymous
+from app.auth.caller import Environment
+from app.billing.router import ERRORS, Billing
+from app.billing.schemas import ErrorReply
+from app.billing.service import BillingService
+from app.db import Database
+from app.errors import InvalidRequest
+from app.risk import queries
+from app.risk.errors import AlertNotFound
+from app.risk.service import AlertStatus, Decision, Rule, decide, reason_of
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
+router = APIRouter(prefix="/admin", tags=["admin: alerts"], responses=ERRORS)
+
+
+@router.get("/alerts")
+async def list_alerts(
+    admin: Viewer,
+    db: Db,
+    status: AlertStatus | None = None,
+    rule: Rule | None = None,
+    environment: Environment | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: UUID | None = None,
+) -> AlertsReply:
+    """Newest first. `open_total` counts all that wait for somebody, whatever the filters."""
+    async with db.read() as session:
+        rows = await queries.list_alerts(
+            session, before=cursor, limit=limit + 1, status=status, rule=rule, environment=environment
+        )
+        waiting = await queries.count_open(session)
+    alerts = [AlertReply(**row) for row in rows[:limit]]
+    cursor = alerts[-1].alert_id if len(rows) > limit else None
+    return AlertsReply(alerts=alerts, next_cursor=cursor, open_total=sum(waiting.values()))
+
+
+@router.get("/alerts/{alert_id}", responses=NOT_FOUND)
+async def get_alert(alert_id: UUID, admin: Viewer, db: Db) -> AlertReply:
+    return AlertReply(**await _find(db, alert_id))
+
+
+@router.post("/alerts/{alert_id}/dismiss", responses=NOT_FOUND)
+async def dismiss_alert(alert_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> AlertReply:
+    """It was nothing: what this alert stopped goes on."""
+    return await _decide(alert_id, "dismiss", body.reason, admin, db, billing)
+
+
+@router.post("/alerts/{alert_id}/hold", responses=CHANGE)
+async def hold_alert(alert_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> AlertReply:
+    """The alert's accounts neither spend nor buy until somebody has looked at them. The agent hears that they wait."""
+    return await _decide(alert_id, "hold", body.reason, admin, db, billing)
+
+
+@router.post("/alerts/{alert_id}/suspend", responses=CHANGE)
+async def suspend_alert(alert_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> AlertReply:
+    """Stop the alert's accounts from spending and buying. Those that others have stopped are left as they are."""
+    return await _decide(alert_id, "suspend", body.reason, admin, db, billing)
+
+
+@router.post("/alerts/{alert_id}/reopen", responses=NOT_FOUND)
+async def reopen_alert(alert_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> AlertReply:
+    """The decision was wrong: the alert waits again, and what it stopped goes on."""
+    return await _decide(alert_id, "reopen", body.reason, admin, db, billing)
+
+
+@router.get("/alert-rules")
+async def list_alert_rules(admin: Viewer, db: Db) -> RulesReply:
+    async with db.read() as session:
+        return RulesReply(rules=[RuleReply(**row) for row in await queries.list_rules(session)])
+
+
+@router.put("/alert-rules/{rule}")
+async def change_alert_rule(rule: Rule, body: RuleBody, admin: Administrator, db: Db) -> RuleReply:
+    """In force with the worker's next look, within five minutes. What was found already stays as it is."""
+    if rule == "accounts_per_key" and body.action in ("hold", "suspend"):
+        raise InvalidRequest("action of accounts_per_key is off or notify: a key's accounts are many people's")
+    after = body.model_dump(exclude={"reason"})
+    async with db.transaction() as tx:
+        found = await queries.lock_rule(tx, rule)
+        before = {name: found[name] for name in after}
+        if before != after:
+            await queries.update_rule(tx, rule, after)
+            await admin.record(
+                tx, "alert_rule.change", "alert_rule", rule, before=before, after=after, reason=body.reason
+            )
+    return RuleReply(rule=rule, **after)
+
+
+async def _decide(
+    alert_id: UUID, decision: Decision, reason: str, admin: Admin, db: Database, billing: BillingService
+) -> AlertReply:
+    for account_id in (await _find(db, alert_id))["account_ids"]:
+        require_anonymous(reason, await find_user(db, account_id))
+    async with db.transaction() as tx:
+        before, changed = await decide(tx, billing, alert_id, decision, admin.caller.email, admin.now)
+        after = await queries.lock_alert(tx, alert_id)
+        assert after is not None
+        environment: Environment = after["environment"]
+        if after["decided_at"] != before["decided_at"]:
+            told = ("status", "stopped")
+            await admin.record(
+                tx,
+                f"alert.{decision}",
+                "alert",
+                alert_id,
+                environment=environment,
+                before={name: before[name] for name in told},
+                after={**{name: after[name] for name in told}, "accounts": len(changed)},
+                reason=reason,
+            )
+        for account_id in changed:  # so that each account's own history tells it
+            stopped = after["stopped"]
+            standing = {"status": "active"}
+            if stopped is not None:
+                standing = {"status": "suspended", "status_reason": reason_of(stopped, alert_id)}
+            await admin.record(
+                tx,
+                "account.reopen" if stopped is None else "account.suspend",
+                "account",
+                account_id,
+                environment=environment,
+                after=standing,
+                reason=reason,
+            )
+    return AlertReply(**await _find(db, alert_id))
+
+
+async def _find(db: Database, alert_id: UUID) -> queries.Row:
+    """Raises AlertNotFound."""
+    async with db.read() as session:
+        row = await queries.find_alert(session, alert_id)
+    if row is None:
+        raise AlertNotFound
+    return row

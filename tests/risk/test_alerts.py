@@ -1,0 +1,409 @@
+"""What the rules find in books that real calls have written, what is done about it, and how often: once."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.analytics.rollup import SETTLED, roll_up
+from app.auth.admins import Role, add_admin
+from app.auth.caller import Permission
+from app.billing.accounts import Identity
+from app.db import Database
+from app.payments import booking
+from app.payments.facts import PaymentFacts
+from app.risk.service import look, reason_of
+from tests.admin.market import DOMAIN, SECRET
+from tests.books import account_locked, connected
+from tests.conftest import make_key, running_app, settings_for
+from tests.databases import Urls
+from tests.servers import LocalStripe, running_stripe
+
+ALERTS, RULES = "/admin/alerts", "/admin/alert-rules"
+REASON = {"reason": "looked at it, ticket 17"}
+
+
+class House:
+    """The application, a local Stripe whose events the test hands over, and people at both ends."""
+
+    def __init__(self, app: FastAPI, urls: Urls, stripe: LocalStripe) -> None:
+        self.app, self.urls, self.stripe = app, urls, stripe
+        self.db: Database = app.state.db
+        self.now = datetime.now(UTC)
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1", headers=headers)
+
+    async def look(self, now: datetime | None = None) -> int:
+        return await look(self.db, self.db, self.app.state.billing, now or self.now)
+
+    async def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        async with connected(self.urls) as connection:
+            return [dict(row) for row in await connection.fetch(sql, *values)]
+
+    async def set_rule(self, rule: str, **changes: object) -> None:
+        for name, value in changes.items():
+            async with connected(self.urls) as connection:
+                await connection.execute(f"UPDATE alert_rules SET {name} = $2 WHERE rule = $1", rule, value)
+
+    async def alerts(self) -> list[dict[str, Any]]:
+        return await self.rows("SELECT * FROM alerts ORDER BY alert_id")
+
+    async def status(self, account_id: UUID) -> tuple[str, str | None]:
+        [row] = await self.rows("SELECT status, status_reason FROM accounts WHERE account_id = $1", account_id)
+        return row["status"], row["status_reason"]
+
+    async def events(self, after: int = 0) -> int:
+        """Hand over what Stripe has told since, as its webhooks would: how many there are in all."""
+        gateway, payments = self.app.state.gateway, self.app.state.payments
+        found = await gateway.events_between("live", self.now - timedelta(days=1), datetime.now(UTC) + timedelta(1))
+        for event in found[after:]:
+            if event.facts is not None:
+                async with self.db.transaction() as tx:
+                    await booking.apply(tx, "live", event.facts, datetime.now(UTC))
+        assert payments is not None
+        return len(found)
+
+
+@pytest.fixture
+async def house(own_database: Urls) -> AsyncIterator[House]:
+    with running_stripe() as stripe:
+        settings = settings_for(
+            own_database,
+            stripe_live=stripe.keys,
+            stripe_api_base=stripe.url,
+            admin_session_secret=SECRET,
+            public_url="http://127.0.0.1",
+        )
+        async with running_app(settings) as app:
+            yield House(app, own_database, stripe)
+
+
+@pytest.fixture
+async def agent(house: House) -> AsyncIterator[httpx.AsyncClient]:
+    async with house.client(**{"X-API-Key": await make_key(house.db, "live", *Permission)}) as agent:
+        yield agent
+
+
+async def office(house: House, role: Role = "support") -> httpx.AsyncClient:
+    async with house.db.transaction() as tx:
+        await add_admin(tx, f"{role}@{DOMAIN}", role, now=datetime.now(UTC))
+        token = await house.app.state.admin_sessions.open_for_script(tx, f"{role}@{DOMAIN}", now=datetime.now(UTC))
+    return house.client(Authorization=f"Bearer {token}")
+
+
+def person() -> dict[str, str]:
+    return {"oauth_provider": "oauth:google", "external_id": f"{uuid.uuid4()}@example.com"}
+
+
+async def buy(house: House, agent: httpx.AsyncClient, who: dict[str, str], card: str = "pm_card_visa") -> str:
+    """A pack, paid at Stripe and not told to anybody yet: its payment's id."""
+    sold = (await agent.post("/v1/billing/purchases", json={**who, "idempotency_key": uuid.uuid4().hex})).json()
+    async with httpx.AsyncClient(base_url=house.stripe.url, auth=(sold["publishable_key"], "")) as browser:
+        paid = await browser.post(
+            f"/v1/payment_intents/{sold['payment_id']}/confirm",
+            data={"client_secret": sold["client_secret"], "payment_method": card},
+        )
+        assert paid.status_code == 200, paid.text
+    return str(sold["payment_id"])
+
+
+async def account_of(house: House, who: dict[str, str]) -> UUID:
+    identity = Identity("live", who["oauth_provider"], who["external_id"])
+    account_id = await house.app.state.billing.accounts.find(identity)
+    assert isinstance(account_id, UUID)
+    return account_id
+
+
+async def spender(house: House, agent: httpx.AsyncClient, *, usual: int, today: int) -> UUID:
+    """Somebody who spent `usual` credits on each of four days, and `today` today."""
+    who = person()
+    await agent.post("/v1/billing/accounts", json=who)
+    grant = {**who, "amount_minor": 1_000_000, "transaction_type": "grant"}
+    assert (await agent.post("/v1/billing/credits", json=grant)).status_code == 201
+    account_id = await account_of(house, who)
+    for days in (4, 3, 2, 1, 0):
+        credits = usual if days else today
+        charge = await agent.post("/v1/billing/charges", json={**who, "amount_minor": 100 * credits})
+        assert charge.status_code == 201
+        if days:
+            async with connected(house.urls) as connection:
+                await connection.execute(
+                    "UPDATE charges SET created_at = $2 WHERE charge_id = $1",
+                    UUID(charge.json()["charge_id"]),
+                    house.now - timedelta(days=days),
+                )
+    return account_id
+
+
+async def test_by_default_rules_notify_and_nobody_is_stopped(house: House) -> None:
+    assert {row["action"] for row in await house.rows("SELECT action FROM alert_rules")} == {"notify"}
+    assert await house.look() == 0
+    assert await house.alerts() == []
+
+
+async def test_a_key_that_opens_many_accounts_is_found_once(house: House, agent: httpx.AsyncClient) -> None:
+    await house.set_rule("accounts_per_key", threshold=4)
+    for _ in range(3):
+        await agent.post("/v1/billing/check", json=person())
+    assert await house.look() == 0
+    await agent.post("/v1/billing/check", json=person())
+    assert (await house.look(), await house.look()) == (1, 0)
+    [alert] = await house.alerts()
+    [key] = await house.rows("SELECT key_id FROM api_keys")
+    assert (alert["subject"], alert["observed"], alert["account_ids"]) == (key["key_id"], 4, [])
+    await agent.post("/v1/billing/check", json=person())
+    assert await house.look() == 0
+    assert [row["observed"] for row in await house.alerts()] == [5]
+    assert await house.look(house.now + timedelta(hours=3)) == 0  # they are no longer new
+
+
+async def test_purchases_with_one_card_are_found_across_accounts(house: House, agent: httpx.AsyncClient) -> None:
+    """By the fingerprint that Stripe's charges carry: another card's purchases do not count."""
+    await house.set_rule("purchases_per_card", threshold=3, action="hold")
+    people = [person() for _ in range(3)]
+    for who in people:
+        await buy(house, agent, who)
+    other = person()
+    await buy(house, agent, other, "pm_card_mastercard")
+    await house.events()
+    fingerprints = await house.rows("SELECT card_fingerprint AS f, count(*) AS n FROM purchases GROUP BY 1 ORDER BY 2")
+    assert [row["n"] for row in fingerprints] == [1, 3]
+    assert await house.look() == 1
+    [alert] = await house.alerts()
+    accounts = sorted([await account_of(house, who) for who in people])
+    assert (alert["rule"], alert["observed"], alert["account_ids"]) == ("purchases_per_card", 3, accounts)
+    assert fingerprints[1]["f"] not in str(alert)  # what is shown is a digest
+    told = reason_of("hold", alert["alert_id"])
+    assert [await house.status(account) for account in accounts] == [("suspended", told)] * 3
+    assert await house.status(await account_of(house, other)) == ("active", None)
+    assert (alert["status"], alert["stopped"]) == ("open", "hold")  # it waits for somebody
+    refused = await agent.post("/v1/billing/purchases", json=people[0])
+    assert (refused.status_code, refused.json()["detail"]) == (403, f"Account suspended: {told}")
+
+
+async def test_refunds_of_an_account_are_found(house: House, agent: httpx.AsyncClient) -> None:
+    who, calm = person(), person()
+    await house.set_rule("refunds_per_account", threshold=2)
+    for buyer in (who, who, calm):
+        payment_id = await buy(house, agent, buyer)
+        await house.app.state.gateway.refund("live", payment_id, 100, idempotency_key=payment_id, at=house.now)
+    await house.events()
+    assert await house.look() == 1
+    [alert] = await house.alerts()
+    assert (alert["rule"], alert["observed"], alert["account_ids"]) == (
+        "refunds_per_account",
+        2,
+        [await account_of(house, who)],
+    )
+    assert await house.look(house.now + timedelta(hours=169)) == 0
+
+
+async def test_spending_far_above_ones_own_rate_is_found(house: House, agent: httpx.AsyncClient) -> None:
+    """Ten times what the account itself spends on a day. Who always spends much, spends little, or is new, is not."""
+    spiky = await spender(house, agent, usual=20, today=200)
+    for usual, today in ((150, 300), (2, 100), (21, 200)):
+        await spender(house, agent, usual=usual, today=today)
+    new = person()
+    await agent.post("/v1/billing/accounts", json={**new, "initial_balance_minor": 90_000})
+    assert (await agent.post("/v1/billing/charges", json={**new, "amount_minor": 80_000})).status_code == 201
+    await roll_up(house.db, datetime.now(UTC) + 2 * SETTLED)
+    assert await house.look(house.now + 2 * SETTLED) == 1
+    [alert] = await house.alerts()
+    assert (alert["rule"], alert["subject"], alert["observed"], alert["usual"]) == ("spend_spike", str(spiky), 200, 20)
+
+
+async def test_two_workers_at_once_store_one_and_stop_once(house: House, agent: httpx.AsyncClient) -> None:
+    account_id = await spender(house, agent, usual=20, today=400)
+    await house.set_rule("spend_spike", action="suspend")
+    await roll_up(house.db, datetime.now(UTC) + 2 * SETTLED)
+    looked = await asyncio.gather(*(house.look(house.now + 2 * SETTLED) for _ in range(4)))
+    assert sorted(looked) == [0, 0, 0, 1]
+    [alert] = await house.alerts()
+    assert await house.status(account_id) == ("suspended", reason_of("suspend", alert["alert_id"]))
+
+
+async def test_a_hold_amid_charges_splits_none(house: House, agent: httpx.AsyncClient) -> None:
+    """Charges that race with it are booked in full or refused in full, and after it none is booked."""
+    who = person()
+    await agent.post("/v1/billing/accounts", json={**who, "initial_balance_minor": 100_000})
+    account_id = await account_of(house, who)
+    await house.set_rule("refunds_per_account", threshold=1, action="hold")
+    payment_id = await buy(house, agent, who)
+    await house.app.state.gateway.refund("live", payment_id, None, idempotency_key=payment_id, at=house.now)
+    await house.events()
+
+    async def charge(n: int) -> int:
+        await asyncio.sleep(n / 400)
+        return (await agent.post("/v1/billing/charges", json={**who, "amount_minor": 100})).status_code
+
+    async def hold() -> int:
+        await asyncio.sleep(0.05)
+        return await house.look()
+
+    held, *statuses = await asyncio.gather(hold(), *(charge(n) for n in range(60)))
+    assert held == 1
+    assert set(statuses) == {201, 403}
+    [row] = await house.rows("SELECT count(*) AS n, coalesce(sum(cost), 0) AS cost FROM charges")
+    assert row["n"] == row["cost"] == statuses.count(201)
+    assert await charge(0) == 403
+    assert (await house.status(account_id))[0] == "suspended"
+
+
+async def test_an_account_that_cannot_be_locked_holds_up_no_other(house: House, agent: httpx.AsyncClient) -> None:
+    """What could not be stopped is not stored either, and found again."""
+    accounts = sorted([await spender(house, agent, usual=20, today=400) for _ in range(2)])
+    await house.set_rule("spend_spike", action="hold")
+    await roll_up(house.db, datetime.now(UTC) + 2 * SETTLED)
+    quick = Database(house.app.state.settings.database_url, timeout_s=0.3)
+    now = house.now + 2 * SETTLED
+    async with account_locked(house.urls, accounts[0]):
+        assert await look(quick, house.db, house.app.state.billing, now) == 1
+    await quick.close()
+    assert [(await house.status(account))[0] for account in accounts] == ["active", "suspended"]
+    assert await house.look(now) == 1
+    assert [(await house.status(account))[0] for account in accounts] == ["suspended", "suspended"]
+
+
+async def alert_about(house: House, agent: httpx.AsyncClient) -> tuple[str, UUID]:
+    account_id = await spender(house, agent, usual=20, today=400)
+    await roll_up(house.db, datetime.now(UTC) + 2 * SETTLED)
+    assert await house.look(house.now + 2 * SETTLED) == 1
+    return str((await house.alerts())[-1]["alert_id"]), account_id
+
+
+async def test_a_person_decides_and_changes_their_mind(house: House, agent: httpx.AsyncClient) -> None:
+    alert_id, account_id = await alert_about(house, agent)
+    async with await office(house) as support:
+        listed = (await support.get(ALERTS, params={"status": "open"})).json()
+        assert ([row["alert_id"] for row in listed["alerts"]], listed["open_total"]) == ([alert_id], 1)
+        steps = {
+            "hold": ("acted", "hold", "suspended"),
+            "suspend": ("acted", "suspend", "suspended"),
+            "reopen": ("open", None, "active"),
+            "dismiss": ("dismissed", None, "active"),
+        }
+        for decision, (status, stopped, standing) in steps.items():
+            for _ in range(2):  # twice is once
+                answer = await support.post(f"{ALERTS}/{alert_id}/{decision}", json=REASON)
+                assert answer.status_code == 200, answer.text
+            told = answer.json()
+            assert (told["status"], told["stopped"], told["decided_by"]) == (status, stopped, f"support@{DOMAIN}")
+            expected = reason_of(stopped, UUID(alert_id)) if stopped else None
+            assert await house.status(account_id) == (standing, expected)
+        assert (await support.get(ALERTS)).json()["open_total"] == 0
+        assert await house.look(house.now + 2 * SETTLED) == 0  # what was dismissed does not come back the same day
+        timeline = (await support.get(f"/admin/users/{account_id}/timeline", params={"kind": "admin"})).json()
+        assert len(timeline["entries"]) == 3
+    rows = await house.rows(
+        "SELECT action, after, reason FROM admin_audit_log WHERE target_type = 'alert' ORDER BY audit_id"
+    )
+    assert [row["action"] for row in rows] == [f"alert.{decision}" for decision in steps]
+    assert [json.loads(row["after"])["accounts"] for row in rows] == [1, 1, 1, 0]
+    assert {row["reason"] for row in rows} == {REASON["reason"]}
+
+
+async def test_who_was_stopped_by_others_stays_stopped(house: House, agent: httpx.AsyncClient) -> None:
+    alert_id, account_id = await alert_about(house, agent)
+    await house.app.state.billing.set_status(account_id, "suspended", "chargeback", house.now)
+    async with await office(house) as support:
+        for decision in ("hold", "dismiss"):
+            assert (await support.post(f"{ALERTS}/{alert_id}/{decision}", json=REASON)).status_code == 200
+            assert await house.status(account_id) == ("suspended", "chargeback")
+
+
+async def test_racing_decisions_are_one_after_the_other(house: House, agent: httpx.AsyncClient) -> None:
+    alert_id, account_id = await alert_about(house, agent)
+    async with await office(house) as support:
+        posts = (
+            support.post(f"{ALERTS}/{alert_id}/{d}", json=REASON) for d in ("hold", "dismiss", "suspend", "reopen") * 3
+        )
+        answers = await asyncio.gather(*posts)
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    [alert] = await house.alerts()
+    stopped = alert["stopped"]
+    expected = ("suspended", reason_of(stopped, alert["alert_id"])) if stopped else ("active", None)
+    assert await house.status(account_id) == expected
+
+
+async def test_what_cannot_be_decided_is_refused(house: House, agent: httpx.AsyncClient) -> None:
+    await house.set_rule("accounts_per_key", threshold=1)
+    await agent.post("/v1/billing/check", json=person())
+    assert await house.look() == 1
+    [alert] = await house.alerts()
+    async with await office(house) as support:
+        answer = await support.post(f"{ALERTS}/{alert['alert_id']}/hold", json=REASON)
+        assert (answer.status_code, answer.json()["code"]) == (409, "alert_names_no_account")
+        assert (await support.post(f"{ALERTS}/{alert['alert_id']}/dismiss", json=REASON)).status_code == 200
+        for path in (f"{ALERTS}/{uuid.uuid4()}", f"{ALERTS}/{uuid.uuid4()}/hold"):
+            method = "POST" if path.endswith("hold") else "GET"
+            answer = await support.request(method, path, json=REASON)
+            assert (answer.status_code, answer.json()["code"]) == (404, "alert_not_found")
+        for query in ({"status": "new"}, {"rule": "moon"}, {"cursor": "x"}, {"limit": 0}):
+            assert (await support.get(ALERTS, params=query)).status_code == 422
+
+
+async def test_rules_are_changed_while_the_service_runs(house: House, agent: httpx.AsyncClient) -> None:
+    rule = {"action": "off", "threshold": 2, "window_h": 5, "minimum": 0}
+    async with await office(house, "admin") as admin:
+        told = (await admin.put(f"{RULES}/accounts_per_key", json={**rule, **REASON})).json()
+        assert told == {"rule": "accounts_per_key", **rule}
+        for _ in range(2):
+            await agent.post("/v1/billing/check", json=person())
+        assert await house.look() == 0
+        await admin.put(f"{RULES}/accounts_per_key", json={**rule, "action": "notify", **REASON})
+        assert await house.look() == 1
+        listed = {row["rule"]: row for row in (await admin.get(RULES)).json()["rules"]}
+        assert listed["accounts_per_key"]["action"] == "notify"
+        assert len(listed) == 4
+        for wrong in ({"action": "hold"}, {"threshold": 0}, {"window_h": 721}, {"minimum": -1}, {"action": "close"}):
+            answer = await admin.put(f"{RULES}/accounts_per_key", json={**rule, **REASON, **wrong})
+            assert answer.status_code == 422
+        assert (await admin.put(f"{RULES}/moon", json={**rule, **REASON})).status_code == 422
+        metrics = (await admin.get("/metrics")).text
+        assert 'billing_alerts_open{rule="accounts_per_key"} 1.0' in metrics
+    rows = await house.rows(
+        "SELECT before, after FROM admin_audit_log WHERE target_type = 'alert_rule' ORDER BY audit_id"
+    )
+    assert [json.loads(row["after"])["action"] for row in rows] == ["off", "notify"]
+    assert json.loads(rows[0]["before"])["threshold"] == 1000
+
+
+async def test_among_many_rows_indexes_are_used(house: House) -> None:
+    """The bounds of each rule stand in an index: with a month of books, a rule reads its window and not the table."""
+    from app.risk import queries
+
+    async with connected(house.urls) as connection:
+        await connection.execute("SET enable_seqscan = off")  # small tables: what could be used is what counts
+        for rule, (statement, bounds) in queries.FINDERS.items():
+            [row] = await connection.fetch("SELECT * FROM alert_rules WHERE rule = $1", rule)
+            values = {"threshold": 1, "limit": 200, **bounds(dict(row), house.now), **statement.compile().params}
+            values = {**statement.compile().params, "threshold": 1, "limit": 200, **bounds(dict(row), house.now)}
+            sql = str(statement)
+            for name in sorted(values, key=len, reverse=True):
+                value = values[name]
+                literal = str(value) if isinstance(value, int) else f"'{value}'"
+                sql = sql.replace(f":{name}", literal)
+            plan = "\n".join(line[0] for line in await connection.fetch(f"EXPLAIN {sql}"))
+            assert "Index" in plan
+            assert "Seq Scan" not in plan, (rule, plan)
+
+
+def test_facts_without_a_card_leave_the_known_one() -> None:
+    purchase: dict[str, Any] = {
+        "card_fingerprint": "fp1",
+        "credit_id": None,
+        "received_minor": None,
+        "refunded_minor": 0,
+        "status": "pending",
+        "status_at": datetime.now(UTC),
+    }
+    booking._merge(purchase, PaymentFacts("pi_1", datetime.now(UTC)))
+    assert purchase["card_fingerprint"] == "fp1"
