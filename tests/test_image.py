@@ -16,7 +16,12 @@ DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
 
 
 def pins(lock: str) -> dict[str, tuple[str, frozenset[str]]]:
-    return {canonicalize_name(pin.name): (str(pin.specifier), frozenset(options)) for pin, options in entries(lock)}
+    """What is installed on Linux."""
+    return {
+        canonicalize_name(pin.name): (str(pin.specifier), frozenset(options))
+        for pin, options in entries(lock)
+        if pin.marker is None or pin.marker.evaluate({"sys_platform": "linux"})
+    }
 
 
 def test_the_image_has_what_the_lock_says_and_nothing_for_development() -> None:
