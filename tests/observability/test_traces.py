@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.server
 import secrets
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -131,7 +132,7 @@ async def test_one_trace_from_the_request_over_the_job_to_stripe(own_database: U
                 if await job_is_done(own_database):
                     break
                 await asyncio.sleep(0.1)
-            worker.terminate()
+            worker.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(worker.wait, 20) == 0
         found = spans_of(bodies)
     assert not any(MARK.encode() in body for body in bodies)
