@@ -128,7 +128,12 @@ try {
       await page.evaluate(axe);
       for (const colorScheme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme });
-        await page.waitForTimeout(250); // colours fade into each other until then
+        await page.waitForTimeout(250); // colours fade into each other until then, or until they have
+        await page.evaluate(() =>
+          Promise.allSettled(
+            document.getAnimations().flatMap((one) => (one instanceof CSSTransition ? [one.finished] : [])),
+          ),
+        );
         assert.deepEqual(await barriers(), [], `${address} in ${colorScheme}`);
       }
       await page.setViewportSize({ width: 390, height: 844 });

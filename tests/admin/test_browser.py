@@ -95,4 +95,4 @@ async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_pa
             )
     await db.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("done: ") == 8
+    assert done.stdout.count("done: ") == 10

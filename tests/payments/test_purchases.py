@@ -193,13 +193,12 @@ async def test_what_stripe_remembers_to_have_failed_is_tried_anew(shop: Shop) ->
     assert (purchase["attempt"], purchase["payment_intent_id"]) == (2, payment.payment_id)
 
 
-async def test_a_pack_has_its_own_currency(shop: Shop, client: httpx.AsyncClient) -> None:
-    """Whoever opens an account in yen still pays the dollars that the pack costs."""
+async def test_a_pack_in_another_currency_than_the_accounts_is_not_sold(shop: Shop, client: httpx.AsyncClient) -> None:
+    """What a yen account's credits brought would otherwise be told in dollars, beside yen that never came."""
     await client.post("/v1/billing/accounts", json={**USER, "currency": "JPY"})
-    sold = (await client.post("/v1/billing/purchases", json=USER)).json()
-    assert (sold["amount_minor"], sold["currency"]) == (500, "USD")
-    [intent] = await shop.intents()
-    assert (intent["amount"], intent["currency"]) == (500, "usd")
+    refused = await client.post("/v1/billing/purchases", json=USER)
+    assert (refused.status_code, refused.json()["code"]) == (422, "currency_mismatch")
+    assert await shop.intents() == []
 
 
 async def test_key_of_a_pack_that_is_no_longer_sold_still_stands_for_it(shop: Shop) -> None:
