@@ -170,7 +170,7 @@ async def test_the_roles_that_migrations_make_may_nothing_too_much(login: Login,
         (
             f"GRANT {OWNER_ROLE} TO me_group; GRANT me_group TO me",
             "owner owns the relation accounts",
-            "REVOKE me_group FROM me",
+            f"REVOKE me_group FROM me; REVOKE {OWNER_ROLE} FROM me_group",
         ),
         (
             "ALTER ROLE me NOINHERIT; GRANT me_group TO me; GRANT DELETE ON ledger_entries TO me_group",
