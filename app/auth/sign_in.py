@@ -187,6 +187,6 @@ class SignIn:
         return endpoints
 
 
-def _code(told: str | None) -> str | None:
-    """An OAuth error's code, which may be logged; what comes in its place may be anything."""
-    return told if told is not None and ERROR_CODE.fullmatch(told) else None
+def _code(told: object) -> str | None:
+    """An OAuth error's code, which may be logged; what comes in its place may be anything, of any type."""
+    return told if isinstance(told, str) and ERROR_CODE.fullmatch(told) else None

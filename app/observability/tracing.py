@@ -5,6 +5,7 @@ caller sends, only `traceparent` is kept: `tracestate` and `baggage` can hold an
 """
 
 import asyncio
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -68,8 +69,10 @@ async def stop_tracing() -> None:
     global _provider, _tracer
     provider, _provider, _tracer = _provider, None, None
     if provider is not None:
-        await asyncio.to_thread(provider.force_flush, FLUSH_TIMEOUT_S * 1000)
-        provider.shutdown()
+        # A collector that does not answer must not keep the process: the SDK's own limit is half a minute.
+        sending = threading.Thread(target=provider.shutdown, daemon=True)
+        sending.start()
+        await asyncio.to_thread(sending.join, FLUSH_TIMEOUT_S)
 
 
 # --- HTTP ----------------------------------------------------------------------------------------------------------

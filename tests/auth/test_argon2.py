@@ -11,6 +11,7 @@ from app.auth import attempts
 from app.auth.hashing import LANES, MAX_WAITING, MEMORY_KIB, PASSES, THREADS, Argon2
 from app.db import Database
 from app.errors import Busy
+from app.observability.metrics import REGISTRY
 from tests.auth.conftest import MakeKey, Process
 from tests.auth.test_authentication import with_wrong_secret
 
@@ -55,12 +56,15 @@ async def test_argon2_leaves_the_event_loop_free(process: Process, make_key: Mak
 async def test_only_a_few_run_at_a_time_and_only_so_many_wait(make_key: MakeKey) -> None:
     argon2 = Argon2()
     encoded = await argon2.hash("text")
+    counted = REGISTRY.get_sample_value("billing_argon2_refused_total") or 0
     started = time.perf_counter()
     outcomes = await asyncio.gather(*(argon2.verify(encoded, f"wrong {n}") for n in range(200)), return_exceptions=True)
     took_s = time.perf_counter() - started
     refused = [outcome for outcome in outcomes if isinstance(outcome, Busy)]
     assert outcomes.count(False) == THREADS + MAX_WAITING
     assert len(refused) == 200 - THREADS - MAX_WAITING
+    assert REGISTRY.get_sample_value("billing_argon2_refused_total") == counted + len(refused)
+    assert REGISTRY.get_sample_value("billing_argon2_unfinished") == 0
     assert all(error.status == 503 and int(error.headers["Retry-After"]) >= 1 for error in refused)
     assert took_s < 10
     assert await argon2.verify(encoded, "text")  # the refused ones left nothing behind

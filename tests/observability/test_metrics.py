@@ -204,6 +204,24 @@ async def test_books_sums_are_the_ledgers(shop: Shop, scrape: Scrape) -> None:
     await reports.close()
 
 
+async def test_charges_that_wait_for_their_account_are_seen(shop: Shop, scrape: Scrape) -> None:
+    async with await shop.client() as client:
+        user = await with_credits(client, 1)
+        (account,) = await shop.rows("SELECT account_id FROM accounts")
+        before = await scrape()
+        async with account_locked(shop.urls, account["account_id"]):
+            body = {**user, "amount_minor": 100, "currency": "USD"}
+            charge = asyncio.create_task(client.post("/v1/billing/charges", json=body))
+            await asyncio.sleep(0.3)
+            assert (await scrape())("billing_charges_waiting", operation="charge") == 1
+        assert (await charge).status_code == 201
+    after = await scrape()
+    assert after("billing_charges_waiting", operation="charge") == 0
+    name = "billing_charge_lock_wait_seconds"
+    assert after(f"{name}_count") - before(f"{name}_count") == 1
+    assert after(f"{name}_sum") - before(f"{name}_sum") > 0.2
+
+
 async def test_pool_without_a_free_connection_is_seen(shop: Shop, scrape: Scrape) -> None:
     before = await scrape()
     holding = contextlib.AsyncExitStack()

@@ -5,7 +5,9 @@ import contextlib
 import http.server
 import secrets
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -179,6 +181,18 @@ def test_without_an_endpoint_nothing_is_traced() -> None:
     assert tracing.headers() == {}
     assert tracing.current() is None
     assert tracing.span("a") is tracing.statement("b") is tracing.outgoing("c", {}) is tracing.batch("d", [])
+
+
+async def test_a_collector_that_does_not_answer_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "FLUSH_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracing.start_tracing(f"http://127.0.0.1:{silent.getsockname()[1]}", service="s", version="1")
+        with tracing.span("something"):
+            assert tracing.headers()
+        began = time.monotonic()
+        await tracing.stop_tracing()
+    assert time.monotonic() - began < 2
+    assert not tracing.is_on()
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
