@@ -150,6 +150,7 @@ class Database:
         self._require_presence()
         async with self.engine.begin() as connection:
             yield connection
+        self._pulse.answers += 1
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
@@ -194,6 +195,7 @@ class Database:
                 connection.terminate()  # who knows where it has stopped
             raise
         self._idle_readers.append(connection)
+        self._pulse.answers += 1
         return row
 
     def _drop_idle_readers(self) -> None:
