@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 WORKERS ?= auto
 
-.PHONY: help run test check docs ui browser promtool pgbouncer screenshots image bench mutants lock fmt clean
+.PHONY: help run test check docs ui browser promtool pgbouncer screenshots image bench overload chaos mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,13 @@ image: $(READY) ## build the image from docker/Dockerfile on a base made here, a
 
 bench: $(READY) ## requests per second and latencies, beside what the machine could do at best
 	$(BIN)/python -m bench
+
+overload: $(READY) ## three times the load that a server can bear: how much is still done in time
+	$(BIN)/python -m bench.overload
+
+chaos: $(READY) ## break everything that the service stands on while it works; writes docs/reliability.md
+	@scripts/faketime
+	$(BIN)/python -m tests.chaos --write
 
 mutants: $(READY) ## take away each lock and constraint in turn: some test must fail
 	$(BIN)/python -m tests.mutants

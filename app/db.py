@@ -80,24 +80,33 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
 
 
-class _IdClock:
-    """The time in ids: this process's, put right by the database's once it is far off (ADR 6)."""
+class IdClock:
+    """The time in ids (ADR 6).
+
+    It follows the wall clock ahead and, when that is set back, goes on steadily: what a process writes later never gets
+    an older id, which the sums by day would pass over. It is put right by the database's once it is far off.
+    """
 
     tolerance_ms = 5000
-    behind_ms = 0
+
+    def __init__(self) -> None:
+        self._ahead_ns = 0  # the wall clock's time at the steady clock's zero, when they were furthest apart
+        self._behind_ms = 0
 
     def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + self.behind_ms
+        steady_ns = time.monotonic_ns()
+        self._ahead_ns = max(self._ahead_ns, time.time_ns() - steady_ns)
+        return (steady_ns + self._ahead_ns) // 1_000_000 + self._behind_ms
 
     def compare(self, database_ms: int) -> None:
         """Take note of what the database's clock says now."""
-        behind_ms = database_ms - time.time_ns() // 1_000_000
-        if abs(database_ms - self.now_ms()) > self.tolerance_ms:
+        behind_ms = database_ms - self.now_ms()
+        if abs(behind_ms) > self.tolerance_ms:
             log.error("clock_is_off", behind_s=behind_ms / 1000)
-            self.behind_ms = behind_ms
+            self._behind_ms += behind_ms
 
 
-ID_CLOCK = _IdClock()
+ID_CLOCK = IdClock()
 
 
 def new_id() -> UUID:
@@ -227,6 +236,7 @@ class Database:
         with tracing.span("transaction"):
             async with self._in(self.engine.begin(), "transactions") as connection:
                 yield connection
+        self._pulse.answers += 1
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
@@ -280,6 +290,7 @@ class Database:
         finally:
             self._busy_readers -= 1
         self._idle_readers.append(connection)
+        self._pulse.answers += 1
         return row
 
     def _drop_idle_readers(self) -> None:

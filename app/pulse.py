@@ -7,6 +7,8 @@ import structlog
 
 EVERY_S = 0.5
 TIMEOUT_S = 1.0
+TIMEOUT_WHILE_AWAY_S = 3.0
+"""Longer: to connect anew takes several round trips, and a slow answer is better than none."""
 
 log = structlog.get_logger()
 
@@ -18,12 +20,15 @@ class Pulse:
     and so would each after it. `beat` raises when there was no answer; an answer of whatever kind is one.
 
     A process that is itself too slow to read the answer in time has asked in vain as well. So it takes two beats in
-    a row that fail before anybody is refused, and one that succeeds to let everybody in again.
+    a row that fail, with nobody else answered meanwhile, before anybody is refused; one that succeeds lets everybody
+    in again.
     """
 
     def __init__(self, beat: Callable[[], Awaitable[None]], *, of: str) -> None:
         self._beat = beat
         self._of = of
+        self.answers = 0
+        """Counted up by whoever gets an answer."""
         self._missed = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -41,13 +46,13 @@ class Pulse:
 
     async def _run(self) -> None:
         while True:
-            was_away = self.is_away
+            was_away, answers = self.is_away, self.answers
             try:
-                async with asyncio.timeout(TIMEOUT_S):
+                async with asyncio.timeout(TIMEOUT_WHILE_AWAY_S if was_away else TIMEOUT_S):
                     await self._beat()
                 self._missed = 0
             except Exception as error:  # of whatever kind: a pulse that ended would leave things as they are for ever
-                self._missed += 1
+                self._missed = self._missed + 1 if answers == self.answers else 0
                 reason = type(error).__name__
             if self.is_away and not was_away:
                 log.error("dependency_away", dependency=self._of, error=reason)

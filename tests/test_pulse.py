@@ -36,6 +36,28 @@ async def test_one_missed_beat_means_nothing_two_mean_away_and_one_answer_means_
     assert seen == [False, False, False, False, False, True, True, False]
 
 
+async def test_whoever_is_answered_shows_that_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.pulse.EVERY_S", 0)
+    beats, away = 0, []
+    done = asyncio.Event()
+
+    async def beat() -> None:
+        nonlocal beats
+        beats += 1
+        away.append(pulse.is_away)
+        if beats == 20:
+            done.set()
+        if beats % 2:
+            pulse.answers += 1
+        raise TimeoutError
+
+    pulse = Pulse(beat, of="test")
+    pulse.start()
+    await asyncio.wait_for(done.wait(), 5)
+    await pulse.stop()
+    assert not any(away)
+
+
 async def test_nobody_waits_for_a_database_in_a_black_hole(database: Urls) -> None:
     proxy = PostgresProxy(SecretStr(database.service))
     await proxy.start()

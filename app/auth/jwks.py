@@ -16,7 +16,7 @@ from app.errors import AppError
 FETCH_TIMEOUT_S = 2.0
 MAX_AGE_S = 900.0
 RETRY_INTERVAL_S = 60.0  # between refreshes of a stale set, and between those that an unknown kid asks for
-FIRST_FETCH_RETRY_S = 5.0
+FIRST_FETCH_RETRY_S = 2.0
 MAX_DOCUMENT_BYTES = 262_144
 MAX_KEYS = 100
 MAX_KID_CHARS = 255

@@ -48,12 +48,9 @@ def at(moment: datetime) -> Iterator[None]:
         _NOW.reset(token)
 
 
-class _IdClock:
-    """What app.db.new_id needs of the module `time`."""
-
-    @staticmethod
-    def time_ns() -> int:
-        return int(_NOW.get().timestamp() * 1_000_000) * 1000
+class _PastIds(app.db.IdClock):
+    def now_ms(self) -> int:
+        return int(_NOW.get().timestamp() * 1000)
 
 
 class _PastHttp(stripe.HTTPXClient):
@@ -136,7 +133,7 @@ class Past:
 @asynccontextmanager
 async def past(settings: Settings) -> AsyncIterator[Past]:
     """The services with the clocks replaced, for the rest of this process."""
-    app.db.time = _IdClock  # type: ignore[attr-defined,assignment]  # new_id uses this much of it
+    app.db.ID_CLOCK = _PastIds()
     stripe.HTTPXClient = _PastHttp  # type: ignore[misc]  # the gateway makes its client of it
     db = Database(settings.database_url, pool_size=10, timeout_s=TIMEOUT_S)
     configuration = Configuration(db, settings)

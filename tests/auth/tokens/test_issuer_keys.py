@@ -173,16 +173,16 @@ async def test_without_any_keys_the_issuer_is_unavailable(
         await verifier.verify(token, now)
     assert time.monotonic() - started < 3
     assert unavailable.value.status == 503
-    assert unavailable.value.headers["Retry-After"] == "5"
+    assert unavailable.value.headers["Retry-After"] == "2"
 
     started = time.monotonic()
     for _ in range(20):
         with pytest.raises(IssuerUnavailable):
-            await verifier.verify(token, now + timedelta(seconds=4))
+            await verifier.verify(token, now + timedelta(seconds=1.5))
     assert time.monotonic() - started < 0.5, "an outage must not cost every request a time-out"
     assert oidc.requests("jwks") == 1
     oidc.switch(jwks="ok")
-    assert (await verifier.verify(token, now + timedelta(seconds=5))).subject == ALICE.sub
+    assert (await verifier.verify(token, now + timedelta(seconds=2))).subject == ALICE.sub
 
 
 async def test_an_unreachable_issuer_is_unavailable(oidc: RunningOIDC, verifiers: Verifiers, now: datetime) -> None:
