@@ -20,6 +20,7 @@ from typing import IO
 import uvicorn
 from fastapi import FastAPI
 
+from app.cli.serving import Protocol
 from app.demo import stripe
 from tests.databases import ROOT, Urls
 
@@ -113,7 +114,7 @@ def _wait(server: Server, health: str) -> None:
 def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
     """The address of an application on a real server, in a thread of this process."""
     port = port or free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, http=Protocol, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + START_TIMEOUT_S
