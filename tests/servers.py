@@ -114,7 +114,9 @@ def _wait(server: Server, health: str) -> None:
 def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
     """The address of an application on a real server, in a thread of this process."""
     port = port or free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, http=Protocol, log_level="warning", access_log=False))
+    # As `serve` has it: whose address counts is for the application to say.
+    config = uvicorn.Config(app, port=port, http=Protocol, proxy_headers=False, log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + START_TIMEOUT_S
