@@ -20,6 +20,7 @@ from typing import IO
 import uvicorn
 from fastapi import FastAPI
 
+from app.cli.serving import Protocol
 from app.demo import stripe
 from tests.databases import ROOT, Urls
 from tests.processes import Process
@@ -123,7 +124,9 @@ def _wait(server: Server, health: str) -> None:
 def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
     """The address of an application on a real server, in a thread of this process."""
     port = port or free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False))
+    # As `serve` has it: whose address counts is for the application to say.
+    config = uvicorn.Config(app, port=port, http=Protocol, proxy_headers=False, log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + START_TIMEOUT_S

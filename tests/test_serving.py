@@ -15,10 +15,11 @@ from pydantic import SecretStr
 
 from app.auth.caller import Permission
 from app.db import Database
+from app.main import create_app
 from tests.books import connected
-from tests.conftest import make_key
+from tests.conftest import make_key, settings_for
 from tests.databases import Urls
-from tests.servers import running_server
+from tests.servers import running_server, serving
 
 DRAIN_S = 1.0
 CHARGE = {"oauth_provider": "oauth:google", "external_id": "drain@example.com", "amount_minor": 100, "currency": "USD"}
@@ -95,16 +96,15 @@ def children(pid: int) -> list[int]:
 
 async def test_trailers_are_no_headers(own_database: Urls, key: str) -> None:
     """Whatever stands between: a proxy that passes them on would let anybody say what only the proxy may."""
-    env = {"TRUSTED_PROXIES": '["127.0.0.0/8"]'}
     async with connected(own_database) as connection:
         await connection.execute("UPDATE api_keys SET ip_allow_list = '{192.0.2.7}', client_subject = 'CN=agent-7'")
     body = json.dumps(CHARGE).encode()
     head = f"POST /v1/billing/charges HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n"
     said = "X-Forwarded-For: 192.0.2.7\r\nX-Client-Subject: CN=agent-7\r\n"
     chunked = "Transfer-Encoding: chunked\r\nTrailer: X-Forwarded-For, X-Client-Subject\r\n\r\n"
-    with running_server(own_database, env=env) as server:
+    with serving(create_app(settings_for(own_database, trusted_proxies=["127.0.0.1"]))) as url:
         for headers, trailers, status in ((said, "", b"201"), ("", said, b"403")):
-            reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
             request = f"{head}{headers}{chunked}{len(body):x}\r\n".encode() + body + f"\r\n0\r\n{trailers}\r\n".encode()
             writer.write(request * 2)  # the second one on the same connection, to be read as well as the first
             for _ in range(2):

@@ -13,6 +13,7 @@ from app.protocol import Protocol
 
 IN_FLIGHT_TIMEOUT_S = 20
 KEEP_ALIVE_S = 75  # longer than proxies keep a connection: they close it, so that no request meets a closed one
+WORKER_SILENCE_S = 60  # of one of several processes, before it is replaced; on a busy machine a start takes a while
 CLOSE = (b"connection", b"close")
 log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ class Config(uvicorn.Config):
             server_header=False,
             timeout_graceful_shutdown=IN_FLIGHT_TIMEOUT_S,
             timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_worker_healthcheck=WORKER_SILENCE_S,
         )
         self.drain_s = drain_s
 
