@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 WORKERS ?= auto
 
-.PHONY: help run test check docs ui browser promtool pgbouncer screenshots image bench overload chaos mutants lock fmt clean
+.PHONY: help run test check docs ui browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -12,7 +12,7 @@ help: ## this list
 run: $(READY) ## start everything on this machine; Ctrl-C ends it, the data stays (PORT= to choose the port)
 	@exec $(BIN)/ciris-billing demo
 
-test: check browser promtool pgbouncer ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
+test: check browser promtool pgbouncer environments ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4
 
 check: $(READY) ## format, lint, types, import rules; the back office's pages too
@@ -38,6 +38,10 @@ promtool:
 
 pgbouncer:
 	@scripts/pgbouncer
+
+environments: $(READY) # before the tests, of which several at once would make them otherwise
+	@scripts/environment docs docs/requirements.lock
+	@scripts/environment litellm sdk/litellm.lock
 
 screenshots: $(READY) browser ## pictures of the back office for the documentation
 	@scripts/screenshots

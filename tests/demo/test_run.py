@@ -19,6 +19,7 @@ import pytest
 import stripe
 
 from tests.databases import ROOT
+from tests.sdk.newcomer import work_through_the_quick_start
 from tests.servers import free_port
 
 START_TIMEOUT_S = 150  # seconds on an idle machine, a minute on one that is loaded seven times over
@@ -140,7 +141,8 @@ def use_up_and_buy(demo: Demo) -> None:
         assert charge(client, "message-4").json()["balance_after"] == 1900
 
 
-def test_worked_example_and_every_end(state_dir: Path) -> None:
+@pytest.mark.timeout(400)
+def test_worked_example_quick_start_and_every_end(state_dir: Path, tmp_path: Path) -> None:
     port = free_port()
     with running_demo(state_dir, port) as demo:
         assert set(demo.facts) == FACTS
@@ -151,6 +153,7 @@ def test_worked_example_and_every_end(state_dir: Path) -> None:
         for private in ("demo.json", "demo-keys.json", "demo-secrets.json"):
             assert (state_dir / private).stat().st_mode & 0o077 == 0
         use_up_and_buy(demo)
+        work_through_the_quick_start(demo.facts, tmp_path)
         started = demo.descendants()
         assert all(any(name in command for command in started.values()) for name in PROCESSES), started
         assert demo.stop(signal.SIGTERM) == 0

@@ -7,7 +7,6 @@ italics above it that begins with `Not run by the tests`; a page of such blocks 
 `No block of this page is run by the tests`.
 """
 
-import asyncio
 import json
 import os
 import re
@@ -124,7 +123,7 @@ def script(blocks: list[Block], ports: dict[str, int]) -> Iterator[str]:
         yield f"echo; echo '{END}'"
 
 
-async def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str], first: str = "", **env: str) -> None:
+def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str], first: str = "", **env: str) -> None:
     """Run a page's blocks in order. Fails with what they printed if one fails, or prints something else."""
     lay_out(folder, facts)
     everything = {
@@ -138,11 +137,7 @@ async def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str],
         **env,
     }
     command = ["bash", "-c", first + "\n".join(script(blocks, {}))]
-
-    def run() -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=280)
-
-    done = await asyncio.to_thread(run)
+    done = subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=280)
     outputs = done.stdout.split(END)
     reached = blocks[min(len(outputs), len(blocks)) - 1]
     assert done.returncode == 0, f"{reached}: {done.stdout}{done.stderr}"

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from app.db import Database
 from ciris_billing import User, _interactions
-from ciris_billing._interactions import Call, Interactions
+from ciris_billing._interactions import Call, Interaction, Interactions
 from tests.databases import ROOT
 from tests.sdk.conftest import Service
 
@@ -111,6 +111,13 @@ def test_idle_and_surplus_interactions_are_summed_up(monkeypatch: pytest.MonkeyP
         known.find(user, name)
     assert [one.interaction_id for one in known.take_old()] == ["block"]  # more than two: the oldest, whatever it is
     assert [one.interaction_id for one in known.take_all()] == ["fresh", "fresher"]
+
+
+def test_call_that_is_told_of_twice_counts_once() -> None:
+    interaction = Interaction(User("oauth:litellm", "twice"), "i")
+    for failed in (True, True, False, False):
+        interaction.add(Call({}, "call", failed=failed))
+    assert (interaction.calls, interaction.errors) == (2, 1)
 
 
 def test_call_that_outlasts_its_block_is_not_charged() -> None:

@@ -8,6 +8,7 @@ import pytest
 from mcp import Client
 
 from tests.databases import ROOT
+from tests.sdk import newcomer
 from tests.sdk.agent import browser
 from tests.sdk.blocks import BLOCKS, PAGES, Block, run_shell, shell_pages
 from tests.sdk.conftest import Service
@@ -15,7 +16,8 @@ from tests.sdk.conftest import Service
 PYTHON = [block for block in BLOCKS if block.is_python_to_run]
 LANGUAGES = {"", "python", "sh", "console", "text", "json", "yaml", "toml", "sql", "ini", "promql", "dockerfile"}
 ABOUT_DEPLOYMENTS = ("docs/deployment", "docs/runbooks/")
-WITH_THEIR_OWN_TEST = {"docs/quick-start.md"}
+WITH_THE_DEMO = {newcomer.PAGE}
+"""tests/demo/test_run.py works through these with a real `make run`."""
 NOT_RUN = [
     ("README.md", ", of which the second command is one and the first goes on until Ctrl-C."),
     ("README.md", ": it asks a server of your own."),
@@ -69,9 +71,9 @@ async def test_python_block_runs(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", sorted(set(shell_pages()) - WITH_THEIR_OWN_TEST))
-async def test_page_can_be_worked_through(page: str, facts: dict[str, str], tmp_path: Path) -> None:
-    await run_shell(shell_pages()[page], tmp_path, facts)
+@pytest.mark.parametrize("page", sorted(set(shell_pages()) - WITH_THE_DEMO))
+def test_page_can_be_worked_through(page: str, facts: dict[str, str], tmp_path: Path) -> None:
+    run_shell(shell_pages()[page], tmp_path, facts)
 
 
 def test_every_block_is_found() -> None:
@@ -95,3 +97,9 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
     assert sorted(one for one in left_out if not one[0].startswith(ABOUT_DEPLOYMENTS)) == sorted(NOT_RUN)
     runnable = [b for b in BLOCKS if b.language == "python" or (b.language == "sh" and "curl" in b.code)]
     assert all(b.reason or b.is_python_to_run or b.is_saved or b.is_shell_to_run for b in runnable)
+
+
+def test_the_gate_of_the_quick_start_is_three_lines() -> None:
+    (agent,) = (block for block in shell_pages()[newcomer.PAGE] if block.title == "my_agent.py")
+    marked = [line.rpartition("# ")[2] for line in agent.code.splitlines() if line[-3:] in ("# 1", "# 2", "# 3")]
+    assert marked == ["1", "2", "3"]

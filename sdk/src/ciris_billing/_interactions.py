@@ -52,10 +52,15 @@ class Call:
             duration_ms=duration_ms,
         )
 
+    @property
+    def report_id(self) -> str:
+        """A failed call's report has another name than that of the try that succeeds under the same id."""
+        return f"{self.call_id}:failed" if self.failed else self.call_id
+
     def report(self) -> dict[str, Any]:
-        """The call's own report. A failed call's has another name than the one that succeeds under the same id."""
+        """The call's own report."""
         return {
-            "call_id": f"{self.call_id}:failed" if self.failed else self.call_id,
+            "call_id": self.report_id,
             "total_llm_calls": 1,
             "total_prompt_tokens": self.prompt_tokens,
             "total_completion_tokens": self.completion_tokens,
@@ -94,9 +99,14 @@ class Interaction:
     duration_ms: int = 0
     models: dict[str, None] = field(default_factory=dict)
     under_way: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     last_s: float = 0.0
 
     def add(self, call: Call) -> None:
+        """Once: LiteLLM's proxy tells of some failures twice."""
+        if call.report_id in self.reported:
+            return
+        self.reported.add(call.report_id)
         self.calls += 1
         self.errors += int(call.failed)
         self.prompt_tokens += call.prompt_tokens

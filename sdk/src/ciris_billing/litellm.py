@@ -187,7 +187,8 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
         try:
             user = self._user_of(call.metadata)
         except InvalidRequest as error:
-            _not_delivered("charge", call.interaction_id, error)
+            if not failed:
+                _not_delivered("charge", call.interaction_id, error)
             return
         if user is None:
             return
