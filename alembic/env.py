@@ -16,7 +16,7 @@ from app.privileges import privileges_of
 from app.schema import OLDEST
 
 # Puts their tables into Base.metadata.
-for package in ("auth", "configuration", "billing", "tools", "payments", "analytics", "admin"):
+for package in ("auth", "configuration", "billing", "tools", "payments", "analytics", "risk", "admin"):
     importlib.import_module(f"app.{package}.models")
 
 MIGRATION_LOCK = 0x0C1215B1  # any constant: two migrations at once wait for each other

@@ -1,13 +1,13 @@
 // What an admin does, in a real browser, against a running service.
-// BASE_URL: the service; SIGN_IN_AS; USER: an external id; PURCHASE: a paid purchase's id; API_KEY: that may buy;
-// CHROMIUM; SHOTS: a folder
+// BASE_URL: the service; SIGN_IN_AS; USER: an external id; PURCHASE: a paid purchase's id; ALERT: an open alert's id, about
+// the user; API_KEY: that may buy; CHROMIUM; SHOTS: a folder
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 
 import { chromium } from "playwright-core";
 
-const { BASE_URL: base, SIGN_IN_AS: email, USER: user, PURCHASE: purchase, API_KEY: apiKey, SHOTS: folder } = process.env;
+const { BASE_URL: base, SIGN_IN_AS: email, USER: user, PURCHASE: purchase, ALERT: alert, API_KEY: apiKey, SHOTS: folder } = process.env;
 const FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"];
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -25,6 +25,8 @@ const PAGES = [
   "/users",
   "/purchases",
   `/purchases/${purchase}`,
+  "/alerts",
+  `/alerts/${alert}`,
   "/api-keys",
   "/analytics",
   "/margins",
@@ -86,6 +88,24 @@ try {
     await dialog.getByRole("button", { name: "Refund 5.00 USD" }).click();
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("20 by refunds").waitFor();
+  });
+  await step("see an alert, hold the account, and let it go on", async () => {
+    await page.goto(`${base}/admin-ui/alerts?status=open`);
+    await page.getByRole("link", { name: /^Alerts/ }).getByText("1").waitFor(); // the badge
+    await page.getByRole("link", { name: "Spending far above its own rate" }).first().click();
+    await page.getByText("900 credits in a day, usually 12").waitFor();
+    await press("Hold");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Looks like a leaked token");
+    await dialog.getByRole("button", { name: "Hold" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("On hold", { exact: true }).waitFor();
+    assert.equal(await chargeOf(user), 403);
+    await press("Dismiss");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("The customer called, it was them");
+    await dialog.getByRole("button", { name: "Dismiss" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("Dismissed", { exact: true }).waitFor();
+    assert.equal(await chargeOf(user), 201);
   });
   await step("change a pack's price, and see the next purchase use it", async () => {
     assert.equal((await buy()).amount_minor, 500);
@@ -192,6 +212,15 @@ async function buy() {
   });
   assert.equal(answer.status, 201);
   return answer.json();
+}
+
+async function chargeOf(externalId) {
+  const answer = await fetch(`${base}/v1/billing/charges`, {
+    method: "POST",
+    headers: { "X-API-Key": apiKey, "Content-Type": "application/json" },
+    body: JSON.stringify({ oauth_provider: "oauth:google", external_id: externalId, amount_minor: 100 }),
+  });
+  return answer.status;
 }
 
 async function checkWith(key) {

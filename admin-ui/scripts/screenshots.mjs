@@ -23,6 +23,7 @@ const PAGES = [
   { name: "user", address: "/users/{user}" },
   { name: "purchases", address: "/purchases" },
   { name: "purchase", address: "/purchases/{purchase}" },
+  { name: "alerts", address: "/alerts" },
   { name: "api-keys", address: "/api-keys" },
   { name: "analytics", address: "/analytics" },
   { name: "margins", address: "/margins" },

@@ -27,6 +27,11 @@ export const router = createBrowserRouter(
               path: "purchases/:purchaseId",
               lazy: async () => ({ Component: (await import("./pages/purchases/PurchasePage")).PurchasePage }),
             },
+            { path: "alerts", lazy: async () => ({ Component: (await import("./pages/alerts/AlertsPage")).AlertsPage }) },
+            {
+              path: "alerts/:alertId",
+              lazy: async () => ({ Component: (await import("./pages/alerts/AlertPage")).AlertPage }),
+            },
             { path: "api-keys", lazy: async () => ({ Component: (await import("./pages/keys/KeysPage")).KeysPage }) },
             {
               path: "analytics",

@@ -10,13 +10,14 @@ branch_labels = None
 depends_on = None
 
 RULES = "'accounts_per_key', 'purchases_per_card', 'refunds_per_account', 'spend_spike'"
-# Rule, threshold, window in hours, minimum: what an operator starts with. They notify, and stop nobody.
-DEFAULTS = (
-    ("accounts_per_key", 1000, 1, 0),
-    ("purchases_per_card", 5, 24, 0),
-    ("refunds_per_account", 3, 168, 0),
-    ("spend_spike", 10, 24, 200),
-)
+# What an operator starts with. It notifies, and stops nobody.
+DEFAULTS = """
+INSERT INTO alert_rules (rule, action, threshold, window_h, minimum)
+VALUES ('accounts_per_key', 'notify', 1000, 1, 0),
+       ('purchases_per_card', 'notify', 5, 24, 0),
+       ('refunds_per_account', 'notify', 3, 168, 0),
+       ('spend_spike', 'notify', 10, 24, 200)
+"""
 
 
 def upgrade() -> None:
@@ -70,16 +71,7 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_alerts_open", "alerts", ["alert_id"], unique=False, postgresql_where=sa.text("status = 'open'"))
-    rules = sa.table(
-        "alert_rules", *(sa.column(name) for name in ("rule", "action", "threshold", "window_h", "minimum"))
-    )
-    op.bulk_insert(
-        rules,
-        [
-            {"rule": rule, "action": "notify", "threshold": threshold, "window_h": window_h, "minimum": minimum}
-            for rule, threshold, window_h, minimum in DEFAULTS
-        ],
-    )
+    op.execute(DEFAULTS)
     with op.get_context().autocommit_block():
         for name, column, condition in (
             ("ix_purchases_card", "created_at", "card_fingerprint IS NOT NULL"),

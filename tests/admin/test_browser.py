@@ -15,6 +15,7 @@ from app.auth.admins import add_admin
 from app.auth.caller import Permission
 from app.db import Database
 from app.demo import oidc
+from tests.books import connected
 from tests.conftest import make_key
 from tests.databases import ROOT, Urls
 from tests.servers import free_port, running_server, running_stripe, serving
@@ -50,6 +51,21 @@ async def bought(server: str, stripe: str, key: str) -> str:
         return str(sold["payment_id"])
 
 
+async def spent_much(urls: Urls) -> str:
+    """An open alert about the customer: its id."""
+    async with connected(urls) as connection:
+        row = await connection.fetchval(
+            """
+            INSERT INTO alerts (alert_id, environment, rule, subject, day, observed, usual, threshold, window_h,
+                                account_ids, created_at, last_seen_at)
+            SELECT gen_random_uuid(), environment, 'spend_spike', account_id, current_date, 900, 12, 10, 24,
+                   ARRAY[account_id], now(), now()
+              FROM accounts LIMIT 1 RETURNING alert_id
+            """
+        )
+    return str(row)
+
+
 async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_path: Path) -> None:
     if missing:
         assert "REQUIRE_BROWSER" not in os.environ, f"missing: {', '.join(missing)}"
@@ -75,11 +91,13 @@ async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_pa
             async with db.read() as session:
                 purchase_id = (await session.exec_driver_sql("SELECT purchase_id FROM purchases")).scalar_one()
             assert payment_id
+            alert_id = await spent_much(own_database)
             walk = {
                 "BASE_URL": base,
                 "SIGN_IN_AS": ADA.email,
                 "USER": CUSTOMER["external_id"],
                 "PURCHASE": str(purchase_id),
+                "ALERT": alert_id,
                 "API_KEY": key,
                 "CHROMIUM": CHROMIUM,
                 "SHOTS": str(tmp_path),
@@ -95,4 +113,4 @@ async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_pa
             )
     await db.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("done: ") == 10
+    assert done.stdout.count("done: ") == 11

@@ -16,6 +16,8 @@ export type NewApiKey = Schemas["NewKeyReply"];
 export type PurchaseRow = Schemas["PurchaseRow"];
 export type Purchase =
   paths["/admin/purchases/{purchase_id}"]["get"]["responses"][200]["content"]["application/json"];
+export type Alert = Schemas["AlertReply"];
+export type AlertRule = Schemas["RuleReply"];
 export type AuditEntry = Schemas["AuditEntryReply"];
 export type AdminUser = Schemas["AdminReply"];
 export type AdminSession = Schemas["SessionReply"];
@@ -54,4 +56,5 @@ type Query<Path extends keyof paths> = paths[Path] extends { get: { parameters: 
 export type UsersQuery = Query<"/admin/users">;
 export type TimelineQuery = Query<"/admin/users/{account_id}/timeline">;
 export type PurchasesQuery = Query<"/admin/purchases">;
+export type AlertsQuery = Query<"/admin/alerts">;
 export type AuditQuery = Query<"/admin/audit-logs">;

@@ -71,6 +71,8 @@ const PAGES = [
   { label: "Suspended users", path: "/users?status=suspended" },
   { label: "Purchases", path: "/purchases" },
   { label: "Paid but not credited", path: "/purchases?view=paid_not_credited" },
+  { label: "Alerts", path: "/alerts" },
+  { label: "Open alerts: unusual activity", path: "/alerts?status=open" },
   { label: "API keys", path: "/api-keys" },
   { label: "Analytics", path: "/analytics" },
   { label: "Margins", path: "/margins" },

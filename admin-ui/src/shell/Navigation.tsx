@@ -1,7 +1,9 @@
-import { NavLink } from "@mantine/core";
+import { Badge, NavLink, VisuallyHidden } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
 import {
   IconActivityHeartbeat,
   IconAdjustments,
+  IconAlertTriangle,
   IconChartBar,
   IconCreditCard,
   IconHistory,
@@ -13,10 +15,15 @@ import {
 } from "@tabler/icons-react";
 import { Link, useLocation } from "react-router";
 
+import { api, bodyOf } from "../api/client";
+
+const ASK_AGAIN_MS = 60_000;
+
 const PAGES = [
   { to: "/", label: "Overview", icon: IconLayoutDashboard },
   { to: "/users", label: "Users", icon: IconUsers },
   { to: "/purchases", label: "Purchases", icon: IconCreditCard },
+  { to: "/alerts", label: "Alerts", icon: IconAlertTriangle },
   { to: "/api-keys", label: "API keys", icon: IconKey },
   { to: "/analytics", label: "Analytics", icon: IconChartBar },
   { to: "/margins", label: "Margins", icon: IconScale },
@@ -42,10 +49,27 @@ export function Navigation({ onNavigate }: { onNavigate: () => void }) {
             aria-current={active ? "page" : undefined}
             onClick={onNavigate}
             leftSection={<Icon size={18} stroke={1.6} aria-hidden />}
+            rightSection={to === "/alerts" && <OpenAlerts />}
             style={{ borderRadius: "var(--mantine-radius-md)" }}
           />
         );
       })}
     </nav>
+  );
+}
+
+/** How many alerts wait for somebody; nothing while none does, or while it is not known. */
+function OpenAlerts() {
+  const { data } = useQuery({
+    queryKey: ["alerts", "open"],
+    queryFn: ({ signal }) => bodyOf(api.GET("/admin/alerts", { params: { query: { status: "open", limit: 1 } }, signal })),
+    refetchInterval: ASK_AGAIN_MS,
+  });
+  if (data === undefined || data.open_total === 0) return null;
+  return (
+    <Badge color="red.8" variant="filled" size="sm" circle={data.open_total < 10}>
+      {data.open_total > 99 ? "99+" : data.open_total}
+      <VisuallyHidden> open</VisuallyHidden>
+    </Badge>
   );
 }

@@ -17,6 +17,11 @@ export const ACTIONS: Record<string, string> = {
   "purchase.refund": "Refunded a purchase",
   "purchase.reconcile": "Reconciled a purchase",
   "purchase.reconcile_all": "Reconciled all purchases",
+  "alert.dismiss": "Dismissed an alert",
+  "alert.hold": "Held an alert's accounts",
+  "alert.suspend": "Suspended an alert's accounts",
+  "alert.reopen": "Reopened an alert",
+  "alert_rule.change": "Changed a rule",
   "config.change": "Changed the configuration",
   "admin.invite": "Invited an admin",
   "admin.change": "Changed an admin",
@@ -30,6 +35,8 @@ export const TARGETS: Record<string, string> = {
   account: "Account",
   api_key: "API key",
   purchase: "Purchase",
+  alert: "Alert",
+  alert_rule: "Rule",
   config: "Configuration",
   admin: "Admin",
   session: "Session",
@@ -41,6 +48,8 @@ export const TARGETS: Record<string, string> = {
 export function pageOf(targetType: string, targetId: string): string | null {
   if (targetType === "account") return `/users/${targetId}`;
   if (targetType === "purchase") return `/purchases/${targetId}`;
+  if (targetType === "alert") return `/alerts/${targetId}`;
+  if (targetType === "alert_rule") return "/alerts";
   if (targetType === "api_key") return "/api-keys";
   if (targetType === "config") return pathWith("/configuration", { section: targetId.replace(/^provider_.*/, "providers") });
   if (targetType === "admin") return "/admins";

@@ -1,0 +1,111 @@
+import { Anchor, Button, Group, Paper, Stack, Text } from "@mantine/core";
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import { IconChecks } from "@tabler/icons-react";
+import { Link } from "react-router";
+
+import { api, bodyOf } from "../../api/client";
+import type { Alert, AlertsQuery } from "../../api/models";
+import { DataTable, type Column } from "../../components/DataTable";
+import { EmptyState } from "../../components/EmptyState";
+import { ErrorAlert } from "../../components/ErrorAlert";
+import { ChoiceFilter, useFilters } from "../../components/Filters";
+import { Page } from "../../components/Page";
+import { Pager } from "../../components/Pager";
+import { EnvironmentTag } from "../../components/states";
+import { Timestamp } from "../../components/Timestamp";
+import { keysOf, oneOf } from "../../logic/filters";
+import { shortId } from "../../logic/format";
+import { ENVIRONMENTS } from "../users/labels";
+import { observedOf, RULES, STATUSES } from "./labels";
+import { Rules } from "./Rules";
+import { AlertTags } from "./AlertTags";
+
+export function AlertsPage() {
+  const { get, clear, filtered } = useFilters();
+  const query: AlertsQuery = {
+    status: oneOf(get("status"), keysOf(STATUSES)),
+    rule: oneOf(get("rule"), keysOf(RULES)),
+    environment: oneOf(get("environment"), keysOf(ENVIRONMENTS)),
+    cursor: get("cursor"),
+  };
+  const { data, error, refetch, isPlaceholderData } = useQuery({
+    queryKey: ["alerts", query],
+    queryFn: ({ signal }) => bodyOf(api.GET("/admin/alerts", { params: { query }, signal })),
+    placeholderData: keepPreviousData,
+  });
+  return (
+    <Page
+      title="Alerts"
+      subtitle="What the rules found unusual. The worker looks every five minutes; nothing is stopped unless a rule or you say so."
+    >
+      <Paper withBorder p={{ base: "sm", sm: "md" }}>
+        <Group component="search" gap="sm" align="flex-end" mb="sm">
+          <ChoiceFilter name="status" label="Status" choices={STATUSES} width={140} />
+          <ChoiceFilter name="rule" label="Rule" choices={RULES} width={280} />
+          <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
+          {filtered && (
+            <Button variant="subtle" onClick={clear}>
+              Clear
+            </Button>
+          )}
+        </Group>
+        {error ? (
+          <ErrorAlert error={error} onRetry={() => void refetch()} />
+        ) : (
+          <DataTable
+            label="Alerts"
+            columns={COLUMNS}
+            rows={data?.alerts}
+            rowKey={(alert) => alert.alert_id}
+            busy={isPlaceholderData}
+            empty={<Nothing filtered={filtered} />}
+          />
+        )}
+        <Pager nextCursor={data?.next_cursor} />
+      </Paper>
+      <Rules />
+    </Page>
+  );
+}
+
+const COLUMNS: Column<Alert>[] = [
+  { name: "What", cell: (alert) => <What alert={alert} /> },
+  { name: "Status", cell: (alert) => <AlertTags alert={alert} /> },
+  { name: "About", cell: (alert) => <Subject alert={alert} />, from: "md" },
+  { name: "Environment", cell: (alert) => <EnvironmentTag environment={alert.environment} />, from: "md" },
+  { name: "Last seen", cell: (alert) => <Timestamp at={alert.last_seen_at} />, from: "sm" },
+];
+
+function What({ alert }: { alert: Alert }) {
+  return (
+    <Stack gap={0}>
+      <Anchor component={Link} to={`/alerts/${alert.alert_id}`} size="sm" fw={600}>
+        {RULES[alert.rule]}
+      </Anchor>
+      <Text size="xs" c="dimmed">
+        {observedOf(alert)}
+      </Text>
+    </Stack>
+  );
+}
+
+/** Whom it is about, with the way there. A card has no page: its accounts stand in the alert. */
+export function Subject({ alert }: { alert: Alert }) {
+  if (alert.rule === "purchases_per_card") return <Text span inherit>{`Card ${alert.subject.slice(0, 8)}`}</Text>;
+  const [name, page] =
+    alert.rule === "accounts_per_key" ? ["API key", "/api-keys"] : ["Account", `/users/${alert.subject}`];
+  return (
+    <Anchor component={Link} to={page} size="sm" underline="always" title={alert.subject} style={{ whiteSpace: "nowrap" }}>
+      {name} {shortId(alert.subject)}
+    </Anchor>
+  );
+}
+
+function Nothing({ filtered }: { filtered: boolean }) {
+  if (filtered) return <EmptyState title="No alert matches">Clear the filters to see all of them.</EmptyState>;
+  return (
+    <EmptyState title="Nothing unusual was found" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
+      What a rule finds is listed here, once a day for each account, card or key.
+    </EmptyState>
+  );
+}

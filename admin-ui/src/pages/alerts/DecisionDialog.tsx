@@ -1,0 +1,81 @@
+import { Text } from "@mantine/core";
+import { useState } from "react";
+
+import { api, bodyOf } from "../../api/client";
+import type { Alert } from "../../api/models";
+import { ActionDialog } from "../../components/ActionDialog";
+import { isReason, ReasonField } from "../../components/ReasonField";
+
+export type Decision = "dismiss" | "hold" | "suspend" | "reopen";
+
+interface Words {
+  title: string;
+  confirm: string;
+  danger: boolean;
+  what: string;
+  done: string;
+}
+
+const WORDS: Record<Decision, Words> = {
+  dismiss: {
+    title: "Dismiss the alert",
+    confirm: "Dismiss",
+    danger: false,
+    what: "It was nothing. Accounts that this alert stopped can spend again; those that somebody else stopped stay so.",
+    done: "The alert is dismissed",
+  },
+  hold: {
+    title: "Hold its accounts",
+    confirm: "Hold",
+    danger: true,
+    what: "They can neither spend nor buy until somebody has looked at them. Agents hear that they are on hold. Dismissing the alert lets them go on.",
+    done: "The accounts are on hold",
+  },
+  suspend: {
+    title: "Suspend its accounts",
+    confirm: "Suspend",
+    danger: true,
+    what: "They can neither spend nor buy from now on. Credits stay. Reopening the alert lets them go on.",
+    done: "The accounts are suspended",
+  },
+  reopen: {
+    title: "Reopen the alert",
+    confirm: "Reopen",
+    danger: false,
+    what: "It waits for a decision again. Accounts that this alert stopped can spend again.",
+    done: "The alert is open again",
+  },
+};
+
+export function DecisionDialog({ decision, alert, onClose }: { decision: Decision; alert: Alert; onClose: () => void }) {
+  const [reason, setReason] = useState("");
+  const words = WORDS[decision];
+  return (
+    <ActionDialog
+      title={words.title}
+      confirmLabel={words.confirm}
+      danger={words.danger}
+      disabled={!isReason(reason)}
+      onClose={onClose}
+      act={() => send(decision, alert.alert_id, reason.trim())}
+      done={() => words.done}
+    >
+      <Text size="sm">{words.what}</Text>
+      <ReasonField value={reason} onChange={setReason} />
+    </ActionDialog>
+  );
+}
+
+function send(decision: Decision, alertId: string, reason: string) {
+  const request = { params: { path: { alert_id: alertId } }, body: { reason } };
+  switch (decision) {
+    case "dismiss":
+      return bodyOf(api.POST("/admin/alerts/{alert_id}/dismiss", request));
+    case "hold":
+      return bodyOf(api.POST("/admin/alerts/{alert_id}/hold", request));
+    case "suspend":
+      return bodyOf(api.POST("/admin/alerts/{alert_id}/suspend", request));
+    case "reopen":
+      return bodyOf(api.POST("/admin/alerts/{alert_id}/reopen", request));
+  }
+}
