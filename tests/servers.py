@@ -20,7 +20,7 @@ from typing import IO
 import uvicorn
 from fastapi import FastAPI
 
-from app.cli.serving import Protocol
+from app.protocol import Protocol
 from app.demo import stripe
 from tests.databases import ROOT, Urls
 from tests.processes import Process

@@ -3,8 +3,7 @@
 A page's shell blocks run in one shell, in a folder that looks like the project's with `make run` going on in it. Python
 blocks run by themselves, except those with a title: they are files, which a shell block runs. What a block prints is
 compared with the `text` or `json` block that follows it. A block that cannot run says so to the reader, in a line of
-italics above it that begins with `Not run by the tests`; a page of such blocks says so once, in a line that begins with
-`No block of this page is run by the tests`.
+italics above it that begins with `Not run by the tests`.
 """
 
 import json
@@ -21,10 +20,13 @@ from typing import Any
 from tests.databases import ROOT
 from tests.servers import free_port
 
+OF_A_DEPLOYMENT = ("docs/deployment", "docs/runbooks/")
+"""Pages whose commands need one: tests/test_deployment.py, tests/edge, tests/clusters and tests/observability run them."""
 PAGES = sorted(
     page
     for pattern in ("README.md", "sdk/README.md", "bench/**/*.md", "docs/**/*.md", "examples/**/*.md")
     for page in ROOT.glob(pattern)
+    if not str(page.relative_to(ROOT)).startswith(OF_A_DEPLOYMENT)
 )
 WHOLE = ("README.md", "sdk/README.md", "docs/quick-start.md", "docs/concepts.md", "docs/integration.md")
 WHOLE_BELOW = ("docs/migration.md", "examples/")
@@ -33,7 +35,6 @@ FENCE = re.compile(
     r'^(?P<indent> *)```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\n(?P<code>.*?)^(?P=indent)```$',
     re.MULTILINE | re.DOTALL,
 )
-WHOLE_PAGE = re.compile(r"^\*No block of this page (?P<reason>is run by the tests[^*]+)\*$", re.MULTILINE)
 EXAMPLE_PORT = re.compile(r"\b81\d\d\b")
 """Ports that examples listen on: each run takes free ones instead."""
 END = "――― end of block ―――"
@@ -72,15 +73,13 @@ class Block:
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     found: list[Block] = []
-    of_page = WHOLE_PAGE.search(text)
     for match in reversed(list(FENCE.finditer(text))):
         between = text[match.end() : text.find("```", match.end())] if found else "x"
         following = found[0] if found and not between.strip() and found[0].language in ("text", "json") else None
         line = text.count("\n", 0, match.start("language")) + 1
         code = textwrap.dedent(match["code"])
         name = str(page.relative_to(ROOT))
-        reason = of_page["reason"] if of_page else match["reason"]
-        found.insert(0, Block(name, line, match["language"], code, match["title"], reason, following))
+        found.insert(0, Block(name, line, match["language"], code, match["title"], match["reason"], following))
     return found
 
 
