@@ -43,7 +43,9 @@ class BodyLimit:
 class Deadline:
     """Answer 503 once a request has taken `timeout_s`, before its caller gives up without knowing why.
 
-    An answer that has begun may take as long as its caller reads (an export): nothing else could be told any more.
+    The request is cancelled then, but not waited for: to give a connection back that answers nothing may take longer
+    than its caller has left. An answer that has begun may take as long as its caller reads (an export): nothing else
+    could be told any more.
     """
 
     def __init__(self, app: ASGIApp, *, timeout_s: float) -> None:
@@ -54,25 +56,34 @@ class Deadline:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun = False
-        deadline = asyncio.timeout(self.timeout_s)
+        task = asyncio.current_task()
+        assert task is not None
+        answering: asyncio.Task[None] | None = None
 
-        async def send_noting_start(message: Message) -> None:
-            nonlocal begun
-            if not begun:
-                begun = True
-                deadline.reschedule(None)
-            await send(message)
+        def too_late() -> None:
+            nonlocal answering
+            busy = Busy("Request took too long, retry with the same idempotency key")
+            answering = asyncio.create_task(error_response(busy)(scope, receive, send))
+            task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(self.timeout_s, too_late)
+
+        async def send_in_time(message: Message) -> None:
+            timer.cancel()
+            if answering is None:
+                await send(message)
 
         try:
-            async with deadline:
-                await self.app(scope, receive, send_noting_start)
-        except TimeoutError:
-            if begun or not deadline.expired():
+            await self.app(scope, receive, send_in_time)
+        except BaseException as error:
+            if answering is None:
                 raise
-            await error_response(Busy("Request took too long, retry with the same idempotency key"))(
-                scope, receive, send
-            )
+            if task.uncancel() > 0 and isinstance(error, asyncio.CancelledError):
+                raise  # somebody else wants it to end, too
+        finally:
+            timer.cancel()
+        if answering is not None:
+            await answering
 
 
 class Admission:

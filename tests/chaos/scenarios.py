@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import asyncpg
 from pydantic import SecretStr
@@ -17,7 +18,9 @@ from app.demo.postgres import LaunchError
 from app.jobs import defer
 from tests.books import connected
 from tests.chaos.stack import Stack
+from tests.servers import START_TIMEOUT_S
 
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Fault = Callable[[Stack, float], Awaitable[None]]
 Reason = Callable[[Stack], str | None]
 JOB_DONE_WITHIN_S = 5.0
@@ -214,14 +217,21 @@ async def _worker_killed(stack: Stack, seconds: float) -> None:
         await defer(tx, "reconcile_purchase", ids, datetime.now(UTC))
     await db.close()
     await asyncio.sleep(seconds)
-    stack.start_worker()
-    deadline = time.monotonic() + JOB_DONE_WITHIN_S + 5  # to start a process takes its time
     async with connected(stack.urls) as connection:
-        sql = "SELECT status::text FROM procrastinate_jobs WHERE args->>'purchase_id' = $1"
-        while await connection.fetchval(sql, ids["purchase_id"]) != "succeeded":
-            if time.monotonic() > deadline:
-                raise BrokenPromise("the job was not done")
-            await asyncio.sleep(0.1)
+        restarted_at = await connection.fetchval("SELECT clock_timestamp()")
+        stack.start_worker()
+        started = "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > $1"
+        await _until(connection, started, restarted_at, START_TIMEOUT_S, "no worker has started")
+        done = "SELECT count(*) FROM procrastinate_jobs WHERE args->>'purchase_id' = $1 AND status = 'succeeded'"
+        await _until(connection, done, ids["purchase_id"], JOB_DONE_WITHIN_S, "the job was not done")
+
+
+async def _until(connection: Connection, count: str, value: object, within_s: float, otherwise: str) -> None:
+    deadline = time.monotonic() + within_s
+    while not await connection.fetchval(count, value):
+        if time.monotonic() > deadline:
+            raise BrokenPromise(otherwise)
+        await asyncio.sleep(0.1)
 
 
 # --- the clock ---
