@@ -20,8 +20,8 @@ from typing import IO
 import uvicorn
 from fastapi import FastAPI
 
-from app.protocol import Protocol
 from app.demo import stripe
+from app.protocol import Protocol
 from tests.databases import ROOT, Urls
 from tests.processes import Process
 

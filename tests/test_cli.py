@@ -64,7 +64,8 @@ async def empty_database() -> AsyncIterator[Urls]:
 
 def test_keys_live_and_end(env: dict[str, str]) -> None:
     permissions = ("--permission", "billing:read", "--permission", "billing:write")
-    made = run(env, "keys", "create", "--name", "agent", *permissions, "--environment", "test", "--json")
+    subject = ("--client-subject", "CN=agent-7,O=Example")
+    made = run(env, "keys", "create", "--name", "agent", *permissions, *subject, "--environment", "test", "--json")
     assert made.status == DONE
     key_id = made.json["key_id"]
     assert made.json["api_key"].startswith(f"cbk_test_{key_id}_")
@@ -74,6 +75,7 @@ def test_keys_live_and_end(env: dict[str, str]) -> None:
     assert (again.status, again.out) == (FAILED, "")
     assert run(env, "keys", "revoke", key_id).status == DONE
     listed = run(env, "keys", "list", "--json")
+    assert {key["client_subject"] for key in listed.json} == {"CN=agent-7,O=Example"}
     assert {key["key_id"]: key["status"] for key in listed.json} == {
         key_id: "revoked",
         rotated.json["key_id"]: "active",

@@ -60,6 +60,21 @@ async def test_new_key_is_what_was_asked_for(office: Office, admin: httpx.AsyncC
     assert (row["after"]["name"], row["after"]["rate_limit_per_minute"]) == ("Agent 7", 5)
 
 
+async def test_key_is_bound_to_a_client_certificate_and_let_go(office: Office, admin: httpx.AsyncClient) -> None:
+    subject = "CN=agent-7,O=Example"
+    key_id, api_key = await create(admin, client_subject=subject)
+    assert (await admin.get(f"{KEYS}/{key_id}")).json()["client_subject"] == subject
+    refused = await use(office, api_key)
+    assert (refused.status_code, refused.json()["code"]) == (403, "client_certificate_required")
+    changed = await admin.patch(f"{KEYS}/{key_id}", json={"client_subject": None})
+    assert changed.json()["client_subject"] is None
+    await asyncio.sleep(TAKES_EFFECT_IN_S)
+    assert (await use(office, api_key)).status_code == 200
+    created, let_go = await audit_of(office, key_id)
+    assert created["after"]["client_subject"] == subject
+    assert (let_go["before"], let_go["after"]) == ({"client_subject": subject}, {"client_subject": None})
+
+
 async def test_no_answer_but_the_first_holds_anything_secret(
     office: Office, admin: httpx.AsyncClient, viewer: httpx.AsyncClient
 ) -> None:

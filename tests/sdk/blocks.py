@@ -21,7 +21,7 @@ from tests.databases import ROOT
 from tests.servers import free_port
 
 OF_A_DEPLOYMENT = ("docs/deployment", "docs/runbooks/")
-"""Pages whose commands need one: tests/test_deployment.py, tests/edge, tests/clusters and tests/observability run them."""
+"""Pages whose commands need one: tests/{test_deployment.py,edge,clusters,observability} run them."""
 PAGES = sorted(
     page
     for pattern in ("README.md", "sdk/README.md", "bench/**/*.md", "docs/**/*.md", "examples/**/*.md")
