@@ -42,6 +42,8 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         # Who may call
         "api_keys": KEEP,
         "admin_users": KEEP,
+        "alert_rules": KEEP,
+        "alerts": KEEP,
         "admin_sessions": ALL,
         "revoked_tokens": ALL,
         "token_cutoffs": ALL,
