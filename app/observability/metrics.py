@@ -85,6 +85,8 @@ WEBHOOK_FAILURES = _counter(
     "Webhooks without effect: not signed by any of our secrets, or an error of ours, after which Stripe tries again.",
     "reason",
 )
+for _reason in ("signature", "error"):
+    WEBHOOK_FAILURES.labels(_reason)  # there from the start: the first one to be counted must show as a rise from 0
 WEBHOOK_LAG = _histogram(
     "billing_webhook_lag_seconds",
     "From an event at Stripe to its effect here, each event once.",
@@ -118,6 +120,8 @@ CONNECTIONS_IN_USE = _gauge("billing_database_connections_in_use", "Connections 
 CONNECTION_TIMEOUTS = _counter(
     "billing_database_connection_timeouts_total", "Waits for a free connection that ended without one.", "pool"
 )
+for _pool in ("transactions", "reports", "reads"):
+    CONNECTION_TIMEOUTS.labels(_pool)
 
 # --- as the database said when it was last asked; without a value while it does not answer ---------------------------
 

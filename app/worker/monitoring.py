@@ -10,6 +10,7 @@ from fastapi import FastAPI
 import app.status
 from app.config import Settings
 from app.db import Database
+from app.errors import install_error_handlers
 from app.measurements import keep_measuring_books, measure_connections
 
 BOOKS_STATEMENT_TIMEOUT_S = 60.0
@@ -43,6 +44,7 @@ async def monitoring(settings: Settings) -> AsyncIterator[Monitor]:
     api = FastAPI(openapi_url=None)
     api.state.settings, api.state.db, api.state.measure_process = settings, db, monitor.measure_process
     api.include_router(app.status.router)
+    install_error_handlers(api)
     config = uvicorn.Config(
         api,
         host=settings.host,
