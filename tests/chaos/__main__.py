@@ -11,7 +11,7 @@ import uvloop
 
 from tests.chaos.audit import audit
 from tests.chaos.load import KINDS, Journal, Load, running_load
-from tests.chaos.report import Result, write
+from tests.chaos.report import Result, table, write
 from tests.chaos.scenarios import SCENARIOS, SHORT, BrokenPromise, Scenario
 from tests.chaos.stack import Stack, running_stack
 
@@ -97,7 +97,7 @@ async def main(options: argparse.Namespace) -> int:
     print(f"ledger verify: {unsound or 'ok'}")
     failed = [result for result in results if result.problems]
     if options.write and len(results) == len(SCENARIOS):
-        write(results)
+        write("chaos", table(results))
     print(f"{len(results) - len(failed)} held, {len(failed)} failed")
     return 1 if failed or unsound else 0
 

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.chaos.scenarios import Scenario
 from tests.databases import ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- chaos -->\n", "<!-- /chaos -->"
+BEGIN, END = "<!-- {} -->\n", "<!-- /{} -->"
 HEAD = (
     "| fault | lasted | answered | 503 | cut off | slowest | whole again after | "
     "charges: acknowledged, once each | unacknowledged: of these booked, once | payments, each booked once | result |\n"
@@ -57,9 +56,14 @@ def table(results: list[Result]) -> str:
     return HEAD + "".join(f"{result.row}\n" for result in results)
 
 
-def write(results: list[Result], page: Path = PAGE) -> None:
-    """Put the table where the page keeps it; what stands around it stays."""
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}{table(results)}{END}{after}", encoding="utf-8")
+def section(name: str) -> str:
+    """What the page says between the marks of that name."""
+    return PAGE.read_text(encoding="utf-8").split(BEGIN.format(name))[1].split(END.format(name))[0]
+
+
+def write(name: str, text: str) -> None:
+    """Put it there; what stands around it stays."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN.format(name))
+    _, after = rest.split(END.format(name))
+    PAGE.write_text(f"{before}{BEGIN.format(name)}{text}{END.format(name)}{after}", encoding="utf-8")
