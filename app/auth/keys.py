@@ -74,10 +74,6 @@ class KeyFacts:
             return True
         return address is not None and any(address in network for network in self.ip_allow_list)
 
-    def accepts_subject(self, subject: str | None) -> bool:
-        """Whether a verified client certificate's `subject` (None: there was none) is the one that it is bound to."""
-        return self.client_subject is None or self.client_subject == subject
-
 
 def generate_key(environment: Environment) -> NewKey:
     key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(KEY_ID_CHARS))

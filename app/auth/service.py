@@ -121,9 +121,8 @@ class Authenticator:
         structlog.contextvars.bind_contextvars(key_id=facts.key_id)
         if not facts.allows(address):
             raise AddressNotAllowed
-        if facts.client_subject is not None and not facts.accepts_subject(
-            verified_subject(request, self._settings.trusted_proxies)
-        ):
+        bound_to = facts.client_subject
+        if bound_to is not None and bound_to != verified_subject(request, self._settings.trusted_proxies):
             raise ClientCertificateRequired
         self._take("API key", facts.key_id, facts.rate_limit_per_minute or self._settings.rate_limit_per_key)
         self._last_used.note(facts.key_id, now)

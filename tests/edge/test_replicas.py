@@ -23,6 +23,7 @@ from tests.edge.replicas import TURNS_TO_A_NEW_REPLICA_IN_S, Load, Replica, load
 from tests.rolling import mixed_traffic
 
 CALLERS = 4
+pytestmark = pytest.mark.timeout(240)  # processes start four times here
 
 
 @dataclass
