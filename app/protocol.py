@@ -86,10 +86,12 @@ class Protocol(HeadDeadline):
     """
 
     def on_headers_complete(self) -> None:
-        door: Door = self.app.state.door  # ours is a FastAPI application
+        route = _ROUTES.get(self.url)
+        door: Door | None = None if route is None else self.app.state.door  # ours is a FastAPI application
         if (
-            not door.is_full
-            or (route := _ROUTES.get(self.url)) is None
+            route is None
+            or door is None
+            or not door.is_full
             or self._has_work()
             or self.expect_100_continue
             or not self.parser.should_keep_alive()
