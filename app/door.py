@@ -8,6 +8,8 @@ from app.observability.metrics import TURNED_AWAY
 
 MAX_INSIDE = 256
 """More at once make nothing faster: with them, two transactions of 128 charges each are full."""
+FIRST_INSIDE = 128
+"""Before it is known how fast the machine and its database are."""
 MIN_INSIDE = 16
 TARGET_S = 1.0
 """Longer than that nobody inside should take: a fifth of what callers wait."""
@@ -31,14 +33,15 @@ log = structlog.get_logger()
 class Door:
     """Lets a bounded number in, and turns the rest away at once: who cannot be served in time learns it early.
 
-    The bound shrinks while those inside take longer than TARGET_S, and grows back while they do not. So what waits
+    The bound shrinks while those inside take longer than TARGET_S, and grows while they do not and it is half reached:
+    few who are quick prove nothing. So what waits
     inside is about a second's work, however fast the machine and its database are at the moment. Times are the event
     loop's.
     """
 
     def __init__(self) -> None:
         self.inside = 0
-        self.limit = float(MAX_INSIDE)
+        self.limit = float(FIRST_INSIDE)
         self._shrunk_s = float("-inf")
         self._logged_s = float("-inf")
         self._turned_away = 0
@@ -63,7 +66,8 @@ class Door:
     def learn(self, took_s: float, now_s: float) -> None:
         """Somebody who was inside all the time has left."""
         if took_s <= TARGET_S:
-            self.limit = min(MAX_INSIDE, self.limit + GROW_BY)
+            if 2 * (self.inside + 1) >= self.limit:
+                self.limit = min(MAX_INSIDE, self.limit + GROW_BY)
         elif now_s - self._shrunk_s >= SHRINK_EVERY_S:
             self.limit = max(MIN_INSIDE, self.limit * SHRINK_BY)
             self._shrunk_s = now_s
