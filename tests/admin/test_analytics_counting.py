@@ -165,12 +165,17 @@ async def test_what_was_reported_before_the_mark_is_not_read_again(
     assert await told(viewer, run) == (9, Decimal("0.04"))
 
 
+def _off_by(wrong_ns: int) -> int:
+    return time.time_ns() + wrong_ns
+
+
 async def test_process_whose_clock_is_minutes_behind_is_counted_all_the_same(
     rolled_up: Office, proxy: httpx.AsyncClient, viewer: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, minutes = uuid.uuid4().hex, 5 * 60 * 10**9
     for wrong in (-minutes, minutes, 0):  # it is put right in the end
-        monkeypatch.setattr("app.db.time", SimpleNamespace(time_ns=lambda wrong=wrong: time.time_ns() + wrong))
+        clocks = SimpleNamespace(time_ns=partial(_off_by, wrong), monotonic_ns=time.monotonic_ns)
+        monkeypatch.setattr("app.db.time", clocks)
         await asyncio.sleep(0.5)  # two heartbeats
         usage_log_id = UUID(await report(proxy, run, f"{run}{wrong}", 1, "0.5"))
         assert abs((usage_log_id.int >> 80) / 1000 - time.time()) < 6
