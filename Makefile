@@ -2,9 +2,10 @@
 
 BIN := .venv/bin
 READY := .venv/.installed
-WORKERS ?= auto
+# One more than cores: a test waits now and then.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
 
-.PHONY: help run test check docs ui browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
+.PHONY: help run test check check-service check-pages docs ui browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +17,9 @@ test: check browser promtool pgbouncer environments ## all checks and all tests,
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4
 
 check: $(READY) ## format, lint, types, import rules; the back office's pages too
+	+@$(MAKE) --no-print-directory -j2 check-service check-pages
+
+check-service:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -24,8 +28,10 @@ check: $(READY) ## format, lint, types, import rules; the back office's pages to
 	$(BIN)/hadolint docker/Dockerfile docker/pgbouncer/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.override.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	scripts/build-ui check
 	# Further checks that are commands go here, one a line. Those that need a database are tests.
+
+check-pages:
+	scripts/build-ui check
 
 ui: $(READY) ## build the back office's pages, unless they are
 	@scripts/build-ui

@@ -6,9 +6,10 @@ import structlog
 
 from app.observability.metrics import TURNED_AWAY
 
-MAX_INSIDE = 256
-"""More at once make nothing faster: with them, two transactions of 128 charges each are full."""
-FIRST_INSIDE = 128
+MAX_INSIDE = 1_024
+"""About a second's work of a process. From 256 on, more at once make nothing faster (two transactions of 128 charges
+each are full), but a burst that can be served within the second is better served than turned away."""
+FIRST_INSIDE = 512
 """Before it is known how fast the machine and its database are."""
 MIN_INSIDE = 16
 TARGET_S = 1.0
@@ -34,9 +35,8 @@ class Door:
     """Lets a bounded number in, and turns the rest away at once: who cannot be served in time learns it early.
 
     The bound shrinks while those inside take longer than TARGET_S, and grows while they do not and it is half reached:
-    few who are quick prove nothing. So what waits
-    inside is about a second's work, however fast the machine and its database are at the moment. Times are the event
-    loop's.
+    few who are quick prove nothing. So what waits inside is about a second's work, however fast the machine and its
+    database are at the moment. Times are the event loop's.
     """
 
     def __init__(self) -> None:

@@ -21,19 +21,31 @@ class HeadDeadline(HttpToolsProtocol):
 
     timeout_s = 10.0  # uvicorn makes the instances: what counts in this process
     _head_timer: asyncio.TimerHandle | None = None
+    _is_between = True
+    """Whether the last that came was the end of a request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self._await_head()
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._head_timer is None and not self._has_work():
+    def data_received(self, data: bytes) -> None:
+        self._is_between = False  # line breaks count as well, of which the parser says nothing
+        super().data_received(data)
+        if self._head_timer is None and not self._is_between and not self._has_work():
             self._await_head()
+
+    def on_message_begin(self) -> None:
+        self._is_between = False
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_between = True
+        self._stop_waiting()
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()

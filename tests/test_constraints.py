@@ -15,7 +15,7 @@ import pytest
 
 from app.analytics.books import COUNTS
 from app.billing.pools import MAX_CREDITS
-from tests.databases import Urls
+from tests.databases import SERVICE_ROLE, Urls
 
 NOW = datetime.now(UTC)
 ACCOUNT = uuid.UUID(int=1)
@@ -388,13 +388,14 @@ VIOLATIONS: dict[str, Violation] = {
 @pytest.fixture
 async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     """A transaction of the service's role, undone after the test, with one account to hang rows on."""
-    connection = await asyncpg.connect(database.service)
+    connection = await asyncpg.connect(database.superuser)
     transaction = connection.transaction()
     await transaction.start()
+    await connection.execute("DELETE FROM alert_rules")  # which are there from the migration on, for ever
+    await connection.execute(f"SET ROLE {SERVICE_ROLE}")
     await insert(connection, "accounts", ROWS["accounts"] | {"account_id": ACCOUNT})
     admin = {"admin_id": ADMIN, "email": "other@example.com"}
     await insert(connection, "admin_users", ROWS["admin_users"] | admin)
-    await connection.execute("DELETE FROM alert_rules")  # which are there from the migration on
     disputed = {"purchase_id": uuid.UUID(int=9), "idempotency_key": None, "payment_intent_id": None}
     await insert(connection, "purchases", ROWS["purchases"] | disputed)
     yield connection

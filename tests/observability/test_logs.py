@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -219,7 +220,7 @@ def printing_worker(urls: Urls, log: IO[bytes]) -> Iterator["subprocess.Popen[by
     try:
         yield process
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.wait(30)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import math
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from app.db import Database
 from app.demo.stripe.webhooks import signature
 from app.jobs import defer
 from app.measurements import measure_books
+from app.observability.metrics import CHARGED
 from app.observability.requests import REQUEST_ID
 from tests.books import account_locked
 from tests.databases import Urls
@@ -49,6 +51,8 @@ async def with_credits(client: httpx.AsyncClient, credits: int) -> dict[str, str
 
 async def test_charges_count_by_outcome_and_pool_and_only_after_the_commit(shop: Shop, scrape: Scrape) -> None:
     await shop.execute(FAIL_AT_COMMIT)
+    for operation, pool in (("charge", "paid"), ("tool_charge", "free")):
+        CHARGED.labels(operation, pool).reset()  # other tests spend so much that a float would not notice six more
     async with await shop.client() as client:
         user = await with_credits(client, 7)
         before = await scrape()
@@ -279,5 +283,5 @@ async def test_worker_is_seen_on_a_port_of_its_own(own_database: Urls) -> None:
             assert (await client.get(f"{url}/health")).json()["status"] == "healthy"
             refused = await client.get(f"{url}/metrics", headers={"Authorization": "Bearer wrong"})
             assert refused.status_code == 401
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 15) == 0
