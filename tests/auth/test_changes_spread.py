@@ -27,15 +27,16 @@ Change = Callable[[Session, str, datetime], Awaitable[object]]
 
 
 async def seconds_until_refused(process: Process, key: NewKey, path: str = "/read") -> float:
-    """From now until the key is refused; it must stay so."""
+    """When the last request began that was still accepted. How long answers take is not the promise."""
     client = await process.client(key.secret_text)
-    started = time.perf_counter()
+    started = last_accepted = begun = time.perf_counter()
     while (await client.get(path)).status_code == 200:
-        assert time.perf_counter() - started < 5, "the key still works"
+        last_accepted = begun
+        assert begun - started < 5, "the key still works"
         await asyncio.sleep(0.005)
-    took_s = time.perf_counter() - started
+        begun = time.perf_counter()
     assert {(await client.get(path)).status_code for _ in range(5)} <= {401, 403}
-    return took_s
+    return last_accepted - started
 
 
 async def commit(db: Database, change: Change, key: NewKey) -> None:
