@@ -1,7 +1,6 @@
 """PostgreSQL: declarative base, connections, and the only place that commits."""
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from app.config import Settings
 from app.errors import DatabaseAway
 from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
+from app.point_reads import PointRead, PointReads, Row
 from app.pulse import Pulse
 
 Session: TypeAlias = AsyncConnection
@@ -33,14 +33,6 @@ Session: TypeAlias = AsyncConnection
 
 Snapshot: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 """A connection of the driver's own, in a read-only transaction (`Database.snapshot`)."""
-
-CONNECTION_LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server's farewell lay unread
-    ConnectionError,
-)
 
 log = structlog.get_logger()
 
@@ -185,11 +177,9 @@ class Database:
         self._timeout_s = timeout_s
         self._dsn = url.get_secret_value()
         self._connect_args = connect_args
-        self._readers = readers
-        self._busy_readers = 0
-        self._reader_turns = asyncio.Semaphore(readers)  # first come, first served
-        self._idle_readers: list[Snapshot] = []
         self._pulse = Pulse(self._beat, of="postgresql")
+        arguments = {"dsn": self._dsn, **connect_args}
+        self._point_reads = PointReads(arguments, self._pulse, connections=readers, timeout_s=timeout_s)
         self._pulse_connection: Snapshot | None = None
 
     def watch(self) -> None:
@@ -250,62 +240,14 @@ class Database:
         async with self._in(self._consistent.connect(), "reports") as connection:
             yield connection
 
-    async def fetch_row(self, sql: str, *values: object) -> Mapping[str, Any] | None:
-        """The only row of a point read on the hot path, straight from the driver: a quarter of the cost (ADR 3)."""
-        self._require_presence()
-        if self._reader_turns.locked():
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    await self._reader_turns.acquire()
-            except TimeoutError:
-                CONNECTION_TIMEOUTS.labels("reads").inc()
-                raise
-        else:
-            await self._reader_turns.acquire()  # which does not wait
-        try:
-            try:
-                return await self._fetch_row(sql, values)
-            except CONNECTION_LOST:  # cut while nobody used it, and the other idle ones with it
-                self._drop_idle_readers()
-                return await self._fetch_row(sql, values)
-        finally:
-            self._reader_turns.release()
+    async def find(self, read: PointRead, *key: object) -> Row | None:
+        """The row of a key: the hot path's point reads, which share executions."""
+        return await self._point_reads.find(read, *key)
 
-    async def _fetch_row(self, sql: str, values: tuple[object, ...]) -> Mapping[str, Any] | None:
-        self._require_presence()  # which may have been noticed while this waited for its turn
-        connection = await self._reader()
-        self._busy_readers += 1
-        try:
-            if tracing.is_on():
-                with tracing.statement(sql):
-                    row: Mapping[str, Any] | None = await connection.fetchrow(sql, *values)
-            else:
-                row = await connection.fetchrow(sql, *values)
-        except BaseException as error:
-            if isinstance(error, asyncpg.PostgresError | ValueError) and not connection.is_closed():
-                self._idle_readers.append(connection)  # it was answered, and a SELECT leaves nothing behind
-            else:
-                connection.terminate()  # who knows where it has stopped
-            raise
-        finally:
-            self._busy_readers -= 1
-        self._idle_readers.append(connection)
-        self._pulse.answers += 1
-        return row
-
-    def _drop_idle_readers(self) -> None:
-        while self._idle_readers:
-            self._idle_readers.pop().terminate()
-
-    async def _reader(self) -> Snapshot:
-        """An open connection that nobody uses. The driver's own pool takes as long to hand one out as to use it."""
-        while self._idle_readers:
-            connection = self._idle_readers.pop()
-            if not connection.is_closed():
-                return connection
-        connection = await asyncpg.connect(self._dsn, **self._connect_args)
-        await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
-        return connection
+    async def fetch_row(self, sql: str, *values: object) -> Row | None:
+        """The first row of a SELECT, straight from the driver: a quarter of the cost of `read` (ADR 3)."""
+        rows = await self._point_reads.fetch_rows(sql, *values)
+        return rows[0] if rows else None
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
@@ -335,7 +277,7 @@ class Database:
         engines = {"transactions": self.engine, "reports": self._slow}
         pools = {name: engine.sync_engine.pool for name, engine in engines.items()}
         used = {name: (pool.checkedout(), pool.size()) for name, pool in pools.items() if isinstance(pool, QueuePool)}
-        return {**used, "reads": (self._busy_readers, self._readers)}
+        return {**used, "reads": (self._point_reads.busy, self._point_reads.size)}
 
     async def ping(self) -> None:
         """Raises when PostgreSQL does not answer."""
@@ -345,7 +287,7 @@ class Database:
         await self._pulse.stop()
         if self._pulse_connection is not None:
             self._pulse_connection.terminate()
-        self._drop_idle_readers()
+        await self._point_reads.stop()
         await self.engine.dispose()
         await self._slow.dispose()
 

@@ -20,6 +20,7 @@ from app.billing.models import (
     LlmUsage,
 )
 from app.db import Database, Session, Snapshot, insert_rows
+from app.point_reads import PointRead
 
 ACCOUNT = list(Account.__table__.columns)
 CHARGE = list(Charge.__table__.columns)
@@ -80,7 +81,10 @@ async def upsert_profile(tx: Session, account_id: UUID, values: dict[str, Any], 
 
 # --- accounts -------------------------------------------------------------------------------------------------
 
-_FIND_ACCOUNT = f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = $1"  # noqa: S608  (our own words; what callers say is bound)
+_FIND_ACCOUNT = PointRead(
+    f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = k.id",  # noqa: S608  (our own words; what callers say is bound)
+    id="uuid",
+)
 _ACCOUNT_IDS = bindparam("account_ids", type_=ARRAY(Uuid))
 _ACCOUNTS_IN_ORDER = select(*ACCOUNT).where(Account.account_id == func.any(_ACCOUNT_IDS)).order_by(Account.account_id)
 # key_share: FOR NO KEY UPDATE, so that inserts which merely reference the account need not wait
@@ -102,7 +106,7 @@ _UPDATE_ACCOUNTS = text(
 
 
 async def find_account(db: Database, account_id: UUID) -> Mapping[str, Any] | None:
-    return await db.fetch_row(_FIND_ACCOUNT, account_id)
+    return await db.find(_FIND_ACCOUNT, account_id)
 
 
 async def lock_accounts(tx: Session, account_ids: Sequence[UUID], *, skip_locked: bool) -> Sequence[Any]:
@@ -213,11 +217,16 @@ async def insert_ledger_entries(tx: Session, rows: Sequence[dict[str, Any]]) -> 
     await insert_rows(tx, LedgerEntry, rows)
 
 
-_FIND_CHARGE_BY_KEY = f"""
+_FIND_CHARGE_BY_KEY = PointRead(
+    f"""
     SELECT {", ".join(column.name for column in CHARGE)}
       FROM charges
-     WHERE account_id = $1 AND operation = $2 AND idempotency_key = $3
-    """  # noqa: S608  (the names are our own columns')
+     WHERE account_id = k.account AND operation = k.operation AND idempotency_key = k.key
+    """,  # noqa: S608  (the names are our own columns')
+    account="uuid",
+    operation="text",
+    key="text",
+)
 _FIND_CHARGES_BY_KEYS = text(
     f"""
     SELECT {", ".join(f"c.{column.name}" for column in CHARGE)}
@@ -232,7 +241,7 @@ _FIND_CHARGES_BY_KEYS = text(
 async def find_charge_by_key(
     db: Database, account_id: UUID, operation: str, idempotency_key: str
 ) -> Mapping[str, Any] | None:
-    return await db.fetch_row(_FIND_CHARGE_BY_KEY, account_id, operation, idempotency_key)
+    return await db.find(_FIND_CHARGE_BY_KEY, account_id, operation, idempotency_key)
 
 
 async def find_charges_by_keys(

@@ -61,16 +61,7 @@ Billing = Annotated[BillingService, Depends(billing_service)]
 """Not for the hottest routes, which take just what KeyRoute gives them."""
 
 
-@router.post("/credits/check")
-@router.post("/check", operation_id="check_alias")
-async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, now: Now) -> CheckReply:
-    """Ask whether the user may go on, before an interaction. Creates a missing account with its free uses."""
-    billing: BillingService = request.app.state.billing
-    identity = body.identity(caller)
-    account_id = await billing.accounts.resolve(identity, body.profile(), caller.actor, now)
-    return CheckReply.of(await billing.check(account_id, now))
-
-
+# First the busiest: FastAPI looks for a request's route in this order.
 @router.post(
     "/charges",
     status_code=status.HTTP_201_CREATED,
@@ -106,6 +97,16 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
         case Refused(error):
             raise error
     return ChargeReply.of(outcome.charge)
+
+
+@router.post("/credits/check")
+@router.post("/check", operation_id="check_alias")
+async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, now: Now) -> CheckReply:
+    """Ask whether the user may go on, before an interaction. Creates a missing account with its free uses."""
+    billing: BillingService = request.app.state.billing
+    identity = body.identity(caller)
+    account_id = await billing.accounts.resolve(identity, body.profile(), caller.actor, now)
+    return CheckReply.of(await billing.check(account_id, now))
 
 
 @router.get("/charges/{charge_id}", responses={404: {"model": ErrorReply}})

@@ -7,12 +7,21 @@ from uuid import UUID
 from sqlalchemy import select, text
 
 from app.db import Database, Session, insert_rows
+from app.point_reads import PointRead
 from app.tools.models import ProductInventory, ProductUsage
 
 _COLUMNS = "product_type, free, free_day, paid, total_uses"
-_FIND_INVENTORY = f"SELECT {_COLUMNS} FROM product_inventory WHERE account_id = $1 AND product_type = $2"  # noqa: S608  (our own words; what callers say is bound)
+_FIND_INVENTORY = PointRead(
+    f"SELECT {_COLUMNS} FROM product_inventory WHERE account_id = k.account AND product_type = k.product",  # noqa: S608  (our own words; what callers say is bound)
+    account="uuid",
+    product="text",
+)
 _USAGE_COLUMNS = "account_id, idempotency_key, product_type, usage_log_id, result"
-_FIND_USAGE_BY_KEY = f"SELECT {_USAGE_COLUMNS} FROM product_usage_log WHERE account_id = $1 AND idempotency_key = $2"  # noqa: S608  (our own words; what callers say is bound)
+_FIND_USAGE_BY_KEY = PointRead(
+    f"SELECT {_USAGE_COLUMNS} FROM product_usage_log WHERE account_id = k.account AND idempotency_key = k.key",  # noqa: S608  (our own words; what callers say is bound)
+    account="uuid",
+    key="text",
+)
 _PAIRS = "unnest(CAST(:account_ids AS uuid[]), CAST(:texts AS text[])) AS pair (account_id, text)"
 _FIND_USAGES_BY_KEYS = text(
     f"""
@@ -43,7 +52,7 @@ Pair = tuple[UUID, str]
 
 
 async def find_inventory(db: Database, account_id: UUID, product_type: str) -> Mapping[str, Any] | None:
-    return await db.fetch_row(_FIND_INVENTORY, account_id, product_type)
+    return await db.find(_FIND_INVENTORY, account_id, product_type)
 
 
 async def list_inventory(db: Session, account_id: UUID) -> Sequence[Mapping[str, Any]]:
@@ -63,7 +72,7 @@ async def upsert_inventories(tx: Session, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 async def find_usage_by_key(db: Database, account_id: UUID, idempotency_key: str) -> Mapping[str, Any] | None:
-    return await db.fetch_row(_FIND_USAGE_BY_KEY, account_id, idempotency_key)
+    return await db.find(_FIND_USAGE_BY_KEY, account_id, idempotency_key)
 
 
 async def find_usages_by_keys(tx: Session, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:

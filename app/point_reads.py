@@ -1,0 +1,195 @@
+"""Point reads: a row by its key, straight from the driver, on connections that nothing else uses (ADR 3).
+
+An execution costs PostgreSQL and the driver about the same for one key as for twenty. So reads of the same statement
+that are asked for while one is under way go together into the next (ADR 19). Nobody waits for company: a lone read
+starts at once. Each sees what was committed when it was asked for, or later.
+"""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from app.errors import DatabaseAway
+from app.observability import tracing
+from app.observability.metrics import CONNECTION_TIMEOUTS
+from app.pulse import Pulse
+
+Row: TypeAlias = Mapping[str, Any]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+CONNECTION_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's farewell lay unread
+    ConnectionError,
+)
+EXECUTIONS = 2  # of a statement at once: one is prepared while another is under way
+MAX_BATCH = 128
+
+
+class PointRead:
+    """A statement that finds a row by its key, made so that one execution finds the rows of many keys.
+
+    `select` is for one key, whose parts it calls `k.<name>`; `types` are their names and PostgreSQL types.
+    """
+
+    def __init__(self, select: str, **types: str) -> None:
+        arrays = ", ".join(f"${number}::{name}[]" for number, name in enumerate(types.values(), 1))
+        # LIMIT keeps the planner to one look into the index for each key, however small it believes the table to be
+        self.sql = (
+            f"SELECT k.asked, r.* FROM unnest({arrays}) WITH ORDINALITY AS k ({', '.join(types)}, asked),"  # noqa: S608  (our own words; what callers say is bound)
+            f" LATERAL ({select} LIMIT 1) AS r"
+        )
+
+
+@dataclass(slots=True)
+class _Asked:
+    key: tuple[object, ...]
+    row: "asyncio.Future[Row | None]"
+    cause: Any
+    """The span of whoever asks, where there are any."""
+
+
+class PointReads:
+    """The reads of one process, over `connections` connections. `arguments` are for the driver's `connect`."""
+
+    def __init__(self, arguments: Mapping[str, Any], pulse: Pulse, *, connections: int, timeout_s: float) -> None:
+        self._arguments = arguments
+        self._pulse = pulse
+        self._timeout_s = timeout_s
+        self.size = connections
+        self.busy = 0
+        self._turns = asyncio.Semaphore(connections)  # first come, first served
+        self._idle: list[Connection] = []
+        self._asked: dict[PointRead, deque[_Asked]] = {}
+        self._executions: dict[PointRead, set[asyncio.Task[None] | None]] = {}
+
+    async def find(self, read: PointRead, *key: object) -> Row | None:
+        """The row of the key; it has one column more, `asked`."""
+        self._require_presence()
+        asked = _Asked(key, asyncio.get_running_loop().create_future(), tracing.current())
+        queue = self._asked.setdefault(read, deque())
+        executions = self._executions.setdefault(read, set())
+        queue.append(asked)
+        if len(executions) < EXECUTIONS:  # else one of them takes it along
+            # An empty context: what is read is not the doing of the request that happens to be the first.
+            task = asyncio.create_task(self._drain(read, queue, executions), context=Context())
+            executions.add(task)
+        return await asked.row
+
+    async def fetch_rows(self, sql: str, *values: object) -> Sequence[Row]:
+        """The rows of a SELECT, which is asked once more when the connection was cut. Waits for its turn.
+
+        Raises DatabaseAway, TimeoutError.
+        """
+        self._require_presence()
+        if self._turns.locked():
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._turns.acquire()
+            except TimeoutError:
+                CONNECTION_TIMEOUTS.labels("reads").inc()
+                raise
+        else:
+            await self._turns.acquire()  # which does not wait
+        try:
+            try:
+                return await self._fetch(sql, values)
+            except CONNECTION_LOST:  # cut while nobody used it, and the other idle ones with it
+                self.close()
+                return await self._fetch(sql, values)
+        finally:
+            self._turns.release()
+
+    async def stop(self) -> None:
+        """End what nobody waits for any more, and close."""
+        tasks = [task for executions in self._executions.values() for task in executions if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        while self._idle:
+            self._idle.pop().terminate()
+
+    async def _drain(self, read: PointRead, queue: deque[_Asked], executions: set[asyncio.Task[None] | None]) -> None:
+        try:
+            while queue:
+                taken = (queue.popleft() for _ in range(min(len(queue), MAX_BATCH)))
+                if batch := [asked for asked in taken if not asked.row.done()]:  # their callers still wait
+                    await self._execute(read, batch)
+        finally:
+            # Nothing is awaited between the last look at the queue and this, so no read is left behind.
+            executions.discard(asyncio.current_task())
+
+    async def _execute(self, read: PointRead, batch: list[_Asked]) -> None:
+        try:
+            with tracing.batch("read batch", [asked.cause for asked in batch]):
+                rows = await self.fetch_rows(read.sql, *map(list, zip(*(asked.key for asked in batch), strict=True)))
+        except asyncpg.DataError as error:  # a value that PostgreSQL, or the driver, cannot take
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:
+                for asked in batch:  # one's bad key is not its neighbours' failure
+                    await self._execute(read, [asked])
+        except Exception as error:
+            _fail(batch, error)
+        except BaseException:  # the process stops
+            _fail(batch, DatabaseAway())
+            raise
+        else:
+            found = {row["asked"]: row for row in rows}
+            for number, asked in enumerate(batch, 1):
+                if not asked.row.done():
+                    asked.row.set_result(found.get(number))
+
+    def _require_presence(self) -> None:
+        if self._pulse.is_away:
+            raise DatabaseAway
+
+    async def _fetch(self, sql: str, values: tuple[object, ...]) -> Sequence[Row]:
+        self._require_presence()  # which may have been noticed while this waited for its turn
+        connection = await self._connection()
+        self.busy += 1
+        try:
+            if tracing.is_on():
+                with tracing.statement(sql):
+                    rows: Sequence[Row] = await connection.fetch(sql, *values)
+            else:
+                rows = await connection.fetch(sql, *values)
+        except BaseException as error:
+            if isinstance(error, asyncpg.PostgresError | ValueError) and not connection.is_closed():
+                self._idle.append(connection)  # it was answered, and a SELECT leaves nothing behind
+            else:
+                connection.terminate()  # who knows where it has stopped
+            raise
+        finally:
+            self.busy -= 1
+        self._idle.append(connection)
+        self._pulse.answers += 1
+        return rows
+
+    async def _connection(self) -> Connection:
+        """An open connection that nobody uses. The driver's own pool takes as long to hand one out as to use it."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        connection = await asyncpg.connect(**self._arguments)
+        await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        return connection
+
+
+def _fail(batch: Sequence[_Asked], error: Exception) -> None:
+    for asked in batch:
+        if not asked.row.done():
+            asked.row.set_exception(error)
