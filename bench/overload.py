@@ -45,6 +45,8 @@ class Round:
     offered: dict[str, int] = field(default_factory=dict)
     good: dict[str, int] = field(default_factory=dict)
     statuses: dict[int, int] = field(default_factory=dict)
+    unanswered: dict[str, int] = field(default_factory=dict)
+    """By what the caller saw instead of an answer."""
     late_send_ms: float = 0
     """How far behind its own schedule the generator was at worst: large, and the round says little."""
 
@@ -62,6 +64,7 @@ class Callers:
         self._opened = 0
         self._run = uuid.uuid4().hex
         self.statuses: Counter[int] = Counter()
+        self.unanswered: Counter[str] = Counter()
         self.good: Counter[str] = Counter()
 
     def message(self, kind: str, i: int) -> bytes:
@@ -72,12 +75,18 @@ class Callers:
         return load.post(self._url, "/v1/billing/charges", self._key, json.dumps(charge).encode())
 
     async def ask(self, kind: str, i: int, due_s: float) -> None:
+        connection = None
         try:
             async with asyncio.timeout_at(due_s + CALLER_TIMEOUT_S):
                 connection = self._idle.pop() if self._idle else await self._open()
                 status = await connection.request(self.message(kind, i))
-        except (OSError, TimeoutError):
-            self.statuses[0] += 1
+        except (OSError, TimeoutError) as error:
+            if connection is None:
+                self.unanswered[str(error) or "no connection in time"] += 1
+            else:
+                self.unanswered[str(error) or "no answer in time"] += 1
+                self._opened -= 1
+                connection.close()
             return
         self._idle.append(connection)
         self.statuses[status] += 1
@@ -118,7 +127,9 @@ async def offer(url: str, key: str, per_second: float, seconds: float) -> Round:
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
     callers.close()
-    return Round(seconds, dict(offered), dict(callers.good), dict(callers.statuses), late_s * 1000)
+    return Round(
+        seconds, dict(offered), dict(callers.good), dict(callers.statuses), dict(callers.unanswered), late_s * 1000
+    )
 
 
 async def closed(url: str, key: str, connections: int, seconds: float) -> Round:
@@ -168,7 +179,8 @@ def line(name: str, round_: Round, used_s: float) -> str:
     shares = "  ".join(f"{kind} {round_.good.get(kind, 0) / max(1, round_.offered[kind]):.2f}" for kind in KINDS)
     return (
         f"{name:<14}{sum(round_.offered.values()) / round_.seconds:>10,.0f}{round_.good_per_second:>10,.0f}"
-        f"{used_s / answered * 1e6:>12,.0f}   {shares}   late {round_.late_send_ms:,.0f} ms   {others}"
+        f"{used_s / answered * 1e6:>12,.0f}   {shares}   late {round_.late_send_ms:,.0f} ms"
+        f"   {others}  {round_.unanswered or ''}"
     )
 
 
