@@ -280,6 +280,7 @@ class PurchaseRow(Reply):
     currency: str
     status: PurchaseStatus
     received_minor: int | None
+    received_currency: str | None = Field(description="Of what arrived and went back; another than agreed: for review.")
     refunded_minor: int
     credits_refunded: int
     credits_disputed: int

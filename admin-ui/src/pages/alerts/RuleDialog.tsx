@@ -50,6 +50,7 @@ export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => 
       done={() => "The rule is changed: it counts within five minutes"}
     >
       <Select
+        data-autofocus
         label="What is found"
         description="Held accounts can neither spend nor buy until somebody has looked at them."
         data={actions.map((value) => ({ value, label: ACTIONS[value] }))}
