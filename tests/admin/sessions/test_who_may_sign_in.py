@@ -220,7 +220,9 @@ async def test_an_invitation_that_makes_no_sense_is_422(office: Office, admin: h
     assert await audit_rows(office) == before
 
 
-@pytest.mark.parametrize("email", ["bob@gmail.com", f"bob@mail.{DOMAIN}", f"bob@{DOMAIN}.evil.com", f"\u212aarl@{DOMAIN}"])
+@pytest.mark.parametrize(
+    "email", ["bob@gmail.com", f"bob@mail.{DOMAIN}", f"bob@{DOMAIN}.evil.com", f"\u212aarl@{DOMAIN}"]
+)
 async def test_nobody_is_invited_who_could_never_sign_in(office: Office, admin: httpx.AsyncClient, email: str) -> None:
     before = await audit_rows(office)
     refused(await admin.post(ADMINS, json={"email": email, "role": "viewer"}), 422, "invalid_request")
