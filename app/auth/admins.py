@@ -66,6 +66,11 @@ async def find_admin(db: Session, admin_id: UUID) -> Admin:
     return _admin(row)
 
 
+async def lock_admin(tx: Session, admin_id: UUID) -> None:
+    """What one admin may do only so much of is counted under this lock."""
+    await queries.lock_admin(tx, admin_id)
+
+
 async def change_admin(
     tx: Session, admin_id: UUID, *, role: Role | None, disabled: bool | None, now: datetime
 ) -> tuple[Admin, Admin]:
