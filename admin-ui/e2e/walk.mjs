@@ -53,6 +53,10 @@ try {
     await press("Adjust credits");
     await dialog.getByRole("textbox", { name: "Credits" }).fill("25");
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4711");
+    await context.setOffline(true); // said at once, and not done later
+    await dialog.getByRole("button", { name: "Give 25" }).click();
+    await dialog.getByText("The server cannot be reached").waitFor();
+    await context.setOffline(false);
     await dialog.getByRole("button", { name: "Give 25" }).click();
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("+25").first().waitFor();

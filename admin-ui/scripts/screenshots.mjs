@@ -116,7 +116,7 @@ async function erase(page) {
 
 async function search(page) {
   await page.keyboard.press("/");
-  await page.getByLabel("Search users, purchases and pages").fill("ada");
+  await page.getByLabel("Search users, purchases and pages").fill("paid");
   await page.getByText("All users that begin with").waitFor();
 }
 

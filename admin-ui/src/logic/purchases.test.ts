@@ -34,6 +34,7 @@ const MISMATCH: PurchaseRow = {
 it("says that money is booked only when it is", () => {
   expect(outcomeOf({ booked: true, purchase: BOOKED })).toContain("booked now");
   expect(outcomeOf({ booked: true, purchase: MISMATCH })).toContain("nothing was credited");
+  expect(outcomeOf({ booked: true, purchase: { ...MISMATCH, status: "canceled" } })).toContain("settled");
   expect(outcomeOf({ booked: false, purchase: BOOKED })).toContain("nothing that was missing");
 });
 

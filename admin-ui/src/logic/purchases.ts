@@ -40,5 +40,6 @@ export function reviewOf(reason: string): string {
 export function outcomeOf({ booked, purchase }: Booked): string {
   if (!booked) return "Stripe knows of nothing that was missing";
   if (purchase.credited) return "Money had arrived: it is booked now";
+  if (purchase.status === "canceled") return "The money has gone back: the purchase is settled";
   return "Money has arrived, but not as agreed: nothing was credited";
 }

@@ -51,7 +51,7 @@ export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => 
     >
       <Select
         data-autofocus
-        label="What is found"
+        label="What happens then"
         description="Held accounts can neither spend nor buy until somebody has looked at them."
         data={actions.map((value) => ({ value, label: ACTIONS[value] }))}
         value={action}
