@@ -53,6 +53,10 @@ try {
     await press("Adjust credits");
     await dialog.getByRole("textbox", { name: "Credits" }).fill("25");
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4711");
+    await context.setOffline(true); // said at once, and not done later
+    await dialog.getByRole("button", { name: "Give 25" }).click();
+    await dialog.getByText("The server cannot be reached").waitFor();
+    await context.setOffline(false);
     await dialog.getByRole("button", { name: "Give 25" }).click();
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("+25").first().waitFor();
@@ -85,12 +89,16 @@ try {
     await page.goto(`${base}/admin-ui/purchases/${purchase}`);
     await press("Refund");
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Unhappy customer");
-    await dialog.getByRole("button", { name: "Refund 5.00 USD" }).click();
+    const writes = [];
+    page.on("request", (request) => request.method() === "POST" && writes.push(request.url()));
+    await dialog.getByRole("button", { name: "Refund 5.00 USD" }).dblclick(); // of an impatient hand: asked once
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("20 by refunds").waitFor();
+    assert.equal(writes.length, 1);
   });
   await step("see an alert, hold the account, and let it go on", async () => {
-    await page.goto(`${base}/admin-ui/alerts?status=open`);
+    await page.goto(`${base}/admin-ui/`);
+    await page.getByRole("link", { name: "1 open alert about unusual activity" }).click();
     await page.getByRole("link", { name: /^Alerts/ }).getByText("1").waitFor(); // the badge
     await page.getByRole("link", { name: "Spending far above its own rate" }).first().click();
     await page.getByText("900 credits in a day, usually 12").waitFor();
@@ -129,6 +137,7 @@ try {
   });
   await step("see what the settings say before going back to them", async () => {
     await press("Back to the settings");
+    await page.waitForFunction(() => document.activeElement?.matches("[role=dialog] textarea")); // where one writes
     await dialog.getByText("6.50 USD for 20 credits, 0.325 USD each").waitFor();
     await dialog.getByText("5.00 USD for 20 credits, 0.25 USD each").waitFor();
     await dialog.getByRole("button", { name: "Cancel" }).click();

@@ -17,10 +17,12 @@ import { router } from "./routes";
 import { readableColors, theme } from "./theme";
 
 const RELOADED = "reloaded";
+// Without a network too: otherwise a click waits in silence, and is carried out whenever the network is back.
+const networkMode = "always";
 const queries = new QueryClient({
   defaultOptions: {
-    queries: { staleTime: 10_000, retry: (failures, error) => failures < 2 && mayPass(error) },
-    mutations: { retry: false },
+    queries: { networkMode, staleTime: 10_000, retry: (failures, error) => failures < 2 && mayPass(error) },
+    mutations: { networkMode, retry: false },
   },
 });
 whenSignedOut(() => {

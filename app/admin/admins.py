@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, status
+from fastapi import APIRouter, Request, status
 
 from app.admin.dependencies import Administrator, Db, Sessions, Viewer
 from app.admin.schemas import (
@@ -20,6 +20,7 @@ from app.auth.admins import change_admin, find_admin, invite_admin, list_admins
 from app.auth.errors import AdminForbidden
 from app.billing.router import ERRORS
 from app.billing.schemas import ErrorReply
+from app.config import Settings
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 router = APIRouter(prefix="/admin/admins", tags=["admin: admins"], responses=ERRORS)
@@ -36,10 +37,11 @@ async def list_of_admins(admin: Viewer, db: Db) -> AdminsReply:
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses={409: {"model": ErrorReply}})
-async def invite(body: AdminBody, admin: Administrator, db: Db) -> AdminReply:
+async def invite(body: AdminBody, request: Request, admin: Administrator, db: Db) -> AdminReply:
     """Let somebody sign in. Somebody who could already is 409: change the role instead."""
+    settings: Settings = request.app.state.settings
     async with db.transaction() as tx:
-        invited = await invite_admin(tx, body.email, body.role, now=admin.now)
+        invited = await invite_admin(tx, body.email, body.role, domain=settings.admin_email_domain, now=admin.now)
         after = {"email": invited.email, "role": invited.role}
         await admin.record(tx, "admin.invite", "admin", invited.admin_id, after=after)
     return _reply(invited)

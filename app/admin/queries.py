@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import BigInteger, cast, func, insert, select
 
 from app.admin.models import AuditEntry
+from app.analytics.books import first_id_at
 from app.db import Session
 
 Row = Mapping[str, Any]
@@ -16,6 +17,17 @@ _AUDIT = list(AuditEntry.__table__.columns)
 
 async def insert_audit_entry(tx: Session, row: Row) -> None:
     await tx.execute(insert(AuditEntry).values(**row))
+
+
+async def sum_adjusted(tx: Session, admin_id: UUID, since: datetime) -> int:
+    """Credits that an admin gave and took since then, both counted as positive."""
+    paid = [cast(column["paid"].astext, BigInteger) for column in (AuditEntry.before, AuditEntry.after)]
+    query = select(func.coalesce(func.sum(func.abs(paid[1] - paid[0])), 0)).where(
+        AuditEntry.admin_id == admin_id,
+        AuditEntry.audit_id >= first_id_at(since),
+        AuditEntry.action == "account.adjust",
+    )
+    return int((await tx.execute(query)).scalar_one())
 
 
 async def list_audit_entries(

@@ -11,7 +11,8 @@ from app.db import Session
 
 Row = Mapping[str, Any]
 View = Literal["paid_not_credited", "refunded_but_credited", "for_review"]
-PAID_NOT_CREDITED = "p.received_minor IS NOT NULL AND p.credit_id IS NULL"
+# One whose money went back is canceled. By the index of what is not settled.
+PAID_NOT_CREDITED = "p.received_minor IS NOT NULL AND p.credit_id IS NULL AND p.status <> 'canceled'"
 # What refunds and disputes must have taken back: the same share of the credits as of the money, rounded down.
 REFUNDED_BUT_CREDITED = """
     p.credit_id IS NOT NULL AND p.refunded_minor > 0
@@ -25,8 +26,8 @@ _VIEWS: dict[View, str] = {
 }
 _PURCHASE = """
     p.account_id, p.purchase_id, p.environment, p.payment_intent_id AS payment_id, p.pack, p.credits, p.amount_minor,
-    p.currency, p.status, p.received_minor, p.refunded_minor, p.credits_refunded, p.credits_disputed,
-    p.credit_id IS NOT NULL AS credited, p.review_reason, p.created_at, p.updated_at
+    p.currency, p.status, p.received_minor, p.received_currency, p.refunded_minor, p.credits_refunded,
+    p.credits_disputed, p.credit_id IS NOT NULL AS credited, p.review_reason, p.created_at, p.updated_at
 """
 
 

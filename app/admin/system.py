@@ -10,7 +10,7 @@ from pydantic import StringConstraints
 
 from app.admin import reports
 from app.admin.dependencies import Administrator, Db, Viewer
-from app.admin.schemas import (
+from app.admin.system_schemas import (
     InboxEvent,
     InboxReply,
     JobReply,

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, status
 from pydantic import StringConstraints
 
-from app.admin import user_reports
+from app.admin import queries, user_reports
 from app.admin.audit import Admin
 from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
 from app.admin.schemas import (
@@ -25,6 +25,7 @@ from app.admin.schemas import (
     UsersReply,
 )
 from app.admin.user_reports import Balance, Position, Sort
+from app.auth.admins import lock_admin
 from app.auth.caller import Environment
 from app.auth.errors import AdminForbidden
 from app.auth.revocations import revoke_tokens_before
@@ -33,7 +34,7 @@ from app.billing.errors import AccountNotFound
 from app.billing.router import ERRORS, Billing
 from app.billing.schemas import MAX_INT64, ErrorReply, Key255
 from app.config import Settings
-from app.db import Database
+from app.db import Database, Session
 from app.errors import InvalidRequest
 from app.tools.router import Tools
 
@@ -130,15 +131,17 @@ async def adjust_credits(
     account_id: UUID, body: AdjustBody, request: Request, admin: Support, db: Db, billing: Billing
 ) -> AdjustReply:
     """Give or take paid credits. What is taken must be there: nothing becomes debt. The same key again: no effect."""
-    settings: Settings = request.app.state.settings
     if body.credits == 0:
         raise InvalidRequest("credits must not be 0")
-    if admin.caller.role == "support" and abs(body.credits) > settings.admin_support_credit_limit:
-        raise AdminForbidden("admin")
+    limits: Settings | None = request.app.state.settings if admin.caller.role == "support" else None
+    if limits is not None and abs(body.credits) > limits.admin_support_credit_limit:
+        raise AdminForbidden("admin", f"more than {limits.admin_support_credit_limit} credits at once")
     user = await find_user(db, account_id)
     require_anonymous(body.reason, user)
     environment = user["environment"]
     async with db.transaction() as tx:
+        if limits is not None:
+            await lock_admin(tx, admin.caller.admin_id)
         credit = await billing.adjust_in(
             tx,
             account_id,
@@ -159,6 +162,8 @@ async def adjust_credits(
                 after={"paid": credit.paid_after, "credit_id": credit.credit_id},
                 reason=body.reason,
             )
+            if limits is not None:
+                await _within_a_day(tx, admin, limits.admin_support_daily_credit_limit)
     return AdjustReply(
         credit_id=credit.credit_id, credits=credit.credits, paid_after=credit.paid_after, replayed=credit.replayed
     )
@@ -210,6 +215,12 @@ async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support,
             reason=body.reason,
         )
     return _row(row)
+
+
+async def _within_a_day(tx: Session, admin: Admin, limit: int) -> None:
+    """Many small corrections are a large one. Raises AdminForbidden."""
+    if await queries.sum_adjusted(tx, admin.caller.admin_id, admin.now - timedelta(days=1)) > limit:
+        raise AdminForbidden("admin", f"more than {limit} credits in 24 hours")
 
 
 async def _set_status(

@@ -33,7 +33,8 @@ def _admin(row: Any) -> Admin:
 
 def _normal_email(email: str) -> str:
     normal = email.strip().lower()
-    if len(normal) > MAX_EMAIL_CHARS or _EMAIL.fullmatch(normal) is None:
+    # Only ASCII: some letters become others when they are made small, and nobody signs in with them (app.auth.sign_in).
+    if len(normal) > MAX_EMAIL_CHARS or not email.isascii() or _EMAIL.fullmatch(normal) is None:
         raise InvalidRequest("email is not an e-mail address")
     return normal
 
@@ -45,9 +46,13 @@ async def add_admin(tx: Session, email: str, role: Role, *, now: datetime) -> Ad
     return _admin(await queries.upsert_admin(tx, new_id(), _normal_email(email), role, now))
 
 
-async def invite_admin(tx: Session, email: str, role: Role, *, now: datetime) -> Admin:
-    """Let somebody sign in. Raises AdminExists for one who may already, InvalidRequest."""
-    row = await queries.invite_admin(tx, new_id(), _normal_email(email), role, now)
+async def invite_admin(tx: Session, email: str, role: Role, *, domain: str, now: datetime) -> Admin:
+    """Let somebody of `domain`, whose accounts alone can, sign in. Raises AdminExists for one who may already,
+    InvalidRequest."""
+    normal = _normal_email(email)
+    if normal.rpartition("@")[2] != domain:
+        raise InvalidRequest(f"Only accounts of {domain} can sign in here")
+    row = await queries.invite_admin(tx, new_id(), normal, role, now)
     if row is None:
         raise AdminExists
     return _admin(row)
@@ -59,6 +64,11 @@ async def find_admin(db: Session, admin_id: UUID) -> Admin:
     if row is None:
         raise AdminNotFound
     return _admin(row)
+
+
+async def lock_admin(tx: Session, admin_id: UUID) -> None:
+    """What one admin may do only so much of is counted under this lock."""
+    await queries.lock_admin(tx, admin_id)
 
 
 async def change_admin(

@@ -106,12 +106,12 @@ class AdminUnauthorized(AppError):
 
 
 class AdminForbidden(AppError):
-    """The admin's role does not allow it."""
+    """The admin's role does not allow it. `because`: of how much, where the role allows some."""
 
     status, code = 403, "admin_forbidden"
 
-    def __init__(self, role: str) -> None:
-        super().__init__(f"Missing required role: {role}")
+    def __init__(self, role: str, because: str | None = None) -> None:
+        super().__init__(f"Missing required role: {role}{f' ({because})' if because else ''}")
 
 
 class CsrfFailed(AppError):

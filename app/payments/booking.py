@@ -87,15 +87,18 @@ async def _settle(
     if purchase["received_minor"] is None:
         return  # refunds and disputes that overtook the payment wait for it
     if purchase["credit_id"] is None:
-        received = (purchase["received_minor"], purchase["received_currency"])
-        if received != (purchase["amount_minor"], purchase["currency"]):
+        problem = _problem(account, purchase)
+        if problem is not None:
+            if purchase["refunded_minor"] + withdrawn_minor >= purchase["received_minor"] > 0:
+                # The money is back where it came from: nobody has to look at it any more.
+                purchase["status"], purchase["review_reason"] = "canceled", None
+                return
             if purchase["review_reason"] is None:
-                log.error("payment_amount_mismatch", purchase_id=str(purchase["purchase_id"]), received=received)
-            purchase["status"], purchase["review_reason"] = "unknown", "amount_mismatch"
-            return
-        if not account.has_room_for(purchase["credits"]):
-            log.error("balance_limit", purchase_id=str(purchase["purchase_id"]))
-            purchase["status"], purchase["review_reason"] = "unknown", "balance_limit"
+                received = (purchase["received_minor"], purchase["received_currency"])
+                log.error(
+                    "payment_not_as_sold", purchase_id=str(purchase["purchase_id"]), why=problem, received=received
+                )
+            purchase["status"], purchase["review_reason"] = "unknown", problem
             return
         await _give(tx, account, purchase, purchase["credits"], Kind.PURCHASE, now)
         purchase["status"], purchase["review_reason"] = "succeeded", None
@@ -117,6 +120,13 @@ async def _settle(
     if disputed > 0:
         await _give(tx, account, purchase, -disputed, Kind.DISPUTE_REVERSAL, now)
     purchase["credits_refunded"], purchase["credits_disputed"] = target.refunded, target.disputed
+
+
+def _problem(account: LockedAccount, purchase: Mapping[str, Any]) -> str | None:
+    """Why money that arrived cannot become the credits that were sold; None: it can."""
+    if (purchase["received_minor"], purchase["received_currency"]) != (purchase["amount_minor"], purchase["currency"]):
+        return "amount_mismatch"
+    return None if account.has_room_for(purchase["credits"]) else "balance_limit"
 
 
 async def _give(

@@ -23,6 +23,8 @@ MAX_ACCOUNTS = 50
 """That one finding names."""
 MAX_NEW_ACCOUNTS = 200_000
 """The newest, at which the rule about keys looks."""
+MAX_SPENDERS = 50_000
+"""Of an environment and day, at whose past the rule about spikes looks: those who spent most."""
 PAST_DAYS = 28
 LEAST_PAST_DAYS = 3
 _RULE = list(AlertRule.__table__.columns)
@@ -66,18 +68,21 @@ _REFUNDS_PER_ACCOUNT = text(
 # Its own rate: what it spends on a day on which it spends anything.
 _SPEND_SPIKE = text(
     """
-    SELECT d.environment, CAST(d.account_id AS text) AS subject, d.credits AS observed,
+    SELECT e.environment, CAST(d.account_id AS text) AS subject, d.credits AS observed,
            CAST(past.credits / past.days AS bigint) AS usual, ARRAY[d.account_id] AS account_ids
-      FROM account_days d
+      FROM (VALUES ('live'), ('test')) AS e (environment)
+     CROSS JOIN LATERAL (
+        SELECT account_id, credits FROM account_days
+         WHERE environment = e.environment AND day = :day AND credits >= greatest(:minimum, 1)
+         ORDER BY credits DESC LIMIT :max_spenders) d
      CROSS JOIN LATERAL (
         SELECT sum(p.credits) AS credits, count(*) AS days FROM account_days p
          WHERE p.account_id = d.account_id AND p.day >= CAST(:day AS date) - CAST(:past_days AS int) AND p.day < :day
            AND p.credits > 0) past
-     WHERE d.environment IN ('live', 'test') AND d.day = :day AND d.credits >= greatest(:minimum, 1)
-       AND past.days >= :least_past_days AND d.credits * past.days >= :threshold * past.credits
+     WHERE past.days >= :least_past_days AND d.credits * past.days >= :threshold * past.credits
      ORDER BY d.credits DESC LIMIT :limit
     """
-).bindparams(past_days=PAST_DAYS, least_past_days=LEAST_PAST_DAYS)
+).bindparams(max_spenders=MAX_SPENDERS, past_days=PAST_DAYS, least_past_days=LEAST_PAST_DAYS)
 
 
 def _since_id(rule: Row, now: datetime) -> Row:

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from app.auth.admin_sessions import AdminSessions
 from app.auth.admins import add_admin
+from app.payments.queries import find_unsettled
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls
 from tests.payments.conftest import Shop
@@ -105,3 +106,25 @@ async def test_money_that_did_not_arrive_as_agreed_is_shown_for_review(shop: Sho
         assert (shown["status"], shown["review_reason"]) == ("unknown", "amount_mismatch")
     system = (await admin.get("/admin/system")).json()
     assert (system["paid_but_not_credited"], system["for_review"]) == (1, 1)
+
+
+async def test_a_refund_settles_what_did_not_arrive_as_agreed(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    await shop.control(f"payment_intents/{payment_id}/succeed", amount_received=300)
+    await shop.deliver_all(("payment_intent.succeeded",))
+    [waiting] = (await admin.get("/admin/purchases", params={"view": "paid_not_credited"})).json()["purchases"]
+    path = f"/admin/purchases/{waiting['purchase_id']}"
+    asked = (await admin.post(f"{path}/reconcile")).json()
+    assert (asked["booked"], asked["purchase"]["credited"]) == (True, False)
+    part = (await admin.post(f"{path}/refund", json=refund("a", 100))).json()
+    assert (part["status"], part["review_reason"]) == ("unknown", "amount_mismatch")
+    rest = (await admin.post(f"{path}/refund", json=refund("b"))).json()
+    assert (rest["status"], rest["review_reason"], rest["refunded_minor"]) == ("canceled", None, 300)
+    await shop.deliver_all(("payment_intent.succeeded", "charge.refunded"))  # again, and late
+    for view in ("for_review", "paid_not_credited"):
+        assert (await admin.get("/admin/purchases", params={"view": view})).json()["purchases"] == []
+    system = (await admin.get("/admin/system")).json()
+    assert (system["paid_but_not_credited"], system["for_review"]) == (0, 0)
+    assert (await find_unsettled(shop.db))["not_credited"] == 0
+    assert await shop.balances(account_id) == (0, 0)

@@ -16,6 +16,7 @@ export type NewApiKey = Schemas["NewKeyReply"];
 export type PurchaseRow = Schemas["PurchaseRow"];
 export type Purchase =
   paths["/admin/purchases/{purchase_id}"]["get"]["responses"][200]["content"]["application/json"];
+export type Booked = Schemas["BookedReply"];
 export type Alert = Schemas["AlertReply"];
 export type AlertRule = Schemas["RuleReply"];
 export type AuditEntry = Schemas["AuditEntryReply"];

@@ -3575,6 +3575,11 @@ export interface components {
             status: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown";
             /** Received Minor */
             received_minor: number | null;
+            /**
+             * Received Currency
+             * @description Of what arrived and went back; another than agreed: for review.
+             */
+            received_currency: string | null;
             /** Refunded Minor */
             refunded_minor: number;
             /** Credits Refunded */
@@ -4514,6 +4519,11 @@ export interface components {
             status: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown";
             /** Received Minor */
             received_minor: number | null;
+            /**
+             * Received Currency
+             * @description Of what arrived and went back; another than agreed: for review.
+             */
+            received_currency: string | null;
             /** Refunded Minor */
             refunded_minor: number;
             /** Credits Refunded */

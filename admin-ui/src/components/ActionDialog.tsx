@@ -1,7 +1,7 @@
 import { Button, Group, Modal, Stack } from "@mantine/core";
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import type { ReactNode } from "react";
+import { useRef, type ReactNode } from "react";
 
 import { ErrorAlert } from "./ErrorAlert";
 
@@ -20,9 +20,14 @@ interface Props<Result> {
   children: ReactNode;
 }
 
-/** Says what will happen, does it, and stays open with the reason when it did not work. */
+/**
+ * Says what will happen, does it once, and stays open with the reason when it did not work. The keyboard begins at the
+ * first of the children that has `data-autofocus`, as a reason has; without one, where Enter does no harm.
+ */
 export function ActionDialog<Result>(props: Props<Result>) {
   const queries = useQueryClient();
+  // Known at once: a double click comes twice before `isPending` is on the screen.
+  const underWay = useRef(false);
   const write = useMutation({
     mutationFn: props.act,
     onSuccess: (result) => {
@@ -33,6 +38,9 @@ export function ActionDialog<Result>(props: Props<Result>) {
       props.onDone?.(result);
     },
     onError: props.onFailed,
+    onSettled: () => {
+      underWay.current = false;
+    },
   });
   const close = () => {
     if (!write.isPending) props.onClose();
@@ -42,17 +50,25 @@ export function ActionDialog<Result>(props: Props<Result>) {
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (!write.isPending && !props.disabled) write.mutate();
+          if (underWay.current || props.disabled) return;
+          underWay.current = true;
+          write.mutate();
         }}
       >
         <Stack gap="md">
           {props.children}
           {write.error && <ErrorAlert error={write.error} />}
           <Group justify="flex-end" gap="xs">
-            <Button variant="default" onClick={close} disabled={write.isPending}>
+            <Button variant="default" onClick={close} disabled={write.isPending} data-autofocus={props.danger || undefined}>
               Cancel
             </Button>
-            <Button type="submit" color={props.danger ? "red.8" : undefined} loading={write.isPending} disabled={props.disabled}>
+            <Button
+              type="submit"
+              color={props.danger ? "red.8" : undefined}
+              loading={write.isPending}
+              disabled={props.disabled}
+              data-autofocus={!props.danger || undefined}
+            >
               {props.confirmLabel}
             </Button>
           </Group>

@@ -21,6 +21,7 @@ export function ReasonField({ value, onChange, description = "Kept in the audit 
       description={description}
       placeholder={placeholder}
       required
+      data-autofocus
       minLength={LEAST}
       maxLength={MOST}
       autosize

@@ -19,20 +19,21 @@ const WELL: System = {
 };
 
 it("asks for nobody when all is well, also before the ledger was first verified", () => {
-  expect(needsOf(WELL)).toEqual([]);
-  expect(needsOf({ ...WELL, ledger: null })).toEqual([]);
+  expect(needsOf(WELL, 0)).toEqual([]);
+  expect(needsOf({ ...WELL, ledger: null }, 0)).toEqual([]);
 });
 
 it("names what is wrong, the worst first, with a link to it", () => {
   const ledger = { ok: false, problem: "off by one", accounts: 1, entries: 1, finished_at: NOW };
   const queue = { waiting: 0, failed: 2, oldest_waiting_at: null };
-  const needs = needsOf({ ...WELL, ledger, queue, paid_but_not_credited: 1, for_review: 2, worker_seen_at: null });
+  const needs = needsOf({ ...WELL, ledger, queue, paid_but_not_credited: 1, for_review: 2, worker_seen_at: null }, 1);
   expect(needs.map(({ text }) => text)).toEqual([
     "The ledger does not add up",
     "1 purchase paid but not credited",
     "2 purchases for review",
     "2 failed jobs",
     "The worker is not running",
+    "1 open alert about unusual activity",
   ]);
   expect(needs[1]?.to).toBe("/purchases?view=paid_not_credited");
 });

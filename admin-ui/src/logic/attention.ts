@@ -1,5 +1,5 @@
 import type { System } from "../api/models";
-import { formatNumber } from "./format";
+import { formatCount } from "./format";
 import { workerState } from "./system";
 
 export interface Need {
@@ -8,19 +8,16 @@ export interface Need {
   to: string;
 }
 
-/** What an admin should look at now, the worst first. */
-export function needsOf(system: System): Need[] {
+/** What an admin should look at now, the worst first. `alerts`: how many are open. */
+export function needsOf(system: System, alerts: number): Need[] {
   const { paid_but_not_credited: unpaid, for_review: review, queue, ledger } = system;
   const needs: (Need | null)[] = [
     ledger !== null && !ledger.ok ? { text: "The ledger does not add up", to: "/system" } : null,
-    unpaid > 0 ? { text: `${purchases(unpaid)} paid but not credited`, to: "/purchases?view=paid_not_credited" } : null,
-    review > 0 ? { text: `${purchases(review)} for review`, to: "/purchases?view=for_review" } : null,
-    queue.failed > 0 ? { text: `${formatNumber(queue.failed)} failed ${queue.failed === 1 ? "job" : "jobs"}`, to: "/system" } : null,
+    unpaid > 0 ? { text: `${formatCount(unpaid, "purchase")} paid but not credited`, to: "/purchases?view=paid_not_credited" } : null,
+    review > 0 ? { text: `${formatCount(review, "purchase")} for review`, to: "/purchases?view=for_review" } : null,
+    queue.failed > 0 ? { text: formatCount(queue.failed, "failed job"), to: "/system" } : null,
     workerState(system.worker_seen_at, system.now).tone === "bad" ? { text: "The worker is not running", to: "/system" } : null,
+    alerts > 0 ? { text: `${formatCount(alerts, "open alert")} about unusual activity`, to: "/alerts?status=open" } : null,
   ];
   return needs.filter((need) => need !== null);
-}
-
-function purchases(count: number): string {
-  return `${formatNumber(count)} ${count === 1 ? "purchase" : "purchases"}`;
 }

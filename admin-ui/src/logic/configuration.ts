@@ -1,7 +1,7 @@
 /** What the forms of the configuration hold while somebody types, and the documents that come of it. */
 import type { DefaultsDocument, PackDocument, ProductDocument } from "../api/models";
 import type { Facts } from "./diff";
-import { formatMoney, formatNumber, formatRate, moneyInput, parseMoney } from "./format";
+import { formatCredits, formatMoney, formatNumber, formatRate, moneyInput, parseMoney } from "./format";
 
 export type Errors = Record<string, string>;
 
@@ -135,13 +135,13 @@ export function wholeOf(value: Whole, least: number, most: number): number | nul
 export function packSentence({ price_minor, currency, credits }: Omit<PackDocument, "name">): string {
   const price = formatMoney(price_minor, currency);
   if (credits === 1) return `${price} for 1 credit`;
-  return `${price} for ${formatNumber(credits)} credits, ${formatRate(price_minor, credits, currency)} each`;
+  return `${price} for ${formatCredits(credits)}, ${formatRate(price_minor, credits, currency)} each`;
 }
 
 /** "1 credit a use; 10 free at first, 3 more each day up to 13" */
 export function productSentence(product: Omit<ProductDocument, "name">): string {
   const { price_credits: price, initial_free: initial, daily_free: daily } = product;
-  const cost = `${formatNumber(price)} ${price === 1 ? "credit" : "credits"} a use`;
+  const cost = `${formatCredits(price)} a use`;
   const cap = product.free_cap ?? initial + daily;
   const free = [
     initial > 0 ? `${formatNumber(initial)} free at first` : null,

@@ -12,7 +12,12 @@ export function formatChange(value: number): string {
 }
 
 export function formatCredits(value: number): string {
-  return `${formatNumber(value)} ${Math.abs(value) === 1 ? "credit" : "credits"}`;
+  return formatCount(value, "credit");
+}
+
+/** "1 purchase", "2 purchases": of what makes its plural with an s. */
+export function formatCount(value: number, one: string): string {
+  return `${formatNumber(value)} ${Math.abs(value) === 1 ? one : `${one}s`}`;
 }
 
 /** How many digits a currency's minor units take: 2 for USD, 0 for JPY. */

@@ -1,4 +1,5 @@
-import type { PurchaseRow } from "../api/models";
+import type { Booked, PurchaseRow } from "../api/models";
+import { humanize } from "./format";
 
 /** Stripe's words for where a payment stands, in ours. */
 export const PURCHASE_STATUSES: Record<PurchaseRow["status"], string> = {
@@ -13,3 +14,32 @@ export const PURCHASE_STATUSES: Record<PurchaseRow["status"], string> = {
   failed: "Failed",
   unknown: "Unknown",
 };
+
+/** Of what arrived and of what goes back: it may be another than was agreed. */
+export function currencyOf({ received_currency, currency }: PurchaseRow): string {
+  return received_currency ?? currency;
+}
+
+/** Money arrived, stayed, and is no credits yet. */
+export function isUncredited({ received_minor, credited, status }: PurchaseRow): boolean {
+  return received_minor !== null && !credited && status !== "canceled";
+}
+
+/** Why money that arrived was not made into credits, and what to do about it. */
+export function reviewOf(reason: string): string {
+  if (reason === "amount_mismatch") {
+    return "Another amount or currency arrived than was agreed, so nothing was credited. Refund it: then it is settled, and the customer can buy anew.";
+  }
+  if (reason === "balance_limit") {
+    return "The account has no room for the credits. Look at its timeline: somebody gave it far too many.";
+  }
+  return humanize(reason);
+}
+
+/** What asking Stripe about a purchase led to. */
+export function outcomeOf({ booked, purchase }: Booked): string {
+  if (!booked) return "Stripe knows of nothing that was missing";
+  if (purchase.credited) return "Money had arrived: it is booked now";
+  if (purchase.status === "canceled") return "The money has gone back: the purchase is settled";
+  return "Money has arrived, but not as agreed: nothing was credited";
+}

@@ -25,7 +25,7 @@ export function RangeBar() {
   };
   return (
     <Group component="search" aria-label="Days and environment" gap="sm">
-      <SegmentedControl aria-label="Days" data={CHOICES} value={shown} onChange={choose} />
+      <SegmentedControl aria-label="Days" data={CHOICES} value={shown} onChange={choose} maw="100%" />
       <SegmentedControl
         aria-label="Environment"
         data={ENVIRONMENTS}

@@ -1,5 +1,4 @@
 import { Badge, NavLink, VisuallyHidden } from "@mantine/core";
-import { useQuery } from "@tanstack/react-query";
 import {
   IconActivityHeartbeat,
   IconAdjustments,
@@ -15,9 +14,7 @@ import {
 } from "@tabler/icons-react";
 import { Link, useLocation } from "react-router";
 
-import { api, bodyOf } from "../api/client";
-
-const ASK_AGAIN_MS = 60_000;
+import { useOpenAlerts } from "../api/openAlerts";
 
 const PAGES = [
   { to: "/", label: "Overview", icon: IconLayoutDashboard },
@@ -60,15 +57,11 @@ export function Navigation({ onNavigate }: { onNavigate: () => void }) {
 
 /** How many alerts wait for somebody; nothing while none does, or while it is not known. */
 function OpenAlerts() {
-  const { data } = useQuery({
-    queryKey: ["alerts", "open"],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/alerts", { params: { query: { status: "open", limit: 1 } }, signal })),
-    refetchInterval: ASK_AGAIN_MS,
-  });
-  if (data === undefined || data.open_total === 0) return null;
+  const { data: open = 0 } = useOpenAlerts();
+  if (open === 0) return null;
   return (
-    <Badge color="red.8" variant="filled" size="sm" circle={data.open_total < 10}>
-      {data.open_total > 99 ? "99+" : data.open_total}
+    <Badge color="red.8" variant="filled" size="sm" circle={open < 10}>
+      {open > 99 ? "99+" : open}
       <VisuallyHidden> open</VisuallyHidden>
     </Badge>
   );

@@ -100,7 +100,9 @@ class Office:
                 await add_admin(tx, HEAD, "admin", now=self.begins)
 
     async def _invite(self, email: str, role: Any) -> None:
-        await self._act(HEAD, lambda admin: invite(AdminBody(email=email, role=role), admin, self.past.db))
+        await self._act(
+            HEAD, lambda admin: invite(AdminBody(email=email, role=role), self._request, admin, self.past.db)
+        )
 
     async def _dismiss(self) -> None:
         async with self.past.db.read() as session:

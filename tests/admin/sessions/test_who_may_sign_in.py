@@ -218,3 +218,12 @@ async def test_an_invitation_that_makes_no_sense_is_422(office: Office, admin: h
     answer = await admin.post(ADMINS, content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert await audit_rows(office) == before
+
+
+@pytest.mark.parametrize(
+    "email", ["bob@gmail.com", f"bob@mail.{DOMAIN}", f"bob@{DOMAIN}.evil.com", f"\u212aarl@{DOMAIN}"]
+)
+async def test_nobody_is_invited_who_could_never_sign_in(office: Office, admin: httpx.AsyncClient, email: str) -> None:
+    before = await audit_rows(office)
+    refused(await admin.post(ADMINS, json={"email": email, "role": "viewer"}), 422, "invalid_request")
+    assert await audit_rows(office) == before

@@ -1,4 +1,4 @@
-import { ActionIcon, Menu, Paper, Text } from "@mantine/core";
+import { ActionIcon, Group, Menu, Paper, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { IconDots, IconUserPlus } from "@tabler/icons-react";
 import { useState } from "react";
@@ -78,13 +78,18 @@ export function AdminsPage() {
 
 const COLUMNS: Column<AdminUser>[] = [
   { name: "Admin", cell: (admin) => <Email admin={admin} /> },
-  { name: "Role", cell: (admin) => <RoleTag role={admin.role} /> },
-  {
-    name: "Sign-in",
-    cell: (admin) => (admin.disabled_at === null ? <Tag tone="good">Allowed</Tag> : <Tag tone="bad">Locked out</Tag>),
-  },
+  { name: "Role", cell: (admin) => <Standing admin={admin} /> },
   { name: "Invited", cell: (admin) => <Timestamp at={admin.created_at} />, from: "sm" },
 ];
+
+function Standing({ admin }: { admin: AdminUser }) {
+  return (
+    <Group gap={4}>
+      <RoleTag role={admin.role} />
+      {admin.disabled_at !== null && <Tag tone="bad">Locked out</Tag>}
+    </Group>
+  );
+}
 
 function Email({ admin }: { admin: AdminUser }) {
   const me = useMe();

@@ -11,6 +11,8 @@ import { ErrorAlert } from "../../components/ErrorAlert";
 import { ListSkeleton } from "../../components/ListSkeleton";
 import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
+import { formatLocal } from "../../logic/dates";
+import { formatCount } from "../../logic/format";
 
 /** Where somebody is signed in. One's own for everybody, others' for admins. */
 export function SessionsDrawer({ admin, onClose }: { admin: AdminUser; onClose: () => void }) {
@@ -58,7 +60,7 @@ export function SessionsDrawer({ admin, onClose }: { admin: AdminUser; onClose: 
               }),
             )
           }
-          done={({ revoked }) => (revoked === 1 ? "One session ended" : `${revoked} sessions ended`)}
+          done={({ revoked }) => `${formatCount(revoked, "session")} ended`}
         >
           <Text size="sm">
             {ending === "all" ? `${admin.email} is signed out everywhere` : `${admin.email} is signed out in that browser`}
@@ -87,7 +89,7 @@ function Session({ session, onEnd }: { session: AdminSession; onEnd: () => void 
           Since <Timestamp at={session.created_at} />, ends <Timestamp at={session.expires_at} ago />
         </Text>
       </Stack>
-      <Button size="xs" variant="default" flex="none" onClick={onEnd} aria-label={`End the session from ${session.address}`}>
+      <Button size="xs" variant="default" flex="none" onClick={onEnd} aria-label={`End the session from ${session.address} since ${formatLocal(session.created_at)}`}>
         End
       </Button>
     </Group>

@@ -1,22 +1,10 @@
-import { Text } from "@mantine/core";
-import { useState } from "react";
-
 import { api, bodyOf } from "../../api/client";
 import type { Alert } from "../../api/models";
-import { ActionDialog } from "../../components/ActionDialog";
-import { isReason, ReasonField } from "../../components/ReasonField";
+import { ReasonDialog, type ReasonWords } from "../../components/ReasonDialog";
 
 export type Decision = "dismiss" | "hold" | "suspend" | "reopen";
 
-interface Words {
-  title: string;
-  confirm: string;
-  danger: boolean;
-  what: string;
-  done: string;
-}
-
-const WORDS: Record<Decision, Words> = {
+const WORDS: Record<Decision, ReasonWords> = {
   dismiss: {
     title: "Dismiss the alert",
     confirm: "Dismiss",
@@ -48,22 +36,7 @@ const WORDS: Record<Decision, Words> = {
 };
 
 export function DecisionDialog({ decision, alert, onClose }: { decision: Decision; alert: Alert; onClose: () => void }) {
-  const [reason, setReason] = useState("");
-  const words = WORDS[decision];
-  return (
-    <ActionDialog
-      title={words.title}
-      confirmLabel={words.confirm}
-      danger={words.danger}
-      disabled={!isReason(reason)}
-      onClose={onClose}
-      act={() => send(decision, alert.alert_id, reason.trim())}
-      done={() => words.done}
-    >
-      <Text size="sm">{words.what}</Text>
-      <ReasonField value={reason} onChange={setReason} />
-    </ActionDialog>
-  );
+  return <ReasonDialog words={WORDS[decision]} onClose={onClose} act={(reason) => send(decision, alert.alert_id, reason)} />;
 }
 
 function send(decision: Decision, alertId: string, reason: string) {

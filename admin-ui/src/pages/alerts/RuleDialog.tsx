@@ -50,7 +50,8 @@ export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => 
       done={() => "The rule is changed: it counts within five minutes"}
     >
       <Select
-        label="What is found"
+        data-autofocus
+        label="What happens then"
         description="Held accounts can neither spend nor buy until somebody has looked at them."
         data={actions.map((value) => ({ value, label: ACTIONS[value] }))}
         value={action}

@@ -16,7 +16,7 @@ import { RoleButton } from "../../components/RoleButton";
 import { EnvironmentTag, KeyTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { keysOf, oneOf } from "../../logic/filters";
-import { formatNumber } from "../../logic/format";
+import { formatCount, formatNumber } from "../../logic/format";
 import { ENVIRONMENTS } from "../users/labels";
 import { EndDialog, type Ending } from "./EndDialog";
 import { KeyDialog } from "./KeyDialog";
@@ -140,7 +140,7 @@ function Limits({ apiKey }: { apiKey: ApiKey }) {
           <br />
         </>
       )}
-      {networks === 0 ? "From anywhere" : `From ${networks} ${networks === 1 ? "network" : "networks"}`}
+      {networks === 0 ? "From anywhere" : `From ${formatCount(networks, "network")}`}
     </Text>
   );
 }

@@ -4,6 +4,7 @@ import { IconAlertTriangle, IconChecks } from "@tabler/icons-react";
 import { Link } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
+import { useOpenAlerts } from "../../api/openAlerts";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { needsOf } from "../../logic/attention";
 
@@ -16,9 +17,10 @@ export function Attention() {
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/system", { signal })),
     refetchInterval: EVERY_MS,
   });
+  const alerts = useOpenAlerts();
   if (error) return <ErrorAlert error={error} onRetry={() => void refetch()} />;
-  if (data === undefined) return null;
-  const needs = needsOf(data);
+  if (data === undefined || alerts.isPending) return null;
+  const needs = needsOf(data, alerts.data ?? 0);
   if (needs.length === 0) {
     return (
       <Alert color="teal" variant="outline" py="xs" icon={<IconChecks aria-hidden />} title="Nothing needs you now">

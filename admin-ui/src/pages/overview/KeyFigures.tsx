@@ -1,7 +1,7 @@
 import { SimpleGrid } from "@mantine/core";
 
 import type { Overview } from "../../api/models";
-import { formatMoney, formatNumber } from "../../logic/format";
+import { formatCount, formatMoney, formatNumber } from "../../logic/format";
 import { Figure, FigureSkeletons } from "../../reports/Figure";
 import { currenciesOf, revenueIn, spentOf } from "../../reports/usage";
 
@@ -33,7 +33,7 @@ function Figures({ overview: { period, previous } }: { overview: Overview }) {
             name={`Revenue, ${currency}`}
             value={formatMoney(now.net_minor, currency)}
             growth={[now.net_minor, before.net_minor]}
-            hint={`${formatNumber(now.sales)} ${now.sales === 1 ? "sale" : "sales"}`}
+            hint={formatCount(now.sales, "sale")}
           />
         );
       })}

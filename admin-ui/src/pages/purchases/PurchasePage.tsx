@@ -18,6 +18,7 @@ import { EnvironmentTag, PurchaseTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { pathWith } from "../../logic/filters";
 import { formatMoney, formatNumber, humanize } from "../../logic/format";
+import { currencyOf, isUncredited, reviewOf } from "../../logic/purchases";
 import { Disputes, Events } from "./History";
 import { priceOf, refundable } from "./labels";
 import { ReconcileDialog } from "./ReconcileDialogs";
@@ -76,18 +77,19 @@ function Actions({ purchase }: { purchase: Purchase }) {
 }
 
 function Wrong({ purchase }: { purchase: Purchase }) {
-  const uncredited = purchase.received_minor !== null && !purchase.credited;
+  const uncredited = isUncredited(purchase);
   if (purchase.review_reason === null && !uncredited) return null;
   return (
     <Alert color="red" variant="outline" title={uncredited ? "Paid, but not credited" : "Somebody has to look at this"}>
-      {purchase.review_reason !== null && <Text size="sm">{humanize(purchase.review_reason)}</Text>}
-      <Text size="sm">Reconcile asks Stripe again and books what is missing.</Text>
+      <Text size="sm">
+        {purchase.review_reason === null ? "Reconcile asks Stripe again and books what is missing." : reviewOf(purchase.review_reason)}
+      </Text>
     </Alert>
   );
 }
 
 function Money({ purchase }: { purchase: Purchase }) {
-  const money = (minor: number) => formatMoney(minor, purchase.currency);
+  const money = (minor: number) => formatMoney(minor, currencyOf(purchase));
   return (
     <Section title="Money and credits">
       <Facts

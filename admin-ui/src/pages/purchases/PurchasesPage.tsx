@@ -19,7 +19,7 @@ import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
 import { isUuid, keysOf, oneOf } from "../../logic/filters";
 import { formatMoney, formatNumber, humanize, shortId } from "../../logic/format";
-import { PURCHASE_STATUSES } from "../../logic/purchases";
+import { currencyOf, isUncredited, PURCHASE_STATUSES } from "../../logic/purchases";
 import { ENVIRONMENTS } from "../users/labels";
 import { priceOf, VIEWS, type View } from "./labels";
 import { ReconcileAllDialog } from "./ReconcileDialogs";
@@ -124,14 +124,14 @@ function Status({ purchase }: { purchase: PurchaseRow }) {
     <Group gap={4}>
       <PurchaseTag status={purchase.status} />
       {purchase.review_reason !== null && <Tag tone="bad">For review</Tag>}
-      {purchase.received_minor !== null && !purchase.credited && <Tag tone="bad">Not credited</Tag>}
+      {isUncredited(purchase) && <Tag tone="bad">Not credited</Tag>}
     </Group>
   );
 }
 
 function Refunded({ purchase }: { purchase: PurchaseRow }) {
   if (purchase.refunded_minor === 0) return <Text span inherit c="dimmed">—</Text>;
-  return formatMoney(purchase.refunded_minor, purchase.currency);
+  return formatMoney(purchase.refunded_minor, currencyOf(purchase));
 }
 
 function PaymentId({ purchase }: { purchase: PurchaseRow }) {

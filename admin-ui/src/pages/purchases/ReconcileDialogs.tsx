@@ -3,6 +3,8 @@ import { Text } from "@mantine/core";
 import { api, bodyOf } from "../../api/client";
 import type { Purchase } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
+import { formatCount } from "../../logic/format";
+import { outcomeOf } from "../../logic/purchases";
 
 export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
   return (
@@ -12,7 +14,7 @@ export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
       onClose={onClose}
       act={() => bodyOf(api.POST("/admin/purchases/reconcile"))}
       done={({ events, payments, failed }) =>
-        `Stripe was asked: ${events} events and ${payments} payments booked, ${failed} failed`
+        `Stripe was asked: ${formatCount(events, "event")} and ${formatCount(payments, "payment")} booked, ${failed} failed`
       }
     >
       <Text size="sm">
@@ -36,7 +38,7 @@ export function ReconcileDialog({ purchase, onClose }: { purchase: Purchase; onC
           }),
         )
       }
-      done={({ booked }) => (booked ? "Money had arrived: it is booked now" : "Stripe knows of nothing that was missing")}
+      done={outcomeOf}
     >
       <Text size="sm">
         The purchase is compared with Stripe. If money arrived, its credits are booked, once. Nothing is charged.

@@ -6,14 +6,15 @@ import type { Purchase } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
 import { isReason, ReasonField } from "../../components/ReasonField";
 import { useIdempotencyKey } from "../../components/useIdempotencyKey";
-import { formatMoney, parseMoney } from "../../logic/format";
+import { formatCredits, formatMoney, parseMoney } from "../../logic/format";
+import { currencyOf } from "../../logic/purchases";
 import { refundable } from "./labels";
 
 export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClose: () => void }) {
   const [text, setText] = useState("");
   const [reason, setReason] = useState("");
   const [key, onFailed] = useIdempotencyKey();
-  const { currency } = purchase;
+  const currency = currencyOf(purchase);
   const left = refundable(purchase);
   const all = text.trim() === "";
   const amount = all ? left : parseMoney(text, currency);
@@ -35,7 +36,7 @@ export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClos
         )
       }
       done={({ refunded_minor, credits_refunded }) =>
-        `${formatMoney(refunded_minor, currency)} refunded in all, ${credits_refunded} credits taken back so far`
+        `${formatMoney(refunded_minor, currency)} refunded in all, ${formatCredits(credits_refunded)} taken back so far`
       }
     >
       <TextInput

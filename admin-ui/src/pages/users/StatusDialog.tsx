@@ -1,53 +1,40 @@
-import { Text } from "@mantine/core";
-import { useState } from "react";
-
 import { api, bodyOf } from "../../api/client";
 import type { User } from "../../api/models";
-import { ActionDialog } from "../../components/ActionDialog";
-import { isReason, ReasonField } from "../../components/ReasonField";
+import { ReasonDialog, type ReasonWords } from "../../components/ReasonDialog";
 import { nameOf } from "../../logic/names";
 
 export type StatusAction = "suspend" | "reopen" | "close" | "revoke-tokens";
 
-interface Words {
-  title: string;
-  confirm: string;
-  danger: boolean;
-  what: (name: string) => string;
-  hint?: string;
-  done: (name: string) => string;
-}
-
-const WORDS: Record<StatusAction, Words> = {
-  suspend: {
+const WORDS: Record<StatusAction, (name: string) => ReasonWords> = {
+  suspend: (name) => ({
     title: "Suspend the account",
     confirm: "Suspend",
     danger: true,
-    what: (name) => `${name} can spend nothing from now on, in every product. Credits stay. It can be reopened at any time.`,
+    what: `${name} can spend nothing from now on, in every product. Credits stay. It can be reopened at any time.`,
     hint: "The agent hears it, and so may the user. Kept in the audit log.",
-    done: (name) => `${name} is suspended`,
-  },
-  reopen: {
+    done: `${name} is suspended`,
+  }),
+  reopen: (name) => ({
     title: "Reopen the account",
     confirm: "Reopen",
     danger: false,
-    what: (name) => `${name} can spend again, from the balance as it stands.`,
-    done: (name) => `${name} is open again`,
-  },
-  close: {
+    what: `${name} can spend again, from the balance as it stands.`,
+    done: `${name} is open again`,
+  }),
+  close: (name) => ({
     title: "Close the account",
     confirm: "Close the account",
     danger: true,
-    what: (name) => `${name} will neither spend nor receive credits. Money is not given back by this: refund purchases first.`,
-    done: (name) => `${name}'s account is closed`,
-  },
-  "revoke-tokens": {
+    what: `${name} will neither spend nor receive credits. Money is not given back by this: refund purchases first.`,
+    done: `${name}'s account is closed`,
+  }),
+  "revoke-tokens": (name) => ({
     title: "Revoke the user's tokens",
     confirm: "Revoke tokens",
     danger: true,
-    what: (name) => `Every token that ${name} has now is refused within a second. The user signs in again to go on.`,
-    done: (name) => `${name}'s tokens are revoked`,
-  },
+    what: `Every token that ${name} has now is refused within a second. The user signs in again to go on.`,
+    done: `${name}'s tokens are revoked`,
+  }),
 };
 
 interface Props {
@@ -57,22 +44,8 @@ interface Props {
 }
 
 export function StatusDialog({ action, user, onClose }: Props) {
-  const [reason, setReason] = useState("");
-  const words = WORDS[action];
-  const name = nameOf(user);
   return (
-    <ActionDialog
-      title={words.title}
-      confirmLabel={words.confirm}
-      danger={words.danger}
-      disabled={!isReason(reason)}
-      onClose={onClose}
-      act={() => send(action, user.account_id, reason.trim())}
-      done={() => words.done(name)}
-    >
-      <Text size="sm">{words.what(name)}</Text>
-      <ReasonField value={reason} onChange={setReason} description={words.hint} />
-    </ActionDialog>
+    <ReasonDialog words={WORDS[action](nameOf(user))} onClose={onClose} act={(reason) => send(action, user.account_id, reason)} />
   );
 }
 

@@ -1,0 +1,40 @@
+import { Text } from "@mantine/core";
+import { useState } from "react";
+
+import { ActionDialog } from "./ActionDialog";
+import { isReason, ReasonField } from "./ReasonField";
+
+export interface ReasonWords {
+  title: string;
+  confirm: string;
+  danger: boolean;
+  what: string;
+  /** Who hears the reason; absent: the audit log alone. */
+  hint?: string;
+  done: string;
+}
+
+interface Props {
+  words: ReasonWords;
+  onClose: () => void;
+  act: (reason: string) => Promise<unknown>;
+}
+
+/** For what needs nothing but a reason. */
+export function ReasonDialog({ words, onClose, act }: Props) {
+  const [reason, setReason] = useState("");
+  return (
+    <ActionDialog
+      title={words.title}
+      confirmLabel={words.confirm}
+      danger={words.danger}
+      disabled={!isReason(reason)}
+      onClose={onClose}
+      act={() => act(reason.trim())}
+      done={() => words.done}
+    >
+      <Text size="sm">{words.what}</Text>
+      <ReasonField value={reason} onChange={setReason} description={words.hint} />
+    </ActionDialog>
+  );
+}
