@@ -248,6 +248,9 @@ class Settings(BaseSettings):
     admin_support_daily_credit_limit: int = Field(
         default=1000, ge=0, description="Most credits that one of the role `support` may give and take in 24 hours."
     )
+    admin_support_daily_suspension_limit: int = Field(
+        default=50, ge=0, description="Most accounts that one of the role `support` may suspend in 24 hours."
+    )
 
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")

@@ -8,12 +8,14 @@ from fastapi import APIRouter, Query
 from app.admin.alert_schemas import AlertReply, AlertsReply, RuleBody, RuleReply, RulesReply
 from app.admin.audit import Admin
 from app.admin.dependencies import Administrator, Db, Support, Viewer
+from app.admin.limits import Limits, counted
 from app.admin.schemas import ReasonBody
 from app.admin.users import find_user, require_anonymous
 from app.auth.caller import Environment
 from app.billing.router import ERRORS, Billing
 from app.billing.schemas import ErrorReply
 from app.billing.service import BillingService
+from app.config import Settings
 from app.db import Database
 from app.errors import InvalidRequest
 from app.risk import queries
@@ -52,27 +54,35 @@ async def get_alert(alert_id: UUID, admin: Viewer, db: Db) -> AlertReply:
 
 
 @router.post("/alerts/{alert_id}/dismiss", responses=NOT_FOUND)
-async def dismiss_alert(alert_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> AlertReply:
+async def dismiss_alert(
+    alert_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+) -> AlertReply:
     """It was nothing: what this alert stopped goes on."""
-    return await _decide(alert_id, "dismiss", body.reason, admin, db, billing)
+    return await _decide(alert_id, "dismiss", body.reason, admin, limits, db, billing)
 
 
 @router.post("/alerts/{alert_id}/hold", responses=CHANGE)
-async def hold_alert(alert_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> AlertReply:
+async def hold_alert(
+    alert_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+) -> AlertReply:
     """The alert's accounts neither spend nor buy until somebody has looked at them. The agent hears that they wait."""
-    return await _decide(alert_id, "hold", body.reason, admin, db, billing)
+    return await _decide(alert_id, "hold", body.reason, admin, limits, db, billing)
 
 
 @router.post("/alerts/{alert_id}/suspend", responses=CHANGE)
-async def suspend_alert(alert_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> AlertReply:
+async def suspend_alert(
+    alert_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+) -> AlertReply:
     """Stop the alert's accounts from spending and buying. Those that others have stopped are left as they are."""
-    return await _decide(alert_id, "suspend", body.reason, admin, db, billing)
+    return await _decide(alert_id, "suspend", body.reason, admin, limits, db, billing)
 
 
 @router.post("/alerts/{alert_id}/reopen", responses=NOT_FOUND)
-async def reopen_alert(alert_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> AlertReply:
+async def reopen_alert(
+    alert_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+) -> AlertReply:
     """The decision was wrong: the alert waits again, and what it stopped goes on."""
-    return await _decide(alert_id, "reopen", body.reason, admin, db, billing)
+    return await _decide(alert_id, "reopen", body.reason, admin, limits, db, billing)
 
 
 @router.get("/alert-rules")
@@ -99,11 +109,17 @@ async def change_alert_rule(rule: Rule, body: RuleBody, admin: Administrator, db
 
 
 async def _decide(
-    alert_id: UUID, decision: Decision, reason: str, admin: Admin, db: Database, billing: BillingService
+    alert_id: UUID,
+    decision: Decision,
+    reason: str,
+    admin: Admin,
+    limits: Settings,
+    db: Database,
+    billing: BillingService,
 ) -> AlertReply:
     for account_id in (await _find(db, alert_id))["account_ids"]:
         require_anonymous(reason, await find_user(db, account_id))
-    async with db.transaction() as tx:
+    async with db.transaction() as tx, counted(tx, admin, limits):
         before, changed = await decide(tx, billing, alert_id, decision, admin.caller.email, admin.now)
         after = await queries.lock_alert(tx, alert_id)
         assert after is not None

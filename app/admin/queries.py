@@ -19,15 +19,16 @@ async def insert_audit_entry(tx: Session, row: Row) -> None:
     await tx.execute(insert(AuditEntry).values(**row))
 
 
-async def sum_adjusted(tx: Session, admin_id: UUID, since: datetime) -> int:
-    """Credits that an admin gave and took since then, both counted as positive."""
+async def count_done(tx: Session, admin_id: UUID, since: datetime) -> tuple[int, int]:
+    """What an admin did since then: credits given and taken, both counted as positive, and accounts suspended."""
     paid = [cast(column["paid"].astext, BigInteger) for column in (AuditEntry.before, AuditEntry.after)]
-    query = select(func.coalesce(func.sum(func.abs(paid[1] - paid[0])), 0)).where(
-        AuditEntry.admin_id == admin_id,
-        AuditEntry.audit_id >= first_id_at(since),
-        AuditEntry.action == "account.adjust",
+    adjusted = func.sum(func.abs(paid[1] - paid[0])).filter(AuditEntry.action == "account.adjust")
+    suspended = func.count(AuditEntry.target_id.distinct()).filter(AuditEntry.action == "account.suspend")
+    query = select(func.coalesce(adjusted, 0), suspended).where(
+        AuditEntry.admin_id == admin_id, AuditEntry.audit_id >= first_id_at(since)
     )
-    return int((await tx.execute(query)).scalar_one())
+    credits, suspensions = (await tx.execute(query)).one()
+    return int(credits), suspensions
 
 
 async def list_audit_entries(

@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, status
+from fastapi import APIRouter, Query, status
 from pydantic import StringConstraints
 
-from app.admin import queries, user_reports
+from app.admin import user_reports
 from app.admin.audit import Admin
 from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
+from app.admin.limits import Limits, counted, require_small
 from app.admin.schemas import (
     AccountStatus,
     AdjustBody,
@@ -25,16 +26,14 @@ from app.admin.schemas import (
     UsersReply,
 )
 from app.admin.user_reports import Balance, Position, Sort
-from app.auth.admins import lock_admin
 from app.auth.caller import Environment
-from app.auth.errors import AdminForbidden
 from app.auth.revocations import revoke_tokens_before
 from app.billing.erasure import lock_person
 from app.billing.errors import AccountNotFound
 from app.billing.router import ERRORS, Billing
 from app.billing.schemas import MAX_INT64, ErrorReply, Key255
 from app.config import Settings
-from app.db import Database, Session
+from app.db import Database
 from app.errors import InvalidRequest
 from app.tools.router import Tools
 
@@ -128,20 +127,16 @@ async def get_timeline(
     responses={**NOT_FOUND, 402: {"model": ErrorReply}},
 )
 async def adjust_credits(
-    account_id: UUID, body: AdjustBody, request: Request, admin: Support, db: Db, billing: Billing
+    account_id: UUID, body: AdjustBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AdjustReply:
     """Give or take paid credits. What is taken must be there: nothing becomes debt. The same key again: no effect."""
     if body.credits == 0:
         raise InvalidRequest("credits must not be 0")
-    limits: Settings | None = request.app.state.settings if admin.caller.role == "support" else None
-    if limits is not None and abs(body.credits) > limits.admin_support_credit_limit:
-        raise AdminForbidden("admin", f"more than {limits.admin_support_credit_limit} credits at once")
+    require_small(body.credits, admin, limits)
     user = await find_user(db, account_id)
     require_anonymous(body.reason, user)
     environment = user["environment"]
-    async with db.transaction() as tx:
-        if limits is not None:
-            await lock_admin(tx, admin.caller.admin_id)
+    async with db.transaction() as tx, counted(tx, admin, limits):
         credit = await billing.adjust_in(
             tx,
             account_id,
@@ -162,29 +157,33 @@ async def adjust_credits(
                 after={"paid": credit.paid_after, "credit_id": credit.credit_id},
                 reason=body.reason,
             )
-            if limits is not None:
-                await _within_a_day(tx, admin, limits.admin_support_daily_credit_limit)
     return AdjustReply(
         credit_id=credit.credit_id, credits=credit.credits, paid_after=credit.paid_after, replayed=credit.replayed
     )
 
 
 @router.post("/{account_id}/suspend", responses=CHANGE)
-async def suspend_user(account_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> UserRow:
+async def suspend_user(
+    account_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+) -> UserRow:
     """Stop the account from spending. The agent hears the reason."""
-    return await _set_status(account_id, "suspended", body.reason, admin, db, billing)
+    return await _set_status(account_id, "suspended", body.reason, admin, limits, db, billing)
 
 
 @router.post("/{account_id}/reopen", responses=CHANGE)
-async def reopen_user(account_id: UUID, body: ReasonBody, admin: Support, db: Db, billing: Billing) -> UserRow:
+async def reopen_user(
+    account_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+) -> UserRow:
     """Let a suspended or closed account spend again."""
-    return await _set_status(account_id, "active", body.reason, admin, db, billing)
+    return await _set_status(account_id, "active", body.reason, admin, limits, db, billing)
 
 
 @router.post("/{account_id}/close", responses=NOT_FOUND)
-async def close_user(account_id: UUID, body: ReasonBody, admin: Administrator, db: Db, billing: Billing) -> UserRow:
+async def close_user(
+    account_id: UUID, body: ReasonBody, admin: Administrator, limits: Limits, db: Db, billing: Billing
+) -> UserRow:
     """End the account: it neither spends nor receives."""
-    return await _set_status(account_id, "closed", body.reason, admin, db, billing)
+    return await _set_status(account_id, "closed", body.reason, admin, limits, db, billing)
 
 
 @router.post("/{account_id}/revoke-tokens", responses=NOT_FOUND)
@@ -217,20 +216,20 @@ async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support,
     return _row(row)
 
 
-async def _within_a_day(tx: Session, admin: Admin, limit: int) -> None:
-    """Many small corrections are a large one. Raises AdminForbidden."""
-    if await queries.sum_adjusted(tx, admin.caller.admin_id, admin.now - timedelta(days=1)) > limit:
-        raise AdminForbidden("admin", f"more than {limit} credits in 24 hours")
-
-
 async def _set_status(
-    account_id: UUID, new: AccountStatus, reason: str, admin: Admin, db: Database, billing: Billing
+    account_id: UUID,
+    new: AccountStatus,
+    reason: str,
+    admin: Admin,
+    limits: Settings,
+    db: Database,
+    billing: Billing,
 ) -> UserRow:
     user = await find_user(db, account_id)
     require_anonymous(reason, user)
     environment = user["environment"]
     told = reason if new == "suspended" else None  # which the agent hears; elsewhere only the audit log does
-    async with db.transaction() as tx:
+    async with db.transaction() as tx, counted(tx, admin, limits):
         before = await billing.set_status_in(tx, account_id, new, told, admin.now)
         if before != (new, told):
             action = {"active": "reopen", "suspended": "suspend", "closed": "close"}[new]

@@ -25,6 +25,7 @@ from app.auth.admin_sessions import AdminCaller, AdminSessions
 from app.auth.admins import add_admin, list_admins
 from app.auth.caller import Permission
 from app.auth.service import list_keys
+from app.config import Settings
 from app.db import new_id
 from app.demo.stand_ins import HEAD, SUPPORT, VIEWER
 from app.demo.traffic.events import Adjusted, StatusSet
@@ -125,14 +126,13 @@ class Office:
     async def set_status(self, event: StatusSet, account_id: UUID) -> None:
         route, body = STATUS_ROUTES[event.action], ReasonBody(reason=event.reason)
         email = HEAD if event.action == "close" else SUPPORT
-        await self._act(email, lambda admin: route(account_id, body, admin, self.past.db, self.past.billing))
+        past, limits = self.past, self._settings
+        await self._act(email, lambda admin: route(account_id, body, admin, limits, past.db, past.billing))
 
     async def adjust(self, event: Adjusted, account_id: UUID) -> None:
         body = AdjustBody(credits=event.credits, reason=event.reason, idempotency_key=f"adjust {event.at.isoformat()}")
-        await self._act(
-            SUPPORT,
-            lambda admin: adjust_credits(account_id, body, self._request, admin, self.past.db, self.past.billing),
-        )
+        past, limits = self.past, self._settings
+        await self._act(SUPPORT, lambda admin: adjust_credits(account_id, body, admin, limits, past.db, past.billing))
 
     async def refund(self, account_id: UUID, purchase_id: UUID, amount_minor: int | None, reason: str) -> None:
         """The log has it before Stripe hears of it: if that is all that was done, Stripe is asked again."""
@@ -142,6 +142,11 @@ class Office:
             await payments.refund(account_id, purchase_id, amount_minor, body.idempotency_key, self.past.now)
 
     # --- how ---
+
+    @property
+    def _settings(self) -> Settings:
+        settings: Settings = self.past.app.state.settings
+        return settings
 
     @property
     def _request(self) -> Request:
