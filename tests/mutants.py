@@ -87,8 +87,8 @@ CODE = [
         "the replay of a tool charge's key without a lock",
         ("tests/tools",),
         file="app/tools/service.py",
-        old="await self._replay(request)",
-        new="None",
+        old="outcome = await self._replay(account_id, product_type, idempotency_key)",
+        new="pass",
     ),
     Mutant(
         "the waiting for an identity that is being created",
