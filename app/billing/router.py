@@ -94,7 +94,7 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
         )
     )
     if not isinstance(outcome, Replayed):  # a replay writes nothing
-        await billing.accounts.record_profile(account_id, body.profile(), now)
+        await billing.accounts.note_profile(account_id, body.profile(), now)
     match outcome:
         case Replayed(charge):
             existing = ReplayedCharge.of(charge, **error_body("Charge already exists", "charge_exists"))

@@ -25,6 +25,7 @@ from app.payments.errors import (
     PaymentProviderFailed,
     PaymentProviderRefused,
     PaymentProviderUnavailable,
+    PurchaseGivenUp,
     UnknownPack,
 )
 from app.payments.facts import Event, PaymentFacts
@@ -109,8 +110,8 @@ class PaymentService:
         """Begin to buy a pack; a second click gets the same payment back. Locks the account for a moment.
 
         Written down before Stripe hears of it, with a job that looks after it later: whatever dies in between, the
-        money finds its purchase. Raises UnknownPack, CurrencyMismatch, IdempotencyKeyReused, AccountSuspended,
-        AccountClosed, PaymentsNotConfigured, PaymentProviderUnavailable.
+        money finds its purchase. Raises UnknownPack, CurrencyMismatch, IdempotencyKeyReused, PurchaseGivenUp,
+        AccountSuspended, AccountClosed, PaymentsNotConfigured, PaymentProviderUnavailable.
         """
         await self._gateway.publishable_key(environment)  # refuse before anything is written
         config = await self._configuration.current()
@@ -118,7 +119,7 @@ class PaymentService:
             async with self._db.transaction() as tx:
                 purchase = await self._find_or_insert(tx, environment, account_id, config, pack, idempotency_key, now)
             if purchase["status"] == "canceled" and purchase["payment_intent_id"] is None:
-                return await self._payment(account_id, purchase["purchase_id"], None)  # given up before Stripe knew it
+                raise PurchaseGivenUp
             intent = await self._intent_of(purchase, now)
             await self._apply(environment, intent.facts, now)
             if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
