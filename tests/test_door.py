@@ -151,6 +151,13 @@ async def test_who_does_not_send_the_rest_of_a_body_keeps_nobody_out(app: FastAP
     assert (slow.said[0]["status"], door.inside, door.limit) == (401, 0, narrow)
 
 
+async def test_a_full_process_waits_for_nobodys_body(app: FastAPI, full: Door) -> None:
+    slow = Sender(app)
+    async with asyncio.timeout(1):
+        await slow.post("/v1/billing/charges")
+    assert (slow.said[0]["status"], full.inside) == (503, 0)
+
+
 async def test_a_body_that_ends_when_there_is_no_place_any_more_is_turned_away(app: FastAPI) -> None:
     door: Door = app.state.door
     slow = Sender(app)
