@@ -130,7 +130,7 @@ CODE = [
     ),
     Mutant(
         "the refusal of a key that is sent twice",
-        ("tests/auth", "tests/test_security.py"),
+        ("tests/test_hostile_clients.py",),
         file="app/auth/dependencies.py",
         old="if len(keys) > 1:",
         new="if False:",
