@@ -1,12 +1,13 @@
 """Bounds on every request: its size and its time, and how many there may be at once."""
 
 import asyncio
+from typing import NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.door import AGENTS_PATHS, PLACE, Door
+from app.door import AGENTS_PATHS, PLACE, Door, Place
 from app.errors import Busy, error_body, error_response
 
 
@@ -86,8 +87,17 @@ class Deadline:
             await answering
 
 
+class _Route(NamedTuple):
+    """Stands for the route of a request that does not get there, in its log line and metric."""
+
+    path: str
+
+
 class Admission:
-    """Answer 503 at once to an agent's request that the `door` does not let in."""
+    """Answer 503 at once to an agent's request that the `door` does not let in.
+
+    A request is inside once all of its body is there: who sends slowly, or nothing more, keeps nobody out.
+    """
 
     def __init__(self, app: ASGIApp, *, door: Door) -> None:
         self.app = app
@@ -100,11 +110,25 @@ class Admission:
         clock = asyncio.get_running_loop().time
         if self.door.is_full:
             self.door.turned_away(clock())
+            scope["route"] = _Route(scope["path"])  # which is one of the few declared ones
             await error_response(Busy())(scope, receive, send)
             return
-        place = self.door.enter(clock())
-        PLACE.set(place)  # a request has a task, and so a context, of its own
+        place: Place | None = None
+
+        async def receive_and_enter() -> Message:
+            nonlocal place
+            message = await receive()
+            if place is None and not message.get("more_body"):
+                if self.door.is_full:
+                    self.door.turned_away(clock())
+                    busy = Busy()  # as FastAPI's own exception, as above
+                    raise HTTPException(busy.status, busy.detail, busy.headers)
+                place = self.door.enter(clock())
+                PLACE.set(place)  # a request has a task, and so a context, of its own
+            return message
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive_and_enter, send)
         finally:
-            place.leave(clock())
+            if place is not None:
+                place.leave(clock())

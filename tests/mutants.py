@@ -26,6 +26,9 @@ CONSTRAINTS = """
      ORDER BY 1, 2
     """
 LOCKS = "tests/billing/test_charges.py"
+DOOR = "tests/test_door.py"
+SHARED = "tests/auth/test_shared_limits.py"
+ALERTS = "tests/risk/test_alerts.py"
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ CODE = [
         "the replay of a tool charge's key without a lock",
         ("tests/tools",),
         file="app/tools/service.py",
-        old="await self._replay(request)",
-        new="None",
+        old="outcome = await self._replay(account_id, product_type, idempotency_key)",
+        new="pass",
     ),
     Mutant(
         "the waiting for an identity that is being created",
@@ -96,6 +99,104 @@ CODE = [
         file="app/billing/queries.py",
         old="        .on_conflict_do_nothing()\n        .returning(AccountIdentity",
         new="        .returning(AccountIdentity",
+    ),
+    Mutant(
+        "the door's bound",
+        (DOOR,),
+        file="app/middleware.py",
+        old="        if self.door.is_full:\n            self.door",
+        new="        if False:\n            self.door",
+    ),
+    Mutant(
+        "the wait for a body before its request is inside",
+        (DOOR,),
+        file="app/middleware.py",
+        old='if place is None and not message.get("more_body"):',
+        new="if place is None:",
+    ),
+    Mutant(
+        "the door's bound when a body is complete",
+        (DOOR,),
+        file="app/middleware.py",
+        old="                if self.door.is_full:",
+        new="                if False:",
+    ),
+    Mutant(
+        "the permission that a route requires",
+        ("tests/auth/test_key_route.py", "tests/auth/test_authentication.py"),
+        file="app/auth/dependencies.py",
+        old="caller.require(self._permission)",
+        new="pass",
+    ),
+    Mutant(
+        "the refusal of a key that is sent twice",
+        ("tests/test_hostile_clients.py",),
+        file="app/auth/dependencies.py",
+        old="if len(keys) > 1:",
+        new="if False:",
+    ),
+    Mutant(
+        "the refusal of two subjects",
+        ("tests/auth/test_certificates.py",),
+        file="app/auth/certificates.py",
+        old="if len(subjects) != 1:",
+        new="if not subjects:",
+    ),
+    Mutant(
+        "the telling again of what Redis may not have heard",
+        (SHARED,),
+        file="app/auth/shared_limits.py",
+        old="                self._keep(told)",
+        new="                pass",
+    ),
+    Mutant(
+        "the level instead of the use, for what was told in vain",
+        (SHARED,),
+        file="app/auth/shared_limits.py",
+        old="self._untold.setdefault(name, _Use()).told_in_vain = True",
+        new="self._untold[name] = told[name]",
+    ),
+    Mutant(
+        "the shared bucket of wrong secrets",
+        (SHARED,),
+        file="app/auth/verification.py",
+        old="self._buckets.take(bucket, WRONG_PER_MINUTE, clock())",
+        new="pass",
+    ),
+    Mutant(
+        "the lock of an alert",
+        (ALERTS,),
+        file="app/risk/queries.py",
+        old="select(*_ALERT).where(Alert.alert_id == alert_id).with_for_update()",
+        new="select(*_ALERT).where(Alert.alert_id == alert_id)",
+    ),
+    Mutant(
+        "the look at who stopped an account, before it is stopped",
+        (ALERTS,),
+        file="app/billing/service.py",
+        old='if account.status != "active" and account.status_reason not in replaces:',
+        new="if False:",
+    ),
+    Mutant(
+        "the look at who stopped an account, before it goes on",
+        (ALERTS,),
+        file="app/billing/service.py",
+        old='if account.status != "suspended" or account.status_reason not in reasons:',
+        new="if False:",
+    ),
+    Mutant(
+        "the other alert that stops an account",
+        (ALERTS,),
+        file="app/risk/service.py",
+        old="if other is None:",
+        new="if True:",
+    ),
+    Mutant(
+        "the forgetting of an erased person's card",
+        ("tests/payments/test_webhooks.py",),
+        file="app/payments/booking.py",
+        old="if account.erased_at is not None:",
+        new="if False:",
     ),
 ]
 

@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import http.client
+import json
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Message, Scope
 
 from app.billing.accounts import Identity, Profile
 from app.billing.posting import Charged, ChargeRequest
@@ -21,6 +24,7 @@ from app.billing.service import BillingService
 from app.config import Settings
 from app.door import AGENTS_PATHS, FIRST_INSIDE, MAX_INSIDE, MIN_INSIDE, PLACE, TARGET_S, Door, Place
 from app.main import create_app
+from app.observability.metrics import REGISTRY
 from tests.books import account_locked
 from tests.conftest import ACTOR, ClientFor, Keys
 from tests.databases import Urls
@@ -110,13 +114,80 @@ async def full(app: FastAPI) -> AsyncIterator[Door]:
     door.limit = MAX_INSIDE
 
 
+@dataclass
+class Sender:
+    """A request of which the body's last piece comes when it is told so."""
+
+    app: FastAPI
+    rest: asyncio.Event = field(default_factory=asyncio.Event)
+    said: list[Message] = field(default_factory=list)
+
+    async def post(self, path: str) -> None:
+        pieces = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+        async def receive() -> Message:
+            for piece in pieces:
+                return piece
+            await self.rest.wait()
+            return {"type": "http.request", "body": b"}", "more_body": False}
+
+        async def send(message: Message) -> None:
+            self.said.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope: Scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+        await self.app(scope, receive, send)
+
+
+async def test_who_does_not_send_the_rest_of_a_body_keeps_nobody_out(app: FastAPI) -> None:
+    door: Door = app.state.door
+    narrow = door.limit = float(MIN_INSIDE)
+    slow = Sender(app)
+    task = asyncio.create_task(slow.post("/v1/billing/charges"))
+    await asyncio.sleep(TARGET_S + 0.1)
+    assert door.inside == 0
+    slow.rest.set()
+    await task
+    assert (slow.said[0]["status"], door.inside, door.limit) == (401, 0, narrow)
+
+
+async def test_a_full_process_waits_for_nobodys_body(app: FastAPI, full: Door) -> None:
+    slow = Sender(app)
+    async with asyncio.timeout(1):
+        await slow.post("/v1/billing/charges")
+    assert (slow.said[0]["status"], full.inside) == (503, 0)
+
+
+async def test_a_body_that_ends_when_there_is_no_place_any_more_is_turned_away(app: FastAPI) -> None:
+    door: Door = app.state.door
+    slow = Sender(app)
+    task = asyncio.create_task(slow.post("/v1/billing/charges"))
+    await asyncio.sleep(0.01)
+    door.limit = FULL
+    slow.rest.set()
+    await task
+    door.limit = MAX_INSIDE
+    start, body = slow.said
+    assert (start["status"], dict(start["headers"])[b"retry-after"], door.inside) == (503, b"1", 0)
+    assert json.loads(body["body"]) | {"request_id": ""} == {
+        "detail": "Service busy, retry shortly",
+        "code": "busy",
+        "request_id": "",
+    }
+
+
 async def test_a_full_process_turns_agents_away_and_nobody_else(
     client_for: ClientFor, keys: Keys, user: dict[str, str], full: Door
 ) -> None:
-    agent = client_for(keys.agent)
+    def counted(path: str) -> float:
+        labels = {"method": "POST", "route": path, "status": "503"}
+        return REGISTRY.get_sample_value("billing_http_request_duration_seconds_count", labels) or 0
+
+    agent, before = client_for(keys.agent), {path: counted(path) for path in AGENTS_PATHS}
     for path in AGENTS_PATHS:
         answer = await agent.post(path, json=user)
         assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "busy", "1")
+        assert counted(path) == 1 + before[path]
     assert (await agent.get("/health")).status_code == 200
     assert (await agent.post("/v1/billing/webhooks/stripe", content=b"{}")).status_code == 400
     assert (await agent.get("/v1/billing/transactions", params=user)).status_code == 200

@@ -233,6 +233,23 @@ def test_production_starts_as_the_service_and_development_warns(
     assert capsys.readouterr().err == ""
 
 
+def test_the_role_that_reads_a_replica_is_looked_at_as_well_and_a_replica_that_is_away_is_not_waited_for(
+    database: Urls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its role is that of the primary: the look reads what a standby has as well."""
+    production = {"mode": "production", "metrics_token": TOKEN}
+    with capture_logs() as logged:
+        check_database(settings_for(database, **production, database_read_url=database.service))
+        assert logged == []
+        check_database(settings_for(database, **production, database_read_url=NOWHERE))
+    assert [line["event"] for line in logged] == ["replica_role_not_seen"]
+    with pytest.raises(typer.Exit) as ended:
+        check_database(settings_for(database, **production, database_read_url=database.superuser))
+    assert ended.value.exit_code == 3
+    told = "The role of DATABASE_READ_URL may do too much: it is a superuser. It must not be the role that migrates"
+    assert told in capsys.readouterr().err
+
+
 def test_production_does_not_start_unseen(database: Urls, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as ended:
         check_database(

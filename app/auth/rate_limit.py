@@ -25,13 +25,19 @@ class TokenBuckets:
         """End it."""
 
     def take(self, name: str, limit_per_minute: int, now_s: float) -> int:
-        """Take one token: 0. An empty bucket: whole seconds until there is one (1 or more), and nothing is taken."""
-        full_at_s = max(self._full_at_s.get(name, now_s), now_s) + WINDOW_S / limit_per_minute
-        missing_s = full_at_s - now_s - WINDOW_S
-        if missing_s > 1e-6:  # not 0: sums of fractions are a little off
-            return max(1, math.ceil(missing_s - 1e-6))
-        self._set(name, full_at_s)
-        return 0
+        """Take one token: 0. An empty bucket: `wait_s`, and nothing is taken."""
+        wait_s = self.wait_s(name, limit_per_minute, now_s)
+        if not wait_s:
+            self._set(name, self._full_after_one(name, limit_per_minute, now_s))
+        return wait_s
+
+    def wait_s(self, name: str, limit_per_minute: int, now_s: float) -> int:
+        """Whole seconds until there is a token (1 or more); 0: there is one."""
+        missing_s = self._full_after_one(name, limit_per_minute, now_s) - now_s - WINDOW_S
+        return max(1, math.ceil(missing_s - 1e-6)) if missing_s > 1e-6 else 0  # sums of fractions are a little off
+
+    def _full_after_one(self, name: str, limit_per_minute: int, now_s: float) -> float:
+        return max(self._full_at_s.get(name, now_s), now_s) + WINDOW_S / limit_per_minute
 
     def _set(self, name: str, full_at_s: float) -> None:
         self._full_at_s[name] = full_at_s

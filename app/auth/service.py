@@ -64,12 +64,12 @@ class Authenticator:
     def __init__(self, db: Database, settings: Settings, listener: ChangeListener, *, argon2: Argon2 = ARGON2) -> None:
         self._settings = settings
         self._listener = listener
-        self._keys = KeyVerifier(db, listener, argon2)
+        self._buckets = _token_buckets(settings)
+        self._keys = KeyVerifier(db, listener, argon2, self._buckets)
         self._revocations = TokenRevocations(db)
         listener.subscribe(API_KEYS_CHANNEL, self._keys.forget, self._keys.forget_all)
         listener.subscribe(REVOCATIONS_CHANNEL, self._revocations.forget, self._revocations.forget_all)
         self._last_used = LastUsed(db)
-        self._buckets = _token_buckets(settings)
         self._http = httpx.AsyncClient()
         self._tokens = TokenVerifier(settings.all_issuers, self._http)
 

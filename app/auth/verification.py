@@ -15,10 +15,13 @@ from app.auth.caller import Actor, Caller
 from app.auth.errors import InvalidApiKey, TooManyAttempts
 from app.auth.hashing import Argon2
 from app.auth.keys import KeyFacts, parse_key
+from app.auth.rate_limit import TokenBuckets
 from app.changes import ChangeListener
 from app.db import Database
 
 MAX_CACHED_KEYS = 10_000
+WRONG_PER_MINUTE = 10
+"""Secrets of one key from one address. A single process's FailedAttempts never let so many pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,17 @@ class KeyVerifier:
 
     The digest stands for the hash that it was verified against, so it stays good when the row changes otherwise. The
     row itself counts only while the listener is current, else it is read for each request.
+
+    Wrong secrets slow down whoever sends them (FailedAttempts), in this process. Beside that they take from a bucket of
+    `buckets`: where processes share these, more processes let nobody guess more.
     """
 
-    def __init__(self, db: Database, listener: ChangeListener, argon2: Argon2) -> None:
+    def __init__(self, db: Database, listener: ChangeListener, argon2: Argon2, buckets: TokenBuckets) -> None:
         self._db = db
         self._listener = listener
         self._argon2 = argon2
         self._attempts = FailedAttempts()
+        self._buckets = buckets
         self._keys: InvalidatedCache[KnownKey] = InvalidatedCache(MAX_CACHED_KEYS)
         self._digest_key = secrets.token_bytes(64)
         self._verified: OrderedDict[str, tuple[str, bytes]] = OrderedDict()  # key id -> (hash, digest)
@@ -118,8 +125,10 @@ class KeyVerifier:
             done.exception()  # looked at, so that asyncio does not report it when every caller has given up
 
     async def _run_argon2(self, key: KnownKey, text: str, digest: bytes, address: str) -> None:
-        key_id = key.facts.key_id
-        wait_s = self._attempts.begin(key_id, address, asyncio.get_running_loop().time())
+        key_id, clock = key.facts.key_id, asyncio.get_running_loop().time
+        bucket = f"wrong secrets {key_id} {address}"
+        wait_s = self._buckets.wait_s(bucket, WRONG_PER_MINUTE, clock())
+        wait_s = wait_s or self._attempts.begin(key_id, address, clock())
         if wait_s:
             raise TooManyAttempts(retry_after_s=wait_s)
         try:
@@ -128,6 +137,7 @@ class KeyVerifier:
             self._attempts.undecided(key_id, address)
             raise
         if not right:
+            self._buckets.take(bucket, WRONG_PER_MINUTE, clock())
             raise InvalidApiKey("wrong secret")
         self._attempts.succeeded(key_id, address)
         self._verified[key_id] = (key.secret_hash, digest)

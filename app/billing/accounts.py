@@ -17,11 +17,12 @@ from app.changes import ChangeListener
 from app.configuration.documents import Defaults
 from app.configuration.service import Configuration
 from app.db import Database, Session, new_id
-from app.errors import Busy
+from app.errors import Busy, is_database_unavailable
 
 CACHED_IDENTITIES = 200_000  # about 100 MB
 IDENTITIES_CHANNEL = "account_identities"
 MAX_TRIES = 5  # to create an account whose identity is erased at the same time, again and again
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,18 @@ class AccountDirectory:
             async with self._db.transaction() as tx:
                 if await queries.lock_person(tx, account_id):
                     await queries.upsert_profile(tx, account_id, changes, now)
+
+    async def note_profile(self, account_id: UUID, profile: Profile, now: datetime) -> None:
+        """`record_profile` behind a charge that is committed: where that cannot be done now, the charge still stands.
+
+        What was told is lost then, until another request tells it.
+        """
+        try:
+            await self.record_profile(account_id, profile, now)
+        except Exception as error:
+            if not is_database_unavailable(error):
+                raise
+            log.warning("profile_not_recorded", error=type(error).__name__)
 
     async def _open(
         self,

@@ -11,6 +11,7 @@ from app.auth.dependencies import require
 from app.auth.key_route import KeyRoute
 from app.billing.accounts import Opening, Profile
 from app.billing.errors import InsufficientCredits
+from app.billing.llm_usage import LlmUsageReport, record_llm_usage
 from app.billing.pools import MINOR_PER_CREDIT, Shortfall, cost_of
 from app.billing.posting import ChargeRequest, Refused, Replayed
 from app.billing.schemas import (
@@ -35,7 +36,7 @@ from app.billing.schemas import (
     TransactionsReply,
     identity_of,
 )
-from app.billing.service import BillingService, LlmUsageReport
+from app.billing.service import BillingService
 from app.clock import Now
 from app.errors import error_body
 
@@ -85,7 +86,7 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
         )
     )
     if not isinstance(outcome, Replayed):  # a replay writes nothing
-        await billing.accounts.record_profile(account_id, body.profile(), now)
+        await billing.accounts.note_profile(account_id, body.profile(), now)
     match outcome:
         case Replayed(charge):
             existing = ReplayedCharge.of(charge, **error_body("Charge already exists", "charge_exists"))
@@ -202,7 +203,8 @@ async def report_llm_usage(body: LlmUsageBody, request: Request, caller: Writer,
     billing: BillingService = request.app.state.billing
     account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
     report = LlmUsageReport(**{name: getattr(body, name) for name in LlmUsageReport.__slots__})
-    return LlmUsageReply(logged=True, usage_log_id=await billing.report_llm_usage(account_id, report, now))
+    usage_log_id = await record_llm_usage(request.app.state.db, account_id, report, now)
+    return LlmUsageReply(logged=True, usage_log_id=usage_log_id)
 
 
 def _conflict(existing: BaseModel, headers: dict[str, str]) -> Response:

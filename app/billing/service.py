@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,6 @@ from app.auth.caller import Actor, Environment
 from app.billing import queries
 from app.billing.accounts import AccountDirectory, Identity, Opening, Profile
 from app.billing.errors import (
-    AccountClosed,
     AccountErased,
     AccountNotFound,
     ChargeNotFound,
@@ -40,7 +38,7 @@ from app.billing.posting import (
 )
 from app.config import Pack
 from app.configuration.service import Configuration
-from app.db import Database, Session, new_id
+from app.db import Database, Session
 from app.errors import AppError
 from app.observability.metrics import CHECKS, ChargeCounter
 
@@ -59,22 +57,6 @@ class CreditStatus:
     status: str
     pack: Pack | None
     """What a purchase buys that names none."""
-
-
-@dataclass(frozen=True, slots=True)
-class LlmUsageReport:
-    """`actual_cost_cents` is exact: fractions of a cent are kept."""
-
-    interaction_id: str
-    call_id: str | None
-    total_llm_calls: int
-    total_prompt_tokens: int
-    total_completion_tokens: int
-    models_used: list[str]
-    actual_cost_cents: Decimal
-    duration_ms: int
-    error_count: int
-    fallback_count: int
 
 
 class BillingService:
@@ -379,22 +361,6 @@ class BillingService:
             return False
         await queries.update_account_status(tx, account_id, "active", None, now)
         return True
-
-    async def report_llm_usage(self, account_id: UUID, report: LlmUsageReport, now: datetime) -> UUID:
-        """Record a report, and return its id. The same call of an interaction again changes nothing.
-
-        Raises AccountClosed when the account's person is erased.
-        """
-        usage_log_id = new_id()
-        row = {name: getattr(report, name) for name in LlmUsageReport.__slots__}
-        async with self._db.transaction() as tx:
-            if not await queries.lock_person(tx, account_id):
-                raise AccountClosed
-            values = {**row, "account_id": account_id, "usage_log_id": usage_log_id, "created_at": now}
-            if not await queries.insert_llm_usage(tx, values):
-                assert report.call_id is not None
-                return await queries.find_llm_usage(tx, account_id, report.interaction_id, report.call_id)
-        return usage_log_id
 
 
 def _count(outcomes: Sequence[Outcome]) -> None:

@@ -1,13 +1,15 @@
 """What `serve` and `worker` look at before they start."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import structlog
 import typer
 
 from app.cli.running import UNUSABLE, told
 from app.config import Mode, Settings
-from app.db import requests_database
+from app.db import Database, requests_database
+from app.errors import is_database_unavailable
 from app.privileges import excess_privileges, told_briefly
 from app.schema import wait_until_fit
 
@@ -17,23 +19,39 @@ log = structlog.get_logger()
 def check_database(settings: Settings) -> None:
     """Wait for a database that this version works with; exit with 3 when there is none after DATABASE_START_WAIT_S.
 
-    In production also when DATABASE_URL's role may do more than it needs; elsewhere that is a warning.
+    In production also when the role of DATABASE_URL or DATABASE_READ_URL may do more than it needs; elsewhere that is a
+    warning. A replica that is away is not waited for: the service does without it.
     """
-    excess = told(_look(settings))
-    if not excess:
-        return
-    if settings.mode is Mode.PRODUCTION:
-        line = f"The role of DATABASE_URL may do too much: {told_briefly(excess)}."
-        typer.echo(f"{line} It must not be the role that migrates: see docs/deployment-data.md", err=True)
-        raise typer.Exit(UNUSABLE)
-    log.warning("database_role_may_do_too_much", excess=told_briefly(excess))
+    for setting, excess in told(_look(settings)).items():
+        if settings.mode is Mode.PRODUCTION:
+            line = f"The role of {setting} may do too much: {told_briefly(excess)}."
+            typer.echo(f"{line} It must not be the role that migrates: see docs/deployment-data.md", err=True)
+            raise typer.Exit(UNUSABLE)
+        log.warning("database_role_may_do_too_much", setting=setting, excess=told_briefly(excess))
 
 
-async def _look(settings: Settings) -> Sequence[str]:
-    db = requests_database(settings, pool_size=3)
-    try:
+async def _look(settings: Settings) -> dict[str, Sequence[str]]:
+    """What each setting's role may do and needs not, where there is such a thing."""
+    found = {}
+    async with closing(requests_database(settings, pool_size=3)) as db:
         bounds_s = settings.database_timeout_s if settings.is_pooled else None
         await wait_until_fit(db, wait_s=settings.database_start_wait_s, bounds_s=bounds_s)
-        return await excess_privileges(db)
+        found["DATABASE_URL"] = await excess_privileges(db)
+    if settings.database_read_url is not None:
+        replica = Database(settings.database_read_url, pool_size=3, timeout_s=settings.database_timeout_s)
+        async with closing(replica) as db:
+            try:
+                found["DATABASE_READ_URL"] = await excess_privileges(db)
+            except Exception as error:
+                if not is_database_unavailable(error):
+                    raise
+                log.warning("replica_role_not_seen", error=type(error).__name__)
+    return {setting: excess for setting, excess in found.items() if excess}
+
+
+@asynccontextmanager
+async def closing(db: Database) -> AsyncIterator[Database]:
+    try:
+        yield db
     finally:
         await db.close()

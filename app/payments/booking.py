@@ -1,6 +1,7 @@
 """The one way in which a payment becomes credits: webhooks, polls and reconciliation all come through here."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
         # It names our purchase, but it is not the payment that we gave to the buyer.
         log.error("payment_of_another_intent", payment_intent_id=facts.payment_intent_id, paid=facts.received_minor)
         return "ignored"
+    if account.erased_at is not None:
+        facts = replace(facts, card_fingerprint=None)  # which has been forgotten, and stays so
     _merge(purchase, facts)
     withdrawn_minor = await _merge_disputes(tx, purchase, facts, now)
     await _settle(tx, account, purchase, withdrawn_minor, now)

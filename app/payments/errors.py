@@ -58,6 +58,15 @@ class PaymentNotFound(AppError):
         super().__init__("Payment not found")
 
 
+class PurchaseGivenUp(AppError):
+    """The idempotency key is that of a purchase that Stripe never heard of, and that was given up after a day."""
+
+    status, code = 409, "purchase_given_up"
+
+    def __init__(self) -> None:
+        super().__init__("This purchase was given up before it could be paid: buy again with another idempotency key")
+
+
 class UnknownPack(AppError):
     status, code = 422, "unknown_pack"
 

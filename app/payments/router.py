@@ -43,7 +43,7 @@ Own = Annotated[UUID | None, Depends(account_of_view)]
 PathPaymentId = Annotated[PaymentId, Path(examples=["pi_3PqRsT"])]
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@router.post("", status_code=status.HTTP_201_CREATED, responses={409: {"model": ErrorReply}})
 async def create_purchase(
     body: PurchaseBody, caller: WriterOrUser, billing: Billing, payments: Payments, now: Now
 ) -> PurchaseReply:

@@ -1,8 +1,10 @@
 """PaymentService: purchases from the click to the credits. No call to Stripe is ever made in a transaction."""
 
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Literal
 from uuid import UUID
 
@@ -18,13 +20,14 @@ from app.db import Database, Session, new_id
 from app.jobs import defer
 from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.payments import queries
+from app.payments.attempts import Attempts
 from app.payments.booking import Outcome, apply
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
     PaymentProviderFailed,
-    PaymentProviderRefused,
     PaymentProviderUnavailable,
+    PurchaseGivenUp,
     UnknownPack,
 )
 from app.payments.facts import Event, PaymentFacts
@@ -39,8 +42,7 @@ CANCELED_AFTER = timedelta(hours=24)
 """Stripe remembers idempotency keys for so long; after it, a payment that nobody has begun to pay is given up."""
 READ_AT_ONCE = timedelta(hours=6)
 """How much of the event log is held in memory, and read before the cursor moves."""
-GIVE_UP_AFTER = 3
-"""So many calls in a row that Stripe did not answer mean that it is away."""
+PLAIN_KEY = re.compile("[!-~]([ -~]{0,198}[!-~])?")
 OVERLAP = timedelta(hours=1)
 """Events can appear in the log later than their own time; reading some twice is free."""
 log = structlog.get_logger()
@@ -59,29 +61,6 @@ class Payment:
     publishable_key: str
     credits_added: int
     balance_after: int
-
-
-@dataclass(slots=True)
-class Attempts:
-    """What a reconciliation did. A failure of one thing stops nothing else: it is logged, and tried again next time."""
-
-    done: dict[str, int] = field(default_factory=lambda: {"events": 0, "payments": 0, "failed": 0})
-    unanswered: int = 0
-
-    async def attempt(self, kind: str, work: Awaitable[int], **about: object) -> bool:
-        """Whether it could be done. Raises PaymentProviderUnavailable once Stripe seems to be away."""
-        try:
-            self.done[kind] += await work
-        except Exception as error:
-            self.done["failed"] += 1
-            log.exception("reconciliation_failed", kind=kind, **about)
-            away = isinstance(error, PaymentProviderUnavailable) and not isinstance(error, PaymentProviderRefused)
-            self.unanswered = self.unanswered + 1 if away else 0
-            if self.unanswered >= GIVE_UP_AFTER:
-                raise
-            return False
-        self.unanswered = 0
-        return True
 
 
 class PaymentService:
@@ -109,8 +88,8 @@ class PaymentService:
         """Begin to buy a pack; a second click gets the same payment back. Locks the account for a moment.
 
         Written down before Stripe hears of it, with a job that looks after it later: whatever dies in between, the
-        money finds its purchase. Raises UnknownPack, CurrencyMismatch, IdempotencyKeyReused, AccountSuspended,
-        AccountClosed, PaymentsNotConfigured, PaymentProviderUnavailable.
+        money finds its purchase. Raises UnknownPack, CurrencyMismatch, IdempotencyKeyReused, PurchaseGivenUp,
+        AccountSuspended, AccountClosed, PaymentsNotConfigured, PaymentProviderUnavailable.
         """
         await self._gateway.publishable_key(environment)  # refuse before anything is written
         config = await self._configuration.current()
@@ -118,7 +97,7 @@ class PaymentService:
             async with self._db.transaction() as tx:
                 purchase = await self._find_or_insert(tx, environment, account_id, config, pack, idempotency_key, now)
             if purchase["status"] == "canceled" and purchase["payment_intent_id"] is None:
-                return await self._payment(account_id, purchase["purchase_id"], None)  # given up before Stripe knew it
+                raise PurchaseGivenUp
             intent = await self._intent_of(purchase, now)
             await self._apply(environment, intent.facts, now)
             if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
@@ -265,7 +244,7 @@ class PaymentService:
             purchase["environment"],
             purchase["payment_intent_id"],
             amount_minor,
-            idempotency_key=f"refund {purchase_id} {idempotency_key}",
+            idempotency_key=f"refund {purchase_id} {_plain(idempotency_key)}",
             at=now,
         )
         await self._apply(purchase["environment"], facts, now)
@@ -392,3 +371,8 @@ class PaymentService:
             intent = await self._gateway.cancel_payment_intent(environment, intent.payment_intent_id, at=now)
         await self._apply(purchase["environment"], intent.facts, now)
         return intent.facts.received_minor is not None
+
+
+def _plain(idempotency_key: str) -> str:
+    """The key, or its digest when it does not fit Stripe's header: 255 plain characters, with what we put before it."""
+    return idempotency_key if PLAIN_KEY.fullmatch(idempotency_key) else sha256(idempotency_key.encode()).hexdigest()

@@ -164,6 +164,18 @@ async def lock_alert(tx: Session, alert_id: UUID) -> Row | None:
     return None if row is None else dict(row)
 
 
+async def find_alert_that_stops(tx: Session, account_id: UUID, *, but: UUID) -> Row | None:
+    """The newest alert, except one, for which the account is to be stopped. The account is locked."""
+    query = (
+        select(*_ALERT)
+        .where(Alert.stopped.is_not(None), Alert.account_ids.contains([account_id]), Alert.alert_id != but)
+        .order_by(Alert.alert_id.desc())
+        .limit(1)
+    )
+    row = (await tx.execute(query)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
 async def update_alert(tx: Session, alert_id: UUID, changes: Row) -> None:
     await tx.execute(update(Alert).where(Alert.alert_id == alert_id).values(**changes))
 

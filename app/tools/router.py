@@ -80,7 +80,7 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
         request_id=body.request_id,
     )
     if not isinstance(outcome, Replayed):  # a replay writes nothing
-        await billing.accounts.record_profile(account_id, body.profile(), now)
+        await billing.accounts.note_profile(account_id, body.profile(), now)
     if isinstance(outcome, Shortfall):
         raise InsufficientCredits(
             balance_minor=outcome.available * MINOR_PER_CREDIT, required_minor=outcome.required * MINOR_PER_CREDIT

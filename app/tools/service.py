@@ -25,6 +25,7 @@ from app.errors import AppError
 from app.observability.metrics import CHECKS, ChargeCounter
 from app.tools import queries
 from app.tools.catalogue import find_product, free_on
+from app.tools.inventory import Inventory, read_inventories, stored_or_initial
 
 OPERATION = "tool_charge"
 COUNTER = ChargeCounter(OPERATION, ("free", "paid", "main_pool"))
@@ -95,73 +96,11 @@ Outcome = Charged | Replayed | Shortfall
 
 
 @dataclass(slots=True)
-class _Inventory:
-    """What a locked account has of a product, and had on `free_day`. `opened`: whether it has a row yet."""
-
-    account: LockedAccount
-    product_type: str
-    product: Product
-    free: int
-    free_day: date
-    paid: int
-    total_uses: int
-    opened: bool
-    changed_at: datetime | None = None
-
-    def payer(self, today: date) -> str | None:
-        """Which source would pay the next use."""
-        if free_on(today, left=self.free, day=self.free_day, product=self.product) > 0:
-            return "free"
-        if self.paid > 0:
-            return "paid"
-        return "main_pool" if self.account.balances["paid"] >= self.product.price_credits else None
-
-    def accrue(self, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Post the free uses that were given since: on opening, and at each midnight."""
-        pool = self._pool("free")
-        if not self.opened:
-            self.account.post(pool, self.free, Kind.OPENING_GRANT, cause, actor, now)
-            self.opened = True
-        free = free_on(now.date(), left=self.free, day=self.free_day, product=self.product)
-        self.account.post(pool, free - self.free, Kind.DAILY_ALLOWANCE, cause, actor, now)
-        self.free, self.free_day, self.changed_at = free, max(self.free_day, now.date()), now
-
-    def move(self, source: str, uses: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Post so many `uses` to "free" or "paid". Comes after `accrue`."""
-        self.account.post(self._pool(source), uses, kind, cause, actor, now)
-        self.free, self.paid = self.account.balances[self._pool("free")], self.account.balances[self._pool("paid")]
-
-    def row(self) -> dict[str, Any]:
-        return {
-            "account_id": self.account.account_id,
-            "product_type": self.product_type,
-            "free": self.free,
-            "free_day": self.free_day,
-            "paid": self.paid,
-            "total_uses": self.total_uses,
-            "updated_at": self.changed_at,
-        }
-
-    def _pool(self, source: str) -> str:
-        return f"{self.product_type}/{source}"
-
-    @classmethod
-    def of(
-        cls, account: LockedAccount, product_type: str, product: Product, row: Mapping[str, Any] | None
-    ) -> "_Inventory":
-        """Puts the product's balances into the account, as they are stored."""
-        stored = {"free": 0, "paid": 0} if row is None else row
-        account.balances |= {f"{product_type}/{source}": stored[source] for source in ("free", "paid")}
-        start = _stored_or_initial(account.created_at, product, row)
-        return cls(account, product_type, product, **start, opened=row is not None)
-
-
-@dataclass(slots=True)
 class _Batch:
     """What a transaction has read under its locks, and the rows that it will write."""
 
     accounts: Mapping[UUID, LockedAccount]
-    inventories: Mapping[queries.Pair, _Inventory]
+    inventories: Mapping[queries.Pair, Inventory]
     used: dict[queries.Pair, Mapping[str, Any]]
     charges: list[dict[str, Any]] = field(default_factory=list)
     usages: list[dict[str, Any]] = field(default_factory=list)
@@ -264,7 +203,8 @@ class ProductInventoryService:
     ) -> list[Outcome | Refused]:
         """Decide and record: what is read here is read after the locks (see `BillingService.charge_many`)."""
         keys = [(r.account_id, r.idempotency_key) for r in requests if r.idempotency_key is not None]
-        inventories = await _inventories(tx, accounts, {(r.account_id, r.product_type): r.product for r in requests})
+        products = {(r.account_id, r.product_type): r.product for r in requests}
+        inventories = await read_inventories(tx, accounts, products)
         batch = _Batch(accounts, inventories, await queries.find_usages_by_keys(tx, keys))
         outcomes = [self._decide(request, batch) for request in requests]
         if batch.usages:
@@ -306,7 +246,7 @@ class ProductInventoryService:
         pair = (account_id, product_type)
         async with self._db.transaction() as tx:
             account = await lock_account(tx, account_id)
-            inventory = (await _inventories(tx, {account_id: account}, {pair: product}))[pair]
+            inventory = (await read_inventories(tx, {account_id: account}, {pair: product}))[pair]
             cause = Cause("tool_grant", new_id())
             inventory.accrue(cause, actor, now)
             inventory.move("paid", uses, Kind.GRANT, cause, actor, now)
@@ -324,19 +264,7 @@ def _count(outcomes: Sequence[Outcome | Refused]) -> None:
             COUNTER.taken(use.source, use.cost_minor // MINOR_PER_CREDIT if use.source == "main_pool" else 1)
 
 
-async def _inventories(
-    tx: Session, accounts: Mapping[UUID, LockedAccount], products: Mapping[queries.Pair, Product]
-) -> dict[queries.Pair, _Inventory]:
-    """What the locked accounts have of each product, by account and product type."""
-    rows = await queries.find_inventories(tx, list(products))
-    return {
-        (account_id, name): _Inventory.of(accounts[account_id], name, product, rows.get((account_id, name)))
-        for (account_id, name), product in products.items()
-        if account_id in accounts
-    }
-
-
-def _post_use(request: ToolChargeRequest, inventory: _Inventory, source: str, batch: _Batch) -> ToolUse:
+def _post_use(request: ToolChargeRequest, inventory: Inventory, source: str, batch: _Batch) -> ToolUse:
     """Post a use that `source` can pay, and add its rows to the batch."""
     account, price = inventory.account, inventory.product.price_credits
     usage_log_id, charge_id = new_id(), None
@@ -383,17 +311,10 @@ def _post_use(request: ToolChargeRequest, inventory: _Inventory, source: str, ba
     return use
 
 
-def _stored_or_initial(created_at: datetime, product: Product, row: Mapping[str, Any] | None) -> dict[str, Any]:
-    """An inventory's columns; without a row, as on the day that the account was created."""
-    if row is None:
-        return {"free": product.initial_free, "free_day": created_at.date(), "paid": 0, "total_uses": 0}
-    return {name: row[name] for name in ("free", "free_day", "paid", "total_uses")}
-
-
 def _balance(
     product_type: str, product: Product, account: Mapping[str, Any], row: Mapping[str, Any] | None, today: date
 ) -> ToolBalance:
-    have = _stored_or_initial(account["created_at"], product, row)
+    have = stored_or_initial(account["created_at"], product, row)
     active = account["status"] == "active"
     free = free_on(today, left=have["free"], day=have["free_day"], product=product) if active else 0
     main_pool = account["paid"] // product.price_credits

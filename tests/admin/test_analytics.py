@@ -19,8 +19,9 @@ from app.analytics.days import Days
 from app.analytics.rollup import SETTLED, roll_up, roll_up_step
 from app.analytics.usage_reports import sum_credits_by_key
 from app.auth.caller import Environment
+from app.billing.llm_usage import LlmUsageReport, record_llm_usage
 from app.billing.posting import Charged, ChargeRequest
-from app.billing.service import BillingService, LlmUsageReport
+from app.billing.service import BillingService
 from app.tools.service import ProductInventoryService
 from tests.admin.analytics_books import POOLS, Books, Interaction, Row, Use, day_of, monday, read_books
 from tests.admin.analytics_fill import fill
@@ -347,7 +348,7 @@ async def write_more(office: Office) -> None:
         await tools.charge(account_id, "web_search", actor=ACTOR, now=now)
         for interaction_id in (row["interaction_id"], f"late-{n}"):
             report = LlmUsageReport(interaction_id, None, 1, 10, 2, ["model-c"], Decimal("0.1234567891"), 1, 0, 0)
-            await billing.report_llm_usage(account_id, report, now)
+            await record_llm_usage(office.db, account_id, report, now)
 
 
 async def test_reports_are_the_books_at_every_moment_of_a_roll_up(filled: Office, viewer: httpx.AsyncClient) -> None:

@@ -270,6 +270,17 @@ async def test_what_stripe_refuses_changes_nothing_and_is_told(shop: Shop, admin
     assert await shop.balances(purchase["account_id"]) == (0, 0)
 
 
+@pytest.mark.parametrize("key", ["zurück", "two\nlines"])
+async def test_a_refunds_key_may_be_any_text(shop: Shop, admin: httpx.AsyncClient, key: str) -> None:
+    """Though to Stripe it goes in a header."""
+    purchase = await bought(shop)
+    path = f"{PURCHASES}/{purchase['purchase_id']}/refund"
+    for _ in range(2):
+        answer = await admin.post(path, json=refund(key, 100))
+        assert (answer.status_code, answer.json()["refunded_minor"]) == (200, 100)
+    assert await shop.balances(purchase["account_id"]) == (16, 0)
+
+
 async def test_unpaid_purchase_has_nothing_to_give_back(shop: Shop, admin: httpx.AsyncClient) -> None:
     account_id = await shop.account()
     await shop.open(account_id)

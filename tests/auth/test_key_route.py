@@ -45,6 +45,10 @@ BODIES: list[bytes | dict[str, Any]] = [
     b'{"oauth_provider": "\\ud800"}',
     b'{"amount_minor": NaN}',
     b"[" * 100_000,
+    b'{"amount_minor": ' + b"9" * 5_000 + b"}",
+    b'{"amount_minor": 1, "amount_minor": "1"} {}',
+    b'\xef\xbb\xbf{"amount_minor": 1}',
+    '{"amount_minor": 1}'.encode("utf-16"),
 ]
 
 

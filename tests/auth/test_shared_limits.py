@@ -11,12 +11,14 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from app.auth.attempts import FREE_ATTEMPTS
 from app.auth.caller import Permission
 from app.auth.rate_limit import WINDOW_S
 from app.auth.shared_limits import EXCHANGE_EVERY_S, KEY_PREFIX, UNTOLD_SHARE, SharedTokenBuckets
 from app.db import Database
 from app.observability.metrics import REGISTRY
 from tests.auth.conftest import MakeKey, StartProcess, until
+from tests.auth.test_authentication import with_wrong_secret
 from tests.conftest import make_key as make_key_text
 from tests.databases import Urls
 from tests.redis_server import RedisServer, SlowWay, running_redis
@@ -231,6 +233,23 @@ async def test_key_and_address_limits_hold_across_processes(
         refused = await second.get("/read")
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
         assert re.fullmatch("[1-9][0-9]*", refused.headers["Retry-After"])
+
+
+async def test_more_processes_let_nobody_guess_more(
+    redis_server: RedisServer, start_process: StartProcess, make_key: MakeKey
+) -> None:
+    processes = [await start_process(redis_url=SecretStr(redis_server.url)) for _ in range(4)]
+    key = await make_key()
+    told: list[list[int]] = []
+    for process in processes:
+        attacker = await process.client(with_wrong_secret(key.secret_text), address="203.0.113.68")
+        told.append([])
+        for _ in range(FREE_ATTEMPTS):
+            told[-1].append((await attacker.get("/read")).status_code)
+            await asyncio.sleep(4 * EXCHANGE_EVERY_S)
+    assert told[:2] == [[401] * FREE_ATTEMPTS] * 2
+    assert told[2:] == [[401] + [429] * (FREE_ATTEMPTS - 1)] * 2  # they know once they have told of one
+    assert await processes[3].status(key.secret_text) == 200  # from elsewhere
 
 
 async def test_an_accounts_limit_holds_over_two_servers(

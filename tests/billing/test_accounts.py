@@ -275,3 +275,21 @@ async def test_replay_records_no_profile(agent: httpx.AsyncClient, user: User, d
         assert answer.status_code == status
     account = await agent.get(f"/v1/billing/accounts/{user['oauth_provider']}/{user['external_id']}")
     assert account.json()["display_name"] == "First"
+
+
+async def test_a_profile_that_cannot_be_recorded_does_not_make_a_committed_charge_a_failure(
+    minter: httpx.AsyncClient, user: User, database: Urls
+) -> None:
+    """The answer would tell the agent to block its user's message, which is paid for."""
+    known = (await minter.post("/v1/billing/accounts", json={**user, "display_name": "before"})).json()
+    new = {**user, "display_name": "after"}
+    async with connected(database) as connection, connection.transaction():
+        await connection.execute("SELECT FROM account_profiles WHERE account_id = $1 FOR UPDATE", known["account_id"])
+        charge, use = await asyncio.gather(
+            minter.post("/v1/billing/charges", json={**new, "amount_minor": 100}),
+            minter.post("/v1/tools/charge", json={**new, "product_type": "web_search"}),
+        )
+    assert (charge.status_code, use.status_code) == (201, 200)
+    assert (await account(minter, user))["display_name"] == "before"
+    assert (await minter.post("/v1/billing/charges", json={**new, "amount_minor": 100})).status_code == 201
+    assert (await account(minter, user))["display_name"] == "after"

@@ -193,6 +193,19 @@ async def test_what_stripe_remembers_to_have_failed_is_tried_anew(shop: Shop) ->
     assert (purchase["attempt"], purchase["payment_intent_id"]) == (2, payment.payment_id)
 
 
+async def test_key_of_a_purchase_that_stripe_never_heard_of_says_that_it_was_given_up(
+    shop: Shop, client: httpx.AsyncClient
+) -> None:
+    await shop.control("failures", status=500, times=3)
+    once = {**USER, "idempotency_key": "k"}
+    assert (await client.post("/v1/billing/purchases", json=once)).status_code == 503
+    await shop.payments.reconcile(shop.now + timedelta(hours=25))
+    again = await client.post("/v1/billing/purchases", json=once)
+    assert (again.status_code, again.json()["code"]) == (409, "purchase_given_up")
+    assert await shop.intents() == []
+    assert (await client.post("/v1/billing/purchases", json={**once, "idempotency_key": "k2"})).status_code == 201
+
+
 async def test_a_pack_in_another_currency_than_the_accounts_is_not_sold(shop: Shop, client: httpx.AsyncClient) -> None:
     """What a yen account's credits brought would otherwise be told in dollars, beside yen that never came."""
     await client.post("/v1/billing/accounts", json={**USER, "currency": "JPY"})

@@ -9,7 +9,9 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.billing.erasure import erase_person, forget_texts
 from app.demo.stripe.webhooks import signature
+from app.payments.erasure import TEXTS
 from app.payments.gateway import StripeGateway
 from tests.books import account_locked
 from tests.payments.conftest import TEST_SECRET, Event, Shop
@@ -191,6 +193,21 @@ async def test_refund_that_overtakes_what_makes_the_payment_ours_is_not_lost(
     await post(shop, client, refunded)
     assert await shop.balances(account_id) == (10, 0)
     assert set((await shop.inbox()).values()) == {"applied"}
+
+
+async def test_the_card_of_an_erased_person_is_not_learnt_again(shop: Shop, client: httpx.AsyncClient) -> None:
+    account_id, event = await paid(shop)
+    [charged] = await shop.events("charge.succeeded")
+    for told in (event, charged):
+        await post(shop, client, told)
+    assert [p["card_fingerprint"] is None for p in await shop.purchases(account_id)] == [False]
+    async with shop.db.transaction() as tx:
+        await erase_person(tx, account_id, shop.now)
+    await forget_texts(shop.db, account_id, [TEXTS])
+    await shop.refund(event["data"]["object"]["id"], 250)
+    await shop.deliver_all(("charge.refunded",))
+    [purchase] = await shop.purchases(account_id)
+    assert (purchase["refunded_minor"], purchase["card_fingerprint"]) == (250, None)
 
 
 async def test_status_word_that_is_new_to_us_does_not_break_the_purchase(shop: Shop, client: httpx.AsyncClient) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 
 from app.analytics.rollup import SETTLED, roll_up
-from app.db import Database
+from app.db import Database, new_id
 from app.payments import booking
 from app.payments.facts import PaymentFacts
 from app.risk import queries
@@ -204,6 +204,32 @@ async def test_who_was_stopped_by_others_stays_stopped(house: House, agent: http
         for decision in ("hold", "dismiss"):
             assert (await support.post(f"{ALERTS}/{alert_id}/{decision}", json=REASON)).status_code == 200
             assert await house.status(account_id) == ("suspended", "chargeback")
+
+
+async def test_who_is_stopped_for_two_alerts_goes_on_when_both_are_dismissed(
+    house: House, agent: httpx.AsyncClient
+) -> None:
+    first, account_id = await alert_about(house, agent)
+    [alert] = await house.alerts()
+    async with connected(house.urls) as connection:  # another rule finds the same account
+        second = await connection.fetchval(
+            "INSERT INTO alerts (alert_id, environment, rule, subject, day, observed, threshold, window_h, account_ids,"
+            " created_at, last_seen_at) SELECT $1, environment, 'refunds_per_account', subject, day, 5, 3, 168,"
+            " account_ids, created_at, last_seen_at FROM alerts RETURNING alert_id",
+            new_id(),
+        )
+    async with await office(house) as support:
+
+        async def decide(alert_id: object, decision: str) -> tuple[str, str | None]:
+            assert (await support.post(f"{ALERTS}/{alert_id}/{decision}", json=REASON)).status_code == 200
+            return await house.status(account_id)
+
+        held = ("suspended", reason_of("hold", alert["alert_id"]))
+        suspended = ("suspended", reason_of("suspend", second))
+        assert [await decide(first, "hold"), await decide(second, "suspend")] == [held, held]
+        assert await decide(first, "dismiss") == suspended
+        assert [await decide(first, "hold"), await decide(second, "dismiss")] == [suspended, held]
+        assert await decide(first, "dismiss") == ("active", None)
 
 
 async def test_racing_decisions_are_one_after_the_other(house: House, agent: httpx.AsyncClient) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from app.billing.accounts import Identity, Profile
-from app.billing.service import LlmUsageReport
+from app.billing.llm_usage import LlmUsageReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from random import Random
 from typing import Literal
 
 from app.billing.accounts import Profile
-from app.billing.service import LlmUsageReport
+from app.billing.llm_usage import LlmUsageReport
 from app.config import Settings
 from app.demo.traffic.events import (
     Adjusted,

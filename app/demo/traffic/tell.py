@@ -16,6 +16,7 @@ from sqlalchemy import text
 from app.auth.caller import Actor
 from app.auth.last_used import LastUsed
 from app.billing.accounts import Identity
+from app.billing.llm_usage import record_llm_usage
 from app.billing.pools import Credits
 from app.billing.posting import ChargeRequest
 from app.demo.traffic.events import (
@@ -147,7 +148,7 @@ class Teller:
             case Reported(report=report):
                 self._actor(event, LLM_KEY)
                 if (account_id, event.at) not in self.reported:
-                    await past.billing.report_llm_usage(account_id, report, event.at)
+                    await record_llm_usage(past.db, account_id, report, event.at)
             case Credited():
                 await self._credit(event, account_id)
             case Bought():

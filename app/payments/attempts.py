@@ -1,0 +1,35 @@
+"""How a reconciliation goes on when one thing of many fails."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+
+import structlog
+
+from app.payments.errors import PaymentProviderRefused, PaymentProviderUnavailable
+
+GIVE_UP_AFTER = 3
+"""So many calls in a row that Stripe did not answer mean that it is away."""
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What a reconciliation did. A failure of one thing stops nothing else: it is logged, and tried again next time."""
+
+    done: dict[str, int] = field(default_factory=lambda: {"events": 0, "payments": 0, "failed": 0})
+    unanswered: int = 0
+
+    async def attempt(self, kind: str, work: Awaitable[int], **about: object) -> bool:
+        """Whether it could be done. Raises PaymentProviderUnavailable once Stripe seems to be away."""
+        try:
+            self.done[kind] += await work
+        except Exception as error:
+            self.done["failed"] += 1
+            log.exception("reconciliation_failed", kind=kind, **about)
+            away = isinstance(error, PaymentProviderUnavailable) and not isinstance(error, PaymentProviderRefused)
+            self.unanswered = self.unanswered + 1 if away else 0
+            if self.unanswered >= GIVE_UP_AFTER:
+                raise
+            return False
+        self.unanswered = 0
+        return True

@@ -1,0 +1,95 @@
+"""What a locked account has of a product: the counterpart of LockedAccount for a product's pools."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from app.auth.caller import Actor
+from app.billing.ledger import Cause, Kind, LockedAccount
+from app.config import Product
+from app.db import Session
+from app.tools import queries
+from app.tools.catalogue import free_on
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What a locked account has of a product, and had on `free_day`. `opened`: whether it has a row yet."""
+
+    account: LockedAccount
+    product_type: str
+    product: Product
+    free: int
+    free_day: date
+    paid: int
+    total_uses: int
+    opened: bool
+    changed_at: datetime | None = None
+
+    def payer(self, today: date) -> str | None:
+        """Which source would pay the next use."""
+        if free_on(today, left=self.free, day=self.free_day, product=self.product) > 0:
+            return "free"
+        if self.paid > 0:
+            return "paid"
+        return "main_pool" if self.account.balances["paid"] >= self.product.price_credits else None
+
+    def accrue(self, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Post the free uses that were given since: on opening, and at each midnight."""
+        pool = self._pool("free")
+        if not self.opened:
+            self.account.post(pool, self.free, Kind.OPENING_GRANT, cause, actor, now)
+            self.opened = True
+        free = free_on(now.date(), left=self.free, day=self.free_day, product=self.product)
+        self.account.post(pool, free - self.free, Kind.DAILY_ALLOWANCE, cause, actor, now)
+        self.free, self.free_day, self.changed_at = free, max(self.free_day, now.date()), now
+
+    def move(self, source: str, uses: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Post so many `uses` to "free" or "paid". Comes after `accrue`."""
+        self.account.post(self._pool(source), uses, kind, cause, actor, now)
+        self.free, self.paid = self.account.balances[self._pool("free")], self.account.balances[self._pool("paid")]
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "account_id": self.account.account_id,
+            "product_type": self.product_type,
+            "free": self.free,
+            "free_day": self.free_day,
+            "paid": self.paid,
+            "total_uses": self.total_uses,
+            "updated_at": self.changed_at,
+        }
+
+    def _pool(self, source: str) -> str:
+        return f"{self.product_type}/{source}"
+
+    @classmethod
+    def of(
+        cls, account: LockedAccount, product_type: str, product: Product, row: Mapping[str, Any] | None
+    ) -> "Inventory":
+        """Puts the product's balances into the account, as they are stored."""
+        stored = {"free": 0, "paid": 0} if row is None else row
+        account.balances |= {f"{product_type}/{source}": stored[source] for source in ("free", "paid")}
+        start = stored_or_initial(account.created_at, product, row)
+        return cls(account, product_type, product, **start, opened=row is not None)
+
+
+async def read_inventories(
+    tx: Session, accounts: Mapping[UUID, LockedAccount], products: Mapping[queries.Pair, Product]
+) -> dict[queries.Pair, Inventory]:
+    """What the locked accounts have of each product, by account and product type."""
+    rows = await queries.find_inventories(tx, list(products))
+    return {
+        (account_id, name): Inventory.of(accounts[account_id], name, product, rows.get((account_id, name)))
+        for (account_id, name), product in products.items()
+        if account_id in accounts
+    }
+
+
+def stored_or_initial(created_at: datetime, product: Product, row: Mapping[str, Any] | None) -> dict[str, Any]:
+    """An inventory's columns; without a row, as on the day that the account was created."""
+    if row is None:
+        return {"free": product.initial_free, "free_day": created_at.date(), "paid": 0, "total_uses": 0}
+    return {name: row[name] for name in ("free", "free_day", "paid", "total_uses")}
