@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ciris_billing._cache import CheckCache
 from ciris_billing._exchange import Call, Exchange, Flow, Pause, as_model, or_replayed
-from ciris_billing.errors import PurchaseFailed, PurchasePending, Unavailable
+from ciris_billing.errors import PurchaseFailed, PurchasePending, Unavailable, unsendable
 from ciris_billing.keys import charge_key, tool_key
 from ciris_billing.models import (
     Account,
@@ -36,6 +36,7 @@ from ciris_billing.models import (
 
 T = TypeVar("T")
 FailPolicy = Literal["fail_closed", "fail_open"]
+IDENTITY = ("oauth_provider", "external_id")
 REPLAYABLE = frozenset({200, 201, 409})
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 5.0
 
@@ -58,6 +59,7 @@ class Operations:
         cached = self.cache.get(asked, self.exchange.clock())
         if cached is not None:
             return cached
+        question = self.cache.begin(asked)
         body = {**asked, "context": context} if context else asked
         call = Call("check_credit", "POST", "/v1/billing/credits/check", as_model(CreditStatus), body)
         try:
@@ -66,7 +68,7 @@ class Operations:
             if self.policy == "fail_open":
                 return CreditStatus.assume()
             raise
-        self.cache.put(asked, status, self.exchange.clock())
+        self.cache.put(question, status, self.exchange.clock())
         return status
 
     def charge(
@@ -160,8 +162,10 @@ class Operations:
         if account_id is not None:
             path = _quoted(str(account_id))
         else:
-            fields = request_fields(user, who)
-            path = f"{_quoted(fields['oauth_provider'])}/{_quoted(fields['external_id'])}"
+            named = _identity(request_fields(user, who))
+            if len(named) != len(IDENTITY):
+                raise TypeError("whose account: give a User, oauth_provider and external_id, or an account_id")
+            path = "/".join(_quoted(part) for part in named.values())
         return self.exchange.run(Call("get_account", "GET", f"/v1/billing/accounts/{path}", as_model(Account)))
 
     def transaction_page(
@@ -334,12 +338,15 @@ def _one_key(idempotency_key: str | None, name: str | None, key_of: Any) -> str:
 
 
 def _identity(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: fields[name] for name in ("oauth_provider", "external_id") if name in fields}
+    return {name: fields[name] for name in IDENTITY if name in fields}
 
 
 def _quoted(part: str) -> str:
-    """One part of a path. Dots too: a part `..` would otherwise climb."""
-    return quote(part, safe="").replace(".", "%2E")
+    """One part of a path. Dots too: a part `..` would otherwise climb. Raises InvalidRequest."""
+    try:
+        return quote(part, safe="").replace(".", "%2E")
+    except UnicodeEncodeError as error:
+        raise unsendable() from error
 
 
 def _polls() -> Iterator[float]:

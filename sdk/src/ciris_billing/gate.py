@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 from ciris_billing._exchange import Flow
 from ciris_billing._operations import Operations
-from ciris_billing.errors import AccountClosed, AccountSuspended, BillingError, InsufficientCredits, Unavailable
+from ciris_billing.errors import (
+    AccountClosed,
+    AccountSuspended,
+    BillingError,
+    IdempotencyKeyReused,
+    InsufficientCredits,
+    Unavailable,
+)
 from ciris_billing.keys import charge_key
 from ciris_billing.models import (
     MINOR_PER_CREDIT,
@@ -21,8 +28,12 @@ from ciris_billing.models import (
 log = logging.getLogger("ciris_billing")
 
 
+MORE_THAN_ANYBODY_HAS_MINOR = 2**63 - 1
+
+
 class NoCredit(InsufficientCredits):
-    """The gate is shut: the user has to buy. `status` says what a purchase costs."""
+    """The gate is shut: the user has to buy. `credit_status` says what is left, and once that is nothing, what a
+    purchase costs."""
 
     def __init__(self, status: CreditStatus, *, required_minor: int) -> None:
         balance, required = status.uses_remaining * MINOR_PER_CREDIT, credits_for(required_minor) * MINOR_PER_CREDIT
@@ -74,9 +85,24 @@ class Gate:
                 context[name] = metadata[name]
         status = yield from self._operations.check_credit(self._user, context=context or None, **self._who)
         error = refusal(status, self._amount_minor)
-        if error is not None:
+        if error is not None and not (isinstance(error, NoCredit) and (yield from self._is_paid_for())):
             raise error
         return Passage(status, self._amount_minor)
+
+    def _is_paid_for(self) -> Flow[bool]:
+        """Whether it is this interaction that took the credit: it is repeated because its answer was lost, and goes on.
+
+        Asked by a charge that nobody can pay: it is refused as unpaid where its key is new, and as one for another amount
+        where it was used before."""
+        try:
+            yield from self._operations.charge(
+                self._user, idempotency_key=self._key, amount_minor=MORE_THAN_ANYBODY_HAS_MINOR, **self._who
+            )
+        except IdempotencyKeyReused:
+            return True
+        except BillingError:
+            return False
+        return True
 
     def leave(self, passage: Passage) -> Flow[None]:
         """Charge. Raises what a charge raises; with the policy `fail_open`, an Unavailable is only logged."""
