@@ -68,12 +68,13 @@ async def test_what_no_request_can_carry_is_an_invalid_request(billing: Any) -> 
     half, nobody = User("oauth:google", "half \ud83d"), User("oauth:google", "nan")
     report: dict[str, Any] = {"total_llm_calls": 1, "total_prompt_tokens": 1, "total_completion_tokens": 1}
     report |= {"models_used": ["m"], "duration_ms": 1, "interaction_id": "i", "actual_cost_cents": float("nan")}
-    for unsent in (
+    unsendable: list[Callable[[], Any]] = [
         lambda: billing.charge(half, interaction_id="1"),
         lambda: billing.get_account(half),
         lambda: billing.transaction_page(half),
         lambda: billing.report_llm_usage(nobody, **report),
-    ):
+    ]
+    for unsent in unsendable:
         with pytest.raises(InvalidRequest, match="cannot be sent"):
             await unsent()
     name = f"half-named-{uuid.uuid4()}"
