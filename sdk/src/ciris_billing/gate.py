@@ -92,7 +92,8 @@ class Gate:
     def _is_paid_for(self) -> Flow[bool]:
         """Whether it is this interaction that took the credit: it is repeated because its answer was lost, and goes on.
 
-        Asked by a charge that nobody can pay: a new key's is refused as unpaid, one that was used as of another amount."""
+        Asked by a charge that nobody can pay: it is refused as unpaid if its key is new, and else as one for another
+        amount."""
         try:
             yield from self._operations.charge(
                 self._user, idempotency_key=self._key, amount_minor=MORE_THAN_ANYBODY_HAS_MINOR, **self._who
