@@ -37,6 +37,7 @@ from ciris_billing.models import (
 T = TypeVar("T")
 FailPolicy = Literal["fail_closed", "fail_open"]
 IDENTITY = ("oauth_provider", "external_id")
+MORE_THAN_ANYBODY_HAS_MINOR = 2**63 - 1
 REPLAYABLE = frozenset({200, 201, 409})
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 5.0
 
@@ -99,6 +100,19 @@ class Operations:
             "charge", "POST", "/v1/billing/charges", or_replayed(Charge), without_none(body), accepted=REPLAYABLE
         )
         return (yield from self._moving(call))
+
+    def was_charged(self, user: User | None = None, *, idempotency_key: str, **who: Unpack[UserFields]) -> Flow[bool]:
+        """Whether this key was charged. Charges nothing: nobody can pay what is asked for, so that it is refused as unpaid
+        if the key is new, and else as a charge of another amount."""
+        body = {
+            **request_fields(user, who),
+            "amount_minor": MORE_THAN_ANYBODY_HAS_MINOR,
+            "idempotency_key": idempotency_key,
+        }
+        answers = frozenset({402, 409, 422})
+        return self.exchange.run(
+            Call("was_charged", "POST", "/v1/billing/charges", _is_known_key, body, accepted=answers)
+        )
 
     def get_charge(self, charge_id: UUID | str) -> Flow[Charge]:
         """Raises NotFound."""
@@ -328,6 +342,10 @@ class Operations:
             return (yield from self.exchange.run(call))
         finally:
             self.cache.forget(call.body)
+
+
+def _is_known_key(status: int, fields: Mapping[str, Any]) -> bool:
+    return status == 409 or fields.get("code") == "idempotency_key_reused"
 
 
 def _one_key(idempotency_key: str | None, name: str | None, key_of: Any) -> str:

@@ -5,14 +5,7 @@ from dataclasses import dataclass
 
 from ciris_billing._exchange import Flow
 from ciris_billing._operations import Operations
-from ciris_billing.errors import (
-    AccountClosed,
-    AccountSuspended,
-    BillingError,
-    IdempotencyKeyReused,
-    InsufficientCredits,
-    Unavailable,
-)
+from ciris_billing.errors import AccountClosed, AccountSuspended, BillingError, InsufficientCredits, Unavailable
 from ciris_billing.keys import charge_key
 from ciris_billing.models import (
     MINOR_PER_CREDIT,
@@ -26,9 +19,6 @@ from ciris_billing.models import (
 )
 
 log = logging.getLogger("ciris_billing")
-
-
-MORE_THAN_ANYBODY_HAS_MINOR = 2**63 - 1
 
 
 class NoCredit(InsufficientCredits):
@@ -90,19 +80,11 @@ class Gate:
         return Passage(status, self._amount_minor)
 
     def _is_paid_for(self) -> Flow[bool]:
-        """Whether it is this interaction that took the credit: it is repeated because its answer was lost, and goes on.
-
-        Asked by a charge that nobody can pay: it is refused as unpaid if its key is new, and else as one for another
-        amount."""
+        """Whether it is this interaction that took the credit: its answer was lost, and it comes again."""
         try:
-            yield from self._operations.charge(
-                self._user, idempotency_key=self._key, amount_minor=MORE_THAN_ANYBODY_HAS_MINOR, **self._who
-            )
-        except IdempotencyKeyReused:
-            return True
+            return (yield from self._operations.was_charged(self._user, idempotency_key=self._key, **self._who))
         except BillingError:
             return False
-        return True
 
     def leave(self, passage: Passage) -> Flow[None]:
         """Charge. Raises what a charge raises; with the policy `fail_open`, an Unavailable is only logged."""
