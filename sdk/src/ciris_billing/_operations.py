@@ -102,8 +102,8 @@ class Operations:
         return (yield from self._moving(call))
 
     def was_charged(self, user: User | None = None, *, idempotency_key: str, **who: Unpack[UserFields]) -> Flow[bool]:
-        """Whether this key was charged. Charges nothing: what nobody can pay is asked for, which is refused as unpaid if
-        the key is new, and else as a charge of another amount."""
+        """Whether this key was charged. Charges nothing: what nobody can pay is asked for, which is refused as unpaid
+        if the key is new, and else as a charge of another amount."""
         body = {
             **request_fields(user, who),
             "amount_minor": MORE_THAN_ANYBODY_HAS_MINOR,
