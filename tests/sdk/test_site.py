@@ -58,6 +58,8 @@ def every_operation_has_an_entry(pages: dict[str, str]) -> None:
     for item in json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))["paths"].values():
         for operation in item.values():
             assert operation["operationId"] in ids
+    assert "integer ≥ 1, ≤ 2⁶³-1" in pages["api/billing.html"]
+    assert "<code>oauth:</code> and the provider's name" in html.unescape(pages["api/billing.html"])
 
 
 def every_public_name_has_an_entry(reference: str) -> None:
