@@ -81,6 +81,11 @@ async def test_what_no_request_can_carry_is_an_invalid_request(billing: Any) -> 
     assert not (await billing.charge(User("oauth:google", name), interaction_id="half \ud83d")).replayed
 
 
+def test_empty_id_does_not_become_another_path(service: Service) -> None:
+    with BillingClient(service.url, service.keys.agent) as client, pytest.raises(InvalidRequest, match="empty"):
+        client.get_charge("")
+
+
 def test_account_of_nobody_is_a_mistake(service: Service) -> None:
     with BillingClient(service.url, service.keys.agent) as client, pytest.raises(TypeError, match="account_id"):
         client.get_account()

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ciris_billing._cache import CheckCache
 from ciris_billing._exchange import Call, Exchange, Flow, Pause, as_model, or_replayed
-from ciris_billing.errors import PurchaseFailed, PurchasePending, Unavailable, unsendable
+from ciris_billing.errors import InvalidRequest, PurchaseFailed, PurchasePending, Unavailable, unsendable
 from ciris_billing.keys import charge_key, tool_key
 from ciris_billing.models import (
     Account,
@@ -361,6 +361,8 @@ def _identity(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _quoted(part: str) -> str:
     """One part of a path. Dots too: a part `..` would otherwise climb. Raises InvalidRequest."""
+    if not part:
+        raise InvalidRequest("An id in the request is empty")
     try:
         return quote(part, safe="").replace(".", "%2E")
     except UnicodeEncodeError as error:
