@@ -68,8 +68,8 @@ def _operation(method: str, path: str, operation: Json, schemas: "Schemas") -> I
         yield from ("**Parameters**", "", "| name | in | type | meaning |", "|---|---|---|---|")
         for parameter in parameters:
             needed = ", required" if parameter.get("required") else ""
-            kind, meaning = schemas.kind(parameter["schema"]), parameter.get("description", "")
-            yield f"| `{parameter['name']}` | {parameter['in']}{needed} | {kind} | {_cell(meaning)} |"
+            kind, meaning = schemas.kind(parameter["schema"]), _described(parameter, parameter["schema"])
+            yield f"| `{parameter['name']}` | {parameter['in']}{needed} | {kind} | {meaning} |"
         yield ""
     for media, content in operation.get("requestBody", {}).get("content", {}).items():
         yield from (f"**Body** ({media})", "", *schemas.fields(content["schema"]), "")
@@ -90,6 +90,19 @@ def _operation(method: str, path: str, operation: Json, schemas: "Schemas") -> I
 def _meaning(answer: Json) -> str:
     said = str(answer.get("description", ""))
     return "" if said == "Successful Response" else said
+
+
+def _number(bound: float) -> str:
+    """Whole numbers without a point; what no float holds exactly is the bound of 64 bits."""
+    if abs(bound) > 2**53:
+        return "-2⁶³" if bound < 0 else "2⁶³-1"
+    return str(int(bound)) if bound == int(bound) else str(bound)
+
+
+def _described(field: Json, schema: Json) -> str:
+    """What a field means: its own description, or that of its type where it may be null."""
+    found = (one["description"] for one in (field, *schema.get("anyOf", ())) if "description" in one)
+    return _cell(next(found, ""))
 
 
 def _cell(text: str) -> str:
@@ -121,7 +134,7 @@ class Schemas:
         if name == "array":
             return f"list of {self.kind(schema.get('items', {}))}"
         bounds = [
-            f"{sign} {schema[key]}"
+            f"{sign} {_number(schema[key])}"
             for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("maxLength", "at most"))
             if key in schema
         ]
@@ -139,7 +152,7 @@ class Schemas:
         schema = self.resolve(schema)
         for name, field in schema.get("properties", {}).items():
             needed = " **required**" if name in schema.get("required", ()) and "default" not in field else ""
-            yield f"| `{prefix}{name}` | {self.kind(field)} | {_cell(field.get('description', ''))}{needed} |"
+            yield f"| `{prefix}{name}` | {self.kind(field)} | {_described(field, field)}{needed} |"
             if depth < 3:
                 yield from self._rows_inside(field, f"{prefix}{name}", depth + 1)
 

@@ -1,8 +1,9 @@
-"""Shows the clients' methods as what they are.
+"""Shows what the sources do not say to who only reads them, as the reference's maker does.
 
-Both clients make them from `Operations` by a decorator; who only reads the sources, as the reference's maker does,
-takes them for attributes."""
+Both clients make their methods from `Operations` by a decorator, and look as if they had attributes only. Replies are
+Pydantic's models, whose fields are what they are made from."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import griffe
@@ -12,7 +13,8 @@ MADE_BY = ("_blocking(", "_awaited(")
 
 
 class ClientMethods(griffe.Extension):
-    """After the package is loaded, gives the clients the operations' signatures and documentation."""
+    """After the package is loaded, gives the clients the operations' signatures and documentation, and each reply a
+    signature that shows its fields."""
 
     def on_package(self, *, pkg: griffe.Module, **others: Any) -> None:
         if pkg.name != "ciris_billing":
@@ -23,6 +25,20 @@ class ClientMethods(griffe.Extension):
             for member in list(client.members.values()):
                 if member.is_attribute and str(member.value).startswith(MADE_BY):
                     client.set_member(member.name, method(operations[member.name], labels))
+        for reply in pkg["models"].classes.values():
+            if any(base.name == "Reply" for base in reply.mro()):
+                reply.set_member("__init__", made_from(reply.attributes.values()))
+
+
+def made_from(fields: Iterable[griffe.Attribute]) -> griffe.Function:
+    """Of these fields, those that are no properties."""
+    keyword_only = griffe.ParameterKind.keyword_only
+    parameters = [
+        griffe.Parameter(field.name, annotation=field.annotation, kind=keyword_only, default=field.value)
+        for field in fields
+        if "property" not in field.labels and field.annotation is not None
+    ]
+    return griffe.Function("__init__", parameters=griffe.Parameters(griffe.Parameter("self"), *parameters))
 
 
 def method(operation: griffe.Function, labels: set[str]) -> griffe.Function:

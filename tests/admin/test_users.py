@@ -11,7 +11,6 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.auth.admins import add_admin
 from app.auth.caller import Environment, Permission
 from app.billing.accounts import Identity, Opening, Profile
 from app.billing.service import BillingService
@@ -300,59 +299,6 @@ async def test_supports_limit_is_a_setting_and_admins_have_none(
                 *(403, 403),
                 *(201, 201),
             ]
-
-
-async def test_many_small_corrections_of_supports_are_a_large_one(office: Office, admin: httpx.AsyncClient) -> None:
-    settings = settings_for(
-        office.urls,
-        admin_session_secret=SECRET,
-        admin_support_credit_limit=5,
-        admin_support_daily_credit_limit=20,
-    )
-    async with running_app(settings) as app:
-        strict = Office(app, office.urls)
-        async with strict.db.transaction() as tx:
-            await add_admin(tx, f"generous@{DOMAIN}", "support", now=datetime.now(UTC))
-            token = await strict.sessions.open_for_script(tx, f"generous@{DOMAIN}", now=datetime.now(UTC))
-        strict.tokens["support"] = token
-        accounts = [await open_account(office) for _ in range(6)]
-        async with strict.client("support") as client:
-            answers = await asyncio.gather(*(adjust(client, account_id, 5) for account_id in accounts))
-            given = [account_id for account_id, answer in zip(accounts, answers, strict=True) if answer.is_success]
-            assert sorted(answer.status_code for answer in answers) == [201] * 4 + [403] * 2
-            assert "24 hours" in next(a.json()["detail"] for a in answers if not a.is_success)
-            assert (await adjust(client, given[0], 5)).json()["replayed"] is True
-            assert (await adjust(client, given[0], -1, "back")).status_code == 403
-    paid = [(await balances(office.urls, account_id))["paid"] for account_id in accounts]
-    assert sorted(paid) == [0, 0, 5, 5, 5, 5]
-    assert sum([len(await audit_of(office, account_id)) for account_id in accounts]) == 4
-
-
-async def test_support_may_suspend_only_so_many_accounts_in_a_day(office: Office) -> None:
-    settings = settings_for(office.urls, admin_session_secret=SECRET, admin_support_daily_suspension_limit=2)
-    async with running_app(settings) as app:
-        strict = Office(app, office.urls)
-        async with strict.db.transaction() as tx:
-            await add_admin(tx, f"stern@{DOMAIN}", "support", now=datetime.now(UTC))
-            token = await strict.sessions.open_for_script(tx, f"stern@{DOMAIN}", now=datetime.now(UTC))
-        strict.tokens["support"] = token
-        accounts = [await open_account(office) for _ in range(5)]
-        async with strict.client("support") as client:
-
-            async def suspend(account_id: UUID) -> httpx.Response:
-                return await client.post(f"{USERS}/{account_id}/suspend", json=REASON)
-
-            answers = await asyncio.gather(*map(suspend, accounts))
-            assert sorted(answer.status_code for answer in answers) == [200] * 2 + [403] * 3
-            refused = next(a for a in answers if not a.is_success).json()
-            assert (refused["code"], "2 accounts in 24 hours" in refused["detail"]) == ("admin_forbidden", True)
-            stopped = [account_id for account_id, a in zip(accounts, answers, strict=True) if a.is_success]
-            again = f"{USERS}/{stopped[0]}"  # which is no further account
-            for action in ("reopen", "suspend"):
-                assert (await client.post(f"{again}/{action}", json=REASON)).status_code == 200
-    async with office.client("viewer") as viewer:
-        told = [(await viewer.get(f"{USERS}/{account_id}")).json()["status"] for account_id in accounts]
-    assert sorted(told) == ["active"] * 3 + ["suspended"] * 2
 
 
 async def test_correction_in_flight_waits_for_the_account_and_then_counts_what_is_there(

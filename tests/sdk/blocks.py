@@ -66,6 +66,11 @@ class Block:
         return self.language == "python" and not self.reason and self.title is None
 
     @property
+    def needs_litellm(self) -> bool:
+        """It runs in LiteLLM's environment: test_litellm.py."""
+        return self.is_python_to_run and "import litellm" in self.code
+
+    @property
     def is_saved(self) -> bool:
         return self.language == "python" and not self.reason and self.title is not None
 

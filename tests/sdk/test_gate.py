@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import httpx
 import pytest
 
 from app.billing.service import BillingService
@@ -26,6 +27,7 @@ from ciris_billing import (
     charge_key,
     tool_key,
 )
+from ciris_billing.providers import SimpleCreditProvider
 from tests.conftest import settings_for
 from tests.databases import Urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
@@ -89,6 +91,31 @@ async def test_gate_is_shut_without_enough_credit(client: AsyncBillingClient, wh
     status = empty.value.credit_status
     assert (status.purchase_price_minor, status.purchase_uses) == (500, 20)
     assert str(empty.value) == "No free uses or credits remaining"
+
+
+async def test_interaction_that_took_the_last_credit_can_be_repeated(client: AsyncBillingClient, who: User) -> None:
+    """Its answer was lost: it is paid for, and only it."""
+    async with client.gate(who, interaction_id="last", amount_minor=200) as passage:
+        passage.amount_minor = 300
+    for amount_minor in (200, 300):
+        async with client.gate(who, interaction_id="last", amount_minor=amount_minor) as again:
+            again.amount_minor = 300
+        assert again.charge is not None
+        assert again.charge.replayed
+    with pytest.raises(NoCredit):
+        async with client.gate(who, interaction_id="another"):
+            raise AssertionError("must not run")
+    await client.add_credits(who, amount_minor=100, idempotency_key="1")
+    assert (await client.check_credit(who)).uses_remaining == 1  # asking has charged nothing
+    simple = SimpleCreditProvider(free_uses=1)
+    for replayed in (False, True):
+        async with simple.gate(who, interaction_id="last") as passage:
+            pass
+        assert passage.charge is not None
+        assert passage.charge.replayed is replayed
+    with pytest.raises(NoCredit):
+        async with simple.gate(who, interaction_id="another"):
+            raise AssertionError("must not run")
 
 
 @pytest.mark.parametrize(
@@ -168,11 +195,43 @@ async def test_check_cache_forgets_what_moves_credits(faulty: Faulty, service: S
         assert len(faulty.requests) == 9
 
 
+class Overtaken(httpx.AsyncHTTPTransport):
+    """Keeps the answer of a check back until something else has been answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checked, self.others = asyncio.Event(), asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await super().handle_async_request(request)
+        await answer.aread()
+        if request.url.path.endswith("/check"):
+            self.checked.set()
+            await self.others.wait()
+        else:
+            self.others.set()
+        return answer
+
+
+async def test_check_that_a_charge_has_overtaken_is_not_remembered(service: Service, who: User) -> None:
+    way = Overtaken()
+    async with httpx.AsyncClient(transport=way) as http:
+        client = AsyncBillingClient(
+            service.url, service.keys.agent, options=Options(check_cache_s=60), http_client=http
+        )
+        asked = asyncio.create_task(client.check_credit(who))
+        await way.checked.wait()
+        await client.charge(who, interaction_id="1", amount_minor=300)
+        assert (await asked).has_credit
+        assert not (await client.check_credit(who)).has_credit
+
+
 def test_keys_come_from_names_alone() -> None:
     assert charge_key("m-1") == charge_key("m-1") == "charge:m-1"
     assert tool_key("web_search", "c") == "tool:web_search:c"
     long = [charge_key("x" * 300), charge_key("x" * 301), charge_key("\0"), charge_key("é" * 300 + "\ud800")]
-    assert len(set(long)) == 4
+    long.append(charge_key("\ud800"))
+    assert len(set(long)) == 5
     assert all(len(key) <= 255 and key.startswith("sha256:") for key in long)
 
 

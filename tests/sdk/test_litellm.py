@@ -1,6 +1,7 @@
 """LiteLLM itself against the service: its scenarios run in an environment of their own, what they left is read here."""
 
 import asyncio
+import json
 import os
 import subprocess
 from decimal import Decimal
@@ -14,9 +15,12 @@ from app.db import Database
 from ciris_billing import User, _interactions
 from ciris_billing._interactions import Call, Interaction, Interactions
 from tests.databases import ROOT
+from tests.sdk import blocks
 from tests.sdk.conftest import Service
 
 SCENARIOS = ["awaited", "same_name", "unnamed", "failing", "streamed", "in_block", "unpaid_after_all", "in_proxy"]
+BLOCKS = {str(block): block.code for block in blocks.BLOCKS if block.needs_litellm}
+"""Those of the documentation."""
 COST_CENTS = Decimal("0.021")
 """Of each call: a thousand tokens of prompt and a hundred of answer, by LiteLLM's list of prices."""
 REPORTS = text(
@@ -40,7 +44,7 @@ async def run_scenarios(service: Service) -> list[str]:
     def run() -> "subprocess.CompletedProcess[str]":
         subprocess.run([ROOT / "scripts" / "environment", "litellm", "sdk/litellm.lock"], cwd=ROOT, check=True)
         command = [ROOT / ".tools" / "litellm" / "bin" / "python", ROOT / "tests" / "sdk" / "with_litellm.py"]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
+        return subprocess.run(command, env=env, input=json.dumps(BLOCKS), capture_output=True, text=True, timeout=280)
 
     done = await asyncio.to_thread(run)
     assert done.returncode == 0, done.stdout + done.stderr[-5000:]
@@ -59,11 +63,19 @@ async def reports(db: Database, user: str) -> dict[str, list[dict[str, Any]]]:
 @pytest.mark.timeout(300)  # seconds on an idle machine, a minute and more on a busy one
 async def test_checks_before_charges_once_and_reports_each_call(service: Service, db: Database) -> None:
     """One test, because LiteLLM takes long to load."""
-    assert await run_scenarios(service) == [*SCENARIOS, "service_away", "blocking"]
+    assert await run_scenarios(service) == [*SCENARIOS, "service_away", "blocking", *BLOCKS]
+    assert len(BLOCKS) == 2
+    await blocks_are_one_interaction(db)
     for user, calls in (("awaited", [3, 3, 3]), ("blocking", [2, 2, 2]), ("in_block", [2, 1])):
         await each_call_is_reported_and_one_summary(db, user, calls)
     await failed_calls_are_reported_under_names_of_their_own(db)
     await what_nobody_pays_for_and_what_is_refused_is_not_reported(db)
+
+
+async def blocks_are_one_interaction(db: Database) -> None:
+    """Of one name in both, charged once; each of its three calls and the two of one block are reported."""
+    (rows,) = (await reports(db, "chatter")).values()
+    assert sorted(row["call_id"] == "summary" for row in rows) == [False, False, False, True]
 
 
 async def each_call_is_reported_and_one_summary(db: Database, user: str, calls: list[int]) -> None:

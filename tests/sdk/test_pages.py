@@ -13,18 +13,13 @@ from tests.sdk.agent import browser
 from tests.sdk.blocks import BLOCKS, PAGES, Block, run_shell, shell_pages
 from tests.sdk.conftest import Service
 
-PYTHON = [block for block in BLOCKS if block.is_python_to_run]
+PYTHON = [block for block in BLOCKS if block.is_python_to_run and not block.needs_litellm]
 LANGUAGES = {"", "python", "sh", "console", "text", "json", "yaml", "toml", "sql", "ini", "promql", "dockerfile"}
 WITH_THE_DEMO = {newcomer.PAGE}
 """tests/demo/test_run.py works through these with a real `make run`."""
 NOT_RUN = [
     ("README.md", ", of which the second command is one and the first goes on until Ctrl-C."),
     ("README.md", ": it asks a server of your own."),
-    (
-        "docs/integration.md",
-        " as it stands, because LiteLLM has an environment of its own: they run `examples/litellm/`.",
-    ),
-    ("sdk/README.md", " as it stands, because LiteLLM has an environment of its own: they run the example."),
     ("docs/quick-start.md", ", which start the same thing in their own way: it goes on until Ctrl-C."),
     (
         "examples/litellm/README.md",

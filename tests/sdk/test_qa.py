@@ -1,6 +1,8 @@
 """The quality runner: passes against the real service and agent, and notices when one is not as documented."""
 
+import io
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,7 +52,19 @@ def test_live_keys_need_insistence(
     assert main(["--url", service.url, "--live"]) == 0
 
 
-@pytest.mark.parametrize("arguments", [[], ["--url", "http://127.0.0.1"], ["--agent-url", "http://127.0.0.1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--url", "http://127.0.0.1"],
+        ["--agent-url", "http://127.0.0.1"],
+        ["--url", "127.0.0.1:8000", "--key", "cbk_test_x"],
+        ["--url", "https://[::1", "--key", "cbk_test_x"],
+        ["--url", "http://127.0.0.1", "--key", "cbk_test_ключ"],
+        ["--url", "http://127.0.0.1", "--key-file", "/nonexistent/key"],
+        ["--url", "http://127.0.0.1", "--key", "cbk_test_x", "--junit", "/nonexistent/qa.xml"],
+    ],
+)
 def test_incomplete_commands_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         main(arguments)
@@ -150,6 +164,14 @@ def test_what_is_not_as_documented_is_noticed(
         case.attrib["name"] for case in ElementTree.parse(junit).iter("testcase") if len(case.findall("failure"))
     }
     assert noticed in failures
+
+
+def test_terminal_that_knows_no_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert main(["--url", "http://127.0.0.1:1", "--key", "cbk_test_x"]) == 1
+    terminal.seek(0)
+    assert "? service  Health" in terminal.read()
 
 
 def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,6 +193,8 @@ def test_waits_are_drawn_from_a_doubling_range() -> None:
         ({"retry-after": "3"}, 3),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-1"}, None),
+        ({"retry-after": "9" * 400}, float("inf")),
+        ({"retry-after": "Thu, 01 Jan 2026 00:01:00 +99999999999999999999", "date": "x"}, None),
         ({"retry-after": "Thu, 01 Jan 2026 00:01:00 GMT"}, None),
         ({"retry-after": "Thu, 01 Jan 2026 00:01:00 GMT", "date": "Thu, 01 Jan 2026 00:00:00 GMT"}, 60),
         ({"retry-after": "Thu, 01 Jan 2026 00:00:00 GMT", "date": "Thu, 01 Jan 2026 00:01:00 GMT"}, 0),

@@ -6,8 +6,10 @@ has recorded, the test asserts. Prints one line for each scenario that held.
 
 import asyncio
 import contextlib
+import io
 import json
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -295,6 +297,18 @@ async def service_away(client: BillingClient, billing: LiteLLMBilling) -> None:
     assert len(asked) == models_asked + 1
 
 
+def documented(client: BillingClient, blocks: dict[str, str]) -> None:
+    """The documentation's blocks as they stand, all of which pay for the same message of the same user."""
+    for name, code in blocks.items():
+        use()
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, name, "exec"), {"__name__": "page"})
+        assert printed.getvalue().strip() in ("Hello, Ada.", "Forty-two."), name
+        print(name)
+    assert client.check_credit(User("oauth:google", "chatter@example.com")).total_uses == 1
+
+
 AWAITED = (
     awaited,
     same_name,
@@ -332,3 +346,4 @@ if __name__ == "__main__":
         use(billing)
         blocking(client, billing)
         print("blocking")
+        documented(client, json.load(sys.stdin))

@@ -11,11 +11,13 @@ from ciris_billing.models import CreditStatus
 MAX_ENTRIES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+@dataclass(slots=True, eq=False)
+class Question:
+    """A check, and once it is answered what it was answered."""
+
     asked: Mapping[str, Any]
-    status: CreditStatus
-    until_s: float
+    status: CreditStatus | None = None
+    until_s: float = 0.0
 
 
 class CheckCache:
@@ -24,7 +26,7 @@ class CheckCache:
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], Question] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, asked: Mapping[str, Any], now_s: float) -> CreditStatus | None:
@@ -34,17 +36,27 @@ class CheckCache:
             return None
         with self._lock:
             entry = self._entries.get(who)
-        return entry.status if entry is not None and entry.until_s > now_s and entry.asked == asked else None
+            return entry.status if entry is not None and entry.until_s > now_s and entry.asked == asked else None
 
-    def put(self, asked: Mapping[str, Any], status: CreditStatus, now_s: float) -> None:
-        who = _identity(asked)
-        if who is None or self._ttl_s <= 0 or not status.has_credit:
+    def begin(self, asked: Mapping[str, Any]) -> Question:
+        """Before a check is sent, so that what moves credits while it is under way makes its answer stale."""
+        question, who = Question(asked), _identity(asked)
+        if who is not None and self._ttl_s > 0:
+            with self._lock:
+                self._entries[who] = question
+                self._entries.move_to_end(who)
+                if len(self._entries) > MAX_ENTRIES:
+                    self._entries.popitem(last=False)
+        return question
+
+    def put(self, question: Question, status: CreditStatus, now_s: float) -> None:
+        """Remember the answer, unless the question has been forgotten meanwhile."""
+        who = _identity(question.asked)
+        if who is None or not status.has_credit:
             return
         with self._lock:
-            self._entries[who] = _Entry(asked, status, now_s + self._ttl_s)
-            self._entries.move_to_end(who)
-            if len(self._entries) > MAX_ENTRIES:
-                self._entries.popitem(last=False)
+            if self._entries.get(who) is question:
+                question.status, question.until_s = status, now_s + self._ttl_s
 
     def forget(self, about: Mapping[str, Any]) -> None:
         who = _identity(about)

@@ -12,12 +12,20 @@ import uuid
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NoReturn, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from ciris_billing._retry import Chance, Hosts, Retry, retry_after_s
-from ciris_billing.errors import BillingError, InvalidReply, RateLimited, ServiceUnavailable, error_for
+from ciris_billing.errors import (
+    BillingError,
+    InvalidReply,
+    RateLimited,
+    ServiceUnavailable,
+    error_for,
+    unsendable,
+)
 
 log = logging.getLogger("ciris_billing")
 
@@ -32,8 +40,7 @@ class Send:
 
     method: str
     url: str
-    body: Mapping[str, Any] | None
-    query: Mapping[str, Any] | None
+    body: bytes | None
     headers: dict[str, str]
     timeout_s: float
 
@@ -97,7 +104,9 @@ class Exchange:
     chance: Chance = field(default=random.random)
 
     def run(self, call: Call[T]) -> Flow[T]:
-        """The call's result. Tries again as `retry` allows; raises the last try's BillingError."""
+        """The call's result. Tries again as `retry` allows; raises the last try's BillingError, and InvalidRequest for
+        what no request can carry."""
+        target, body = _encoded(call)
         request_id = uuid.uuid4().hex
         give_up_at = self.clock() + self.deadline_s
         for attempt in range(1, self.retry.attempts + 1):
@@ -105,7 +114,9 @@ class Exchange:
             host = self.hosts.choose(started)
             timeout_s = min(self.timeout_s, max(0.001, give_up_at - started))
             headers = self._headers(request_id)
-            outcome = yield Send(call.method, host + call.path, call.body, call.query, headers, timeout_s)
+            if body is not None:
+                headers["Content-Type"] = "application/json"
+            outcome = yield Send(call.method, host + target, body, headers, timeout_s)
             assert outcome is not None
             result = _result_of(call, outcome, request_id)
             _log_attempt(call, result, attempt, self.clock() - started, request_id)
@@ -133,6 +144,17 @@ class Exchange:
             return 0.0
         asked = error.retry_after if isinstance(error, RateLimited | ServiceUnavailable) else None
         return self.retry.wait_s(failures, asked, self.chance)
+
+
+def _encoded(call: Call[Any]) -> tuple[str, bytes | None]:
+    """What stands behind the host's address, and the body. Raises InvalidRequest."""
+    try:
+        target = f"{call.path}?{urlencode(call.query)}" if call.query else call.path
+        return target, None if call.body is None else json.dumps(
+            call.body, allow_nan=False, ensure_ascii=False
+        ).encode()
+    except ValueError as error:
+        raise unsendable() from error
 
 
 def _may_try_again(call: Call[Any], outcome: Sent) -> bool:

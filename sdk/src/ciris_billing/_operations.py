@@ -10,7 +10,7 @@ from uuid import UUID
 
 from ciris_billing._cache import CheckCache
 from ciris_billing._exchange import Call, Exchange, Flow, Pause, as_model, or_replayed
-from ciris_billing.errors import PurchaseFailed, PurchasePending, Unavailable
+from ciris_billing.errors import InvalidRequest, PurchaseFailed, PurchasePending, Unavailable, unsendable
 from ciris_billing.keys import charge_key, tool_key
 from ciris_billing.models import (
     Account,
@@ -36,6 +36,8 @@ from ciris_billing.models import (
 
 T = TypeVar("T")
 FailPolicy = Literal["fail_closed", "fail_open"]
+IDENTITY = ("oauth_provider", "external_id")
+MORE_THAN_ANYBODY_HAS_MINOR = 2**63 - 1
 REPLAYABLE = frozenset({200, 201, 409})
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 5.0
 
@@ -58,6 +60,7 @@ class Operations:
         cached = self.cache.get(asked, self.exchange.clock())
         if cached is not None:
             return cached
+        question = self.cache.begin(asked)
         body = {**asked, "context": context} if context else asked
         call = Call("check_credit", "POST", "/v1/billing/credits/check", as_model(CreditStatus), body)
         try:
@@ -66,7 +69,7 @@ class Operations:
             if self.policy == "fail_open":
                 return CreditStatus.assume()
             raise
-        self.cache.put(asked, status, self.exchange.clock())
+        self.cache.put(question, status, self.exchange.clock())
         return status
 
     def charge(
@@ -97,6 +100,19 @@ class Operations:
             "charge", "POST", "/v1/billing/charges", or_replayed(Charge), without_none(body), accepted=REPLAYABLE
         )
         return (yield from self._moving(call))
+
+    def was_charged(self, user: User | None = None, *, idempotency_key: str, **who: Unpack[UserFields]) -> Flow[bool]:
+        """Whether this key was charged. Charges nothing: what nobody can pay is asked for, which is refused as unpaid
+        if the key is new, and else as a charge of another amount."""
+        body = {
+            **request_fields(user, who),
+            "amount_minor": MORE_THAN_ANYBODY_HAS_MINOR,
+            "idempotency_key": idempotency_key,
+        }
+        answers = frozenset({402, 409, 422})
+        return self.exchange.run(
+            Call("was_charged", "POST", "/v1/billing/charges", _is_known_key, body, accepted=answers)
+        )
 
     def get_charge(self, charge_id: UUID | str) -> Flow[Charge]:
         """Raises NotFound."""
@@ -160,8 +176,10 @@ class Operations:
         if account_id is not None:
             path = _quoted(str(account_id))
         else:
-            fields = request_fields(user, who)
-            path = f"{_quoted(fields['oauth_provider'])}/{_quoted(fields['external_id'])}"
+            named = _identity(request_fields(user, who))
+            if len(named) != len(IDENTITY):
+                raise TypeError("whose account: give a User, oauth_provider and external_id, or an account_id")
+            path = "/".join(_quoted(part) for part in named.values())
         return self.exchange.run(Call("get_account", "GET", f"/v1/billing/accounts/{path}", as_model(Account)))
 
     def transaction_page(
@@ -326,6 +344,10 @@ class Operations:
             self.cache.forget(call.body)
 
 
+def _is_known_key(status: int, fields: Mapping[str, Any]) -> bool:
+    return status == 409 or fields.get("code") == "idempotency_key_reused"
+
+
 def _one_key(idempotency_key: str | None, name: str | None, key_of: Any) -> str:
     if (idempotency_key is None) == (name is None):
         raise TypeError("name what is charged, or give an idempotency_key: one of the two")
@@ -334,12 +356,17 @@ def _one_key(idempotency_key: str | None, name: str | None, key_of: Any) -> str:
 
 
 def _identity(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: fields[name] for name in ("oauth_provider", "external_id") if name in fields}
+    return {name: fields[name] for name in IDENTITY if name in fields}
 
 
 def _quoted(part: str) -> str:
-    """One part of a path. Dots too: a part `..` would otherwise climb."""
-    return quote(part, safe="").replace(".", "%2E")
+    """One part of a path. Dots too: a part `..` would otherwise climb. Raises InvalidRequest."""
+    if not part:
+        raise InvalidRequest("An id in the request is empty")
+    try:
+        return quote(part, safe="").replace(".", "%2E")
+    except UnicodeEncodeError as error:
+        raise unsendable() from error
 
 
 def _polls() -> Iterator[float]:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+import httpx
+
 Chance = Callable[[], float]
 """A number in [0, 1)."""
 REST_AFTER_FAILURE_S = 30.0
@@ -36,9 +38,19 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return float(given)
     try:  # a date is compared with the server's own clock, which need not agree with ours
         wait = parsedate_to_datetime(given) - parsedate_to_datetime(headers["date"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return max(0.0, wait.total_seconds())
+
+
+def check_address(url: str) -> None:
+    """Raises ValueError for what is no service's address."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("https", "http") or not parsed.host:
+        raise ValueError(f"{url!r} is no address such as https://billing.example.com")
 
 
 class Hosts:
@@ -48,8 +60,7 @@ class Hosts:
 
     def __init__(self, urls: list[str]) -> None:
         for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} does not begin with https:// or http://")
+            check_address(url)
         self._urls = [url.rstrip("/") for url in urls]
         self._rests_until: dict[str, float] = {}
 

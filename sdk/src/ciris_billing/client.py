@@ -165,7 +165,7 @@ class BillingClient:
         ours = sending.set(True)
         try:
             request = self._http.build_request(
-                step.method, step.url, json=step.body, params=step.query, headers=headers, timeout=step.timeout_s
+                step.method, step.url, content=step.body, headers=headers, timeout=step.timeout_s
             )
             response = self._http.send(request, stream=True, follow_redirects=False)
             try:
@@ -300,7 +300,7 @@ class AsyncBillingClient:
         try:
             async with asyncio.timeout(step.timeout_s):
                 request = self._http.build_request(
-                    step.method, step.url, json=step.body, params=step.query, headers=headers, timeout=step.timeout_s
+                    step.method, step.url, content=step.body, headers=headers, timeout=step.timeout_s
                 )
                 response = await self._http.send(request, stream=True, follow_redirects=False)
                 try:

@@ -32,6 +32,14 @@ class BillingError(Exception):
         """The HTTP status; None if there was no answer."""
         self.request_id = request_id
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied, or sent to another process, by what it holds: not every kind is made from its message."""
+        return _remade, (type(self), self.args), vars(self)
+
+
+def _remade(kind: type[BillingError], args: tuple[Any, ...]) -> BillingError:
+    return kind.__new__(kind, *args)
+
 
 class InsufficientCredits(BillingError):
     """402. `balance` and `required` are hundredths of a credit, None if the service did not say."""
@@ -150,11 +158,25 @@ class PurchasePending(BillingError):
         self.payment_status = payment_status
 
 
+def unsendable() -> InvalidRequest:
+    """For half a character, as cut-off texts end in, or for what is no number."""
+    return InvalidRequest("The request holds a text or a number that cannot be sent")
+
+
+def _wrong_fields(detail: object) -> str:
+    """What does not parse, by the list of a 422; without what was sent."""
+    told = [item for item in detail if isinstance(item, Mapping)] if isinstance(detail, list) else []
+    places = [(item.get("loc"), item.get("msg")) for item in told]
+    return "; ".join(
+        f"{'.'.join(str(part) for part in place[1:])}: {wrong}" for place, wrong in places if isinstance(place, list)
+    )
+
+
 def error_for(status: int, body: object, *, retry_after: float | None, request_id: str | None) -> BillingError:
     """The error that an answer means, whatever its body."""
     fields = body if isinstance(body, Mapping) else {}
     detail, code = fields.get("detail"), fields.get("code")
-    message = detail if isinstance(detail, str) else f"The billing service answered {status}"
+    message = detail if isinstance(detail, str) else _wrong_fields(detail) or f"The billing service answered {status}"
     about: dict[str, Any] = {
         "code": code if isinstance(code, str) else None,
         "status": status,

@@ -22,7 +22,8 @@ log = logging.getLogger("ciris_billing")
 
 
 class NoCredit(InsufficientCredits):
-    """The gate is shut: the user has to buy. `status` says what a purchase costs."""
+    """The gate is shut: the user has to buy. `credit_status` says what is left, and once that is nothing, what a
+    purchase costs."""
 
     def __init__(self, status: CreditStatus, *, required_minor: int) -> None:
         balance, required = status.uses_remaining * MINOR_PER_CREDIT, credits_for(required_minor) * MINOR_PER_CREDIT
@@ -74,9 +75,16 @@ class Gate:
                 context[name] = metadata[name]
         status = yield from self._operations.check_credit(self._user, context=context or None, **self._who)
         error = refusal(status, self._amount_minor)
-        if error is not None:
+        if error is not None and not (isinstance(error, NoCredit) and (yield from self._is_paid_for())):
             raise error
         return Passage(status, self._amount_minor)
+
+    def _is_paid_for(self) -> Flow[bool]:
+        """Whether it is this interaction that took the credit: its answer was lost, and it comes again."""
+        try:
+            return (yield from self._operations.was_charged(self._user, idempotency_key=self._key, **self._who))
+        except BillingError:
+            return False
 
     def leave(self, passage: Passage) -> Flow[None]:
         """Charge. Raises what a charge raises; with the policy `fail_open`, an Unavailable is only logged."""

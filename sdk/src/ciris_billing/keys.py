@@ -23,7 +23,8 @@ def _key(purpose: str, name: str) -> str:
     if not name:
         raise ValueError("an idempotency key needs the name of what is paid for")
     key = f"{purpose}:{name}"
-    if len(key) <= MAX_LENGTH and "\0" not in key:
+    content = key.encode("utf-8", "surrogatepass")
+    if len(key) <= MAX_LENGTH and "\0" not in key and content == key.encode("utf-8", "replace"):
         return key
-    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
     return f"sha256:{digest}"

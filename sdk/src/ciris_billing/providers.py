@@ -147,13 +147,15 @@ class SimpleCreditProvider:
         description: str | None = None,
         metadata: Metadata | None = None,
     ) -> AsyncIterator[Passage]:
-        passage = Passage(await self._admit(user, amount_minor), amount_minor)
+        key, passage = charge_key(interaction_id), Passage(await self.check(user), amount_minor)
+        if key not in self._book(user).charges:
+            _admit(passage.status, amount_minor)
         yield passage
-        book, key = self._book(user), charge_key(interaction_id)
+        book = self._books.setdefault((user.oauth_provider, user.external_id), _Book())
         if key in book.charges:
             passage.charge = book.charges[key].model_copy(update={"replayed": True})
             return
-        await self._admit(user, passage.amount_minor)
+        _admit(await self.check(user), passage.amount_minor)
         book.uses += credits_for(passage.amount_minor)
         passage.charge = book.charges[key] = Charge(
             charge_id=uuid.uuid4(),
@@ -177,16 +179,16 @@ class SimpleCreditProvider:
         page = [_as_transaction(charge) for charge in charges[offset : offset + limit]]
         return TransactionPage(transactions=page, total_count=len(charges), has_more=offset + len(page) < len(charges))
 
-    async def _admit(self, user: User, amount_minor: int) -> CreditStatus:
-        """Raises NoCredit."""
-        status = await self.check(user)
-        error = refusal(status, amount_minor)
-        if error is not None:
-            raise error
-        return status
-
     def _book(self, user: User) -> _Book:
-        return self._books.setdefault((user.oauth_provider, user.external_id), _Book())
+        """To be read: who has used nothing has none that is kept."""
+        return self._books.get((user.oauth_provider, user.external_id)) or _Book()
+
+
+def _admit(status: CreditStatus, amount_minor: int) -> None:
+    """Raises NoCredit."""
+    error = refusal(status, amount_minor)
+    if error is not None:
+        raise error
 
 
 def _as_transaction(charge: Charge) -> Transaction:

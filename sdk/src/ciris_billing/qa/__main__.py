@@ -1,6 +1,7 @@
 """The command. Exit status: 0 all passed, 1 something failed, 2 it could not begin."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import httpx
 
+from ciris_billing._retry import check_address
+from ciris_billing._wire import check_credential
 from ciris_billing.qa import agent_flows, service_flows
 from ciris_billing.qa.reports import Table, write_json, write_junit
 from ciris_billing.qa.steps import TIMEOUT_S, Step, Target, run_steps
@@ -32,22 +35,40 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def chosen(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for. Exits with 2 where that cannot be begun, before anything is asked of anybody."""
     command = parser()
     options = command.parse_args(arguments)
     if not options.url and not options.agent_url:
         command.error("--url or --agent-url says what to examine")
-    key: str | None = options.key_file.read_text(encoding="utf-8").strip() if options.key_file else options.key
-    if options.url and not key:
-        command.error("--url needs a key: --key, --key-file or $BILLING_API_KEY")
-    if options.url and key and not key.startswith(TEST_KEY) and not options.live:
-        command.error("this is no key of the test environment; --live uses it all the same")
     if options.agent_url and not options.agent_token:
         command.error("--agent-url needs a user's token: --agent-token or $AGENT_TOKEN")
+    try:
+        if options.key_file:
+            options.key = options.key_file.read_text(encoding="utf-8").strip()
+        for url in filter(None, (options.url, options.agent_url)):
+            check_address(url)
+        for report in filter(None, (options.json, options.junit)):
+            report.touch()
+        if options.url:
+            check_credential(options.key or "", None)
+    except (OSError, ValueError) as error:
+        command.error(str(error))
+    if options.url and not options.key:
+        command.error("--url needs a key: --key, --key-file or $BILLING_API_KEY")
+    if options.url and not options.key.startswith(TEST_KEY) and not options.live:
+        command.error("this is no key of the test environment; --live uses it all the same")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = chosen(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has the signs of the table
     with ExitStack() as stack:
         steps: list[tuple[Step, Target]] = []
         if options.url:
-            http = stack.enter_context(_client(options.url, {"X-API-Key": key or ""}))
+            http = stack.enter_context(_client(options.url, {"X-API-Key": options.key}))
             steps += _aimed(service_flows.suite.steps, Target(http))
         if options.agent_url:
             http = stack.enter_context(_client(options.agent_url, {"Authorization": f"Bearer {options.agent_token}"}))

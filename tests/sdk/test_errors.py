@@ -1,0 +1,99 @@
+"""Exceptions as programs and people get them: copied, sent to another process, read; and what is refused unsent."""
+
+import copy
+import pickle
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ciris_billing import (
+    AccountSuspended,
+    AsyncBillingClient,
+    BillingClient,
+    BillingError,
+    CreditStatus,
+    InsufficientCredits,
+    InvalidRequest,
+    NoCredit,
+    PurchaseFailed,
+    PurchasePending,
+    RateLimited,
+    User,
+)
+from ciris_billing.errors import error_for
+from ciris_billing.fastapi import BillingNotEnabled
+from tests.sdk.conftest import Service
+
+ERRORS = [
+    InsufficientCredits("no", balance=1, required=2, code="c", status=402, request_id="r"),
+    NoCredit(CreditStatus.assume(), required_minor=200),
+    AccountSuspended("Account suspended: spam", status=403),
+    InvalidRequest("no", fields=[{"loc": ["body", "wa_id"]}], status=422),
+    RateLimited("no", retry_after=3.5, status=429),
+    PurchaseFailed("canceled"),
+    PurchasePending("processing"),
+    BillingNotEnabled(),
+]
+
+
+def through_pickle(error: BillingError) -> Any:
+    return pickle.loads(pickle.dumps(error))
+
+
+@pytest.mark.parametrize("copied", [through_pickle, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_errors_survive_copies_and_other_processes(error: BillingError, copied: Callable[[BillingError], Any]) -> None:
+    other = copied(error)
+    assert (type(other), str(other), other.args, vars(other)) == (type(error), str(error), error.args, vars(error))
+
+
+def test_message_says_which_field_is_wrong() -> None:
+    wrong = [
+        {"type": "missing", "loc": ["body", "external_id"], "msg": "Field required", "input": {"secret": "ada"}},
+        {"type": "int", "loc": ["body", "metadata", "agent_id"], "msg": "Input should be a valid string"},
+    ]
+    error = error_for(422, {"detail": wrong, "code": "validation_error"}, retry_after=None, request_id=None)
+    assert str(error) == "external_id: Field required; metadata.agent_id: Input should be a valid string"
+    assert isinstance(error, InvalidRequest)
+    assert error.fields == wrong
+    nonsenses: list[list[Any]] = [[], [1], [{}], [{"loc": 1, "msg": None}]]
+    for nonsense in nonsenses:
+        assert str(error_for(422, {"detail": nonsense}, retry_after=None, request_id=None))
+
+
+async def test_what_no_request_can_carry_is_an_invalid_request(billing: Any) -> None:
+    """Half a character, as a cut-off text may end in, or no number: refused here, with the SDK's own exception."""
+    half, nobody = User("oauth:google", "half \ud83d"), User("oauth:google", "nan")
+    report: dict[str, Any] = {"total_llm_calls": 1, "total_prompt_tokens": 1, "total_completion_tokens": 1}
+    report |= {"models_used": ["m"], "duration_ms": 1, "interaction_id": "i", "actual_cost_cents": float("nan")}
+    unsendable: list[Callable[[], Any]] = [
+        lambda: billing.charge(half, interaction_id="1"),
+        lambda: billing.get_account(half),
+        lambda: billing.transaction_page(half),
+        lambda: billing.report_llm_usage(nobody, **report),
+    ]
+    for unsent in unsendable:
+        with pytest.raises(InvalidRequest, match="cannot be sent"):
+            await unsent()
+    name = f"half-named-{uuid.uuid4()}"
+    assert not (await billing.charge(User("oauth:google", name), interaction_id="half \ud83d")).replayed
+
+
+def test_empty_id_does_not_become_another_path(service: Service) -> None:
+    with BillingClient(service.url, service.keys.agent) as client, pytest.raises(InvalidRequest, match="empty"):
+        client.get_charge("")
+
+
+def test_account_of_nobody_is_a_mistake(service: Service) -> None:
+    with BillingClient(service.url, service.keys.agent) as client, pytest.raises(TypeError, match="account_id"):
+        client.get_account()
+
+
+@pytest.mark.parametrize(
+    "address", ["billing.example.com", "http://", "https://[::1", "http://127.0.0.1:8000\n", "ftp://billing"]
+)
+def test_address_that_is_none_is_refused_at_once(address: str) -> None:
+    with pytest.raises(ValueError, match="https://"):
+        AsyncBillingClient(address, "key")
