@@ -48,6 +48,8 @@ class Proxy:
         self.refuses = False
         self.accepted = 0
         """How many connections there were, those included that were refused."""
+        self.cut = 0
+        """How many were reset because of `cut_after`."""
         self._cut_after_bytes: int | None = None
         self._passing = asyncio.Event()
         self._passing.set()
@@ -124,6 +126,7 @@ class Proxy:
             sink.write(passed)
             await sink.drain()
             if left is not None and left <= len(data):
+                self.cut += 1
                 raise ConnectionResetError("cut")
         with suppress(OSError, RuntimeError):  # the other direction may be closed already; uvloop says so its own way
             sink.write_eof()
