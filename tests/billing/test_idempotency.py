@@ -23,7 +23,7 @@ async def test_the_header_counts_where_the_body_has_no_key(
     path: str, body: dict[str, object], first: int, again: int, minter: httpx.AsyncClient, user: User
 ) -> None:
     await minter.post("/v1/billing/accounts", json=user)
-    asked = [{}, {}, {"idempotency_key": None}, {"idempotency_key": "of the body"}]
+    asked: list[dict[str, str | None]] = [{}, {}, {"idempotency_key": None}, {"idempotency_key": "of the body"}]
     answers = [await minter.post(path, json={**user, **body, **key}, headers={HEADER: "h"}) for key in asked]
     assert [answer.status_code for answer in answers] == [first, again, again, first]
     named = [

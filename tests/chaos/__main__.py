@@ -27,6 +27,8 @@ async def try_out(stack: Stack, scenario: Scenario, seed: int, seconds: float) -
     result = Result(scenario, scenario.impossible(stack))
     if result.not_tried is not None:
         return result
+    if scenario.between:
+        await stack.put_between()
     began_s = ended_s = 0.0
     async with running_load(stack, seed, scenario.tolerated) as load:
         await asyncio.sleep(WARM_UP_S)

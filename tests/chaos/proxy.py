@@ -105,6 +105,8 @@ class Proxy:
                 both.create_task(self._pump(connection, upstream_reader, writer, from_server=True))
         except* (OSError, RuntimeError):
             connection.reset()  # the far side is dead: so is this one
+        except* asyncio.CancelledError:
+            pass  # by `stop`, which waits for the end; asyncio's streams would complain of a handler that was cancelled
         finally:
             for each in connection.writers:
                 each.close()

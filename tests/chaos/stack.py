@@ -14,8 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import SecretStr
 
+from app.auth.admin_sessions import AdminSessions
+from app.auth.admins import add_admin
 from app.auth.caller import Permission
 from app.auth.service import create_key
 from app.billing.accounts import Identity, Profile
@@ -26,6 +29,7 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster
 from tests.chaos.clock import Clock
+from tests.chaos.middle import Middle, running_middle
 from tests.chaos.proxy import PostgresProxy, Proxy
 from tests.conftest import ACTOR
 from tests.databases import ADMIN_URL, ROOT, Urls, create_database, prepare, urls
@@ -38,6 +42,7 @@ USERS = 8
 VOLUME_BYTES = 256 << 20
 """What the database's volume holds, where it is one of its own."""
 WEBHOOK_RETRIES_S = (0.3, 0.6, 1.2, 2.4, 4.8, 9.6)
+ADMIN, ADMIN_SESSION_SECRET = "chaos@ciris.ai", "only-in-tests-and-32-characters-long"
 CLUSTER_SETTINGS = {"max_wal_size": "64MB", "min_wal_size": "32MB"}
 
 
@@ -64,6 +69,14 @@ class Api:
         return any(start <= until and since <= end for start, end in self.dead)
 
 
+@dataclass(frozen=True)
+class Keys:
+    """What callers show."""
+
+    agent: str
+    admin: str
+
+
 @dataclass
 class Stack:
     cluster: Cluster
@@ -76,14 +89,18 @@ class Stack:
     stripe: LocalStripe
     oidc: RunningOIDC
     clock: Clock
-    key: str
-    apis: list[Api] = field(default_factory=list)
+    keys: "Keys"
+    apis: list[Api]
+    closing: contextlib.AsyncExitStack
+    """What ends after our processes."""
+    middle: Middle | None = None
     worker: "subprocess.Popen[bytes] | None" = None
 
     # --- processes ---
 
     @property
     def environment(self) -> dict[str, str]:
+        """Of each process. The worker speaks to the primary itself."""
         issuer = {
             "issuer": self.oidc.issuer,
             "jwks_url": f"http://127.0.0.1:{self.oidc_way.port}/jwks",
@@ -95,12 +112,16 @@ class Stack:
             "STRIPE_LIVE": json.dumps(self.stripe.keys),
             "STRIPE_API_BASE": f"http://127.0.0.1:{self.stripe_way.port}",
             "ISSUERS": json.dumps([issuer]),
+            "ADMIN_SESSION_SECRET": ADMIN_SESSION_SECRET,
             **self.clock.environment,
         }
 
     async def start_api(self, api: Api) -> None:
         """Start its process, and return as soon as it listens, be it healthy or not."""
-        server = running_server(self.urls, port=api.port, env=self.environment, health="/")
+        env = self.environment
+        if self.middle is not None:
+            env |= self.middle.environment(self.urls, direct=env["DATABASE_URL"])
+        server = running_server(self.urls, port=api.port, env=env, health="/")
         api.server = await asyncio.to_thread(api.stack.enter_context, server)
         if api.dead:
             api.dead[-1][1] = time.monotonic()
@@ -110,6 +131,22 @@ class Stack:
         api.dead.append([time.monotonic(), float("inf")])
         await asyncio.to_thread(api.server.kill)
         api.stack.close()
+
+    async def put_between(self) -> Middle:
+        """Have the API processes speak to a pooler and a replica from now on; they are started anew for it."""
+        if self.middle is None:
+            entering = running_middle(self.cluster, self.urls, self.postgres)
+            self.middle = await self.closing.enter_async_context(entering)
+            for api in self.apis:
+                await asyncio.to_thread(api.stack.close)
+            await asyncio.gather(*(self.start_api(api) for api in self.apis))
+        return self.middle
+
+    async def read_the_replica(self) -> set[bool]:
+        """What the API processes say of their reports."""
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+            answers = [await http.get(f"{api.url}/v1/status") for api in self.apis]
+        return {answer.json()["replica"]["in_use"] for answer in answers}
 
     def start_worker(self) -> None:
         command = [sys.executable, "-m", "app.cli", "worker"]
@@ -135,6 +172,8 @@ class Stack:
         """The processes only; they go politely, but may still wait for a network."""
         for proxy in (self.postgres, self.stripe_way, self.oidc_way):
             proxy.heal()
+        if self.middle is not None:
+            self.middle.heal()
         if self.worker is not None and self.worker.poll() is None:
             self.worker.terminate()
             await asyncio.to_thread(self.worker.wait, 30)
@@ -183,10 +222,14 @@ def _cluster(*, own_volume: bool) -> Iterator[tuple[Cluster, Path | None]]:
         yield cluster, volume
 
 
-async def _fill(urls: Urls) -> str:
-    """Accounts with plenty of credits, and the text of a key that may charge them."""
+async def _fill(urls: Urls) -> Keys:
+    """Accounts with plenty of credits, a key that may charge them, and somebody who may look at them."""
     db = Database(SecretStr(urls.service))
-    settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(urls.service))
+    settings = Settings(
+        mode=Mode.DEVELOPMENT,
+        database_url=SecretStr(urls.service),
+        admin_session_secret=SecretStr(ADMIN_SESSION_SECRET),
+    )
     billing, now = BillingService(db, Configuration(db, settings)), datetime.now(UTC)
     for user in users():
         account_id = await billing.accounts.resolve(Identity("live", **user), Profile(), ACTOR, now)
@@ -197,8 +240,10 @@ async def _fill(urls: Urls) -> str:
         key = await create_key(
             tx, environment="live", name="chaos", permissions={Permission.READ, Permission.WRITE}, now=now
         )
+        await add_admin(tx, ADMIN, "viewer", now=now)
+        session = await AdminSessions(db, settings).open_for_script(tx, ADMIN, now=now)
     await db.close()
-    return key.secret_text
+    return Keys(key.secret_text, session)
 
 
 @contextlib.asynccontextmanager
@@ -222,8 +267,9 @@ async def running_stack(*, everything: bool) -> AsyncIterator[Stack]:
             await proxy.start()
             stack.push_async_callback(proxy.stop)
         clock = Clock(stack, may_jump=everything)
-        key = await _fill(urls)
-        running = Stack(cluster, volume, urls, postgres, stripe_way, oidc_way, stripe, oidc, clock, key, apis)
+        keys = await _fill(urls)
+        closing = await stack.enter_async_context(contextlib.AsyncExitStack())
+        running = Stack(cluster, volume, urls, postgres, stripe_way, oidc_way, stripe, oidc, clock, keys, apis, closing)
         stack.push_async_callback(running.stop)
         await asyncio.gather(*(running.start_api(api) for api in apis))
         running.start_worker()
