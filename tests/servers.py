@@ -100,7 +100,8 @@ def running_server(
 def _start(
     app: str, port: int, env: Mapping[str, str], log: IO[bytes], workers: int, root: Path
 ) -> "Process | subprocess.Popen[bytes]":
-    if not app and workers == 1 and root == ROOT:
+    # A library is loaded before others when a program begins, not when a process is forked.
+    if not app and workers == 1 and root == ROOT and "LD_PRELOAD" not in env:
         return Process(("serve", "--port", str(port)), env, log, log)
     python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
     command = [python, "-m", "app.cli", "serve", "--port", str(port), "--workers", str(workers)]

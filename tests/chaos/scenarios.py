@@ -297,7 +297,10 @@ def _clock_jumps(by_s: float) -> Fault:
     async def fault(stack: Stack, seconds: float) -> None:
         stack.clock.jump(by_s)
         await asyncio.sleep(seconds)
+        off_s = await stack.clocks_off_by_s()
         stack.clock.jump(0)
+        if any(abs(each - by_s) > JUMP_S / 2 for each in off_s):
+            raise BrokenPromise(f"the clocks were off by {off_s} s, not by {by_s:g} s")
         await asyncio.sleep(1.1)  # until it is noticed
 
     return fault

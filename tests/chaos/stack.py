@@ -142,6 +142,13 @@ class Stack:
             await asyncio.gather(*(self.start_api(api) for api in self.apis))
         return self.middle
 
+    async def clocks_off_by_s(self) -> list[float]:
+        """How far the clocks of the API processes are ahead of ours."""
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+            answers = [await http.get(f"{api.url}/health") for api in self.apis]
+        told = [datetime.fromisoformat(answer.json()["timestamp"]) for answer in answers]
+        return [(each - datetime.now(UTC)).total_seconds() for each in told]
+
     async def read_the_replica(self) -> set[bool]:
         """What the API processes say of their reports."""
         async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
