@@ -4742,7 +4742,10 @@ export interface operations {
     create_charge: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Counts where the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4941,7 +4944,10 @@ export interface operations {
     create_credit: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Counts where the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5769,7 +5775,10 @@ export interface operations {
     charge_tool: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Counts where the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
