@@ -27,8 +27,6 @@ async def try_out(stack: Stack, scenario: Scenario, seed: int, seconds: float) -
     result = Result(scenario, scenario.impossible(stack))
     if result.not_tried is not None:
         return result
-    if scenario.between:
-        await stack.put_between()
     began_s = ended_s = 0.0
     async with running_load(stack, seed, scenario.tolerated) as load:
         await asyncio.sleep(WARM_UP_S)
@@ -85,6 +83,8 @@ async def main(options: argparse.Namespace) -> int:
         for scenario in SCENARIOS:
             if scenario.name not in chosen:
                 continue
+            if scenario.between and scenario.impossible(stack) is None:
+                await stack.put_between()
             async with asyncio.timeout(SCENARIO_TIMEOUT_S):
                 seconds = scenario.seconds / (2 if options.short else 1)
                 results.append(await try_out(stack, scenario, options.seed, seconds))

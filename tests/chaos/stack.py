@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -32,9 +32,10 @@ from tests.chaos.clock import Clock
 from tests.chaos.middle import Middle, running_middle
 from tests.chaos.proxy import PostgresProxy, Proxy
 from tests.conftest import ACTOR
-from tests.databases import ADMIN_URL, ROOT, Urls, create_database, prepare, urls
+from tests.databases import ADMIN_URL, Urls, create_database, prepare, urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
-from tests.servers import LocalStripe, Server, environment, free_port, running_server, running_stripe
+from tests.processes import Process, run_command
+from tests.servers import LocalStripe, Server, environment, free_port, launch, running_server, running_stripe
 
 DATABASE = "chaos"
 API_PROCESSES = 2
@@ -94,7 +95,7 @@ class Stack:
     closing: contextlib.AsyncExitStack
     """What ends after our processes."""
     middle: Middle | None = None
-    worker: "subprocess.Popen[bytes] | None" = None
+    worker: "Process | subprocess.Popen[bytes] | None" = None
 
     # --- processes ---
 
@@ -156,11 +157,9 @@ class Stack:
         return {answer.json()["replica"]["in_use"] for answer in answers}
 
     def start_worker(self) -> None:
-        command = [sys.executable, "-m", "app.cli", "worker"]
         env = {**os.environ, **environment(self.urls), **self.environment}
-        self.worker = subprocess.Popen(
-            command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with Path(os.devnull).open("ab") as nowhere:
+            self.worker = launch(("worker",), env, nowhere)
 
     async def kill_worker(self) -> None:
         assert self.worker is not None
@@ -182,19 +181,15 @@ class Stack:
         if self.middle is not None:
             self.middle.heal()
         if self.worker is not None and self.worker.poll() is None:
-            self.worker.terminate()
+            self.worker.send_signal(signal.SIGTERM)
             await asyncio.to_thread(self.worker.wait, 30)
         await asyncio.gather(*(asyncio.to_thread(api.stack.close) for api in self.apis))
 
     async def ledger_verify(self) -> str:
         """What `ciris-billing ledger verify` finds: "" when all is well."""
-        command = [sys.executable, "-m", "app.cli", "ledger", "verify", "--json"]
         env = {**os.environ, **environment(self.urls)}
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        said, errors = await asyncio.wait_for(process.communicate(), 60)
-        return "" if process.returncode == 0 and json.loads(said)["ok"] else (said + errors).decode()
+        done = await asyncio.to_thread(run_command, env, "ledger", "verify", "--json")
+        return "" if done.status == 0 and done.json["ok"] else done.out + done.err
 
 
 @contextlib.contextmanager
