@@ -66,7 +66,7 @@ bench: $(READY) ## requests per second and latencies, beside what the machine co
 overload: $(READY) ## three times the load that a server can bear: how much is still done in time
 	$(BIN)/python -m bench.overload --write
 
-chaos: $(READY) ## break everything that the service stands on while it works; writes docs/reliability.md
+chaos: $(READY) pgbouncer ## break everything that the service stands on while it works; writes docs/reliability.md
 	@scripts/faketime
 	$(BIN)/python -m tests.chaos --write
 

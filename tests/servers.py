@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -97,11 +97,20 @@ def running_server(
             server.stop()
 
 
+def launch(arguments: Sequence[str], env: Mapping[str, str], log: IO[bytes]) -> "Process | subprocess.Popen[bytes]":
+    """`ciris-billing` with these arguments, printing to `log`: forked, unless a library is to be loaded before others,
+    which happens when a program begins."""
+    if "LD_PRELOAD" not in env:
+        return Process(arguments, env, log, log)
+    command = [sys.executable, "-m", "app.cli", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
 def _start(
     app: str, port: int, env: Mapping[str, str], log: IO[bytes], workers: int, root: Path
 ) -> "Process | subprocess.Popen[bytes]":
     if not app and workers == 1 and root == ROOT:
-        return Process(("serve", "--port", str(port)), env, log, log)
+        return launch(("serve", "--port", str(port)), env, log)
     python = sys.executable if root == ROOT else str(root / ".venv/bin/python")
     command = [python, "-m", "app.cli", "serve", "--port", str(port), "--workers", str(workers)]
     if app:

@@ -34,6 +34,7 @@ def test_the_parts_of_the_picture_are_there() -> None:
     assert {"caddy", "pgbouncer", "postgres", "backup", "prometheus", "grafana"} < set(SERVICES)
     assert SERVICES["api-1"] == SERVICES["api-2"]
     assert SERVICES["otel-collector"]["profiles"] == ["tracing"]
+    assert SERVICES["alertmanager"]["profiles"] == ["alerting"]
 
 
 @every("name")
@@ -135,6 +136,33 @@ def test_what_runs_writes_nowhere_but_its_volumes_and_has_no_rights(name: str) -
     assert service["cap_drop"] == ["ALL"]
     assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "caddy" else [])
     assert "privileged" not in service
+
+
+def test_the_collectors_pipelines_are_made_of_what_it_defines() -> None:
+    """By its structure only: no package brings the collector itself."""
+    collector = yaml.safe_load((ROOT / "docker/otel/collector.yml").read_text(encoding="utf-8"))
+    for pipeline in collector["service"]["pipelines"].values():
+        for kind, names in pipeline.items():
+            assert set(names) <= set(collector[kind])
+        assert pipeline["processors"][0] == "memory_limiter", "what is refused is refused before it is kept"
+    assert collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"] == "0.0.0.0:4318"
+    limits = SERVICES["otel-collector"]["deploy"]["resources"]["limits"]
+    assert collector["processors"]["memory_limiter"]["limit_mib"] < int(limits["memory"].removesuffix("M"))
+
+
+def test_alerts_find_the_alertmanager_and_a_receiver_once_they_are_switched_on() -> None:
+    lines = (ROOT / "docker/prometheus/prometheus.yml").read_text(encoding="utf-8").splitlines()
+    start = lines.index("# alerting:")
+    switched_on = yaml.safe_load("\n".join(line.removeprefix("# ") for line in lines[start : start + 4]))
+    [manager] = switched_on["alerting"]["alertmanagers"]
+    assert manager["static_configs"] == [{"targets": ["alertmanager:9093"]}]
+    assert set(SERVICES["prometheus"]["networks"]) & set(SERVICES["alertmanager"]["networks"])
+    routing = yaml.safe_load((ROOT / "docker/alertmanager/alertmanager.yml").read_text(encoding="utf-8"))
+    receivers = {receiver["name"] for receiver in routing["receivers"]}
+    assert {route["receiver"] for route in [routing["route"], *routing["route"]["routes"]]} == receivers
+    rules = yaml.safe_load((ROOT / "docker/prometheus/rules.yml").read_text(encoding="utf-8"))
+    severities = {rule["labels"]["severity"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
+    assert "page" in severities
 
 
 def test_the_api_waits_for_the_migration_and_the_schema_for_nothing_else() -> None:

@@ -11,6 +11,7 @@ from app.auth.dependencies import require
 from app.auth.key_route import KeyRoute
 from app.billing.accounts import Opening, Profile
 from app.billing.errors import InsufficientCredits
+from app.billing.idempotency import IN_OPENAPI, idempotency_key
 from app.billing.llm_usage import LlmUsageReport, record_llm_usage
 from app.billing.pools import MINOR_PER_CREDIT, Shortfall, cost_of
 from app.billing.posting import ChargeRequest, Refused, Replayed
@@ -67,6 +68,7 @@ Billing = Annotated[BillingService, Depends(billing_service)]
     "/charges",
     status_code=status.HTTP_201_CREATED,
     response_model=ChargeReply,
+    openapi_extra=IN_OPENAPI,
     responses={402: {"model": ErrorReply}, 409: {"model": ReplayedCharge}},
 )
 async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser, now: Now) -> ChargeReply | Response:
@@ -79,7 +81,7 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
             amount_minor=body.amount_minor,
             currency=body.currency,
             actor=caller.actor,
-            idempotency_key=body.idempotency_key,
+            idempotency_key=idempotency_key(body.idempotency_key, request),
             description=body.description,
             details=body.metadata.model_dump(exclude_none=True) if body.metadata else {},
             at=now,
@@ -119,9 +121,12 @@ async def get_charge(charge_id: UUID, caller: Reader, billing: Billing) -> Charg
     "/credits",
     status_code=status.HTTP_201_CREATED,
     response_model=CreditReply,
+    openapi_extra=IN_OPENAPI,
     responses={404: {"model": ErrorReply}, 409: {"model": ReplayedCredit}},
 )
-async def create_credit(body: CreditBody, caller: Minter, billing: Billing, now: Now) -> CreditReply | Response:
+async def create_credit(
+    body: CreditBody, request: Request, caller: Minter, billing: Billing, now: Now
+) -> CreditReply | Response:
     """Give paid credits to an existing account. The same idempotency key again answers 409 and gives nothing."""
     account_id = await billing.find_account_id(body.identity(caller))
     await billing.accounts.record_profile(account_id, body.profile(), now)
@@ -134,7 +139,7 @@ async def create_credit(body: CreditBody, caller: Minter, billing: Billing, now:
         now=now,
         description=body.description,
         external_transaction_id=body.external_transaction_id,
-        idempotency_key=body.idempotency_key,
+        idempotency_key=idempotency_key(body.idempotency_key, request),
     )
     if credit.replayed:
         existing = ReplayedCredit.of(credit, **error_body("Credit already exists", "credit_exists"))

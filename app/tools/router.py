@@ -10,6 +10,7 @@ from app.auth.dependencies import require
 from app.auth.key_route import KeyRoute
 from app.billing.accounts import Profile
 from app.billing.errors import InsufficientCredits
+from app.billing.idempotency import IN_OPENAPI, idempotency_key
 from app.billing.pools import MINOR_PER_CREDIT, Shortfall
 from app.billing.router import ERRORS, Billing, ReaderOrUser
 from app.billing.schemas import ErrorReply, Key255, OAuthProvider, identity_of
@@ -65,7 +66,7 @@ async def check_tool(product_type: ProductType, account_id: AccountId, tools: To
     return ToolCheckReply.of(await tools.check(account_id, product_type, now))
 
 
-@router.post("/charge", responses={**UNKNOWN, 402: {"model": ErrorReply}})
+@router.post("/charge", openapi_extra=IN_OPENAPI, responses={**UNKNOWN, 402: {"model": ErrorReply}})
 async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, now: Now) -> ToolChargeReply:
     """Charge one use. The same idempotency key again answers 200 with the original result and charges nothing."""
     billing: BillingService = request.app.state.billing
@@ -76,7 +77,7 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
         body.product_type,
         actor=caller.actor,
         now=now,
-        idempotency_key=body.idempotency_key,
+        idempotency_key=idempotency_key(body.idempotency_key, request),
         request_id=body.request_id,
     )
     if not isinstance(outcome, Replayed):  # a replay writes nothing

@@ -83,6 +83,8 @@ async def main(options: argparse.Namespace) -> int:
         for scenario in SCENARIOS:
             if scenario.name not in chosen:
                 continue
+            if scenario.between and scenario.impossible(stack) is None:
+                await stack.put_between()
             async with asyncio.timeout(SCENARIO_TIMEOUT_S):
                 seconds = scenario.seconds / (2 if options.short else 1)
                 results.append(await try_out(stack, scenario, options.seed, seconds))

@@ -1,4 +1,4 @@
-"""Agents, buyers and end users at work, and a journal of what they were told."""
+"""Agents, buyers, end users and admins at work, and a journal of what they were told."""
 
 import asyncio
 import random
@@ -21,6 +21,7 @@ RETRY_AFTER_S = 0.25
 AGENTS = 8
 BUYERS = 2
 READERS = 1
+ADMINS = 1
 OK = (200, 201, 409)
 
 
@@ -64,7 +65,7 @@ class Caller:
         self._http = {
             api.port: httpx.AsyncClient(base_url=api.url, timeout=None, trust_env=False) for api in stack.apis
         }
-        self._key = {"X-API-Key": stack.key}
+        self._key = {"X-API-Key": stack.keys.agent}
         self._turn = 0
 
     async def close(self) -> None:
@@ -138,6 +139,8 @@ class Load:
                     everybody.create_task(self._repeat(self._buy, users()[i]))
                 for _ in range(READERS):
                     everybody.create_task(self._repeat(self._look, {}))
+                for _ in range(ADMINS):
+                    everybody.create_task(self._repeat(self._read_reports, {}))
         finally:
             await self._caller.close()
             await self._stripe.aclose()
@@ -206,8 +209,15 @@ class Load:
         await self._caller.call("user token", "GET", "/v1/tools/balance", headers=headers)
         await asyncio.sleep(0.1)
 
+    async def _read_reports(self, _: dict[str, str]) -> None:
+        """An admin looks at the list of users, and at the numbers."""
+        headers = {"Authorization": f"Bearer {self._stack.keys.admin}"}
+        for path in ("/admin/users", "/admin/analytics/overview"):
+            await self._caller.call("report", "GET", path, headers=headers)
+            await asyncio.sleep(0.1)
 
-KINDS = ("check", "charge", "tool charge", "purchase", "purchase status", "user token")
+
+KINDS = ("check", "charge", "tool charge", "purchase", "purchase status", "user token", "report")
 
 
 @asynccontextmanager

@@ -48,6 +48,8 @@ class Proxy:
         self.refuses = False
         self.accepted = 0
         """How many connections there were, those included that were refused."""
+        self.cut = 0
+        """How many were reset because of `cut_after`."""
         self._cut_after_bytes: int | None = None
         self._passing = asyncio.Event()
         self._passing.set()
@@ -103,6 +105,8 @@ class Proxy:
                 both.create_task(self._pump(connection, upstream_reader, writer, from_server=True))
         except* (OSError, RuntimeError):
             connection.reset()  # the far side is dead: so is this one
+        except* asyncio.CancelledError:
+            pass  # by `stop`, which waits for the end; asyncio's streams would complain of a handler that was cancelled
         finally:
             for each in connection.writers:
                 each.close()
@@ -124,6 +128,7 @@ class Proxy:
             sink.write(passed)
             await sink.drain()
             if left is not None and left <= len(data):
+                self.cut += 1
                 raise ConnectionResetError("cut")
         with suppress(OSError, RuntimeError):  # the other direction may be closed already; uvloop says so its own way
             sink.write_eof()

@@ -16,7 +16,10 @@ from pydantic import SecretStr
 from app.db import Database
 from app.demo.postgres import LaunchError
 from app.jobs import defer
+from tests import pooler
 from tests.books import connected
+from tests.chaos.middle import MAX_LAG_S, Middle
+from tests.chaos.proxy import Proxy
 from tests.chaos.stack import Stack
 from tests.servers import START_TIMEOUT_S
 
@@ -25,6 +28,9 @@ Fault = Callable[[Stack, float], Awaitable[None]]
 Reason = Callable[[Stack], str | None]
 JOB_DONE_WITHIN_S = 5.0
 JUMP_S = 7200
+REPLICA_LEFT_WITHIN_S = 5.0
+"""After it has become too old."""
+REPLICA_USED_AGAIN_WITHIN_S = 5.0
 
 
 class BrokenPromise(Exception):
@@ -42,42 +48,91 @@ class Scenario:
     tolerated: frozenset[int] = frozenset()
     impossible: Reason = lambda _: None
     """Why it cannot be tried here; None where it can."""
+    between: bool = False
+    """Whether the API speaks to PgBouncer and a replica, from this scenario on."""
 
 
-# --- PostgreSQL, and the way to it ---
+# --- what can happen on the way to anything ---
+
+Way = Callable[[Stack], Proxy]
 
 
-async def _postgres_slow(stack: Stack, seconds: float) -> None:
-    stack.postgres.latency_s = 0.1
-    await asyncio.sleep(seconds)
-    stack.postgres.heal()
+def _slow(way: Way, latency_s: float) -> Fault:
+    async def fault(stack: Stack, seconds: float) -> None:
+        way(stack).latency_s = latency_s
+        await asyncio.sleep(seconds)
+        way(stack).heal()
+
+    return fault
 
 
-async def _postgres_black_hole(stack: Stack, seconds: float) -> None:
-    stack.postgres.black_hole()
-    await asyncio.sleep(seconds)
-    stack.postgres.heal()
+def _black_hole(way: Way) -> Fault:
+    async def fault(stack: Stack, seconds: float) -> None:
+        way(stack).black_hole()
+        await asyncio.sleep(seconds)
+        way(stack).heal()
+
+    return fault
+
+
+def _refuses(way: Way) -> Fault:
+    async def fault(stack: Stack, seconds: float) -> None:
+        way(stack).refuses = True
+        way(stack).reset_all()
+        await asyncio.sleep(seconds)
+        way(stack).heal()
+
+    return fault
+
+
+def _cuts(way: Way, most_bytes: int) -> Fault:
+    """At another place each time: in a sign-in, in rows, in the answer to COMMIT; a payment is heard of by halves."""
+
+    async def fault(stack: Stack, seconds: float) -> None:
+        for i in range(round(seconds / 0.2)):
+            way(stack).cut_after(1 + (i * 397) % most_bytes)
+            await asyncio.sleep(0.2)
+        way(stack).heal()
+
+    return fault
+
+
+def _postgres(stack: Stack) -> Proxy:
+    return stack.postgres
+
+
+def _stripe(stack: Stack) -> Proxy:
+    return stack.stripe_way
+
+
+def _oidc(stack: Stack) -> Proxy:
+    return stack.oidc_way
+
+
+def _pooler(stack: Stack) -> Proxy:
+    return _middle(stack).pooler_way
+
+
+def _replica(stack: Stack) -> Proxy:
+    return _middle(stack).replica_way
+
+
+def _replication(stack: Stack) -> Proxy:
+    return _middle(stack).replication_way
+
+
+def _middle(stack: Stack) -> Middle:
+    assert stack.middle is not None
+    return stack.middle
+
+
+# --- PostgreSQL ---
 
 
 async def _postgres_resets(stack: Stack, seconds: float) -> None:
     for _ in range(round(seconds / 0.4)):
         stack.postgres.reset_all()
         await asyncio.sleep(0.4)
-
-
-async def _postgres_refuses(stack: Stack, seconds: float) -> None:
-    stack.postgres.refuses = True
-    stack.postgres.reset_all()
-    await asyncio.sleep(seconds)
-    stack.postgres.heal()
-
-
-async def _postgres_cut(stack: Stack, seconds: float) -> None:
-    """At another place each time: in a sign-in, in rows, in the answer to COMMIT."""
-    for i in range(round(seconds / 0.2)):
-        stack.postgres.cut_after(1 + (i * 397) % 3001)
-        await asyncio.sleep(0.2)
-    stack.postgres.heal()
 
 
 async def _postgres_killed(stack: Stack, seconds: float) -> None:
@@ -150,44 +205,45 @@ def _no_volume(stack: Stack) -> str | None:
     return None if stack.volume is not None else "needs root, to mount a small volume"
 
 
-# --- Stripe, and the way to it ---
+# --- PgBouncer, and a replica ---
 
 
-async def _stripe_slow(stack: Stack, seconds: float) -> None:
-    stack.stripe_way.latency_s = 2.0  # there and back: longer than we wait
+async def _pooler_killed(stack: Stack, seconds: float) -> None:
+    pooler = _middle(stack).pooler
+    await asyncio.to_thread(pooler.kill)
     await asyncio.sleep(seconds)
-    stack.stripe_way.heal()
+    await asyncio.to_thread(pooler.start)
 
 
-async def _stripe_black_hole(stack: Stack, seconds: float) -> None:
-    stack.stripe_way.black_hole()
-    await asyncio.sleep(seconds)
-    stack.stripe_way.heal()
+def _replica_cut_off(way: Way) -> Fault:
+    """Reports are read from it before and after, and from the primary in between; nobody is told anything of it."""
+
+    async def fault(stack: Stack, seconds: float) -> None:
+        await _reports_come_from_the_replica(stack, True, START_TIMEOUT_S)
+        way(stack).black_hole()
+        try:
+            await _reports_come_from_the_replica(stack, False, MAX_LAG_S + REPLICA_LEFT_WITHIN_S)
+            await asyncio.sleep(seconds)
+        finally:
+            way(stack).heal()
+        await _reports_come_from_the_replica(stack, True, REPLICA_USED_AGAIN_WITHIN_S)
+
+    return fault
 
 
-async def _stripe_refuses(stack: Stack, seconds: float) -> None:
-    stack.stripe_way.refuses = True
-    stack.stripe_way.reset_all()
-    await asyncio.sleep(seconds)
-    stack.stripe_way.heal()
+async def _reports_come_from_the_replica(stack: Stack, in_use: bool, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while await stack.read_the_replica() != {in_use}:
+        if time.monotonic() > deadline:
+            raise BrokenPromise(f"the replica is {'not used again' if in_use else 'still used'} after {within_s:g} s")
+        await asyncio.sleep(0.1)
 
 
-async def _stripe_cut(stack: Stack, seconds: float) -> None:
-    """The payment exists at Stripe, and we hear of it by halves."""
-    for i in range(round(seconds / 0.2)):
-        stack.stripe_way.cut_after(1 + (i * 397) % 1501)
-        await asyncio.sleep(0.2)
-    stack.stripe_way.heal()
+def _no_pooler(stack: Stack) -> str | None:
+    return None if pooler.installed() else "needs PgBouncer"
 
 
 # --- the OpenID provider ---
-
-
-async def _oidc_away(stack: Stack, seconds: float) -> None:
-    """Known keys go on counting: nobody is to notice."""
-    stack.oidc_way.black_hole()
-    await asyncio.sleep(seconds)
-    stack.oidc_way.heal()
 
 
 async def _oidc_away_at_start(stack: Stack, seconds: float) -> None:
@@ -237,18 +293,17 @@ async def _until(connection: Connection, count: str, value: object, within_s: fl
 # --- the clock ---
 
 
-async def _clock_forward(stack: Stack, seconds: float) -> None:
-    stack.clock.jump(JUMP_S)
-    await asyncio.sleep(seconds)
-    stack.clock.jump(0)
-    await asyncio.sleep(1.1)  # until it is noticed
+def _clock_jumps(by_s: float) -> Fault:
+    async def fault(stack: Stack, seconds: float) -> None:
+        stack.clock.jump(by_s)
+        await asyncio.sleep(seconds)
+        off_s = await stack.clocks_off_by_s()
+        stack.clock.jump(0)
+        if any(abs(each - by_s) > JUMP_S / 2 for each in off_s):
+            raise BrokenPromise(f"the clocks were off by {off_s} s, not by {by_s:g} s")
+        await asyncio.sleep(1.1)  # until it is noticed
 
-
-async def _clock_back(stack: Stack, seconds: float) -> None:
-    stack.clock.jump(-JUMP_S)
-    await asyncio.sleep(seconds)
-    stack.clock.jump(0)
-    await asyncio.sleep(1.1)
+    return fault
 
 
 def _no_clock(stack: Stack) -> str | None:
@@ -256,26 +311,35 @@ def _no_clock(stack: Stack) -> str | None:
 
 
 UNAUTHORIZED = frozenset({401})
-SCENARIOS = (
-    Scenario("postgres-slow", "PostgreSQL: each packet 0.1 s late", _postgres_slow),
-    Scenario("postgres-black-hole", "PostgreSQL: nothing passes, nobody is told", _postgres_black_hole, 8.0),
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario("postgres-slow", "PostgreSQL: each packet 0.1 s late", _slow(_postgres, 0.1)),
+    Scenario("postgres-black-hole", "PostgreSQL: nothing passes, nobody is told", _black_hole(_postgres), 8.0),
     Scenario("postgres-reset", "PostgreSQL: all connections reset, again and again", _postgres_resets),
-    Scenario("postgres-refused", "PostgreSQL: connections refused", _postgres_refuses),
-    Scenario("postgres-cut", "PostgreSQL: every connection cut after 1 to 3,000 bytes", _postgres_cut),
+    Scenario("postgres-refused", "PostgreSQL: connections refused", _refuses(_postgres)),
+    Scenario("postgres-cut", "PostgreSQL: every connection cut after 1 to 3,000 bytes", _cuts(_postgres, 3001)),
     Scenario("postgres-killed", "PostgreSQL: SIGKILL, started again later", _postgres_killed, 2.0),
     Scenario("postgres-immediate", "PostgreSQL: immediate shutdown, started again later", _postgres_immediate, 2.0),
     Scenario("backend-killed", "PostgreSQL: SIGKILL of one server process", _backend_killed),
     Scenario("disk-full", "PostgreSQL: its volume is full, its log too", _disk_full, 6.0, impossible=_no_volume),
-    Scenario("stripe-slow", "Stripe: answers later than we wait", _stripe_slow, 6.0),
-    Scenario("stripe-black-hole", "Stripe: nothing passes, nobody is told", _stripe_black_hole, 8.0),
-    Scenario("stripe-refused", "Stripe: connections reset and refused", _stripe_refuses),
-    Scenario("stripe-cut", "Stripe: every connection cut after 1 to 1,500 bytes", _stripe_cut),
-    Scenario("oidc-away", "OpenID provider: away, its keys known", _oidc_away, 6.0),
+    Scenario("stripe-slow", "Stripe: answers later than we wait", _slow(_stripe, 2.0), 6.0),
+    Scenario("stripe-black-hole", "Stripe: nothing passes, nobody is told", _black_hole(_stripe), 8.0),
+    Scenario("stripe-refused", "Stripe: connections reset and refused", _refuses(_stripe)),
+    Scenario("stripe-cut", "Stripe: every connection cut after 1 to 1,500 bytes", _cuts(_stripe, 1501)),
+    Scenario("oidc-away", "OpenID provider: away, its keys known", _black_hole(_oidc), 6.0),
     Scenario("oidc-away-at-start", "OpenID provider: away while a process starts", _oidc_away_at_start, 2.0),
     Scenario("api-killed", "API: SIGKILL of one of two processes", _api_killed, 1.0),
     Scenario("worker-killed", "Worker: SIGKILL, a job waiting", _worker_killed, 1.0),
-    Scenario("clock-forward", "Clock: 2 h ahead, then right again", _clock_forward, 5.0, UNAUTHORIZED, _no_clock),
-    Scenario("clock-back", "Clock: 2 h behind, then right again", _clock_back, 5.0, UNAUTHORIZED, _no_clock),
+    Scenario("clock-forward", "Clock: 2 h ahead, then right again", _clock_jumps(JUMP_S), 5.0, UNAUTHORIZED, _no_clock),
+    Scenario("clock-back", "Clock: 2 h behind, then right again", _clock_jumps(-JUMP_S), 5.0, UNAUTHORIZED, _no_clock),
 )
+BEHIND_A_POOLER = (
+    ("pooler-slow", "PgBouncer: each packet 0.1 s late", _slow(_pooler, 0.1), 4.0),
+    ("pooler-black-hole", "PgBouncer: nothing passes, nobody is told", _black_hole(_pooler), 8.0),
+    ("pooler-killed", "PgBouncer: SIGKILL, started again later", _pooler_killed, 2.0),
+    ("replica-alone", "Replica: cut off from its primary", _replica_cut_off(_replication), 3.0),
+    ("replica-away", "Replica: cut off from the API", _replica_cut_off(_replica), 3.0),
+)
+"""With a replica beside it. These come last: the API processes stay behind the pooler once they are."""
+SCENARIOS += tuple(Scenario(*each, impossible=_no_pooler, between=True) for each in BEHIND_A_POOLER)
 SHORT = ("postgres-black-hole", "postgres-killed", "api-killed")
 """Those of every test run, half as long."""

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,8 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import SecretStr
 
+from app.auth.admin_sessions import AdminSessions
+from app.auth.admins import add_admin
 from app.auth.caller import Permission
 from app.auth.service import create_key
 from app.billing.accounts import Identity, Profile
@@ -26,11 +29,13 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster
 from tests.chaos.clock import Clock
+from tests.chaos.middle import Middle, running_middle
 from tests.chaos.proxy import PostgresProxy, Proxy
 from tests.conftest import ACTOR
-from tests.databases import ADMIN_URL, ROOT, Urls, create_database, prepare, urls
+from tests.databases import ADMIN_URL, Urls, create_database, prepare, urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
-from tests.servers import LocalStripe, Server, environment, free_port, running_server, running_stripe
+from tests.processes import Process, run_command
+from tests.servers import LocalStripe, Server, environment, free_port, launch, running_server, running_stripe
 
 DATABASE = "chaos"
 API_PROCESSES = 2
@@ -38,6 +43,7 @@ USERS = 8
 VOLUME_BYTES = 256 << 20
 """What the database's volume holds, where it is one of its own."""
 WEBHOOK_RETRIES_S = (0.3, 0.6, 1.2, 2.4, 4.8, 9.6)
+ADMIN, ADMIN_SESSION_SECRET = "chaos@ciris.ai", "only-in-tests-and-32-characters-long"
 CLUSTER_SETTINGS = {"max_wal_size": "64MB", "min_wal_size": "32MB"}
 
 
@@ -64,6 +70,14 @@ class Api:
         return any(start <= until and since <= end for start, end in self.dead)
 
 
+@dataclass(frozen=True)
+class Keys:
+    """What callers show."""
+
+    agent: str
+    admin: str
+
+
 @dataclass
 class Stack:
     cluster: Cluster
@@ -76,14 +90,18 @@ class Stack:
     stripe: LocalStripe
     oidc: RunningOIDC
     clock: Clock
-    key: str
-    apis: list[Api] = field(default_factory=list)
-    worker: "subprocess.Popen[bytes] | None" = None
+    keys: "Keys"
+    apis: list[Api]
+    closing: contextlib.AsyncExitStack
+    """What ends after our processes."""
+    middle: Middle | None = None
+    worker: "Process | subprocess.Popen[bytes] | None" = None
 
     # --- processes ---
 
     @property
     def environment(self) -> dict[str, str]:
+        """Of each process. The worker speaks to the primary itself."""
         issuer = {
             "issuer": self.oidc.issuer,
             "jwks_url": f"http://127.0.0.1:{self.oidc_way.port}/jwks",
@@ -95,12 +113,16 @@ class Stack:
             "STRIPE_LIVE": json.dumps(self.stripe.keys),
             "STRIPE_API_BASE": f"http://127.0.0.1:{self.stripe_way.port}",
             "ISSUERS": json.dumps([issuer]),
+            "ADMIN_SESSION_SECRET": ADMIN_SESSION_SECRET,
             **self.clock.environment,
         }
 
     async def start_api(self, api: Api) -> None:
         """Start its process, and return as soon as it listens, be it healthy or not."""
-        server = running_server(self.urls, port=api.port, env=self.environment, health="/")
+        env = self.environment
+        if self.middle is not None:
+            env |= self.middle.environment(self.urls, direct=env["DATABASE_URL"])
+        server = running_server(self.urls, port=api.port, env=env, health="/")
         api.server = await asyncio.to_thread(api.stack.enter_context, server)
         if api.dead:
             api.dead[-1][1] = time.monotonic()
@@ -111,12 +133,33 @@ class Stack:
         await asyncio.to_thread(api.server.kill)
         api.stack.close()
 
+    async def put_between(self) -> Middle:
+        """Have the API processes speak to a pooler and a replica from now on; they are started anew for it."""
+        if self.middle is None:
+            entering = running_middle(self.cluster, self.urls, self.postgres)
+            self.middle = await self.closing.enter_async_context(entering)
+            for api in self.apis:
+                await asyncio.to_thread(api.stack.close)
+            await asyncio.gather(*(self.start_api(api) for api in self.apis))
+        return self.middle
+
+    async def clocks_off_by_s(self) -> list[float]:
+        """How far the clocks of the API processes are ahead of ours."""
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+            answers = [await http.get(f"{api.url}/health") for api in self.apis]
+        told = [datetime.fromisoformat(answer.json()["timestamp"]) for answer in answers]
+        return [(each - datetime.now(UTC)).total_seconds() for each in told]
+
+    async def read_the_replica(self) -> set[bool]:
+        """What the API processes say of their reports."""
+        async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+            answers = [await http.get(f"{api.url}/v1/status") for api in self.apis]
+        return {answer.json()["replica"]["in_use"] for answer in answers}
+
     def start_worker(self) -> None:
-        command = [sys.executable, "-m", "app.cli", "worker"]
         env = {**os.environ, **environment(self.urls), **self.environment}
-        self.worker = subprocess.Popen(
-            command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with Path(os.devnull).open("ab") as nowhere:
+            self.worker = launch(("worker",), env, nowhere)
 
     async def kill_worker(self) -> None:
         assert self.worker is not None
@@ -135,20 +178,18 @@ class Stack:
         """The processes only; they go politely, but may still wait for a network."""
         for proxy in (self.postgres, self.stripe_way, self.oidc_way):
             proxy.heal()
+        if self.middle is not None:
+            self.middle.heal()
         if self.worker is not None and self.worker.poll() is None:
-            self.worker.terminate()
+            self.worker.send_signal(signal.SIGTERM)
             await asyncio.to_thread(self.worker.wait, 30)
         await asyncio.gather(*(asyncio.to_thread(api.stack.close) for api in self.apis))
 
     async def ledger_verify(self) -> str:
         """What `ciris-billing ledger verify` finds: "" when all is well."""
-        command = [sys.executable, "-m", "app.cli", "ledger", "verify", "--json"]
         env = {**os.environ, **environment(self.urls)}
-        process = await asyncio.create_subprocess_exec(
-            *command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        said, errors = await asyncio.wait_for(process.communicate(), 60)
-        return "" if process.returncode == 0 and json.loads(said)["ok"] else (said + errors).decode()
+        done = await asyncio.to_thread(run_command, env, "ledger", "verify", "--json")
+        return "" if done.status == 0 and done.json["ok"] else done.out + done.err
 
 
 @contextlib.contextmanager
@@ -183,10 +224,14 @@ def _cluster(*, own_volume: bool) -> Iterator[tuple[Cluster, Path | None]]:
         yield cluster, volume
 
 
-async def _fill(urls: Urls) -> str:
-    """Accounts with plenty of credits, and the text of a key that may charge them."""
+async def _fill(urls: Urls) -> Keys:
+    """Accounts with plenty of credits, a key that may charge them, and somebody who may look at them."""
     db = Database(SecretStr(urls.service))
-    settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(urls.service))
+    settings = Settings(
+        mode=Mode.DEVELOPMENT,
+        database_url=SecretStr(urls.service),
+        admin_session_secret=SecretStr(ADMIN_SESSION_SECRET),
+    )
     billing, now = BillingService(db, Configuration(db, settings)), datetime.now(UTC)
     for user in users():
         account_id = await billing.accounts.resolve(Identity("live", **user), Profile(), ACTOR, now)
@@ -197,8 +242,10 @@ async def _fill(urls: Urls) -> str:
         key = await create_key(
             tx, environment="live", name="chaos", permissions={Permission.READ, Permission.WRITE}, now=now
         )
+        await add_admin(tx, ADMIN, "viewer", now=now)
+        session = await AdminSessions(db, settings).open_for_script(tx, ADMIN, now=now)
     await db.close()
-    return key.secret_text
+    return Keys(key.secret_text, session)
 
 
 @contextlib.asynccontextmanager
@@ -222,8 +269,9 @@ async def running_stack(*, everything: bool) -> AsyncIterator[Stack]:
             await proxy.start()
             stack.push_async_callback(proxy.stop)
         clock = Clock(stack, may_jump=everything)
-        key = await _fill(urls)
-        running = Stack(cluster, volume, urls, postgres, stripe_way, oidc_way, stripe, oidc, clock, key, apis)
+        keys = await _fill(urls)
+        closing = await stack.enter_async_context(contextlib.AsyncExitStack())
+        running = Stack(cluster, volume, urls, postgres, stripe_way, oidc_way, stripe, oidc, clock, keys, apis, closing)
         stack.push_async_callback(running.stop)
         await asyncio.gather(*(running.start_api(api) for api in apis))
         running.start_worker()

@@ -159,9 +159,8 @@ class Primary:
         return Urls(of("owner"), of("service"), self.cluster.owner_url(database))
 
 
-@contextlib.contextmanager
-def running_primary(folder: Path) -> Iterator[Primary]:
-    """An archiving cluster in `folder`, with the roles and the empty database that docker/postgres makes."""
+def make_machine(folder: Path) -> Machine:
+    """`folder`, open to PostgreSQL's user, with the scripts as they stand and a password for each role."""
     folder.chmod(0o711)
     shutil.copytree(ROOT / "docker", folder / "docker")
     for part in (folder / "docker").rglob("*"):
@@ -174,9 +173,16 @@ def running_primary(folder: Path) -> Iterator[Primary]:
         machine.password_file(role).chmod(0o644)
     machine.new_folder("archive")
     machine.new_folder("backups")
+    return machine
+
+
+@contextlib.contextmanager
+def running_primary(folder: Path) -> Iterator[Primary]:
+    """An archiving cluster in `folder`, with the roles and the empty database that docker/postgres makes."""
+    machine = make_machine(folder)
     archive = f'"{machine.script("backup/archive-wal.sh")}" "%p" "%f" "{machine.archive}"'
     settings = {"archive_mode": "on", "archive_command": archive, "shared_buffers": "32MB"}
-    cluster = Cluster(folder / "primary", durable=False, settings=settings, binaries=binaries)
+    cluster = Cluster(folder / "primary", durable=False, settings=settings, binaries=machine.binaries)
     with cluster:
         files = {f"{role.upper()}_PASSWORD_FILE": str(machine.password_file(role)) for role in ROLES}
         password = cluster.role_password("postgres")

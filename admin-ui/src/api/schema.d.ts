@@ -4578,7 +4578,10 @@ export interface operations {
     create_charge: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Counts where the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4951,7 +4954,10 @@ export interface operations {
     create_credit: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Counts where the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5779,7 +5785,10 @@ export interface operations {
     charge_tool: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Counts where the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
