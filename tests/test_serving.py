@@ -5,15 +5,18 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import uvloop
 from pydantic import SecretStr
 
 from app.auth.caller import Permission
+from app.cli.serving import listeners
 from app.db import Database
 from app.main import create_app
 from tests.books import connected
@@ -111,3 +114,35 @@ async def test_trailers_are_no_headers(own_database: Urls, key: str) -> None:
                 assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == status
                 await reader.readuntil(b"}")
             writer.close()
+
+
+class Counted(asyncio.Protocol):
+    """Counts the connections that were accepted."""
+
+    made = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        Counted.made += 1
+        transport.close()
+
+
+def test_new_callers_do_not_wait_a_turn_of_the_loop_each() -> None:
+    """A turn takes long while many requests are under way, and libuv accepts one connection by each socket in it."""
+    callers = 64
+
+    async def turns_until_accepted() -> int:
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            bound = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            for listener in listeners(bound):
+                server = await loop.create_server(Counted, sock=listener, backlog=callers)
+                stack.callback(server.close)
+            for _ in range(callers):  # the kernel has them wait
+                stack.enter_context(socket.create_connection(bound.getsockname()))
+            turns = 0
+            while Counted.made < callers:
+                await asyncio.sleep(0)
+                turns += 1
+            return turns
+
+    assert uvloop.run(turns_until_accepted()) < callers / 4

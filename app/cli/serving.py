@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from socket import socket
 from types import FrameType
 
 import structlog
@@ -14,6 +15,7 @@ from app.protocol import Protocol
 IN_FLIGHT_TIMEOUT_S = 20
 KEEP_ALIVE_S = 75  # longer than proxies keep a connection: they close it, so that no request meets a closed one
 WORKER_SILENCE_S = 60  # of one of several processes, before it is replaced; on a busy machine a start takes a while
+ACCEPTS_PER_TURN = 16
 CLOSE = (b"connection", b"close")
 log = structlog.get_logger()
 
@@ -90,10 +92,20 @@ class DrainingProcess(multiprocess.Process):
         return self._server
 
 
+def listeners(bound: socket) -> list[socket]:
+    """The socket, and others for the same queue of connections that wait to be accepted.
+
+    libuv accepts one connection by each socket in a turn of its loop. A turn is long while many requests are under way:
+    new callers would wait in the queue, neither served nor turned away, for longer than they have.
+    """
+    return [bound, *(bound.dup() for _ in range(ACCEPTS_PER_TURN - 1))]
+
+
 def serve_api(config: Config) -> None:
     """Serve until SIGTERM or SIGINT."""
+    sockets = listeners(config.bind_socket())
     if config.workers == 1:
-        DrainingServer(config).run()
+        DrainingServer(config).run(sockets)
     else:
         vars(multiprocess)["Process"] = DrainingProcess  # which processes there are cannot be said otherwise
-        multiprocess.Multiprocess(config, sockets=[config.bind_socket()]).run()
+        multiprocess.Multiprocess(config, sockets=sockets).run()
