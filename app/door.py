@@ -14,8 +14,7 @@ FIRST_INSIDE = 512
 MIN_INSIDE = 16
 TARGET_S = 1.0
 """Longer than that nobody inside should take: a fifth of what callers wait."""
-SHRINK_BY, SHRINK_EVERY_S = 0.9, 0.1
-GROW_BY = 0.05
+LEARN_EVERY_S = 0.25
 AGENTS_PATHS = frozenset(
     {
         "/v1/billing/credits/check",
@@ -34,17 +33,20 @@ log = structlog.get_logger()
 class Door:
     """Lets a bounded number in, and turns the rest away at once: who cannot be served in time learns it early.
 
-    The bound shrinks while those inside take longer than TARGET_S, and grows while they do not and it is half reached:
-    few who are quick prove nothing. So what waits inside is about a second's work, however fast the machine and its
-    database are at the moment. Times are the event loop's.
+    What waits inside is to be about TARGET_S of work, however fast the machine and its database are at the moment: as
+    many as leave in that time. So the bound goes half the way to that number, every LEARN_EVERY_S or later: down, when
+    somebody took longer than TARGET_S; up, when nobody did and it was half reached, as few who are quick prove nothing.
+    Times are the event loop's.
     """
 
     def __init__(self) -> None:
         self.inside = 0
         self.limit = float(FIRST_INSIDE)
-        self._shrunk_s = float("-inf")
         self._logged_s = float("-inf")
         self._turned_away = 0
+        self._since_s = self._left_s = 0.0
+        self._left = 0
+        self._was_late = self._was_half_full = False
 
     @property
     def is_full(self) -> bool:
@@ -52,6 +54,10 @@ class Door:
 
     def enter(self, now_s: float) -> "Place":
         """Comes after a look at `is_full`."""
+        if self._left_s - self._since_s >= LEARN_EVERY_S:
+            self._learn()
+        if self.inside == 0:
+            self._forget(now_s)  # nobody left meanwhile because nobody was there
         self.inside += 1
         return Place(self, now_s)
 
@@ -63,14 +69,25 @@ class Door:
             log.warning("overloaded", turned_away=self._turned_away, inside=self.inside, limit=round(self.limit))
             self._logged_s, self._turned_away = now_s, 0
 
-    def learn(self, took_s: float, now_s: float) -> None:
+    def left(self, took_s: float, now_s: float) -> None:
         """Somebody who was inside all the time has left."""
-        if took_s <= TARGET_S:
-            if 2 * (self.inside + 1) >= self.limit:
-                self.limit = min(MAX_INSIDE, self.limit + GROW_BY)
-        elif now_s - self._shrunk_s >= SHRINK_EVERY_S:
-            self.limit = max(MIN_INSIDE, self.limit * SHRINK_BY)
-            self._shrunk_s = now_s
+        self._left += 1
+        self._left_s = now_s
+        self._was_late |= took_s > TARGET_S
+        self._was_half_full |= 2 * (self.inside + 1) >= self.limit
+
+    def _learn(self) -> None:
+        halfway = (self.limit + self._left / (self._left_s - self._since_s) * TARGET_S) / 2
+        if self._was_late:
+            self.limit = max(MIN_INSIDE, min(self.limit, halfway))
+        elif self._was_half_full:
+            self.limit = min(MAX_INSIDE, max(self.limit, halfway))
+        self._forget(self._left_s)
+
+    def _forget(self, now_s: float) -> None:
+        self._since_s = self._left_s = now_s
+        self._left = 0
+        self._was_late = self._was_half_full = False
 
 
 class Place:
@@ -90,7 +107,7 @@ class Place:
     def leave(self, now_s: float) -> None:
         if self._taken:
             self.give_up()
-            self._door.learn(now_s - self._entered_s, now_s)
+            self._door.left(now_s - self._entered_s, now_s)
 
 
 PLACE: ContextVar[Place | None] = ContextVar("place", default=None)

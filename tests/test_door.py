@@ -60,25 +60,57 @@ def test_slow_work_narrows_the_door_and_much_quick_work_widens_it_again() -> Non
 
 
 def test_many_slow_answers_at_once_narrow_the_door_by_one_step() -> None:
+    """To half the way to what leaves in TARGET_S."""
     door = Door()
     for place in [door.enter(0.0) for _ in range(100)]:
-        place.leave(TARGET_S + 1)
-    assert door.limit == pytest.approx(FIRST_INSIDE * 0.9)
+        place.leave(2 * TARGET_S)
+    door.enter(3 * TARGET_S)
+    assert door.limit == pytest.approx((FIRST_INSIDE + 50) / 2)
+
+
+@dataclass
+class Model:
+    """A process that finishes `per_tick` of those inside each 10 ms, the oldest first."""
+
+    per_tick: int
+    door: Door = field(default_factory=Door)
+    inside: deque[tuple[float, Place]] = field(default_factory=deque)
+    took_s: list[float] = field(default_factory=list)
+    now_s: float = 0.0
+
+    def run(self, seconds: float, *, load: float, per_tick: int | None = None) -> int:
+        """So long, with `load` times what it can do: how many were finished."""
+        done, due = len(self.took_s), 0.0
+        for _ in range(round(seconds * 100)):
+            self.now_s += 0.01
+            due += load * self.per_tick
+            for _ in range(int(due)):
+                due -= 1
+                if not self.door.is_full:
+                    self.inside.append((self.now_s, self.door.enter(self.now_s)))
+            for _ in range(min(self.per_tick if per_tick is None else per_tick, len(self.inside))):
+                began_s, place = self.inside.popleft()
+                place.leave(self.now_s)
+                self.took_s.append(self.now_s - began_s)
+        return len(self.took_s) - done
 
 
 @pytest.mark.parametrize("per_tick", [1, 3, 30])
 def test_three_times_too_much_leaves_as_much_done_and_in_time_however_fast_the_machine(per_tick: int) -> None:
-    """A model of a process that finishes `per_tick` of those inside each 10 ms, the oldest first, for 30 s."""
-    door, inside, took_s = Door(), deque[tuple[float, Place]](), []
-    for tick in range(3_000):
-        now_s = tick / 100
-        inside.extend((now_s, door.enter(now_s)) for _ in range(3 * per_tick) if not door.is_full)
-        for began_s, place in (inside.popleft() for _ in range(min(per_tick, len(inside)))):
-            place.leave(now_s)
-            took_s.append(now_s - began_s)
-    assert len(took_s) > 0.99 * 3_000 * per_tick
-    assert max(took_s) < 4.5
-    assert max(took_s[len(took_s) // 2 :]) < 1.5 * TARGET_S
+    model = Model(per_tick)
+    assert model.run(30, load=3) > 0.99 * 3_000 * per_tick
+    assert max(model.took_s) < 4.5
+    assert max(model.took_s[len(model.took_s) // 2 :]) < 1.2 * TARGET_S
+
+
+@pytest.mark.parametrize("per_tick", [3, 12])
+def test_after_a_standstill_a_second_is_enough_to_take_a_second_of_work_in_again(per_tick: int) -> None:
+    model, capacity = Model(per_tick), 100 * per_tick
+    model.run(10, load=3)
+    model.run(2, load=3, per_tick=0)
+    model.run(2, load=3)
+    assert model.door.limit > 0.8 * capacity
+    assert model.run(5, load=0.95) > 0.94 * 5 * capacity
 
 
 async def test_who_waits_for_an_account_leaves_the_place_to_others(
