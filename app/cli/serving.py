@@ -15,7 +15,7 @@ from app.protocol import Protocol
 IN_FLIGHT_TIMEOUT_S = 20
 KEEP_ALIVE_S = 75  # longer than proxies keep a connection: they close it, so that no request meets a closed one
 WORKER_SILENCE_S = 60  # of one of several processes, before it is replaced; on a busy machine a start takes a while
-ACCEPTS_PER_TURN = 16
+ACCEPTS_PER_TURN = 64
 CLOSE = (b"connection", b"close")
 log = structlog.get_logger()
 
