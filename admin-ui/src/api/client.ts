@@ -55,6 +55,14 @@ const session: Middleware = {
   },
 };
 
+/** Rejects once nobody would wait any longer. */
+export function noAnswer(): Promise<never> {
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  return new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(unanswered(signal.reason)));
+  });
+}
+
 function fetchInTime(request: Request): Promise<Response> {
   return fetch(request, { signal: AbortSignal.any([request.signal, AbortSignal.timeout(TIMEOUT_MS)]) });
 }

@@ -42,10 +42,15 @@ export function unanswered(error: unknown): ApiError {
   return new ApiError(0, "The server cannot be reached. Check the connection and try again.", null, null);
 }
 
+/** Whether nobody knows what became of the request. */
+export function isUnanswered(error: unknown): boolean {
+  return error instanceof ApiError && error.code === NO_ANSWER;
+}
+
 /** Whether trying again may help soon: the server did not say that the request itself was wrong, nor was it waited for long. */
 export function mayPass(error: unknown): boolean {
   if (!(error instanceof ApiError)) return true;
-  return error.code !== NO_ANSWER && (error.status === 0 || error.status === 429 || error.status >= 500);
+  return !isUnanswered(error) && (error.status === 0 || error.status === 429 || error.status >= 500);
 }
 
 /** Whether the server has certainly done nothing, so that the next try is a new request of its own. */
