@@ -2,7 +2,7 @@ import { pathWith } from "./filters";
 
 /** What the server says, in an address, of a sign-in that it refused. */
 const REFUSALS: Record<string, string> = {
-  not_an_admin: "That account may not come in here. Sign in with your work account; if it is refused, another admin can invite or let in its address under Admins.",
+  not_an_admin: "That account may not come in here. Use your work account; another admin can invite it, or let it in again.",
   sign_in_failed: "Signing in did not work: it took too long, or was begun in another window. Try again.",
   sign_in_not_configured: "Signing in is not configured on this server.",
   rate_limited: "Too many tries from your address. Wait a minute.",
