@@ -183,7 +183,7 @@ try {
     await page.getByRole("link", { name: "Users", exact: true }).waitFor();
     const { csrf_token: token } = await (await context.request.get(`${base}/admin/oauth/user`)).json();
     await context.request.post(`${base}/admin/oauth/logout`, { headers: { "X-CSRF-Token": token } });
-    await page.getByRole("link", { name: "Purchases", exact: true }).click();
+    await page.getByRole("navigation").getByRole("link", { name: "Purchases" }).click();
     await page.getByText("Your session has ended").waitFor();
     await page.goto(`${base}/admin/oauth/callback?state=of-another-browser&code=1`);
     await page.getByText("Signing in did not work: it took too long").waitFor();
