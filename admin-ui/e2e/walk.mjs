@@ -175,6 +175,20 @@ try {
     await page.getByRole("menuitem", { name: "Sign out" }).click();
     await page.getByRole("link", { name: "Sign in" }).waitFor();
     assert.equal((await context.request.get(`${base}/admin/oauth/user`)).status(), 401);
+    assert.equal(await page.getByRole("alert").count(), 0);
+  });
+  await step("hear why one is out: the session was ended elsewhere, or the sign-in refused", async () => {
+    await page.getByRole("link", { name: "Sign in" }).click();
+    await page.getByRole("button", { name: email }).click();
+    await page.getByRole("link", { name: "Users", exact: true }).waitFor();
+    const { csrf_token: token } = await (await context.request.get(`${base}/admin/oauth/user`)).json();
+    await context.request.post(`${base}/admin/oauth/logout`, { headers: { "X-CSRF-Token": token } });
+    await page.getByRole("navigation").getByRole("link", { name: "Purchases" }).click();
+    await page.getByText("Your session has ended").waitFor();
+    await page.goto(`${base}/admin/oauth/callback?state=of-another-browser&code=1`);
+    await page.getByText("Signing in did not work: it took too long").waitFor();
+    await page.evaluate(axe);
+    assert.deepEqual(await barriers(), []);
   });
   assert.deepEqual(complaints, []);
 } finally {

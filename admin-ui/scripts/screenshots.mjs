@@ -129,6 +129,7 @@ async function shoot({ name, address, steps }, chosen, cookies, size, scheme) {
   await page.goto(`${base}/admin-ui${address.replace(/\{(\w+)\}/, (_, key) => chosen[key])}`);
   await page.locator("h1").first().waitFor();
   await page.waitForLoadState("networkidle");
+  await page.waitForFunction(() => document.querySelector(".mantine-Skeleton-root") === null); // the charts' code is there, too
   if (steps) {
     await steps(page);
     await page.waitForTimeout(350); // what opens is moving until then

@@ -10,7 +10,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { RouterProvider } from "react-router";
 
-import { setCsrfToken, whenSignedOut } from "./api/client";
+import { setCsrfToken, whenForbidden, whenSignedOut } from "./api/client";
 import { mayPass } from "./api/errors";
 import { SESSION } from "./api/session";
 import { router } from "./routes";
@@ -29,6 +29,8 @@ whenSignedOut(() => {
   setCsrfToken(null);
   queries.setQueryData(SESSION, null);
 });
+// The role may have been changed: then the page greys out what it no longer allows.
+whenForbidden(() => void queries.invalidateQueries({ queryKey: SESSION }));
 
 // Parts of a page are fetched when they are needed, and a new version has other ones: then the page is loaded anew, once.
 window.addEventListener("vite:preloadError", (event) => {

@@ -102,14 +102,20 @@ async def refund_purchase(
 
 @router.post("/{purchase_id}/reconcile", responses=NOT_FOUND)
 async def reconcile_purchase(purchase_id: UUID, admin: Support, db: Db, payments: Payments) -> BookedReply:
-    """Ask Stripe about this purchase now, and book what is missing."""
+    """Ask Stripe about this purchase now, and book what is missing.
+
+    That it was asked for is in the audit log before Stripe is asked, and what came of it after that: so no booking is
+    ever without an entry.
+    """
     row = await _find(db, purchase_id)
+    async with db.transaction() as tx:
+        await admin.record(tx, "purchase.reconcile", "purchase", purchase_id, environment=row["environment"])
     booked = await payments.reconcile_purchase(row["account_id"], purchase_id, admin.now)
     after = await _find(db, purchase_id)
     async with db.transaction() as tx:
         await admin.record(
             tx,
-            "purchase.reconcile",
+            "purchase.reconciled",
             "purchase",
             purchase_id,
             environment=row["environment"],
@@ -122,9 +128,11 @@ async def reconcile_purchase(purchase_id: UUID, admin: Support, db: Db, payments
 @router.post("/reconcile")
 async def reconcile_all(admin: Support, db: Db, payments: Payments) -> ReconcileReply:
     """Ask Stripe about everything that is not settled, as the worker does every few minutes."""
+    async with db.transaction() as tx:
+        await admin.record(tx, "purchase.reconcile_all", "system", "payments")
     done = await payments.reconcile(admin.now)
     async with db.transaction() as tx:
-        await admin.record(tx, "purchase.reconcile_all", "system", "payments", after=done)
+        await admin.record(tx, "purchase.reconciled_all", "system", "payments", after=done)
     return ReconcileReply(**done)
 
 

@@ -1,21 +1,51 @@
 """`/admin/oauth`: signing in and out."""
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
+import structlog
 from fastapi import APIRouter, Cookie, Query, Request, Response, status
 from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
 
 from app.admin.audit import Admin
 from app.admin.dependencies import SESSION_COOKIE, Db, Sessions, Viewer, cookies_are_secure, set_session_cookie
 from app.admin.schemas import WhoAmI
 from app.auth.service import Authenticator
-from app.auth.sign_in import CALLBACK_PATH, FLOW_FOR, MAX_RETURN_CHARS, SignIn
+from app.auth.sign_in import CALLBACK_PATH, DEFAULT_RETURN_PATH, FLOW_FOR, MAX_RETURN_CHARS, SignIn
 from app.billing.router import ERRORS
 from app.clock import Now
 from app.config import Settings
+from app.errors import AppError
 
-router = APIRouter(prefix="/admin/oauth", tags=["admin: sign-in"], responses=ERRORS)
 FLOW_COOKIE = "ciris_billing_sign_in"
+
+
+class PersonsRoute(APIRoute):
+    """Whoever came by a browser's address bar hears of an error on the sign-in page, and not as JSON.
+
+    The page gets the error's code and the request's id; its words are its own, since anybody can write an address.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except AppError as error:
+                if "text/html" not in request.headers.get("Accept", ""):
+                    raise
+                told = {"refused": error.code, "request": structlog.contextvars.get_contextvars().get("request_id", "")}
+                answer = RedirectResponse(f"{DEFAULT_RETURN_PATH}?{urlencode(told)}", status.HTTP_303_SEE_OTHER)
+                _no_store(answer)
+                return answer
+
+        return handled
+
+
+router = APIRouter(prefix="/admin/oauth", tags=["admin: sign-in"], responses=ERRORS, route_class=PersonsRoute)
 
 
 def _no_store(response: Response) -> None:

@@ -332,9 +332,10 @@ async def test_support_may_reconcile_but_not_refund(shop: Shop) -> None:
     assert everything["failed"] == 0
     assert await shop.balances(account_id) == (20, 0)
     rows = await shop.rows("SELECT action, after FROM admin_audit_log ORDER BY audit_id")
-    assert rows[0]["action"] == "purchase.reconcile"
-    assert json.loads(rows[0]["after"]) == {"status": "succeeded", "credited": True}
-    assert (rows[-1]["action"], json.loads(rows[-1]["after"])) == ("purchase.reconcile_all", everything)
+    assert [row["action"] for row in rows[:2]] == ["purchase.reconcile", "purchase.reconciled"]
+    assert json.loads(rows[1]["after"]) == {"status": "succeeded", "credited": True}
+    assert [row["action"] for row in rows[-2:]] == ["purchase.reconcile_all", "purchase.reconciled_all"]
+    assert json.loads(rows[-1]["after"]) == everything
 
 
 async def test_reconciling_everything_books_what_no_webhook_told(shop: Shop, admin: httpx.AsyncClient) -> None:
@@ -356,5 +357,7 @@ async def test_reconciling_without_stripe_tells_that_it_failed(shop: Shop, admin
         await shop.control("failures", method=method, path="/v1/", status=503, times=1000)
     one = await admin.post(f"{PURCHASES}/{purchase['purchase_id']}/reconcile")
     assert (one.status_code, one.json()["code"]) == (503, "payment_provider_unavailable")
+    [told] = await shop.rows("SELECT action FROM admin_audit_log")  # that it was asked for, whatever came of it
+    assert told["action"] == "purchase.reconcile"
     assert (await admin.post(f"{PURCHASES}/reconcile")).json()["failed"] > 0
     assert await shop.balances(account_id) == (0, 0)

@@ -1,12 +1,16 @@
 import createClient, { type Middleware } from "openapi-fetch";
 
-import { ApiError, errorOf } from "./errors";
+import { ApiError, errorOf, unanswered } from "./errors";
 import type { paths } from "./schema";
 
 const SAFE_METHODS = ["GET", "HEAD", "OPTIONS"];
+/** The server itself gives up long before. */
+const TIMEOUT_MS = 30_000;
 
 let csrfToken: string | null = null;
+let ended = false;
 let onSignedOut = (): void => undefined;
+let onForbidden = (): void => undefined;
 
 /** The token that every write carries; it belongs to the session that `/admin/oauth/user` told of. */
 export function setCsrfToken(token: string | null): void {
@@ -17,6 +21,16 @@ export function whenSignedOut(listener: () => void): void {
   onSignedOut = listener;
 }
 
+/** A right that was there is there no more, for all that the page knows. */
+export function whenForbidden(listener: () => void): void {
+  onForbidden = listener;
+}
+
+/** Whether the session ended while it was in use, and not by signing out here. */
+export function hasEnded(): boolean {
+  return ended;
+}
+
 const session: Middleware = {
   onRequest({ request }) {
     if (csrfToken !== null && !SAFE_METHODS.includes(request.method)) request.headers.set("X-CSRF-Token", csrfToken);
@@ -24,7 +38,11 @@ const session: Middleware = {
   },
   async onResponse({ response }) {
     if (response.ok) return;
-    if (response.status === 401) onSignedOut();
+    if (response.status === 401) {
+      ended ||= csrfToken !== null;
+      onSignedOut();
+    }
+    if (response.status === 403) onForbidden();
     const body: unknown = await response
       .clone()
       .json()
@@ -33,11 +51,23 @@ const session: Middleware = {
   },
   onError({ error }) {
     if (error instanceof DOMException && error.name === "AbortError") return error;
-    return new ApiError(0, "The server cannot be reached. Check the connection and try again.", null, null);
+    return unanswered(error);
   },
 };
 
-export const api = createClient<paths>({ credentials: "same-origin" });
+/** Rejects once nobody would wait any longer. */
+export function noAnswer(): Promise<never> {
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  return new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(unanswered(signal.reason)));
+  });
+}
+
+function fetchInTime(request: Request): Promise<Response> {
+  return fetch(request, { signal: AbortSignal.any([request.signal, AbortSignal.timeout(TIMEOUT_MS)]) });
+}
+
+export const api = createClient<paths>({ credentials: "same-origin", fetch: fetchInTime });
 api.use(session);
 
 /** The body of an answer that has one. Every other answer has been thrown by then. */

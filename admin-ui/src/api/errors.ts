@@ -31,9 +31,26 @@ function detailOf({ detail }: ErrorBody): string {
   return detail.map(({ loc, msg }) => `${loc.slice(1).join(".") || "request"}: ${msg}`).join("; ");
 }
 
-/** Whether trying again may help: the server did not say that the request itself was wrong. */
+const NO_ANSWER = "no_answer";
+
+/** What to tell when no answer came: the request may have been carried out all the same. */
+export function unanswered(error: unknown): ApiError {
+  if (error instanceof DOMException && error.name === "TimeoutError") {
+    const message = "The server takes too long to answer. Whether it did anything is not known: look before you try again.";
+    return new ApiError(0, message, NO_ANSWER, null);
+  }
+  return new ApiError(0, "The server cannot be reached. Check the connection and try again.", null, null);
+}
+
+/** Whether nobody knows what became of the request. */
+export function isUnanswered(error: unknown): boolean {
+  return error instanceof ApiError && error.code === NO_ANSWER;
+}
+
+/** Whether trying again may help soon: the server did not say that the request itself was wrong, nor was it waited for long. */
 export function mayPass(error: unknown): boolean {
-  return !(error instanceof ApiError) || error.status === 0 || error.status === 429 || error.status >= 500;
+  if (!(error instanceof ApiError)) return true;
+  return !isUnanswered(error) && (error.status === 0 || error.status === 429 || error.status >= 500);
 }
 
 /** Whether the server has certainly done nothing, so that the next try is a new request of its own. */

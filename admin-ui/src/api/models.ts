@@ -38,6 +38,7 @@ export type ConfigVersion = Schemas["VersionReply"];
 export type ConfigSection = Schemas["VersionsReply"]["section"];
 export type Overview = Schemas["OverviewReply"];
 export type Day = Schemas["Day"];
+export type Reconciled = Schemas["ReconcileReply"];
 export type Usage = Pick<Day, "uses" | "spent" | "product_free" | "product_paid">;
 export type Revenue = Schemas["Revenue"];
 export type Cohort = Schemas["Cohort"];

@@ -791,6 +791,9 @@ export interface paths {
         /**
          * Reconcile Purchase
          * @description Ask Stripe about this purchase now, and book what is missing.
+         *
+         *     That it was asked for is in the audit log before Stripe is asked, and what came of it after that: so no booking is
+         *     ever without an entry.
          */
         post: operations["reconcile_purchase"];
         delete?: never;

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 
 import type { PurchaseRow } from "../api/models";
-import { currencyOf, isUncredited, outcomeOf, reviewOf } from "./purchases";
+import { currencyOf, isUncredited, outcomeOf, reconciledOf, reviewOf } from "./purchases";
 
 const BOOKED: PurchaseRow = {
   account_id: "a",
@@ -46,4 +46,11 @@ it("tells what arrived in the currency in which it arrived, and why it needs a p
   expect([BOOKED, MISMATCH].map(currencyOf)).toEqual(["USD", "EUR"]);
   expect(reviewOf("amount_mismatch")).toContain("Refund it");
   expect(reviewOf("something_new")).toBe("Something new");
+});
+
+it("tells what asking Stripe about everything led to, and what it could not do", () => {
+  expect(reconciledOf({ events: 0, payments: 0, failed: 0 })).toBe("Stripe was asked: nothing was missing");
+  expect(reconciledOf({ events: 1, payments: 2, failed: 0 })).toBe("Stripe was asked: 1 event and 2 payments caught up on");
+  expect(reconciledOf({ events: 0, payments: 0, failed: 3 })).toMatch(/^Stripe was asked: 3 could not be done\./);
+  expect(reconciledOf({ events: 1, payments: 0, failed: 3 })).toContain("caught up on, but 3 could not be done.");
 });

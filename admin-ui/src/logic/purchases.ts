@@ -1,5 +1,5 @@
-import type { Booked, PurchaseRow } from "../api/models";
-import { humanize } from "./format";
+import type { Booked, PurchaseRow, Reconciled } from "../api/models";
+import { formatCount, humanize } from "./format";
 
 /** Stripe's words for where a payment stands, in ours. */
 export const PURCHASE_STATUSES: Record<PurchaseRow["status"], string> = {
@@ -42,4 +42,12 @@ export function outcomeOf({ booked, purchase }: Booked): string {
   if (purchase.credited) return "Money had arrived: it is booked now";
   if (purchase.status === "canceled") return "The money has gone back: the purchase is settled";
   return "Money has arrived, but not as agreed: nothing was credited";
+}
+
+/** What asking Stripe about everything led to. */
+export function reconciledOf({ events, payments, failed }: Reconciled): string {
+  const done = events + payments === 0 ? "nothing was missing" : `${formatCount(events, "event")} and ${formatCount(payments, "payment")} caught up on`;
+  if (failed === 0) return `Stripe was asked: ${done}`;
+  const missed = `${failed} could not be done. The worker tries again in a few minutes; its log tells why`;
+  return events + payments === 0 ? `Stripe was asked: ${missed}` : `Stripe was asked: ${done}, but ${missed}`;
 }

@@ -20,7 +20,7 @@ export function Figure({ name, value, exact, growth, hint }: Props) {
       <Text size="sm" c="dimmed">
         {name}
       </Text>
-      <Text fz={{ base: "md", xs: "lg", sm: "xl" }} fw={650} className="numeric" title={exact}>
+      <Text fz={{ base: "clamp(0.8rem, 4.1vw, 1rem)", xs: "lg", sm: "xl" }} fw={650} className="numeric" title={exact}>
         {value}
       </Text>
       <Text size="xs" c="dimmed" component="div">

@@ -13,6 +13,9 @@ const ENVIRONMENTS: { value: Environment; label: string }[] = [
 ];
 const CHOICES = [...keysOf(PRESETS).map((value) => ({ value, label: PRESETS[value] })), { value: "custom", label: "Custom" }];
 
+/** So that all of them stand side by side on the narrowest phone. */
+const NARROW = { label: { paddingInline: "clamp(4px, 1.6vw, 12px)" } };
+
 /** Which days, and of which environment. */
 export function RangeBar() {
   const { set } = useFilters();
@@ -25,7 +28,7 @@ export function RangeBar() {
   };
   return (
     <Group component="search" aria-label="Days and environment" gap="sm">
-      <SegmentedControl aria-label="Days" data={CHOICES} value={shown} onChange={choose} maw="100%" />
+      <SegmentedControl aria-label="Days" data={CHOICES} value={shown} onChange={choose} maw="100%" styles={NARROW} />
       <SegmentedControl
         aria-label="Environment"
         data={ENVIRONMENTS}

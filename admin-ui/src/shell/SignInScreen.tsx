@@ -1,8 +1,9 @@
-import { Button, Center, Group, Paper, Stack, Text, Title } from "@mantine/core";
+import { Alert, Button, Center, Code, Group, Paper, Stack, Text, Title } from "@mantine/core";
 import { IconLogin2 } from "@tabler/icons-react";
 import { useEffect } from "react";
 
-import { pathWith } from "../logic/filters";
+import { hasEnded } from "../api/client";
+import { refusalOf, signInPath } from "../logic/signIn";
 import { Logo } from "./Logo";
 
 export function SignInScreen() {
@@ -20,10 +21,11 @@ export function SignInScreen() {
               CIRIS Billing
             </Title>
           </Group>
+          <Why search={search} />
           <Text>The back office is for the people who run the service. Sign in with your work account.</Text>
           <Button
             component="a"
-            href={pathWith("/admin/oauth/login", { return_to: pathname + search })}
+            href={signInPath(pathname, search)}
             size="md"
             leftSection={<IconLogin2 size={18} aria-hidden />}
           >
@@ -35,5 +37,28 @@ export function SignInScreen() {
         </Stack>
       </Paper>
     </Center>
+  );
+}
+
+/** Why somebody who thought to be in is not. */
+function Why({ search }: { search: string }) {
+  const refusal = refusalOf(search);
+  if (hasEnded()) {
+    return (
+      <Alert color="orange" variant="outline" role="alert" title="Your session has ended">
+        It ran out, or an admin ended it or locked you out. What you asked for last was not done.
+      </Alert>
+    );
+  }
+  if (refusal === null) return null;
+  return (
+    <Alert color="red" variant="outline" role="alert" title="You are not signed in">
+      <Text size="sm">{refusal.why}</Text>
+      {refusal.requestId !== null && (
+        <Text size="xs" c="dimmed" mt="xs">
+          Request <Code>{refusal.requestId}</Code>
+        </Text>
+      )}
+    </Alert>
   );
 }

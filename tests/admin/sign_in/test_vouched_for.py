@@ -1,7 +1,7 @@
 """Only whom the provider vouches for gets in, and only back to a path of ours."""
 
 from datetime import UTC, datetime
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import httpx
 import pytest
@@ -70,6 +70,19 @@ async def test_somebody_who_is_no_admin_is_refused(office: Office, browser: Brow
     async with no_new_session(office):
         refused(await browser.sign_in(user), 403, "not_an_admin")
         refused(await browser.who(), 401, "admin_unauthorized")
+
+
+async def test_a_person_who_is_refused_hears_it_on_a_page(office: Office, browser: Browser) -> None:
+    browser.http.headers["Accept"] = "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"
+    async with no_new_session(office):
+        answer = await browser.sign_in(STRANGER)
+    assert answer.status_code == 303
+    page = urlsplit(answer.headers["Location"])
+    assert (page.scheme, page.netloc, page.path) == ("", "", "/admin-ui/")
+    assert dict(parse_qsl(page.query)) == {"refused": "not_an_admin", "request": answer.headers["X-Request-ID"]}
+    assert "ciris_billing_admin" not in answer.cookies
+    await browser.http.get("/admin/oauth/login")
+    assert (await browser.sign_in()).headers["Location"] == "/admin-ui/"
 
 
 async def test_half_a_character_is_nobodys_address(office: Office) -> None:

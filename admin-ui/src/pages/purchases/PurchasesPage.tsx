@@ -96,7 +96,7 @@ export function PurchasesPage() {
 }
 
 const COLUMNS: Column<PurchaseRow>[] = [
-  { name: "Pack and account", cell: (purchase) => <PurchaseCell purchase={purchase} /> },
+  { name: "Purchase", cell: (purchase) => <PurchaseCell purchase={purchase} /> },
   { name: "Status", cell: (purchase) => <Status purchase={purchase} /> },
   { name: "Amount", cell: priceOf, numeric: true },
   { name: "Refunded", cell: (p) => <Refunded purchase={p} />, numeric: true, from: "md" },

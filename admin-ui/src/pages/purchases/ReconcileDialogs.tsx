@@ -3,8 +3,7 @@ import { Text } from "@mantine/core";
 import { api, bodyOf } from "../../api/client";
 import type { Purchase } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
-import { formatCount } from "../../logic/format";
-import { outcomeOf } from "../../logic/purchases";
+import { outcomeOf, reconciledOf } from "../../logic/purchases";
 
 export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
   return (
@@ -13,9 +12,7 @@ export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
       confirmLabel="Ask Stripe now"
       onClose={onClose}
       act={() => bodyOf(api.POST("/admin/purchases/reconcile"))}
-      done={({ events, payments, failed }) =>
-        `Stripe was asked: ${formatCount(events, "event")} and ${formatCount(payments, "payment")} booked, ${failed} failed`
-      }
+      done={reconciledOf}
     >
       <Text size="sm">
         Everything that is not settled is compared with Stripe, and what is missing is booked. The worker does the same
