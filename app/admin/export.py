@@ -116,6 +116,14 @@ _SECTIONS = (
                models_used, actual_cost_cents, duration_ms, error_count, fallback_count, created_at
           FROM llm_usage WHERE account_id = :account_id""",
     ),
+    _Section(  # of which a card's may name other accounts as well
+        "alerts",
+        "alert_id",
+        """
+        SELECT alert_id, rule, day, observed, usual, threshold, window_h, status, stopped, created_at, last_seen_at,
+               decided_at
+          FROM alerts WHERE account_ids @> ARRAY[CAST(:account_id AS uuid)]""",
+    ),
     _Section(  # about the account and its purchases; which member of the staff it was is not the person's data
         "admin_actions",
         "audit_id",

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -21,6 +22,12 @@ TABLES = {
     "ledger": ("ledger_entries", "entry_no"),
     "llm_usage": ("llm_usage", "usage_log_id"),
 }
+ALERT = """
+    INSERT INTO alerts (alert_id, environment, rule, subject, day, observed, threshold, window_h, account_ids,
+                        created_at, last_seen_at)
+    VALUES ($1, 'live', 'purchases_per_card', gen_random_uuid(), '2026-01-02', cardinality($2::uuid[]), 2, 24, $2,
+            now(), now())
+"""
 
 
 async def exported(client: httpx.AsyncClient, person: Person) -> dict[str, Any]:
@@ -36,6 +43,8 @@ async def test_everything_that_is_kept_about_a_person_is_in_it(office: Office, a
     path = f"/admin/users/{person.account_id}"
     assert (await admin.post(f"{path}/suspend", json=REASON)).status_code == 200
     assert (await admin.post(f"{path}/revoke-tokens", json=REASON)).status_code == 200
+    for account_ids in ([neighbour.account_id, person.account_id], [neighbour.account_id]):
+        await office.rows(ALERT, uuid4(), account_ids)
     document = await exported(admin, person)
     for section, (table, key) in TABLES.items():
         rows = await office.rows(f"SELECT {key} FROM {table} WHERE account_id = $1 ORDER BY 1", person.account_id)
@@ -50,6 +59,8 @@ async def test_everything_that_is_kept_about_a_person_is_in_it(office: Office, a
     assert {row["interaction_id"] for row in document["llm_usage"]} <= set(person.names)
     assert document["llm_usage"][0]["actual_cost_cents"] == "0.1250000000"
     assert document["purchases"][0]["disputes"] == []
+    assert [alert["observed"] for alert in document["alerts"]] == [2]
+    assert str(neighbour.account_id) not in told
     actions = [row["action"] for row in document["admin_actions"]]
     assert actions == ["account.suspend", "account.revoke_tokens", "account.export"]
     assert "admin@example.com" not in told
