@@ -34,15 +34,9 @@ class Connection(asyncio.Protocol):
             self._waiter.set_exception(exc or ConnectionError("closed in mid-answer"))
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        marker = head.lower().index(b"content-length:") + len(b"content-length:")
-        length = int(head[marker:].split(b"\r\n", 1)[0])
-        if len(body) >= length and self._waiter is not None:
-            self._buffer = body[length:]
-            self._waiter.set_result(int(head.split(b" ", 2)[1]))
+        status, self._buffer = taken(self._buffer + data)
+        if status is not None and self._waiter is not None:
+            self._waiter.set_result(status)
 
     async def request(self, message: bytes) -> int:
         """Send one request; the status of its answer."""
@@ -54,6 +48,16 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+def taken(buffer: bytes) -> tuple[int | None, bytes]:
+    """The status of the answer that the buffer begins with, once it is whole, and what follows it."""
+    head, found, body = buffer.partition(b"\r\n\r\n")
+    if not found:
+        return None, buffer
+    marker = head.lower().index(b"content-length:") + len(b"content-length:")
+    length = int(head[marker:].split(b"\r\n", 1)[0])
+    return (None, buffer) if len(body) < length else (int(head.split(b" ", 2)[1]), body[length:])
 
 
 def post(url: str, path: str, key: str, body: bytes) -> bytes:

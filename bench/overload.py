@@ -16,6 +16,7 @@ import uuid
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -31,6 +32,7 @@ from tests.servers import running_server
 
 CALLER_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 3_000
+MOST_PER_SECOND = 10_000
 KINDS = ("check", "charge")
 GOOD = (200, 201, 409)
 FACTOR, LEAST = 3.0, 0.8
@@ -55,91 +57,135 @@ class Round:
         return sum(self.good.values()) / self.seconds
 
 
+def messages(url: str, key: str, count: int) -> list[bytes]:
+    """Checks and charges in turn. Made beforehand: the generator is to leave the processors to the server."""
+    run, made = uuid.uuid4().hex, []
+    for i in range(count):
+        user = {"oauth_provider": "oauth:google", "external_id": external_id(i // len(KINDS))}
+        if KINDS[i % len(KINDS)] == "check":
+            made.append(load.post(url, "/v1/billing/credits/check", key, json.dumps(user).encode()))
+        else:
+            charge = {**user, "amount_minor": 100, "currency": "USD", "idempotency_key": f"{run}-{i}"}
+            made.append(load.post(url, "/v1/billing/charges", key, json.dumps(charge).encode()))
+    return made
+
+
+class Caller(asyncio.Protocol):
+    """A connection: one request at a time."""
+
+    def __init__(self, callers: "Callers") -> None:
+        self._callers = callers
+        self._buffer = b""
+        self.transport: asyncio.Transport | None = None
+        self.asked: tuple[str, float] | None = None
+        """The kind of request that is under way, and when it was due."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour only
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._callers.lost(self)
+
+    def ask(self, message: bytes, kind: str, due_s: float) -> None:
+        assert self.transport is not None
+        self.asked = kind, due_s
+        self.transport.write(message)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        status, self._buffer = load.taken(self._buffer)
+        if status is not None and self.asked is not None:
+            asked, self.asked = self.asked, None
+            self._callers.answered(self, status, *asked)
+
+
 class Callers:
     """Sends each request on a connection that is idle, or on one more."""
 
-    def __init__(self, url: str, key: str) -> None:
-        self._url, self._key = url, key
-        self._idle: list[load.Connection] = []
-        self._opened = 0
-        self._run = uuid.uuid4().hex
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url)
+        self._clock = asyncio.get_running_loop().time
+        self._idle: list[Caller] = []
+        self._all: list[Caller] = []
+        self._opening: set[asyncio.Task[None]] = set()
         self.statuses: Counter[int] = Counter()
         self.unanswered: Counter[str] = Counter()
         self.good: Counter[str] = Counter()
 
-    def message(self, kind: str, i: int) -> bytes:
-        user = {"oauth_provider": "oauth:google", "external_id": external_id(i)}
-        if kind == "check":
-            return load.post(self._url, "/v1/billing/credits/check", self._key, json.dumps(user).encode())
-        charge = {**user, "amount_minor": 100, "currency": "USD", "idempotency_key": f"{self._run}-{i}"}
-        return load.post(self._url, "/v1/billing/charges", self._key, json.dumps(charge).encode())
+    def ask(self, message: bytes, kind: str, due_s: float) -> None:
+        if self._idle:
+            self._idle.pop().ask(message, kind, due_s)
+        elif len(self._all) + len(self._opening) < MAX_CONNECTIONS:
+            task = asyncio.create_task(self._open(message, kind, due_s))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        else:
+            self.unanswered["the generator's own bound"] += 1
 
-    async def ask(self, kind: str, i: int, due_s: float) -> None:
-        connection = None
+    async def _open(self, message: bytes, kind: str, due_s: float) -> None:
+        host, port = self._address.hostname or "127.0.0.1", self._address.port or 80
         try:
-            async with asyncio.timeout_at(due_s + CALLER_TIMEOUT_S):
-                connection = self._idle.pop() if self._idle else await self._open()
-                status = await connection.request(self.message(kind, i))
-        except (OSError, TimeoutError) as error:
-            if connection is None:
-                self.unanswered[str(error) or "no connection in time"] += 1
-            else:
-                self.unanswered[str(error) or "no answer in time"] += 1
-                self._opened -= 1
-                connection.close()
+            _, caller = await asyncio.get_running_loop().create_connection(lambda: Caller(self), host, port)
+        except OSError as error:
+            self.unanswered[str(error)] += 1
             return
-        self._idle.append(connection)
+        self._all.append(caller)
+        caller.ask(message, kind, due_s)
+
+    def answered(self, caller: Caller, status: int, kind: str, due_s: float) -> None:
+        self._idle.append(caller)
+        if self._clock() - due_s > CALLER_TIMEOUT_S:
+            self.unanswered["answered too late"] += 1
+            return
         self.statuses[status] += 1
         self.good[kind] += status in GOOD
 
-    async def _open(self) -> load.Connection:
-        if self._opened >= MAX_CONNECTIONS:
-            raise ConnectionError("the generator's own bound")
-        self._opened += 1
-        parts = urlsplit(self._url)
-        host, port = parts.hostname or "127.0.0.1", parts.port or 80
-        _, connection = await asyncio.get_running_loop().create_connection(load.Connection, host, port)
-        return connection
+    def lost(self, caller: Caller) -> None:
+        if caller.asked is None:
+            self._idle.remove(caller)
+        else:
+            self.unanswered["connection cut"] += 1
+            caller.asked = None
+        self._all.remove(caller)
 
-    def close(self) -> None:
-        for connection in self._idle:
-            connection.close()
+    async def finish(self) -> None:
+        """Wait for the answers that may still come in time, and hang up."""
+        for _ in range(100):
+            if not self._opening and len(self._idle) == len(self._all):
+                break
+            await asyncio.sleep(CALLER_TIMEOUT_S / 100)
+        for task in self._opening:
+            task.cancel()
+        for caller in self._all:
+            self.unanswered["no answer in time"] += caller.asked is not None
+            if caller.transport is not None:
+                caller.transport.abort()  # the loop ends before it hears of that
+        self.unanswered["no connection in time"] += len(self._opening)
 
 
 async def offer(url: str, key: str, per_second: float, seconds: float) -> Round:
     """Checks and charges in turn, so many in all, each sent when it is due."""
-    callers = Callers(url, key)
-    clock = asyncio.get_running_loop().time
-    tasks: set[asyncio.Task[None]] = set()
-    offered: Counter[str] = Counter()
+    ready = messages(url, key, round(per_second * seconds))
+    callers, clock = Callers(url), asyncio.get_running_loop().time
     began_s, late_s = clock() + 0.1, 0.0
-    for i in range(round(per_second * seconds)):
+    for i, message in enumerate(ready):
         due_s = began_s + i / per_second
         if (ahead_s := due_s - clock()) > 0.001:
             await asyncio.sleep(ahead_s)
         elif i % 64 == 0:
             await asyncio.sleep(0)  # answers have to be read as well
         late_s = max(late_s, clock() - due_s)
-        kind = KINDS[i % len(KINDS)]
-        offered[kind] += 1
-        task = asyncio.create_task(callers.ask(kind, i // len(KINDS), due_s))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    await asyncio.gather(*tasks)
-    callers.close()
-    return Round(
-        seconds, dict(offered), dict(callers.good), dict(callers.statuses), dict(callers.unanswered), late_s * 1000
-    )
+        callers.ask(message, KINDS[i % len(KINDS)], due_s)
+    await callers.finish()
+    offered = {kind: len(ready[n :: len(KINDS)]) for n, kind in enumerate(KINDS)}
+    unanswered = {reason: n for reason, n in callers.unanswered.items() if n}
+    return Round(seconds, offered, dict(callers.good), dict(callers.statuses), unanswered, late_s * 1000)
 
 
 async def closed(url: str, key: str, connections: int, seconds: float) -> Round:
     """What it can do at best: so many callers, each sending when it has its answer."""
-    callers = Callers(url, key)
-
-    def message(i: int) -> bytes:
-        return callers.message(KINDS[i % len(KINDS)], i // len(KINDS))
-
-    result = await load.run(url, message, connections=connections, seconds=seconds)
+    ready = messages(url, key, round(MOST_PER_SECOND * seconds))
+    result = await load.run(url, ready.__getitem__, connections=connections, seconds=seconds, count=len(ready))
     good = round(
         result.per_second * seconds * sum(result.statuses.get(s, 0) for s in GOOD) / sum(result.statuses.values())
     )
