@@ -25,8 +25,8 @@ class Connection:
         """End both sides by RST, not by a farewell."""
         for writer in self.writers:
             sock: socket.socket | None = writer.get_extra_info("socket")
-            with suppress(OSError):
-                if sock is not None:  # else it is closed
+            with suppress(OSError, ValueError):  # which uvloop says of one that is closed
+                if sock is not None:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
