@@ -1,12 +1,15 @@
 """`/admin/purchases`: what was sold, what Stripe said about it, and giving money back."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query, Response
 
 from app.admin import reports
+from app.admin.csv_export import csv_file
 from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
+from app.admin.queries import Row
 from app.admin.reports import View
 from app.admin.schemas import (
     BookedReply,
@@ -30,32 +33,50 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 router = APIRouter(prefix="/admin/purchases", tags=["admin: purchases"], responses=ERRORS, route_class=ReportRoute)
 
 
-@router.get("")
-async def list_purchases(
-    admin: Viewer,
-    db: ReportDb,
+async def filters(
     environment: Environment | None = None,
     purchase_status: Annotated[PurchaseStatus | None, Query(alias="status")] = None,
     account_id: UUID | None = None,
     payment_id: Key255 | None = None,
     view: Annotated[View | None, Query(description="Purchases that should not be there.")] = None,
+) -> dict[str, Any]:
+    return {
+        "environment": environment,
+        "status": purchase_status,
+        "account_id": account_id,
+        "payment_id": payment_id,
+        "view": view,
+    }
+
+
+Filters = Annotated[dict[str, Any], Depends(filters)]
+
+
+@router.get("")
+async def list_purchases(
+    admin: Viewer,
+    db: ReportDb,
+    wanted: Filters,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: UUID | None = None,
 ) -> PurchasesReply:
     """Newest first. The views are normally empty: `for_review` is money that did not arrive as agreed."""
     async with db.read() as session:
-        rows = await reports.list_purchases(
-            session,
-            before=cursor,
-            limit=limit + 1,
-            environment=environment,
-            status=purchase_status,
-            account_id=account_id,
-            payment_id=payment_id,
-            view=view,
-        )
+        rows = await reports.list_purchases(session, before=cursor, limit=limit + 1, **wanted)
     purchases = [PurchaseRow(**row) for row in rows[:limit]]
     return PurchasesReply(purchases=purchases, next_cursor=purchases[-1].purchase_id if len(rows) > limit else None)
+
+
+@router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+async def export_purchases(admin: Viewer, db: ReportDb, wanted: Filters) -> Response:
+    """All purchases that match, newest first, as a file for a spreadsheet. Amounts are in minor units."""
+
+    async def next_page(last: Row | None, limit: int) -> Sequence[Row]:
+        before = None if last is None else last["purchase_id"]
+        async with db.read() as session:
+            return await reports.list_purchases(session, before=before, limit=limit, **wanted)
+
+    return await csv_file("purchases", tuple(PurchaseRow.model_fields), next_page)
 
 
 @router.get("/{purchase_id}", responses=NOT_FOUND)

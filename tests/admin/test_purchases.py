@@ -1,6 +1,8 @@
 """Purchases: filters, views of what should not be there, one in full; refunds and reconciliations at their edges."""
 
 import asyncio
+import csv
+import io
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -81,6 +83,20 @@ async def listed(client: httpx.AsyncClient, **params: Any) -> list[UUID]:
         cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
     assert ids == sorted(set(ids), reverse=True)
     return ids
+
+
+async def test_the_file_is_all_that_matches_page_by_page(
+    shop: Shop, admin: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.admin.csv_export.EXPORTED_AT_ONCE", 2)
+    sold = [await bought(shop) for _ in range(5)]
+    for wanted, rows in (({}, sold[::-1]), ({"account_id": str(sold[2]["account_id"])}, sold[2:3])):
+        export = await admin.get(f"{PURCHASES}.csv", params=wanted)
+        assert export.headers["Content-Disposition"] == 'attachment; filename="purchases.csv"'
+        told = list(csv.DictReader(io.StringIO(export.text, newline="")))
+        assert [row["purchase_id"] for row in told] == [str(row["purchase_id"]) for row in rows]
+        assert {(row["received_minor"], row["credits"], row["status"]) for row in told} == {("500", "20", "succeeded")}
+    assert (await admin.get(f"{PURCHASES}.csv", params={"view": "for_review"})).text.count("\n") == 1
 
 
 async def views(client: httpx.AsyncClient) -> dict[str, list[UUID]]:

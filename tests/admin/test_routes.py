@@ -59,6 +59,7 @@ LEAST: dict[tuple[str, str], Role] = {
     ("GET", "/admin/analytics/margin/interactions"): "viewer",
     ("GET", "/admin/audit-logs"): "viewer",
     ("GET", "/admin/audit-logs.csv"): "viewer",
+    ("GET", "/admin/purchases.csv"): "viewer",
     ("GET", "/admin/config/{section}/settings"): "viewer",
     ("GET", "/admin/admins"): "viewer",
     ("POST", "/admin/admins"): "admin",

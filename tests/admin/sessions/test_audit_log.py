@@ -275,7 +275,7 @@ async def test_no_cell_of_the_export_is_a_formula(office: Office) -> None:
 
 
 async def test_export_is_all_that_matches_page_by_page(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.admin.audit_log.EXPORTED_AT_ONCE", 2)
+    monkeypatch.setattr("app.admin.csv_export.EXPORTED_AT_ONCE", 2)
     account_id = await an_account(office)
     async with office.client("admin") as admin:
         for number in range(5):

@@ -1,17 +1,17 @@
 import { Button, Group, Paper, Stack } from "@mantine/core";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
-import { IconDownload } from "@tabler/icons-react";
 
 import { api, bodyOf } from "../../api/client";
 import type { AuditQuery } from "../../api/models";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
+import { ExportButton } from "../../components/ExportButton";
 import { ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
 import { ListSkeleton } from "../../components/ListSkeleton";
 import { Page } from "../../components/Page";
 import { Pager } from "../../components/Pager";
 import { startOfDay } from "../../logic/dates";
-import { isUuid, pathWith } from "../../logic/filters";
+import { isUuid } from "../../logic/filters";
 import { AuditItem } from "./AuditItem";
 import { ACTIONS, TARGETS } from "./labels";
 
@@ -36,17 +36,7 @@ export function AuditPage() {
     <Page
       title="Audit log"
       subtitle="Every change in the back office: who, what, why and from where. Nothing here can be changed."
-      actions={
-        <Button
-          component="a"
-          href={pathWith("/admin/audit-logs.csv", filters)}
-          download
-          variant="default"
-          leftSection={<IconDownload size={16} aria-hidden />}
-        >
-          Export CSV
-        </Button>
-      }
+      actions={<ExportButton path="/admin/audit-logs.csv" filters={filters} />}
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">

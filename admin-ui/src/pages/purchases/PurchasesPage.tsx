@@ -10,6 +10,7 @@ import { Copyable } from "../../components/Copyable";
 import { DataTable, type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
+import { ExportButton } from "../../components/ExportButton";
 import { ChoiceFilter, TextFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { Pager } from "../../components/Pager";
@@ -29,14 +30,14 @@ export function PurchasesPage() {
   const [reconciling, setReconciling] = useState(false);
   const view = oneOf(get("view"), keysOf(VIEWS));
   const accountId = get("account_id") ?? "";
-  const query: PurchasesQuery = {
+  const filters = {
     view,
     account_id: isUuid(accountId) ? accountId : null,
     payment_id: get("payment_id"),
     status: oneOf(get("status"), keysOf(PURCHASE_STATUSES)),
     environment: oneOf(get("environment"), keysOf(ENVIRONMENTS)),
-    cursor: get("cursor"),
   };
+  const query: PurchasesQuery = { ...filters, cursor: get("cursor") };
   const { data, error, refetch, isPlaceholderData } = useQuery({
     queryKey: ["purchases", query],
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/purchases", { params: { query }, signal })),
@@ -47,9 +48,12 @@ export function PurchasesPage() {
       title="Purchases"
       subtitle="What was sold, and whether money and credits agree."
       actions={
-        <RoleButton needs="support" onClick={() => setReconciling(true)}>
-          Reconcile all
-        </RoleButton>
+        <Group gap="sm">
+          <ExportButton path="/admin/purchases.csv" filters={filters} />
+          <RoleButton needs="support" onClick={() => setReconciling(true)}>
+            Reconcile all
+          </RoleButton>
+        </Group>
       }
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
