@@ -15,6 +15,7 @@ MIN_INSIDE = 16
 TARGET_S = 1.0
 """Longer than that nobody inside should take: a fifth of what callers wait."""
 LEARN_EVERY_S = 0.25
+MANY = 128
 AGENTS_PATHS = frozenset(
     {
         "/v1/billing/credits/check",
@@ -35,8 +36,8 @@ class Door:
 
     What waits inside is to be about TARGET_S of work, however fast the machine and its database are at the moment: as
     many as leave in that time. So the bound goes half the way to that number, every LEARN_EVERY_S or later: down, when
-    somebody took longer than TARGET_S; up, when nobody did and it was half reached, as few who are quick prove nothing.
-    Times are the event loop's.
+    somebody took longer than TARGET_S, else up. Only while many are inside, for few prove nothing; once nobody is, it
+    begins anew. Times are the event loop's.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class Door:
         self._turned_away = 0
         self._since_s = self._left_s = 0.0
         self._left = 0
-        self._was_late = self._was_half_full = False
+        self._was_late = self._were_many = False
 
     @property
     def is_full(self) -> bool:
@@ -57,7 +58,8 @@ class Door:
         if self._left_s - self._since_s >= LEARN_EVERY_S:
             self._learn()
         if self.inside == 0:
-            self._forget(now_s)  # nobody left meanwhile because nobody was there
+            self.limit = max(self.limit, FIRST_INSIDE)  # as at the start: what waited is done
+            self._forget(now_s)
         self.inside += 1
         return Place(self, now_s)
 
@@ -74,20 +76,19 @@ class Door:
         self._left += 1
         self._left_s = now_s
         self._was_late |= took_s > TARGET_S
-        self._was_half_full |= 2 * (self.inside + 1) >= self.limit
+        self._were_many |= self.inside + 1 >= min(self.limit / 2, MANY)
 
     def _learn(self) -> None:
         halfway = (self.limit + self._left / (self._left_s - self._since_s) * TARGET_S) / 2
-        if self._was_late:
-            self.limit = max(MIN_INSIDE, min(self.limit, halfway))
-        elif self._was_half_full:
-            self.limit = min(MAX_INSIDE, max(self.limit, halfway))
+        if self._were_many:
+            learnt = min(self.limit, halfway) if self._was_late else max(self.limit, halfway)
+            self.limit = max(MIN_INSIDE, min(MAX_INSIDE, learnt))
         self._forget(self._left_s)
 
     def _forget(self, now_s: float) -> None:
         self._since_s = self._left_s = now_s
         self._left = 0
-        self._was_late = self._was_half_full = False
+        self._was_late = self._were_many = False
 
 
 class Place:

@@ -45,27 +45,53 @@ def test_a_door_lets_in_as_many_as_it_may_and_one_more_when_one_leaves() -> None
     assert (door.is_full, door.inside) == (False, FIRST_INSIDE - 1)
 
 
-def test_slow_work_narrows_the_door_and_much_quick_work_widens_it_again() -> None:
+def test_much_slow_work_narrows_the_door_and_much_quick_work_widens_it_again() -> None:
     door = Door()
-    for i in range(1000):
-        door.enter(i).leave(i + TARGET_S + 0.1)
+    held = door.enter(0.0)
+    for i in range(0, 1000, 100):
+        for place in [door.enter(i) for _ in range(int(door.limit))]:
+            place.leave(i + 50 * TARGET_S)
     assert door.limit == MIN_INSIDE
-    for i in range(10_000):
+    for i in range(1000, 11_000):
         door.enter(i).leave(i + TARGET_S / 2)
     assert door.limit == MIN_INSIDE  # one at a time proves nothing
-    for i in range(300):
-        for place in [door.enter(i) for _ in range(int(door.limit))]:
-            place.leave(i + TARGET_S / 2)
+    for i in range(100):
+        now_s = 11_000 + i * TARGET_S / 2
+        for place in [door.enter(now_s) for _ in range(int(door.limit))]:
+            place.leave(now_s + TARGET_S / 2)
+    assert door.limit == MAX_INSIDE
+    held.leave(12_000)
+
+
+def test_a_few_slow_ones_keep_nobody_out() -> None:
+    door = Door()
+    held = door.enter(0.0)
+    for i in range(1000):
+        for place in [door.enter(i) for _ in range(50)]:
+            place.leave(i + 4 * TARGET_S)
+    assert door.limit == FIRST_INSIDE
+    held.leave(1000)
+
+
+def test_once_nobody_is_inside_it_begins_anew() -> None:
+    door = Door()
+    door.limit = MIN_INSIDE
+    place = door.enter(0.0)
+    assert door.limit == FIRST_INSIDE
+    door.limit = MAX_INSIDE
+    place.leave(0.1)
+    door.enter(1.0)
     assert door.limit == MAX_INSIDE
 
 
 def test_many_slow_answers_at_once_narrow_the_door_by_one_step() -> None:
     """To half the way to what leaves in TARGET_S."""
     door = Door()
-    for place in [door.enter(0.0) for _ in range(100)]:
+    door.enter(0.0)
+    for place in [door.enter(0.0) for _ in range(200)]:
         place.leave(2 * TARGET_S)
     door.enter(3 * TARGET_S)
-    assert door.limit == pytest.approx((FIRST_INSIDE + 50) / 2)
+    assert door.limit == pytest.approx((FIRST_INSIDE + 100) / 2)
 
 
 @dataclass
@@ -173,7 +199,7 @@ class Sender:
 
 async def test_who_does_not_send_the_rest_of_a_body_keeps_nobody_out(app: FastAPI) -> None:
     door: Door = app.state.door
-    narrow = door.limit = float(MIN_INSIDE)
+    narrow = door.limit = float(FIRST_INSIDE)
     slow = Sender(app)
     task = asyncio.create_task(slow.post("/v1/billing/charges"))
     await asyncio.sleep(TARGET_S + 0.1)
