@@ -46,6 +46,11 @@ def version() -> tuple[int, ...]:
     return tuple(int(part) for part in found.groups())
 
 
+def statement_cache_size() -> int:
+    """DATABASE_STATEMENT_CACHE_SIZE that fits the PgBouncer of this machine: older ones keep no prepared statements."""
+    return 100 if version() >= KEEPS_PREPARED_STATEMENTS else 0
+
+
 def configuration(folder: Path, urls: Urls, port: int, pool_size: int) -> str:
     """docker/pgbouncer/pgbouncer.ini with addresses of this machine, and few server connections, so that they move."""
     server = urlsplit(urls.service)

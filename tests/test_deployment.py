@@ -21,7 +21,7 @@ import pytest
 
 from app.demo.postgres import ephemeral_cluster
 from tests.databases import ROOT, Urls
-from tests.pooler import running_pgbouncer
+from tests.pooler import running_pgbouncer, statement_cache_size
 from tests.servers import free_port
 from tests.test_compose import SERVICES
 
@@ -97,6 +97,7 @@ def write_environments(project: Path, urls: Urls, pooler: str, port: int) -> Non
     (project / "environment").mkdir()
     for name in ("api-1", "worker", "migrate"):
         lines = [f"HOST=127.0.0.1 PORT={port} PYTHONPATH={ROOT}"]
+        lines += [f"DATABASE_STATEMENT_CACHE_SIZE={statement_cache_size()}"]  # Compose's own PgBouncer is a newer one
         for variable, value in SERVICES[name]["environment"].items():
             secret = str(value or "").removeprefix("/run/secrets/")
             if secret.startswith("database_"):
@@ -116,7 +117,8 @@ def run(project: Path, code: str) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code], cwd=project, env=env, capture_output=True, text=True, timeout=280
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    log = project / "api.log"
+    assert done.returncode == 0, done.stdout + done.stderr + (log.read_text() if log.exists() else "")
     return done.stdout
 
 

@@ -17,7 +17,7 @@ from tests.books import connected
 from tests.chaos.proxy import PostgresProxy, Proxy
 from tests.clusters.servers import Machine, Server, make_machine
 from tests.databases import Urls
-from tests.pooler import KEEPS_PREPARED_STATEMENTS, Pooler, running_pooler, version
+from tests.pooler import Pooler, running_pooler, statement_cache_size
 
 POOL_SIZE = 8
 MAX_LAG_S = 1.5
@@ -35,7 +35,7 @@ class Middle:
 
     def environment(self, urls: Urls, direct: str) -> dict[str, str]:
         """Settings of an API process that uses them. `direct`: the primary's address."""
-        prepared = 100 if version() >= KEEPS_PREPARED_STATEMENTS else 0
+        prepared = statement_cache_size()
         return {
             "DATABASE_URL": self.pooler_way.url.get_secret_value(),
             "DATABASE_DIRECT_URL": direct,
