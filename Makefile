@@ -5,7 +5,7 @@ READY := .venv/.installed
 # One more than cores: a test waits now and then.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
 
-.PHONY: help run test check check-service check-pages docs ui browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
+.PHONY: help run test check check-service check-pages docs ui tools browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -13,7 +13,8 @@ help: ## this list
 run: $(READY) ## start everything on this machine; Ctrl-C ends it, the data stays (PORT= to choose the port)
 	@exec $(BIN)/ciris-billing demo
 
-test: check browser promtool pgbouncer environments ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
+test: $(READY) ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
+	+@$(MAKE) --no-print-directory -j3 check-service check-pages tools
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4
 
 check: $(READY) ## format, lint, types, import rules; the back office's pages too
@@ -36,6 +37,9 @@ check-pages:
 ui: $(READY) ## build the back office's pages, unless they are
 	@scripts/build-ui
 
+tools: # what only the tests need; one after the other, as the system's package manager wants it
+	+@$(MAKE) --no-print-directory -j1 browser promtool pgbouncer environments
+
 browser:
 	@scripts/browser
 
@@ -45,7 +49,7 @@ promtool:
 pgbouncer:
 	@scripts/pgbouncer
 
-environments: $(READY) # before the tests, of which several at once would make them otherwise
+environments: $(READY) # of libraries that are tried; several tests at once would make them otherwise
 	@scripts/environment docs docs/requirements.lock
 	@scripts/environment litellm sdk/litellm.lock
 
