@@ -356,7 +356,9 @@ class PaymentService:
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
-        if purchase is None or purchase["credit_id"] is not None or purchase["status"] == "canceled":
+        if purchase is None or purchase["status"] == "canceled":
+            return False
+        if purchase["credit_id"] is not None and purchase["review_reason"] is None:
             return False
         given_up = purchase["created_at"] < now - CANCELED_AFTER
         if given_up and purchase["payment_intent_id"] is None:
