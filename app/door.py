@@ -16,6 +16,7 @@ TARGET_S = 1.0
 """Longer than that nobody inside should take: a fifth of what callers wait."""
 LEARN_EVERY_S = 0.25
 MANY = 128
+"""With fewer inside, or fewer than half the bound, what they take says nothing about the bound."""
 AGENTS_PATHS = frozenset(
     {
         "/v1/billing/credits/check",
@@ -55,6 +56,7 @@ class Door:
 
     def enter(self, now_s: float) -> "Place":
         """Comes after a look at `is_full`."""
+        # Not as somebody leaves: a batch leaves together, and the first of it would be taken for all of it.
         if self._left_s - self._since_s >= LEARN_EVERY_S:
             self._learn()
         if self.inside == 0:

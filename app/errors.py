@@ -70,21 +70,20 @@ class InvalidRequest(AppError):
     status, code = 422, "invalid_request"
 
 
+NO_ANSWER = (
+    DatabaseAway,
+    PoolTimeout,
+    InterfaceError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # asyncpg trips over a connection cut while idle
+    OSError,  # drivers let it through; ConnectionError and TimeoutError are kinds of it
+)
+
+
 def is_database_unavailable(error: BaseException) -> bool:
     """Whether `error` means that PostgreSQL is away or overloaded, rather than that we sent it something wrong."""
-    if isinstance(
-        error,
-        DatabaseAway
-        | PoolTimeout
-        | InterfaceError
-        | asyncpg.InterfaceError
-        | OSError
-        | TimeoutError
-        | asyncpg.InternalClientError,
-    ):
-        return (
-            True  # drivers let OSError (ConnectionError is one) through; asyncpg trips over a connection cut while idle
-        )
+    if isinstance(error, NO_ANSWER):
+        return True
     state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
     if isinstance(error, DBAPIError) and (error.connection_invalidated or state is None):
         return True

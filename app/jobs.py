@@ -26,7 +26,7 @@ _DEFER = text(
 
 
 async def defer(tx: Session, task: str, args: Mapping[str, Any], at: datetime) -> None:
-    """Have the worker run `task` (a function's name in app.worker.tasks) with `args` (JSON) at the time `at`.
+    """Have the worker run `task` (by its name in app/worker/app.py) with `args` (JSON) at the time `at`.
 
     It runs at least once, and only if `tx` commits; in the current trace, where there is one.
     """

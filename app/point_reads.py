@@ -7,10 +7,10 @@ starts at once. Each sees what was committed when it was asked for, or later.
 
 import asyncio
 import json
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -57,6 +57,14 @@ class _Asked:
     """The span of whoever asks, where there are any."""
 
 
+@dataclass(slots=True)
+class _Line:
+    """Who waits for a statement's next execution, and who executes it now."""
+
+    asked: deque[_Asked] = field(default_factory=deque)
+    executions: set[asyncio.Task[None]] = field(default_factory=set)
+
+
 class PointReads:
     """The reads of one process, over `connections` connections. `arguments` are for the driver's `connect`."""
 
@@ -68,20 +76,17 @@ class PointReads:
         self.busy = 0
         self._turns = asyncio.Semaphore(connections)  # first come, first served
         self._idle: list[Connection] = []
-        self._asked: dict[PointRead, deque[_Asked]] = {}
-        self._executions: dict[PointRead, set[asyncio.Task[None] | None]] = {}
+        self._lines: defaultdict[PointRead, _Line] = defaultdict(_Line)
 
     async def find(self, read: PointRead, *key: object) -> Row | None:
         """The row of the key; it has one column more, `asked`."""
         self._require_presence()
         asked = _Asked(key, asyncio.get_running_loop().create_future(), tracing.current())
-        queue = self._asked.setdefault(read, deque())
-        executions = self._executions.setdefault(read, set())
-        queue.append(asked)
-        if len(executions) < EXECUTIONS:  # else one of them takes it along
+        line = self._lines[read]
+        line.asked.append(asked)
+        if len(line.executions) < EXECUTIONS:  # else one of them takes it along
             # An empty context: what is read is not the doing of the request that happens to be the first.
-            task = asyncio.create_task(self._drain(read, queue, executions), context=Context())
-            executions.add(task)
+            line.executions.add(asyncio.create_task(self._drain(read, line), context=Context()))
         return await asked.row
 
     async def fetch_rows(self, sql: str, *values: object) -> Sequence[Row]:
@@ -110,7 +115,7 @@ class PointReads:
 
     async def stop(self) -> None:
         """End what nobody waits for any more, and close."""
-        tasks = [task for executions in self._executions.values() for task in executions if task is not None]
+        tasks = [task for line in self._lines.values() for task in line.executions]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -121,15 +126,17 @@ class PointReads:
         while self._idle:
             self._idle.pop().terminate()
 
-    async def _drain(self, read: PointRead, queue: deque[_Asked], executions: set[asyncio.Task[None] | None]) -> None:
+    async def _drain(self, read: PointRead, line: _Line) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            while queue:
-                taken = (queue.popleft() for _ in range(min(len(queue), MAX_BATCH)))
+            while line.asked:
+                taken = (line.asked.popleft() for _ in range(min(len(line.asked), MAX_BATCH)))
                 if batch := [asked for asked in taken if not asked.row.done()]:  # their callers still wait
                     await self._execute(read, batch)
         finally:
-            # Nothing is awaited between the last look at the queue and this, so no read is left behind.
-            executions.discard(asyncio.current_task())
+            # Nothing is awaited between the last look at the line and this, so no read is left behind.
+            line.executions.remove(task)
 
     async def _execute(self, read: PointRead, batch: list[_Asked]) -> None:
         try:
@@ -167,7 +174,7 @@ class PointReads:
             else:
                 rows = await connection.fetch(sql, *values)
         except BaseException as error:
-            if isinstance(error, asyncpg.PostgresError | ValueError) and not connection.is_closed():
+            if isinstance(error, asyncpg.PostgresError) and not connection.is_closed():
                 self._idle.append(connection)  # it was answered, and a SELECT leaves nothing behind
             else:
                 connection.terminate()  # who knows where it has stopped
@@ -185,7 +192,11 @@ class PointReads:
             if not connection.is_closed():
                 return connection
         connection = await asyncpg.connect(**self._arguments)
-        await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        try:
+            await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
 

@@ -5,9 +5,9 @@ import { noAnswer } from "./api/client";
 import { RouteError } from "./shell/RouteError";
 import { SessionGate } from "./shell/SessionGate";
 
-/** The page, once its part of the code is here. Rejects when a server that hangs does not send it. */
-async function page(load: Promise<ComponentType>): Promise<{ Component: ComponentType }> {
-  return { Component: await Promise.race([load, noAnswer()]) };
+/** A page that comes with its own part of the code. Rejects when a server that hangs does not send it. */
+function page<Name extends string>(name: Name, load: () => Promise<Record<Name, ComponentType>>) {
+  return async () => ({ Component: (await Promise.race([load(), noAnswer()]))[name] });
 }
 
 export const router = createBrowserRouter(
@@ -20,20 +20,20 @@ export const router = createBrowserRouter(
         {
           errorElement: <RouteError />,
           children: [
-            { index: true, lazy: () => page(import("./pages/overview/OverviewPage").then(({ OverviewPage }) => OverviewPage)) },
-            { path: "users", lazy: () => page(import("./pages/users/UsersPage").then(({ UsersPage }) => UsersPage)) },
-            { path: "users/:accountId", lazy: () => page(import("./pages/users/UserPage").then(({ UserPage }) => UserPage)) },
-            { path: "purchases", lazy: () => page(import("./pages/purchases/PurchasesPage").then(({ PurchasesPage }) => PurchasesPage)) },
-            { path: "purchases/:purchaseId", lazy: () => page(import("./pages/purchases/PurchasePage").then(({ PurchasePage }) => PurchasePage)) },
-            { path: "alerts", lazy: () => page(import("./pages/alerts/AlertsPage").then(({ AlertsPage }) => AlertsPage)) },
-            { path: "alerts/:alertId", lazy: () => page(import("./pages/alerts/AlertPage").then(({ AlertPage }) => AlertPage)) },
-            { path: "api-keys", lazy: () => page(import("./pages/keys/KeysPage").then(({ KeysPage }) => KeysPage)) },
-            { path: "analytics", lazy: () => page(import("./pages/analytics/AnalyticsPage").then(({ AnalyticsPage }) => AnalyticsPage)) },
-            { path: "margins", lazy: () => page(import("./pages/margins/MarginsPage").then(({ MarginsPage }) => MarginsPage)) },
-            { path: "configuration", lazy: () => page(import("./pages/configuration/ConfigurationPage").then(({ ConfigurationPage }) => ConfigurationPage)) },
-            { path: "audit", lazy: () => page(import("./pages/audit/AuditPage").then(({ AuditPage }) => AuditPage)) },
-            { path: "admins", lazy: () => page(import("./pages/admins/AdminsPage").then(({ AdminsPage }) => AdminsPage)) },
-            { path: "system", lazy: () => page(import("./pages/system/SystemPage").then(({ SystemPage }) => SystemPage)) },
+            { index: true, lazy: page("OverviewPage", () => import("./pages/overview/OverviewPage")) },
+            { path: "users", lazy: page("UsersPage", () => import("./pages/users/UsersPage")) },
+            { path: "users/:accountId", lazy: page("UserPage", () => import("./pages/users/UserPage")) },
+            { path: "purchases", lazy: page("PurchasesPage", () => import("./pages/purchases/PurchasesPage")) },
+            { path: "purchases/:purchaseId", lazy: page("PurchasePage", () => import("./pages/purchases/PurchasePage")) },
+            { path: "alerts", lazy: page("AlertsPage", () => import("./pages/alerts/AlertsPage")) },
+            { path: "alerts/:alertId", lazy: page("AlertPage", () => import("./pages/alerts/AlertPage")) },
+            { path: "api-keys", lazy: page("KeysPage", () => import("./pages/keys/KeysPage")) },
+            { path: "analytics", lazy: page("AnalyticsPage", () => import("./pages/analytics/AnalyticsPage")) },
+            { path: "margins", lazy: page("MarginsPage", () => import("./pages/margins/MarginsPage")) },
+            { path: "configuration", lazy: page("ConfigurationPage", () => import("./pages/configuration/ConfigurationPage")) },
+            { path: "audit", lazy: page("AuditPage", () => import("./pages/audit/AuditPage")) },
+            { path: "admins", lazy: page("AdminsPage", () => import("./pages/admins/AdminsPage")) },
+            { path: "system", lazy: page("SystemPage", () => import("./pages/system/SystemPage")) },
             { path: "*", element: <RouteError missing /> },
           ],
         },

@@ -1,12 +1,16 @@
 """Billing outcomes that end a request."""
 
+from app.billing.pools import MINOR_PER_CREDIT
 from app.errors import AppError
 
 
 class InsufficientCredits(AppError):
+    """Takes credits, and tells hundredths of them."""
+
     status, code = 402, "insufficient_credits"
 
-    def __init__(self, *, balance_minor: int, required_minor: int) -> None:
+    def __init__(self, *, available: int, required: int) -> None:
+        balance_minor, required_minor = available * MINOR_PER_CREDIT, required * MINOR_PER_CREDIT
         super().__init__(f"Insufficient credits. Balance: {balance_minor}, Required: {required_minor}")
 
 

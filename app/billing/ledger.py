@@ -1,9 +1,9 @@
 """The only way credits move.
 
     async with db.transaction() as tx:
-        account = (await lock_accounts(tx, [account_id]))[account_id]
-        account.post("paid", -5, "charge", cause, actor, now)
-        await write(tx, [account])
+        account = await lock_account(tx, account_id)
+        account.post("paid", -5, Kind.CHARGE, cause, actor, now)
+        await write(tx, [account], now)
 
 `post` checks the balance and appends an entry; `write` stores entries and balances. The account row is locked FOR NO
 KEY UPDATE until commit, so that everybody else who moves this account's credits waits.

@@ -13,7 +13,7 @@ from app.billing.accounts import Opening, Profile
 from app.billing.errors import InsufficientCredits
 from app.billing.idempotency import IN_OPENAPI, idempotency_key
 from app.billing.llm_usage import LlmUsageReport, record_llm_usage
-from app.billing.pools import MINOR_PER_CREDIT, Shortfall, cost_of
+from app.billing.pools import Shortfall, cost_of
 from app.billing.posting import ChargeRequest, Refused, Replayed
 from app.billing.schemas import (
     MAX_INT64,
@@ -94,9 +94,7 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
             existing = ReplayedCharge.of(charge, **error_body("Charge already exists", "charge_exists"))
             return _conflict(existing, {"X-Existing-Charge-ID": str(charge.charge_id)})
         case Shortfall(available, required):
-            raise InsufficientCredits(
-                balance_minor=available * MINOR_PER_CREDIT, required_minor=required * MINOR_PER_CREDIT
-            )
+            raise InsufficientCredits(available=available, required=required)
         case Refused(error):
             raise error
     return ChargeReply.of(outcome.charge)

@@ -19,7 +19,7 @@ from app.billing.errors import (
 )
 from app.billing.lane import ChargeLane
 from app.billing.ledger import Kind, LockedAccount, lock_account, lock_accounts, write
-from app.billing.pools import MINOR_PER_CREDIT, Credits, Pools, Shortfall, cost_of, daily_free_on, pay
+from app.billing.pools import Credits, Pools, Shortfall, cost_of, daily_free_on, pay
 from app.billing.posting import (
     CHARGE,
     Charge,
@@ -293,9 +293,7 @@ class BillingService:
         if account.status == "closed" and credits > 0:
             account.require_active()
         if account.balances["paid"] + credits < 0:
-            raise InsufficientCredits(
-                balance_minor=account.balances["paid"] * MINOR_PER_CREDIT, required_minor=-credits * MINOR_PER_CREDIT
-            )
+            raise InsufficientCredits(available=account.balances["paid"], required=-credits)
         credit = await give_credits(
             tx,
             account,

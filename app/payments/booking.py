@@ -104,7 +104,7 @@ async def _settle(
             purchase["status"], purchase["review_reason"] = "unknown", problem
             return
         await _give(tx, account, purchase, purchase["credits"], Kind.PURCHASE, now)
-        purchase["status"], purchase["review_reason"] = "succeeded", None
+        purchase["status"] = "succeeded"
     target = taken_back(
         credits=purchase["credits"],
         amount_minor=purchase["amount_minor"],
@@ -123,6 +123,7 @@ async def _settle(
     if disputed > 0:
         await _give(tx, account, purchase, -disputed, Kind.DISPUTE_REVERSAL, now)
     purchase["credits_refunded"], purchase["credits_disputed"] = target.refunded, target.disputed
+    purchase["review_reason"] = None
 
 
 def _problem(account: LockedAccount, purchase: Mapping[str, Any]) -> str | None:

@@ -1,24 +1,13 @@
 """The wire format of purchases. Prices are minor units of the currency (500 = $5.00); the rest is in credits."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, HttpUrl, StringConstraints
 
 from app.billing.schemas import IdentityFields, Key255, Reply
+from app.payments.facts import PurchaseStatus
 from app.payments.service import Payment
 
-PaymentStatus = Literal[
-    "pending",
-    "requires_payment_method",
-    "requires_confirmation",
-    "requires_action",
-    "requires_capture",
-    "processing",
-    "succeeded",
-    "failed",
-    "canceled",
-    "unknown",
-]
 PaymentId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,255}$")]
 
 
@@ -49,7 +38,7 @@ class PurchaseReply(Reply):
     amount_minor: int
     currency: str
     uses_purchased: int
-    status: PaymentStatus
+    status: PurchaseStatus
     publishable_key: str
 
     @classmethod

@@ -352,11 +352,14 @@ class PaymentService:
         """Ask Stripe about one purchase; whether its money turned out to have arrived.
 
         A purchase that Stripe may never have heard of (we died in between) is opened there now, unpaid. One that nobody
-        has begun to pay for a day is canceled, at Stripe first: so each comes to an end.
+        has begun to pay for a day is canceled, at Stripe first: so each comes to an end. One that is booked is asked
+        about only while it waits for a person: there may be room for its credits by now.
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
-        if purchase is None or purchase["credit_id"] is not None or purchase["status"] == "canceled":
+        if purchase is None or purchase["status"] == "canceled":
+            return False
+        if purchase["credit_id"] is not None and purchase["review_reason"] is None:
             return False
         given_up = purchase["created_at"] < now - CANCELED_AFTER
         if given_up and purchase["payment_intent_id"] is None:

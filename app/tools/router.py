@@ -11,7 +11,7 @@ from app.auth.key_route import KeyRoute
 from app.billing.accounts import Profile
 from app.billing.errors import InsufficientCredits
 from app.billing.idempotency import IN_OPENAPI, idempotency_key
-from app.billing.pools import MINOR_PER_CREDIT, Shortfall
+from app.billing.pools import Shortfall
 from app.billing.router import ERRORS, Billing, ReaderOrUser
 from app.billing.schemas import ErrorReply, Key255, OAuthProvider, identity_of
 from app.billing.service import BillingService
@@ -83,7 +83,5 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
     if not isinstance(outcome, Replayed):  # a replay writes nothing
         await billing.accounts.note_profile(account_id, body.profile(), now)
     if isinstance(outcome, Shortfall):
-        raise InsufficientCredits(
-            balance_minor=outcome.available * MINOR_PER_CREDIT, required_minor=outcome.required * MINOR_PER_CREDIT
-        )
+        raise InsufficientCredits(available=outcome.available, required=outcome.required)
     return ToolChargeReply.of(outcome.use)

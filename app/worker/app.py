@@ -51,7 +51,7 @@ from app.tools.erasure import TEXTS as TOOL_TEXTS
 from app.worker.monitoring import Monitor, monitoring
 
 JOB_TIMEOUT_S = 300
-VERIFY_TIMEOUT_S = 3600
+LONGER_S = {"verify_ledger": 3600}
 ROLL_UP_STATEMENT_TIMEOUT_S = 60.0
 STALLED_AFTER_S = 60
 KEEP_FINISHED_HOURS = 72
@@ -95,27 +95,29 @@ def create_worker(settings: Settings, services: Services) -> App:
     options = {"options": f"-c statement_timeout={JOB_TIMEOUT_S}s"}
     queue = App(
         connector=PsycopgConnector(conninfo=url, kwargs=options, min_size=1, max_size=4, timeout=timeout_s),
-        worker_defaults={"worker_middleware": [observe_job]},
+        worker_defaults={"worker_middleware": [observe_job, end_in_time]},
     )
 
     @queue.task(name="reconcile_purchase", queue=QUEUE, retry=RETRY)
     async def reconcile_purchase(account_id: str, purchase_id: str) -> None:
         """Ask Stripe about a purchase some time after it was opened, whatever became of its webhooks."""
-        async with asyncio.timeout(JOB_TIMEOUT_S):
-            await services.payments.reconcile_purchase(UUID(account_id), UUID(purchase_id), utc_now())
+        await services.payments.reconcile_purchase(UUID(account_id), UUID(purchase_id), utc_now())
 
     @queue.task(name=FORGET_TEXTS, queue=QUEUE, retry=RETRY)
     async def forget_texts_of_erased(account_id: str) -> None:
         """Take out of an erased account's books what callers wrote there."""
-        async with asyncio.timeout(JOB_TIMEOUT_S):
-            await forget_texts(services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS))
-            await forget_interactions(services.reports, UUID(account_id))
+        await forget_texts(services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS))
+        await forget_interactions(services.reports, UUID(account_id))
 
+    _add_jobs_of_the_clock(queue, services)
+    return queue
+
+
+def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
     @queue.periodic(cron="*/5 * * * *")
-    @queue.task(name="reconcile_payments", queue=QUEUE, queueing_lock="reconcile_payments", pass_context=False)
+    @queue.task(name="reconcile_payments", queue=QUEUE, queueing_lock="reconcile_payments")
     async def reconcile_payments(timestamp: int) -> None:
-        async with asyncio.timeout(JOB_TIMEOUT_S):
-            await services.payments.reconcile(utc_now())
+        await services.payments.reconcile(utc_now())
 
     @queue.periodic(cron="*/10 * * * *")
     @queue.task(name="verify_ledger", queue=QUEUE, queueing_lock="verify_ledger")
@@ -124,28 +126,24 @@ def create_worker(settings: Settings, services: Services) -> App:
         now = utc_now()
         last = await last_verification(services.db)
         if last is None or now - last.started_at >= VERIFY_EVERY:
-            async with asyncio.timeout(VERIFY_TIMEOUT_S):
-                await verify_ledger(services.db, now, ROLLUP_CHECKS)
+            await verify_ledger(services.db, now, ROLLUP_CHECKS)
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="roll_up", queue=QUEUE, queueing_lock="roll_up")
     async def roll_up(timestamp: int) -> None:
         """Add what is new in the books to the reports' sums. What one run does not reach, the next one does."""
-        async with asyncio.timeout(JOB_TIMEOUT_S):
-            await add_to_sums(services.reports, await database_time(services.reports))
+        await add_to_sums(services.reports, await database_time(services.reports))
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="refresh_account_activity", queue=QUEUE, queueing_lock="refresh_account_activity")
     async def refresh_account_activity(timestamp: int) -> None:
         """Let the back office sort by balance and activity as they were a minute ago."""
-        async with asyncio.timeout(JOB_TIMEOUT_S):
-            await refresh_activity(services.db, utc_now())
+        await refresh_activity(services.db, utc_now())
 
     @queue.periodic(cron="*/5 * * * *")
     @queue.task(name="look_for_unusual_activity", queue=QUEUE, queueing_lock="look_for_unusual_activity")
     async def look_for_unusual_activity(timestamp: int) -> None:
-        async with asyncio.timeout(JOB_TIMEOUT_S):
-            await look_for_unusual(services.db, services.reports, services.billing, utc_now())
+        await look_for_unusual(services.db, services.reports, services.billing, utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
@@ -155,25 +153,21 @@ def create_worker(settings: Settings, services: Services) -> App:
         Not those of the clock, which come again by themselves, nor one that may itself be what kills its workers.
         """
         manager = context.app.job_manager
-        async with asyncio.timeout(JOB_TIMEOUT_S):
-            for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER_S):
-                log.warning("job_stalled", job_id=job.id, task=job.task_name, attempts=job.attempts)
-                if job.queueing_lock is not None or job.attempts >= MAX_ATTEMPTS:
-                    await manager.finish_job(job, Status.FAILED, delete_job=False)
-                else:
-                    await manager.retry_job(job, retry_at=utc_now())
+        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER_S):
+            log.warning("job_stalled", job_id=job.id, task=job.task_name, attempts=job.attempts)
+            if job.queueing_lock is not None or job.attempts >= MAX_ATTEMPTS:
+                await manager.finish_job(job, Status.FAILED, delete_job=False)
+            else:
+                await manager.retry_job(job, retry_at=utc_now())
 
     @queue.periodic(cron="17 * * * *")
     @queue.task(name="clean_up", queue=QUEUE, queueing_lock="clean_up", pass_context=True)
     async def clean_up(context: JobContext, timestamp: int) -> None:
         """Forget finished jobs (failed ones stay), revocations of expired tokens, and admins' old sessions."""
-        async with asyncio.timeout(JOB_TIMEOUT_S):
-            await remove_old_jobs(context, max_hours=KEEP_FINISHED_HOURS)
-            async with services.db.transaction() as tx:
-                await purge_expired_revocations(tx, now=utc_now())
-                await purge_expired_sessions(tx, now=utc_now())
-
-    return queue
+        await remove_old_jobs(context, max_hours=KEEP_FINISHED_HOURS)
+        async with services.db.transaction() as tx:
+            await purge_expired_revocations(tx, now=utc_now())
+            await purge_expired_sessions(tx, now=utc_now())
 
 
 async def observe_job(run: Callable[[], Awaitable[Any]], context: JobContext, _: Worker) -> Any:
@@ -197,6 +191,12 @@ async def observe_job(run: Callable[[], Awaitable[Any]], context: JobContext, _:
         raise
     finally:
         JOB_SECONDS.labels(job.task_name, outcome).observe(time.perf_counter() - started)
+
+
+async def end_in_time(run: Callable[[], Awaitable[Any]], context: JobContext, _: Worker) -> Any:
+    """Around each job, inside `observe_job`: one that takes too long has failed. Raises TimeoutError."""
+    async with asyncio.timeout(LONGER_S.get(context.job.task_name, JOB_TIMEOUT_S)):
+        return await run()
 
 
 async def run_worker(settings: Settings) -> None:

@@ -13,7 +13,6 @@ AUTH = {
     "AdminCookie": "back office session (cookie)",
     "AdminToken": "back office session (`Authorization: Bearer`)",
 }
-EVERYWHERE = ("400", "413", "422", "429", "503")
 METHODS = ("get", "post", "put", "patch", "delete")
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import fastapi.routing
@@ -15,7 +14,6 @@ from fastapi.routing import APIRoute
 from app.auth.key_route import KeyRoute
 from tests.conftest import ClientFor, Keys
 
-MOMENT = datetime(2040, 1, 1, tzinfo=UTC)
 CHARGE = {
     "amount_minor": 100,
     "currency": "usd",

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from app.billing.accounts import Identity, Profile
+from app.billing.pools import MAX_CREDITS, Credits
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.config import Settings
@@ -146,6 +147,32 @@ async def test_spent_credits_become_debt_which_the_next_purchase_pays(
     again.account.succeed(again.intent)
     await deliver(payments, again.told()[0], now)
     assert await balances(database, account_id) == {"daily_free": 0, "free": 0, "paid": 5, "debt": 0}
+
+
+async def test_a_dispute_won_without_room_for_its_credits_waits_for_a_person_until_there_is_room(
+    payments: PaymentService, db: Database, paying: Settings, now: datetime, database: Urls
+) -> None:
+    account_id, payment_id = await buy(payments, db, paying, now)
+    billing, history = BillingService(db, Configuration(db, paying)), History(payment_id)
+    history.account.succeed(history.intent)
+    dispute = history.account.open_dispute(history.intent, amount=PRICE)
+    history.account.close_dispute(dispute, "won")
+    paid, opened, won = history.told()
+    await deliver(payments, paid, now)
+    await deliver(payments, opened, now)
+    full = Credits(MAX_CREDITS)
+    await billing.credit(account_id, credits=full, currency=None, transaction_type="grant", actor=ACTOR, now=now)
+    await deliver(payments, won, now)
+    assert (await purchase_row(database, account_id))["review_reason"] == "balance_limit"
+    await billing.charge(ChargeRequest(account_id, 100 * CREDITS, None, ACTOR, now))
+    async with connected(database) as connection:
+        ours = "SELECT purchase_id FROM purchases WHERE account_id = $1"
+        purchase_id = await connection.fetchval(ours, account_id)
+    await payments.reconcile_purchase(account_id, purchase_id, now)
+    row = await purchase_row(database, account_id)
+    assert (row["credits_disputed"], row["review_reason"]) == (0, None)
+    assert (await balances(database, account_id))["paid"] == MAX_CREDITS
+    await billing.charge(ChargeRequest(account_id, 100 * MAX_CREDITS, None, ACTOR, now))
 
 
 @pytest.mark.parametrize(("received", "currency"), [(1, "usd"), (499, "usd"), (501, "usd"), (500, "eur")])

@@ -24,7 +24,7 @@ from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.jobs import defer
-from app.worker.app import MAX_ATTEMPTS, Services, create_worker, running_services
+from app.worker.app import LONGER_S, MAX_ATTEMPTS, Services, create_worker, running_services
 from tests.admin.analytics_fill import fill
 from tests.books import balances, connected
 from tests.conftest import ACTOR, settings_for
@@ -163,6 +163,19 @@ async def test_jobs_of_a_dead_worker_are_done_by_a_living_one(
     assert (await balances(own_database, account_id))["paid"] == 20
     statuses = [job["status"] for job in await jobs(own_database, "reconcile_payments")]
     assert statuses[:2] == ["failed", "todo"]
+
+
+async def test_a_job_that_takes_too_long_has_failed(
+    settings: Settings, services: Services, own_database: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LONGER_S, "roll_up", 0.2)
+    async with connected(own_database) as connection, connection.transaction():
+        await connection.execute("SELECT FROM rollup_state FOR UPDATE")
+        async with connected(own_database) as other:
+            await other.execute(DUE, "roll_up", OF_THE_CLOCK)
+        async with asyncio.timeout(20):  # its statement may wait for a minute
+            await work(settings, services)
+    assert {job["status"] for job in await jobs(own_database, "roll_up")} == {"failed"}
 
 
 async def test_clean_up_forgets_what_is_over(settings: Settings, services: Services, own_database: Urls) -> None:

@@ -18,14 +18,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from ciris_billing._retry import Chance, Hosts, Retry, retry_after_s
-from ciris_billing.errors import (
-    BillingError,
-    InvalidReply,
-    RateLimited,
-    ServiceUnavailable,
-    error_for,
-    unsendable,
-)
+from ciris_billing.errors import BillingError, InvalidReply, RateLimited, ServiceUnavailable, error_for, unsendable
 
 log = logging.getLogger("ciris_billing")
 
@@ -150,9 +143,9 @@ def _encoded(call: Call[Any]) -> tuple[str, bytes | None]:
     """What stands behind the host's address, and the body. Raises InvalidRequest."""
     try:
         target = f"{call.path}?{urlencode(call.query)}" if call.query else call.path
-        return target, None if call.body is None else json.dumps(
-            call.body, allow_nan=False, ensure_ascii=False
-        ).encode()
+        if call.body is None:
+            return target, None
+        return target, json.dumps(call.body, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:
         raise unsendable() from error
 
