@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 from app.auth.admins import add_admin
 from app.billing.verify import verify_ledger
-from app.worker.app import create_worker, running_services
+from app.demo.stripe.webhooks import signature
+from app.worker.app import MAX_ATTEMPTS, create_worker, running_services
 from tests.admin.conftest import DOMAIN, SECRET
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls
@@ -156,3 +158,37 @@ async def test_without_stripe_it_ends_and_tells_what_was_not_done(shop: Shop, ad
     done = (await admin.get(RECONCILE)).json()
     assert (done["state"], done["outcome"]["failed"] > 0) == ("finished", True)
     assert await shop.balances(account_id) == (0, 0)
+
+
+async def deliver(shop: Shop, client: httpx.AsyncClient, event: dict[str, Any]) -> int:
+    payload = json.dumps(event).encode()
+    headers = {"Stripe-Signature": signature(shop.local.webhook_secret, payload, int(time.time()))}
+    return (await client.post("/v1/billing/webhooks/stripe", content=payload, headers=headers)).status_code
+
+
+async def test_a_webhook_that_failed_for_good_is_made_up_for_by_a_retry(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await paid_without_a_word(shop)
+    await shop.execute("ALTER TABLE payment_events RENAME TO payment_events_away")
+    [event] = await shop.events("payment_intent.succeeded")
+    assert await deliver(shop, admin, event) == 500
+    await shop.execute("ALTER TABLE payment_events_away RENAME TO payment_events")
+    [purchase] = await shop.purchases(account_id)
+    # The job that looks after the purchase comes to its last try, and Stripe is away (each try asks three times).
+    [job] = await shop.rows(
+        "UPDATE procrastinate_jobs SET attempts = $1, scheduled_at = now() WHERE task_name = 'reconcile_purchase'"
+        " RETURNING id",
+        MAX_ATTEMPTS,
+    )
+    path = f"/v1/payment_intents/{purchase['payment_intent_id']}"
+    await shop.control("failures", method="GET", path=path, status=503, times=3)
+    await shop.control("failures", method="GET", path="/v1/events", status=503, times=1000)  # for the clock's job
+    await work(shop)
+    failed = {one["job_id"]: one for one in (await admin.get("/admin/system/jobs")).json()["jobs"]}
+    assert failed[job["id"]]["args"]["purchase_id"] == str(purchase["purchase_id"])
+    assert await shop.balances(account_id) == (0, 0)
+    assert (await admin.post(f"/admin/system/jobs/{job['id']}/retry")).status_code == 204
+    await work(shop)
+    assert await shop.balances(account_id) == (20, 0)
+    assert await deliver(shop, admin, event) == 200, "Stripe tries for days: what comes late books nothing twice"
+    assert await shop.balances(account_id) == (20, 0)
+    assert (await verify_ledger(shop.db, shop.now)).ok

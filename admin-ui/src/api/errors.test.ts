@@ -16,11 +16,11 @@ describe("an error answer", () => {
     ];
     const error = errorOf(422, { detail, code: "validation_error", request_id: null }, "r2");
     expect(error).toMatchObject({
-      message: "Requests a minute: Field required; Only from 2: is no network; The request: Not JSON",
+      message: "Requests a minute: Field required; Only from (2): is no network; The request: Not JSON",
       requestId: "r2",
     });
     const fields = ["rate_limit_per_minute", "ip_allow_list", "name"];
-    expect(fields.map(problemsOf(error))).toEqual(["Field required", "is no network", undefined]);
+    expect(fields.map(problemsOf(error))).toEqual(["Field required", "Is no network", undefined]);
   });
 
   it("finds the field that a sentence is about", () => {

@@ -44,7 +44,7 @@ function told({ detail, code }: ErrorBody): { message: string; problems: Problem
     const wrong = detail.map(({ loc, msg }) => ({ path: loc.slice(1), message: msg.replace(/^Value error, /, "") }));
     return {
       message: wrong.map(({ path, message }) => `${inForm(path)}: ${message}`).join("; "),
-      problems: wrong.map(({ path, message }) => ({ field: String(path[0] ?? ""), message })),
+      problems: wrong.map(({ path, message }) => ({ field: String(path[0] ?? ""), message: capitalized(message) })),
     };
   }
   // Such a sentence begins with the field that it is about.
@@ -57,7 +57,11 @@ function told({ detail, code }: ErrorBody): { message: string; problems: Problem
 /** Items are counted from one; a model's name among many, as the path to an item may have it, is nobody's. */
 function inForm(path: (string | number)[]): string {
   const parts = path.filter((part) => typeof part === "number" || /^[a-z]/.test(part));
-  return parts.map((part) => (typeof part === "number" ? String(part + 1) : nameInWords(part))).join(" ") || "The request";
+  return parts.map((part) => (typeof part === "number" ? `(${part + 1})` : nameInWords(part))).join(" ") || "The request";
+}
+
+function capitalized(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** What the server found wrong, for the fields of a form. */
