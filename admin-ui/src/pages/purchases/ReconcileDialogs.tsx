@@ -12,7 +12,7 @@ export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
       confirmLabel="Ask Stripe now"
       onClose={onClose}
       act={() => bodyOf(api.POST("/admin/purchases/reconcile"))}
-      done={() => "The worker asks Stripe as soon as it has a moment. Above the list stands what came of it"}
+      done={null}
     >
       <Text size="sm">
         The worker compares everything that is not settled with Stripe, and books what is missing. It does the same every
