@@ -19,10 +19,14 @@ Row = Mapping[str, Any]
 _DEFER = text(
     """
     SELECT procrastinate_defer_jobs_v1(
-        ARRAY[ROW(:queue, :task, 0, NULL, NULL, CAST(:args AS jsonb), :at)::procrastinate_job_to_defer_v1]
+        ARRAY[ROW(:queue, :task, 0, :lock, :queueing_lock, CAST(:args AS jsonb), :at)::procrastinate_job_to_defer_v1]
     )
     """
-).bindparams(bindparam("queue", type_=Text), bindparam("task", type_=Text), bindparam("at", type_=DateTime(True)))
+).bindparams(
+    *(bindparam(name, type_=Text) for name in ("queue", "task", "lock", "queueing_lock")),
+    bindparam("at", type_=DateTime(True)),
+)
+_FIND_LAST = text("SELECT id FROM procrastinate_jobs WHERE queueing_lock = :queueing_lock ORDER BY id DESC LIMIT 1")
 
 
 async def defer(tx: Session, task: str, args: Mapping[str, Any], at: datetime) -> None:
@@ -30,8 +34,35 @@ async def defer(tx: Session, task: str, args: Mapping[str, Any], at: datetime) -
 
     It runs at least once, and only if `tx` commits; in the current trace, where there is one.
     """
-    traced = {**args, **tracing.headers()}
-    await tx.execute(_DEFER, {"queue": QUEUE, "task": task, "args": json.dumps(traced), "at": at})
+    await _defer(tx, task, args, at)
+
+
+async def defer_unless_waiting(tx: Session, task: str, at: datetime, *, lock: str) -> tuple[int, bool]:
+    """As `defer`, but one that waits is enough: the id of the job, and whether it is a new one.
+
+    Of the jobs with this `lock` one runs at a time. Of two callers at once the second waits for the first one's end.
+    """
+    try:
+        async with tx.begin_nested():
+            return await _defer(tx, task, {}, at, lock=lock, queueing_lock=task), True
+    except IntegrityError:
+        # It waited a moment ago; if it has begun since, that was after the caller asked.
+        return (await tx.execute(_FIND_LAST, {"queueing_lock": task})).scalar_one(), False
+
+
+async def _defer(
+    tx: Session,
+    task: str,
+    args: Mapping[str, Any],
+    at: datetime,
+    *,
+    lock: str | None = None,
+    queueing_lock: str | None = None,
+) -> int:
+    traced = json.dumps({**args, **tracing.headers()})
+    values = {"queue": QUEUE, "task": task, "args": traced, "at": at, "lock": lock, "queueing_lock": queueing_lock}
+    job_id: int = (await tx.execute(_DEFER, values)).scalar_one()[0]
+    return job_id
 
 
 # --- what monitoring asks ----------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """`/admin/api-keys`: the keys that agents and proxies call with."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, status
+from fastapi import APIRouter, Depends, Request, Response, status
 
+from app.admin.csv_export import csv_file
 from app.admin.dependencies import Administrator, Db, Viewer
+from app.admin.queries import Row
 from app.admin.schemas import KeyBody, KeyChange, KeyReply, KeysReply, NewKeyReply, key_facts
 from app.analytics.usage_reports import sum_credits_by_key
 from app.auth.caller import Environment
@@ -41,6 +44,21 @@ async def list_api_keys(admin: Viewer, db: Db, environment: Environment | None =
         keys = await list_keys(session, environment=environment)
         credits = await sum_credits_by_key(session, [key.key_id for key in keys])
     return KeysReply(api_keys=[KeyReply.of(key, credits.get(key.key_id, 0), admin.now) for key in keys])
+
+
+@router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+async def export_api_keys(admin: Viewer, db: Db, environment: Environment | None = None) -> Response:
+    """All keys, newest first, as a file for a spreadsheet. It holds no more of a key than its public id."""
+
+    async def next_page(last: Row | None, limit: int) -> Sequence[Row]:
+        after = None if last is None else last["key"]
+        async with db.consistent_read() as session:
+            keys = await list_keys(session, environment=environment, after=after, limit=limit)
+            credits = await sum_credits_by_key(session, [key.key_id for key in keys])
+        told = (KeyReply.of(key, credits.get(key.key_id, 0), admin.now) for key in keys)
+        return [{**reply.model_dump(), "key": key} for reply, key in zip(told, keys, strict=True)]
+
+    return await csv_file("api-keys", tuple(KeyReply.model_fields), next_page)
 
 
 @router.get("/{key_id}", responses=NOT_FOUND)

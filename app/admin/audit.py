@@ -56,6 +56,14 @@ class Admin:
         )
 
 
+async def record_outcome(
+    tx: Session, asked: queries.Row, action: str, *, after: Mapping[str, Any], now: datetime
+) -> None:
+    """Write down what came of what an admin had `asked` for (that entry), as that admin's, under the same request."""
+    entry = {**asked, "audit_id": new_id(), "created_at": now, "action": action, "after": _plain(after)}
+    await queries.insert_audit_entry(tx, entry)
+
+
 def _plain(values: Mapping[str, Any] | None) -> Any:
     """As JSON holds it: times, ids and sets as texts."""
     return None if values is None else json.loads(json.dumps(values, default=_text))

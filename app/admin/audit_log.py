@@ -1,15 +1,16 @@
 """`/admin/audit-logs`: who changed what, when, why and from where."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
 
 from app.admin import queries
 from app.admin.csv_export import csv_file
 from app.admin.dependencies import ReportDb, ReportRoute, Viewer
-from app.admin.schemas import AuditEntryReply, AuditLogReply, Moment
+from app.admin.schemas import PAGE, AuditEntryReply, AuditLogReply, Moment
 from app.billing.router import ERRORS
 from app.billing.schemas import Key255
 
@@ -17,50 +18,38 @@ COLUMNS = tuple(AuditEntryReply.model_fields)
 router = APIRouter(prefix="/admin/audit-logs", tags=["admin: audit log"], responses=ERRORS, route_class=ReportRoute)
 
 
-async def filters(
-    admin_id: UUID | None = None,
-    action: Key255 | None = None,
-    target_type: Key255 | None = None,
-    target_id: Key255 | None = None,
-    since: Moment | None = None,
-    until: Moment | None = None,
-) -> dict[str, Any]:
-    return {
-        "admin_id": admin_id,
-        "action": action,
-        "target_type": target_type,
-        "target_id": target_id,
-        "since": since,
-        "until": until,
-    }
+class Filters(BaseModel):
+    admin_id: UUID | None = None
+    action: Key255 | None = None
+    target_type: Key255 | None = None
+    target_id: Key255 | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
-Filters = Annotated[dict[str, Any], Depends(filters)]
+class Page(Filters):
+    limit: Annotated[int, Field(ge=1, le=500)] = 50
+    cursor: UUID | None = None
 
 
 @router.get("")
-async def list_audit_log(
-    admin: Viewer,
-    db: ReportDb,
-    wanted: Filters,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: UUID | None = None,
-) -> AuditLogReply:
+async def list_audit_log(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Query()]) -> AuditLogReply:
     """Newest first. Times are half-open: `since` is in, `until` is not."""
+    filters, limit = wanted.model_dump(exclude=PAGE), wanted.limit
     async with db.read() as session:
-        rows = await queries.list_audit_entries(session, before=cursor, limit=limit + 1, **wanted)
+        rows = await queries.list_audit_entries(session, before=wanted.cursor, limit=limit + 1, **filters)
     entries = [_entry(row) for row in rows[:limit]]
     return AuditLogReply(entries=entries, next_cursor=entries[-1].audit_id if len(rows) > limit else None)
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
-async def export_audit_log(admin: Viewer, db: ReportDb, wanted: Filters) -> Response:
+async def export_audit_log(admin: Viewer, db: ReportDb, wanted: Annotated[Filters, Query()]) -> Response:
     """All entries that match, newest first, as a file for a spreadsheet."""
 
     async def next_page(last: queries.Row | None, limit: int) -> Sequence[queries.Row]:
         before = None if last is None else last["audit_id"]
         async with db.read() as session:
-            return await queries.list_audit_entries(session, before=before, limit=limit, **wanted)
+            return await queries.list_audit_entries(session, before=before, limit=limit, **wanted.model_dump())
 
     return await csv_file("audit-log", COLUMNS, next_page)
 

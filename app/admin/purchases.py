@@ -4,21 +4,23 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response, status
+from pydantic import BaseModel, Field
 
-from app.admin import reports
+from app.admin import reconciliation, reports
 from app.admin.csv_export import csv_file
 from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
 from app.admin.queries import Row
 from app.admin.reports import View
 from app.admin.schemas import (
+    PAGE,
     BookedReply,
     DisputeReply,
     PaymentEventReply,
     PurchaseReply,
     PurchaseRow,
     PurchasesReply,
-    ReconcileReply,
+    ReconciliationReply,
     RefundBody,
 )
 from app.auth.caller import Environment
@@ -33,50 +35,58 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 router = APIRouter(prefix="/admin/purchases", tags=["admin: purchases"], responses=ERRORS, route_class=ReportRoute)
 
 
-async def filters(
-    environment: Environment | None = None,
-    purchase_status: Annotated[PurchaseStatus | None, Query(alias="status")] = None,
-    account_id: UUID | None = None,
-    payment_id: Key255 | None = None,
-    view: Annotated[View | None, Query(description="Purchases that should not be there.")] = None,
-) -> dict[str, Any]:
-    return {
-        "environment": environment,
-        "status": purchase_status,
-        "account_id": account_id,
-        "payment_id": payment_id,
-        "view": view,
-    }
+class Filters(BaseModel):
+    environment: Environment | None = None
+    status: PurchaseStatus | None = None
+    account_id: UUID | None = None
+    payment_id: Key255 | None = None
+    view: View | None = Field(default=None, description="Purchases that should not be there.")
 
 
-Filters = Annotated[dict[str, Any], Depends(filters)]
+class Page(Filters):
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: UUID | None = None
 
 
 @router.get("")
-async def list_purchases(
-    admin: Viewer,
-    db: ReportDb,
-    wanted: Filters,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: UUID | None = None,
-) -> PurchasesReply:
+async def list_purchases(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Query()]) -> PurchasesReply:
     """Newest first. The views are normally empty: `for_review` is money that did not arrive as agreed."""
+    filters, limit = wanted.model_dump(exclude=PAGE), wanted.limit
     async with db.read() as session:
-        rows = await reports.list_purchases(session, before=cursor, limit=limit + 1, **wanted)
+        rows = await reports.list_purchases(session, before=wanted.cursor, limit=limit + 1, **filters)
     purchases = [PurchaseRow(**row) for row in rows[:limit]]
     return PurchasesReply(purchases=purchases, next_cursor=purchases[-1].purchase_id if len(rows) > limit else None)
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
-async def export_purchases(admin: Viewer, db: ReportDb, wanted: Filters) -> Response:
+async def export_purchases(admin: Viewer, db: ReportDb, wanted: Annotated[Filters, Query()]) -> Response:
     """All purchases that match, newest first, as a file for a spreadsheet. Amounts are in minor units."""
 
     async def next_page(last: Row | None, limit: int) -> Sequence[Row]:
         before = None if last is None else last["purchase_id"]
         async with db.read() as session:
-            return await reports.list_purchases(session, before=before, limit=limit, **wanted)
+            return await reports.list_purchases(session, before=before, limit=limit, **wanted.model_dump())
 
     return await csv_file("purchases", tuple(PurchaseRow.model_fields), next_page)
+
+
+@router.get("/reconcile")
+async def get_last_reconciliation(admin: Viewer, db: Db) -> ReconciliationReply | None:
+    """What came of the last time that somebody asked for everything to be reconciled; null: nobody ever did."""
+    return await reconciliation.last(db, admin.now)
+
+
+@router.post("/reconcile", status_code=status.HTTP_202_ACCEPTED)
+async def reconcile_all(admin: Support, db: Db) -> ReconciliationReply:
+    """Have the worker ask Stripe about everything that is not settled, as it does every few minutes, but now.
+
+    Nothing has happened yet when this answers: ask where it stands, or read the audit log. While one waits for the
+    worker, asking again gives that one back.
+    """
+    await reconciliation.ask(db, admin)
+    asked = await reconciliation.last(db, admin.now)
+    assert asked is not None
+    return asked
 
 
 @router.get("/{purchase_id}", responses=NOT_FOUND)
@@ -144,17 +154,6 @@ async def reconcile_purchase(purchase_id: UUID, admin: Support, db: Db, payments
             after={"status": after["status"], "credited": after["credited"]},
         )
     return BookedReply(booked=booked, purchase=PurchaseRow(**after))
-
-
-@router.post("/reconcile")
-async def reconcile_all(admin: Support, db: Db, payments: Payments) -> ReconcileReply:
-    """Ask Stripe about everything that is not settled, as the worker does every few minutes."""
-    async with db.transaction() as tx:
-        await admin.record(tx, "purchase.reconcile_all", "system", "payments")
-    done = await payments.reconcile(admin.now)
-    async with db.transaction() as tx:
-        await admin.record(tx, "purchase.reconciled_all", "system", "payments", after=done)
-    return ReconcileReply(**done)
 
 
 async def _find(db: Database, purchase_id: UUID) -> reports.Row:

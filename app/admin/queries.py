@@ -19,6 +19,15 @@ async def insert_audit_entry(tx: Session, row: Row) -> None:
     await tx.execute(insert(AuditEntry).values(**row))
 
 
+async def find_audit_entry(db: Session, action: str, target_type: str, target_id: str) -> Row | None:
+    """The first one of this action upon this target."""
+    query = select(*_AUDIT).where(
+        AuditEntry.target_type == target_type, AuditEntry.target_id == target_id, AuditEntry.action == action
+    )
+    row = (await db.execute(query.order_by(AuditEntry.audit_id).limit(1))).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
 async def count_done(tx: Session, admin_id: UUID, since: datetime) -> tuple[int, int]:
     """What an admin did since then: credits given and taken, both counted as positive, and accounts suspended."""
     paid = [cast(column["paid"].astext, BigInteger) for column in (AuditEntry.before, AuditEntry.after)]

@@ -117,6 +117,28 @@ async def list_disputes(db: Session, account_id: UUID, purchase_id: UUID) -> Seq
     return [dict(row) for row in (await db.execute(_LIST_DISPUTES, values)).mappings()]
 
 
+_FIND_LAST_RECONCILIATION = text(
+    """
+    SELECT CAST(a.target_id AS bigint) AS job_id, a.created_at AS asked_at, a.admin_email AS asked_by,
+           CAST(j.status AS text) AS job_status, o.created_at AS finished_at, o.after AS outcome,
+           (SELECT max(last_heartbeat) FROM procrastinate_workers) AS worker_seen_at
+      FROM (SELECT target_id, created_at, admin_email FROM admin_audit_log
+             WHERE target_type = 'job' AND action = 'purchase.reconcile_all' ORDER BY audit_id DESC LIMIT 1) a
+      LEFT JOIN procrastinate_jobs j ON j.id = CAST(a.target_id AS bigint)
+      LEFT JOIN LATERAL (SELECT created_at, after FROM admin_audit_log
+                          WHERE target_type = 'job' AND target_id = a.target_id AND action = 'purchase.reconciled_all'
+                          ORDER BY audit_id DESC LIMIT 1) o
+        ON true
+    """
+)
+
+
+async def find_last_reconciliation(db: Session) -> Row | None:
+    """Of all purchases, as an admin last asked for it."""
+    row = (await db.execute(_FIND_LAST_RECONCILIATION)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
 _SYSTEM = text(
     f"""
     SELECT current_setting('server_version') AS database,

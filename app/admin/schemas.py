@@ -30,6 +30,9 @@ def _in_utc(moment: datetime) -> datetime:
 Moment = Annotated[Timestamp, AfterValidator(_in_utc)]
 """A time that somebody sends."""
 
+PAGE = {"sort", "limit", "cursor"}
+"""Of what a list is asked for, all that is no filter."""
+
 
 class WhoAmI(Reply):
     admin_id: UUID
@@ -327,7 +330,20 @@ class BookedReply(Reply):
     purchase: PurchaseRow
 
 
-class ReconcileReply(Reply):
-    events: int
-    payments: int
-    failed: int
+class ReconciledFigures(Reply):
+    events: int = Field(description="Of Stripe's that were caught up on.")
+    payments: int = Field(description="That were caught up on.")
+    failed: int = Field(description="What could not be done; the worker tries again in a few minutes.")
+
+
+class ReconciliationReply(Reply):
+    job_id: int
+    state: Literal["queued", "running", "finished", "failed"] = Field(
+        description="queued: nothing has happened yet. failed: /admin/system/jobs has it, to be retried."
+    )
+    asked_at: Timestamp
+    asked_by: str
+    finished_at: Timestamp | None
+    outcome: ReconciledFigures | None
+    worker_seen_at: Timestamp | None = Field(description="While it is silent, what is queued waits.")
+    now: Timestamp

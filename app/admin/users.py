@@ -1,17 +1,20 @@
 """`/admin/users`: find a customer, see where the credits went, put it right."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, status
-from pydantic import StringConstraints
+from fastapi import APIRouter, Query, Response, status
+from pydantic import BaseModel, Field, StringConstraints
 
 from app.admin import user_reports
 from app.admin.audit import Admin
+from app.admin.csv_export import csv_file
 from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
 from app.admin.limits import Limits, counted, require_small
 from app.admin.schemas import (
+    PAGE,
     AccountStatus,
     AdjustBody,
     AdjustReply,
@@ -44,47 +47,54 @@ Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.-]{1,64}$")]
 router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS, route_class=ReportRoute)
 
 
+class Filters(BaseModel):
+    search: Key255 | None = None
+    environment: Environment | None = None
+    status: AccountStatus | None = None
+    plan_name: Key255 | None = None
+    balance: Balance | None = None
+    active_since: Moment | None = None
+    inactive_since: Moment | None = None
+
+
+class Page(Filters):
+    sort: Sort = "newest"
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Cursor | None = None
+
+
 @router.get("")
-async def list_users(
-    admin: Viewer,
-    db: ReportDb,
-    search: Key255 | None = None,
-    environment: Environment | None = None,
-    account_status: Annotated[AccountStatus | None, Query(alias="status")] = None,
-    plan_name: Key255 | None = None,
-    balance: Balance | None = None,
-    active_since: Moment | None = None,
-    inactive_since: Moment | None = None,
-    sort: Sort = "newest",
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Cursor | None = None,
-) -> UsersReply:
+async def list_users(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Query()]) -> UsersReply:
     """`search`: an account's id, or how an external id, an e-mail address or a name begins.
 
     Sorted by balance or last activity, and filtered by activity, users appear as they were at `as_of`, a minute ago or
     so; what is told of each is as it is now. Whoever moves while pages are turned may be met twice or not at all.
     """
-    before = None if cursor is None else _position(sort, cursor)
+    filters, sort, limit = wanted.model_dump(exclude=PAGE), wanted.sort, wanted.limit
+    before = None if wanted.cursor is None else _position(sort, wanted.cursor)
     async with db.read() as session:
-        rows = await user_reports.list_users(
-            session,
-            before=before,
-            limit=limit + 1,
-            sort=sort,
-            environment=environment,
-            search=search,
-            status=account_status,
-            plan_name=plan_name,
-            balance=balance,
-            active_since=active_since,
-            inactive_since=inactive_since,
-        )
-        old = sort != "newest" or active_since is not None or inactive_since is not None
+        rows = await user_reports.list_users(session, before=before, limit=limit + 1, sort=sort, **filters)
+        old = sort != "newest" or wanted.active_since is not None or wanted.inactive_since is not None
         as_of = await user_reports.find_activity_as_of(session) if old else None
-        truncated = search is not None and await user_reports.finds_too_many(session, search)
+        truncated = wanted.search is not None and await user_reports.finds_too_many(session, wanted.search)
     users = [UserRow(**row) for row in rows[:limit]]
     cursor = _cursor(rows[limit - 1]) if len(rows) > limit else None
     return UsersReply(users=users, next_cursor=cursor, as_of=as_of, truncated=truncated)
+
+
+@router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+async def export_users(admin: Viewer, db: ReportDb, wanted: Annotated[Filters, Query()]) -> Response:
+    """All users that match, as a file for a spreadsheet. The newest first, so that each is met once, whoever moves.
+
+    A `search` looks at as many matches as the list does.
+    """
+
+    async def next_page(last: user_reports.Row | None, limit: int) -> Sequence[user_reports.Row]:
+        before = None if last is None else Position(None, last["account_id"])
+        async with db.read() as session:
+            return await user_reports.list_users(session, before=before, limit=limit, **wanted.model_dump())
+
+    return await csv_file("users", tuple(UserRow.model_fields), next_page)
 
 
 @router.get("/{account_id}", responses=NOT_FOUND)

@@ -22,6 +22,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 from procrastinate.worker import Worker
 
+from app.admin import reconciliation
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.erasure import forget_interactions
 from app.analytics.rollup import database_time
@@ -109,13 +110,27 @@ def create_worker(settings: Settings, services: Services) -> App:
         await forget_texts(services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS))
         await forget_interactions(services.reports, UUID(account_id))
 
+    # Not retried by itself: somebody looks on, and while it waited for its next try the lock would hold up the clock's.
+    @queue.task(
+        name=reconciliation.TASK,
+        queue=QUEUE,
+        queueing_lock=reconciliation.TASK,
+        lock=reconciliation.LOCK,
+        pass_context=True,
+    )
+    async def reconcile_all(context: JobContext) -> None:
+        """Ask Stripe about everything that is not settled, because an admin asked, who is told what came of it."""
+        assert context.job.id is not None
+        done = await services.payments.reconcile(utc_now())
+        await reconciliation.tell(services.db, context.job.id, done, utc_now())
+
     _add_jobs_of_the_clock(queue, services)
     return queue
 
 
 def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
     @queue.periodic(cron="*/5 * * * *")
-    @queue.task(name="reconcile_payments", queue=QUEUE, queueing_lock="reconcile_payments")
+    @queue.task(name="reconcile_payments", queue=QUEUE, queueing_lock="reconcile_payments", lock=reconciliation.LOCK)
     async def reconcile_payments(timestamp: int) -> None:
         await services.payments.reconcile(utc_now())
 

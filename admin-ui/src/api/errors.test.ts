@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { didNothing, errorOf, mayPass, unanswered } from "./errors";
+import { didNothing, errorOf, mayPass, problemsOf, unanswered } from "./errors";
 
 describe("an error answer", () => {
   it("tells its sentence, code and request", () => {
@@ -8,12 +8,28 @@ describe("an error answer", () => {
     expect(error).toMatchObject({ status: 402, message: "Not enough credits", code: "insufficient", requestId: "r1" });
   });
 
-  it("names the fields that are wrong", () => {
-    const detail = [{ type: "missing", loc: ["body", "name"], msg: "Field required" }];
-    expect(errorOf(422, { detail, code: "invalid", request_id: null }, "r2")).toMatchObject({
-      message: "name: Field required",
+  it("names the fields that are wrong as the forms do, and says it at each of them", () => {
+    const detail = [
+      { type: "missing", loc: ["body", "rate_limit_per_minute"], msg: "Field required" },
+      { type: "value_error", loc: ["body", "ip_allow_list", 1, "IPv4Network"], msg: "Value error, is no network" },
+      { type: "json_invalid", loc: ["body"], msg: "Not JSON" },
+    ];
+    const error = errorOf(422, { detail, code: "validation_error", request_id: null }, "r2");
+    expect(error).toMatchObject({
+      message: "Requests a minute: Field required; Only from (2): is no network; The request: Not JSON",
       requestId: "r2",
     });
+    const fields = ["rate_limit_per_minute", "ip_allow_list", "name"];
+    expect(fields.map(problemsOf(error))).toEqual(["Field required", "Is no network", undefined]);
+  });
+
+  it("finds the field that a sentence is about", () => {
+    const answer = (detail: string, code = "invalid_request") => errorOf(422, { detail, code, request_id: null }, null);
+    const error = answer("expires_at must lie in the future");
+    expect([error.message, problemsOf(error)("expires_at")]).toEqual(Array(2).fill("Expires must lie in the future"));
+    expect(answer("Only accounts of ciris.ai can sign in here").problems).toEqual([]);
+    expect(answer("reason unknown", "busy")).toMatchObject({ message: "reason unknown", problems: [] });
+    expect(problemsOf(new Error("gone"))("reason")).toBeUndefined();
   });
 
   it("is honest about an answer that is none of ours", () => {

@@ -1,6 +1,16 @@
+import { nameInWords } from "../logic/told";
 import type { components } from "./schema";
 
 type ErrorBody = components["schemas"]["ErrorReply"] | components["schemas"]["InvalidReply"];
+
+/** What is wrong with one of the request's fields, by its name on the wire. */
+export interface Problem {
+  field: string;
+  message: string;
+}
+
+/** The message for a field of the request, if the server had one. */
+export type ProblemOf = (field: string) => string | undefined;
 
 /** What the server answered instead of what was asked for. `status` 0: no answer came. */
 export class ApiError extends Error {
@@ -9,6 +19,7 @@ export class ApiError extends Error {
     message: string,
     readonly code: string | null,
     readonly requestId: string | null,
+    readonly problems: Problem[] = [],
   ) {
     super(message);
     this.name = "ApiError";
@@ -19,16 +30,44 @@ export function errorOf(status: number, body: unknown, requestId: string | null)
   if (!isErrorBody(body)) {
     return new ApiError(status, `The server answered ${status} without saying why.`, null, requestId);
   }
-  return new ApiError(status, detailOf(body), body.code, body.request_id ?? requestId);
+  const { message, problems } = told(body);
+  return new ApiError(status, message, body.code, body.request_id ?? requestId, problems);
 }
 
 function isErrorBody(body: unknown): body is ErrorBody {
   return typeof body === "object" && body !== null && "detail" in body && "code" in body;
 }
 
-function detailOf({ detail }: ErrorBody): string {
-  if (typeof detail === "string") return detail;
-  return detail.map(({ loc, msg }) => `${loc.slice(1).join(".") || "request"}: ${msg}`).join("; ");
+/** The whole in a sentence, where fields are called as the forms call them; and what is wrong with each. */
+function told({ detail, code }: ErrorBody): { message: string; problems: Problem[] } {
+  if (typeof detail !== "string") {
+    const wrong = detail.map(({ loc, msg }) => ({ path: loc.slice(1), message: msg.replace(/^Value error, /, "") }));
+    return {
+      message: wrong.map(({ path, message }) => `${inForm(path)}: ${message}`).join("; "),
+      problems: wrong.map(({ path, message }) => ({ field: String(path[0] ?? ""), message: capitalized(message) })),
+    };
+  }
+  // Such a sentence begins with the field that it is about.
+  const field = code === "invalid_request" ? /^[a-z][a-z_]*/.exec(detail)?.[0] : undefined;
+  if (field === undefined) return { message: detail, problems: [] };
+  const message = nameInWords(field) + detail.slice(field.length);
+  return { message, problems: [{ field, message }] };
+}
+
+/** Items are counted from one; a model's name among many, as the path to an item may have it, is nobody's. */
+function inForm(path: (string | number)[]): string {
+  const parts = path.filter((part) => typeof part === "number" || /^[a-z]/.test(part));
+  return parts.map((part) => (typeof part === "number" ? `(${part + 1})` : nameInWords(part))).join(" ") || "The request";
+}
+
+function capitalized(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** What the server found wrong, for the fields of a form. */
+export function problemsOf(error: unknown): ProblemOf {
+  const problems = error instanceof ApiError ? error.problems : [];
+  return (field) => problems.find((problem) => problem.field === field)?.message;
 }
 
 const NO_ANSWER = "no_answer";

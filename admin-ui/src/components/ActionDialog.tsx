@@ -3,6 +3,7 @@ import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useRef, type ReactNode } from "react";
 
+import { problemsOf, type ProblemOf } from "../api/errors";
 import { ErrorAlert } from "./ErrorAlert";
 
 interface Props<Result> {
@@ -17,7 +18,8 @@ interface Props<Result> {
   done: ((result: Result) => string) | null;
   onDone?: (result: Result) => void;
   onFailed?: (error: Error) => void;
-  children: ReactNode;
+  /** The fields; given a function, they can tell what the server found wrong with each. */
+  children: ReactNode | ((problemOf: ProblemOf) => ReactNode);
 }
 
 /**
@@ -56,7 +58,7 @@ export function ActionDialog<Result>(props: Props<Result>) {
         }}
       >
         <Stack gap="md">
-          {props.children}
+          {typeof props.children === "function" ? props.children(problemsOf(write.error)) : props.children}
           {write.error && <ErrorAlert error={write.error} />}
           <Group justify="flex-end" gap="xs">
             <Button variant="default" onClick={close} disabled={write.isPending} data-autofocus={props.danger || undefined}>

@@ -23,7 +23,7 @@ export function ErrorAlert({ error, onRetry }: { error: Error; onRetry?: () => v
             <Text size="xs" c="dimmed">
               Request
             </Text>
-            <Code>{requestId}</Code>
+            <Code style={{ minWidth: 0, overflowWrap: "anywhere" }}>{requestId}</Code>
             <CopyIcon value={requestId} label="Copy the request's id" />
           </Group>
         )}

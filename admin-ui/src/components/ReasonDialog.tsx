@@ -33,8 +33,12 @@ export function ReasonDialog({ words, onClose, act }: Props) {
       act={() => act(reason.trim())}
       done={() => words.done}
     >
-      <Text size="sm">{words.what}</Text>
-      <ReasonField value={reason} onChange={setReason} description={words.hint} />
+      {(problemOf) => (
+        <>
+          <Text size="sm">{words.what}</Text>
+          <ReasonField value={reason} onChange={setReason} description={words.hint} error={problemOf("reason")} />
+        </>
+      )}
     </ActionDialog>
   );
 }

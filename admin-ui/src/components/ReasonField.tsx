@@ -12,9 +12,10 @@ interface Props {
   onChange: (value: string) => void;
   description?: string;
   placeholder?: string;
+  error?: string;
 }
 
-export function ReasonField({ value, onChange, description = "Kept in the audit log.", placeholder }: Props) {
+export function ReasonField({ value, onChange, description = "Kept in the audit log.", placeholder, error }: Props) {
   return (
     <Textarea
       label="Reason"
@@ -27,6 +28,7 @@ export function ReasonField({ value, onChange, description = "Kept in the audit 
       autosize
       minRows={2}
       value={value}
+      error={error}
       onChange={({ currentTarget }) => onChange(currentTarget.value)}
     />
   );

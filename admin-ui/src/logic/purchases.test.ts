@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 
-import type { PurchaseRow } from "../api/models";
-import { currencyOf, isUncredited, outcomeOf, reconciledOf, reviewOf } from "./purchases";
+import type { PurchaseRow, Reconciliation } from "../api/models";
+import { currencyOf, isOld, isUncredited, outcomeOf, reconciledOf, reviewOf, whereItStands } from "./purchases";
 
 const BOOKED: PurchaseRow = {
   account_id: "a",
@@ -53,4 +53,39 @@ it("tells what asking Stripe about everything led to, and what it could not do",
   expect(reconciledOf({ events: 1, payments: 2, failed: 0 })).toBe("Stripe was asked: 1 event and 2 payments caught up on");
   expect(reconciledOf({ events: 0, payments: 0, failed: 3 })).toMatch(/^Stripe was asked: 3 could not be done\./);
   expect(reconciledOf({ events: 1, payments: 0, failed: 3 })).toContain("caught up on, but 3 could not be done.");
+});
+
+it("says that everything was reconciled only when it was, and why nothing happens", () => {
+  const queued: Reconciliation = {
+    job_id: 7,
+    state: "queued",
+    asked_at: "2026-11-21T10:00:00Z",
+    asked_by: "ada@ciris.ai",
+    finished_at: null,
+    outcome: null,
+    worker_seen_at: "2026-11-21T10:00:01Z",
+    now: "2026-11-21T10:00:03Z",
+  };
+  const finished: Reconciliation = {
+    ...queued,
+    state: "finished",
+    finished_at: "2026-11-21T10:00:03Z",
+    outcome: { events: 1, payments: 0, failed: 0 },
+  };
+  expect(whereItStands(queued)).toMatchObject({ tone: "wait", title: "Queued" });
+  expect(whereItStands({ ...queued, worker_seen_at: "2026-11-21T09:00:00Z" })).toMatchObject({
+    tone: "bad",
+    title: "Nothing has happened yet",
+    text: "Worker is silent. Stripe is asked as soon as it runs again.",
+  });
+  expect(whereItStands({ ...queued, state: "running" }).tone).toBe("wait");
+  expect(whereItStands({ ...queued, state: "failed" }).title).toContain("failed");
+  expect(whereItStands(finished)).toMatchObject({ tone: "good", title: "Reconciled" });
+  expect(whereItStands({ ...finished, outcome: { events: 0, payments: 0, failed: 1 } }).tone).toBe("warn");
+  const later = "2026-11-23T10:00:00Z";
+  expect([finished, { ...finished, now: later }, { ...queued, state: "failed" as const, now: later }].map(isOld)).toEqual([
+    false,
+    true,
+    false,
+  ]);
 });

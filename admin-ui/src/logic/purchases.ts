@@ -1,5 +1,6 @@
-import type { Booked, PurchaseRow, Reconciled } from "../api/models";
+import type { Booked, PurchaseRow, Reconciled, Reconciliation } from "../api/models";
 import { formatCount, humanize } from "./format";
+import { workerState } from "./system";
 
 /** Stripe's words for where a payment stands, in ours. */
 export const PURCHASE_STATUSES: Record<PurchaseRow["status"], string> = {
@@ -50,4 +51,37 @@ export function reconciledOf({ events, payments, failed }: Reconciled): string {
   if (failed === 0) return `Stripe was asked: ${done}`;
   const missed = `${failed} could not be done. The worker tries again in a few minutes; its log tells why`;
   return events + payments === 0 ? `Stripe was asked: ${missed}` : `Stripe was asked: ${done}, but ${missed}`;
+}
+
+export function isUnderWay(run: Reconciliation | null): boolean {
+  return run?.state === "queued" || run?.state === "running";
+}
+
+const A_DAY_MS = 86_400_000;
+
+/** Over for so long that nobody waits for it. One that failed still does. */
+export function isOld({ state, finished_at, now }: Reconciliation): boolean {
+  return state === "finished" && finished_at !== null && Date.parse(now) - Date.parse(finished_at) > A_DAY_MS;
+}
+
+interface Standing {
+  tone: "good" | "wait" | "warn" | "bad";
+  title: string;
+  text: string;
+}
+
+/** Says that something was done only when it was. */
+export function whereItStands({ state, outcome, worker_seen_at, now }: Reconciliation): Standing {
+  if (state === "finished" && outcome !== null) {
+    return { tone: outcome.failed > 0 ? "warn" : "good", title: "Reconciled", text: reconciledOf(outcome) };
+  }
+  if (state === "running") return { tone: "wait", title: "Reconciling", text: "Stripe is being asked about everything that is not settled." };
+  if (state !== "queued") {
+    return { tone: "bad", title: "The reconciliation failed", text: "Not all of Stripe was asked. Retry the job under System, or ask again." };
+  }
+  const worker = workerState(worker_seen_at, now);
+  if (worker.tone === "bad") {
+    return { tone: "bad", title: "Nothing has happened yet", text: `${worker.label}. Stripe is asked as soon as it runs again.` };
+  }
+  return { tone: "wait", title: "Queued", text: "Nothing has happened yet: the worker asks Stripe as soon as it has a moment." };
 }

@@ -18,17 +18,22 @@ export function InviteDialog({ onClose }: { onClose: () => void }) {
       act={() => bodyOf(api.POST("/admin/admins", { body: { email: email.trim(), role } }))}
       done={(admin) => `${admin.email} may sign in now. No mail is sent: tell them the address of this page`}
     >
-      <TextInput
-        label="E-mail address"
-        description="The one of the work account that they sign in with"
-        type="email"
-        required
-        maxLength={254}
-        data-autofocus
-        value={email}
-        onChange={({ currentTarget }) => setEmail(currentTarget.value)}
-      />
-      <RoleField value={role} onChange={setRole} />
+      {(problemOf) => (
+        <>
+          <TextInput
+            label="E-mail address"
+            description="The one of the work account that they sign in with"
+            type="email"
+            required
+            maxLength={254}
+            data-autofocus
+            value={email}
+            error={problemOf("email")}
+            onChange={({ currentTarget }) => setEmail(currentTarget.value)}
+          />
+          <RoleField value={role} onChange={setRole} />
+        </>
+      )}
     </ActionDialog>
   );
 }

@@ -49,30 +49,36 @@ export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => 
       }
       done={() => "The rule is changed: it counts within five minutes"}
     >
-      <Select
-        data-autofocus
-        label="What happens then"
-        description="Held accounts can neither spend nor buy until somebody has looked at them."
-        data={actions.map((value) => ({ value, label: ACTIONS[value] }))}
-        value={action}
-        allowDeselect={false}
-        onChange={(value) => setAction(oneOf(value, actions) ?? action)}
-      />
-      <NumberInput label={UNITS[rule.rule]} min={1} max={MOST} allowDecimal={false} value={threshold} onChange={setThreshold} />
-      {spike ? (
-        <NumberInput
-          label="Credits of a day"
-          description="Below these, no spike is one."
-          min={0}
-          max={MOST}
-          allowDecimal={false}
-          value={minimum}
-          onChange={setMinimum}
-        />
-      ) : (
-        <NumberInput label="In how many hours" min={1} max={LONGEST_H} allowDecimal={false} value={window} onChange={setWindow} />
+      {(problemOf) => (
+        <>
+          <Select
+            data-autofocus
+            label="What happens then"
+            description="Held accounts can neither spend nor buy until somebody has looked at them."
+            data={actions.map((value) => ({ value, label: ACTIONS[value] }))}
+            value={action}
+            error={problemOf("action")}
+            allowDeselect={false}
+            onChange={(value) => setAction(oneOf(value, actions) ?? action)}
+          />
+          <NumberInput label={UNITS[rule.rule]} min={1} max={MOST} allowDecimal={false} value={threshold} onChange={setThreshold} error={problemOf("threshold")} />
+          {spike ? (
+            <NumberInput
+              label="Credits of a day"
+              description="Below these, no spike is one."
+              min={0}
+              max={MOST}
+              allowDecimal={false}
+              value={minimum}
+              onChange={setMinimum}
+              error={problemOf("minimum")}
+            />
+          ) : (
+            <NumberInput label="In how many hours" min={1} max={LONGEST_H} allowDecimal={false} value={window} onChange={setWindow} error={problemOf("window_h")} />
+          )}
+          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} />
+        </>
       )}
-      <ReasonField value={reason} onChange={setReason} />
     </ActionDialog>
   );
 }

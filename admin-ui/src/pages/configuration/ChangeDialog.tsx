@@ -42,9 +42,13 @@ export function ChangeDialog({ title, before, after, consequences, version, reas
         state.version === version ? "Nothing was changed: it is so already" : `Version ${state.version} counts, everywhere within a second`
       }
     >
-      <Comparison before={before} after={after} />
-      <Text size="sm">{consequences}</Text>
-      <ReasonField value={reason} onChange={onReason} description="Kept with the version and in the audit log." />
+      {(problemOf) => (
+        <>
+          <Comparison before={before} after={after} />
+          <Text size="sm">{consequences}</Text>
+          <ReasonField value={reason} onChange={onReason} error={problemOf("reason")} description="Kept with the version and in the audit log." />
+        </>
+      )}
     </ActionDialog>
   );
 }
@@ -91,15 +95,19 @@ export function ResetDialog({ section, before, version, ...rest }: ResetProps) {
       }
       done={() => "The settings count again, everywhere within a second"}
     >
-      {error && <ErrorAlert error={error} />}
-      {data === undefined && !error && <ListSkeleton label="Loading what the settings say" lines={2} />}
-      {data !== undefined && <Comparison before={before} after={factsOf(data.document)} />}
-      <Text size="sm">
-        {provider
-          ? "The stored keys are deleted; nobody can bring them back. The keys of the service's own settings count again; if it has none, nothing can be bought in this environment."
-          : "What the service was started with (its environment variables) counts again. The versions stay, and any of them can be used again."}
-      </Text>
-      <ReasonField value={reason} onChange={setReason} description="Kept with the version and in the audit log." />
+      {(problemOf) => (
+        <>
+          {error && <ErrorAlert error={error} />}
+          {data === undefined && !error && <ListSkeleton label="Loading what the settings say" lines={2} />}
+          {data !== undefined && <Comparison before={before} after={factsOf(data.document)} />}
+          <Text size="sm">
+            {provider
+              ? "The stored keys are deleted; nobody can bring them back. The keys of the service's own settings count again; if it has none, nothing can be bought in this environment."
+              : "What the service was started with (its environment variables) counts again. The versions stay, and any of them can be used again."}
+          </Text>
+          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} description="Kept with the version and in the audit log." />
+        </>
+      )}
     </ActionDialog>
   );
 }

@@ -79,56 +79,63 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
       }
       done={(state) => `Version ${state.version} counts, everywhere within a second`}
     >
-      {overtaken && (
-        <Alert color="orange" variant="outline" role="alert" title="Somebody changed the keys meanwhile">
-          <Stack gap="xs" align="flex-start">
-            <WhoAndWhy state={provider} />
-            <Diff before={shownOf(base)} after={shownOf(provider)} />
-            <Button size="xs" variant="default" onClick={() => setBase(provider)}>
-              Replace theirs by mine
-            </Button>
-          </Stack>
-        </Alert>
+      {(problemOf) => (
+        <>
+          {overtaken && (
+            <Alert color="orange" variant="outline" role="alert" title="Somebody changed the keys meanwhile">
+              <Stack gap="xs" align="flex-start">
+                <WhoAndWhy state={provider} />
+                <Diff before={shownOf(base)} after={shownOf(provider)} />
+                <Button size="xs" variant="default" onClick={() => setBase(provider)}>
+                  Replace theirs by mine
+                </Button>
+              </Stack>
+            </Alert>
+          )}
+          <TextInput
+            label="Publishable key"
+            placeholder={`pk_${environment}_…`}
+            required
+            data-autofocus
+            {...field}
+            value={publishable}
+            error={problemOf("publishable_key")}
+            onChange={({ currentTarget }) => setPublishable(currentTarget.value.trim())}
+          />
+          <PasswordInput
+            label="Secret key"
+            {...password}
+            value={secret}
+            error={problemOf("secret_key")}
+            onChange={({ currentTarget }) => {
+              setSecret(currentTarget.value.trim());
+              check.reset();
+            }}
+          />
+          <PasswordInput
+            label="Webhook secret"
+            {...password}
+            value={webhook}
+            error={problemOf("webhook_secret")}
+            onChange={({ currentTarget }) => setWebhook(currentTarget.value.trim())}
+          />
+          {secret.length >= LEAST && (
+            <Stack gap="xs">
+              <Group>
+                <Button size="xs" variant="default" loading={check.isPending} onClick={() => check.mutate()}>
+                  Test this secret key
+                </Button>
+              </Group>
+              <Tried check={check} />
+            </Stack>
+          )}
+          <Text size="sm">
+            Payments of this environment go to this account of Stripe's from then on. A purchase that is open was begun with the
+            keys of now: if these are of another account, it can no longer be paid.
+          </Text>
+          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} description="Kept with the version and in the audit log. No secrets here." />
+        </>
       )}
-      <TextInput
-        label="Publishable key"
-        placeholder={`pk_${environment}_…`}
-        required
-        data-autofocus
-        {...field}
-        value={publishable}
-        onChange={({ currentTarget }) => setPublishable(currentTarget.value.trim())}
-      />
-      <PasswordInput
-        label="Secret key"
-        {...password}
-        value={secret}
-        onChange={({ currentTarget }) => {
-          setSecret(currentTarget.value.trim());
-          check.reset();
-        }}
-      />
-      <PasswordInput
-        label="Webhook secret"
-        {...password}
-        value={webhook}
-        onChange={({ currentTarget }) => setWebhook(currentTarget.value.trim())}
-      />
-      {secret.length >= LEAST && (
-        <Stack gap="xs">
-          <Group>
-            <Button size="xs" variant="default" loading={check.isPending} onClick={() => check.mutate()}>
-              Test this secret key
-            </Button>
-          </Group>
-          <Tried check={check} />
-        </Stack>
-      )}
-      <Text size="sm">
-        Payments of this environment go to this account of Stripe's from then on. A purchase that is open was begun with the
-        keys of now: if these are of another account, it can no longer be paid.
-      </Text>
-      <ReasonField value={reason} onChange={setReason} description="Kept with the version and in the audit log. No secrets here." />
     </ActionDialog>
   );
 }

@@ -2,6 +2,7 @@ import { Checkbox, NumberInput, SegmentedControl, Stack, TagsInput, Text, TextIn
 import { useForm } from "@mantine/form";
 
 import { api, bodyOf } from "../../api/client";
+import type { ProblemOf } from "../../api/errors";
 import type { ApiKey, ApiKeyBody, Environment, NewApiKey, Permission } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
 import { fromLocalInput, toLocalInput } from "../../logic/dates";
@@ -34,7 +35,7 @@ export function KeyDialog({ apiKey, onClose, onMade }: Props) {
     disabled: values.name.trim() === "" || values.permissions.length === 0,
     onClose,
   };
-  const fields = <Fields form={form} fresh={apiKey === null} />;
+  const fields = (problemOf: ProblemOf) => <Fields form={form} fresh={apiKey === null} problemOf={problemOf} />;
   if (apiKey === null) {
     return (
       <ActionDialog
@@ -64,7 +65,13 @@ export function KeyDialog({ apiKey, onClose, onMade }: Props) {
   );
 }
 
-function Fields({ form, fresh }: { form: ReturnType<typeof useForm<Values>>; fresh: boolean }) {
+interface FieldsProps {
+  form: ReturnType<typeof useForm<Values>>;
+  fresh: boolean;
+  problemOf: ProblemOf;
+}
+
+function Fields({ form, fresh, problemOf }: FieldsProps) {
   return (
     <>
       {fresh && (
@@ -82,26 +89,35 @@ function Fields({ form, fresh }: { form: ReturnType<typeof useForm<Values>>; fre
         maxLength={255}
         data-autofocus
         {...form.getInputProps("name")}
+        error={problemOf("name")}
       />
-      <Checkbox.Group label="It may" withAsterisk {...form.getInputProps("permissions")}>
+      <Checkbox.Group label="It may" withAsterisk {...form.getInputProps("permissions")} error={problemOf("permissions")}>
         <Stack gap={8} mt={6}>
           {keysOf(PERMISSIONS).map((permission) => (
             <Checkbox key={permission} value={permission} label={PERMISSIONS[permission]} description={permission} />
           ))}
         </Stack>
       </Checkbox.Group>
-      <TextInput label="Expires" description="In your time. Empty: never" type="datetime-local" {...form.getInputProps("expires")} />
+      <TextInput
+        label="Expires"
+        description="In your time. Empty: never"
+        type="datetime-local"
+        {...form.getInputProps("expires")}
+        error={problemOf("expires_at")}
+      />
       <TagsInput
         label="Only from"
         description="IP addresses or networks such as 203.0.113.0/24; Enter adds one. Empty: from anywhere"
         splitChars={[",", " "]}
         {...form.getInputProps("networks")}
+        error={problemOf("ip_allow_list")}
       />
       <TextInput
         label="Only with the client certificate"
         description="Its subject, such as CN=agent-7,O=Example. Empty: none is needed"
         maxLength={512}
         {...form.getInputProps("subject")}
+        error={problemOf("client_subject")}
       />
       <NumberInput
         label="Requests a minute"
@@ -109,6 +125,7 @@ function Fields({ form, fresh }: { form: ReturnType<typeof useForm<Values>>; fre
         min={1}
         allowDecimal={false}
         {...form.getInputProps("rate")}
+        error={problemOf("rate_limit_per_minute")}
       />
       {!fresh && (
         <Text size="sm" c="dimmed">

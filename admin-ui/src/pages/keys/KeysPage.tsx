@@ -10,6 +10,7 @@ import { Copyable } from "../../components/Copyable";
 import { DataTable, type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
+import { ExportButton } from "../../components/ExportButton";
 import { ChoiceFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { RoleButton } from "../../components/RoleButton";
@@ -46,9 +47,12 @@ export function KeysPage() {
       title="API keys"
       subtitle="What agents and proxies call with. A key's text is shown once, when it is made."
       actions={
-        <RoleButton needs="admin" variant="filled" leftSection={<IconPlus size={16} aria-hidden />} onClick={() => setOpen({ dialog: "create" })}>
-          Create a key
-        </RoleButton>
+        <Group gap="sm">
+          <ExportButton path="/admin/api-keys.csv" filters={{ environment }} />
+          <RoleButton needs="admin" variant="filled" leftSection={<IconPlus size={16} aria-hidden />} onClick={() => setOpen({ dialog: "create" })}>
+            Create a key
+          </RoleButton>
+        </Group>
       }
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>

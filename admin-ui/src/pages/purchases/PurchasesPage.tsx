@@ -23,6 +23,7 @@ import { formatMoney, formatNumber, humanize, shortId } from "../../logic/format
 import { currencyOf, isUncredited, PURCHASE_STATUSES } from "../../logic/purchases";
 import { ENVIRONMENTS } from "../users/labels";
 import { priceOf, VIEWS, type View } from "./labels";
+import { LastReconciliation } from "./LastReconciliation";
 import { ReconcileAllDialog } from "./ReconcileDialogs";
 
 export function PurchasesPage() {
@@ -56,6 +57,7 @@ export function PurchasesPage() {
         </Group>
       }
     >
+      <LastReconciliation />
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <SegmentedControl
           aria-label="View"

@@ -3,7 +3,7 @@ import { Text } from "@mantine/core";
 import { api, bodyOf } from "../../api/client";
 import type { Purchase } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
-import { outcomeOf, reconciledOf } from "../../logic/purchases";
+import { outcomeOf } from "../../logic/purchases";
 
 export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
   return (
@@ -12,11 +12,11 @@ export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
       confirmLabel="Ask Stripe now"
       onClose={onClose}
       act={() => bodyOf(api.POST("/admin/purchases/reconcile"))}
-      done={reconciledOf}
+      done={null}
     >
       <Text size="sm">
-        Everything that is not settled is compared with Stripe, and what is missing is booked. The worker does the same
-        every few minutes; doing it twice changes nothing.
+        The worker compares everything that is not settled with Stripe, and books what is missing. It does the same every
+        few minutes by itself; doing it twice changes nothing.
       </Text>
     </ActionDialog>
   );

@@ -39,21 +39,25 @@ export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClos
         `${formatMoney(refunded_minor, currency)} refunded in all, ${formatCredits(credits_refunded)} taken back so far`
       }
     >
-      <TextInput
-        label={`Amount in ${currency.toUpperCase()}`}
-        description={`Empty: all that is left, ${formatMoney(left, currency)}.`}
-        placeholder={formatMoney(left, currency).split(" ")[0]}
-        inputMode="decimal"
-        data-autofocus
-        value={text}
-        onChange={({ currentTarget }) => setText(currentTarget.value)}
-        error={valid ? undefined : `An amount up to ${formatMoney(left, currency)}`}
-      />
-      <ReasonField value={reason} onChange={setReason} />
-      <Text size="sm">
-        Stripe gives the money back to the card it came from; this cannot be undone. Credits leave in the same
-        proportion; those that are spent already become debt.
-      </Text>
+      {(problemOf) => (
+        <>
+          <TextInput
+            label={`Amount in ${currency.toUpperCase()}`}
+            description={`Empty: all that is left, ${formatMoney(left, currency)}.`}
+            placeholder={formatMoney(left, currency).split(" ")[0]}
+            inputMode="decimal"
+            data-autofocus
+            value={text}
+            onChange={({ currentTarget }) => setText(currentTarget.value)}
+            error={valid ? problemOf("amount_minor") : `An amount up to ${formatMoney(left, currency)}`}
+          />
+          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} />
+          <Text size="sm">
+            Stripe gives the money back to the card it came from; this cannot be undone. Credits leave in the same
+            proportion; those that are spent already become debt.
+          </Text>
+        </>
+      )}
     </ActionDialog>
   );
 }

@@ -1,6 +1,7 @@
-import { Button, Center, Text } from "@mantine/core";
+import { Anchor, Button, Center, Text } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { Fragment, useState } from "react";
+import { Link } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
 import type { Job } from "../../api/models";
@@ -12,6 +13,7 @@ import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { Timestamp } from "../../components/Timestamp";
 import { formatNumber, humanize } from "../../logic/format";
+import { pageOf } from "../audit/labels";
 
 const FIRST: number | null = null;
 
@@ -49,7 +51,7 @@ export function FailedJobs({ everyMs }: { everyMs: number }) {
           columns={columns}
           rows={data?.pages.flatMap((page) => page.jobs)}
           rowKey={(job) => String(job.job_id)}
-          empty={<EmptyState title="No job has failed">A job that still fails after an hour of retries stays here.</EmptyState>}
+          empty={<EmptyState title="No job has failed">A job that the worker has given up stays here.</EmptyState>}
         />
       )}
       {hasNextPage && (
@@ -72,16 +74,32 @@ const COLUMNS: Column<Job>[] = [
 ];
 
 function JobCell({ job }: { job: Job }) {
-  const args = Object.entries(job.args).map(([name, value]) => `${name}: ${String(value)}`);
+  const args = Object.entries(job.args);
   return (
     <div style={{ overflowWrap: "anywhere" }}>
       <Text size="sm" fw={600}>
         {humanize(job.task)} <Text span size="xs" c="dimmed">#{job.job_id}</Text>
       </Text>
       <Text size="xs" c="dimmed">
-        {args.join(", ")}
+        {args.map(([name, value], index) => (
+          <Fragment key={name}>
+            {index > 0 && ", "}
+            {name}: <Argument name={name} value={String(value)} />
+          </Fragment>
+        ))}
       </Text>
     </div>
+  );
+}
+
+/** An id leads to the page of what it stands for. */
+function Argument({ name, value }: { name: string; value: string }) {
+  const page = pageOf(name.replace(/_id$/, ""), value);
+  if (page === null) return value;
+  return (
+    <Anchor component={Link} inherit underline="always" to={page}>
+      {value}
+    </Anchor>
   );
 }
 

@@ -44,42 +44,46 @@ export function AdjustDialog({ user, onClose }: { user: User; onClose: () => voi
           : `Done: ${nameOf(user)} now has ${formatCredits(reply.paid_after)} paid`
       }
     >
-      <SegmentedControl
-        fullWidth
-        aria-label="Give or take"
-        value={direction}
-        onChange={setDirection}
-        data={[
-          { value: "give", label: "Give" },
-          { value: "take", label: "Take away" },
-        ]}
-      />
-      <NumberInput
-        label="Credits"
-        required
-        data-autofocus
-        min={1}
-        max={MOST}
-        allowDecimal={false}
-        allowNegative={false}
-        thousandSeparator=","
-        value={amount}
-        onChange={setAmount}
-        description={limit === null ? undefined : `Your role may move ${formatCredits(limit)} at once`}
-        error={
-          tooMany
-            ? `Only ${formatCredits(user.paid)} are there: nothing becomes debt`
-            : overLimit
-              ? "More than your role may move at once: ask an admin"
-              : undefined
-        }
-      />
-      <ReasonField value={reason} onChange={setReason} placeholder="What was it for? A ticket's number helps." />
-      <Text size="sm" aria-live="polite">
-        {credits === null || tooMany || overLimit
-          ? `${nameOf(user)} has ${formatCredits(user.paid)} paid.`
-          : `${nameOf(user)}: ${formatCredits(user.paid)} paid now, ${formatCredits(user.paid + credits)} afterwards. The ledger and the audit log will show it.`}
-      </Text>
+      {(problemOf) => (
+        <>
+          <SegmentedControl
+            fullWidth
+            aria-label="Give or take"
+            value={direction}
+            onChange={setDirection}
+            data={[
+              { value: "give", label: "Give" },
+              { value: "take", label: "Take away" },
+            ]}
+          />
+          <NumberInput
+            label="Credits"
+            required
+            data-autofocus
+            min={1}
+            max={MOST}
+            allowDecimal={false}
+            allowNegative={false}
+            thousandSeparator=","
+            value={amount}
+            onChange={setAmount}
+            description={limit === null ? undefined : `Your role may move ${formatCredits(limit)} at once`}
+            error={
+              tooMany
+                ? `Only ${formatCredits(user.paid)} are there: nothing becomes debt`
+                : overLimit
+                  ? "More than your role may move at once: ask an admin"
+                  : problemOf("credits")
+            }
+          />
+          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} placeholder="What was it for? A ticket's number helps." />
+          <Text size="sm" aria-live="polite">
+            {credits === null || tooMany || overLimit
+              ? `${nameOf(user)} has ${formatCredits(user.paid)} paid.`
+              : `${nameOf(user)}: ${formatCredits(user.paid)} paid now, ${formatCredits(user.paid + credits)} afterwards. The ledger and the audit log will show it.`}
+          </Text>
+        </>
+      )}
     </ActionDialog>
   );
 }

@@ -31,28 +31,34 @@ export function EraseDialog({ user, onClose }: { user: User; onClose: () => void
       }
       done={() => "The person is erased. What callers wrote beside charges follows within a minute."}
     >
-      <Text size="sm">This cannot be undone, not even by us. Of {nameOf(user)}:</Text>
-      <List size="sm" spacing={4}>
-        <List.Item>Name, e-mail address, ids, consent and every text beside charges are deleted.</List.Item>
-        <List.Item>The account is closed for ever.{lost}</List.Item>
-        <List.Item>Amounts, times and the ledger stay: the books name nobody.</List.Item>
-        <List.Item>Who signs in again starts as somebody new.</List.Item>
-        <List.Item>What Stripe holds about payments is not touched: have it redacted there.</List.Item>
-      </List>
-      <TextInput
-        label={`Type ${expected} to confirm`}
-        required
-        data-autofocus
-        autoComplete="off"
-        value={confirm}
-        onChange={({ currentTarget }) => setConfirm(currentTarget.value)}
-        styles={{ label: { overflowWrap: "anywhere" } }}
-      />
-      <ReasonField
-        value={reason}
-        onChange={setReason}
-        description="Kept in the audit log for ever, so name nobody: a ticket's number is enough."
-      />
+      {(problemOf) => (
+        <>
+          <Text size="sm">This cannot be undone, not even by us. Of {nameOf(user)}:</Text>
+          <List size="sm" spacing={4}>
+            <List.Item>Name, e-mail address, ids, consent and every text beside charges are deleted.</List.Item>
+            <List.Item>The account is closed for ever.{lost}</List.Item>
+            <List.Item>Amounts, times and the ledger stay: the books name nobody.</List.Item>
+            <List.Item>Who signs in again starts as somebody new.</List.Item>
+            <List.Item>What Stripe holds about payments is not touched: have it redacted there.</List.Item>
+          </List>
+          <TextInput
+            label={`Type ${expected} to confirm`}
+            required
+            data-autofocus
+            autoComplete="off"
+            value={confirm}
+            error={problemOf("confirm")}
+            onChange={({ currentTarget }) => setConfirm(currentTarget.value)}
+            styles={{ label: { overflowWrap: "anywhere" } }}
+          />
+          <ReasonField
+            value={reason}
+            onChange={setReason}
+            error={problemOf("reason")}
+            description="Kept in the audit log for ever, so name nobody: a ticket's number is enough."
+          />
+        </>
+      )}
     </ActionDialog>
   );
 }

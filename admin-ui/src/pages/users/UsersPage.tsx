@@ -8,6 +8,7 @@ import { Breakable } from "../../components/Breakable";
 import { DataTable, type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
+import { ExportButton } from "../../components/ExportButton";
 import { ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { BY_PAGE, Pager } from "../../components/Pager";
@@ -22,7 +23,7 @@ import { BALANCES, ENVIRONMENTS, SORTS, STATUSES } from "./labels";
 export function UsersPage() {
   const { get, clear, filtered } = useFilters();
   const sort = oneOf(get("sort"), keysOf(SORTS)) ?? "newest";
-  const query: UsersQuery = {
+  const filters = {
     search: get("search"),
     status: oneOf(get("status"), keysOf(STATUSES)),
     environment: oneOf(get("environment"), keysOf(ENVIRONMENTS)),
@@ -30,16 +31,19 @@ export function UsersPage() {
     plan_name: get("plan_name"),
     active_since: startOfDay(get("active_since") ?? ""),
     inactive_since: startOfDay(get("inactive_since") ?? ""),
-    sort,
-    cursor: get("cursor"),
   };
+  const query: UsersQuery = { ...filters, sort, cursor: get("cursor") };
   const { data, error, refetch, isPlaceholderData } = useQuery({
     queryKey: ["users", query],
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/users", { params: { query }, signal })),
     placeholderData: keepPreviousData,
   });
   return (
-    <Page title="Users" subtitle="Everybody who has an account.">
+    <Page
+      title="Users"
+      subtitle="Everybody who has an account."
+      actions={<ExportButton path="/admin/users.csv" filters={filters} />}
+    >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">
           <TextFilter name="search" label="Search" placeholder="E-mail, name, external id, account id" width={320} />

@@ -1,0 +1,126 @@
+"""The lists of users and of API keys as files for spreadsheets: all that the list has, for whoever may see the list."""
+
+import asyncio
+import csv
+import io
+import itertools
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.admin.conftest import Office
+from tests.admin.test_users import open_account
+
+USERS, KEYS = "/admin/users", "/admin/api-keys"
+
+
+async def file(client: httpx.AsyncClient, path: str, **params: Any) -> list[dict[str, str]]:
+    answer = await client.get(f"{path}.csv", params=params)
+    assert answer.status_code == 200, answer.text
+    name = path.rpartition("/")[2]
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}.csv"'
+    return list(csv.DictReader(io.StringIO(answer.text, newline="")))
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.admin.csv_export.EXPORTED_AT_ONCE", 2)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_file_of_users_is_the_list_whatever_filters_it(office: Office, viewer: httpx.AsyncClient) -> None:
+    plan = f"plan {uuid.uuid4()}"
+    for environment, paid in itertools.product(("live", "test"), (0, 1, 2, 3)):
+        await open_account(
+            office,
+            environment=environment,  # type: ignore[arg-type]  # of product(), which knows strings only
+            plan_name=plan,
+            paid=paid,
+            customer_email=f"{plan}-{paid}@example.com",
+            display_name=f"=1+{paid}",
+        )
+    now = datetime.now(UTC).isoformat()
+    for filters in (
+        {},
+        {"environment": "test"},
+        {"balance": "paid"},
+        {"status": "closed"},
+        {"search": f"{plan}-2"},
+        {"active_since": now},
+        {"inactive_since": now},
+    ):
+        wanted = {"plan_name": plan, **filters}
+        listed = (await viewer.get(USERS, params={**wanted, "limit": 200})).json()["users"]
+        rows = await file(viewer, USERS, **wanted, sort="balance", limit=1)  # which are the list's alone
+        assert [row["account_id"] for row in rows] == [user["account_id"] for user in listed], filters
+        for row, user in zip(rows, listed, strict=True):
+            assert list(row) == list(user)
+            told = ("environment", "status", "customer_email", "paid", "plan_name")
+            assert [row[name] for name in told] == [str(user[name]) for name in told]
+            assert row["display_name"] == f"'{user['display_name']}"
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_file_of_keys_is_the_list_without_secrets(
+    office: Office, admin: httpx.AsyncClient, viewer: httpx.AsyncClient
+) -> None:
+    secrets = []
+    for number, environment in enumerate(("live", "live", "live", "test", "test")):
+        body = {
+            "environment": environment,
+            "name": f"@agent {number}",
+            "permissions": ["billing:write", "billing:read"],
+            "ip_allow_list": ["192.0.2.0/24", "2001:db8::/32"],
+        }
+        secrets.append((await admin.post(KEYS, json=body)).json()["api_key"].rpartition("_")[2])
+    secrets += [row["secret_hash"] for row in await office.rows("SELECT secret_hash FROM api_keys")]
+    for filters in ({}, {"environment": "live"}, {"environment": "test"}):
+        listed = (await viewer.get(KEYS, params=filters)).json()["api_keys"]
+        rows = await file(viewer, KEYS, **filters)
+        assert [row["key_id"] for row in rows] == [key["key_id"] for key in listed]
+        for row, key in zip(rows, listed, strict=True):
+            assert list(row) == list(key)
+            assert (row["name"], row["status"]) == (f"'{key['name']}", "active")
+            assert (row["permissions"], row["ip_allow_list"]) == (
+                "billing:read, billing:write",
+                "192.0.2.0/24, 2001:db8::/32",
+            )
+            assert row["created_at"][:23] == key["created_at"][:23]  # milliseconds, which the file is finer than
+            assert not any(secret in cell for cell in row.values() for secret in secrets)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_file_meets_each_user_once_while_they_come_and_spend(office: Office, viewer: httpx.AsyncClient) -> None:
+    plan = f"plan {uuid.uuid4()}"
+    there = {str(await open_account(office, plan_name=plan)) for _ in range(9)}
+
+    async def come() -> None:
+        for _ in range(5):
+            await open_account(office, plan_name=plan, paid=5)
+
+    rows, _ = await asyncio.gather(file(viewer, USERS, plan_name=plan), come())
+    told = [row["account_id"] for row in rows]
+    assert len(told) == len(set(told))
+    assert there <= set(told)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        *((path, {"status": "open"}) for path in (USERS, f"{USERS}.csv", "/admin/purchases", "/admin/purchases.csv")),
+        *((path, {"search": "\0"}) for path in (USERS, f"{USERS}.csv")),
+        *((path, {"since": "soon"}) for path in ("/admin/audit-logs", "/admin/audit-logs.csv")),
+        *((path, {"environment": "prod"}) for path in (KEYS, f"{KEYS}.csv", f"{USERS}.csv")),
+        *((path, {"limit": "0"}) for path in (USERS, "/admin/purchases", "/admin/audit-logs")),
+    ],
+)
+async def test_a_filter_that_makes_no_sense_is_named(
+    viewer: httpx.AsyncClient, path: str, wrong: dict[str, str]
+) -> None:
+    answer = await viewer.get(path, params=wrong)
+    assert answer.status_code == 422, answer.text
+    [problem] = answer.json()["detail"]
+    assert problem["loc"] == ["query", *wrong]

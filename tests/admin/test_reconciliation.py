@@ -1,0 +1,194 @@
+"""All purchases reconciled because an admin asked: by the worker, once, and told in the audit log."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from app.auth.admins import add_admin
+from app.billing.verify import verify_ledger
+from app.demo.stripe.webhooks import signature
+from app.worker.app import MAX_ATTEMPTS, create_worker, running_services
+from tests.admin.conftest import DOMAIN, SECRET
+from tests.conftest import running_app, settings_for
+from tests.databases import Urls
+from tests.payments.conftest import Shop
+from tests.servers import running_stripe
+
+RECONCILE = "/admin/purchases/reconcile"
+ADA = f"ada@{DOMAIN}"
+
+
+@pytest.fixture
+async def shop(own_database: Urls) -> AsyncIterator[Shop]:
+    with running_stripe() as local:
+        settings = settings_for(
+            own_database,
+            stripe_live=local.keys,
+            stripe_api_base=local.url,
+            stripe_timeout_s=2.5,
+            free_uses=0,
+            admin_session_secret=SECRET,
+        )
+        async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
+            yield Shop(app, own_database, settings, local, http)
+
+
+@pytest.fixture
+async def admin(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    async with shop.db.transaction() as tx:
+        now = datetime.now(UTC)
+        await add_admin(tx, ADA, "admin", now=now)
+        token = await shop.app.state.admin_sessions.open_for_script(tx, ADA, now=now)
+    transport, headers = httpx.ASGITransport(shop.app), {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client:
+        yield client
+
+
+async def work(shop: Shop) -> None:
+    """What a worker does with all that is due."""
+    async with running_services(shop.settings) as services:
+        queue = create_worker(shop.settings, services)
+        async with queue.open_async():
+            await queue.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False)
+
+
+async def told(shop: Shop) -> list[dict[str, Any]]:
+    rows = await shop.rows("SELECT * FROM admin_audit_log WHERE action LIKE 'purchase.reconcile%' ORDER BY audit_id")
+    return [{**row, "after": json.loads(row["after"] or "null")} for row in rows]
+
+
+async def paid_without_a_word(shop: Shop) -> UUID:
+    """An account whose payment no webhook has told of."""
+    account_id = await shop.account()
+    await shop.pay((await shop.open(account_id)).payment_id)
+    return account_id
+
+
+async def test_asked_for_once_done_once_and_told_as_the_askers(shop: Shop, admin: httpx.AsyncClient) -> None:
+    accounts = [await paid_without_a_word(shop) for _ in range(3)]
+    assert (await admin.get(RECONCILE)).json() is None
+    answers = await asyncio.gather(*(admin.post(RECONCILE) for _ in range(6)))
+    assert {answer.status_code for answer in answers} == {202}
+    [job_id] = {answer.json()["job_id"] for answer in answers}
+    queued = (await admin.get(RECONCILE)).json()
+    assert (queued["state"], queued["asked_by"], queued["finished_at"], queued["outcome"]) == (
+        "queued",
+        ADA,
+        None,
+        None,
+    )
+    assert len(await told(shop)) == 1, "nothing has happened yet"
+    assert await shop.balances(accounts[0]) == (0, 0)
+
+    await work(shop)
+    done = (await admin.get(RECONCILE)).json()
+    assert (done["job_id"], done["state"]) == (job_id, "finished")
+    assert done["outcome"]["events"] + done["outcome"]["payments"] >= len(accounts)
+    assert done["outcome"]["failed"] == 0
+    assert [await shop.balances(account_id) for account_id in accounts] == [(20, 0)] * 3
+    asked, outcome = await told(shop)
+    assert (asked["action"], outcome["action"]) == ("purchase.reconcile_all", "purchase.reconciled_all")
+    assert outcome["after"] == done["outcome"]
+    same = ("admin_id", "admin_email", "session_id", "address", "request_id", "target_type", "target_id")
+    assert [outcome[name] for name in same] == [asked[name] for name in same]
+    assert (asked["target_type"], asked["target_id"], asked["admin_email"]) == ("job", str(job_id), ADA)
+    assert outcome["created_at"] > asked["created_at"]
+
+    assert (await admin.post(RECONCILE)).json()["job_id"] != job_id, "what is over does not stand for what is asked now"
+    await work(shop)
+    assert [row["after"] for row in await told(shop)][3] == {"events": 0, "payments": 0, "failed": 0}
+    assert (await verify_ledger(shop.db, shop.now)).ok
+
+
+async def test_asked_while_one_runs_waits_for_its_end(shop: Shop, admin: httpx.AsyncClient) -> None:
+    """Whether an admin or the clock began it."""
+    account_id = await paid_without_a_word(shop)
+    for task, lock in (("reconcile_all", "reconcile_all"), ("reconcile_payments", "reconcile_payments")):
+        [running] = await shop.rows(
+            """
+            WITH living AS (INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id)
+            INSERT INTO procrastinate_jobs (queue_name, task_name, status, lock, queueing_lock, worker_id)
+            SELECT 'billing', $1, 'doing', 'reconcile_payments', $2, id FROM living RETURNING id
+            """,
+            *(task, lock),
+        )
+        asked = (await admin.post(RECONCILE)).json()
+        assert (asked["state"], asked["job_id"] > running["id"]) == ("queued", True)
+        assert (await admin.post(RECONCILE)).json()["job_id"] == asked["job_id"]
+        await work(shop)
+        assert (await admin.get(RECONCILE)).json()["state"] == "queued"
+        await shop.execute("UPDATE procrastinate_jobs SET status = 'succeeded' WHERE id = $1", running["id"])
+        await work(shop)
+        assert (await admin.get(RECONCILE)).json()["state"] == "finished"
+    assert await shop.balances(account_id) == (20, 0)
+
+
+async def test_one_that_fails_is_seen_and_retried(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await paid_without_a_word(shop)
+    job_id = (await admin.post(RECONCILE)).json()["job_id"]
+    await shop.execute("ALTER TABLE payment_cursors RENAME TO payment_cursors_away")
+    await work(shop)
+    failed = (await admin.get(RECONCILE)).json()
+    assert (failed["state"], failed["outcome"]) == ("failed", None)
+    jobs = (await admin.get("/admin/system/jobs")).json()["jobs"]  # the clock's may have failed as well
+    assert (job_id, "reconcile_all") in [(job["job_id"], job["task"]) for job in jobs]
+    assert (await admin.get("/admin/system")).json()["queue"]["failed"] == len(jobs)
+    await shop.execute("ALTER TABLE payment_cursors_away RENAME TO payment_cursors")
+    assert (await admin.post(f"/admin/system/jobs/{job_id}/retry")).status_code == 204
+    assert (await admin.get(RECONCILE)).json()["state"] == "queued"
+    await work(shop)
+    assert (await admin.get(RECONCILE)).json()["state"] == "finished"
+    assert await shop.balances(account_id) == (20, 0)
+    assert [row["action"] for row in await told(shop)] == ["purchase.reconcile_all", "purchase.reconciled_all"]
+
+
+async def test_without_stripe_it_ends_and_tells_what_was_not_done(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await paid_without_a_word(shop)
+    for method in ("GET", "POST"):
+        await shop.control("failures", method=method, path="/v1/", status=503, times=1000)
+    await admin.post(RECONCILE)
+    await work(shop)
+    done = (await admin.get(RECONCILE)).json()
+    assert (done["state"], done["outcome"]["failed"] > 0) == ("finished", True)
+    assert await shop.balances(account_id) == (0, 0)
+
+
+async def deliver(shop: Shop, client: httpx.AsyncClient, event: dict[str, Any]) -> int:
+    payload = json.dumps(event).encode()
+    headers = {"Stripe-Signature": signature(shop.local.webhook_secret, payload, int(time.time()))}
+    return (await client.post("/v1/billing/webhooks/stripe", content=payload, headers=headers)).status_code
+
+
+async def test_a_webhook_that_failed_for_good_is_made_up_for_by_a_retry(shop: Shop, admin: httpx.AsyncClient) -> None:
+    account_id = await paid_without_a_word(shop)
+    await shop.execute("ALTER TABLE payment_events RENAME TO payment_events_away")
+    [event] = await shop.events("payment_intent.succeeded")
+    assert await deliver(shop, admin, event) == 500
+    await shop.execute("ALTER TABLE payment_events_away RENAME TO payment_events")
+    [purchase] = await shop.purchases(account_id)
+    # The job that looks after the purchase comes to its last try, and Stripe is away (each try asks three times).
+    [job] = await shop.rows(
+        "UPDATE procrastinate_jobs SET attempts = $1, scheduled_at = now() WHERE task_name = 'reconcile_purchase'"
+        " RETURNING id",
+        MAX_ATTEMPTS,
+    )
+    path = f"/v1/payment_intents/{purchase['payment_intent_id']}"
+    await shop.control("failures", method="GET", path=path, status=503, times=3)
+    await shop.control("failures", method="GET", path="/v1/events", status=503, times=1000)  # for the clock's job
+    await work(shop)
+    failed = {one["job_id"]: one for one in (await admin.get("/admin/system/jobs")).json()["jobs"]}
+    assert failed[job["id"]]["args"]["purchase_id"] == str(purchase["purchase_id"])
+    assert await shop.balances(account_id) == (0, 0)
+    assert (await admin.post(f"/admin/system/jobs/{job['id']}/retry")).status_code == 204
+    await work(shop)
+    assert await shop.balances(account_id) == (20, 0)
+    assert await deliver(shop, admin, event) == 200, "Stripe tries for days: what comes late books nothing twice"
+    assert await shop.balances(account_id) == (20, 0)
+    assert (await verify_ledger(shop.db, shop.now)).ok
