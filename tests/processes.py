@@ -25,12 +25,13 @@ _forks.set_forkserver_preload(
 ROOT = Path(__file__).parent.parent
 
 
-def _become(program: str, arguments: Sequence[str], env: Mapping[str, str], out: str, err: str) -> None:
-    """The process's life: a program with these arguments, in this environment, printing to these files."""
-    for path, fd in ((os.devnull, 0), (out, 1), (err, 2)):
-        opened = os.open(path, os.O_RDWR | os.O_APPEND)
+def _become(program: str, arguments: Sequence[str], env: Mapping[str, str], stdin: str, out: str, err: str) -> None:
+    """The process's life: a program with these arguments, in this environment, with these files as its own."""
+    for path, fd in ((stdin, 0), (out, 1), (err, 2)):
+        opened = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOCTTY)
         os.dup2(opened, fd)
         os.close(opened)
+    sys.stdin = os.fdopen(0, closefd=False)  # multiprocessing has put another one there
     os.environ.clear()
     os.environ.update(env)
     os.chdir(ROOT)
@@ -63,8 +64,10 @@ class Process:
         out: IO[bytes],
         err: IO[bytes],
         program: str = "ciris-billing",
+        stdin: str = os.devnull,
     ) -> None:
-        self._process = _forks.Process(target=_become, args=(program, arguments, dict(env), out.name, err.name))
+        files = (stdin, out.name, err.name)
+        self._process = _forks.Process(target=_become, args=(program, arguments, dict(env), *files))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -102,11 +105,15 @@ class Printed:
 
 
 def run_command(
-    env: Mapping[str, str], *arguments: str, program: str = "ciris-billing", timeout_s: float = 60
+    env: Mapping[str, str],
+    *arguments: str,
+    program: str = "ciris-billing",
+    stdin: str = os.devnull,
+    timeout_s: float = 60,
 ) -> Printed:
-    """Run `ciris-billing`, or another of `PROGRAMS`, to its end."""
+    """Run `ciris-billing`, or another of `PROGRAMS`, to its end. `stdin` is a file's path."""
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-        process = Process(arguments, env, out, err, program)
+        process = Process(arguments, env, out, err, program, stdin)
         try:
             status = process.wait(timeout_s)
         finally:

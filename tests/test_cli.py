@@ -2,12 +2,15 @@
 
 import json
 import os
+import time
 import uuid
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import SecretStr
 from typer.main import get_command
@@ -15,25 +18,29 @@ from typer.main import get_command
 from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
 from app.cli import cli
-from app.config import Settings, StripeKeys
+from app.config import Issuer, Settings, StripeKeys
 from app.configuration import queries
 from app.configuration.providers import seal_keys
 from app.configuration.sealing import Sealer
 from app.configuration.service import Configuration
 from app.db import Database
+from app.main import create_app
+from tests.auth.test_changes_spread import PROMISE_S
+from tests.auth.test_user_tokens import issuer, mint
 from tests.books import connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import Urls, create_database, drop_database
+from tests.demo.oidc_server import RunningOIDC, running_oidc
 from tests.processes import Printed, run_command
-from tests.servers import environment
+from tests.servers import environment, serving
 
 DONE, FAILED, USAGE, UNUSABLE = 0, 1, 2, 3
 USER = ("--provider", "oauth:google", "--external-id", "a:b/c@example.com")
 
 
-def run(env: dict[str, str], *arguments: str) -> Printed:
+def run(env: dict[str, str], *arguments: str, stdin: str = os.devnull) -> Printed:
     inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "MODE")}
-    done = run_command({**inherited, **env}, *arguments)
+    done = run_command({**inherited, **env}, *arguments, stdin=stdin)
     assert "Traceback" not in done.err, done.err
     return done
 
@@ -41,6 +48,12 @@ def run(env: dict[str, str], *arguments: str) -> Printed:
 @pytest.fixture
 def env(own_database: Urls) -> dict[str, str]:
     return environment(own_database)
+
+
+@pytest.fixture(scope="module")
+def oidc() -> Iterator[RunningOIDC]:
+    with running_oidc() as server:
+        yield server
 
 
 @pytest.fixture
@@ -93,6 +106,74 @@ def test_keys_refuse_what_is_wrong(env: dict[str, str]) -> None:
     assert address.status == FAILED
     assert "1.2.3.999" in address.err
     assert run(env, "keys", "create", "--name", "a", "--permission", "billing:mint").status == USAGE
+
+
+async def test_tokens_revoke_ends_one_token_within_a_second(
+    env: dict[str, str], own_database: Urls, oidc: RunningOIDC, tmp_path: Path
+) -> None:
+    leaked, other = (mint(oidc, sub="a:b/c", exp=2_000_000_000) for _ in range(2))
+    settings = settings_for(own_database, issuers=[issuer(oidc)])
+    with serving(create_app(settings)) as url:
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert [await _status(client, token) for token in (leaked, other)] == [200, 200]
+            revoked = _revoke(env, tmp_path, f"  {leaked}\n", "--json", issuers=[issuer(oidc)])
+            begun = time.monotonic()
+            while (last := await _status(client, leaked)) == 200:
+                assert time.monotonic() - begun < PROMISE_S
+            assert (last, await _status(client, other)) == (401, 200)
+    assert revoked.status == DONE, revoked.err
+    assert {name: revoked.json[name] for name in ("environment", "oauth_provider", "external_id")} == {
+        "environment": "live",
+        "oauth_provider": "oauth:local",
+        "external_id": "a:b/c",
+    }
+    async with connected(own_database) as connection:
+        (row,) = await connection.fetch("SELECT token_id, expires_at FROM revoked_tokens")
+    assert (revoked.json["token_id"], revoked.json["expires_at"]) == (row["token_id"], str(row["expires_at"]))
+    again = _revoke(env, tmp_path, leaked, issuers=[issuer(oidc)])
+    assert (again.status, f"token_id={row['token_id']}" in again.out) == (DONE, True)
+    for printed in (revoked, again):
+        assert not any(part in printed.out + printed.err for part in leaked.split("."))
+
+
+async def test_tokens_revoke_refuses_what_no_service_accepts(
+    env: dict[str, str], own_database: Urls, oidc: RunningOIDC, tmp_path: Path
+) -> None:
+    expired, forged = (mint(oidc, faults=[fault]) for fault in ("expired", "bad_signature"))
+    two = f"{mint(oidc)}\n{mint(oidc)}\u00e9"
+    refused = {expired: "expired", forged: "bad signature", two: "malformed", "a" * 20_000: "too long"}
+    for token, reason in refused.items():
+        answer = _revoke(env, tmp_path, token, issuers=[issuer(oidc)])
+        assert (answer.status, answer.out, answer.err) == (FAILED, "", f"Invalid token: {reason}\n")
+    assert _revoke(env, tmp_path, "\n", issuers=[issuer(oidc)]).status == USAGE
+    away = issuer(oidc, jwks_url="http://127.0.0.1:1/jwks")
+    answer = _revoke({**env, "LOG_LEVEL": "ERROR"}, tmp_path, mint(oidc), issuers=[away])
+    assert (answer.status, answer.out) == (UNUSABLE, "")
+    assert answer.err == "The identity provider does not answer, retry shortly\n"
+    async with connected(own_database) as connection:
+        assert await connection.fetch("SELECT FROM revoked_tokens") == []
+
+
+def test_tokens_revoke_says_that_it_waits_for_a_token_to_be_typed(env: dict[str, str]) -> None:
+    ours, terminal = os.openpty()
+    os.write(ours, b"a.b.c\n\x04")
+    answer = run(env, "tokens", "revoke", stdin=os.ttyname(terminal))
+    os.close(ours)
+    os.close(terminal)
+    assert answer.status == FAILED
+    assert answer.err.startswith("Reading the token from standard input: ")
+
+
+def _revoke(env: dict[str, str], folder: Path, token: str, *options: str, issuers: list[Issuer]) -> Printed:
+    """`tokens revoke` of a token that a file holds."""
+    (folder / "token").write_text(token)
+    settings = {"ISSUERS": json.dumps([one.model_dump() for one in issuers])}
+    return run({**env, **settings}, "tokens", "revoke", *options, stdin=str(folder / "token"))
+
+
+async def _status(client: httpx.AsyncClient, token: str) -> int:
+    answer = await client.post("/v1/billing/credits/check", json={}, headers={"Authorization": f"Bearer {token}"})
+    return answer.status_code
 
 
 def test_admins_come_and_go(env: dict[str, str]) -> None:

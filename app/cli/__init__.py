@@ -2,7 +2,7 @@
 
 The commands below import what they run when they run: starting costs each process only what it needs.
 
-Exit codes: 0 done; 1 refused, or something wrong was found; 2 wrong usage; 3 settings or database not usable.
+Exit codes: 0 done; 1 refused, or something wrong was found; 2 wrong usage; 3 settings, database or issuer not usable.
 """
 
 import asyncio
@@ -20,10 +20,12 @@ from app.cli.keys import keys_cli
 from app.cli.proofs import ledger_cli, payments_cli
 from app.cli.running import FAILED, on_database, settings_or_exit, told
 from app.cli.starting import check_database
+from app.cli.tokens import tokens_cli
 from app.config import Settings
 
 cli = typer.Typer(help="Run and look after CIRIS Billing.", no_args_is_help=True, pretty_exceptions_enable=False)
 cli.add_typer(keys_cli, name="keys")
+cli.add_typer(tokens_cli, name="tokens")
 cli.add_typer(admins_cli, name="admins")
 cli.add_typer(accounts_cli, name="accounts")
 cli.add_typer(ledger_cli, name="ledger")

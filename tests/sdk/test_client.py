@@ -27,6 +27,7 @@ from ciris_billing import (
     PurchasePending,
     Unauthorized,
     User,
+    charge_key,
 )
 from tests.conftest import Keys
 from tests.sdk.conftest import Service
@@ -50,6 +51,18 @@ async def test_check_and_charge_until_nothing_is_left(billing: Any, who: User) -
     assert (error.balance, error.required, error.code, error.status) == (0, 300, "insufficient_credits", 402)
     assert error.request_id
     assert (await billing.check_credit(who)).purchase_uses == 20
+
+
+async def test_whether_an_interaction_was_charged_costs_nothing_to_ask(billing: Any, who: User) -> None:
+    assert not await billing.was_charged(who, interaction_id="1")
+    await billing.charge(who, interaction_id="1")
+    assert await billing.was_charged(who, interaction_id="1")
+    assert await billing.was_charged(who, idempotency_key=charge_key("1"))
+    for another in (who, dataclasses.replace(who, external_id=f"other-{uuid.uuid4()}")):
+        assert not await billing.was_charged(another, interaction_id="2")
+    assert (await billing.check_credit(who)).total_uses == 1
+    with pytest.raises(TypeError):
+        await billing.was_charged(who)
 
 
 async def test_credits_account_and_transactions(billing: Any, who: User) -> None:

@@ -18,7 +18,10 @@ from tests.databases import ROOT
 from tests.sdk import blocks
 from tests.sdk.conftest import Service
 
-SCENARIOS = ["awaited", "same_name", "unnamed", "failing", "streamed", "in_block", "unpaid_after_all", "in_proxy"]
+SCENARIOS = [
+    *("awaited", "same_name", "unnamed", "failing", "streamed", "in_block", "unpaid_after_all"),
+    *("bought_meanwhile", "in_proxy"),
+]
 BLOCKS = {str(block): block.code for block in blocks.BLOCKS if block.needs_litellm}
 """Those of the documentation."""
 COST_CENTS = Decimal("0.021")
@@ -37,6 +40,7 @@ async def run_scenarios(service: Service) -> list[str]:
         "PYTHONPATH": str(ROOT / "sdk" / "src"),
         "BILLING_URL": service.url,
         "BILLING_API_KEY": service.keys.agent,
+        "BILLING_CREDITING_KEY": service.keys.credit,
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "PYTHONDONTWRITEBYTECODE": "",  # compiled once, LiteLLM loads in a third of the time
     }

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import litellm
 from fastapi import HTTPException
 from litellm.caching.caching import DualCache
@@ -255,6 +256,34 @@ async def unpaid_after_all(client: BillingClient, billing: LiteLLMBilling) -> No
     raise AssertionError("not refused")
 
 
+class BuysAfterCheck(httpx.HTTPTransport):
+    """What the user buys comes between the answer of a check and what is asked next."""
+
+    def __init__(self, user: User) -> None:
+        super().__init__()
+        self._user = user
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = super().handle_request(request)
+        if request.url.path.endswith("/check"):
+            with BillingClient(os.environ["BILLING_URL"], os.environ["BILLING_CREDITING_KEY"]) as seller:
+                seller.add_credits(self._user, amount_minor=100, idempotency_key="bought")
+        return answer
+
+
+async def bought_meanwhile(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """To ask whether an interaction is paid for costs nothing, also when that could be paid by now."""
+    user = who("bought_meanwhile")
+    client.charge(user, interaction_id="all that is free", amount_minor=300)
+    with httpx.Client(transport=BuysAfterCheck(user)) as http:
+        buyer = BillingClient(os.environ["BILLING_URL"], os.environ["BILLING_API_KEY"], http_client=http)
+        use(LiteLLMBilling(buyer))
+        with contextlib.suppress(NoCredit, litellm.InternalServerError):
+            await ask("fail", metadata_of(user, "i"))
+            raise AssertionError("not failed")
+    assert client.check_credit(user).uses_remaining == 1
+
+
 async def in_proxy(client: BillingClient, billing: LiteLLMBilling) -> None:
     """The hook as LiteLLM's proxy calls it, before it chooses a model."""
     user, proxy = who("in_proxy"), ProxyLogging(user_api_key_cache=DualCache())
@@ -317,6 +346,7 @@ AWAITED = (
     streamed,
     in_block,
     unpaid_after_all,
+    bought_meanwhile,
     in_proxy,
     service_away,
 )

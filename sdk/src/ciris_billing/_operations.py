@@ -101,13 +101,23 @@ class Operations:
         )
         return (yield from self._moving(call))
 
-    def was_charged(self, user: User | None = None, *, idempotency_key: str, **who: Unpack[UserFields]) -> Flow[bool]:
-        """Whether this key was charged. Charges nothing: what nobody can pay is asked for, which is refused as unpaid
-        if the key is new, and else as a charge of another amount."""
+    def was_charged(
+        self,
+        user: User | None = None,
+        *,
+        interaction_id: str | None = None,
+        idempotency_key: str | None = None,
+        **who: Unpack[UserFields],
+    ) -> Flow[bool]:
+        """Whether the interaction is paid for. Charges nothing. Name it as its charge does, by `interaction_id` or
+        `idempotency_key`. Needs a key that may charge.
+
+        Raises AccountSuspended or AccountClosed for one that is not paid for and cannot be."""
+        # What nobody can pay is asked for: refused as unpaid if the key is new, and else as a charge of another amount.
         body = {
             **request_fields(user, who),
             "amount_minor": MORE_THAN_ANYBODY_HAS_MINOR,
-            "idempotency_key": idempotency_key,
+            "idempotency_key": _one_key(idempotency_key, interaction_id, charge_key),
         }
         answers = frozenset({402, 409, 422})
         return self.exchange.run(

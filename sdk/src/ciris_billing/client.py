@@ -82,6 +82,7 @@ class BillingClient:
 
     check_credit = _blocking(Operations.check_credit)
     charge = _blocking(Operations.charge)
+    was_charged = _blocking(Operations.was_charged)
     get_charge = _blocking(Operations.get_charge)
     add_credits = _blocking(Operations.add_credits)
     get_or_create_account = _blocking(Operations.get_or_create_account)
@@ -213,6 +214,7 @@ class AsyncBillingClient:
 
     check_credit = _awaited(Operations.check_credit)
     charge = _awaited(Operations.charge)
+    was_charged = _awaited(Operations.was_charged)
     get_charge = _awaited(Operations.get_charge)
     add_credits = _awaited(Operations.add_credits)
     get_or_create_account = _awaited(Operations.get_or_create_account)

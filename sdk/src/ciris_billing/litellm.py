@@ -27,7 +27,7 @@ from ciris_billing.errors import (
     InvalidRequest,
     Unavailable,
 )
-from ciris_billing.gate import refusal
+from ciris_billing.gate import NoCredit, refusal
 from ciris_billing.keys import charge_key
 from ciris_billing.models import User
 
@@ -162,18 +162,16 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
         if user is None or self._interactions.is_let_through(user, call.interaction_id):
             return
         error = refusal(self._client.check_credit(user), self._amount_minor)
-        if error is not None and not self._was_charged(user, call.interaction_id):
+        if error is not None and not (isinstance(error, NoCredit) and self._is_paid_for(user, call.interaction_id)):
             raise error
         self._interactions.find(user, call.interaction_id).let_through = True
 
-    def _was_charged(self, user: User, interaction_id: str) -> bool:
-        """Whether this interaction of a user without credit is paid for: the charge itself knows, in whatever process
-        it was made."""
+    def _is_paid_for(self, user: User, interaction_id: str) -> bool:
+        """Whether it is this interaction that took the credit, in whatever process."""
         try:
-            self._charge(user, interaction_id)
-        except (InsufficientCredits, AccountSuspended, AccountClosed):
+            return self._client.was_charged(user, interaction_id=interaction_id)
+        except BillingError:
             return False
-        return True
 
     def _charge(self, user: User, interaction_id: str) -> None:
         key = charge_key(interaction_id)
