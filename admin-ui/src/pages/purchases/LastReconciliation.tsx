@@ -35,6 +35,7 @@ function Told({ run }: { run: Reconciliation }) {
   const log = pathWith("/audit", { target_type: "job", target_id: String(run.job_id) });
   return (
     <Alert
+      mb="lg"
       variant="outline"
       color={COLORS[tone]}
       title={title}

@@ -57,45 +57,47 @@ export function PurchasesPage() {
         </Group>
       }
     >
-      <LastReconciliation />
-      <Paper withBorder p={{ base: "sm", sm: "md" }}>
-        <SegmentedControl
-          aria-label="View"
-          fullWidth
-          mb="md"
-          visibleFrom="sm"
-          value={view ?? "all"}
-          onChange={(chosen) => set("view", chosen === "all" ? null : chosen)}
-          data={[{ value: "all", label: "All" }, ...keysOf(VIEWS).map((value) => ({ value, label: VIEWS[value] }))]}
-        />
-        <Group component="search" gap="sm" align="flex-end" mb="sm">
-          <Box hiddenFrom="sm" w="100%">
-            <ChoiceFilter name="view" label="View" choices={VIEWS} wide />
-          </Box>
-          <TextFilter name="payment_id" label="Payment id" placeholder="pi_…" width={250} />
-          <TextFilter name="account_id" label="Account id" width={250} />
-          <ChoiceFilter name="status" label="Status" choices={PURCHASE_STATUSES} width={170} />
-          <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
-          {filtered && (
-            <Button variant="subtle" onClick={clear}>
-              Clear
-            </Button>
-          )}
-        </Group>
-        {error ? (
-          <ErrorAlert error={error} onRetry={() => void refetch()} />
-        ) : (
-          <DataTable
-            label="Purchases"
-            columns={COLUMNS}
-            rows={data?.purchases}
-            rowKey={(purchase) => purchase.purchase_id}
-            busy={isPlaceholderData}
-            empty={<Nothing view={view} filtered={filtered} />}
+      <div>
+        <LastReconciliation />
+        <Paper withBorder p={{ base: "sm", sm: "md" }}>
+          <SegmentedControl
+            aria-label="View"
+            fullWidth
+            mb="md"
+            visibleFrom="sm"
+            value={view ?? "all"}
+            onChange={(chosen) => set("view", chosen === "all" ? null : chosen)}
+            data={[{ value: "all", label: "All" }, ...keysOf(VIEWS).map((value) => ({ value, label: VIEWS[value] }))]}
           />
-        )}
-        <Pager nextCursor={data?.next_cursor} />
-      </Paper>
+          <Group component="search" gap="sm" align="flex-end" mb="sm">
+            <Box hiddenFrom="sm" w="100%">
+              <ChoiceFilter name="view" label="View" choices={VIEWS} wide />
+            </Box>
+            <TextFilter name="payment_id" label="Payment id" placeholder="pi_…" width={250} />
+            <TextFilter name="account_id" label="Account id" width={250} />
+            <ChoiceFilter name="status" label="Status" choices={PURCHASE_STATUSES} width={170} />
+            <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
+            {filtered && (
+              <Button variant="subtle" onClick={clear}>
+                Clear
+              </Button>
+            )}
+          </Group>
+          {error ? (
+            <ErrorAlert error={error} onRetry={() => void refetch()} />
+          ) : (
+            <DataTable
+              label="Purchases"
+              columns={COLUMNS}
+              rows={data?.purchases}
+              rowKey={(purchase) => purchase.purchase_id}
+              busy={isPlaceholderData}
+              empty={<Nothing view={view} filtered={filtered} />}
+            />
+          )}
+          <Pager nextCursor={data?.next_cursor} />
+        </Paper>
+      </div>
       {reconciling && <ReconcileAllDialog onClose={() => setReconciling(false)} />}
     </Page>
   );
