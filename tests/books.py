@@ -1,5 +1,6 @@
 """What a test asks the books directly, and the locks it takes in their way."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -30,6 +31,17 @@ async def account_locked(urls: Urls, account_id: UUID | str) -> AsyncIterator[No
     async with connected(urls) as connection, connection.transaction():
         await connection.execute("SELECT FROM accounts WHERE account_id = $1 FOR UPDATE", UUID(str(account_id)))
         yield
+
+
+async def waiting_for_locks(urls: Urls, number: int) -> None:
+    """Until so many of the database's connections wait for a lock."""
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with connected(urls) as connection:
+        for _ in range(200):
+            if await connection.fetchval(sql) >= number:
+                return
+            await asyncio.sleep(0.01)
+    raise AssertionError("the requests do not meet")
 
 
 async def balances(urls: Urls, account_id: UUID | str) -> dict[str, int]:

@@ -25,6 +25,7 @@ CONSTRAINTS = """
        AND t.relname NOT LIKE 'procrastinate%'
      ORDER BY 1, 2
     """
+NO_SOURCE = (".git", ".venv", ".tools", ".*_cache", ".hypothesis", "__pycache__", "node_modules", "dist", "site", "var")
 LOCKS = "tests/billing/test_charges.py"
 DOOR = "tests/test_door.py"
 SHARED = "tests/auth/test_shared_limits.py"
@@ -223,11 +224,8 @@ async def schema_mutants() -> list[Mutant]:
 
 def mutated_tree(mutant: Mutant) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="ciris-billing-mutant-") as folder:
-        tree = Path(folder)
-        for name in ("app", "alembic", "tests", "bench"):
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "alembic.ini", "README.md"):
-            shutil.copy(ROOT / name, tree / name)
+        tree = Path(folder) / "project"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NO_SOURCE))
         if mutant.file:
             target = tree / mutant.file
             source = target.read_text(encoding="utf-8")

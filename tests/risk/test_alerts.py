@@ -16,7 +16,7 @@ from app.payments.facts import PaymentFacts
 from app.risk import queries
 from app.risk.service import look, reason_of
 from tests.admin.market import DOMAIN
-from tests.books import account_locked, connected
+from tests.books import account_locked, connected, waiting_for_locks
 from tests.risk.conftest import House, account_of, buy, office, person, spender
 
 ALERTS, RULES = "/admin/alerts", "/admin/alert-rules"
@@ -244,6 +244,23 @@ async def test_racing_decisions_are_one_after_the_other(house: House, agent: htt
     stopped = alert["stopped"]
     expected = ("suspended", reason_of(stopped, alert["alert_id"])) if stopped else ("active", None)
     assert await house.status(account_id) == expected
+
+
+async def test_a_decision_sees_what_the_one_before_it_left(house: House, agent: httpx.AsyncClient) -> None:
+    """The second waits for the alert while the first one waits for the account."""
+    alert_id, account_id = await alert_about(house, agent)
+    async with (
+        await office(house, "support") as one,
+        await office(house, "admin") as other,
+        asyncio.TaskGroup() as deciding,
+        account_locked(house.urls, account_id),
+    ):
+        deciding.create_task(one.post(f"{ALERTS}/{alert_id}/hold", json=REASON))
+        await waiting_for_locks(house.urls, 1)
+        deciding.create_task(other.post(f"{ALERTS}/{alert_id}/dismiss", json=REASON))
+        await waiting_for_locks(house.urls, 2)
+    [entry] = await house.rows("SELECT before FROM admin_audit_log WHERE action = 'alert.dismiss'")
+    assert json.loads(entry["before"]) == {"status": "acted", "stopped": "hold"}
 
 
 async def test_what_cannot_be_decided_is_refused(house: House, agent: httpx.AsyncClient) -> None:

@@ -29,7 +29,7 @@ from tests.admin.sessions.conftest import (
     script,
 )
 from tests.admin.test_routes import NOBODY
-from tests.books import connected
+from tests.books import connected, waiting_for_locks
 
 
 @pytest.mark.parametrize("role", ["viewer", "support", "admin"])
@@ -107,16 +107,6 @@ async def test_the_last_admin_stays(small: Office, change: dict[str, Any]) -> No
     assert await active_admins(small) == {gone.admin_id}
 
 
-async def waiting_for_locks(office: Office, number: int) -> None:
-    """Until so many of the database's connections wait for a lock."""
-    sql = "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    for _ in range(200):
-        if (await office.rows(sql))[0]["n"] >= number:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("the requests do not meet")
-
-
 @pytest.mark.parametrize("change", [{"disabled": True}, {"role": "viewer"}])
 async def test_of_two_admins_who_lock_each_other_out_one_stays(small: Office, change: dict[str, Any]) -> None:
     a, b = await person(small, "admin"), await person(small, "admin")
@@ -127,7 +117,7 @@ async def test_of_two_admins_who_lock_each_other_out_one_stays(small: Office, ch
                 asyncio.create_task(by_a.patch(f"{ADMINS}/{b.admin_id}", json=change)),
                 asyncio.create_task(by_b.patch(f"{ADMINS}/{a.admin_id}", json=change)),
             ]
-            await waiting_for_locks(small, 2)
+            await waiting_for_locks(small.urls, 2)
         answers = await asyncio.gather(*both)
     assert sorted(answer.status_code for answer in answers) == [200, 409]
     assert len(await active_admins(small)) == 1
@@ -193,7 +183,7 @@ async def test_of_simultaneous_invitations_one_is_the_first(small: Office) -> No
                 asyncio.create_task(client.post(ADMINS, json={"email": f"new@{DOMAIN}", "role": role}))
                 for role in ("viewer", "admin")
             ]
-            await waiting_for_locks(small, 2)
+            await waiting_for_locks(small.urls, 2)
             await meanwhile.rollback()
         answers = await asyncio.gather(*both)
     assert sorted(answer.status_code for answer in answers) == [201, 409]
