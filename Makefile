@@ -15,7 +15,7 @@ run: $(READY) ## start everything on this machine; Ctrl-C ends it, the data stay
 
 test: $(READY) ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
 	+@$(MAKE) --no-print-directory -j3 check-service check-pages tools
-	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4
+	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 check: $(READY) ## format, lint, types, import rules; the back office's pages too
 	+@$(MAKE) --no-print-directory -j2 check-service check-pages

@@ -155,9 +155,13 @@ async def test_asking_about_an_unpaid_payment_needs_stripe(shop: Shop) -> None:
 
 async def test_no_transaction_is_open_while_stripe_is_asked(shop: Shop) -> None:
     account_id = await shop.account()
-    await shop.control("failures", hold_s=0.8, times=1)
+    await shop.control("failures", hold_s=2, times=1)
     opening = asyncio.create_task(shop.open(account_id))
-    await asyncio.sleep(0.4)
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if await shop.purchases(account_id):
+            break
+    await asyncio.sleep(0.1)
     assert not opening.done()
     async with connected(shop.urls) as connection:
         open_transactions = await connection.fetchval(
