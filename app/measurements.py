@@ -67,10 +67,9 @@ async def measure_standing(db: Database, now: datetime) -> None:
         metrics.ALERTS_OPEN.clear()
         return
     metrics.DATABASE_UP.set(1)
-    if verification is not None:
-        metrics.LEDGER_OK.set(verification.ok)
-        if verification.ok:
-            metrics.LEDGER_VERIFIED.set(verification.finished_at.timestamp())
+    metrics.LEDGER_OK.set(float("nan") if verification is None else verification.ok)
+    if verification is not None and verification.ok:
+        metrics.LEDGER_VERIFIED.set(verification.finished_at.timestamp())
     for rule in FINDERS:
         metrics.ALERTS_OPEN.labels(rule).set(open_alerts.get(rule, 0))
     metrics.JOBS.labels("todo").set(queue["todo"])

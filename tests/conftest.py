@@ -1,14 +1,19 @@
 """Fixtures: a real PostgreSQL, the application on it, and keys that may call it."""
 
 import contextlib
+import functools
 import os
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+import certifi
 import httpx
 import pytest
+import stripe
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -33,7 +38,21 @@ ACTOR = Actor("system", "tests")
 
 def pytest_configure(config: pytest.Config) -> None:
     configure_logging(level="INFO", json=True)
+    _read_certificates_once()
     _start_postgresql(config)
+
+
+def _read_certificates_once() -> None:
+    """Each HTTP client reads what it trusts, for 35 ms, and the tests make thousands of clients: these share it."""
+    read = ssl.create_default_context
+    read_once = functools.cache(read)
+    by_default = {certifi.where(), stripe.ca_bundle_path, os.environ.get("SSL_CERT_FILE")}
+
+    def create_default_context(*args: Any, **options: Any) -> ssl.SSLContext:
+        is_default = not args and set(options) == {"cafile"} and options["cafile"] in by_default
+        return (read_once if is_default else read)(*args, **options)
+
+    ssl.create_default_context = create_default_context
 
 
 def _start_postgresql(config: pytest.Config) -> None:

@@ -16,7 +16,7 @@ from tests.servers import serving
 CADDY_ADDRESS, BALANCER_ADDRESS = "127.0.0.1", "127.0.0.5"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(database: Urls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API's own address. It trusts the proxies alone: clients of the tests call from other addresses."""
     pages = tmp_path_factory.mktemp("pages")
@@ -26,7 +26,7 @@ def api(database: Urls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: Caddy asks the API for its health, which other modules' tests would see
 def edge(api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     with running_caddy([api], tmp_path_factory.mktemp("edge")) as edge:
         yield edge

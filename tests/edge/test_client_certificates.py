@@ -45,7 +45,7 @@ def folder(client_ca: Path) -> Path:
     return client_ca.parent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def edge(api: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     env = {"CLIENT_CERTIFICATES": "optional", "CLIENT_CA_FILE": str(folder / "client-ca.crt")}
     with running_caddy([api], tmp_path_factory.mktemp("optional"), env) as edge:
