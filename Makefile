@@ -2,8 +2,8 @@
 
 BIN := .venv/bin
 READY := .venv/.installed
-# More than cores: tests wait more than they compute.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 2)
+# One more than cores: a test waits now and then.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
 
 .PHONY: help run test check check-service check-pages docs ui tools browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
 

@@ -109,13 +109,13 @@ class ChangeListener:
     async def _beat_until_lost(self, connection: Any) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            sent_s = clock()
+            sent_s, sent_ms = clock(), ID_CLOCK.now_ms()
             self._beat += 1
             self._answered = asyncio.get_running_loop().create_future()
             async with asyncio.timeout(HEARTBEAT_TIMEOUT_S):
                 database_ms = await connection.fetchval(_BEAT, self._heartbeats, str(self._beat))
                 await self._answered
-            ID_CLOCK.compare(database_ms)
+            ID_CLOCK.compare(sent_ms, database_ms)
             self._current_until_s = sent_s + CURRENT_FOR_S
             await asyncio.sleep(max(0.0, sent_s + HEARTBEAT_S - clock()))
 

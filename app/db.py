@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import cache
@@ -81,21 +81,25 @@ class IdClock:
 
     tolerance_ms = 5000
 
-    def __init__(self) -> None:
+    def __init__(self, wall_ns: Callable[[], int] = time.time_ns) -> None:
+        self._wall_ns = wall_ns
         self._ahead_ns = 0  # the wall clock's time at the steady clock's zero, when they were furthest apart
         self._behind_ms = 0
 
     def now_ms(self) -> int:
         steady_ns = time.monotonic_ns()
-        self._ahead_ns = max(self._ahead_ns, time.time_ns() - steady_ns)
+        self._ahead_ns = max(self._ahead_ns, self._wall_ns() - steady_ns)
         return (steady_ns + self._ahead_ns) // 1_000_000 + self._behind_ms
 
-    def compare(self, database_ms: int) -> None:
-        """Take note of what the database's clock says now."""
-        behind_ms = database_ms - self.now_ms()
-        if abs(behind_ms) > self.tolerance_ms:
-            log.error("clock_is_off", behind_s=behind_ms / 1000)
-            self._behind_ms += behind_ms
+    def compare(self, asked_ms: int, database_ms: int) -> None:
+        """Take note of what the database's clock said after `asked_ms`, a time of this clock, and before now.
+
+        However long the answer took, a process that stood still is not taken for a clock that is off; and what is put
+        right is rather ahead of the database's clock than behind it.
+        """
+        if not asked_ms - self.tolerance_ms <= database_ms <= self.now_ms() + self.tolerance_ms:
+            log.error("clock_is_off", behind_s=(database_ms - asked_ms) / 1000)
+            self._behind_ms += database_ms - asked_ms
 
 
 ID_CLOCK = IdClock()

@@ -1,40 +1,57 @@
 """Ids tell the order of writing, whatever the clock does."""
 
 import time
-
-import pytest
+from datetime import UTC, datetime
 
 from app.db import IdClock, new_id
 
-HOUR_NS = 3_600_000_000_000
+HOUR_MS = 3_600_000
 
 
-def test_ids_follow_a_clock_set_ahead_and_go_on_when_it_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.db.ID_CLOCK", IdClock())
-    right = time.time_ns
+class Wall:
+    """A clock that can be set. Its own and not the process's, by which servers of other tests give ids."""
 
-    def given_ms() -> int:
-        return new_id().int >> 80
+    ahead_ms = 0
 
-    first = given_ms()
-    assert abs(first - right() // 1_000_000) < 60_000
-    monkeypatch.setattr(time, "time_ns", lambda: right() - HOUR_NS)
-    behind = given_ms()
+    def __call__(self) -> int:
+        return time.time_ns() + self.ahead_ms * 1_000_000
+
+
+def test_an_id_begins_with_the_time() -> None:
+    assert abs((new_id().int >> 80) - datetime.now(UTC).timestamp() * 1000) < 60_000
+
+
+def test_ids_follow_a_clock_set_ahead_and_go_on_when_it_is_set_back() -> None:
+    wall = Wall()
+    clock = IdClock(wall)
+    first = clock.now_ms()
+    wall.ahead_ms = -HOUR_MS
+    behind = clock.now_ms()
     assert first <= behind < first + 60_000
     time.sleep(0.01)
-    assert given_ms() > behind
-    monkeypatch.setattr(time, "time_ns", lambda: right() + HOUR_NS)
-    ahead = given_ms()
-    assert ahead >= first + HOUR_NS // 1_000_000
-    monkeypatch.setattr(time, "time_ns", right)
-    assert given_ms() >= ahead
+    assert clock.now_ms() > behind
+    wall.ahead_ms = HOUR_MS
+    ahead = clock.now_ms()
+    assert ahead >= first + HOUR_MS
+    wall.ahead_ms = 0
+    assert clock.now_ms() >= ahead
 
 
 def test_ids_are_put_right_by_the_databases_clock_when_far_off() -> None:
     clock = IdClock()
     right_ms = clock.now_ms()
-    clock.compare(right_ms + 3000)
+    clock.compare(right_ms, right_ms + 3000)
     assert clock.now_ms() < right_ms + 2000  # near enough
     for off_ms in (60_000, -60_000):
-        clock.compare(right_ms + off_ms)
-        assert abs(clock.now_ms() - right_ms - off_ms) < 2000
+        clock.compare(clock.now_ms(), right_ms + off_ms)
+        assert right_ms + off_ms <= clock.now_ms() < right_ms + off_ms + 2000
+
+
+def test_an_answer_that_was_long_under_way_moves_nothing() -> None:
+    """The process stood still after the database had answered; on its clock a minute and a half have gone by."""
+    wall = Wall()
+    clock = IdClock(wall)
+    asked_ms = clock.now_ms()
+    wall.ahead_ms = 90_000
+    clock.compare(asked_ms, asked_ms + 5)
+    assert clock.now_ms() >= asked_ms + 90_000
