@@ -13,13 +13,11 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.auth.admins import Role, add_admin
 from app.billing.verify import verify_ledger
-from tests.admin.conftest import DOMAIN, SECRET
-from tests.conftest import running_app, settings_for
+from tests.admin.conftest import DOMAIN
+from tests.admin.shops import open_shop, sign_in
 from tests.databases import Urls
 from tests.payments.conftest import Shop
-from tests.servers import running_stripe
 
 PURCHASES = "/admin/purchases"
 VIEWS = ("paid_not_credited", "refunded_but_credited", "for_review")
@@ -28,30 +26,11 @@ TOLD = ("payment_intent.succeeded", "charge.refunded", "charge.dispute.created",
 
 @pytest.fixture
 async def shop(own_database: Urls) -> AsyncIterator[Shop]:
-    """With a Stripe for the live environment and none for the other."""
-    with running_stripe() as local:
-        settings = settings_for(
-            own_database,
-            stripe_live=local.keys,
-            stripe_api_base=local.url,
-            stripe_timeout_s=2.5,
-            free_uses=0,
-            admin_session_secret=SECRET,
-            packs={"standard": {"price_minor": 500, "credits": 20}, "large": {"price_minor": 2000, "credits": 100}},
-        )
-        async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
-            yield Shop(app, own_database, settings, local, http)
-
-
-async def sign_in(shop: Shop, role: Role) -> httpx.AsyncClient:
-    async with shop.db.transaction() as tx:
-        now = datetime.now(UTC)
-        await add_admin(tx, f"{role}@{DOMAIN}", role, now=now)
-        token = await shop.app.state.admin_sessions.open_for_script(tx, f"{role}@{DOMAIN}", now=now)
-    transport = httpx.ASGITransport(shop.app)
-    return httpx.AsyncClient(
-        transport=transport, base_url="http://127.0.0.1", headers={"Authorization": f"Bearer {token}"}
-    )
+    async with open_shop(
+        own_database,
+        packs={"standard": {"price_minor": 500, "credits": 20}, "large": {"price_minor": 2000, "credits": 100}},
+    ) as shop:
+        yield shop
 
 
 @pytest.fixture

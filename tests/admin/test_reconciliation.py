@@ -4,50 +4,33 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 
-from app.auth.admins import add_admin
 from app.billing.verify import verify_ledger
 from app.demo.stripe.webhooks import signature
 from app.worker.app import MAX_ATTEMPTS, create_worker, running_services
-from tests.admin.conftest import DOMAIN, SECRET
-from tests.conftest import running_app, settings_for
+from tests.admin.conftest import DOMAIN
+from tests.admin.shops import open_shop, sign_in
 from tests.databases import Urls
 from tests.payments.conftest import Shop
-from tests.servers import running_stripe
 
 RECONCILE = "/admin/purchases/reconcile"
-ADA = f"ada@{DOMAIN}"
+ADMIN = f"admin@{DOMAIN}"
 
 
 @pytest.fixture
 async def shop(own_database: Urls) -> AsyncIterator[Shop]:
-    with running_stripe() as local:
-        settings = settings_for(
-            own_database,
-            stripe_live=local.keys,
-            stripe_api_base=local.url,
-            stripe_timeout_s=2.5,
-            free_uses=0,
-            admin_session_secret=SECRET,
-        )
-        async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
-            yield Shop(app, own_database, settings, local, http)
+    async with open_shop(own_database) as shop:
+        yield shop
 
 
 @pytest.fixture
 async def admin(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
-    async with shop.db.transaction() as tx:
-        now = datetime.now(UTC)
-        await add_admin(tx, ADA, "admin", now=now)
-        token = await shop.app.state.admin_sessions.open_for_script(tx, ADA, now=now)
-    transport, headers = httpx.ASGITransport(shop.app), {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client:
+    async with await sign_in(shop, "admin") as client:
         yield client
 
 
@@ -80,7 +63,7 @@ async def test_asked_for_once_done_once_and_told_as_the_askers(shop: Shop, admin
     queued = (await admin.get(RECONCILE)).json()
     assert (queued["state"], queued["asked_by"], queued["finished_at"], queued["outcome"]) == (
         "queued",
-        ADA,
+        ADMIN,
         None,
         None,
     )
@@ -98,7 +81,7 @@ async def test_asked_for_once_done_once_and_told_as_the_askers(shop: Shop, admin
     assert outcome["after"] == done["outcome"]
     same = ("admin_id", "admin_email", "session_id", "address", "request_id", "target_type", "target_id")
     assert [outcome[name] for name in same] == [asked[name] for name in same]
-    assert (asked["target_type"], asked["target_id"], asked["admin_email"]) == ("job", str(job_id), ADA)
+    assert (asked["target_type"], asked["target_id"], asked["admin_email"]) == ("job", str(job_id), ADMIN)
     assert outcome["created_at"] > asked["created_at"]
 
     assert (await admin.post(RECONCILE)).json()["job_id"] != job_id, "what is over does not stand for what is asked now"

@@ -1,45 +1,25 @@
 """Money back from the back office, through the local Stripe."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
-from app.auth.admin_sessions import AdminSessions
-from app.auth.admins import add_admin
 from app.payments.queries import find_unsettled
-from tests.conftest import running_app, settings_for
+from tests.admin.shops import open_shop, sign_in
 from tests.databases import Urls
 from tests.payments.conftest import Shop
-from tests.servers import running_stripe
 
 
 @pytest.fixture
 async def shop(own_database: Urls) -> AsyncIterator[Shop]:
-    with running_stripe() as local:
-        settings = settings_for(
-            own_database,
-            stripe_live=local.keys,
-            stripe_api_base=local.url,
-            stripe_timeout_s=2.5,
-            free_uses=0,
-            admin_session_secret=SecretStr("a secret of these tests, long enough"),
-        )
-        async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
-            yield Shop(app, own_database, settings, local, http)
+    async with open_shop(own_database) as shop:
+        yield shop
 
 
 @pytest.fixture
 async def admin(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
-    sessions: AdminSessions = shop.app.state.admin_sessions
-    async with shop.db.transaction() as tx:
-        await add_admin(tx, "ada@ciris.ai", "admin", now=datetime.now(UTC))
-        token = await sessions.open_for_script(tx, "ada@ciris.ai", now=datetime.now(UTC))
-    transport = httpx.ASGITransport(shop.app)
-    headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://billing", headers=headers) as client:
+    async with await sign_in(shop, "admin") as client:
         yield client
 
 
