@@ -56,6 +56,8 @@ UNPREPARED: dict[str, Any] = {
     "prepared_statement_cache_size": 0,
     "prepared_statement_name_func": lambda: "",
 }
+SHARE_OF_LISTS = 5
+"""One connection in so many is for what may be slow."""
 REPORT_PLANNING = {"plan_cache_mode": "force_custom_plan", "jit": "off"}
 
 
@@ -139,7 +141,7 @@ class Database:
         pooled: bool = False,
         statement_cache_size: int = 100,
     ) -> None:
-        slow = max(1, pool_size // 5)
+        slow = max(1, pool_size // SHARE_OF_LISTS)
         readers = max(1, (pool_size - slow) // 2)
         transactions = max(1, pool_size - slow - readers)
         connect_args: dict[str, Any] = {

@@ -21,6 +21,7 @@ from procrastinate.builtin_tasks import remove_old_jobs
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
 from procrastinate.worker import Worker
+from psycopg_pool import AsyncConnectionPool
 
 from app.admin import reconciliation
 from app.analytics.checks import ROLLUP_CHECKS
@@ -36,7 +37,7 @@ from app.billing.verify import last_verification, verify_ledger
 from app.clock import utc_now
 from app.config import Settings
 from app.configuration.service import Configuration
-from app.db import Database
+from app.db import SHARE_OF_LISTS, Database
 from app.jobs import QUEUE
 from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
@@ -51,6 +52,7 @@ from app.status import VERSION
 from app.tools.erasure import TEXTS as TOOL_TEXTS
 from app.worker.monitoring import Monitor, monitoring
 
+JOBS_AT_ONCE = 4
 JOB_TIMEOUT_S = 300
 LONGER_S = {"verify_ledger": 3600}
 ROLL_UP_STATEMENT_TIMEOUT_S = 60.0
@@ -77,7 +79,10 @@ class Services:
 async def running_services(settings: Settings) -> AsyncIterator[Services]:
     """What jobs work with, as the API has it, for as long as the block runs."""
     db = Database(settings.direct_url, pool_size=4, timeout_s=settings.database_timeout_s)
-    reports = Database(settings.direct_url, pool_size=3, timeout_s=ROLL_UP_STATEMENT_TIMEOUT_S)
+    # Enough that no job waits for another's connection: where that one could not be made, nobody would tell who waits,
+    # for as long as a statement of these may take.
+    pool_size = JOBS_AT_ONCE * SHARE_OF_LISTS
+    reports = Database(settings.direct_url, pool_size=pool_size, timeout_s=ROLL_UP_STATEMENT_TIMEOUT_S)
     configuration = Configuration(db, settings)
     gateway = StripeGateway(settings, configuration)
     try:
@@ -90,12 +95,25 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
         await db.close()
 
 
+class _Connections(AsyncConnectionPool):
+    async def open(self, *_: Any, **__: Any) -> None:
+        """Without waiting for the first connection: who needs it first waits, no longer than anybody later."""
+        await super().open()
+
+
 def create_worker(settings: Settings, services: Services) -> App:
     url, timeout_s = settings.direct_url.get_secret_value(), settings.database_timeout_s
     # The role's own bound is that of requests; the queue's clean-up may take as long as any job.
     options = {"options": f"-c statement_timeout={JOB_TIMEOUT_S}s"}
     queue = App(
-        connector=PsycopgConnector(conninfo=url, kwargs=options, min_size=1, max_size=4, timeout=timeout_s),
+        connector=PsycopgConnector(
+            pool_factory=_Connections,
+            conninfo=url,
+            kwargs=options,
+            min_size=1,
+            max_size=JOBS_AT_ONCE,
+            timeout=timeout_s,
+        ),
         worker_defaults={"worker_middleware": [observe_job, end_in_time]},
     )
 
@@ -256,10 +274,13 @@ async def _work(settings: Settings, stopping: asyncio.Event, monitor: Monitor) -
         try:
             async with running_services(settings) as services, create_worker(settings, services).open_async() as queue:
                 monitor.databases = (services.db, services.reports)
-                await queue.run_worker_async(concurrency=4, shutdown_graceful_timeout=20, install_signal_handlers=False)
+                await queue.run_worker_async(
+                    concurrency=JOBS_AT_ONCE, shutdown_graceful_timeout=20, install_signal_handlers=False
+                )
         except ConnectorException:
             log.warning("database_unavailable", retry_after_s=RECONNECT_AFTER_S)
-            await asyncio.sleep(RECONNECT_AFTER_S)
+            if not stopping.is_set():
+                await asyncio.sleep(RECONNECT_AFTER_S)
 
 
 async def verify_if_never(services: Services, now: datetime) -> None:

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -23,8 +24,9 @@ from app.billing.verify import last_verification
 from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
+from app.errors import is_database_unavailable
 from app.jobs import defer
-from app.worker.app import LONGER_S, MAX_ATTEMPTS, Services, create_worker, running_services
+from app.worker.app import JOBS_AT_ONCE, LONGER_S, MAX_ATTEMPTS, Services, create_worker, running_services
 from tests.admin.analytics_fill import fill
 from tests.books import balances, connected
 from tests.conftest import ACTOR, settings_for
@@ -217,8 +219,8 @@ async def test_worker_brings_the_reports_sums_up_to_date(
 
 
 @contextlib.contextmanager
-def running_worker(urls: Urls, **env: str) -> Iterator[Process]:
-    with tempfile.NamedTemporaryFile() as log:
+def running_worker(urls: Urls, printed: Path | None = None, **env: str) -> Iterator[Process]:
+    with tempfile.NamedTemporaryFile() if printed is None else printed.open("wb") as log:
         process = Process(["worker"], {**os.environ, **environment(urls), **env}, log, log)
         try:
             yield process
@@ -286,11 +288,17 @@ async def away(urls: Urls) -> AsyncIterator[None]:
         await admin.close()
 
 
-async def test_worker_outlives_an_outage_of_the_database(own_database: Urls) -> None:
-    with running_worker(own_database) as worker:
+async def test_worker_outlives_an_outage_of_the_database(own_database: Urls, tmp_path: Path) -> None:
+    printed = tmp_path / "printed"
+    with running_worker(own_database, printed) as worker:
         await until(lambda: is_registered(own_database))
+
+        async def has_tried_again() -> bool:
+            assert worker.poll() is None, printed.read_text()
+            return printed.read_text().count("database_unavailable") >= 3
+
         async with away(own_database):
-            await asyncio.sleep(6)  # longer than a connection is waited for
+            await until(has_tried_again)
         async with connected(own_database) as connection:
             # With a lock of its own: the clock may have written one in the same minute.
             await connection.execute(DUE.replace("$1::text)", "NULL)"), "clean_up", OF_THE_CLOCK)
@@ -301,6 +309,18 @@ async def test_worker_outlives_an_outage_of_the_database(own_database: Urls) -> 
         await until(is_done)
         worker.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(worker.wait, 10) == 0
+
+
+async def test_jobs_do_not_wait_for_a_connection_that_could_not_be_made(settings: Settings, own_database: Urls) -> None:
+    async def uses_reports(services: Services) -> None:
+        async with services.reports.read():
+            pass
+
+    async with running_services(settings) as services, away(own_database):
+        jobs = [asyncio.create_task(uses_reports(services)) for _ in range(JOBS_AT_ONCE)]
+        done, _ = await asyncio.wait(jobs, timeout=20)  # their statements may take a minute
+        assert len(done) == JOBS_AT_ONCE
+        assert all(is_database_unavailable(job.exception() or AssertionError()) for job in done)
 
 
 async def test_worker_that_waits_for_the_database_ends_on_sigterm(own_database: Urls) -> None:
