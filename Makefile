@@ -4,6 +4,8 @@ BIN := .venv/bin
 READY := .venv/.installed
 # One more than cores: a test waits now and then.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
+# Images of Python often set it. Each process, of hundreds, would compile all that it imports: seconds of a core.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test check check-service check-pages docs ui tools browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
 
