@@ -7,10 +7,10 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import asyncpg
 import pytest
@@ -219,14 +219,19 @@ async def test_worker_brings_the_reports_sums_up_to_date(
 
 
 @contextlib.contextmanager
-def running_worker(urls: Urls, printed: Path | None = None, **env: str) -> Iterator[Process]:
-    with tempfile.NamedTemporaryFile() if printed is None else printed.open("wb") as log:
-        process = Process(["worker"], {**os.environ, **environment(urls), **env}, log, log)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+def running_worker(urls: Urls, **env: str) -> Iterator[Process]:
+    with tempfile.NamedTemporaryFile() as log, running_worker_with(log, urls, env) as worker:
+        yield worker
+
+
+@contextlib.contextmanager
+def running_worker_with(log: IO[bytes], urls: Urls, env: Mapping[str, str]) -> Iterator[Process]:
+    process = Process(["worker"], {**os.environ, **environment(urls), **env}, log, log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def test_worker_verifies_a_new_installation_and_ends_on_sigterm(own_database: Urls) -> None:
@@ -290,7 +295,7 @@ async def away(urls: Urls) -> AsyncIterator[None]:
 
 async def test_worker_outlives_an_outage_of_the_database(own_database: Urls, tmp_path: Path) -> None:
     printed = tmp_path / "printed"
-    with running_worker(own_database, printed) as worker:
+    with printed.open("wb") as log, running_worker_with(log, own_database, {}) as worker:
         await until(lambda: is_registered(own_database))
 
         async def has_tried_again() -> bool:
