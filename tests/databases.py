@@ -45,7 +45,7 @@ def urls(database: str) -> Urls:
 
 async def create_database(name: str, template: str | None = TEMPLATE) -> Urls:
     connection = await asyncpg.connect(os.environ[ADMIN_URL])
-    source = f'TEMPLATE "{template}"' if template else ""
+    source = f'TEMPLATE "{template}" STRATEGY file_copy' if template else ""
     await connection.execute(f'CREATE DATABASE "{name}" OWNER {OWNER_ROLE} {source}')
     await connection.close()
     return urls(name)

@@ -300,7 +300,7 @@ async def test_worker_outlives_an_outage_of_the_database(own_database: Urls, tmp
 
         async def has_tried_again() -> bool:
             assert worker.poll() is None, printed.read_text()
-            return printed.read_text().count("database_unavailable") >= 3
+            return printed.read_text().count("database_unavailable") >= 2
 
         async with away(own_database):
             await until(has_tried_again)
