@@ -24,6 +24,21 @@ MUTATION = "CIRIS_TEST_MUTATION"
 """Environment variable with SQL that spoils the schema on purpose: see mutants.py."""
 
 
+CONSTRAINTS = """
+    SELECT t.relname AS table_name, c.conname AS name, false AS is_index
+      FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+     WHERE t.relnamespace = 'public'::regnamespace AND t.relname NOT LIKE 'procrastinate%'
+       AND c.contype IN ('c', 'u', 'f')
+     UNION ALL
+    SELECT t.relname, x.relname, true
+      FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid
+     WHERE t.relnamespace = 'public'::regnamespace AND t.relname NOT LIKE 'procrastinate%'
+       AND i.indisunique AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid)
+     ORDER BY 1, 2
+    """
+"""Whatever refuses a row, but for primary keys."""
+
+
 @dataclass(frozen=True)
 class Urls:
     """The same database as its two roles see it, and as the superuser does."""

@@ -16,15 +16,8 @@ from pathlib import Path
 import asyncpg
 
 from app.demo.postgres import ephemeral_cluster
-from tests.databases import ADMIN_URL, MUTATION, ROOT, TEMPLATE, prepare, urls
+from tests.databases import ADMIN_URL, CONSTRAINTS, MUTATION, ROOT, TEMPLATE, prepare, urls
 
-CONSTRAINTS = """
-    SELECT c.conrelid::regclass::text AS table_name, c.conname AS name
-      FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
-     WHERE t.relnamespace = 'public'::regnamespace AND c.contype IN ('c', 'u', 'f')
-       AND t.relname NOT LIKE 'procrastinate%'
-     ORDER BY 1, 2
-    """
 NO_SOURCE = (".git", ".venv", ".tools", ".*_cache", ".hypothesis", "__pycache__", "node_modules", "dist", "site", "var")
 LOCKS = "tests/billing/test_charges.py"
 DOOR = "tests/test_door.py"
@@ -210,7 +203,9 @@ async def schema_mutants() -> list[Mutant]:
         Mutant(
             f"{row['table_name']}: {row['name']}",
             (f"tests/test_constraints.py::test_violation_is_refused[{row['name']}]",),
-            sql=f"ALTER TABLE {row['table_name']} DROP CONSTRAINT {row['name']} CASCADE",
+            sql=f"DROP INDEX {row['name']}"
+            if row["is_index"]
+            else f"ALTER TABLE {row['table_name']} DROP CONSTRAINT {row['name']} CASCADE",
         )
         for row in rows
     ]
