@@ -113,6 +113,6 @@ if __name__ == "__main__":
     parser.add_argument("--accounts", type=int, default=100_000)
     parser.add_argument("--uses", type=int, default=2_350_000)
     arguments = parser.parse_args()
-    with ephemeral_cluster() as running:
+    with ephemeral_cluster(durable=True) as running:  # on a disk, as operators have it
         prepare(running)
         asyncio.run(main(arguments, urls(TEMPLATE)))
