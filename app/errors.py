@@ -40,15 +40,21 @@ STATUS_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed",
 
 
 class AppError(Exception):
-    """An outcome that ends the request with `status`, `code` and a sentence for the caller."""
+    """An outcome that ends the request with `status`, `code` and a sentence for the caller.
+
+    `figures` are further members of the body, so that clients need not parse the sentence.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
 
-    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, detail: str, *, headers: Mapping[str, str] | None = None, figures: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.headers = dict(headers or {})
+        self.figures = dict(figures or {})
 
 
 class Busy(AppError):
@@ -117,7 +123,7 @@ def error_body(detail: object, code: str) -> dict[str, Any]:
 
 
 def error_response(error: AppError) -> JSONResponse:
-    return JSONResponse(error_body(error.detail, error.code), error.status, error.headers)
+    return JSONResponse({**error_body(error.detail, error.code), **error.figures}, error.status, error.headers)
 
 
 def response_for(error: Exception) -> JSONResponse:

@@ -58,6 +58,22 @@ async def test_idempotency(agent: httpx.AsyncClient, user: User) -> None:
     assert (await agent.post("/v1/billing/check", json=user)).json()["total_uses"] == 1
 
 
+def figures_of(refused: httpx.Response) -> tuple[int, ...]:
+    """The amounts of a 402, in hundredths of a credit: balance, required, shortfall, affordable."""
+    names = ("balance_minor", "required_minor", "shortfall_minor", "max_affordable_minor")
+    return tuple(refused.json()[name] for name in names)
+
+
+async def test_refusal_has_its_figures_as_fields(agent: httpx.AsyncClient, user: User) -> None:
+    refused = await agent.post("/v1/billing/charges", json=charge_of(user, "too much", amount_minor=450))
+    assert refused.status_code == 402
+    assert figures_of(refused) == (300, 500, 200, 300)
+    affordable = refused.json()["max_affordable_minor"]
+    assert (
+        await agent.post("/v1/billing/charges", json=charge_of(user, "as much", amount_minor=affordable))
+    ).status_code == 201
+
+
 async def test_insufficient_credits(agent: httpx.AsyncClient, user: User) -> None:
     """Guide: the fourth charge of a new user is refused, and the check says what to buy."""
     for i in range(3):
@@ -67,6 +83,7 @@ async def test_insufficient_credits(agent: httpx.AsyncClient, user: User) -> Non
     assert refused.json()["detail"] == "Insufficient credits. Balance: 0, Required: 100"
     assert refused.json()["code"] == "insufficient_credits"
     assert refused.json()["request_id"] == refused.headers["X-Request-ID"]
+    assert figures_of(refused) == (0, 100, 100, 0)
     check = (await agent.post("/v1/billing/check", json=user)).json()
     assert check["reason"] == "No free uses or credits remaining"
     assert (check["has_credit"], check["purchase_required"]) == (False, True)

@@ -34,7 +34,7 @@ from app.auth.revocations import revoke_tokens_before
 from app.billing.erasure import lock_person
 from app.billing.errors import AccountNotFound
 from app.billing.router import ERRORS, Billing
-from app.billing.schemas import MAX_INT64, ErrorReply, Key255
+from app.billing.schemas import MAX_INT64, ErrorReply, InsufficientCreditsReply, Key255
 from app.config import Settings
 from app.db import Database
 from app.errors import InvalidRequest
@@ -134,7 +134,7 @@ async def get_timeline(
 @router.post(
     "/{account_id}/credits",
     status_code=status.HTTP_201_CREATED,
-    responses={**NOT_FOUND, 402: {"model": ErrorReply}},
+    responses={**NOT_FOUND, 402: {"model": InsufficientCreditsReply}},
 )
 async def adjust_credits(
     account_id: UUID, body: AdjustBody, admin: Support, limits: Limits, db: Db, billing: Billing

@@ -5,13 +5,25 @@ from app.errors import AppError
 
 
 class InsufficientCredits(AppError):
-    """Takes credits, and tells hundredths of them."""
+    """The account cannot pay. Takes credits; the answer gives hundredths of a credit.
+
+    `affordable` is the largest amount that the same operation could spend now. None: all that is `available`. An
+    operation of a fixed price can afford nothing.
+    """
 
     status, code = 402, "insufficient_credits"
 
-    def __init__(self, *, available: int, required: int) -> None:
+    def __init__(self, *, available: int, required: int, affordable: int | None = None) -> None:
         balance_minor, required_minor = available * MINOR_PER_CREDIT, required * MINOR_PER_CREDIT
-        super().__init__(f"Insufficient credits. Balance: {balance_minor}, Required: {required_minor}")
+        super().__init__(
+            f"Insufficient credits. Balance: {balance_minor}, Required: {required_minor}",
+            figures={
+                "balance_minor": balance_minor,
+                "required_minor": required_minor,
+                "shortfall_minor": required_minor - balance_minor,
+                "max_affordable_minor": balance_minor if affordable is None else affordable * MINOR_PER_CREDIT,
+            },
+        )
 
 
 class AccountSuspended(AppError):

@@ -26,6 +26,7 @@ from app.billing.schemas import (
     CreditBody,
     CreditReply,
     ErrorReply,
+    InsufficientCreditsReply,
     InvalidReply,
     Key255,
     LlmUsageBody,
@@ -69,7 +70,7 @@ Billing = Annotated[BillingService, Depends(billing_service)]
     status_code=status.HTTP_201_CREATED,
     response_model=ChargeReply,
     openapi_extra=IN_OPENAPI,
-    responses={402: {"model": ErrorReply}, 409: {"model": ReplayedCharge}},
+    responses={402: {"model": InsufficientCreditsReply}, 409: {"model": ReplayedCharge}},
 )
 async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser, now: Now) -> ChargeReply | Response:
     """Charge an interaction that happened. The same idempotency key again answers 409 and charges nothing."""

@@ -343,6 +343,17 @@ class ErrorReply(Reply):
     request_id: str | None
 
 
+class InsufficientCreditsReply(ErrorReply):
+    """402: the account cannot pay. Nothing was spent."""
+
+    balance_minor: int = Field(description="Credits that this operation can draw on, in hundredths.")
+    required_minor: int = Field(description="What it costs, in hundredths of a credit.")
+    shortfall_minor: int = Field(description="`required_minor` less `balance_minor`.")
+    max_affordable_minor: int = Field(
+        description="The largest amount that would be paid now. 0 where the price is fixed."
+    )
+
+
 class InvalidField(Reply):
     """Where in the request (`body`, `query`, `path`, then the names) something is wrong, and what."""
 

@@ -13,7 +13,7 @@ from app.billing.errors import InsufficientCredits
 from app.billing.idempotency import IN_OPENAPI, idempotency_key
 from app.billing.pools import Shortfall
 from app.billing.router import ERRORS, Billing, ReaderOrUser
-from app.billing.schemas import ErrorReply, Key255, OAuthProvider, identity_of
+from app.billing.schemas import ErrorReply, InsufficientCreditsReply, Key255, OAuthProvider, identity_of
 from app.billing.service import BillingService
 from app.clock import Now
 from app.tools.schemas import ToolBalanceReply, ToolBalancesReply, ToolChargeBody, ToolChargeReply, ToolCheckReply
@@ -66,7 +66,7 @@ async def check_tool(product_type: ProductType, account_id: AccountId, tools: To
     return ToolCheckReply.of(await tools.check(account_id, product_type, now))
 
 
-@router.post("/charge", openapi_extra=IN_OPENAPI, responses={**UNKNOWN, 402: {"model": ErrorReply}})
+@router.post("/charge", openapi_extra=IN_OPENAPI, responses={**UNKNOWN, 402: {"model": InsufficientCreditsReply}})
 async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, now: Now) -> ToolChargeReply:
     """Charge one use. The same idempotency key again answers 200 with the original result and charges nothing."""
     billing: BillingService = request.app.state.billing
@@ -83,5 +83,5 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
     if not isinstance(outcome, Replayed):  # a replay writes nothing
         await billing.accounts.note_profile(account_id, body.profile(), now)
     if isinstance(outcome, Shortfall):
-        raise InsufficientCredits(available=outcome.available, required=outcome.required)
+        raise InsufficientCredits(available=outcome.available, required=outcome.required, affordable=0)
     return ToolChargeReply.of(outcome.use)

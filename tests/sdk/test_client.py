@@ -49,6 +49,7 @@ async def test_check_and_charge_until_nothing_is_left(billing: Any, who: User) -
         await billing.charge(who, interaction_id="4", amount_minor=250)
     error = refused.value
     assert (error.balance, error.required, error.code, error.status) == (0, 300, "insufficient_credits", 402)
+    assert (error.shortfall, error.max_affordable) == (300, 0)
     assert error.request_id
     assert (await billing.check_credit(who)).purchase_uses == 20
 

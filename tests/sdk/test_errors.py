@@ -49,6 +49,19 @@ def test_errors_survive_copies_and_other_processes(error: BillingError, copied: 
     assert (type(other), str(other), other.args, vars(other)) == (type(error), str(error), error.args, vars(error))
 
 
+def test_a_refusals_figures_are_fields_and_not_words() -> None:
+    """Another wording, or another language, changes no figure; an answer without figures has none."""
+    figures = {"balance_minor": 200, "required_minor": 500, "shortfall_minor": 300, "max_affordable_minor": 200}
+    body = {"detail": "Guthaben zu klein. Balance: 7, Required: 8", "code": "insufficient_credits"}
+    error = error_for(402, {**body, **figures}, retry_after=None, request_id=None)
+    assert isinstance(error, InsufficientCredits)
+    assert (error.balance, error.required, error.shortfall, error.max_affordable) == (200, 500, 300, 200)
+    for absent in ({}, dict.fromkeys(figures), dict.fromkeys(figures, "200"), dict.fromkeys(figures, True)):
+        error = error_for(402, {**body, **absent}, retry_after=None, request_id=None)
+        assert isinstance(error, InsufficientCredits)
+        assert (error.balance, error.required, error.shortfall, error.max_affordable) == (None, None, None, None)
+
+
 def test_message_says_which_field_is_wrong() -> None:
     wrong = [
         {"type": "missing", "loc": ["body", "external_id"], "msg": "Field required", "input": {"secret": "ada"}},

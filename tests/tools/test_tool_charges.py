@@ -163,6 +163,10 @@ async def test_what_nothing_pays_is_402_and_writes_nothing(
             "detail": "Insufficient credits. Balance: 900, Required: 1000",
             "code": "insufficient_credits",
             "request_id": answer.headers["X-Request-ID"],
+            "balance_minor": 900,
+            "required_minor": 1000,
+            "shortfall_minor": 100,
+            "max_affordable_minor": 0,  # a use has one price
         }
     assert (await counts(database), await balances(database, account_id)) == before
     await minter.post("/v1/billing/credits", json=credit(user, 100))

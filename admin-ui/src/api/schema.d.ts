@@ -2633,6 +2633,38 @@ export interface components {
             /** Next Cursor */
             next_cursor: string | null;
         };
+        /**
+         * InsufficientCreditsReply
+         * @description 402: the account cannot pay. Nothing was spent.
+         */
+        InsufficientCreditsReply: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Balance Minor
+             * @description Credits that this operation can draw on, in hundredths.
+             */
+            balance_minor: number;
+            /**
+             * Required Minor
+             * @description What it costs, in hundredths of a credit.
+             */
+            required_minor: number;
+            /**
+             * Shortfall Minor
+             * @description `required_minor` less `balance_minor`.
+             */
+            shortfall_minor: number;
+            /**
+             * Max Affordable Minor
+             * @description The largest amount that would be paid now. 0 where the price is fixed.
+             */
+            max_affordable_minor: number;
+        };
         /** InteractionMargin */
         InteractionMargin: {
             /** Llm Calls */
@@ -4730,7 +4762,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "application/json": components["schemas"]["InsufficientCreditsReply"];
                 };
             };
             /** @description Forbidden */
@@ -5937,7 +5969,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "application/json": components["schemas"]["InsufficientCreditsReply"];
                 };
             };
             /** @description Forbidden */
@@ -7094,7 +7126,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "application/json": components["schemas"]["InsufficientCreditsReply"];
                 };
             };
             /** @description Forbidden */

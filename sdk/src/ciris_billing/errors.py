@@ -10,11 +10,8 @@
 | ServerError | report the request id |
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
-
-_SHORTFALL = re.compile(r"Balance: (-?\d+), Required: (\d+)")
 
 
 class BillingError(Exception):
@@ -42,14 +39,28 @@ def _remade(kind: type[BillingError], args: tuple[Any, ...]) -> BillingError:
 
 
 class InsufficientCredits(BillingError):
-    """402. `balance` and `required` are hundredths of a credit, None if the service did not say."""
+    """402: the account cannot pay. Amounts are hundredths of a credit, None if the answer does not contain them.
+
+    `max_affordable` is the largest amount that the same operation could spend now: 0 where the price is fixed.
+    """
 
     default_code = "insufficient_credits"
 
-    def __init__(self, message: str, *, balance: int | None = None, required: int | None = None, **about: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        balance: int | None = None,
+        required: int | None = None,
+        shortfall: int | None = None,
+        max_affordable: int | None = None,
+        **about: Any,
+    ) -> None:
         super().__init__(message, **about)
         self.balance = balance
         self.required = required
+        self.shortfall = shortfall
+        self.max_affordable = max_affordable
 
 
 class PermissionDenied(BillingError):
@@ -172,6 +183,11 @@ def _wrong_fields(detail: object) -> str:
     )
 
 
+def _figure(body: Mapping[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def error_for(status: int, body: object, *, retry_after: float | None, request_id: str | None) -> BillingError:
     """The error that an answer means, whatever its body."""
     fields = body if isinstance(body, Mapping) else {}
@@ -186,9 +202,8 @@ def error_for(status: int, body: object, *, retry_after: float | None, request_i
         case 401:
             return Unauthorized(message, **about)
         case 402:
-            found = _SHORTFALL.search(message)
-            balance, required = (int(found[1]), int(found[2])) if found else (None, None)
-            return InsufficientCredits(message, balance=balance, required=required, **about)
+            names = ("balance", "required", "shortfall", "max_affordable")
+            return InsufficientCredits(message, **{name: _figure(fields, f"{name}_minor") for name in names}, **about)
         case 403:
             kinds = {"account_suspended": AccountSuspended, "account_closed": AccountClosed}
             return kinds.get(str(code), PermissionDenied)(message, **about)

@@ -28,7 +28,9 @@ class NoCredit(InsufficientCredits):
     def __init__(self, status: CreditStatus, *, required_minor: int) -> None:
         balance, required = status.uses_remaining * MINOR_PER_CREDIT, credits_for(required_minor) * MINOR_PER_CREDIT
         reason = status.reason or f"Insufficient credits. Balance: {balance}, Required: {required}"
-        super().__init__(reason, balance=balance, required=required)
+        super().__init__(
+            reason, balance=balance, required=required, shortfall=max(0, required - balance), max_affordable=balance
+        )
         self.credit_status = status
 
 
