@@ -31,7 +31,7 @@ from app.auth.sign_in import SignIn
 from app.billing.posting import CHARGE
 from app.billing.service import BillingService
 from app.changes import ChangeListener
-from app.config import Settings, load_settings
+from app.config import Mode, Settings, load_settings
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.service import Configuration
 from app.db import requests_database
@@ -143,7 +143,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     api.state.door = Door()
     for module in ROUTERS:
         api.include_router(module.router)
-    api.mount("/admin-ui", app.admin.pages.Pages(ROOT / settings.admin_ui_dir))
+    pages = app.admin.pages.Pages(ROOT / settings.admin_ui_dir, being_built=settings.mode is Mode.DEMO)
+    api.mount("/admin-ui", pages)
     install_error_handlers(api)
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
     api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

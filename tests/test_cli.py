@@ -1,7 +1,11 @@
 """The commands as an operator types them, each in a process of its own: what they print, and how they exit."""
 
+import contextlib
 import json
 import os
+import re
+import subprocess
+import sys
 import time
 import uuid
 from base64 import b64encode
@@ -268,7 +272,7 @@ def test_wrong_settings_are_named() -> None:
     assert answer.status == UNUSABLE
     assert {line.split(":")[0] for line in answer.err.splitlines()} == {"MODE", "DATABASE_URL"}
     for variable, named in (("PACKS", '"packs"'), ("METRICS_TOKEN_FILE", "/no/such/file")):
-        answer = run({variable: "/no/such/file"}, "keys", "list")
+        answer = run({"MODE": "development", variable: "/no/such/file"}, "keys", "list")
         assert answer.status == UNUSABLE
         assert named in answer.err
         assert answer.err.count("\n") == 1
@@ -292,6 +296,49 @@ def test_migrate_makes_the_schema(empty_database: Urls) -> None:
     assert run(env, "migrate").status == DONE
     assert run(env, "keys", "list", "--json").json == []
     assert run(env, "migrate", "--revision", "nonsense").status == FAILED
+
+
+def run_in_terminal(env: dict[str, str], *arguments: str) -> str:
+    """What a person sees who types the command in a terminal of 100 columns in Tokyo."""
+    ours, terminal = os.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", *arguments],
+            env={**os.environ, **env, "TZ": "Asia/Tokyo", "COLUMNS": "100", "TERM": "xterm"},
+            stdin=subprocess.DEVNULL,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        seen = bytearray()
+        with contextlib.suppress(OSError):  # EIO once the process has ended
+            while part := os.read(ours, 65_536):
+                seen += part
+        process.wait(60)
+    finally:
+        os.close(ours)
+    return seen.decode()
+
+
+async def test_terminals_get_tables_and_progress_bars(env: dict[str, str], own_database: Urls) -> None:
+    hostile = "agent \x1b]0;owned\x07[red]"
+    made = run(env, "keys", "create", "--name", hostile, "--permission", "billing:read", "--json").json
+    async with connected(own_database) as connection:
+        await connection.execute("UPDATE api_keys SET created_at = '2026-11-29 20:05:01.234567+00'")
+    listed = run_in_terminal(env, "keys", "list")
+    assert [heading in listed for heading in ("Key id", "Name", "Permissions", "Created at")] == [True] * 4
+    assert ("2026-11-30 05:05:01 JST" in " ".join(listed.split()), "20:05:01.234567" in listed) == (True, False)
+    assert made["key_id"] in listed
+    assert "\x1b]0;" not in listed  # a name cannot command the terminal
+    assert "[red]" in listed
+    one = run_in_terminal(env, "keys", "create", "--name", "second", "--permission", "billing:read")
+    assert re.search(r"Api key.* cbk_live_\S{60,}\r?\n", one)  # in one line, to be copied
+    assert "Verifying the ledger" in run_in_terminal(env, "ledger", "verify")
+    piped = run(env, "ledger", "verify")
+    assert ("ok=True" in piped.out, "Verifying" in piped.out + piped.err) == (True, False)
+    lines = run(env, "keys", "list").out
+    assert "created_at=2026-11-29 20:05:01.234567+00:00" in lines
+    assert "\x1b" not in lines
 
 
 def commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -18,14 +18,33 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-NOT_BUILT = "The back office's pages are not built (yet). `make ui` builds them; `make run` does it by itself.\n"
+NOT_BUILT = "The back office's pages are not built. `make ui` builds them; `make run` builds them in the background.\n"
+RELOAD_AFTER_S = 2
+BEING_BUILT = f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="{RELOAD_AFTER_S}">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>CIRIS Billing: building the back office</title>
+<style>body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 20vh auto; padding: 0 1rem }}</style>
+<h1>The back office is being built</h1>
+<p>The first <code>make run</code> builds these pages, which takes about a minute. This page reloads until they are
+ready.</p>
+<p>If it takes longer, look into <code>var/log/build-ui.log</code>, or run <code>make ui</code>.</p>
+</html>
+"""
 
 
 class Pages(StaticFiles):
-    """Files of `directory`; what is no file is a page of the application, which finds its own way by the address."""
+    """Files of `directory`. Every other address is the application's page, which routes by the address.
 
-    def __init__(self, directory: Path) -> None:
+    `being_built`: while there are no pages, a browser gets one that waits for them.
+    """
+
+    def __init__(self, directory: Path, *, being_built: bool = False) -> None:
         super().__init__(directory=directory, check_dir=False)
+        self._being_built = being_built
         self._index = directory / "index.html"
 
     async def check_config(self) -> None:
@@ -46,5 +65,8 @@ class Pages(StaticFiles):
 
     def _page(self) -> Response:
         if not self._index.is_file():
+            if self._being_built:
+                headers = {"Cache-Control": "no-store", "Retry-After": str(RELOAD_AFTER_S)}
+                return HTMLResponse(BEING_BUILT, 503, headers)
             return PlainTextResponse(NOT_BUILT, 404)
         return FileResponse(self._index, headers={"Cache-Control": "no-cache"})

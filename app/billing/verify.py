@@ -4,7 +4,7 @@ Each check is one query for rows that should not exist, and names the first of t
 is for a person to look at.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -44,18 +44,25 @@ def expected_constraints() -> Iterable[tuple[str, str]]:
                 yield table.name, constraint.name
 
 
-async def verify_ledger(db: Database, now: datetime, further: Mapping[str, str] = NONE) -> Verification:
+async def verify_ledger(
+    db: Database,
+    now: datetime,
+    further: Mapping[str, str] = NONE,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verification:
     """Run every check, the `further` ones of other packages last, and record the outcome.
 
-    Reads only; takes as long as the ledger is long.
+    Reads only; takes as long as the ledger is long. Calls `on_progress` with the number of finished checks and of all.
     """
     problem = None
+    checks = {**CHECKS, **further}
     async with db.snapshot() as snapshot:
         accounts, entries = await queries.count_ledger(snapshot)
         missing = await queries.first_missing_constraint(snapshot, list(expected_constraints()))
         if missing is not None:
             problem = f"the schema lacks {missing}"
-        for name, sql in {**CHECKS, **further}.items() if problem is None else ():
+        for number, (name, sql) in enumerate(checks.items() if problem is None else ()):
+            on_progress(number, len(checks))
             culprit = await queries.first_culprit(snapshot, sql)
             if culprit is not None:
                 problem = f"{name}: {culprit}"

@@ -9,7 +9,8 @@ from app.auth.caller import Actor
 from app.billing.accounts import Identity
 from app.billing.pools import Credits
 from app.billing.service import BillingService
-from app.cli.running import AsJson, World, WorldOption, run, show
+from app.cli.output import AsJson, show
+from app.cli.running import World, WorldOption, run
 from app.clock import utc_now
 from app.config import Settings
 from app.configuration.service import Configuration

@@ -7,7 +7,8 @@ import typer
 
 from app.auth.admin_sessions import AdminSessions
 from app.auth.admins import add_admin, list_admins, remove_admin
-from app.cli.running import AsJson, run, show
+from app.cli.output import AsJson, show
+from app.cli.running import run
 from app.clock import utc_now
 from app.config import Settings
 from app.db import Database

@@ -7,7 +7,8 @@ import typer
 
 from app.auth.caller import Permission
 from app.auth.service import create_key, list_keys, revoke_key, rotate_key
-from app.cli.running import AsJson, World, WorldOption, run, show
+from app.cli.output import AsJson, show
+from app.cli.running import World, WorldOption, run
 from app.clock import utc_now
 from app.config import Settings
 from app.db import Database

@@ -5,11 +5,13 @@ import typer
 from app.analytics.checks import ROLLUP_CHECKS
 from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
-from app.cli.running import FAILED, AsJson, run, show
+from app.cli.output import AsJson, progress, show
+from app.cli.running import FAILED, run
 from app.clock import utc_now
 from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
+from app.payments.attempts import Attempts
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
 
@@ -21,7 +23,8 @@ payments_cli = typer.Typer(help="Payments.", no_args_is_help=True)
 def ledger_verify(as_json: AsJson = False) -> None:
     """Prove that every balance is the sum of its movements, and every report's sums too. Exits with 1 and the first
     culprit if not."""
-    result = run(lambda db, settings: verify_ledger(db, utc_now(), ROLLUP_CHECKS))
+    with progress("Verifying the ledger") as advance:
+        result = run(lambda db, settings: verify_ledger(db, utc_now(), ROLLUP_CHECKS, advance))
     names = ("accounts", "entries", "problem", "started_at", "finished_at")
     show([{"ok": result.ok, **{name: getattr(result, name) for name in names}}], as_json, single=True)
     raise typer.Exit(0 if result.ok else FAILED)
@@ -36,10 +39,12 @@ def payments_reconcile(as_json: AsJson = False) -> None:
         gateway = StripeGateway(settings, configuration)
         try:
             billing = BillingService(db, configuration)
-            return await PaymentService(db, configuration, billing, gateway).reconcile(utc_now())
+            attempts = Attempts(on_attempt=lambda attempted: advance(attempted, None))
+            return await PaymentService(db, configuration, billing, gateway).reconcile(utc_now(), attempts)
         finally:
             await gateway.close()
 
-    done = run(work)
+    with progress("Asking the payment provider") as advance:
+        done = run(work)
     show([done], as_json, single=True)
     raise typer.Exit(FAILED if done["failed"] else 0)

@@ -1,8 +1,8 @@
-"""What every command needs: settings, a database, and a way to say what came out."""
+"""Settings and a database for a command, and the exit codes of its errors."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
 from importlib.metadata import version
 from typing import Annotated, Any, TypeVar
@@ -11,6 +11,7 @@ import pydantic
 import typer
 from pydantic_settings import SettingsError
 
+from app.cli.demo_settings import use_running_demo
 from app.config import Settings, load_settings
 from app.db import Database
 from app.errors import AppError, is_database_unavailable
@@ -22,8 +23,6 @@ FAILED, UNUSABLE = 1, 3
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 Answer = TypeVar("Answer")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
-
 
 class World(StrEnum):
     LIVE = "live"
@@ -33,8 +32,11 @@ class World(StrEnum):
 WorldOption = Annotated[World, typer.Option("--environment", help="Which of the two worlds.")]
 
 
-def settings_or_exit() -> Settings:
-    """The settings, with logging configured by them. Exits with 3, naming every wrong variable."""
+def settings_or_exit(*, log_level: str | None = None) -> Settings:
+    """Return the settings and configure logging by them. Exits with 3, naming every wrong variable.
+
+    `log_level` replaces LOG_LEVEL.
+    """
     try:
         settings = load_settings()
     except pydantic.ValidationError as error:
@@ -56,13 +58,15 @@ def settings_or_exit() -> Settings:
         except (ReportingNotInstalled, ValueError) as error:
             typer.echo(error, err=True)
             raise typer.Exit(UNUSABLE) from None
-    configure_logging(level=settings.log_level, json=settings.log_json, report=report)
+    configure_logging(level=log_level or settings.log_level, json=settings.log_json, report=report)
     return settings
 
 
 def run(work: Callable[[Database, Settings], Awaitable[Answer]]) -> Answer:
-    """Run `work` on a database, and turn what goes wrong into a line and an exit code."""
-    settings = settings_or_exit()
+    """Run `work` on the database of the settings or, without any, of the running demo. Exits with a line on errors."""
+    use_running_demo()
+    # A person reads the table below it; LOG_LEVEL still decides what a log file gets.
+    settings = settings_or_exit(log_level="WARNING" if sys.stderr.isatty() else None)
     return told(on_database(settings.direct_url, work, settings))
 
 
@@ -94,18 +98,3 @@ def told(work: Coroutine[Any, Any, Answer]) -> Answer:
         else:
             raise
         raise typer.Exit(UNUSABLE) from None
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, frozenset | set | tuple):
-        return sorted(str(item) for item in value)
-    return value if isinstance(value, str | int | bool | list | None) else str(value)
-
-
-def show(rows: Sequence[Mapping[str, Any]], as_json: bool, *, single: bool = False) -> None:
-    plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
-    if as_json:
-        typer.echo(json.dumps(plain[0] if single else plain, indent=2))
-        return
-    for row in plain:
-        typer.echo("  ".join(f"{name}={value}" for name, value in row.items() if value not in (None, [])))

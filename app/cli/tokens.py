@@ -8,7 +8,8 @@ import typer
 
 from app.auth.revocations import revoke_token
 from app.auth.tokens import MAX_TOKEN_CHARS, TokenVerifier
-from app.cli.running import AsJson, run, show
+from app.cli.output import AsJson, show
+from app.cli.running import run
 from app.clock import utc_now
 from app.config import Settings
 from app.db import Database

@@ -26,6 +26,7 @@ import typer
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from app.cli.output import progress
 from app.demo import data
 from app.demo.postgres import Cluster, LaunchError
 from app.demo.stand_ins import ADMIN_CLIENT_ID, ADMIN_EMAIL, OIDC_CLIENT_ID, PACKS
@@ -58,18 +59,23 @@ def _port(wanted: int | None, first: int, taken: Collection[int] = ()) -> int:
 
 
 @contextmanager
-def _database(state_dir: Path, supervisor: Supervisor) -> Iterator[dict[str, str]]:
-    """DATABASE_URL as given, or an embedded PostgreSQL with a role that owns and one that serves."""
+def _database(state_dir: Path, supervisor: Supervisor) -> Iterator[tuple[dict[str, str], str]]:
+    """The settings of the database, and where its data is.
+
+    DATABASE_URL as given, or an embedded PostgreSQL with one role that owns the schema and one that serves.
+    """
     if given := os.environ.get("DATABASE_URL"):
-        yield {"DATABASE_URL": given, "DATABASE_OWNER_URL": os.environ.get("DATABASE_OWNER_URL", given)}
+        urls = {"DATABASE_URL": given, "DATABASE_OWNER_URL": os.environ.get("DATABASE_OWNER_URL", given)}
+        yield urls, "the PostgreSQL of DATABASE_URL"
         return
     with Cluster(state_dir) as cluster:
         supervisor.adopt(cluster)
         asyncio.run(_create_database(cluster))
-        yield {
+        urls = {
             "DATABASE_URL": cluster.url(SERVICE_ROLE, DATABASE),
             "DATABASE_OWNER_URL": cluster.url(OWNER_ROLE, DATABASE),
         }
+        yield urls, str(cluster.data_dir)
 
 
 async def _create_database(cluster: Cluster) -> None:
@@ -140,19 +146,22 @@ def run_demo(state_dir: Path, wanted_port: int | None, *, build_ui: bool, traffi
     state_dir.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
-            _run_everything(stack, state_dir, wanted_port, build_ui=build_ui, traffic=traffic)
+            data_in = _run_everything(stack, state_dir, wanted_port, build_ui=build_ui, traffic=traffic)
             typer.echo("\nStopping …")
     except (DemoError, LaunchError) as error:
         typer.echo(f"\n{error}", err=True)
         return 1
-    typer.echo(f"Everything has ended; the data is kept in {state_dir}")
+    typer.echo(f"Everything has ended. The data stays in {data_in}, keys and logs in {state_dir}")
     return 0
 
 
 def _run_everything(
     stack: ExitStack, state_dir: Path, wanted_port: int | None, *, build_ui: bool, traffic: bool
-) -> None:
-    """Start everything, and wait until somebody asks to stop. Closing `stack` ends what was started, in order."""
+) -> str:
+    """Start everything and wait until a signal asks to stop. Return where the data is.
+
+    Closing `stack` ends what was started, in order.
+    """
     port = _port(wanted_port, FIRST_PORT)
     stripe_port = _port(None, port + STRIPE_OFFSET, {port})
     oidc_port = _port(None, port + OIDC_OFFSET, {port, stripe_port})
@@ -162,7 +171,8 @@ def _run_everything(
     stack.callback(guard.dismiss)
     supervisor = Supervisor(state_dir / "log", guard)
     env = _environment(base_url, stripe_url, oidc_url, _secrets(state_dir))
-    env |= stack.enter_context(_database(state_dir, supervisor))
+    database, data_in = stack.enter_context(_database(state_dir, supervisor))
+    env |= database
     stack.callback(supervisor.stop)  # before PostgreSQL, which was entered first
     local = {"DEMO_STATE_DIR": str(state_dir), "DEMO_BASE_URL": base_url, "DEMO_OIDC_URL": oidc_url}
     for name, number in (("stripe", stripe_port), ("oidc", oidc_port)):
@@ -176,16 +186,18 @@ def _run_everything(
     if not traffic:
         supervisor.start("worker", ["app.cli", "worker"], env)
     if build_ui:
-        supervisor.start_once("build-ui", [str(ROOT / "scripts" / "build-ui")])
+        ready = f" The back office's pages are ready: {base_url}/admin-ui/"
+        supervisor.start_once("build-ui", [str(ROOT / "scripts" / "build-ui")], done=ready)
     for name, url in (("stripe", stripe_url), ("oidc", f"{oidc_url}/jwks"), ("api", f"{base_url}/health")):
         supervisor.wait_for(name, url)
     if not supervisor.stopping:
-        _announce(state_dir, base_url, stripe_url, oidc_url, keys)
+        _announce(state_dir, base_url, stripe_url, oidc_url, keys, env)
         if traffic:
             _tell_the_past(supervisor, env)
     while not supervisor.stopping:
         supervisor.check()
         time.sleep(0.2)
+    return data_in
 
 
 def _tell_the_past(supervisor: Supervisor, env: Mapping[str, str]) -> None:
@@ -193,10 +205,18 @@ def _tell_the_past(supervisor: Supervisor, env: Mapping[str, str]) -> None:
 
     The service answers meanwhile. Broken off, it is taken up by the next start, because no worker has been there.
     """
-    typer.echo(" A month of traffic is being made up for the back office …")
+    typer.echo(" Making up a month of traffic for the back office …")
     supervisor.start_once("traffic", [sys.executable, "-m", "app.demo.traffic"], env)
-    if supervisor.finish("traffic"):
-        typer.echo(" … and is there now.")
+    with progress("Traffic") as advance:
+
+        def show_progress(line: str) -> None:
+            done, _, total = line.partition("/")
+            if done.isdecimal() and total.isdecimal():
+                advance(int(done), int(total))
+
+        succeeded = supervisor.finish("traffic", show_progress)
+    if succeeded:
+        typer.echo(" The month of traffic is there.")
     if not supervisor.stopping:
         supervisor.start("worker", ["app.cli", "worker"], env)
 
@@ -231,9 +251,14 @@ def _migrate(env: Mapping[str, str]) -> None:
         raise DemoError(f"The database could not be migrated:\n{done.stderr[-3000:]}")
 
 
-def _announce(state_dir: Path, base_url: str, stripe_url: str, oidc_url: str, keys: data.Keys) -> None:
-    """Say where everything is, on the terminal and in demo.json."""
-    facts = {
+def _announce(
+    state_dir: Path, base_url: str, stripe_url: str, oidc_url: str, keys: data.Keys, env: Mapping[str, str]
+) -> None:
+    """Print where everything is, and write it to demo.json.
+
+    The file also has the process id and the settings, by which commands work on the running demo.
+    """
+    facts: dict[str, object] = {
         "base_url": base_url,
         "api_key": keys.api_key,
         "credit_key": keys.credit_key,
@@ -241,15 +266,19 @@ def _announce(state_dir: Path, base_url: str, stripe_url: str, oidc_url: str, ke
         "admin_url": f"{base_url}/admin-ui/",
         "stripe_url": stripe_url,
         "oidc_url": oidc_url,
+        "pid": os.getpid(),
+        "settings": dict(env),
     }
     data.write_private(state_dir / "demo.json", json.dumps(facts, indent=2))
     width = shutil.get_terminal_size().columns
+    is_built = (ROOT / "admin-ui" / "dist" / "index.html").is_file()
+    pages = f"sign in as {ADMIN_EMAIL}" + ("" if is_built else " (the pages are being built)")
     body = '{"oauth_provider": "oauth:google", "external_id": "you@example.com"}'
     typer.echo(
         f"""
 {"─" * min(width, 100)}
  CIRIS Billing   {base_url}          status: {base_url}/v1/status
- back office     {base_url}/admin-ui/         sign in as {ADMIN_EMAIL}
+ back office     {base_url}/admin-ui/         {pages}
  local Stripe    {stripe_url}        sign-in: {oidc_url}
  agent's key     {keys.api_key}
 {"─" * min(width, 100)}
@@ -263,8 +292,8 @@ curl -s {base_url}/v1/billing/credits/check -H 'X-API-Key: {keys.api_key}' \\
 curl -s '{oidc_url}/_control/id-token?raw=true' -H 'Content-Type: application/json' \\
   -d '{{"sub": "you@example.com", "aud": "{OIDC_CLIENT_ID}"}}'
 
- The README walks through check, charge, purchase and payment. All of this stands in {state_dir / "demo.json"},
- logs in {state_dir / "log"}. Ctrl-C ends everything.
+ The README walks through check, charge, purchase and payment. All of this is in {state_dir / "demo.json"},
+ logs are in {state_dir / "log"}. Ctrl-C ends everything.
 """
     )
     sys.stdout.flush()

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,6 +20,7 @@ from app.demo.postgres import Cluster
 ROOT = Path(__file__).parent.parent.parent
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 25
+ONCE_STOP_TIMEOUT_S, KILL_TIMEOUT_S = 3, 2
 LOG_TAIL_LINES = 15
 
 
@@ -33,7 +34,9 @@ class Child:
     process: "subprocess.Popen[bytes]"
     log: Path
     once: bool
-    """Ends by itself; nothing needs it to succeed."""
+    """It ends without being stopped, and nothing needs it to succeed."""
+    done: str = ""
+    """A line to print when it has succeeded."""
 
 
 class Guard:
@@ -88,20 +91,23 @@ class Supervisor:
         """Run a Python module, which is to run until the end."""
         self._start(name, [sys.executable, "-m", *command], env, once=False)
 
-    def start_once(self, name: str, command: list[str], env: Mapping[str, str] | None = None) -> None:
-        """Run a program of ours that ends by itself."""
-        self._start(name, command, env or {}, once=True)
+    def start_once(
+        self, name: str, command: list[str], env: Mapping[str, str] | None = None, *, done: str = ""
+    ) -> None:
+        """Run a program that ends without being stopped. Prints `done` when it has succeeded."""
+        self._start(name, command, env or {}, once=True, done=done)
 
-    def finish(self, name: str) -> bool:
-        """Wait for a program that ends by itself; whether it did what it should."""
+    def finish(self, name: str, on_line: Callable[[str], None] = lambda line: None) -> bool:
+        """Wait for a program started by `start_once`. True: it succeeded. `on_line` gets its log's last line."""
         child = next(child for child in self._children if child.name == name)
         while not self.stopping and child.process.poll() is None:
             self.check()
+            on_line(self._tail(name, lines=1))
             time.sleep(0.1)
         self.check()
         return child.process.returncode == 0
 
-    def _start(self, name: str, command: list[str], env: Mapping[str, str], *, once: bool) -> None:
+    def _start(self, name: str, command: list[str], env: Mapping[str, str], *, once: bool, done: str = "") -> None:
         path = self._log_dir / f"{name}.log"
         if path.exists():
             path.replace(path.with_suffix(".log.1"))
@@ -118,7 +124,7 @@ class Supervisor:
             )
         if not once:  # by the time the guard acts, what ends by itself may have left its number to another
             self._guard.watch(process.pid)
-        self._children.append(Child(name, process, path, once))
+        self._children.append(Child(name, process, path, once, done))
 
     def wait_for(self, name: str, url: str) -> None:
         """Until `url` answers. Raises DemoError if a process ends first, or it takes too long."""
@@ -138,27 +144,54 @@ class Supervisor:
                 status = child.process.returncode
                 if child.once:
                     self._children.remove(child)
+                    if not status and child.done:
+                        typer.echo(child.done)
                     if status:
                         typer.echo(f"\n{child.name} failed; everything else works\n{self._tail(child.name)}", err=True)
                     continue
                 raise DemoError(f"{child.name} ended with status {status}\n{self._tail(child.name)}")
 
-    def _tail(self, name: str) -> str:
-        lines = (self._log_dir / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_TAIL_LINES:])
+    def _tail(self, name: str, lines: int = LOG_TAIL_LINES) -> str:
+        logged = (self._log_dir / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(logged[-lines:])
 
     def stop(self) -> None:
-        """End every process, the last started first; kill what does not end in time."""
+        """End every process and what it has started, the last one first. Kills what does not end in time."""
         self.stopping = True
         for child in reversed(self._children):
-            if child.process.poll() is None:
-                # A program that ends by itself starts others, in its process group.
-                os.kill(-child.process.pid if child.once else child.process.pid, signal.SIGTERM)
-            try:
-                child.process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+            _end(child)
+
+
+def _end(child: Child) -> None:
+    """End the child and its process group. Each child leads a group of its own, because it leads a session.
+
+    Programs that end by themselves run others, such as `npm ci`, which can outlive their parent.
+    """
+    if child.process.poll() is None:
+        os.kill(-child.process.pid if child.once else child.process.pid, signal.SIGTERM)
+    try:
+        child.process.wait(ONCE_STOP_TIMEOUT_S if child.once else STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        child.process.kill()
+        child.process.wait()
+    if not _group_ends(child.process.pid, signal.SIGTERM, ONCE_STOP_TIMEOUT_S):
+        _group_ends(child.process.pid, signal.SIGKILL, KILL_TIMEOUT_S)
+
+
+def _group_ends(group: int, number: signal.Signals, within_s: float) -> bool:
+    """Signal a process group, and wait until it is empty or the time is over. True: empty.
+
+    A member that has ended counts until its parent collects it, so the wait is bounded even after SIGKILL.
+    """
+    deadline = time.monotonic() + within_s
+    try:
+        os.killpg(group, number)
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.02)
+    except (ProcessLookupError, PermissionError):  # macOS: EPERM for a group of ended processes
+        return True
+    return False
 
 
 def _answers(url: str) -> bool:

@@ -1,6 +1,6 @@
 """How a reconciliation goes on when one thing of many fails."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,9 +18,13 @@ class Attempts:
 
     done: dict[str, int] = field(default_factory=lambda: {"events": 0, "payments": 0, "failed": 0})
     unanswered: int = 0
+    on_attempt: Callable[[int], None] = lambda attempted: None
+    """Called after each attempt with their number, failed ones included."""
+    attempted: int = 0
 
     async def attempt(self, kind: str, work: Awaitable[int], **about: object) -> bool:
         """Whether it could be done. Raises PaymentProviderUnavailable once Stripe seems to be away."""
+        self.attempted += 1
         try:
             self.done[kind] += await work
         except Exception as error:
@@ -31,5 +35,7 @@ class Attempts:
             if self.unanswered >= GIVE_UP_AFTER:
                 raise
             return False
+        finally:
+            self.on_attempt(self.attempted)
         self.unanswered = 0
         return True

@@ -289,13 +289,13 @@ class PaymentService:
 
     # --- reconciling ---
 
-    async def reconcile(self, now: datetime) -> dict[str, int]:
+    async def reconcile(self, now: datetime, attempts: Attempts | None = None) -> dict[str, int]:
         """Heal what webhooks have missed, in every environment: how many events and payments were caught up on.
 
         Reads Stripe's event log since the last time, lists succeeded payments, and asks about purchases that are stuck.
         "failed" counts what could not be done.
         """
-        attempts = Attempts()
+        attempts = attempts or Attempts()
         for environment in await self._gateway.environments():
             try:
                 await self._catch_up_on_events(environment, now, attempts)

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.config import Mode
 from app.main import create_app
 from tests.conftest import settings_for
 from tests.databases import Urls
@@ -60,3 +61,19 @@ async def test_pages_that_are_not_built_say_so(database: Urls, tmp_path: Path) -
         answer = await browser.get("/admin-ui/users")
     assert answer.status_code == 404
     assert "make ui" in answer.text
+
+
+async def test_pages_that_the_demo_builds_are_waited_for(database: Urls, tmp_path: Path) -> None:
+    """The link that `make run` prints leads to a page that reloads until the real one is there."""
+    directory = tmp_path / "dist"
+    app = create_app(settings_for(database, mode=Mode.DEMO, admin_ui_dir=directory))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://billing") as browser:
+        waiting = await browser.get("/admin-ui/users")
+        assert (waiting.status_code, waiting.headers["Retry-After"]) == (503, "2")
+        assert waiting.headers["Content-Type"].startswith("text/html")
+        assert waiting.headers["Cache-Control"] == "no-store"
+        assert '<meta http-equiv="refresh" content="2">' in waiting.text
+        assert (await browser.get("/admin-ui/assets/index-old.js")).status_code == 404
+        directory.mkdir()
+        (directory / "index.html").write_text(INDEX, encoding="utf-8")
+        assert (await browser.get("/admin-ui/users")).text == INDEX

@@ -24,7 +24,7 @@ from tests.servers import free_port
 
 START_TIMEOUT_S = 150  # seconds on an idle machine, a minute on one that is loaded seven times over
 USER = {"oauth_provider": "oauth:google", "external_id": "newcomer@example.com"}
-FACTS = {"base_url", "api_key", "credit_key", "test_key", "admin_url", "stripe_url", "oidc_url"}
+FACTS = {"base_url", "api_key", "credit_key", "test_key", "admin_url", "stripe_url", "oidc_url", "pid", "settings"}
 PROCESSES = {"postgres", "create_stripe", "create_oidc", "serve", "worker", "guard.py"}
 
 
@@ -34,7 +34,7 @@ class Demo:
 
     process: "subprocess.Popen[bytes]"
     state_dir: Path
-    facts: dict[str, str]
+    facts: dict[str, Any]
 
     def client(self, key: str = "api_key") -> httpx.Client:
         return httpx.Client(base_url=self.facts["base_url"], headers={"X-API-Key": self.facts[key]}, timeout=10)
@@ -141,24 +141,62 @@ def use_up_and_buy(demo: Demo) -> None:
         assert charge(client, "message-4").json()["balance_after"] == 1900
 
 
+def type_command(folder: Path, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    """`ciris-billing`, typed in `folder` by a person who has set no variables but `env`."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments],
+        cwd=folder,
+        env={**inherited, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def commands_use_the_running_demo(demo: Demo) -> None:
+    folder = demo.state_dir.parent
+    notice = f"Using the demo that is running at {demo.facts['base_url']} (var/demo.json)\n"
+    verified = type_command(folder, "ledger", "verify", "--json")
+    assert verified.returncode == 0, verified.stderr
+    assert (json.loads(verified.stdout)["ok"], verified.stderr.startswith(notice)) == (True, True)
+    listed = json.loads(type_command(folder, "keys", "list", "--json").stdout)
+    assert {key["name"] for key in listed} == {"demo api_key", "demo credit_key", "demo test_key"}
+    reconciled = type_command(folder, "payments", "reconcile", "--json")
+    assert (reconciled.returncode, json.loads(reconciled.stdout)["failed"]) == (0, 0)
+    elsewhere = type_command(folder, "keys", "list", MODE="development", DATABASE_URL="postgresql://a:b@127.0.0.1:1/c")
+    assert (elsewhere.returncode, "demo" in elsewhere.stderr) == (3, False)
+
+
+def is_not_used_any_more(state_dir: Path) -> bool:
+    answer = type_command(state_dir.parent, "keys", "list")
+    return (answer.returncode, answer.stderr) == (3, "DATABASE_URL: Field required\n")
+
+
 @pytest.mark.timeout(400)
 def test_worked_example_quick_start_and_every_end(state_dir: Path, tmp_path: Path) -> None:
     port = free_port()
     with running_demo(state_dir, port) as demo:
         assert set(demo.facts) == FACTS
         assert demo.facts["base_url"] == f"http://127.0.0.1:{port}"
-        assert httpx.get(demo.facts["admin_url"]).status_code in (200, 404)  # 404: not built
+        assert httpx.get(demo.facts["admin_url"]).status_code in (200, 503)  # 503: not built
         assert httpx.get(f"{demo.facts['base_url']}/admin/oauth/login").status_code == 302
         assert httpx.get(f"{demo.facts['oidc_url']}/.well-known/openid-configuration").status_code == 200
         for private in ("demo.json", "demo-keys.json", "demo-secrets.json"):
             assert (state_dir / private).stat().st_mode & 0o077 == 0
         use_up_and_buy(demo)
         work_through_the_quick_start(demo.facts, tmp_path)
+        commands_use_the_running_demo(demo)
         started = demo.descendants()
         assert all(any(name in command for command in started.values()) for name in PROCESSES), started
         assert demo.stop(signal.SIGTERM) == 0
         assert_all_ended(started)
         assert not is_open(port)
+        printed = (state_dir.parent / "demo.out").read_text()
+        data_dir = Path(printed.partition("The data stays in ")[2].partition(",")[0])
+        assert (data_dir / "PG_VERSION").exists()
+        assert is_not_used_any_more(state_dir)
         first = demo.facts
     with running_demo(state_dir, port) as demo:
         keys = ("api_key", "credit_key", "test_key")
@@ -184,6 +222,41 @@ def test_process_that_dies_ends_the_rest_and_is_named(state_dir: Path, victim: s
         assert_all_ended(started, within_s=5)
     said = (state_dir.parent / "demo.out").read_text().lower()
     assert f"\n{victim}" in said
+
+
+STUBBORN = """
+import os, signal, sys, time
+if os.fork():
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
+    time.sleep(60)  # ends on SIGTERM
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+time.sleep(60)
+"""
+STOPPING = """
+import sys, time
+from pathlib import Path
+from app.demo.supervisor import Guard, Supervisor
+guard = Guard()
+supervisor = Supervisor(Path(sys.argv[1]), guard)
+supervisor.start_once("build-ui", [sys.executable, "-c", sys.argv[2], sys.argv[3]])
+while not Path(sys.argv[3]).exists():
+    time.sleep(0.01)
+supervisor.stop()
+guard.dismiss()
+"""
+
+
+def test_what_a_child_has_started_ends_before_the_demo_says_so(tmp_path: Path) -> None:
+    """Such as `npm ci`, which `scripts/build-ui` runs and which takes its time to end."""
+    started = tmp_path / "pid"
+    subprocess.run(
+        [sys.executable, "-c", STOPPING, tmp_path / "log", STUBBORN, started], cwd=ROOT, timeout=60, check=True
+    )
+    assert not is_alive(int(started.read_text()))
 
 
 def test_port_in_use_is_said_clearly(state_dir: Path) -> None:

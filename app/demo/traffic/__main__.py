@@ -24,12 +24,17 @@ async def story_ends(services: Past) -> datetime:
     return created_at
 
 
+def print_progress(done: int, total: int) -> None:
+    """A line that the demo's supervisor reads."""
+    print(f"{done}/{total}", flush=True)
+
+
 async def main(live_people: int) -> None:
     settings = load_settings()
     configure_logging(level="WARNING", json=settings.log_json)
     os.nice(NICENESS)
     async with past(settings) as services:
-        told = await tell(services, await story_ends(services), live_people)
+        told = await tell(services, await story_ends(services), live_people, print_progress)
     print(json.dumps(told, indent=2, sort_keys=True))
 
 

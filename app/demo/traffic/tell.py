@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -238,14 +238,18 @@ def windows(events: Sequence[Event]) -> Iterator[list[Event]]:
         yield list(chunk)
 
 
-async def tell(past: Past, until: datetime, live_people: int) -> dict[str, int]:
-    """Do all of it; how often what came out."""
+async def tell(
+    past: Past, until: datetime, live_people: int, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, int]:
+    """Do all of it, and return how often each outcome came. `on_progress` gets the windows done and their number."""
     office = Office(past, until)
     async with past.db.read() as session:
         rows = await session.execute(text("SELECT account_id, created_at FROM llm_usage"))
         teller = Teller(past, office, reported=frozenset((row[0], row[1]) for row in rows))
     steps: deque[Step] = deque(office.steps())
-    for chunk in windows(write_story(until, past.settings, live_people)):
+    chunks = list(windows(write_story(until, past.settings, live_people)))
+    for number, chunk in enumerate(chunks):
+        on_progress(number, len(chunks))
         while steps and steps[0][0] < chunk[-1].at:
             moment, step = steps.popleft()
             with at(moment):
