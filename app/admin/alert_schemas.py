@@ -20,13 +20,15 @@ class AlertReply(Reply):
     usual: int | None = Field(description="Credits that the account spends on a day, for `spend_spike`.")
     threshold: int
     window_h: int
-    account_ids: list[UUID] = Field(description="Accounts that can be stopped for it; none for a key.")
+    account_ids: list[UUID] = Field(description="Accounts that can be stopped for it; none for a key. Later ones join.")
+    exempt_ids: list[UUID] = Field(description="Accounts that `stopped` does not cover: a person let them go on.")
     status: AlertStatus
     stopped: Literal["hold", "suspend"] | None = Field(description="What its accounts are under, by rule or by hand.")
     created_at: Timestamp
     last_seen_at: Timestamp
     decided_at: Timestamp | None
     decided_by: str | None
+    reopened_at: Timestamp | None = Field(description="When later accounts opened it again after the decision.")
 
 
 class AlertsReply(Reply):

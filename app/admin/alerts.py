@@ -5,12 +5,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
+from app.admin import user_reports
 from app.admin.alert_schemas import AlertReply, AlertsReply, RuleBody, RuleReply, RulesReply
 from app.admin.audit import Admin
 from app.admin.dependencies import Administrator, Db, Support, Viewer
 from app.admin.limits import Limits, counted
 from app.admin.schemas import ReasonBody
-from app.admin.users import find_user, require_anonymous
+from app.admin.users import require_anonymous
 from app.auth.caller import Environment
 from app.billing.router import ERRORS, Billing
 from app.billing.schemas import ErrorReply
@@ -117,8 +118,10 @@ async def _decide(
     db: Database,
     billing: BillingService,
 ) -> AlertReply:
-    for account_id in (await _find(db, alert_id))["account_ids"]:
-        require_anonymous(reason, await find_user(db, account_id))
+    account_ids = (await _find(db, alert_id))["account_ids"]
+    async with db.read() as session:
+        for user in await user_reports.list_users_by_id(session, account_ids):
+            require_anonymous(reason, user)
     async with db.transaction() as tx, counted(tx, admin, limits):
         before, changed = await decide(tx, billing, alert_id, decision, admin.caller.email, admin.now)
         after = await queries.lock_alert(tx, alert_id)

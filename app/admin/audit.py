@@ -10,6 +10,7 @@ import structlog
 
 from app.admin import queries
 from app.auth.admin_sessions import AdminCaller
+from app.auth.admins import SYSTEM_ADMIN_ID, ensure_system_admin
 from app.auth.caller import Environment
 from app.db import Session, new_id
 
@@ -62,6 +63,40 @@ async def record_outcome(
     """Write down what came of what an admin had `asked` for (that entry), as that admin's, under the same request."""
     entry = {**asked, "audit_id": new_id(), "created_at": now, "action": action, "after": _plain(after)}
     await queries.insert_audit_entry(tx, entry)
+
+
+async def record_by_system(
+    tx: Session,
+    action: str,
+    target_type: str,
+    target_id: object,
+    *,
+    environment: Environment,
+    after: Mapping[str, Any],
+    reason: str,
+    now: datetime,
+) -> None:
+    """Write down a change that a rule or an earlier decision made, in the transaction that makes it."""
+    await ensure_system_admin(tx, now)
+    await queries.insert_audit_entry(
+        tx,
+        {
+            "audit_id": new_id(),
+            "created_at": now,
+            "admin_id": SYSTEM_ADMIN_ID,
+            "admin_email": "system",
+            "session_id": SYSTEM_ADMIN_ID,
+            "address": "worker",
+            "request_id": "",
+            "action": action,
+            "environment": environment,
+            "target_type": target_type,
+            "target_id": str(target_id),
+            "before": None,
+            "after": _plain(after),
+            "reason": reason,
+        },
+    )
 
 
 def _plain(values: Mapping[str, Any] | None) -> Any:

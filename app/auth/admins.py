@@ -15,6 +15,9 @@ Role = Literal["viewer", "support", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "support", "admin")
 MAX_EMAIL_CHARS = 254
 MAX_ADMINS = 1000
+SYSTEM_ADMIN_ID = UUID(int=0)
+"""Stands for the service itself in the audit log, whose rows refer to an admin. No list shows it."""
+_SYSTEM_EMAIL = "system@service.invalid"  # nobody can sign in with an address under .invalid (RFC 2606)
 _EMAIL = re.compile(r"[^\s@\0]+@[^\s@\0]+")
 
 
@@ -34,7 +37,12 @@ def _admin(row: Any) -> Admin:
 def _normal_email(email: str) -> str:
     normal = email.strip().lower()
     # Only ASCII: some letters become others when they are made small, and nobody signs in with them (app.auth.sign_in).
-    if len(normal) > MAX_EMAIL_CHARS or not email.isascii() or _EMAIL.fullmatch(normal) is None:
+    if (
+        len(normal) > MAX_EMAIL_CHARS
+        or not email.isascii()
+        or _EMAIL.fullmatch(normal) is None
+        or normal == _SYSTEM_EMAIL
+    ):
         raise InvalidRequest("email is not an e-mail address")
     return normal
 
@@ -58,9 +66,14 @@ async def invite_admin(tx: Session, email: str, role: Role, *, domain: str, now:
     return _admin(row)
 
 
+async def ensure_system_admin(tx: Session, now: datetime) -> None:
+    """Create the row that the system's audit rows refer to, unless it exists. It is disabled, and stays so."""
+    await queries.insert_disabled_admin(tx, SYSTEM_ADMIN_ID, _SYSTEM_EMAIL, now)
+
+
 async def find_admin(db: Session, admin_id: UUID) -> Admin:
     """Raises AdminNotFound."""
-    row = await queries.find_admin_by_id(db, admin_id)
+    row = None if admin_id == SYSTEM_ADMIN_ID else await queries.find_admin_by_id(db, admin_id)
     if row is None:
         raise AdminNotFound
     return _admin(row)
@@ -79,7 +92,7 @@ async def change_admin(
     Locks the admin, and everybody with the role `admin`. Raises AdminNotFound, LastAdmin.
     """
     admins = await queries.lock_active_admins(tx, "admin")
-    row = await queries.lock_admin(tx, admin_id)
+    row = None if admin_id == SYSTEM_ADMIN_ID else await queries.lock_admin(tx, admin_id)
     if row is None:
         raise AdminNotFound
     before = _admin(row)
@@ -95,7 +108,8 @@ async def change_admin(
 
 async def list_admins(db: Session) -> list[Admin]:
     """By e-mail address, removed ones included."""
-    return [_admin(row) for row in await queries.list_admins(db, MAX_ADMINS)]
+    rows = await queries.list_admins(db, MAX_ADMINS)
+    return [_admin(row) for row in rows if row.admin_id != SYSTEM_ADMIN_ID]
 
 
 async def remove_admin(tx: Session, email: str, *, now: datetime) -> Admin:

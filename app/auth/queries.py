@@ -221,6 +221,12 @@ async def invite_admin(tx: Session, admin_id: UUID, email: str, role: str, now: 
     return (await tx.execute(statement.returning(*_ADMIN))).one_or_none()
 
 
+async def insert_disabled_admin(tx: Session, admin_id: UUID, email: str, now: datetime) -> None:
+    """No effect when there is such an admin."""
+    row = {"admin_id": admin_id, "email": email, "role": "viewer", "created_at": now, "disabled_at": now}
+    await tx.execute(upsert(AdminUser).values(**row).on_conflict_do_nothing())
+
+
 async def find_admin(db: Session, email: str) -> Row[Any] | None:
     return (await db.execute(select(*_ADMIN).where(AdminUser.email == email))).one_or_none()
 

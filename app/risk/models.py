@@ -58,9 +58,17 @@ class Alert(Base):
     threshold: Mapped[int] = mapped_column(BigInteger, comment="of the rule, at that time")
     window_h: Mapped[int] = mapped_column(BigInteger, comment="of the rule, at that time")
     account_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid()), comment="that can be stopped for it")
+    exempt_ids: Mapped[list[UUID]] = mapped_column(
+        ARRAY(Uuid()),
+        server_default=text("'{}'"),
+        comment="accounts that stopped does not cover: a person let them go on",
+    )
     status: Mapped[str] = mapped_column(Text, server_default=text("'open'"))
     stopped: Mapped[str | None] = mapped_column(Text, comment="hold or suspend: what its accounts are under")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     last_seen_at: Mapped[datetime] = mapped_column(Timestamp)
     decided_at: Mapped[datetime | None] = mapped_column(Timestamp)
     decided_by: Mapped[str | None] = mapped_column(Text, comment="an admin's e-mail address, at that time")
+    reopened_at: Mapped[datetime | None] = mapped_column(
+        Timestamp, comment="when a later finding opened it again after the decision"
+    )

@@ -19,8 +19,8 @@ from app.risk.models import Alert, AlertRule
 Row = Mapping[str, Any]
 MAX_FINDINGS = 200
 """Of a rule and run, the most striking first. What is left over is found again once those are dealt with."""
-MAX_ACCOUNTS = 50
-"""That one finding names."""
+MAX_ACCOUNTS = 500
+"""Accounts that one finding, and one alert, can name."""
 MAX_NEW_ACCOUNTS = 200_000
 """The newest, at which the rule about keys looks."""
 MAX_SPENDERS = 50_000
@@ -48,7 +48,7 @@ _PURCHASES_PER_CARD = text(
     """
     SELECT environment, left(encode(sha256(convert_to(card_fingerprint, 'UTF8')), 'hex'), 16) AS subject,
            count(*) AS observed, CAST(NULL AS bigint) AS usual,
-           (array_agg(DISTINCT account_id))[1:CAST(:named AS int)] AS account_ids
+           (array_agg(DISTINCT account_id ORDER BY account_id DESC))[1:CAST(:named AS int)] AS account_ids
       FROM purchases
      WHERE card_fingerprint IS NOT NULL AND created_at >= :since
      GROUP BY environment, card_fingerprint HAVING count(*) >= :threshold
@@ -126,20 +126,21 @@ async def update_rule(tx: Session, rule: str, changes: Row) -> None:
     await tx.execute(update(AlertRule).where(AlertRule.rule == rule).values(**changes))
 
 
-async def see_again(tx: Session, found: Row, now: datetime) -> bool:
-    """Note on an open alert about the same that it goes on. False: there is none."""
-    statement = (
-        update(Alert)
+async def lock_latest_alert(tx: Session, found: Row) -> Row | None:
+    """The alert about the same subject: one that is open, or else the newest. Locks it until commit."""
+    query = (
+        select(*_ALERT)
         .where(
             Alert.environment == found["environment"],
             Alert.rule == found["rule"],
             Alert.subject == found["subject"],
-            Alert.status == "open",
         )
-        .values(observed=func.greatest(Alert.observed, found["observed"]), last_seen_at=now)
-        .returning(Alert.alert_id)
+        .order_by((Alert.status == "open").desc(), Alert.alert_id.desc())
+        .limit(1)
+        .with_for_update()
     )
-    return (await tx.execute(statement)).first() is not None
+    row = (await tx.execute(query)).mappings().one_or_none()
+    return None if row is None else dict(row)
 
 
 async def insert_alert(tx: Session, row: Row) -> bool:
@@ -168,7 +169,12 @@ async def find_alert_that_stops(tx: Session, account_id: UUID, *, but: UUID) -> 
     """The newest alert, except one, for which the account is to be stopped. The account is locked."""
     query = (
         select(*_ALERT)
-        .where(Alert.stopped.is_not(None), Alert.account_ids.contains([account_id]), Alert.alert_id != but)
+        .where(
+            Alert.stopped.is_not(None),
+            Alert.account_ids.contains([account_id]),
+            ~Alert.exempt_ids.contains([account_id]),
+            Alert.alert_id != but,
+        )
         .order_by(Alert.alert_id.desc())
         .limit(1)
     )

@@ -24,6 +24,7 @@ from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
 from app.admin import reconciliation
+from app.admin.audit import record_by_system
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.erasure import forget_interactions
 from app.analytics.rollup import database_time
@@ -176,7 +177,7 @@ def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
     @queue.periodic(cron="*/5 * * * *")
     @queue.task(name="look_for_unusual_activity", queue=QUEUE, queueing_lock="look_for_unusual_activity")
     async def look_for_unusual_activity(timestamp: int) -> None:
-        await look_for_unusual(services.db, services.reports, services.billing, utc_now())
+        await look_for_unusual(services.db, services.reports, services.billing, record_by_system, utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.admin.audit import record_by_system
 from app.auth.admins import Role, add_admin
 from app.auth.caller import Permission
 from app.billing.accounts import Identity
@@ -30,12 +31,13 @@ class House:
         self.app, self.urls, self.stripe = app, urls, stripe
         self.db: Database = app.state.db
         self.now = datetime.now(UTC)
+        self.record = record_by_system
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1", headers=headers)
 
     async def look(self, now: datetime | None = None) -> int:
-        return await look(self.db, self.db, self.app.state.billing, now or self.now)
+        return await look(self.db, self.db, self.app.state.billing, self.record, now or self.now)
 
     async def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
         async with connected(self.urls) as connection:

@@ -152,7 +152,7 @@ async def test_an_account_that_cannot_be_locked_holds_up_no_other(house: House, 
     quick = Database(house.app.state.settings.database_url, timeout_s=0.3)
     now = house.now + 2 * SETTLED
     async with account_locked(house.urls, accounts[0]):
-        assert await look(quick, house.db, house.app.state.billing, now) == 1
+        assert await look(quick, house.db, house.app.state.billing, house.record, now) == 1
     await quick.close()
     assert [(await house.status(account))[0] for account in accounts] == ["active", "suspended"]
     assert await house.look(now) == 1

@@ -2016,9 +2016,14 @@ export interface components {
             window_h: number;
             /**
              * Account Ids
-             * @description Accounts that can be stopped for it; none for a key.
+             * @description Accounts that can be stopped for it; none for a key. Later ones join.
              */
             account_ids: string[];
+            /**
+             * Exempt Ids
+             * @description Accounts that `stopped` does not cover: a person let them go on.
+             */
+            exempt_ids: string[];
             /**
              * Status
              * @enum {string}
@@ -2037,6 +2042,11 @@ export interface components {
             decided_at: string | null;
             /** Decided By */
             decided_by: string | null;
+            /**
+             * Reopened At
+             * @description When later accounts opened it again after the decision.
+             */
+            reopened_at: string | null;
         };
         /** AlertsReply */
         AlertsReply: {

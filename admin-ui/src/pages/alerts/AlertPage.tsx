@@ -100,6 +100,7 @@ function Found({ alert }: { alert: Alert }) {
           ["First seen", <Timestamp key="first" at={alert.created_at} />],
           ["Last seen", <Timestamp key="last" at={alert.last_seen_at} />],
           ["Decided", alert.decided_at === null ? "Not yet" : <Decided key="decided" alert={alert} />],
+          ["Opened again", alert.reopened_at === null ? undefined : <Reopened key="reopened" alert={alert} />],
           ["Alert id", <Copyable key="id" value={alert.alert_id} what="the alert's id" />],
         ]}
       />
@@ -112,6 +113,15 @@ function Decided({ alert }: { alert: Alert }) {
   return (
     <>
       <Timestamp at={alert.decided_at} /> by {alert.decided_by}
+    </>
+  );
+}
+
+function Reopened({ alert }: { alert: Alert }) {
+  if (alert.reopened_at === null) return null;
+  return (
+    <>
+      <Timestamp at={alert.reopened_at} />, because more was found
     </>
   );
 }
@@ -134,6 +144,12 @@ function Accounts({ alert }: { alert: Alert }) {
               <Anchor component={Link} to={`/users/${accountId}`} size="sm" style={{ overflowWrap: "anywhere" }}>
                 {accountId}
               </Anchor>
+              {alert.stopped !== null && alert.exempt_ids.includes(accountId) && (
+                <Text span size="sm" c="dimmed">
+                  {" "}
+                  not stopped: an earlier decision let it go on
+                </Text>
+              )}
             </li>
           ))}
         </Stack>

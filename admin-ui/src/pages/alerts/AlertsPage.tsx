@@ -105,7 +105,7 @@ function Nothing({ filtered }: { filtered: boolean }) {
   if (filtered) return <EmptyState title="No alert matches">Clear the filters to see all of them.</EmptyState>;
   return (
     <EmptyState title="Nothing unusual was found" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
-      What a rule finds is listed here, once a day for each account, card or key.
+      What a rule finds is listed here, once a day for each account, card or key. Accounts found later join their alert.
     </EmptyState>
   );
 }

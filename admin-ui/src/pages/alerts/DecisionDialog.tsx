@@ -16,14 +16,14 @@ const WORDS: Record<Decision, ReasonWords> = {
     title: "Hold its accounts",
     confirm: "Hold",
     danger: true,
-    what: "They can neither spend nor buy until somebody has looked at them. Agents hear that they are on hold. Dismissing the alert lets them go on.",
+    what: "They can neither spend nor buy until somebody has looked at them. Agents hear that they are on hold. Accounts that are found later are held too. Dismissing the alert lets them go on.",
     done: "The accounts are on hold",
   },
   suspend: {
     title: "Suspend its accounts",
     confirm: "Suspend",
     danger: true,
-    what: "They can neither spend nor buy from now on. Credits stay. Reopening the alert lets them go on.",
+    what: "They can neither spend nor buy from now on. Credits stay. Accounts that are found later are suspended too. Reopening the alert lets them go on.",
     done: "The accounts are suspended",
   },
   reopen: {

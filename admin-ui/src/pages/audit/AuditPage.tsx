@@ -15,6 +15,9 @@ import { isUuid } from "../../logic/filters";
 import { AuditItem } from "./AuditItem";
 import { ACTIONS, TARGETS } from "./labels";
 
+/** Stands for the service itself, which is no admin: what a rule or an earlier decision did. */
+const SYSTEM_ADMIN_ID = "00000000-0000-0000-0000-000000000000";
+
 export function AuditPage() {
   const { get, clear, filtered } = useFilters();
   const adminId = get("admin_id") ?? "";
@@ -77,6 +80,7 @@ function AdminFilter() {
     queryKey: ["admins"],
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/admins", { signal })),
   });
-  const choices = Object.fromEntries((data?.admins ?? []).map((admin) => [admin.admin_id, admin.email]));
+  const choices: Record<string, string> = Object.fromEntries((data?.admins ?? []).map((admin) => [admin.admin_id, admin.email]));
+  choices[SYSTEM_ADMIN_ID] = "System (rules and decisions)";
   return <ChoiceFilter name="admin_id" label="Admin" choices={choices} width={165} />;
 }

@@ -23,6 +23,7 @@ export const ACTIONS: Record<string, string> = {
   "alert.hold": "Held an alert's accounts",
   "alert.suspend": "Suspended an alert's accounts",
   "alert.reopen": "Reopened an alert",
+  "alert.open_again": "Found again: an alert opened again",
   "alert_rule.change": "Changed a rule",
   "config.change": "Changed the configuration",
   "admin.invite": "Invited an admin",

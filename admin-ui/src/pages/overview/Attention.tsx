@@ -19,12 +19,14 @@ export function Attention() {
   });
   const alerts = useOpenAlerts();
   if (error) return <ErrorAlert error={error} onRetry={() => void refetch()} />;
-  if (data === undefined || alerts.isPending) return null;
-  const needs = needsOf(data, alerts.data ?? 0);
+  if (alerts.error) return <ErrorAlert error={alerts.error} onRetry={() => void alerts.refetch()} />;
+  if (data === undefined || alerts.data === undefined) return null;
+  const needs = needsOf(data, alerts.data);
   if (needs.length === 0) {
     return (
       <Alert color="teal" variant="outline" py="xs" icon={<IconChecks aria-hidden />} title="Nothing needs you now">
-        Everything paid is credited, no job failed, the ledger {data.ledger === null ? "waits for its first check" : "adds up"}.
+        Everything paid is credited, no job failed, no alert is open, the ledger{" "}
+        {data.ledger === null ? "waits for its first check" : "adds up"}.
       </Alert>
     );
   }
