@@ -36,7 +36,14 @@ PLAIN_CLASSES = ("08", "23", "25", "28", "3D", "40", "42", "53", "55", "57")
 """SQLSTATE classes whose first line names tables, columns and roles, but quotes no value."""
 PLAIN_ERRORS = (ArithmeticError, AssertionError, AttributeError, ImportError, NameError, RecursionError, TypeError)
 """Errors that the interpreter words, from code and not from data; or we do, in an assertion."""
-STATUS_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 503: "busy"}
+STATUS_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    431: "head_too_large",
+    503: "busy",
+}
 
 
 class AppError(Exception):

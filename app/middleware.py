@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.door import AGENTS_PATHS, PLACE, Door, Place
 from app.errors import Busy, error_body, error_response
 
+MAX_LENGTH_DIGITS = 19
+
 
 class BodyLimit:
     """Answer 413 to a body over `max_bytes`, by its declared length or, without one, as it arrives."""
@@ -23,7 +25,9 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         declared = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
-        if not declared.isdigit() or int(declared) > self.max_bytes:
+        # Python refuses to convert more than 4,300 digits, leading zeros included.
+        digits = declared.lstrip(b"0")
+        if not declared.isdigit() or len(digits) > MAX_LENGTH_DIGITS or int(digits or b"0") > self.max_bytes:
             body = error_body(f"Request body over {self.max_bytes} bytes", "body_too_large")
             await JSONResponse(body, 413, {"Connection": "close"})(scope, receive, send)
             return

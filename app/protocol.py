@@ -1,28 +1,37 @@
-"""HTTP/1.1 as uvicorn speaks it, and what it leaves open: late heads, trailers, more callers than can be served."""
+"""The HTTP/1.1 protocol class: uvicorn's, with bounds on request heads, trimmed header values and load shedding."""
 
 import asyncio
+import json
 import secrets
+from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.door import AGENTS_PATHS, Door
+from app.errors import STATUS_CODES, Busy
 from app.observability.metrics import HTTP_SECONDS
 from app.observability.requests import REQUEST_ID
 
+MAX_HEAD_BYTES = 32 * 1024
+"""Of a request line and its headers, line breaks included. Caddy's bound is the same."""
+MAX_PIPELINED = 16
+"""Requests of one connection that wait for the answers before theirs."""
+BLANKS = b" \t"
 _ROUTES = {path.encode(): HTTP_SECONDS.labels("POST", path, "503") for path in AGENTS_PATHS}
 
 
 class HeadDeadline(HttpToolsProtocol):
-    """An end to a request's head that does not come: `timeout_s` after its first byte, or after the connection's start.
+    """Closes the connection when a request's head takes longer than `timeout_s` from its first byte, or from the
+    start of the connection.
 
-    By itself uvicorn waits for ever for the rest of a head, and for the first byte of a connection. What comes after
-    the head, and the pause between two requests, have time-outs of their own (Deadline, `timeout_keep_alive`).
+    uvicorn alone waits for ever for the rest of a head, and for the first byte of a connection. The body after a head,
+    and the pause between two requests, have time-outs of their own (Deadline, `timeout_keep_alive`).
     """
 
     timeout_s = 10.0  # uvicorn makes the instances: what counts in this process
     _head_timer: asyncio.TimerHandle | None = None
     _is_between = True
-    """Whether the last that came was the end of a request."""
+    """Whether the last bytes received were the end of a request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -64,37 +73,145 @@ class HeadDeadline(HttpToolsProtocol):
             self._head_timer = None
 
 
-class _Refused:
-    """Stands for a request and its answer that are over, as uvicorn looks at them."""
+class Refused(Exception):
+    """Ends the connection from within a callback of the parser."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = status, detail
+
+
+def refusal(error: Refused, request_id: str, headers: bytes = b"Connection: close\r\n") -> bytes:
+    """An answer in the shape of `app.errors`, as bytes. `headers` end with a line break each."""
+    body = json.dumps({"detail": error.detail, "code": STATUS_CODES[error.status], "request_id": request_id}).encode()
+    return b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\n%bX-Request-ID: %b\r\nContent-Length: %d\r\n\r\n%b" % (
+        error.status,
+        HTTPStatus(error.status).phrase.encode(),
+        headers,
+        request_id.encode(),
+        len(body),
+        body,
+    )
+
+
+class BoundedHead(HeadDeadline):
+    """Bounds what a caller can make the parser store, and cleans what it hands over.
+
+    - A head has at most MAX_HEAD_BYTES: beyond, 431 and the end of the connection. The same bound holds for everything
+      else that the parser reads without a result: trailers, chunk extensions, line breaks between requests.
+    - Header values arrive without the blanks around them (RFC 9110, section 5.5): the parser strips those before a
+      value only, so `k1` and `k1 ` would be two idempotency keys.
+    - Trailers are dropped: among the headers they would pass for what a proxy says.
+    - A refusal is never written in the place of an answer that is still due.
+    """
+
+    _unparsed_bytes = 0
+    """Bytes received since the parser last completed a head, a part of a body or a message."""
+    _has_parsed = False
+    """Whether the bytes received last have completed one of these."""
+    _is_head_inside = False
+    """Whether the head begins behind another message, within the same bytes."""
+    _is_in_body = False
+    _is_over = False
+    _refused: Refused | None = None
+
+    def data_received(self, data: bytes) -> None:
+        begin = 0
+        while begin < len(data) and not self._is_over:
+            piece = data[begin : begin + MAX_HEAD_BYTES - self._unparsed_bytes]
+            begin += len(piece)
+            self._has_parsed = False
+            super().data_received(piece)
+            self._unparsed_bytes = 0 if self._has_parsed else self._unparsed_bytes + len(piece)
+            if self._unparsed_bytes >= MAX_HEAD_BYTES and not self._is_over:
+                self._refused = _too_large()
+                self.send_400_response(self._refused.detail)
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise Refused(400, "Too many requests sent ahead of their answers")
+        self._is_head_inside = self._has_parsed
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Not by uvicorn's own: this is called for each header of each request.
+        if self._is_in_body:
+            return
+        name, value = name.lower(), value.strip(BLANKS)
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._has_parsed = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._has_parsed = True
+        self._is_in_body = False
+        super().on_message_complete()
+
+    def _end_head(self) -> None:
+        """Raises Refused for a head that is too large. The only ones not counted yet arrived together with others."""
+        if self._is_head_inside:
+            size = len(self.parser.get_method() + self.url + b"  HTTP/1.1\r\n\r\n")
+            if size + sum(len(name) + len(value) + len(b":\r\n") for name, value in self.headers) > MAX_HEAD_BYTES:
+                self._refused = _too_large()
+                raise self._refused
+        self._has_parsed = self._is_in_body = True
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser cannot read, and end the connection behind the answers that are still due."""
+        self._is_over = True
+        if self._is_in_body and not self._has_work():
+            self.transport.close()  # answered before its body had come
+        elif self._is_in_body and (self.pipeline or self.cycle.response_started):
+            self.transport.abort()  # neither is there room for a refusal, nor will the answer ever be whole
+        elif self._has_work() and not self._is_in_body:
+            self.cycle.keep_alive = False
+        else:
+            refused = self._refused or Refused(400, msg)
+            HTTP_SECONDS.labels("other", "unmatched", str(refused.status)).observe(0)
+            self.transport.write(refusal(refused, self._request_id()))
+            self.transport.close()
+
+    def _request_id(self) -> str:
+        """The caller's, where it is sane."""
+        headers = self.headers or ()  # None before the first request
+        given = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
+        return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def _too_large() -> Refused:
+    detail = f"Request head over {MAX_HEAD_BYTES} bytes: send fewer or shorter headers"
+    return Refused(431, detail)
+
+
+class _Answered:
+    """Takes the place of a request that was refused, as uvicorn looks at it."""
 
     response_complete = True
 
     @property
-    def message_event(self) -> "_Refused":
+    def message_event(self) -> "_Answered":
         return self
 
     def set(self) -> None:
-        """Nobody waits for more of it."""
+        """Nothing waits for its body."""
 
 
-_REFUSED = _Refused()
+_ANSWERED = _Answered()
+_BUSY = Refused(Busy.status, Busy().detail)
 
 
-def refusal(request_id: str) -> bytes:
-    """The answer, as that to `app.errors.Busy`. `request_id` needs no escaping: it matches REQUEST_ID."""
-    body = b'{"detail":"Service busy, retry shortly","code":"busy","request_id":"%b"}' % request_id.encode()
-    return (
-        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-        b"X-Request-ID: %b\r\nContent-Length: %d\r\n\r\n%b" % (request_id.encode(), len(body), body)
-    )
-
-
-class Protocol(HeadDeadline):
-    """Answers 503 as soon as it has read the head of a request that would be turned away inside as well: that costs a
-    tenth of being served. Only the plain case: a request of an agent's, on a connection that stays open and has nothing
-    else under way. All others go on to the application.
-
-    Trailers are left out: as they come they would pass for headers, and say what proxies say.
+class Protocol(BoundedHead):
+    """Load shedding: answers 503 as soon as it has read the head of a request that Admission would refuse as well. That
+    costs a tenth of serving it. Only the plain case: a request of an agent's, on a connection that stays open and has
+    nothing else under way. All others go on to the application.
     """
 
     def on_headers_complete(self) -> None:
@@ -110,12 +227,11 @@ class Protocol(HeadDeadline):
             or self.parser.should_upgrade()
         ):
             super().on_headers_complete()
-            self.headers = []  # what follows the body goes here, where nobody looks
             return
+        self._end_head()
         self._stop_waiting()
-        given = next((value for name, value in self.headers if name == b"x-request-id"), b"").decode("latin-1")
-        self.transport.write(refusal(given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)))
+        self.transport.write(refusal(_BUSY, self._request_id(), b"Retry-After: 1\r\n"))
         door.turned_away(self.loop.time())
         route.observe(0)
-        self.cycle = _REFUSED  # type: ignore[assignment]  # so that the body is passed over
+        self.cycle = _ANSWERED  # type: ignore[assignment]  # so that the body is passed over
         self.on_response_complete()

@@ -18,7 +18,14 @@ from tests.databases import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-CODES_OF_THE_FRAMEWORK = {"validation_error", "bad_request", "not_found", "method_not_allowed", "body_too_large"}
+CODES_OF_THE_FRAMEWORK = {
+    "head_too_large",
+    "validation_error",
+    "bad_request",
+    "not_found",
+    "method_not_allowed",
+    "body_too_large",
+}
 CODES_OF_REPLAYS = {"charge_exists", "credit_exists"}
 
 

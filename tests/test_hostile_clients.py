@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -25,6 +24,7 @@ from app.db import Database
 from tests.conftest import make_key, settings_for
 from tests.databases import PASSWORD, Urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
+from tests.raw_http import connect, exchange, post
 from tests.servers import Server, running_server, running_stripe
 
 HEAD_TIMEOUT_S, REQUEST_TIMEOUT_S = 1.0, 1.5
@@ -73,33 +73,6 @@ async def key(db: Database) -> str:
 async def client(server: Server, key: str) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": key}, timeout=10) as client:
         yield client
-
-
-def connect(server: Server) -> socket.socket:
-    address = urlsplit(server.url)
-    return socket.create_connection((address.hostname, address.port or 0), timeout=10)
-
-
-def exchange(server: Server, *parts: bytes, pause_s: float = 0.0) -> bytes:
-    """Send the parts one by one; everything that came back until the server closed, or 0.5 s passed in silence."""
-    with connect(server) as connection, contextlib.suppress(ConnectionError):
-        for part in parts:
-            connection.sendall(part)
-            time.sleep(pause_s)
-        connection.settimeout(0.5)
-        came = b""
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            while more := connection.recv(65_536):
-                came += more
-        return came
-    return b""
-
-
-def post(path: str, body: bytes, *headers: bytes) -> bytes:
-    lines = [f"POST {path} HTTP/1.1".encode(), b"Host: billing", b"Content-Type: application/json", *headers]
-    if not any(header.lower().startswith((b"content-length", b"transfer-encoding")) for header in headers):
-        lines.append(b"Content-Length: %d" % len(body))
-    return b"\r\n".join([*lines, b"", body])
 
 
 # --- slow clients ---
