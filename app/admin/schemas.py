@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, StringConstraints
 
+from app.admin.timeline import TimelineKind
 from app.auth.admins import MAX_EMAIL_CHARS, Role
 from app.auth.caller import Environment, Permission
 from app.auth.keys import MAX_NAME_CHARS, MAX_SUBJECT_CHARS, KeyFacts, KeyStatus
@@ -195,7 +196,7 @@ class UserRow(Reply):
     free: int
     paid: int
     debt: int
-    total_uses: int
+    total_uses: int = Field(description="Credits spent from the main pools, free ones included.")
     created_at: Timestamp
     last_activity_at: Timestamp
 
@@ -211,14 +212,15 @@ class InventoryReply(Reply):
     product_type: str
     free: int
     paid: int
-    main_pool: int
-    total_uses: int
+    main_pool: int = Field(description="Uses that the main pool would pay.")
+    total_uses: int = Field(description="Uses of this product.")
 
 
 class UserReply(UserRow):
     status_reason: str | None
     erased_at: Timestamp | None = Field(description="When its person was erased; it is closed for ever then.")
     currency: str
+    uses: int = Field(description="Charges and tool uses: each counts once, whatever it cost.")
     wa_id: str | None
     tenant_id: str | None
     user_role: str | None
@@ -229,16 +231,24 @@ class UserReply(UserRow):
     products: list[InventoryReply]
 
 
-TimelineKind = Literal["charge", "tool_use", "credit", "purchase", "admin"]
+class Move(Reply):
+    """What an event did to one pool. A tool's own pools are named `tool/free` and `tool/paid`, and count uses."""
+
+    pool: str
+    delta: int = Field(description="Negative when spent.")
+    balance_after: int
 
 
 class TimelineEntry(Reply):
     kind: TimelineKind
     id: UUID
     at: Timestamp
-    credits: int | None = Field(description="What moved: negative when spent; null where nothing did.")
+    credits: int | None = Field(
+        description="Paid credits that moved: negative when spent, 0 for a free use, null where no pool moved."
+    )
     title: str
     details: dict[str, Any]
+    moves: list[Move] = Field(description="Every pool that moved, with its balance right after.")
 
 
 class TimelineReply(Reply):

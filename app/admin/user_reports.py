@@ -186,62 +186,6 @@ async def find_user(db: Session, account_id: UUID) -> Row | None:
     return None if row is None else dict(row)
 
 
-_PARTS = {
-    # A tool charge that the main pool pays is told once, as the use of the tool.
-    "charge": """
-        SELECT 'charge' AS kind, charge_id AS id, created_at AS at, -cost AS credits,
-               coalesce(description, 'Interaction') AS title,
-               jsonb_build_object('amount_minor', amount_minor, 'from_daily_free', from_daily_free,
-                                  'from_free', from_free, 'from_paid', from_paid, 'paid_after', paid_after,
-                                  'idempotency_key', idempotency_key, 'metadata', metadata) AS details
-          FROM charges
-         WHERE account_id = :account_id AND operation = 'charge'
-               AND (CAST(:before AS uuid) IS NULL OR charge_id < :before)
-         ORDER BY charge_id DESC LIMIT :limit""",
-    "tool_use": """
-        SELECT 'tool_use', usage_log_id, created_at, CAST(-1 AS bigint), product_type,
-               result || jsonb_build_object('idempotency_key', idempotency_key, 'request_id', request_id)
-          FROM product_usage_log
-         WHERE account_id = :account_id AND (CAST(:before AS uuid) IS NULL OR usage_log_id < :before)
-         ORDER BY usage_log_id DESC LIMIT :limit""",
-    "credit": """
-        SELECT 'credit', credit_id, created_at, credits, coalesce(description, transaction_type),
-               jsonb_build_object('transaction_type', transaction_type, 'paid_after', paid_after,
-                                  'external_transaction_id', external_transaction_id)
-          FROM credits
-         WHERE account_id = :account_id AND (CAST(:before AS uuid) IS NULL OR credit_id < :before)
-         ORDER BY credit_id DESC LIMIT :limit""",
-    "purchase": """
-        SELECT 'purchase', purchase_id, created_at, CAST(NULL AS bigint), pack || ': ' || status,
-               jsonb_build_object('payment_id', payment_intent_id, 'amount_minor', amount_minor, 'currency', currency,
-                                  'credits', credits, 'refunded_minor', refunded_minor,
-                                  'review_reason', review_reason)
-          FROM purchases
-         WHERE account_id = :account_id AND (CAST(:before AS uuid) IS NULL OR purchase_id < :before)
-         ORDER BY purchase_id DESC LIMIT :limit""",
-    "admin": """
-        SELECT 'admin', audit_id, created_at, CAST(NULL AS bigint), action,
-               jsonb_build_object('admin', admin_email, 'reason', reason, 'before', "before", 'after', "after")
-          FROM admin_audit_log
-         WHERE target_type = 'account' AND target_id = CAST(CAST(:account_id AS uuid) AS text)
-               AND (CAST(:before AS uuid) IS NULL OR audit_id < :before)
-         ORDER BY audit_id DESC LIMIT :limit""",
-}
-
-
-async def list_timeline(
-    db: Session, account_id: UUID, kinds: Sequence[str], *, before: UUID | None, limit: int
-) -> Sequence[Row]:
-    """What happened to an account, newest first: each kind's newest rows, merged."""
-    # The first part names the columns.
-    parts = " UNION ALL ".join(f"({_PARTS[kind]})" for kind in kinds)
-    statement = f"""
-        SELECT * FROM ({parts}) AS told (kind, id, at, credits, title, details) ORDER BY id DESC LIMIT :limit
-    """  # noqa: S608  (our own words)
-    values = {"account_id": account_id, "before": before, "limit": limit}
-    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
-
-
 def _prefix(search: str) -> str:
     """A LIKE pattern for what begins like `search`, whatever signs are in it."""
     escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

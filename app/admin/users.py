@@ -22,13 +22,14 @@ from app.admin.schemas import (
     Moment,
     ReasonBody,
     TimelineEntry,
-    TimelineKind,
     TimelineReply,
     UserReply,
     UserRow,
     UsersReply,
 )
+from app.admin.timeline import KINDS, TimelineKind, list_timeline
 from app.admin.user_reports import Balance, Position, Sort
+from app.analytics.usage_reports import count_uses
 from app.auth.caller import Environment
 from app.auth.revocations import revoke_tokens_before
 from app.billing.erasure import lock_person
@@ -42,7 +43,6 @@ from app.tools.router import Tools
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
-KINDS: tuple[TimelineKind, ...] = ("charge", "tool_use", "credit", "purchase", "admin")
 Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.-]{1,64}$")]
 router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS, route_class=ReportRoute)
 
@@ -110,7 +110,9 @@ async def get_user(account_id: UUID, admin: Viewer, db: Db, tools: Tools) -> Use
         )
         for balance in await tools.balances(account_id, admin.now)
     ]
-    return UserReply(**row, products=products)
+    async with db.consistent_read() as session:
+        uses = await count_uses(session, account_id)
+    return UserReply(**row, uses=uses, products=products)
 
 
 @router.get("/{account_id}/timeline", responses=NOT_FOUND)
@@ -122,11 +124,15 @@ async def get_timeline(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: UUID | None = None,
 ) -> TimelineReply:
-    """Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all."""
+    """Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all.
+
+    Each event appears once: an adjustment is the credit, with the admin who made it, unless only `admin` is asked for;
+    a purchase appears when its credits are booked, and until then when it was begun.
+    """
     await find_user(db, account_id)
     kinds = sorted(set(kind)) or KINDS
     async with db.read() as session:
-        rows = await user_reports.list_timeline(session, account_id, kinds, before=cursor, limit=limit + 1)
+        rows = await list_timeline(session, account_id, kinds, before=cursor, limit=limit + 1)
     entries = [TimelineEntry(**row) for row in rows[:limit]]
     return TimelineReply(entries=entries, next_cursor=entries[-1].id if len(rows) > limit else None)
 

@@ -6,6 +6,7 @@ Each function takes a session of `Database.consistent_read`, and is one statemen
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Literal
+from uuid import UUID
 
 from sqlalchemy import text
 
@@ -68,6 +69,18 @@ async def sum_credits_by_key(db: Session, key_ids: Sequence[str]) -> dict[str, i
     """  # noqa: S608  (our own words; what callers say is bound)
     values = {"after": await find_rolled_up_to(db), "before": ALL_IDS, "key_ids": key_ids}
     return {row.key_id: int(row.credits) for row in await db.execute(text(statement), values)}
+
+
+async def count_uses(db: Session, account_id: UUID) -> int:
+    """Charges and tool uses that an account ever made: each once, whatever it cost."""
+    statement = f"""
+        SELECT coalesce(sum(uses), 0) AS uses
+          FROM (SELECT uses FROM account_days WHERE account_id = :account_id
+                 UNION ALL
+                SELECT 1 FROM ({uses()}) u WHERE account_id = :account_id) used
+    """  # noqa: S608  (our own words; what callers say is bound)
+    values = {"after": await find_rolled_up_to(db), "before": ALL_IDS, "account_id": account_id}
+    return int((await db.execute(text(statement), values)).scalar_one())
 
 
 async def find_key_names(db: Session, key_ids: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ export type UserRow = Schemas["UserRow"];
 export type User = Schemas["UserReply"];
 export type Inventory = Schemas["InventoryReply"];
 export type TimelineEntry = Schemas["TimelineEntry"];
+export type Move = Schemas["Move"];
 export type ApiKey = Schemas["KeyReply"];
 export type ApiKeyBody = Schemas["KeyBody"];
 export type ApiKeyChange = Schemas["KeyChange"];

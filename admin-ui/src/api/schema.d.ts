@@ -501,6 +501,9 @@ export interface paths {
         /**
          * Get Timeline
          * @description Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all.
+         *
+         *     Each event appears once: an adjustment is the credit, with the admin who made it, unless only `admin` is asked for;
+         *     a purchase appears when its credits are booked, and until then when it was begun.
          */
         get: operations["get_timeline"];
         put?: never;
@@ -2771,9 +2774,15 @@ export interface components {
             free: number;
             /** Paid */
             paid: number;
-            /** Main Pool */
+            /**
+             * Main Pool
+             * @description Uses that the main pool would pay.
+             */
             main_pool: number;
-            /** Total Uses */
+            /**
+             * Total Uses
+             * @description Uses of this product.
+             */
             total_uses: number;
         };
         /** JobReply */
@@ -3246,6 +3255,21 @@ export interface components {
              * @description By cost, at most 500.
              */
             models: components["schemas"]["ModelUsage"][];
+        };
+        /**
+         * Move
+         * @description What an event did to one pool. A tool's own pools are named `tool/free` and `tool/paid`, and count uses.
+         */
+        Move: {
+            /** Pool */
+            pool: string;
+            /**
+             * Delta
+             * @description Negative when spent.
+             */
+            delta: number;
+            /** Balance After */
+            balance_after: number;
         };
         /**
          * Movements
@@ -4161,7 +4185,7 @@ export interface components {
             at: string;
             /**
              * Credits
-             * @description What moved: negative when spent; null where nothing did.
+             * @description Paid credits that moved: negative when spent, 0 for a free use, null where no pool moved.
              */
             credits: number | null;
             /** Title */
@@ -4170,6 +4194,11 @@ export interface components {
             details: {
                 [key: string]: unknown;
             };
+            /**
+             * Moves
+             * @description Every pool that moved, with its balance right after.
+             */
+            moves: components["schemas"]["Move"][];
         };
         /** TimelineReply */
         TimelineReply: {
@@ -4331,7 +4360,10 @@ export interface components {
             paid: number;
             /** Debt */
             debt: number;
-            /** Total Uses */
+            /**
+             * Total Uses
+             * @description Credits spent from the main pools, free ones included.
+             */
             total_uses: number;
             /** Created At */
             created_at: string;
@@ -4460,7 +4492,10 @@ export interface components {
             paid: number;
             /** Debt */
             debt: number;
-            /** Total Uses */
+            /**
+             * Total Uses
+             * @description Credits spent from the main pools, free ones included.
+             */
             total_uses: number;
             /** Created At */
             created_at: string;
@@ -4475,6 +4510,11 @@ export interface components {
             erased_at: string | null;
             /** Currency */
             currency: string;
+            /**
+             * Uses
+             * @description Charges and tool uses: each counts once, whatever it cost.
+             */
+            uses: number;
             /** Wa Id */
             wa_id: string | null;
             /** Tenant Id */
@@ -4527,7 +4567,10 @@ export interface components {
             paid: number;
             /** Debt */
             debt: number;
-            /** Total Uses */
+            /**
+             * Total Uses
+             * @description Credits spent from the main pools, free ones included.
+             */
             total_uses: number;
             /** Created At */
             created_at: string;

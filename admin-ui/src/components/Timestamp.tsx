@@ -1,16 +1,18 @@
 import { Text, Tooltip } from "@mantine/core";
 
-import { formatAgo, formatLocal, formatUtc } from "../logic/dates";
+import { formatAgo, formatExact, formatLocal, formatUtc } from "../logic/dates";
 
 interface Props {
   at: string | null | undefined;
   /** How long ago, with the date on hover. */
   ago?: boolean;
+  /** To the second. */
+  exact?: boolean;
   missing?: string;
 }
 
 /** A moment in the reader's time; hovering tells it in UTC. */
-export function Timestamp({ at, ago = false, missing = "—" }: Props) {
+export function Timestamp({ at, ago = false, exact = false, missing = "—" }: Props) {
   if (at === null || at === undefined) {
     return (
       <Text span inherit c="dimmed">
@@ -22,7 +24,7 @@ export function Timestamp({ at, ago = false, missing = "—" }: Props) {
   return (
     <Tooltip label={label} events={{ hover: true, focus: true, touch: true }}>
       <time dateTime={at} style={{ whiteSpace: "nowrap" }}>
-        {ago ? formatAgo(at, new Date()) : formatLocal(at)}
+        {ago ? formatAgo(at, new Date()) : exact ? formatExact(at) : formatLocal(at)}
       </time>
     </Tooltip>
   );

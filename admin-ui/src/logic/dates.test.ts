@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { formatAgo, formatLocal, formatUtc, fromLocalInput, startOfDay, toLocalInput } from "./dates";
+import { formatAgo, formatExact, formatLocal, formatUtc, fromLocalInput, startOfDay, toLocalInput } from "./dates";
 
 const MORNING = "2026-11-21T10:39:51Z";
 
@@ -8,6 +8,7 @@ describe("a moment", () => {
   it("is told in local time and in UTC", () => {
     expect(formatLocal(MORNING)).toBe("21 Nov 2026, 11:39");
     expect(formatLocal(MORNING, "America/New_York")).toBe("21 Nov 2026, 05:39");
+    expect(formatExact(MORNING, "UTC")).toBe("21 Nov 2026, 10:39:51");
     expect(formatUtc("2026-11-21T11:39:51.123456+01:00")).toBe("2026-11-21 10:39:51 UTC");
   });
 

@@ -7,16 +7,22 @@ const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ["minute", 60],
 ];
 
+const TO_THE_MINUTE: Intl.DateTimeFormatOptions = {
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+};
+
 /** In the reader's own time zone: "21 Nov 2026, 11:39". */
 export function formatLocal(iso: string, timeZone?: string): string {
-  return new Intl.DateTimeFormat(LOCALE, {
-    day: "numeric",
-    month: "short",
-    year: "numeric",
-    hour: "2-digit",
-    minute: "2-digit",
-    timeZone,
-  }).format(new Date(iso));
+  return new Intl.DateTimeFormat(LOCALE, { ...TO_THE_MINUTE, timeZone }).format(new Date(iso));
+}
+
+/** The same to the second: "21 Nov 2026, 11:39:51". */
+export function formatExact(iso: string, timeZone?: string): string {
+  return new Intl.DateTimeFormat(LOCALE, { ...TO_THE_MINUTE, second: "2-digit", timeZone }).format(new Date(iso));
 }
 
 /** "2026-11-21 10:39:51 UTC" */

@@ -26,7 +26,7 @@ describe("inWords", () => {
   });
 
   it("keeps a currency that is a fact of its own, and hundredths of credits apart from money", () => {
-    expect(inWords({ currency: "EUR", free_uses: 3 })).toEqual({ Currency: "EUR", "One-time free uses": "3" });
+    expect(inWords({ currency: "EUR", free_uses: 3 })).toEqual({ Currency: "EUR", "Free credits": "3" });
     expect(inWords({ amount_minor: 100 })).toEqual({ Amount: "1 credit" });
     expect(inWords({ amount_minor: 150 })).toEqual({ Amount: "1.50 credits" });
   });

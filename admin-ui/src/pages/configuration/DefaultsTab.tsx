@@ -9,7 +9,7 @@ import type { FormProps, SectionForm } from "./section";
 const FORM: SectionForm<DefaultsState, DefaultsDraft, DefaultsDocument> = {
   section: "defaults",
   consequences:
-    "Accounts that are made from now on start with this; those that exist keep what they have. Daily free uses are everybody's: who has had today's gets the new number tomorrow (UTC).",
+    "Accounts that are made from now on start with this; those that exist keep what they have. The daily free credits apply to every account; an account that has spent some today gets the new number tomorrow (UTC).",
   read: (signal) => bodyOf(api.GET("/admin/config/defaults", { signal })),
   documentOf,
   toDraft: defaultsDraft,
@@ -32,7 +32,7 @@ function DefaultsFields({ draft, set, errorOf, readOnly }: FormProps<DefaultsDra
     <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="md" maw={720}>
       <NumberInput
         {...whole}
-        label="Free uses"
+        label="Free credits"
         description="Of a new account, once"
         value={draft.freeUses}
         onChange={(freeUses) => set({ ...draft, freeUses })}
@@ -40,7 +40,7 @@ function DefaultsFields({ draft, set, errorOf, readOnly }: FormProps<DefaultsDra
       />
       <NumberInput
         {...whole}
-        label="Daily free uses"
+        label="Free credits a day"
         description="Of every account, each UTC day"
         value={draft.dailyFreeUses}
         onChange={(dailyFreeUses) => set({ ...draft, dailyFreeUses })}

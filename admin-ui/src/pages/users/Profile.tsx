@@ -7,7 +7,7 @@ import { Facts } from "../../components/Facts";
 import { Section } from "../../components/Section";
 import { Timestamp } from "../../components/Timestamp";
 import { pathWith } from "../../logic/filters";
-import { formatNumber } from "../../logic/format";
+import { formatCount, formatCredits } from "../../logic/format";
 
 export function Profile({ user }: { user: User }) {
   return (
@@ -29,7 +29,7 @@ export function Profile({ user }: { user: User }) {
             ["Name", user.display_name],
             ["Plan", user.plan_name],
             ["Currency", user.currency.toUpperCase()],
-            ["Uses", formatNumber(user.total_uses)],
+            ["Uses", `${formatCount(user.uses, "use")}, ${formatCredits(user.total_uses)} spent`],
             ["Created", <Timestamp key="created" at={user.created_at} />],
             ["Last activity", <Timestamp key="active" at={user.last_activity_at} ago />],
           ]}

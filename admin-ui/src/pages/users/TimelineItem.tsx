@@ -11,12 +11,13 @@ import {
 import { useId } from "react";
 import { Link } from "react-router";
 
-import type { TimelineEntry } from "../../api/models";
+import type { Move, TimelineEntry } from "../../api/models";
 import { Diff } from "../../components/Diff";
 import { Facts as FactList } from "../../components/Facts";
 import { Timestamp } from "../../components/Timestamp";
 import { flatten, type Facts } from "../../logic/diff";
-import { formatChange, humanize } from "../../logic/format";
+import { humanize } from "../../logic/format";
+import { amountOf, balanceOf, wasFree } from "../../logic/timeline";
 import { inWords } from "../../logic/told";
 import { ACTIONS } from "../audit/labels";
 import classes from "./TimelineItem.module.css";
@@ -44,15 +45,17 @@ export function TimelineItem({ entry }: { entry: TimelineEntry }) {
     <li className={classes.item}>
       <UnstyledButton className={classes.line} onClick={toggle} aria-expanded={opened} aria-controls={details}>
         <Icon size={18} stroke={1.6} aria-hidden className={classes.icon} />
-        <span className={classes.text}>
-          <Text span size="sm" fw={500}>
-            {titleOf(entry)}
-          </Text>
-          <Text span size="xs" c="dimmed" display="block">
-            {kindOf(entry)} · <Timestamp at={entry.at} />
-          </Text>
+        <span className={classes.what}>
+          <span className={classes.text}>
+            <Text span size="sm" fw={500}>
+              {titleOf(entry)}
+            </Text>
+            <Text span size="xs" c="dimmed" display="block">
+              {kindOf(entry)} · <Timestamp at={entry.at} exact />
+            </Text>
+          </span>
+          <Moves entry={entry} />
         </span>
-        <Amount credits={entry.credits} />
         <IconChevronDown size={16} aria-hidden className={classes.chevron} data-opened={opened || undefined} />
       </UnstyledButton>
       <Collapse expanded={opened} id={details}>
@@ -61,9 +64,9 @@ export function TimelineItem({ entry }: { entry: TimelineEntry }) {
           {entry.kind === "admin" && (
             <Diff before={inWords(entry.details.before as Facts | null)} after={inWords(entry.details.after as Facts | null)} />
           )}
-          {entry.kind === "purchase" && (
+          {typeof entry.details.purchase_id === "string" && (
             <Group mt="xs">
-              <Anchor component={Link} to={`/purchases/${entry.id}`} size="sm">
+              <Anchor component={Link} to={`/purchases/${entry.details.purchase_id}`} size="sm">
                 Open the purchase
               </Anchor>
             </Group>
@@ -79,26 +82,44 @@ function titleOf({ kind, title }: TimelineEntry): string {
   return kind === "charge" ? title : humanize(title);
 }
 
-/** A credit's type tells a refund from a gift: its title does not always. */
+/** A credit's type tells a refund from a gift, which its title does not always; an adjustment names its admin. */
 function kindOf({ kind, details }: TimelineEntry): string {
-  const type = details.transaction_type;
-  return kind === "credit" && typeof type === "string" ? humanize(type) : KIND[kind];
+  const { transaction_type: type, admin } = details;
+  if (kind === "admin" || typeof type !== "string") return KIND[kind];
+  return typeof admin === "string" ? `${humanize(type)} by ${admin}` : humanize(type);
 }
 
-function Amount({ credits }: { credits: number | null }) {
-  if (credits === null) return null;
+function Moves({ entry }: { entry: TimelineEntry }) {
+  if (entry.moves.length === 0) return null;
+  const free = wasFree(entry);
   return (
-    <Text span size="sm" fw={600} className={credits > 0 ? `numeric ${classes.gained}` : "numeric"}>
-      {formatChange(credits)}
-    </Text>
+    <span className={classes.moves}>
+      {entry.moves.map((move) => (
+        <span key={move.pool} className={classes.move}>
+          <Text span size="sm" fw={free ? 500 : 600} c={free ? "dimmed" : undefined} className={amountClass(move)}>
+            {amountOf(move)}
+          </Text>
+          <Text span size="xs" c="dimmed" className="numeric">
+            {balanceOf(move)}
+          </Text>
+        </span>
+      ))}
+    </span>
   );
+}
+
+function amountClass({ pool, delta }: Move): string {
+  return delta > 0 && pool !== "debt" ? `numeric ${classes.gained}` : "numeric";
 }
 
 /** What an admin's action changed is shown as such; of all else, what says something. */
 function factsOf({ kind, details, id }: TimelineEntry): [string, string][] {
   const { before, after, metadata, ...rest } = details;
   const known = kind === "admin" ? rest : { ...rest, before, after };
-  const told = Object.fromEntries(Object.entries(known).filter(([, value]) => value !== null && value !== undefined));
+  // A purchase has a link of its own.
+  const told = Object.fromEntries(
+    Object.entries(known).filter(([name, value]) => name !== "purchase_id" && value !== null && value !== undefined),
+  );
   const facts = flatten(inWords(told) ?? {});
   const more = flatten((metadata as Facts | undefined) ?? {}).map(([name, value]): [string, string] => [humanize(name), value]);
   return [...facts, ...more, ["Id", id]];

@@ -96,7 +96,7 @@ const COLUMNS: Column<UserRow>[] = [
   { name: "Paid", cell: (user) => formatNumber(user.paid), numeric: true },
   { name: "Free", cell: (user) => formatNumber(user.free), numeric: true, from: "sm" },
   { name: "Debt", cell: (user) => <Debt credits={user.debt} />, numeric: true, from: "sm" },
-  { name: "Uses", cell: (user) => formatNumber(user.total_uses), numeric: true, from: "md" },
+  { name: "Credits spent", cell: (user) => formatNumber(user.total_uses), numeric: true, from: "md" },
   { name: "Last activity", cell: (user) => <Timestamp at={user.last_activity_at} ago />, from: "sm" },
   { name: "Created", cell: (user) => <Timestamp at={user.created_at} />, from: "lg" },
 ];

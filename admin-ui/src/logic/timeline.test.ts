@@ -1,0 +1,41 @@
+import { describe, expect, it } from "vitest";
+
+import { amountOf, balanceOf, poolName, wasFree } from "./timeline";
+
+describe("amountOf", () => {
+  it.each([
+    ["paid", -10, "\u221210"],
+    ["paid", 20, "+20"],
+    ["debt", 4, "+4"],
+    ["free", -1, "Free"],
+    ["daily_free", -3, "Free × 3"],
+    ["free", 3, "+3"],
+    ["image_gen/free", -1, "Free"],
+    ["image_gen/paid", -1, "\u22121"],
+  ])("of %s by %i is %s", (pool, delta, expected) => {
+    expect(amountOf({ pool, delta, balance_after: 1 })).toBe(expected);
+  });
+});
+
+describe("balanceOf", () => {
+  it("names the pool, and what is left or owed", () => {
+    expect(balanceOf({ pool: "paid", delta: -1, balance_after: 1500 })).toBe("Paid credits: 1,500 left");
+    expect(balanceOf({ pool: "debt", delta: 4, balance_after: 4 })).toBe("Debt: 4 owed");
+    expect(balanceOf({ pool: "web_search/paid", delta: -1, balance_after: 0 })).toBe("Web search, paid uses: 0 left");
+  });
+
+  it("makes words of pools that it does not know", () => {
+    expect(poolName("held")).toBe("Held");
+  });
+});
+
+describe("wasFree", () => {
+  const free = { pool: "free", delta: -1, balance_after: 2 };
+  const paid = { pool: "paid", delta: -1, balance_after: 2 };
+  it("is so when nothing but free pools paid", () => {
+    expect(wasFree({ moves: [free, { ...free, pool: "daily_free" }] })).toBe(true);
+    expect(wasFree({ moves: [free, paid] })).toBe(false);
+    expect(wasFree({ moves: [{ ...free, delta: 3 }] })).toBe(false);
+    expect(wasFree({ moves: [] })).toBe(false);
+  });
+});

@@ -1,0 +1,129 @@
+"""An account's timeline: what happened to it, each event once, with the credits that it moved.
+
+Ids are UUIDv7, so their order is the order of time, and one is enough for a page's cursor.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.db import Session
+
+Row = Mapping[str, Any]
+TimelineKind = Literal["charge", "tool_use", "credit", "purchase", "admin"]
+KINDS: tuple[TimelineKind, ...] = ("charge", "tool_use", "credit", "purchase", "admin")
+MOST_ENTRIES = 5
+"""The most ledger entries that one charge or credit writes: a day's expiry and allowance, and three pools."""
+
+
+def _moves(cause: str, cause_id: str, only: str = "") -> str:
+    """What a charge or a credit `t` moved, by pool: its last entries in the ledger, which it wrote in one piece."""
+    return f"""coalesce((
+        SELECT jsonb_agg(jsonb_build_object('pool', pool, 'delta', delta, 'balance_after', balance_after)
+                         ORDER BY first)
+          FROM (SELECT e.pool, sum(e.delta) AS delta, min(e.entry_no) AS first,
+                       (array_agg(e.balance_after ORDER BY e.entry_no DESC))[1] AS balance_after
+                  FROM ledger_entries e
+                 WHERE e.account_id = t.account_id AND e.entry_no > t.entry_no - {MOST_ENTRIES}
+                       AND e.entry_no <= t.entry_no AND e.cause_type = '{cause}' AND e.cause_id = t.{cause_id}{only}
+                 GROUP BY e.pool) moved), '[]')"""  # noqa: S608  (our own words, here and below)
+
+
+def _before(column: str) -> str:
+    return f"t.account_id = :account_id AND (CAST(:before AS uuid) IS NULL OR t.{column} < :before)"
+
+
+def _newest(column: str) -> str:
+    return f"ORDER BY t.{column} DESC LIMIT :limit"
+
+
+_CREDIT_MOVES = _moves("credit", "credit_id")
+# A tool charge that the main pool pays appears once, as the use of the tool. What midnight did is no part of a charge.
+_CHARGES = f"""
+    SELECT 'charge', t.charge_id, t.created_at, -t.from_paid, coalesce(t.description, 'Interaction'),
+           jsonb_build_object('amount_minor', t.amount_minor, 'idempotency_key', t.idempotency_key,
+                              'metadata', t.metadata),
+           {_moves("charge", "charge_id", " AND e.kind = 'charge'")}
+      FROM charges t WHERE {_before("charge_id")} AND t.operation = 'charge' {_newest("charge_id")}"""  # noqa: S608  (our own words)
+_TOOL_USES = f"""
+    SELECT 'tool_use', t.usage_log_id, t.created_at, coalesce(-c.cost, 0), t.product_type,
+           jsonb_build_object('total_uses', t.result -> 'total_uses', 'idempotency_key', t.idempotency_key,
+                              'request_id', t.request_id),
+           CASE WHEN t.source = 'main_pool'
+                THEN jsonb_build_array(
+                    jsonb_build_object('pool', 'paid', 'delta', -c.cost, 'balance_after', c.paid_after))
+                ELSE jsonb_build_array(
+                    jsonb_build_object('pool', t.product_type || '/' || t.source, 'delta', -1,
+                                       'balance_after', t.result -> t.source)) END
+      FROM product_usage_log t
+      LEFT JOIN charges c ON c.account_id = t.account_id AND c.charge_id = t.charge_id
+     WHERE {_before("usage_log_id")} {_newest("usage_log_id")}"""  # noqa: S608  (our own words)
+# An adjustment and its audit entry are one event: the credit names the admin.
+_CREDITS = f"""
+    SELECT 'credit', t.credit_id, t.created_at, t.credits, coalesce(t.description, t.transaction_type),
+           jsonb_build_object('transaction_type', t.transaction_type, 'admin', a.admin_email,
+                              'external_transaction_id', t.external_transaction_id),
+           {_CREDIT_MOVES}
+      FROM credits t
+      LEFT JOIN LATERAL (
+            SELECT l.admin_email FROM admin_audit_log l
+             WHERE t.transaction_type = 'adjustment' AND l.target_type = 'account'
+                   AND l.target_id = CAST(t.account_id AS text) AND l.audit_id > t.credit_id
+                   AND l.action = 'account.adjust' AND l.after ->> 'credit_id' = CAST(t.credit_id AS text)
+             ORDER BY l.audit_id LIMIT 1) a ON true
+     WHERE {_before("credit_id")}{{and_not}} {_newest("credit_id")}"""  # noqa: S608  (our own words)
+_PURCHASE_DETAILS = """
+    jsonb_build_object('purchase_id', p.purchase_id, 'payment_id', p.payment_intent_id, 'amount_minor', p.amount_minor,
+                       'currency', p.currency, 'refunded_minor', p.refunded_minor, 'status', p.status,
+                       'begun_at', p.created_at, 'review_reason', p.review_reason)"""
+# A purchase appears once: when its credits are booked; until then, when it was begun.
+_PURCHASES = f"""
+    (SELECT 'purchase', t.purchase_id, t.created_at, CAST(NULL AS bigint), t.pack || ': ' || t.status,
+            {_PURCHASE_DETAILS.replace("p.", "t.")}, CAST('[]' AS jsonb)
+       FROM purchases t WHERE {_before("purchase_id")} AND t.credit_id IS NULL {_newest("purchase_id")})
+     UNION ALL
+    (SELECT 'purchase', t.credit_id, t.created_at, t.credits, coalesce(p.pack, t.description, t.transaction_type),
+            CASE WHEN p.purchase_id IS NULL
+                 THEN jsonb_build_object('external_transaction_id', t.external_transaction_id)
+                 ELSE {_PURCHASE_DETAILS} END,
+            {_CREDIT_MOVES}
+       FROM credits t LEFT JOIN purchases p ON p.account_id = t.account_id AND p.credit_id = t.credit_id
+      WHERE {_before("credit_id")} AND t.transaction_type = 'purchase' {_newest("credit_id")})"""  # noqa: S608  (our own words)
+_ADMINS_ACTIONS = f"""
+    SELECT 'admin', l.audit_id, l.created_at, t.credits, l.action,
+           jsonb_build_object('admin', l.admin_email, 'reason', l.reason, 'before', l."before", 'after', l."after"),
+           CASE WHEN t.credit_id IS NULL THEN '[]' ELSE {_CREDIT_MOVES} END
+      FROM admin_audit_log l
+      LEFT JOIN credits t ON l.action = 'account.adjust' AND t.account_id = :account_id
+                             AND t.credit_id = CAST(l.after ->> 'credit_id' AS uuid)
+     WHERE l.target_type = 'account' AND l.target_id = CAST(CAST(:account_id AS uuid) AS text)
+           AND (CAST(:before AS uuid) IS NULL OR l.audit_id < :before){{and_not}}
+     ORDER BY l.audit_id DESC LIMIT :limit"""  # noqa: S608  (our own words)
+
+
+def _parts(kinds: Sequence[str]) -> list[str]:
+    """The kinds' statements. What belongs to two kinds that are both shown is left to one of them."""
+    purchases_apart = " AND t.transaction_type <> 'purchase'" if "purchase" in kinds else ""
+    adjustments_apart = " AND (t.credit_id IS NULL OR l.action <> 'account.adjust')" if "credit" in kinds else ""
+    statements = {
+        "charge": _CHARGES,
+        "tool_use": _TOOL_USES,
+        "credit": _CREDITS.format(and_not=purchases_apart),
+        "purchase": _PURCHASES,
+        "admin": _ADMINS_ACTIONS.format(and_not=adjustments_apart),
+    }
+    return [f"({statements[kind]})" for kind in kinds]
+
+
+async def list_timeline(
+    db: Session, account_id: UUID, kinds: Sequence[str], *, before: UUID | None, limit: int
+) -> Sequence[Row]:
+    """What happened to an account, newest first: each kind's newest rows, merged."""
+    statement = f"""
+        SELECT * FROM ({" UNION ALL ".join(_parts(kinds))}) AS events (kind, id, at, credits, title, details, moves)
+         ORDER BY id DESC LIMIT :limit
+    """  # noqa: S608  (our own words)
+    values = {"account_id": account_id, "before": before, "limit": limit}
+    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
