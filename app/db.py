@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 import asyncpg
@@ -48,7 +48,7 @@ _FIND_LOCK_WAITS = """
     SELECT count(*) AS waiters, least(min(query_start), $1) AS since FROM pg_stat_activity
      WHERE datname = current_database() AND usename = current_user AND wait_event_type = 'Lock'
 """
-
+_SET_LOCAL = "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS setting (name, value)"
 
 # SQLAlchemy prepares every statement; nameless ones last as long as nobody else gets the server's connection.
 UNPREPARED: dict[str, Any] = {
@@ -59,6 +59,9 @@ UNPREPARED: dict[str, Any] = {
 SHARE_OF_LISTS = 5
 """One connection in so many is for what may be slow."""
 REPORT_PLANNING = {"plan_cache_mode": "force_custom_plan", "jit": "off"}
+LOOKUP_PLANNING = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan", "jit": "off"}
+"""For statements that find rows by their keys: always through an index, also while the planner believes a table to be
+empty, and planned once for each connection (ADR 20)."""
 
 
 def session_bounds(timeout_s: float) -> dict[str, str]:
@@ -127,6 +130,8 @@ class Database:
     Waiting for a connection, a lock or a statement is bounded by `timeout_s`, so that no caller waits on a stuck
     neighbour; the errors that follow are answered with 503 (see errors.py).
 
+    `planning` holds settings of PostgreSQL's planner for transactions and point reads.
+
     Behind a pooler in transaction mode (`pooled`) a session's settings would be another client's next: there the
     bounds are the role's own (app/schema.py sets them and looks whether they hold), and nothing here outlives a
     transaction but prepared statements, if the pooler keeps them (ADR 10).
@@ -140,6 +145,7 @@ class Database:
         timeout_s: float = 3.0,
         pooled: bool = False,
         statement_cache_size: int = 100,
+        planning: Mapping[str, str] | None = None,
     ) -> None:
         slow = max(1, pool_size // SHARE_OF_LISTS)
         readers = max(1, (pool_size - slow) // 2)
@@ -154,6 +160,9 @@ class Database:
                 **({} if pooled else session_bounds(timeout_s)),
             },
         }
+        planning = planning or {}
+        lookups: Mapping[str, str] = {} if pooled else planning
+        self._local_planning = [list(planning), list(planning.values())] if pooled and planning else []
 
         def engine(connections: int, options: Mapping[str, str], *, prepared: bool = True) -> AsyncEngine:
             settings = {**connect_args["server_settings"], **options}
@@ -171,7 +180,7 @@ class Database:
                 tracing.watch(made.sync_engine)
             return made
 
-        self.engine = engine(transactions, {})
+        self.engine = engine(transactions, lookups)
         # Reports are planned for what is asked: one plan for every search would read the whole table for most. They
         # are short enough that compiling them would take longer than running them.
         # Behind a pooler: no statement of theirs is prepared, so each is planned for itself, and jit is the role's.
@@ -184,7 +193,8 @@ class Database:
         self._dsn = url.get_secret_value()
         self._connect_args = connect_args
         self._pulse = Pulse(self._beat, of="postgresql")
-        arguments = {"dsn": self._dsn, **connect_args}
+        settings = {**connect_args["server_settings"], **lookups}
+        arguments = {"dsn": self._dsn, **connect_args, "server_settings": settings}
         self._point_reads = PointReads(arguments, self._pulse, connections=readers, timeout_s=timeout_s)
         self._pulse_connection: Snapshot | None = None
 
@@ -231,6 +241,8 @@ class Database:
         """One transaction: committed when the block ends, rolled back when it raises. The only commit there is."""
         with tracing.span("transaction"):
             async with self._in(self.engine.begin(), "transactions") as connection:
+                if self._local_planning:
+                    await fetch(connection, _SET_LOCAL, *self._local_planning)
                 yield connection
         self._pulse.answers += 1
 
@@ -306,6 +318,7 @@ def requests_database(settings: Settings, pool_size: int) -> Database:
         timeout_s=settings.database_timeout_s,
         pooled=settings.is_pooled,
         statement_cache_size=settings.database_statement_cache_size,
+        planning=LOOKUP_PLANNING,
     )
 
 
@@ -318,6 +331,16 @@ def was_rolled_back(error: BaseException) -> bool:
         return not isinstance(error, InterfaceError | OSError | TimeoutError)
     state = getattr(error.orig, "sqlstate", None)
     return isinstance(state, str) and not state.startswith(("08", "57")) and not error.connection_invalidated
+
+
+async def fetch(tx: Session, sql: str, *values: object) -> Sequence[Row]:
+    """The rows of a statement in the driver's form, with placeholders `$1`, `$2`…"""
+    return cast(Sequence[Row], (await tx.exec_driver_sql(sql, values)).mappings().all())
+
+
+async def find_many(tx: Session, read: PointRead, keys: Sequence[tuple[object, ...]]) -> Sequence[Row]:
+    """The rows of some keys, read inside a transaction. The rows' `asked` counts the keys from 1."""
+    return await fetch(tx, read.sql, *map(list, zip(*keys, strict=True))) if keys else []
 
 
 @cache

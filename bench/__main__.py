@@ -1,6 +1,7 @@
 """Run every benchmark against one server process and one durable PostgreSQL, and print a table.
 
-Absolute figures say something about the machine; compare the ratios.
+Absolute figures say something about the machine; compare the ratios. The database is new: the first rounds of charges
+run without statistics, everything in the table with fresh ones.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import asyncpg
 import uvloop
 from pydantic import SecretStr
 
@@ -26,12 +28,14 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster, find_binaries
 from bench import load
-from tests.databases import TEMPLATE, prepare, urls
+from tests.databases import TEMPLATE, Urls, prepare, urls
 from tests.servers import running_server
 
 ACCOUNTS = 100
 NEW_KEYS = 150
 """API keys that no process has seen: some 30 ms of Argon2 each."""
+ROUNDS, ROUND_S, ROUND_CALLERS = 5, 1.5, 128
+"""Rounds of charges on the new database, before PostgreSQL has statistics."""
 ACTOR = Actor("system", "bench")
 EXPECTED = {"check": {200}, "charge": {201}, "replay": {409}, "tool charge": {200}, "bare POST": {201}}
 
@@ -142,6 +146,19 @@ async def measure(url: str, message: Messages, name: str, options: argparse.Name
     return result
 
 
+async def charges_per_second(url: str, key: str) -> float:
+    """The rate of one round, of keys that no other round uses."""
+    message = messages(url, key)["charge"]
+    return (await load.run(url, message, connections=ROUND_CALLERS, seconds=ROUND_S)).per_second
+
+
+async def analyze(database: Urls) -> None:
+    """Give PostgreSQL's planner fresh statistics."""
+    connection = await asyncpg.connect(database.superuser)
+    await connection.execute("ANALYZE")
+    await connection.close()
+
+
 async def main(options: argparse.Namespace, cluster: Cluster) -> None:
     database = urls(TEMPLATE)
     settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(database.service))
@@ -154,6 +171,9 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
     with running_server(database) as server:
         warm_up = messages(server.url, key)["tool charge"]  # connections opened, the key verified
         await load.run(server.url, warm_up, connections=options.connections, seconds=1)
+        rounds = [await charges_per_second(server.url, key) for _ in range(ROUNDS)]
+        await analyze(database)
+        after = await charges_per_second(server.url, key)
         for name, message in messages(server.url, key).items():
             if name == "replay":  # the keys that will be replayed
                 await load.run(server.url, message, connections=1, seconds=1)
@@ -161,6 +181,9 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
         alone, amid = await health_amid_argon2(server.url, new_keys, options)
         print(line("health, one caller", alone, bare.per_second))
         print(line("health amid Argon2", amid, bare.per_second))
+    print(f"\ncharges/s in rounds of {ROUND_S:g} s, {ROUND_CALLERS} callers, on a new database:")
+    print(f"  without statistics: {'  '.join(f'{rate:,.0f}' for rate in rounds)}")
+    print(f"  after ANALYZE: {after:,.0f} (all of the table above)")
     db = Database(SecretStr(database.service))
     verification = await verify_ledger(db, datetime.now(UTC))
     await db.close()

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.billing.verify import verify_ledger
-from app.db import Database
+from app.db import LOOKUP_PLANNING, Database
 from app.schema import bound_role
 from tests.books import balances, connected
 from tests.conftest import running_app, settings_for
@@ -121,6 +121,17 @@ async def pooled_database(urls: Urls, timeout_s: float) -> AsyncIterator[Databas
         # The driver's own time-out is ten seconds longer: what ends a statement here is PostgreSQL.
         db = Database(SecretStr(pooler), pool_size=5, timeout_s=10, pooled=True, statement_cache_size=0)
         yield db
+        await db.close()
+
+
+async def test_a_transaction_behind_the_pooler_sets_the_planner_for_itself_alone(urls: Urls) -> None:
+    show = text("SELECT current_setting('enable_seqscan'), current_setting('plan_cache_mode')")
+    with running_pgbouncer(urls, pool_size=1) as pooler:
+        db = Database(SecretStr(pooler), pooled=True, statement_cache_size=0, planning=LOOKUP_PLANNING)
+        async with db.transaction() as tx:
+            assert tuple((await tx.execute(show)).one()) == ("off", "force_generic_plan")
+        async with db.read() as reading:
+            assert tuple((await reading.execute(show)).one()) == ("on", "auto")
         await db.close()
 
 

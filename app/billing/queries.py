@@ -19,7 +19,7 @@ from app.billing.models import (
     LedgerVerification,
     LlmUsage,
 )
-from app.db import Database, Session, Snapshot, insert_rows
+from app.db import Database, Session, Snapshot, find_many, insert_rows
 from app.point_reads import PointRead
 
 ACCOUNT = list(Account.__table__.columns)
@@ -100,7 +100,7 @@ _UPDATE_ACCOUNTS = text(
                   CAST(:total_uses AS bigint[]), CAST(:last_entry_no AS bigint[]),
                   CAST(:updated_at AS timestamptz[]))
         AS n (account_id, daily_free, daily_free_day, free, paid, debt, total_uses, last_entry_no, updated_at)
-     WHERE a.account_id = n.account_id
+     WHERE a.account_id = n.account_id AND a.account_id = ANY (CAST(:account_id AS uuid[]))
     """
 )
 
@@ -227,15 +227,6 @@ _FIND_CHARGE_BY_KEY = PointRead(
     operation="text",
     key="text",
 )
-_FIND_CHARGES_BY_KEYS = text(
-    f"""
-    SELECT {", ".join(f"c.{column.name}" for column in CHARGE)}
-      FROM unnest(CAST(:account_ids AS uuid[]), CAST(:keys AS text[])) AS k (account_id, idempotency_key)
-      JOIN charges c ON c.account_id = k.account_id
-                    AND c.operation = :operation
-                    AND c.idempotency_key = k.idempotency_key
-    """  # noqa: S608  (the names are our own columns')
-).columns(*CHARGE)
 
 
 async def find_charge_by_key(
@@ -248,11 +239,8 @@ async def find_charges_by_keys(
     tx: Session, operation: str, pairs: Sequence[tuple[UUID, str]]
 ) -> dict[tuple[UUID, str], Mapping[str, Any]]:
     """The charges that already carry these (account_id, idempotency_key) pairs."""
-    if not pairs:
-        return {}
-    values = {"operation": operation, "account_ids": [a for a, _ in pairs], "keys": [k for _, k in pairs]}
-    rows = (await tx.execute(_FIND_CHARGES_BY_KEYS, values)).mappings()
-    return {(row["account_id"], row["idempotency_key"]): dict(row) for row in rows}
+    rows = await find_many(tx, _FIND_CHARGE_BY_KEY, [(account_id, operation, key) for account_id, key in pairs])
+    return {(row["account_id"], row["idempotency_key"]): row for row in rows}
 
 
 async def find_charge(db: Session, environment: str, charge_id: UUID) -> Mapping[str, Any] | None:

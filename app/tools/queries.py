@@ -6,11 +6,11 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from app.db import Database, Session, insert_rows
+from app.db import Database, Session, find_many, insert_rows
 from app.point_reads import PointRead
 from app.tools.models import ProductInventory, ProductUsage
 
-_COLUMNS = "product_type, free, free_day, paid, total_uses"
+_COLUMNS = "account_id, product_type, free, free_day, paid, total_uses"
 _FIND_INVENTORY = PointRead(
     f"SELECT {_COLUMNS} FROM product_inventory WHERE account_id = k.account AND product_type = k.product",  # noqa: S608  (our own words; what callers say is bound)
     account="uuid",
@@ -21,19 +21,6 @@ _FIND_USAGE_BY_KEY = PointRead(
     f"SELECT {_USAGE_COLUMNS} FROM product_usage_log WHERE account_id = k.account AND idempotency_key = k.key",  # noqa: S608  (our own words; what callers say is bound)
     account="uuid",
     key="text",
-)
-_PAIRS = "unnest(CAST(:account_ids AS uuid[]), CAST(:texts AS text[])) AS pair (account_id, text)"
-_FIND_USAGES_BY_KEYS = text(
-    f"""
-    SELECT u.account_id, u.idempotency_key, u.product_type, u.usage_log_id, u.result
-      FROM {_PAIRS} JOIN product_usage_log u ON u.account_id = pair.account_id AND u.idempotency_key = pair.text
-    """  # noqa: S608  (these are our own words)
-).columns(*(ProductUsage.__table__.c[name] for name in _USAGE_COLUMNS.split(", ")))
-_FIND_INVENTORIES = text(
-    f"""
-    SELECT i.account_id, i.product_type, i.free, i.free_day, i.paid, i.total_uses
-      FROM {_PAIRS} JOIN product_inventory i ON i.account_id = pair.account_id AND i.product_type = pair.text
-    """  # noqa: S608  (these are our own words)
 )
 _UPSERT_INVENTORIES = text(
     """
@@ -62,8 +49,7 @@ async def list_inventory(db: Session, account_id: UUID) -> Sequence[Mapping[str,
 
 async def find_inventories(tx: Session, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
     """The inventories of (account_id, product_type) pairs. The caller holds the accounts' locks, which guard them."""
-    rows = (await tx.execute(_FIND_INVENTORIES, _arrays(pairs))).mappings()
-    return {(row["account_id"], row["product_type"]): dict(row) for row in rows}
+    return {(row["account_id"], row["product_type"]): row for row in await find_many(tx, _FIND_INVENTORY, pairs)}
 
 
 async def upsert_inventories(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -77,15 +63,8 @@ async def find_usage_by_key(db: Database, account_id: UUID, idempotency_key: str
 
 async def find_usages_by_keys(tx: Session, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
     """The uses that already carry these (account_id, idempotency_key) pairs."""
-    if not pairs:
-        return {}
-    rows = (await tx.execute(_FIND_USAGES_BY_KEYS, _arrays(pairs))).mappings()
-    return {(row["account_id"], row["idempotency_key"]): dict(row) for row in rows}
+    return {(row["account_id"], row["idempotency_key"]): row for row in await find_many(tx, _FIND_USAGE_BY_KEY, pairs)}
 
 
 async def insert_usages(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     await insert_rows(tx, ProductUsage, rows)
-
-
-def _arrays(pairs: Sequence[Pair]) -> dict[str, list[Any]]:
-    return {"account_ids": [account_id for account_id, _ in pairs], "texts": [text for _, text in pairs]}
