@@ -76,8 +76,9 @@ chaos: $(READY) pgbouncer ## break everything that the service stands on while i
 	@scripts/faketime
 	$(BIN)/python -m tests.chaos --write
 
-mutants: $(READY) ## take away each lock and constraint in turn: some test must fail
+mutants: $(READY) ## remove each lock and constraint, change each decision: a test must fail; writes docs/mutation.md
 	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tests.mutation --write
 
 fmt: $(READY) ## format the code and mend what the linter can
 	$(BIN)/ruff format .
