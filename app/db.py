@@ -15,7 +15,7 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy import MetaData, TextClause, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -322,15 +322,23 @@ def requests_database(settings: Settings, pool_size: int) -> Database:
     )
 
 
-def was_rolled_back(error: BaseException) -> bool:
-    """Whether a transaction that ended with `error` has certainly left nothing: the server itself refused something.
+LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""Errors of the driver and of the network, by which the server may have been cut off in the middle of a COMMIT."""
+COMPLETION_UNKNOWN = "40003"
 
-    A connection that is lost at COMMIT leaves it open whether the commit happened.
+
+def was_rolled_back(error: BaseException) -> bool:
+    """Whether a transaction that ended with `error` has certainly left nothing.
+
+    That is certain when the server itself refused a statement, or when no COMMIT was sent. A connection that is lost at
+    COMMIT leaves it open whether the commit happened.
     """
-    if not isinstance(error, DBAPIError):
-        return not isinstance(error, InterfaceError | OSError | TimeoutError)
-    state = getattr(error.orig, "sqlstate", None)
-    return isinstance(state, str) and not state.startswith(("08", "57")) and not error.connection_invalidated
+    refusal = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(error, DBAPIError) or isinstance(refusal, asyncpg.PostgresError):
+        state = getattr(refusal, "sqlstate", None)
+        refused = isinstance(state, str) and not state.startswith(("08", "57")) and state != COMPLETION_UNKNOWN
+        return refused and not (isinstance(error, DBAPIError) and error.connection_invalidated)
+    return not isinstance(error, LOST)
 
 
 async def fetch(tx: Session, sql: str, *values: object) -> Sequence[Row]:
