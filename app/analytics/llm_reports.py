@@ -112,7 +112,7 @@ async def list_margin_days(db: Session, days: Days) -> Sequence[Row]:
 async def list_interactions(
     db: Session, days: Days, *, order: Order, after: Cursor | None, limit: int
 ) -> Sequence[Row]:
-    """A page, with the paid credits of the charge whose idempotency key is the interaction's id."""
+    """A page, with the paid credits of the API key's charge whose idempotency key is the interaction's id."""
     column, kind = ("day", "date") if order == "newest" else ("cost_cents", "numeric")
     ordered = f"ORDER BY {column} DESC, first_usage_log_id DESC LIMIT :limit"
     wanted = _OF_THE_DAYS
@@ -125,7 +125,7 @@ async def list_interactions(
         WITH told AS MATERIALIZED ({interactions()})
         SELECT page.*, (SELECT c.from_paid FROM charges c
                          WHERE c.account_id = page.account_id AND c.operation = 'charge'
-                           AND c.idempotency_key = page.interaction_id) AS paid_spent
+                           AND c.idempotency_key = page.interaction_id AND c.caller_kind = 'key') AS paid_spent
           FROM (SELECT * FROM (
                     (SELECT {columns} FROM llm_interactions
                       WHERE {wanted}

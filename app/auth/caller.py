@@ -7,6 +7,9 @@ from typing import Literal
 from app.errors import AppError
 
 Environment = Literal["live", "test"]
+CallerKind = Literal["key", "user", "admin"]
+"""The kinds of caller whose idempotency keys are kept apart (ADR 21). The command line acts as an admin."""
+_KINDS: dict[str, CallerKind] = {"api_key": "key", "user": "user", "admin": "admin", "system": "admin"}
 
 
 class Permission(StrEnum):
@@ -28,6 +31,11 @@ class Actor:
 
     type: Literal["api_key", "user", "admin", "stripe", "system"]
     id: str
+
+    @property
+    def kind(self) -> CallerKind | None:
+        """The key space of the actor's idempotency keys. None for Stripe, whose bookings carry no key."""
+        return _KINDS.get(self.type)
 
 
 @dataclass(frozen=True, slots=True)

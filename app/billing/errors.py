@@ -82,10 +82,12 @@ class AccountNotFound(AppError):
 
 
 class ChargeNotFound(AppError):
+    """Not cacheable, which a 404 is by default: the charge may be recorded a moment later."""
+
     status, code = 404, "charge_not_found"
 
     def __init__(self) -> None:
-        super().__init__("Charge not found")
+        super().__init__("Charge not found", headers={"Cache-Control": "no-store"})
 
 
 class IdentityRequired(AppError):

@@ -9,6 +9,14 @@ from pydantic import TypeAdapter, ValidationError
 from app.billing.schemas import Key255
 
 HEADER = "Idempotency-Key"
+REPLAYED = {"Idempotency-Replayed": "true"}
+"""On answers to a key that was used before, and on no others: nothing was charged or credited this time."""
+REPLAYED_IN_OPENAPI: dict[str, Any] = {
+    "Idempotency-Replayed": {
+        "schema": {"type": "string", "enum": ["true"]},
+        "description": "Sent on replays only: this request changed nothing.",
+    }
+}
 IN_OPENAPI: dict[str, Any] = {
     "parameters": [
         {

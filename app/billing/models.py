@@ -32,6 +32,7 @@ from app.billing.pools import MAX_CREDITS
 from app.db import Base
 
 Timestamp = DateTime(timezone=True)
+CALLER_KIND = "key, user or admin: the caller whose idempotency keys this key belongs to"
 
 
 def _begins_like(table: str, column: str) -> Index:
@@ -184,13 +185,21 @@ class LedgerEntry(Base):
 
 
 class Charge(Base):
-    """Credits spent, from up to three pools at once. `operation` keeps the key spaces of callers apart."""
+    """Credits spent, from up to three pools at once. An idempotency key is unique per `operation` and `caller_kind`."""
 
     __tablename__ = "charges"
     __table_args__ = (
-        UniqueConstraint("account_id", "operation", "idempotency_key"),
+        # The name is older than caller_kind: earlier versions look for it when they verify the ledger (ADR 21).
+        UniqueConstraint(
+            "account_id",
+            "operation",
+            "idempotency_key",
+            "caller_kind",
+            name="uq_charges_account_id_operation_idempotency_key",
+        ),
         UniqueConstraint("account_id", "entry_no"),
         Index(None, "charge_id"),
+        CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
         CheckConstraint("amount_minor > 0", name="amount_minor"),
         CheckConstraint("cost = from_daily_free + from_free + from_paid AND cost > 0", name="cost"),
         CheckConstraint("from_daily_free >= 0 AND from_free >= 0 AND from_paid >= 0", name="parts"),
@@ -211,6 +220,7 @@ class Charge(Base):
     description: Mapped[str | None] = mapped_column(Text)
     details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+    caller_kind: Mapped[str | None] = mapped_column(Text, comment=CALLER_KIND)
 
 
 class Credit(Base):
@@ -218,8 +228,9 @@ class Credit(Base):
 
     __tablename__ = "credits"
     __table_args__ = (
-        UniqueConstraint("account_id", "idempotency_key"),
+        UniqueConstraint("account_id", "idempotency_key", "caller_kind", name="uq_credits_account_id_idempotency_key"),
         UniqueConstraint("account_id", "entry_no"),
+        CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
         CheckConstraint("credits <> 0", name="credits"),
     )
 
@@ -234,6 +245,7 @@ class Credit(Base):
     paid_after: Mapped[int] = mapped_column(BigInteger)
     description: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+    caller_kind: Mapped[str | None] = mapped_column(Text, comment=f"{CALLER_KIND}; null: Stripe's bookings")
 
 
 class LlmUsage(Base):

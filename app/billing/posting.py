@@ -15,6 +15,7 @@ from app.billing import queries
 from app.billing.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.billing.ledger import Cause, Kind, LockedAccount
 from app.billing.pools import Paid, Shortfall, cost_of
+from app.billing.queries import Key
 from app.db import Session, new_id
 from app.errors import AppError
 
@@ -34,6 +35,11 @@ class ChargeRequest:
     idempotency_key: str | None = None
     description: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key | None:
+        """Its idempotency key, in the space of its kind of caller."""
+        return None if self.idempotency_key is None else Key(self.account_id, self.actor.kind, self.idempotency_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,7 @@ def post_charge(
         "entry_no": account.last_entry_no,
         "operation": operation,
         "idempotency_key": request.idempotency_key,
+        "caller_kind": request.actor.kind,
         "amount_minor": request.amount_minor,
         "currency": account.currency,
         "cost": cost,
@@ -167,6 +174,7 @@ async def give_credits(
         "entry_no": account.last_entry_no,
         "transaction_type": transaction_type,
         "idempotency_key": idempotency_key,
+        "caller_kind": actor.kind,
         "external_transaction_id": external_transaction_id,
         "credits": credits,
         "currency": account.currency,
@@ -189,12 +197,12 @@ async def give_credits(
 
 
 async def replayed_credit(
-    tx: Session, account_id: UUID, idempotency_key: str | None, wanted: tuple[int, str, str]
+    tx: Session, account_id: UUID, actor: Actor, idempotency_key: str | None, wanted: tuple[int, str, str]
 ) -> Credit | None:
-    """The credit that carries the key. Raises IdempotencyKeyReused when it is another one than is `wanted`."""
+    """The credit that carries the key in the actor's key space. Raises IdempotencyKeyReused if not as `wanted`."""
     if idempotency_key is None:
         return None
-    row = await queries.find_credit_by_key(tx, account_id, idempotency_key)
+    row = await queries.find_credit_by_key(tx, Key(account_id, actor.kind, idempotency_key))
     if row is None:
         return None
     if (row.credits, row.currency, row.transaction_type) != wanted:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Text, Uuid, bindparam, delete, func, literal, null, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
+from app.auth.caller import CallerKind
 from app.billing.models import (
     Account,
     AccountActivityRefresh,
@@ -213,6 +214,14 @@ async def upsert_activity_as_of(tx: Session, as_of: datetime) -> None:
 # --- ledger, charges, credits ---------------------------------------------------------------------------------
 
 
+class Key(NamedTuple):
+    """An idempotency key in its space: each kind of caller has one of its own per account (ADR 21)."""
+
+    account_id: UUID
+    caller_kind: CallerKind | None
+    idempotency_key: str
+
+
 async def insert_ledger_entries(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
     await insert_rows(tx, LedgerEntry, rows)
 
@@ -221,26 +230,25 @@ _FIND_CHARGE_BY_KEY = PointRead(
     f"""
     SELECT {", ".join(column.name for column in CHARGE)}
       FROM charges
-     WHERE account_id = k.account AND operation = k.operation AND idempotency_key = k.key
+     WHERE account_id = k.account AND operation = k.operation AND idempotency_key = k.key AND caller_kind = k.kind
     """,  # noqa: S608  (the names are our own columns')
     account="uuid",
     operation="text",
+    kind="text",
     key="text",
 )
 
 
-async def find_charge_by_key(
-    db: Database, account_id: UUID, operation: str, idempotency_key: str
-) -> Mapping[str, Any] | None:
-    return await db.find(_FIND_CHARGE_BY_KEY, account_id, operation, idempotency_key)
+async def find_charge_by_key(db: Database, operation: str, key: Key) -> Mapping[str, Any] | None:
+    return await db.find(_FIND_CHARGE_BY_KEY, key.account_id, operation, key.caller_kind, key.idempotency_key)
 
 
-async def find_charges_by_keys(
-    tx: Session, operation: str, pairs: Sequence[tuple[UUID, str]]
-) -> dict[tuple[UUID, str], Mapping[str, Any]]:
-    """The charges that already carry these (account_id, idempotency_key) pairs."""
-    rows = await find_many(tx, _FIND_CHARGE_BY_KEY, [(account_id, operation, key) for account_id, key in pairs])
-    return {(row["account_id"], row["idempotency_key"]): row for row in rows}
+async def find_charges_by_keys(tx: Session, operation: str, keys: Sequence[Key]) -> dict[Key, Mapping[str, Any]]:
+    """The charges that already carry these keys."""
+    rows = await find_many(
+        tx, _FIND_CHARGE_BY_KEY, [(key.account_id, operation, key.caller_kind, key.idempotency_key) for key in keys]
+    )
+    return {Key(row["account_id"], row["caller_kind"], row["idempotency_key"]): row for row in rows}
 
 
 async def find_charge(db: Session, environment: str, charge_id: UUID) -> Mapping[str, Any] | None:
@@ -253,8 +261,12 @@ async def insert_charges(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
     await insert_rows(tx, Charge, rows)
 
 
-async def find_credit_by_key(db: Session, account_id: UUID, idempotency_key: str) -> Any | None:
-    query = select(*CREDIT).where(Credit.account_id == account_id, Credit.idempotency_key == idempotency_key)
+async def find_credit_by_key(db: Session, key: Key) -> Any | None:
+    query = select(*CREDIT).where(
+        Credit.account_id == key.account_id,
+        Credit.idempotency_key == key.idempotency_key,
+        Credit.caller_kind == key.caller_kind,
+    )
     return (await db.execute(query)).one_or_none()
 
 

@@ -11,7 +11,7 @@ from app.auth.dependencies import require
 from app.auth.key_route import KeyRoute
 from app.billing.accounts import Opening, Profile
 from app.billing.errors import InsufficientCredits
-from app.billing.idempotency import IN_OPENAPI, idempotency_key
+from app.billing.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.billing.llm_usage import LlmUsageReport, record_llm_usage
 from app.billing.pools import Shortfall, cost_of
 from app.billing.posting import ChargeRequest, Refused, Replayed
@@ -70,7 +70,10 @@ Billing = Annotated[BillingService, Depends(billing_service)]
     status_code=status.HTTP_201_CREATED,
     response_model=ChargeReply,
     openapi_extra=IN_OPENAPI,
-    responses={402: {"model": InsufficientCreditsReply}, 409: {"model": ReplayedCharge}},
+    responses={
+        402: {"model": InsufficientCreditsReply},
+        409: {"model": ReplayedCharge, "headers": REPLAYED_IN_OPENAPI},
+    },
 )
 async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser, now: Now) -> ChargeReply | Response:
     """Charge an interaction that happened. The same idempotency key again answers 409 and charges nothing."""
@@ -111,6 +114,24 @@ async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, 
     return CheckReply.of(await billing.check(account_id, now))
 
 
+@router.get("/charges/by-key", responses={404: {"model": ErrorReply}})
+async def get_charge_by_key(
+    idempotency_key: Key255,
+    caller: ReaderOrUser,
+    billing: Billing,
+    response: Response,
+    oauth_provider: OAuthProvider | None = None,
+    external_id: Key255 | None = None,
+) -> ChargeReply:
+    """Ask whether a charge happened. API keys see the charges of API keys, a user's token those of the user's tokens.
+
+    404 `charge_not_found`: no charge carries this key. Charges nothing and creates no account.
+    """
+    response.headers["Cache-Control"] = "no-store"
+    identity = identity_of(caller, oauth_provider, external_id)
+    return ChargeReply.of(await billing.charge_of_key(identity, caller.actor, idempotency_key))
+
+
 @router.get("/charges/{charge_id}", responses={404: {"model": ErrorReply}})
 async def get_charge(charge_id: UUID, caller: Reader, billing: Billing) -> ChargeReply:
     return ChargeReply.of(await billing.get_charge(caller.environment, charge_id))
@@ -121,7 +142,7 @@ async def get_charge(charge_id: UUID, caller: Reader, billing: Billing) -> Charg
     status_code=status.HTTP_201_CREATED,
     response_model=CreditReply,
     openapi_extra=IN_OPENAPI,
-    responses={404: {"model": ErrorReply}, 409: {"model": ReplayedCredit}},
+    responses={404: {"model": ErrorReply}, 409: {"model": ReplayedCredit, "headers": REPLAYED_IN_OPENAPI}},
 )
 async def create_credit(
     body: CreditBody, request: Request, caller: Minter, billing: Billing, now: Now
@@ -212,4 +233,5 @@ async def report_llm_usage(body: LlmUsageBody, request: Request, caller: Writer,
 
 
 def _conflict(existing: BaseModel, headers: dict[str, str]) -> Response:
+    headers = {**headers, **REPLAYED}
     return Response(existing.model_dump_json(), status.HTTP_409_CONFLICT, headers, media_type="application/json")

@@ -36,6 +36,7 @@ from app.billing.posting import (
     replayed_credit,
     require_currency,
 )
+from app.billing.queries import Key
 from app.config import Pack
 from app.configuration.service import Configuration
 from app.db import Database, Session
@@ -121,6 +122,16 @@ class BillingService:
         structlog.contextvars.bind_contextvars(account_id=str(row["account_id"]))
         return charge_of(row)
 
+    async def charge_of_key(self, identity: Identity, actor: Actor, idempotency_key: str) -> Charge:
+        """The charge that carries the key in the actor's key space. Raises ChargeNotFound, for an unknown user too."""
+        account_id = await self.accounts.find(identity)
+        if account_id is None:
+            raise ChargeNotFound
+        row = await queries.find_charge_by_key(self._db, CHARGE, Key(account_id, actor.kind, idempotency_key))
+        if row is None:
+            raise ChargeNotFound
+        return charge_of(row)
+
     async def transactions(self, identity: Identity, limit: int, offset: int) -> tuple[Sequence[Any], int]:
         """A page of the account's charges and credits, newest first, and how many there are in all."""
         account_id = await self.accounts.find(identity)
@@ -151,9 +162,9 @@ class BillingService:
         return self._lane.size
 
     async def _replay(self, request: ChargeRequest) -> Outcome | None:
-        if request.idempotency_key is None:
+        if request.key is None:
             return None
-        row = await queries.find_charge_by_key(self._db, request.account_id, CHARGE, request.idempotency_key)
+        row = await queries.find_charge_by_key(self._db, CHARGE, request.key)
         return None if row is None else replayed(request, charge_of(row))
 
     async def charge_many(self, requests: Sequence[ChargeRequest]) -> list[Outcome]:
@@ -184,7 +195,7 @@ class BillingService:
     async def _charge_locked(
         self, tx: Session, accounts: dict[UUID, LockedAccount], requests: Sequence[ChargeRequest], allowance: int
     ) -> list[Outcome]:
-        keys = [(r.account_id, r.idempotency_key) for r in requests if r.idempotency_key is not None]
+        keys = [key for request in requests if (key := request.key) is not None]
         rows = await queries.find_charges_by_keys(tx, CHARGE, keys)
         used = {key: charge_of(row) for key, row in rows.items()}
         new: list[dict[str, Any]] = []
@@ -201,14 +212,14 @@ class BillingService:
         request: ChargeRequest,
         account: LockedAccount | None,
         allowance: int,
-        used: dict[tuple[UUID, str], Charge],
+        used: dict[Key, Charge],
         new: list[dict[str, Any]],
     ) -> Outcome:
         """One charge against a locked account. Posts to the account, and adds to `used` and `new`, when it is new."""
         if account is None:
             return Refused(AccountNotFound())
-        key = request.idempotency_key
-        if key is not None and (existing := used.get((request.account_id, key))) is not None:
+        key = request.key
+        if key is not None and (existing := used.get(key)) is not None:
             return replayed(request, existing)
         try:
             account.require_active()
@@ -223,7 +234,7 @@ class BillingService:
         new.append(row)
         charge = charge_of({**row, "metadata": request.details})
         if key is not None:
-            used[request.account_id, key] = charge
+            used[key] = charge
         return Charged(charge, parts)
 
     # --- credits ---
@@ -249,7 +260,8 @@ class BillingService:
         async with self._db.transaction() as tx:
             account = await lock_account(tx, account_id)
             currency = currency or account.currency
-            existing = await replayed_credit(tx, account_id, idempotency_key, (credits, currency, transaction_type))
+            wanted = (credits, currency, transaction_type)
+            existing = await replayed_credit(tx, account_id, actor, idempotency_key, wanted)
             if existing is not None:
                 return existing
             if account.status == "closed":
@@ -287,7 +299,7 @@ class BillingService:
         """
         account = await lock_account(tx, account_id)
         wanted = (credits, account.currency, Kind.ADJUSTMENT.value)
-        existing = await replayed_credit(tx, account_id, idempotency_key, wanted)
+        existing = await replayed_credit(tx, account_id, actor, idempotency_key, wanted)
         if existing is not None:
             return existing
         if account.status == "closed" and credits > 0:

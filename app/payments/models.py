@@ -26,7 +26,10 @@ class Purchase(Base):
 
     __tablename__ = "purchases"
     __table_args__ = (
-        UniqueConstraint("account_id", "idempotency_key"),
+        # The name is older than caller_kind: earlier versions look for it when they verify the ledger (ADR 21).
+        UniqueConstraint(
+            "account_id", "idempotency_key", "caller_kind", name="uq_purchases_account_id_idempotency_key"
+        ),
         UniqueConstraint("account_id", "payment_intent_id"),
         Index(None, "payment_intent_id"),
         Index(
@@ -40,6 +43,7 @@ class Purchase(Base):
             "'requires_capture', 'processing', 'succeeded', 'failed', 'canceled', 'unknown')",
             name="status",
         ),
+        CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
         CheckConstraint("credits > 0", name="credits"),
         CheckConstraint("amount_minor > 0", name="amount_minor"),
         CheckConstraint("refunded_minor >= 0", name="refunded_minor"),
@@ -75,6 +79,9 @@ class Purchase(Base):
     credits_disputed: Mapped[int] = mapped_column(BigInteger, comment="credits taken back for disputes")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
+    caller_kind: Mapped[str | None] = mapped_column(
+        Text, comment="key, user or admin: whose idempotency key it is; null: unknown, so it matches every kind"
+    )
 
 
 class PurchaseDispute(Base):

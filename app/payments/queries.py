@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from app.auth.caller import CallerKind
 from app.db import Database, Session
 from app.payments.models import PaymentCursor, PaymentEvent, Purchase, PurchaseDispute
 
@@ -30,8 +31,20 @@ async def find_purchase(db: Session, account_id: UUID, purchase_id: UUID) -> dic
     return None if row is None else dict(row)
 
 
-async def find_purchase_by_key(tx: Session, account_id: UUID, idempotency_key: str) -> dict[str, Any] | None:
-    query = select(*PURCHASE).where(Purchase.account_id == account_id, Purchase.idempotency_key == idempotency_key)
+async def find_purchase_by_key(
+    tx: Session, account_id: UUID, caller_kind: CallerKind, idempotency_key: str
+) -> dict[str, Any] | None:
+    """The caller's own purchase; else one whose kind of caller is unknown, so that no click of before is paid twice."""
+    query = (
+        select(*PURCHASE)
+        .where(
+            Purchase.account_id == account_id,
+            Purchase.idempotency_key == idempotency_key,
+            or_(Purchase.caller_kind == caller_kind, Purchase.caller_kind.is_(None)),
+        )
+        .order_by(Purchase.caller_kind.nulls_last())
+        .limit(1)
+    )
     row = (await tx.execute(query)).mappings().one_or_none()
     return None if row is None else dict(row)
 

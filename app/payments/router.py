@@ -50,7 +50,12 @@ async def create_purchase(
     """Begin to buy a pack of credits. A second click gets the same open payment back, not a second one."""
     account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
     payment = await payments.open_purchase(
-        caller.environment, account_id, now=now, pack=body.pack, idempotency_key=body.idempotency_key
+        caller.environment,
+        account_id,
+        now=now,
+        pack=body.pack,
+        caller_kind="key" if caller.user is None else "user",
+        idempotency_key=body.idempotency_key,
     )
     return PurchaseReply.of(payment)
 

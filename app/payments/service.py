@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from app.auth.caller import Environment
+from app.auth.caller import CallerKind, Environment
 from app.billing.errors import IdempotencyKeyReused
 from app.billing.ledger import lock_account
 from app.billing.posting import require_currency
@@ -83,6 +83,7 @@ class PaymentService:
         *,
         now: datetime,
         pack: str | None = None,
+        caller_kind: CallerKind = "key",
         idempotency_key: str | None = None,
     ) -> Payment:
         """Begin to buy a pack; a second click gets the same payment back. Locks the account for a moment.
@@ -95,7 +96,9 @@ class PaymentService:
         config = await self._configuration.current()
         for _ in range(2):
             async with self._db.transaction() as tx:
-                purchase = await self._find_or_insert(tx, environment, account_id, config, pack, idempotency_key, now)
+                purchase = await self._find_or_insert(
+                    tx, environment, account_id, config, pack, caller_kind, idempotency_key, now
+                )
             if purchase["status"] == "canceled" and purchase["payment_intent_id"] is None:
                 raise PurchaseGivenUp
             intent = await self._intent_of(purchase, now)
@@ -142,6 +145,7 @@ class PaymentService:
         account_id: UUID,
         config: Current,
         wanted: str | None,
+        caller_kind: CallerKind,
         idempotency_key: str | None,
         now: datetime,
     ) -> Mapping[str, Any]:
@@ -149,7 +153,7 @@ class PaymentService:
         account.require_active()
         existing = None
         if idempotency_key is not None:  # it stands for what was bought then, whatever is sold today
-            existing = await queries.find_purchase_by_key(tx, account_id, idempotency_key)
+            existing = await queries.find_purchase_by_key(tx, account_id, caller_kind, idempotency_key)
             if existing is not None and wanted not in (None, existing["pack"]):
                 raise IdempotencyKeyReused(idempotency_key)
         pack = wanted or config.default_pack(account.currency) or next(iter(config.packs))
@@ -171,6 +175,7 @@ class PaymentService:
             "currency": sold.currency,
             "attempt": 1,
             "idempotency_key": idempotency_key,
+            "caller_kind": caller_kind,
             "payment_intent_id": None,
             "status": "pending",
             "status_at": now,

@@ -3,14 +3,14 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from app.auth.caller import Caller, Permission
 from app.auth.dependencies import require
 from app.auth.key_route import KeyRoute
 from app.billing.accounts import Profile
 from app.billing.errors import InsufficientCredits
-from app.billing.idempotency import IN_OPENAPI, idempotency_key
+from app.billing.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.billing.pools import Shortfall
 from app.billing.router import ERRORS, Billing, ReaderOrUser
 from app.billing.schemas import ErrorReply, InsufficientCreditsReply, Key255, OAuthProvider, identity_of
@@ -66,8 +66,13 @@ async def check_tool(product_type: ProductType, account_id: AccountId, tools: To
     return ToolCheckReply.of(await tools.check(account_id, product_type, now))
 
 
-@router.post("/charge", openapi_extra=IN_OPENAPI, responses={**UNKNOWN, 402: {"model": InsufficientCreditsReply}})
-async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, now: Now) -> ToolChargeReply:
+@router.post(
+    "/charge",
+    response_model=ToolChargeReply,
+    openapi_extra=IN_OPENAPI,
+    responses={**UNKNOWN, 200: {"headers": REPLAYED_IN_OPENAPI}, 402: {"model": InsufficientCreditsReply}},
+)
+async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, now: Now) -> ToolChargeReply | Response:
     """Charge one use. The same idempotency key again answers 200 with the original result and charges nothing."""
     billing: BillingService = request.app.state.billing
     tools: ProductInventoryService = request.app.state.tools
@@ -84,4 +89,7 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
         await billing.accounts.note_profile(account_id, body.profile(), now)
     if isinstance(outcome, Shortfall):
         raise InsufficientCredits(available=outcome.available, required=outcome.required, affordable=0)
-    return ToolChargeReply.of(outcome.use)
+    reply = ToolChargeReply.of(outcome.use)
+    if isinstance(outcome, Replayed):
+        return Response(reply.model_dump_json(), headers=REPLAYED, media_type="application/json")
+    return reply

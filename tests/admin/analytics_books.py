@@ -104,7 +104,7 @@ async def read_books(urls: Urls) -> Books:
             {
                 (c["account_id"], c["idempotency_key"]): c["from_paid"]
                 for c in charges
-                if c["operation"] == "charge" and c["idempotency_key"] is not None
+                if (c["operation"], c["caller_kind"]) == ("charge", "key") and c["idempotency_key"] is not None
             },
         )
 

@@ -49,14 +49,15 @@ STATEMENTS = (
     """,
     """
     INSERT INTO charges (account_id, charge_id, entry_no, operation, idempotency_key, amount_minor, currency, cost,
-                         from_daily_free, from_free, from_paid, paid_after, metadata, created_at)
+                         from_daily_free, from_free, from_paid, paid_after, metadata, created_at, caller_kind)
     SELECT account_id, pg_temp.id_at(at, 'charge' || i), entry_no,
            CASE WHEN by_tool THEN 'tool_charge' ELSE 'charge' END,
            CASE WHEN NOT by_tool THEN 'key-' || i END, cost * 100, 'USD', cost,
            CASE WHEN NOT by_tool AND i % 3 = 0 THEN cost ELSE 0 END,
            CASE WHEN NOT by_tool AND i % 3 = 1 THEN cost ELSE 0 END,
            CASE WHEN by_tool OR i % 3 = 2 THEN cost ELSE 0 END, 0,
-           CASE WHEN i % 11 = 0 THEN '{}' ELSE jsonb_build_object('agent_id', 'agent-' || i % 6) END, created_at
+           CASE WHEN i % 11 = 0 THEN '{}' ELSE jsonb_build_object('agent_id', 'agent-' || i % 6) END, created_at,
+           CASE WHEN i % 9 = 0 THEN 'user' ELSE 'key' END
       FROM (SELECT *, 1 + i % 2 AS cost FROM used) u
      WHERE (NOT by_tool OR i % 15 = 4)
     """,

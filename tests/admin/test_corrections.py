@@ -54,6 +54,28 @@ async def test_twenty_equal_adjustments_at_once_are_one(
     assert (entry["delta"], entry["actor_type"], entry["actor_id"]) == (7, "admin", str(row["admin_id"]))
 
 
+async def test_a_correction_is_no_replay_of_an_api_keys_credit(
+    office: Office, support: httpx.AsyncClient, customer: tuple[UUID, dict[str, str]]
+) -> None:
+    """The same key, amount and type: the correction is given, audited, and repeated under its own credit's id."""
+    account_id, user = customer
+    path, credit = f"/admin/users/{account_id}/credits", {**user, "amount_minor": 500, "idempotency_key": "k"}
+    async with office.client(None) as minter:
+        minter.headers["X-API-Key"] = await make_key(office.db, "live", *Permission)
+        sent = {**credit, "transaction_type": "adjustment"}
+        answers = await asyncio.gather(
+            *(minter.post("/v1/billing/credits", json=sent) for _ in range(5)),
+            *(support.post(path, json=adjustment(5, "k")) for _ in range(5)),
+        )
+    assert sorted(answer.status_code for answer in answers[:5]) == [201] + [409] * 4
+    assert sorted(answer.json()["replayed"] for answer in answers[5:]) == [False] + [True] * 4
+    ids = [answer.json()["credit_id"] for answer in answers]
+    assert (len(set(ids[:5])), len(set(ids[5:])), len(set(ids))) == (1, 1, 2)
+    assert (await balances(office.urls, account_id))["paid"] == 60
+    [row] = await rows_about(office, account_id)
+    assert row["action"] == "account.adjust"
+
+
 async def test_what_is_taken_must_be_there(
     office: Office, admin: httpx.AsyncClient, customer: tuple[UUID, dict[str, str]]
 ) -> None:

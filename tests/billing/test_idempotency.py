@@ -32,6 +32,8 @@ async def test_the_header_counts_where_the_body_has_no_key(
     ]
     assert len(set(named[:3])) == 1
     assert named[3] != named[0]
+    replayed = [answer.headers.get("Idempotency-Replayed") for answer in answers]
+    assert replayed == [None, "true", "true", None]
     by_body = await minter.post(path, json={**user, **body, "idempotency_key": "h"})
     assert by_body.status_code == again, "it is the same key, wherever it stands"
 

@@ -232,6 +232,17 @@ async def test_key_of_a_pack_that_is_no_longer_sold_still_stands_for_it(shop: Sh
     await gateway.close()
 
 
+async def test_a_users_key_is_not_the_agents(shop: Shop) -> None:
+    """Each gets a purchase of its own; and the same one again, for another pack a refusal."""
+    account_id = await shop.account()
+    bought = {kind: await shop.open(account_id, caller_kind=kind, idempotency_key="k") for kind in ("key", "user")}
+    assert bought["key"].payment_id != bought["user"].payment_id
+    for kind, payment in bought.items():
+        again = await shop.open(account_id, caller_kind=kind, idempotency_key="k")
+        assert again.payment_id == payment.payment_id
+    assert len(await shop.purchases(account_id)) == 2
+
+
 async def test_purchase_that_does_not_fit_the_balance_waits_for_a_person(shop: Shop) -> None:
     account_id = await shop.account()
     payment = await shop.open(account_id)

@@ -18,6 +18,7 @@ from ciris_billing import (
     AccountSuspended,
     AsyncBillingClient,
     BillingClient,
+    BillingError,
     IdempotencyKeyReused,
     InsufficientCredits,
     InvalidRequest,
@@ -30,7 +31,7 @@ from ciris_billing import (
     charge_key,
 )
 from tests.conftest import Keys
-from tests.sdk.conftest import Service
+from tests.sdk.conftest import Faulty, Reaction, Service
 
 
 async def test_check_and_charge_until_nothing_is_left(billing: Any, who: User) -> None:
@@ -64,6 +65,36 @@ async def test_whether_an_interaction_was_charged_costs_nothing_to_ask(billing: 
     assert (await billing.check_credit(who)).total_uses == 1
     with pytest.raises(TypeError):
         await billing.was_charged(who)
+
+
+NO_ROUTE = Reaction(404, b'{"detail": "Not Found", "code": "not_found"}')
+READ_AS_CHARGE_ID = Reaction(
+    422, b'{"detail": [{"type": "uuid_parsing", "loc": ["path", "charge_id"], "msg": ""}], "code": "validation_error"}'
+)
+
+
+@pytest.mark.parametrize("reaction", [NO_ROUTE, READ_AS_CHARGE_ID], ids=["no route", "another route"])
+async def test_a_service_that_cannot_be_asked_by_key_makes_nothing_look_paid(
+    troubled: Any, faulty: Faulty, who: User, reaction: Reaction
+) -> None:
+    """Without the route, only that a key is new can be told: whose the charge of a used one is, it does not say."""
+    faulty.reactions = [reaction]
+    assert await troubled.was_charged(who, interaction_id="1") is False
+    await troubled.charge(who, interaction_id="1")
+    faulty.reactions = [reaction]
+    with pytest.raises(IdempotencyKeyReused):
+        await troubled.was_charged(who, interaction_id="1")
+    assert (await troubled.check_credit(who)).total_uses == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 422, 500])
+async def test_no_other_answer_says_whether_it_was_charged(
+    troubled: Any, faulty: Faulty, who: User, status: int
+) -> None:
+    faulty.reactions = [Reaction(status)]
+    with pytest.raises(BillingError):
+        await troubled.was_charged(who, interaction_id="1")
+    assert len(faulty.requests) == 1
 
 
 async def test_credits_account_and_transactions(billing: Any, who: User) -> None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from app.auth.caller import Actor
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.config import Issuer, Settings
 from app.configuration.service import Configuration
@@ -19,6 +21,7 @@ from ciris_billing import (
     AccountSuspended,
     AsyncBillingClient,
     BillingClient,
+    IdempotencyKeyReused,
     NoCredit,
     Options,
     Retry,
@@ -116,6 +119,32 @@ async def test_interaction_that_took_the_last_credit_can_be_repeated(client: Asy
     with pytest.raises(NoCredit):
         async with simple.gate(who, interaction_id="another"):
             raise AssertionError("must not run")
+
+
+@pytest.mark.parametrize("amounts", [{"guessed": 1, "rest": 200}, {"guessed": 300}])
+async def test_a_user_cannot_open_the_gate_by_a_charge_under_the_agents_key(
+    client: AsyncBillingClient, db: Database, settings: Settings, who: User, amounts: dict[str, int]
+) -> None:
+    """The user's own token charges what the SDK's key can be guessed to name, until nothing is left."""
+    account = await client.get_or_create_account(who)
+    billing, person = BillingService(db, Configuration(db, settings)), Actor("user", "a token's digest")
+    for name, amount_minor in amounts.items():
+        key = charge_key(name)
+        await billing.charge(
+            ChargeRequest(account.account_id, amount_minor, None, person, datetime.now(UTC), idempotency_key=key)
+        )
+    with pytest.raises(NoCredit):
+        async with client.gate(who, interaction_id="guessed", amount_minor=300):
+            raise AssertionError("must not run")
+    assert not await client.was_charged(who, interaction_id="guessed")
+
+
+async def test_a_key_of_another_amount_is_not_paid_for(client: AsyncBillingClient, who: User) -> None:
+    """422 is no success: whoever charges an interaction twice, for two amounts, hears of it."""
+    await client.charge(who, interaction_id="m", amount_minor=100)
+    with pytest.raises(IdempotencyKeyReused):
+        async with client.gate(who, interaction_id="m", amount_minor=200):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import stripe
 from fastapi import FastAPI
@@ -69,7 +68,7 @@ class PastBilling(BillingService):
         request: ChargeRequest,
         account: LockedAccount | None,
         allowance: int,
-        used: dict[tuple[UUID, str], Charge],
+        used: dict[Any, Charge],
         new: list[dict[str, Any]],
     ) -> Outcome:
         with at(request.at):

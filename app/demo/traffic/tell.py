@@ -178,7 +178,7 @@ class Teller:
 
     async def _purchase(self, account_id: UUID, name: str) -> dict[str, Any]:
         async with self.past.db.read() as session:
-            purchase = await queries.find_purchase_by_key(session, account_id, name)
+            purchase = await queries.find_purchase_by_key(session, account_id, "key", name)
         assert purchase is not None, name
         return purchase
 
@@ -186,7 +186,7 @@ class Teller:
         """Open it, and try the cards as the buyer's browser would; the worker gives up what nobody paid."""
         world, payments = event.identity.environment, self.past.payments
         async with self.past.db.read() as session:
-            known = await queries.find_purchase_by_key(session, account_id, event.name)
+            known = await queries.find_purchase_by_key(session, account_id, "key", event.name)
         payment_id = known["payment_intent_id"] if known is not None else None
         if payment_id is None:  # an account that was closed later opens none again
             opened = await payments.open_purchase(

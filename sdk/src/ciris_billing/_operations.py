@@ -39,6 +39,8 @@ FailPolicy = Literal["fail_closed", "fail_open"]
 IDENTITY = ("oauth_provider", "external_id")
 MORE_THAN_ANYBODY_HAS_MINOR = 2**63 - 1
 REPLAYABLE = frozenset({200, 201, 409})
+"""What counts as charged or credited. 422 `idempotency_key_reused` does not: another amount was paid."""
+BY_KEY = "/v1/billing/charges/by-key"
 FIRST_POLL_S, LONGEST_POLL_S = 0.5, 5.0
 
 
@@ -110,19 +112,28 @@ class Operations:
         **who: Unpack[UserFields],
     ) -> Flow[bool]:
         """Whether the interaction is paid for. Charges nothing. Name it as its charge does, by `interaction_id` or
-        `idempotency_key`. Needs a key that may charge.
+        `idempotency_key`. Clients with an API key see the charges of API keys, clients with a user's token those of
+        the user's tokens: a user cannot make an agent's charge look paid.
 
-        Raises AccountSuspended or AccountClosed for one that is not paid for and cannot be."""
-        # What nobody can pay is asked for: refused as unpaid if the key is new, and else as a charge of another amount.
-        body = {
-            **request_fields(user, who),
-            "amount_minor": MORE_THAN_ANYBODY_HAS_MINOR,
-            "idempotency_key": _one_key(idempotency_key, interaction_id, charge_key),
-        }
-        answers = frozenset({402, 409, 422})
-        return self.exchange.run(
-            Call("was_charged", "POST", "/v1/billing/charges", _is_known_key, body, accepted=answers)
-        )
+        A service that is too old to be asked raises IdempotencyKeyReused for a key that was used: it cannot tell by
+        whom, or for how much."""
+        asked = request_fields(user, who)
+        key = _one_key(idempotency_key, interaction_id, charge_key)
+        query = {**_identity(asked), "idempotency_key": key}
+        call = Call("was_charged", "GET", BY_KEY, _was_found, query=query, accepted=frozenset({200, 404}))
+        try:
+            found = yield from self.exchange.run(call)
+        except InvalidRequest as error:
+            if not _took_route_for_charge_id(error):
+                raise
+            found = None
+        return (yield from self._was_charged_at_old_service(asked, key)) if found is None else found
+
+    def _was_charged_at_old_service(self, asked: Mapping[str, Any], key: str) -> Flow[bool]:
+        """Ask a service without the route `by-key`, by a charge that nobody can pay: 402 proves that the key is new."""
+        body = {**asked, "amount_minor": MORE_THAN_ANYBODY_HAS_MINOR, "idempotency_key": key}
+        call = Call("was_charged", "POST", "/v1/billing/charges", _is_replay, body, accepted=frozenset({402, 409}))
+        return self.exchange.run(call)
 
     def get_charge(self, charge_id: UUID | str) -> Flow[Charge]:
         """Raises NotFound."""
@@ -354,8 +365,21 @@ class Operations:
             self.cache.forget(call.body)
 
 
-def _is_known_key(status: int, fields: Mapping[str, Any]) -> bool:
-    return status == 409 or fields.get("code") == "idempotency_key_reused"
+def _was_found(status: int, fields: Mapping[str, Any]) -> bool | None:
+    """Whether the charge exists. None: it is the route that the service does not know."""
+    if status == 200:
+        Charge.model_validate(fields)
+        return True
+    return False if fields.get("code") == "charge_not_found" else None
+
+
+def _took_route_for_charge_id(error: InvalidRequest) -> bool:
+    """Whether the service read `by-key` as the id of a charge, as one without that route does."""
+    return any(field.get("loc") == ["path", "charge_id"] for field in error.fields)
+
+
+def _is_replay(status: int, fields: Mapping[str, Any]) -> bool:
+    return status == 409
 
 
 def _one_key(idempotency_key: str | None, name: str | None, key_of: Any) -> str:
