@@ -1,13 +1,14 @@
 """What this process remembers of rows that other processes change."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class InvalidatedCache(Generic[V]):
+class InvalidatedCache(Generic[K, V]):
     """Rows by id, least recently used out first.
 
     A row read before an invalidation arrived may be older than the change that caused it: such a row is handed to the
@@ -16,16 +17,16 @@ class InvalidatedCache(Generic[V]):
 
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries
-        self._entries: OrderedDict[str, V] = OrderedDict()
+        self._entries: OrderedDict[K, V] = OrderedDict()
         self._invalidations = 0
 
-    def get(self, name: str) -> V | None:
+    def get(self, name: K) -> V | None:
         entry = self._entries.get(name)
         if entry is not None:
             self._entries.move_to_end(name)
         return entry
 
-    async def load(self, name: str, read: Callable[[str], Awaitable[V | None]]) -> V | None:
+    async def load(self, name: K, read: Callable[[K], Awaitable[V | None]]) -> V | None:
         """Read the row and keep it, unless something was invalidated meanwhile. A missing row is not kept."""
         before = self._invalidations
         entry = await read(name)
@@ -36,7 +37,7 @@ class InvalidatedCache(Generic[V]):
                 self._entries.popitem(last=False)
         return entry
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: K) -> None:
         self._invalidations += 1
         self._entries.pop(name, None)
 

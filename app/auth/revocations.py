@@ -58,7 +58,7 @@ class TokenRevocations:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._states: InvalidatedCache[TokenState] = InvalidatedCache(MAX_CACHED_TOKENS)
+        self._states: InvalidatedCache[str, TokenState] = InvalidatedCache(MAX_CACHED_TOKENS)
 
     async def is_revoked(self, claims: TokenClaims, *, cache_counts: bool) -> bool:
         async def read(token_id: str) -> TokenState:

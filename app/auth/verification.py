@@ -49,7 +49,7 @@ class KeyVerifier:
         self._argon2 = argon2
         self._attempts = FailedAttempts()
         self._buckets = buckets
-        self._keys: InvalidatedCache[KnownKey] = InvalidatedCache(MAX_CACHED_KEYS)
+        self._keys: InvalidatedCache[str, KnownKey] = InvalidatedCache(MAX_CACHED_KEYS)
         self._digest_key = secrets.token_bytes(64)
         self._verified: OrderedDict[str, tuple[str, bytes]] = OrderedDict()  # key id -> (hash, digest)
         self._under_way: dict[tuple[str, bytes], asyncio.Task[None]] = {}

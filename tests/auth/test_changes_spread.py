@@ -299,7 +299,7 @@ async def test_stopping_leaves_no_task_and_no_connection(
 
 async def test_a_row_read_before_an_invalidation_is_not_kept() -> None:
     """The read began, the row changed and the notification came, and only then did the old row arrive."""
-    cache: InvalidatedCache[str] = InvalidatedCache(10)
+    cache: InvalidatedCache[str, str] = InvalidatedCache(10)
     reading, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow_read(_: str) -> str:
@@ -319,7 +319,7 @@ async def test_the_cache_keeps_what_was_used_last() -> None:
     async def read(name: str) -> str:
         return name
 
-    cache: InvalidatedCache[str] = InvalidatedCache(3)
+    cache: InvalidatedCache[str, str] = InvalidatedCache(3)
     for name in ("a", "b", "c"):
         await cache.load(name, read)
     cache.get("a")

@@ -1,0 +1,74 @@
+"""The cache of identities: bounded in bytes, whatever the names are, and never two identities in one entry."""
+
+import itertools
+import sys
+from typing import cast
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.billing import accounts, queries
+from app.billing.accounts import CACHED_IDENTITY_BYTES, AccountDirectory, Identity
+from app.changes import ChangeListener
+from app.configuration.service import Configuration
+from app.db import Database
+
+LONG = "\U0001f600" * 200
+"""Four bytes a character in memory."""
+TEXTS = ["", "a", "ab", "b", "1:a", "a\0b", "\0", ":", "0:", "é", "e\u0301", "\ud800", LONG, LONG + "a"]
+
+
+class Current:
+    """A listener that always vouches for what is remembered."""
+
+    def subscribe(self, *_: object) -> None:
+        pass
+
+    def is_current(self, _: float) -> bool:
+        return True
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> AccountDirectory:
+    """A directory whose every identity has an account, found without a database."""
+
+    async def find_account_id(*_: object) -> UUID:
+        return uuid4()
+
+    monkeypatch.setattr(queries, "find_account_id", find_account_id)
+    directory = AccountDirectory(cast(Database, None), cast(Configuration, None))
+    directory.listen(cast(ChangeListener, Current()))
+    return directory
+
+
+def bytes_of(directory: AccountDirectory) -> int:
+    entries = directory._ids._entries
+    objects = (sys.getsizeof(key) + sys.getsizeof(value) + sys.getsizeof(value.int) for key, value in entries.items())
+    return sys.getsizeof(entries) + sum(objects)
+
+
+async def test_200_000_long_names_take_no_more_than_the_bound(directory: AccountDirectory) -> None:
+    for number in range(200_000):
+        await directory.find(Identity("live", "oauth:google", f"{LONG}{number}"))
+    assert bytes_of(directory) <= CACHED_IDENTITY_BYTES
+
+
+async def test_each_of_many_identities_is_answered_with_its_own_account(directory: AccountDirectory) -> None:
+    """Also where one's parts, put together, read like another's."""
+    identities = [
+        Identity(environment, provider, external_id)
+        for environment in ("live", "test")
+        for provider, external_id in itertools.product(TEXTS, TEXTS)
+    ]
+    first = [await directory.find(identity) for identity in identities]
+    assert len(set(first)) == len(identities)
+    assert [await directory.find(identity) for identity in identities] == first
+
+
+def test_a_digest_has_128_bits_and_is_keyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can search for two identities that share a digest: the key is the process's own."""
+    identity = Identity("live", "oauth:google", "ann")
+    digest = identity.digest()
+    assert len(digest) * 8 >= 128
+    monkeypatch.setattr(accounts, "_DIGEST_KEY", bytes(32))
+    assert identity.digest() != digest
