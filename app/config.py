@@ -262,7 +262,9 @@ class Settings(BaseSettings):
         description="Redis or Valkey, `redis://…` or `rediss://…`, through which processes share these limits. "
         "Without it each process has them for itself.",
     )
-    key_rotation_grace_s: int = Field(default=86_400, ge=0, description="How long a rotated key still works.")
+    key_rotation_grace_s: int = Field(
+        default=86_400, ge=0, le=315_360_000, description="How long a rotated key still works: ten years at most."
+    )
 
     @field_validator("encryption_keys")
     @classmethod

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 from pydantic import SecretStr
-from sqlalchemy import MetaData, TextClause, text
+from sqlalchemy import MetaData, TextClause, event, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -27,6 +27,7 @@ from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
 from app.point_reads import PointRead, PointReads, Row
 from app.pulse import Pulse
+from app.timestamps import read_every_timestamp
 
 Session: TypeAlias = AsyncConnection
 """One connection to PostgreSQL, inside a transaction (`Database.transaction`) or outside one (`Database.read`)."""
@@ -122,6 +123,10 @@ def async_url(url: SecretStr) -> str:
     return f"postgresql+asyncpg://{rest}"
 
 
+def _read_every_timestamp(connection: Any, _: object) -> None:
+    connection.run_async(read_every_timestamp)
+
+
 class Database:
     """The process's connections, `pool_size` of them, in three pools that cannot starve each other.
 
@@ -176,6 +181,7 @@ class Database:
                 hide_parameters=True,
                 connect_args={**connect_args, "server_settings": settings, **statements},
             )
+            event.listen(made.sync_engine, "connect", _read_every_timestamp)
             if tracing.is_on():
                 tracing.watch(made.sync_engine)
             return made
@@ -279,6 +285,7 @@ class Database:
             server_settings={"application_name": "ciris-billing report", **session_bounds(0)},
         )
         try:
+            await read_every_timestamp(connection)
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 yield connection
         finally:

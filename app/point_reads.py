@@ -19,6 +19,7 @@ from app.errors import DatabaseAway
 from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
 from app.pulse import Pulse
+from app.timestamps import read_every_timestamp
 
 Row: TypeAlias = Mapping[str, Any]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -194,6 +195,7 @@ class PointReads:
         connection = await asyncpg.connect(**self._arguments)
         try:
             await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+            await read_every_timestamp(connection)
         except BaseException:
             connection.terminate()
             raise

@@ -9,10 +9,11 @@ from app.analytics.days import Days
 from app.auth.caller import Environment
 from app.clock import Now
 from app.errors import InvalidRequest
+from app.timestamps import EARLIEST, LATEST
 
 MAX_DAYS = 366
 DEFAULT_DAYS = 30
-FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2199, 12, 31)
+FIRST_DAY, LAST_DAY = EARLIEST.date(), LATEST.date()
 
 
 def asked(days: Days) -> dict[str, Any]:

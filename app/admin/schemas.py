@@ -1,6 +1,6 @@
 """The wire format of the back office. Credits are whole credits here, never hundredths; prices are minor units."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from app.auth.service import MAX_ALLOWED_NETWORKS, MAX_RATE_LIMIT_PER_MINUTE
 from app.billing.schemas import Key255, Reply, Timestamp
 from app.payments.booking import Outcome
 from app.payments.facts import DisputeStatus, PurchaseStatus
+from app.timestamps import FIRST_YEAR, LAST_YEAR, bounded
 
 Reason = Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True, pattern=r"^[^\x00]+$")]
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]+$")]
@@ -21,15 +22,8 @@ ClientSubject = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SU
 CLIENT_SUBJECT = "Subject of the client certificate that requests must come with; null: none is needed."
 
 
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("lies outside of the years 1 to 9999 in UTC") from None
-
-
-Moment = Annotated[Timestamp, AfterValidator(_in_utc)]
-"""A time that somebody sends."""
+Moment = Annotated[Timestamp, AfterValidator(bounded), Field(description=f"Of the years {FIRST_YEAR} to {LAST_YEAR}.")]
+"""A time in a request."""
 
 PAGE = {"sort", "limit", "cursor"}
 """Of what a list is asked for, all that is no filter."""

@@ -39,6 +39,7 @@ from app.billing.schemas import MAX_INT64, ErrorReply, InsufficientCreditsReply,
 from app.config import Settings
 from app.db import Database
 from app.errors import InvalidRequest
+from app.timestamps import bounded
 from app.tools.router import Tools
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
@@ -293,7 +294,7 @@ def _position(sort: Sort, cursor: str) -> Position:
         value = int(number)
         if not 0 <= value <= MAX_INT64:
             raise ValueError
-        return Position(value if sort == "balance" else EPOCH + value * MICROSECOND, UUID(account_id))
+        return Position(value if sort == "balance" else bounded(EPOCH + value * MICROSECOND), UUID(account_id))
     except (ValueError, OverflowError):
         raise InvalidRequest("cursor is not of this list: send next_cursor of the page before") from None
 

@@ -16,6 +16,7 @@ from app.analytics.days import Days
 from app.analytics.usage_reports import MAX_ROWS, rows_of
 from app.db import Session
 from app.errors import InvalidRequest
+from app.timestamps import EARLIEST, LATEST, OUT_OF_BOUNDS
 
 Row = Mapping[str, Any]
 Order = Literal["newest", "cost"]
@@ -64,6 +65,8 @@ class Cursor:
             value = date.fromisoformat(match[1]) if order == "newest" else Decimal(match[1])
         except ValueError:
             raise InvalidRequest("cursor names a day that does not exist") from None
+        if isinstance(value, date) and not EARLIEST.date() <= value <= LATEST.date():
+            raise InvalidRequest(f"cursor {OUT_OF_BOUNDS}")
         return cls(value, UUID(match[2]))
 
     @classmethod

@@ -35,6 +35,7 @@ from app.changes import ChangeListener
 from app.config import Settings
 from app.db import Database, Session
 from app.errors import InvalidRequest
+from app.timestamps import EARLIEST, LATEST, bounded
 
 API_KEYS_CHANNEL = "api_keys"
 REVOCATIONS_CHANNEL = "token_revocations"
@@ -154,6 +155,7 @@ def _checked(
     ip_allow_list: Sequence[str | Network],
     subject: str | None,
     limit: int | None,
+    expires_at: datetime | None,
 ) -> dict[str, Any]:
     """Column values of what a person chose for a key. Raises InvalidRequest, which names the field."""
     if not 0 < len(name) <= MAX_NAME_CHARS or "\0" in name:
@@ -170,13 +172,23 @@ def _checked(
         raise InvalidRequest(f"client_subject must have 1 to {MAX_SUBJECT_CHARS} printable characters")
     if limit is not None and not 0 < limit <= MAX_RATE_LIMIT_PER_MINUTE:
         raise InvalidRequest("rate_limit_per_minute must be 1 or more")
+    try:
+        expires_at = None if expires_at is None else bounded(expires_at)
+    except ValueError as error:
+        raise InvalidRequest(f"expires_at {error}") from None
     return {
         "name": name,
         "permissions": sorted(permission.value for permission in permissions),
         "ip_allow_list": allowed,
         "client_subject": subject,
         "rate_limit_per_minute": limit,
+        "expires_at": expires_at,
     }
+
+
+def _storable(expires_at: datetime | None) -> datetime | None:
+    """A stored expiry as one that may be stored again: an earlier version took any year."""
+    return None if expires_at is None else min(max(expires_at, EARLIEST), LATEST)
 
 
 async def create_key(
@@ -198,6 +210,7 @@ async def create_key(
         ip_allow_list=ip_allow_list,
         subject=client_subject,
         limit=rate_limit_per_minute,
+        expires_at=expires_at,
     )
     if expires_at is not None and expires_at <= now:
         raise InvalidRequest("expires_at must lie in the future")
@@ -209,7 +222,6 @@ async def create_key(
             "environment": environment,
             "secret_hash": await ARGON2.hash(key.secret_text),
             "created_at": now,
-            "expires_at": expires_at,
             **chosen,
         },
     )
@@ -275,8 +287,8 @@ async def update_key(
         ip_allow_list=key.ip_allow_list if ip_allow_list is UNCHANGED else ip_allow_list,
         subject=key.client_subject if client_subject is UNCHANGED else client_subject,
         limit=key.rate_limit_per_minute if rate_limit_per_minute is UNCHANGED else rate_limit_per_minute,
+        expires_at=_storable(key.expires_at) if expires_at is UNCHANGED else expires_at,
     )
-    values["expires_at"] = key.expires_at if expires_at is UNCHANGED else expires_at
     return await queries.update_key(tx, key_id, values)
 
 
@@ -292,7 +304,7 @@ async def rotate_key(tx: Session, key_id: str, *, grace_s: int, now: datetime) -
         name=old.name,
         permissions=old.permissions,
         now=now,
-        expires_at=old.expires_at,
+        expires_at=_storable(old.expires_at),
         ip_allow_list=old.ip_allow_list,
         client_subject=old.client_subject,
         rate_limit_per_minute=old.rate_limit_per_minute,

@@ -19,6 +19,7 @@ LISTED = (
     *("key_id", "environment", "name", "permissions", "client_subject", "created_at", "expires_at"),
     "last_used_at",
 )
+Days = Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires. Default: never.")]
 KeyId = Annotated[str, typer.Argument(help="The key's public id, as `keys list` shows it.")]
 
 
@@ -27,7 +28,7 @@ def keys_create(
     name: Annotated[str, typer.Option(help="What it is for.")],
     permission: Annotated[list[Permission], typer.Option(help="May be given several times.")],
     environment: WorldOption = World.LIVE,
-    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires. Default: never.")] = None,
+    days: Days = None,
     allow: Annotated[list[str] | None, typer.Option(help="Address or network it may be used from.")] = None,
     client_subject: Annotated[
         str | None, typer.Option(help="Subject of the client certificate that it must come with: CN=agent-7,O=CIRIS")
