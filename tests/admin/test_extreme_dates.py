@@ -294,7 +294,7 @@ async def test_every_page_reads_every_stored_time(market: Market) -> None:
     await soon(lambda: is_created(agent.post("/v1/billing/purchases", json={**buyer, "pack": "p"})))
     usage = {"interaction_id": "i", "total_llm_calls": 1, "total_prompt_tokens": 1, "total_completion_tokens": 1}
     models = {"models_used": ["m"], "actual_cost_cents": 1, "duration_ms": 1}
-    for path, body in {
+    bodies: dict[str, dict[str, Any]] = {
         "/v1/billing/charges": {"amount_minor": 100, "idempotency_key": "k"},
         "/v1/tools/charge": {"product_type": "web_search"},
         "/v1/billing/litellm/usage": {**usage, **models},
@@ -304,7 +304,8 @@ async def test_every_page_reads_every_stored_time(market: Market) -> None:
             "description": "d",
             "transaction_type": "grant",
         },
-    }.items():
+    }
+    for path, body in bodies.items():
         assert (await agent.post(path, json={**buyer, **body})).status_code in (200, 201), path
     [account] = await market.rows("SELECT account_id FROM account_identities")
     [purchase] = await market.rows("SELECT purchase_id FROM purchases")
