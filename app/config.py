@@ -227,14 +227,18 @@ class Settings(BaseSettings):
         description="Address that browsers use, such as `https://billing.example.com`. Default: `HOST` and `PORT`.",
     )
     admin_oauth_issuer: str = Field(
-        default="https://accounts.google.com", description="OpenID provider that signs admins in."
+        default="https://accounts.google.com",
+        description="OpenID provider that signs admins in. A slash at its end makes no difference.",
     )
     admin_oauth_client_id: str | None = Field(
         default=None, description="OAuth client id of the back office. Absent: nobody can sign in."
     )
     admin_oauth_client_secret: SecretStr | None = Field(default=None, description="Its secret, where it has one.")
     admin_email_domain: str = Field(
-        default="ciris.ai", pattern=r"^[a-z0-9.-]+$", description="Only accounts of this domain may sign in."
+        default="ciris.ai",
+        pattern=r"^[a-z0-9.-]+$",
+        description="Only verified e-mail addresses of this domain may sign in. Google must also name it as the "
+        "account's own (`hd`).",
     )
     admin_session_secret: SecretStr | None = Field(
         default=None, description="Signs admins' sessions. Changing it signs everybody out."

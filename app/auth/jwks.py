@@ -49,7 +49,9 @@ class VerificationKey:
 
 
 def parse_jwks(document: bytes) -> list[VerificationKey]:
-    """The signing keys of a JWKS document: `use: sig`, RSA of 2048 bits or more for RS256, P-256 for ES256.
+    """The signing keys of a JWKS document: RSA of 2048 bits or more for RS256, P-256 for ES256.
+
+    `use` and `key_ops` are optional (RFC 7517): where an issuer writes them, they must say `sig` and `verify`.
 
     Other keys are passed over, and so is a second key that claims the kid and algorithm of an earlier one. Certificate
     and URL members (`x5c`, `x5u`) are ignored. Raises ValueError when the document is no JWKS or holds no such key: an
@@ -72,7 +74,10 @@ def parse_jwks(document: bytes) -> list[VerificationKey]:
 def _parse_key(entry: dict[str, Any]) -> VerificationKey | None:
     kty, kid = entry.get("kty"), entry.get("kid")
     alg = ALG_OF_KEY_TYPE.get(kty) if isinstance(kty, str) else None
-    if alg is None or entry.get("use") != "sig" or entry.get("alg", alg) != alg:
+    if alg is None or entry.get("use", "sig") != "sig" or entry.get("alg", alg) != alg:
+        return None
+    operations = entry.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
         return None
     if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID_CHARS):
         return None

@@ -15,8 +15,8 @@ from authlib.deprecate import AuthlibDeprecationWarning
 
 from app.auth.admin_sessions import Signer
 from app.auth.errors import NotAnAdmin, SignInFailed, SignInNotConfigured
-from app.auth.tokens import InvalidToken, TokenVerifier
-from app.config import Issuer, Settings
+from app.auth.tokens import InvalidToken, TokenVerifier, is_email_verified
+from app.config import GOOGLE_ISSUERS, Issuer, Settings
 from app.db import new_id
 from app.errors import Busy, InvalidRequest
 
@@ -59,6 +59,7 @@ class SignIn:
         self._http = http
         secret, client_id = settings.admin_session_secret, settings.admin_oauth_client_id
         self._signer = Signer(secret, "sign-in") if secret is not None and client_id is not None else None
+        self._is_google = settings.admin_oauth_issuer.removesuffix("/") in GOOGLE_ISSUERS
         self._provider: dict[str, Any] | None = None
         self._verifier: TokenVerifier | None = None
 
@@ -83,7 +84,7 @@ class SignIn:
                 state=state,
                 code_verifier=verifier,
                 nonce=nonce,
-                hd=self._settings.admin_email_domain,
+                hd=self._settings.admin_email_domain,  # others ignore it (RFC 6749, section 3.1)
                 prompt="select_account",
             )
         claims = {"jti": str(new_id()), "state": state, "nonce": nonce, "verifier": verifier, "to": path}
@@ -105,15 +106,19 @@ class SignIn:
         return SignedIn(UUID(flow["jti"]), self._allowed_email(claims), flow["to"])
 
     def _allowed_email(self, claims: Mapping[str, Any]) -> str:
-        """The verified address in our own domain. Raises NotAnAdmin."""
+        """The verified address in our own domain. Raises NotAnAdmin.
+
+        At Google a private account can have an address of any domain: only `hd` says that the domain's owner made it.
+        Other providers send no `hd`.
+        """
         domain = self._settings.admin_email_domain
         email = claims.get("email")
-        if claims.get("email_verified") is not True or not isinstance(email, str):
+        if not is_email_verified(claims) or not isinstance(email, str):
             raise NotAnAdmin("The provider has not verified this e-mail address")
         if not (email.isascii() and email.isprintable()):  # some letters become others when they are made small
             raise NotAnAdmin
         email = email.lower()
-        if claims.get("hd") != domain or email.rpartition("@")[2] != domain:
+        if email.rpartition("@")[2] != domain or (self._is_google and claims.get("hd") != domain):
             raise NotAnAdmin(f"Only accounts of {domain} may sign in here")
         return email
 
@@ -164,21 +169,21 @@ class SignIn:
         """The provider's endpoints, asked for once. Raises Busy."""
         if self._provider is not None:
             return self._provider
-        issuer = self._settings.admin_oauth_issuer
+        issuer = self._settings.admin_oauth_issuer.removesuffix("/")  # OpenID Connect Discovery, section 4.1
         try:
             answer = await self._http.get(f"{issuer}/.well-known/openid-configuration", timeout=TIMEOUT_S)
             answer.raise_for_status()
             provider: dict[str, Any] = answer.json()
-            if provider["issuer"] != issuer:
+            if provider["issuer"].removesuffix("/") != issuer:
                 raise ValueError("the document is another issuer's")
             config = Issuer(
-                issuer=issuer,
+                issuer=provider["issuer"],  # tokens spell it as this document does
                 jwks_url=provider["jwks_uri"],
                 audiences=[str(self._settings.admin_oauth_client_id)],
                 provider="oauth:admin",
             )
             endpoints = {name: str(provider[name]) for name in ("authorization_endpoint", "token_endpoint")}
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("sign_in_provider_unavailable", error=type(error).__name__)
             raise Busy("The sign-in provider does not answer, retry shortly") from error
         if self._verifier is None:

@@ -251,7 +251,7 @@ def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
         raise InvalidToken("not valid yet")
     if expires_s <= issued_s:
         raise InvalidToken("expires before it is issued")
-    email = _text(claims, "email") if claims.get("email_verified") is True else None
+    email = _text(claims, "email") if is_email_verified(claims) else None
     external_id = email if config.subject_claim == "email" else _text(claims, config.subject_claim)
     subject = _text(claims, "sub")
     if external_id is None or subject is None:
@@ -276,6 +276,12 @@ def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
         display_name=_text(claims, "name"),
         claims=claims,
     )
+
+
+def is_email_verified(claims: Mapping[str, Any]) -> bool:
+    """Whether the issuer says so: true, or "true" as Apple and Amazon Cognito write it. Nothing else counts."""
+    verified = claims.get("email_verified")
+    return verified is True or verified == "true"
 
 
 def _expired(expires_s: float, now: datetime) -> bool:

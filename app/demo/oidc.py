@@ -51,6 +51,7 @@ class Provider:
 
     def __init__(self, issuer: str, clients: Sequence[Client], users: Sequence[User], state_path: Path | None) -> None:
         self.issuer = issuer
+        self.base = issuer.removesuffix("/")
         self.clients = {client.client_id: client for client in clients}
         self.users = {user.sub: user for user in users}
         self.keys = SigningKeys(state_path)
@@ -65,10 +66,10 @@ class Provider:
     async def discovery(self) -> dict[str, Any]:
         return {
             "issuer": self.issuer,
-            "authorization_endpoint": f"{self.issuer}/authorize",
-            "token_endpoint": f"{self.issuer}/token",
-            "userinfo_endpoint": f"{self.issuer}/userinfo",
-            "jwks_uri": f"{self.issuer}/jwks",
+            "authorization_endpoint": f"{self.base}/authorize",
+            "token_endpoint": f"{self.base}/token",
+            "userinfo_endpoint": f"{self.base}/userinfo",
+            "jwks_uri": f"{self.base}/jwks",
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
             "grant_types_supported": ["authorization_code"],
@@ -134,7 +135,7 @@ class Provider:
         except (JoseError, ValueError):
             claims = {}
         user = self.users.get(claims.get("sub", ""))
-        if user is None or claims.get("aud") != f"{self.issuer}/userinfo" or claims.get("exp", 0) <= _now_s():
+        if user is None or claims.get("aud") != f"{self.base}/userinfo" or claims.get("exp", 0) <= _now_s():
             return JSONResponse({"error": "invalid_token"}, 401, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
         return JSONResponse(_user_claims(user, frozenset(claims.get("scope", "").split())))
 
@@ -288,7 +289,7 @@ class Provider:
     def _access_token(self, user: User, scope: str) -> str:
         claims = {
             "iss": self.issuer,
-            "aud": f"{self.issuer}/userinfo",
+            "aud": f"{self.base}/userinfo",
             "sub": user.sub,
             "scope": scope,
             "iat": _now_s(),
@@ -332,7 +333,7 @@ def _user_claims(user: User, scopes: frozenset[str]) -> dict[str, Any]:
 def create_app(
     *, issuer: str, clients: Sequence[Client], users: Sequence[User], state_path: Path | None = None
 ) -> FastAPI:
-    """The provider at `issuer`, its public address without a trailing slash. `state_path` keeps its keys (mode 600)."""
+    """The provider at `issuer`, its public address. `state_path` keeps its keys (mode 600)."""
     provider = Provider(issuer, clients, users, state_path)
     app = FastAPI(title="Local OpenID provider", docs_url=None, redoc_url=None)
     app.add_api_route("/.well-known/openid-configuration", provider.discovery)

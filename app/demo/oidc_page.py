@@ -34,7 +34,8 @@ class User:
     sub: str
     email: str
     name: str
-    email_verified: bool = True
+    email_verified: bool | str = True
+    """Apple and Amazon Cognito send a text."""
     hd: str | None = None
     picture: str | None = None
 

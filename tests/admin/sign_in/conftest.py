@@ -11,10 +11,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.auth import sign_in
 from app.auth.admins import add_admin, remove_admin
 from app.clock import request_time
 from app.demo.oidc import Client, User, create_app
 from tests.admin.conftest import DOMAIN, Office
+from tests.conftest import running_app
 from tests.demo.oidc_server import ALICE, BOB, SPA, RunningOIDC
 from tests.servers import free_port, serving
 
@@ -31,10 +33,12 @@ SHOUTING = User("shouting", ALICE.email.upper(), "Alice in capitals", hd=DOMAIN)
 KELVIN = User("kelvin", f"\u212aate@{DOMAIN}", "Not kate: the Kelvin sign", hd=DOMAIN)
 NUL = User("nul", f"alice\0@{DOMAIN}", "A byte that PostgreSQL refuses", hd=DOMAIN)
 SURROGATE = User("surrogate", f"\ud800@{DOMAIN}", "Half a character", hd=DOMAIN)
+TEXTUAL = User("textual", ALICE.email, "Verified, in a text", email_verified="true")
+MAYBE = User("maybe", ALICE.email, "Not quite verified", email_verified="True")
 GONE = User("gone", f"gone@{DOMAIN}", "Let in once, not any more", hd=DOMAIN)
 PEOPLE = [
     *(ALICE, BOB, STRANGER, OUTSIDER, SUBDOMAIN, SUFFIX, TWO_ATS),
-    *(PRIVATE, SHOUTING, KELVIN, NUL, GONE),
+    *(PRIVATE, SHOUTING, KELVIN, NUL, GONE, TEXTUAL, MAYBE),
 ]
 SetClock = Callable[[datetime], None]
 
@@ -117,6 +121,18 @@ async def browser(office: Office, provider: RunningOIDC) -> AsyncIterator[Browse
     browser = Browser(office.app, provider)
     yield browser
     await browser.http.aclose()
+
+
+@pytest.fixture
+async def browser_at_google(
+    office: Office, provider: RunningOIDC, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Browser]:
+    """A browser of an office whose provider counts as Google."""
+    monkeypatch.setattr(sign_in, "GOOGLE_ISSUERS", (provider.issuer,))
+    async with running_app(office.app.state.settings) as app:
+        browser = Browser(app, provider)
+        yield browser
+        await browser.http.aclose()
 
 
 @pytest.fixture

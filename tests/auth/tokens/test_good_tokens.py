@@ -31,10 +31,16 @@ async def test_a_good_token_names_its_user(oidc: RunningOIDC, verifier: TokenVer
     )
 
 
+UNVERIFIED = (False, None, 1, 1.0, "True", "TRUE", " true", "yes", "1", "false", "", [True], ["true"], {"true": True})
+
+
 async def test_an_email_counts_only_when_verified(oidc: RunningOIDC, verifier: TokenVerifier, now: datetime) -> None:
     assert (await verifier.verify(oidc.mint(sub=BOB.sub), now)).email is None
-    for claim in ("true", 1, None):
+    for claim in (True, "true"):  # Apple and Amazon Cognito send a text
         token = oidc.mint(email="x@example.com", email_verified=claim)
+        assert (await verifier.verify(token, now)).email == "x@example.com"
+    for other in UNVERIFIED:
+        token = oidc.mint(email="x@example.com", email_verified=other)
         assert (await verifier.verify(token, now)).email is None
 
 
@@ -50,7 +56,8 @@ async def test_the_subject_claim_is_configurable(oidc: RunningOIDC, verifiers: V
     claims = await by_email.verify(oidc.mint(), now)
     assert (claims.external_id, claims.subject) == (ALICE.email, ALICE.sub)
     assert await refusal(by_email, oidc.mint(email_verified=False), now) == "no usable subject"
-    assert await refusal(by_email, oidc.mint(email_verified="true"), now) == "no usable subject"
+    assert (await by_email.verify(oidc.mint(email_verified="true"), now)).external_id == ALICE.email
+    assert await refusal(by_email, oidc.mint(email_verified="True"), now) == "no usable subject"
     assert (await by_oid.verify(oidc.mint(oid="object-1"), now)).external_id == "object-1"
     assert await refusal(by_oid, oidc.mint(), now) == "no usable subject"
 
