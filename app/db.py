@@ -22,10 +22,12 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
-from app.errors import DatabaseAway
+from app.errors import DatabaseAway, DatabaseReadOnly
 from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
 from app.point_reads import PointRead, PointReads, Row
+from app.pool_guard import PoolGuard
+from app.probe import DatabaseProbe
 from app.pulse import Pulse
 from app.timestamps import read_every_timestamp
 
@@ -182,10 +184,12 @@ class Database:
                 connect_args={**connect_args, "server_settings": settings, **statements},
             )
             event.listen(made.sync_engine, "connect", _read_every_timestamp)
+            self._guard.watch(made)
             if tracing.is_on():
                 tracing.watch(made.sync_engine)
             return made
 
+        self._guard = PoolGuard(pooled=pooled)
         self.engine = engine(transactions, lookups)
         # Reports are planned for what is asked: one plan for every search would read the whole table for most. They
         # are short enough that compiling them would take longer than running them.
@@ -198,14 +202,14 @@ class Database:
         self._timeout_s = timeout_s
         self._dsn = url.get_secret_value()
         self._connect_args = connect_args
-        self._pulse = Pulse(self._beat, of="postgresql")
-        settings = {**connect_args["server_settings"], **lookups}
-        arguments = {"dsn": self._dsn, **connect_args, "server_settings": settings}
-        self._point_reads = PointReads(arguments, self._pulse, connections=readers, timeout_s=timeout_s)
-        self._pulse_connection: Snapshot | None = None
+        arguments = {"dsn": self._dsn, **connect_args}
+        self._probe = DatabaseProbe(arguments, self._guard, pooled=pooled)
+        self._pulse = Pulse(self._probe.beat, of="postgresql")
+        reading = {**arguments, "server_settings": {**connect_args["server_settings"], **lookups}}
+        self._point_reads = PointReads(reading, self._pulse, self._guard, connections=readers, timeout_s=timeout_s)
 
     def watch(self) -> None:
-        """Find out all the time whether PostgreSQL is there, by a connection more, until `close`."""
+        """Probe all the time whether PostgreSQL answers and takes writes, by one more connection, until `close`."""
         self._pulse.start()
 
     @property
@@ -213,24 +217,14 @@ class Database:
         """Whether PostgreSQL is known to answer nobody."""
         return self._pulse.is_away
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether PostgreSQL is known to refuse every write. Only while `watch` is in force."""
+        return self._probe.is_read_only
+
     def _require_presence(self) -> None:
         if self._pulse.is_away:
             raise DatabaseAway
-
-    async def _beat(self) -> None:
-        connection, self._pulse_connection = self._pulse_connection, None
-        try:
-            if connection is None or connection.is_closed():
-                connection = await asyncpg.connect(self._dsn, **self._connect_args)
-            await connection.execute("SELECT 1")
-        except asyncpg.PostgresError:
-            pass  # it is there, and cannot: requests are told why (too many connections, recovery, a full disk)
-        except BaseException:
-            if connection is not None:
-                connection.terminate()
-            raise
-        else:
-            self._pulse_connection = connection
 
     @asynccontextmanager
     async def _in(self, connecting: AbstractAsyncContextManager[AsyncConnection], pool: str) -> AsyncIterator[Session]:
@@ -241,10 +235,18 @@ class Database:
         except PoolTimeout:
             CONNECTION_TIMEOUTS.labels(pool).inc()
             raise
+        except Exception as error:
+            self._guard.note(error)
+            raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises. The only commit there is."""
+        """One transaction: committed when the block ends, rolled back when it raises. The only commit there is.
+
+        For blocks that write. Raises DatabaseReadOnly at once while PostgreSQL is known to refuse every write.
+        """
+        if self._probe.is_read_only:
+            raise DatabaseReadOnly
         with tracing.span("transaction"):
             async with self._in(self.engine.begin(), "transactions") as connection:
                 if self._local_planning:
@@ -310,8 +312,7 @@ class Database:
 
     async def close(self) -> None:
         await self._pulse.stop()
-        if self._pulse_connection is not None:
-            self._pulse_connection.terminate()
+        self._probe.close()
         await self._point_reads.stop()
         await self.engine.dispose()
         await self._slow.dispose()

@@ -15,23 +15,24 @@ from starlette.exceptions import HTTPException
 log = structlog.get_logger()
 
 BUSY_SQLSTATES = {
+    "25006",  # read-only transaction: a standby, or a database that its operator or a full disk made read-only
+    "25P03",  # idle in transaction session timeout
+    "25P04",  # transaction timeout
     "40001",  # serialization failure
     "40P01",  # deadlock detected
-    "55P03",  # lock not available: lock_timeout
-    "57014",  # query canceled: statement_timeout
-    "53300",  # too many connections
-    "57P01",  # admin shutdown
-    "57P02",  # crash shutdown
-    "57P03",  # cannot connect now: starting up
-    "25P03",  # idle in transaction session timeout
     "55000",  # object not in prerequisite state: the database takes no connections
+    "55006",  # object in use: the database is being renamed, dropped or copied
+    "55P03",  # lock not available: lock_timeout
 }
 UNAVAILABLE_CLASSES = (
     "08",  # connection exception
     "28",  # invalid authorization: the operator's mistake, not the caller's
     "3D",  # no such database
-    "53",  # insufficient resources
+    "53",  # insufficient resources: disk, memory, connections
+    "57",  # operator intervention: shutdown, start-up, statement_timeout, idle_session_timeout
+    "58",  # system error: the server's operating system or disk failed
 )
+"""Not class XX (internal error, corrupted data): a retry cannot help and an operator must look, so it answers 500."""
 PLAIN_CLASSES = ("08", "23", "25", "28", "3D", "40", "42", "53", "55", "57")
 """SQLSTATE classes whose first line names tables, columns and roles, but quotes no value."""
 PLAIN_ERRORS = (ArithmeticError, AssertionError, AttributeError, ImportError, NameError, RecursionError, TypeError)
@@ -77,6 +78,10 @@ class DatabaseAway(Busy):
     """PostgreSQL has not answered anybody for a while, so nothing was tried."""
 
 
+class DatabaseReadOnly(Busy):
+    """PostgreSQL answers, but refuses every write, so none was tried. Reads are still answered."""
+
+
 class InvalidRequest(AppError):
     """The request parses but a value in it cannot be accepted; the sentence names the field."""
 
@@ -85,6 +90,7 @@ class InvalidRequest(AppError):
 
 NO_ANSWER = (
     DatabaseAway,
+    DatabaseReadOnly,
     PoolTimeout,
     InterfaceError,
     asyncpg.InterfaceError,

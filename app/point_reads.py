@@ -18,6 +18,7 @@ import asyncpg
 from app.errors import DatabaseAway
 from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
+from app.pool_guard import PoolGuard
 from app.pulse import Pulse
 from app.timestamps import read_every_timestamp
 
@@ -69,9 +70,13 @@ class _Line:
 class PointReads:
     """The reads of one process, over `connections` connections. `arguments` are for the driver's `connect`."""
 
-    def __init__(self, arguments: Mapping[str, Any], pulse: Pulse, *, connections: int, timeout_s: float) -> None:
+    def __init__(
+        self, arguments: Mapping[str, Any], pulse: Pulse, guard: PoolGuard, *, connections: int, timeout_s: float
+    ) -> None:
         self._arguments = arguments
         self._pulse = pulse
+        self._guard = guard
+        guard.subscribe(self.close)
         self._timeout_s = timeout_s
         self.size = connections
         self.busy = 0
@@ -108,8 +113,8 @@ class PointReads:
         try:
             try:
                 return await self._fetch(sql, values)
-            except CONNECTION_LOST:  # cut while nobody used it, and the other idle ones with it
-                self.close()
+            except CONNECTION_LOST:  # cut while it was idle, and the other idle ones with it
+                self._guard.discard_idle()
                 return await self._fetch(sql, values)
         finally:
             self._turns.release()
@@ -166,7 +171,7 @@ class PointReads:
 
     async def _fetch(self, sql: str, values: tuple[object, ...]) -> Sequence[Row]:
         self._require_presence()  # which may have been noticed while this waited for its turn
-        connection = await self._connection()
+        generation, connection = self._guard.generation, await self._connection()
         self.busy += 1
         try:
             if tracing.is_on():
@@ -176,15 +181,21 @@ class PointReads:
                 rows = await connection.fetch(sql, *values)
         except BaseException as error:
             if isinstance(error, asyncpg.PostgresError) and not connection.is_closed():
-                self._idle.append(connection)  # it was answered, and a SELECT leaves nothing behind
+                self._put_back(connection, generation)  # it was answered, and a SELECT leaves nothing behind
             else:
                 connection.terminate()  # who knows where it has stopped
             raise
         finally:
             self.busy -= 1
-        self._idle.append(connection)
+        self._put_back(connection, generation)
         self._pulse.answers += 1
         return rows
+
+    def _put_back(self, connection: Connection, generation: int) -> None:
+        if generation == self._guard.generation:
+            self._idle.append(connection)
+        else:
+            connection.terminate()
 
     async def _connection(self) -> Connection:
         """An open connection that nobody uses. The driver's own pool takes as long to hand one out as to use it."""

@@ -43,7 +43,7 @@ class Health(Reply):
 
 
 class Readiness(Reply):
-    status: Literal["ready", "draining", "cut_off"]
+    status: Literal["ready", "draining", "cut_off", "read_only"]
 
 
 class LedgerStatus(Reply):
@@ -88,15 +88,18 @@ async def health(request: Request, response: Response, now: Now) -> Health:
 
 @router.get("/ready", responses={503: {"model": Readiness}})
 async def ready(request: Request, response: Response) -> Readiness:
-    """For load balancers: 200 while this process should be sent requests, else 503: it ends soon, or has no database.
+    """For load balancers: 200 while this process should be sent requests, else 503.
 
-    As a rule it asks nobody (ADR 11): a process that is overloaded must not look like one that is dead, or the others
-    get its share as well.
+    503 means that the process ends soon, has no database, or has one that takes no writes. As a rule it asks nobody
+    (ADR 11): a process that is overloaded must not look like one that is dead, or the others get its share as well.
     """
     state = request.app.state
     if state.draining:
         response.status_code = 503
         return Readiness(status="draining")
+    if state.db.is_read_only:
+        response.status_code = 503
+        return Readiness(status="read_only")
     if not state.auth.is_current():
         try:
             await state.db.ping()

@@ -168,9 +168,9 @@ class AccountDirectory:
                     await queries.upsert_profile(tx, account_id, changes, now)
 
     async def note_profile(self, account_id: UUID, profile: Profile, now: datetime) -> None:
-        """`record_profile` behind a charge that is committed: where that cannot be done now, the charge still stands.
+        """`record_profile` for a check or a committed charge, which must not fail because the database takes no writes.
 
-        What was told is lost then, until another request tells it.
+        The profile is then unchanged until another request sends it.
         """
         try:
             await self.record_profile(account_id, profile, now)

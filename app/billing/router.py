@@ -110,7 +110,8 @@ async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, 
     """Ask whether the user may go on, before an interaction. Creates a missing account with its free uses."""
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
-    account_id = await billing.accounts.resolve(identity, body.profile(), caller.actor, now)
+    account_id = await billing.accounts.resolve(identity, Profile(), caller.actor, now)
+    await billing.accounts.note_profile(account_id, body.profile(), now)
     return CheckReply.of(await billing.check(account_id, now))
 
 

@@ -17,6 +17,7 @@ from app.db import Database
 from app.errors import AppError, is_database_unavailable
 from app.observability.logs import configure_logging
 from app.observability.reports import ReportingNotInstalled, start_reporting
+from app.pool_guard import is_read_only
 from app.schema import Unfit
 
 FAILED, UNUSABLE = 1, 3
@@ -92,6 +93,8 @@ def told(work: Coroutine[Any, Any, Answer]) -> Answer:
     except Exception as error:
         if getattr(getattr(error, "orig", error), "sqlstate", None) in (UNDEFINED_TABLE, UNDEFINED_COLUMN):
             typer.echo("The database has no schema, or an older one: run `ciris-billing migrate`", err=True)
+        elif is_read_only(error):
+            typer.echo("The database is read-only (a standby, or default_transaction_read_only)", err=True)
         elif is_database_unavailable(error):
             reason = str(error).partition("\n")[0]
             typer.echo(f"The database does not answer: {type(error).__name__}: {reason}", err=True)

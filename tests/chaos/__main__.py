@@ -47,6 +47,8 @@ async def try_out(stack: Stack, scenario: Scenario, seed: int, seconds: float) -
     ]
     if any(not call.ok and call.started_s + call.took_s < began_s for call in calls):
         result.problems.append("it was not well to begin with")
+    if scenario.costs_nothing and result.statuses[503]:
+        result.problems.append(f"{result.statuses[503]} requests were answered 503")
     if result.recovered_s > RECOVERY_S:
         result.problems.append(f"still failing {result.recovered_s:.1f} s after the fault's end")
     again = {call.kind for call in calls if call.ok and call.started_s >= ended_s}

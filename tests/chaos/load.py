@@ -76,6 +76,12 @@ class Caller:
         self, kind: str, method: str, path: str, json: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, httpx.Headers]:
         """The status (0: none), body and headers of the answer."""
+        async with self._stack.traffic.request():
+            return await self._call(kind, method, path, json, headers)
+
+    async def _call(
+        self, kind: str, method: str, path: str, json: Any, headers: dict[str, str] | None
+    ) -> tuple[int, Any, httpx.Headers]:
         for last in [False] * (len(self._stack.apis) - 1) + [True]:
             self._turn = (self._turn + 1) % len(self._stack.apis)
             api = self._stack.apis[self._turn]

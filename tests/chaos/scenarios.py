@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 import asyncpg
+import httpx
 from pydantic import SecretStr
 
 from app.db import Database
@@ -21,6 +22,7 @@ from tests.books import connected
 from tests.chaos.middle import MAX_LAG_S, Middle
 from tests.chaos.proxy import Proxy
 from tests.chaos.stack import Stack
+from tests.outages import set_read_only
 from tests.servers import START_TIMEOUT_S
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -50,6 +52,8 @@ class Scenario:
     """Why it cannot be tried here; None where it can."""
     between: bool = False
     """Whether the API speaks to PgBouncer and a replica, from this scenario on."""
+    costs_nothing: bool = False
+    """Whether every request must be answered by something else than 503."""
 
 
 # --- what can happen on the way to anything ---
@@ -201,6 +205,25 @@ async def _disk_full(stack: Stack, seconds: float) -> None:
     await _answers(stack, 0)
 
 
+async def _read_only(stack: Stack, seconds: float) -> None:
+    """As after a failover to a standby, and back: sessions are cut at the beginning, and none at the end."""
+    await set_read_only(stack.urls, True, cut=True)
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
+        await asyncio.sleep(seconds)
+        ready = [(await http.get(f"{api.url}/ready")).json()["status"] for api in stack.apis]
+    await set_read_only(stack.urls, False)
+    if set(ready) != {"read_only"}:
+        raise BrokenPromise(f"the processes were {ready} while PostgreSQL was read-only")
+
+
+async def _cut_while_idle(stack: Stack, seconds: float) -> None:
+    """All connections, while the callers pause: each kind of request is then the first on a dead connection."""
+    for _ in range(round(seconds / 0.5)):
+        async with stack.traffic.held_back():
+            stack.postgres.reset_all()
+        await asyncio.sleep(0.5)
+
+
 def _no_volume(stack: Stack) -> str | None:
     return None if stack.volume is not None else "needs root, to mount a small volume"
 
@@ -320,6 +343,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("postgres-killed", "PostgreSQL: SIGKILL, started again later", _postgres_killed, 2.0),
     Scenario("postgres-immediate", "PostgreSQL: immediate shutdown, started again later", _postgres_immediate, 2.0),
     Scenario("backend-killed", "PostgreSQL: SIGKILL of one server process", _backend_killed),
+    Scenario("postgres-read-only", "PostgreSQL: takes no writes, then takes them again", _read_only),
+    Scenario("postgres-idle-cut", "PostgreSQL: connections cut while idle", _cut_while_idle, costs_nothing=True),
     Scenario("disk-full", "PostgreSQL: its volume is full, its log too", _disk_full, 6.0, impossible=_no_volume),
     Scenario("stripe-slow", "Stripe: answers later than we wait", _slow(_stripe, 2.0), 6.0),
     Scenario("stripe-black-hole", "Stripe: nothing passes, nobody is told", _black_hole(_stripe), 8.0),
@@ -341,5 +366,5 @@ BEHIND_A_POOLER = (
 )
 """With a replica beside it. These come last: the API processes stay behind the pooler once they are."""
 SCENARIOS += tuple(Scenario(*each, impossible=_no_pooler, between=True) for each in BEHIND_A_POOLER)
-SHORT = ("postgres-black-hole", "postgres-killed", "api-killed")
+SHORT = ("postgres-black-hole", "postgres-killed", "postgres-read-only", "postgres-idle-cut", "api-killed")
 """Those of every test run, half as long."""

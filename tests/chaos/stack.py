@@ -31,6 +31,7 @@ from app.demo.postgres import Cluster, ephemeral_cluster
 from tests.chaos.clock import Clock
 from tests.chaos.middle import Middle, running_middle
 from tests.chaos.proxy import PostgresProxy, Proxy
+from tests.chaos.traffic import Traffic
 from tests.conftest import ACTOR
 from tests.databases import ADMIN_URL, Urls, create_database, prepare, urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
@@ -94,6 +95,7 @@ class Stack:
     apis: list[Api]
     closing: contextlib.AsyncExitStack
     """What ends after our processes."""
+    traffic: Traffic = field(default_factory=Traffic)
     middle: Middle | None = None
     worker: "Process | subprocess.Popen[bytes] | None" = None
 

@@ -316,6 +316,20 @@ async def test_worker_outlives_an_outage_of_the_database(own_database: Urls, tmp
         assert await asyncio.to_thread(worker.wait, 10) == 0
 
 
+async def test_connections_of_the_queue_that_were_cut_while_idle_are_replaced(
+    settings: Settings, services: Services, own_database: Urls
+) -> None:
+    queue = create_worker(settings, services)
+    async with queue.open_async(), connected(own_database) as connection:
+        await queue.check_connection_async()
+        ended = await connection.fetch(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert ended
+        assert await queue.check_connection_async()
+
+
 async def test_jobs_do_not_wait_for_a_connection_that_could_not_be_made(settings: Settings, own_database: Urls) -> None:
     async def uses_reports(services: Services) -> None:
         async with services.reports.read():

@@ -1743,10 +1743,10 @@ export interface paths {
         };
         /**
          * Ready
-         * @description For load balancers: 200 while this process should be sent requests, else 503: it ends soon, or has no database.
+         * @description For load balancers: 200 while this process should be sent requests, else 503.
          *
-         *     As a rule it asks nobody (ADR 11): a process that is overloaded must not look like one that is dead, or the others
-         *     get its share as well.
+         *     503 means that the process ends soon, has no database, or has one that takes no writes. As a rule it asks nobody
+         *     (ADR 11): a process that is overloaded must not look like one that is dead, or the others get its share as well.
          */
         get: operations["ready"];
         put?: never;
@@ -3810,7 +3810,7 @@ export interface components {
              * Status
              * @enum {string}
              */
-            status: "ready" | "draining" | "cut_off";
+            status: "ready" | "draining" | "cut_off" | "read_only";
         };
         /** ReasonBody */
         ReasonBody: {

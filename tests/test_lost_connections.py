@@ -1,0 +1,132 @@
+"""Connections that die while they are idle: the next request is served by a new one."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from app.db import Database
+from tests.books import connected
+from tests.chaos.proxy import PostgresProxy
+from tests.databases import Urls, create_database, drop_database
+from tests.outages import READS, WRITES, Ask, Service, running_service
+
+NAME = "billing_lost_connections"
+PID = text("SELECT pg_backend_pid()")
+SLOW = text("SELECT pg_backend_pid(), pg_sleep(0.1)")
+
+
+@pytest.fixture(scope="module")
+async def service(worker_id: str) -> AsyncIterator[Service]:
+    urls = await create_database(f"{NAME}_{worker_id}")
+    async with running_service(urls) as service:
+        await service.warm_up()
+        yield service
+    await drop_database(f"{NAME}_{worker_id}")
+
+
+async def terminate(urls: Urls, *pids: int) -> None:
+    """End these sessions of the service, or all; return when they are gone."""
+    chosen = "datname = current_database() AND pid <> pg_backend_pid() AND ($1::int[] = '{}' OR pid = ANY($1))"
+    async with connected(urls) as connection:
+        await connection.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {chosen}", pids)
+
+
+@pytest.mark.parametrize("ask", [*READS, *WRITES], ids=str)
+@pytest.mark.parametrize("cut", ["terminated", "reset"])
+async def test_the_first_request_after_idle_connections_were_cut_is_answered(
+    service: Service, ask: Ask, cut: str
+) -> None:
+    """`terminated`: the process could have noticed. `reset`: the request is faster than the news."""
+    if cut == "terminated":
+        await terminate(service.urls)
+    else:
+        service.relay.reset_all()
+    answer = await service.answer(ask)
+    assert answer.status_code == ask.expects, answer.text
+
+
+async def pids_of(db: Database, number: int) -> set[int]:
+    """Server processes behind so many connections of each pool at once."""
+
+    async def transaction() -> int:
+        async with db.transaction() as tx:
+            return int((await tx.execute(SLOW)).scalar_one())
+
+    async def read() -> int:
+        async with db.read() as session:
+            return int((await session.execute(SLOW)).scalar_one())
+
+    async def point_read() -> int:
+        row = await db.fetch_row("SELECT pg_backend_pid() AS pid, pg_sleep(0.1)")
+        assert row is not None
+        return int(row["pid"])
+
+    return set(await asyncio.gather(*(each() for _ in range(number) for each in (transaction, read, point_read))))
+
+
+async def test_one_dead_connection_takes_the_idle_ones_of_every_pool_with_it(database: Urls) -> None:
+    db = Database(SecretStr(database.service), pool_size=20)
+    try:
+        before = await pids_of(db, 4)
+        assert len(before) == 12
+        async with db.transaction() as tx:
+            last_used = (await tx.execute(PID)).scalar_one()
+        await terminate(database, last_used)
+        async with db.transaction() as tx:
+            assert (await tx.execute(PID)).scalar_one() not in before
+        assert not before & await pids_of(db, 4)
+    finally:
+        await db.close()
+
+
+async def test_a_connection_that_went_silent_while_idle_is_replaced_in_time(
+    database: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a firewall has forgotten it: no reset ever comes."""
+    monkeypatch.setattr("app.pool_guard.PING_TIMEOUT_S", 0.1)
+    db = Database(SecretStr(database.service), timeout_s=30)
+    silent = None
+    try:
+        async with db.transaction() as tx:
+            silent = int((await tx.execute(PID)).scalar_one())
+        os.kill(silent, signal.SIGSTOP)
+        async with asyncio.timeout(20), db.transaction() as tx:
+            assert (await tx.execute(PID)).scalar_one() != silent
+    finally:
+        if silent is not None:
+            os.kill(silent, signal.SIGCONT)
+        await db.close()
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_what_was_begun_is_not_repeated(database: Urls, answered: bool) -> None:
+    """The result of a statement that was sent is unknown: the caller gets an error, and the block ran once."""
+    relay = PostgresProxy(SecretStr(database.service))
+    await relay.start()
+    db = Database(relay.url, pool_size=5)
+    ran = 0
+
+    async def work() -> None:
+        nonlocal ran
+        async with db.transaction() as tx:
+            ran += 1
+            if answered:
+                await tx.execute(PID)
+            relay.reset_all()
+            await tx.execute(PID)
+
+    try:
+        with pytest.raises(DBAPIError):
+            await work()
+        assert ran == 1
+        async with db.transaction() as tx:
+            await tx.execute(PID)
+    finally:
+        await db.close()
+        await relay.stop()
