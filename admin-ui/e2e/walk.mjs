@@ -38,6 +38,12 @@ const PAGES = [
   "/system",
   "/admins",
 ];
+const WRONG_NUMBERS = ["1.5", "-7", "1e5", "1,000", "１２", " ", "5 ", "12345678901234567890"];
+const NUMBERS_OF = {
+  packs: ["Credits"],
+  products: ["Price in credits", "Free at first", "More free a day", "Up to"],
+  defaults: ["Free credits", "Free credits a day"],
+};
 const dialog = page.getByRole("dialog");
 const press = (name) => page.getByRole("button", { name, exact: true }).first().click();
 
@@ -62,6 +68,42 @@ try {
     await page.getByText("+25").first().waitFor();
     await page.reload(); // a deep link leads to the same page
     await page.getByText("Ticket 4711").filter({ visible: true }).first().waitFor();
+  });
+  await step("type numbers that are none: each stays as typed, is named wrong at its field, and nothing is saved", async () => {
+    const writes = [];
+    const note = (request) => request.method() !== "GET" && writes.push(request.url());
+    page.on("request", note);
+    await press("Adjust credits");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4711");
+    await refused(dialog.getByRole("textbox", { name: "Credits" }), dialog.getByRole("button", { name: "Adjust" }));
+    await dialog.getByRole("textbox", { name: "Credits" }).fill("2000000");
+    await dialog.getByRole("button", { name: "Give 2,000,000" }).click({ force: true });
+    await dialog.getByText("Confirm that you mean 2,000,000 credits").waitFor();
+    await dialog.getByRole("button", { name: "Cancel" }).click();
+    await page.goto(`${base}/admin-ui/alerts`);
+    await page.getByRole("button", { name: "Change the rule: Many purchases with one card" }).click();
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4711");
+    for (const name of ["Purchases with one card", "In how many hours"]) {
+      await refused(dialog.getByRole("textbox", { name }), dialog.getByRole("button", { name: "Change the rule" }));
+      await dialog.getByRole("textbox", { name }).fill("5");
+    }
+    await dialog.getByRole("button", { name: "Cancel" }).click();
+    await page.goto(`${base}/admin-ui/api-keys`);
+    await press("Create a key");
+    await dialog.getByRole("textbox", { name: "Name" }).fill("n".repeat(120));
+    await refused(dialog.getByRole("textbox", { name: "Requests a minute" }), dialog.getByRole("button", { name: "Create the key" }));
+    await dialog.getByRole("button", { name: "Cancel" }).click();
+    for (const [section, names] of Object.entries(NUMBERS_OF)) {
+      await page.goto(`${base}/admin-ui/configuration?section=${section}`);
+      for (const name of names) {
+        const field = page.getByRole("textbox", { name, exact: true }).first();
+        const before = await field.inputValue();
+        await refused(field, page.getByRole("button", { name: "Review and save" }));
+        await field.fill(before);
+      }
+    }
+    page.off("request", note);
+    assert.deepEqual(writes, []);
   });
   await step("see it in the audit log", async () => {
     await page.goto(`${base}/admin-ui/audit`);
@@ -205,6 +247,16 @@ async function step(name, work) {
     if (folder) await page.screenshot({ path: `${folder}/failed.png` });
     console.error(`failed: ${name} at ${page.url()}\n${error.stack}`);
     throw error;
+  }
+}
+
+/** Each text stays in the field, which says what is wrong with it; the button does nothing. */
+async function refused(field, button) {
+  for (const text of WRONG_NUMBERS) {
+    await field.fill(text);
+    await button.click({ force: true }); // it is marked as disabled, and takes clicks all the same
+    assert.equal(await field.inputValue(), text);
+    assert.equal(await field.getAttribute("aria-invalid"), "true", `${text} is not named wrong`);
   }
 }
 

@@ -12,7 +12,10 @@ from app.admin import queries
 from app.auth.admin_sessions import AdminCaller
 from app.auth.admins import SYSTEM_ADMIN_ID, ensure_system_admin
 from app.auth.caller import Environment
-from app.db import Session, new_id
+from app.db import Database, Session, new_id
+
+CHOICES = frozenset({"environment", "status", "balance", "view", "action", "target_type"})
+"""Filters whose texts the service chose, so that they name no customer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,17 @@ async def record_outcome(
     """Write down what came of what an admin had `asked` for (that entry), as that admin's, under the same request."""
     entry = {**asked, "audit_id": new_id(), "created_at": now, "action": action, "after": _plain(after)}
     await queries.insert_audit_entry(tx, entry)
+
+
+async def record_export(db: Database, admin: Admin, what: str, filters: Mapping[str, Any]) -> None:
+    """Write down that an admin exports a list as a file, with its filters, but no free text: it may name a customer."""
+    used = {
+        name: "given" if isinstance(value, str) and name not in CHOICES else value
+        for name, value in filters.items()
+        if value is not None
+    }
+    async with db.transaction() as tx:
+        await admin.record(tx, "list.export", "list", what, environment=filters.get("environment"), after=used)
 
 
 async def record_by_system(

@@ -1,8 +1,14 @@
-"""Whole lists as files for spreadsheets, a page in memory at a time, whatever the length."""
+"""CSV files for spreadsheets: whole lists of any length, with one page in memory at a time.
+
+Every file is RFC 4180 in UTF-8 and begins with a byte order mark: without one, spreadsheets assume another encoding.
+The pages write their tables by the same rules (admin-ui/src/logic/csv.ts); tests/admin/csv_cells.json tests both.
+"""
 
 import csv
 import io
 import json
+import re
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 
@@ -11,20 +17,30 @@ from fastapi.responses import StreamingResponse
 from app.admin.queries import Row
 
 EXPORTED_AT_ONCE = 1000
+BYTE_ORDER_MARK = "\ufeff"
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_FIRST_OF_FORMULAS = frozenset("=+-@\u2212")
 NextPage = Callable[[Row | None, int], Awaitable[Sequence[Row]]]
 """So many rows, or those that are left, after this one; None for the first ones."""
 
 
-async def csv_file(name: str, columns: Sequence[str], next_page: NextPage) -> StreamingResponse:
-    """Between two pages no connection is held."""
-    first = await next_page(None, EXPORTED_AT_ONCE)  # so that what cannot be read is told by the status
+async def csv_file(
+    name: str, columns: Sequence[str], next_page: NextPage, record: Callable[[], Awaitable[None]] | None = None
+) -> StreamingResponse:
+    """The file as a response. `record` writes the audit row: nothing leaves before it is committed.
+
+    No connection is held between two pages.
+    """
+    first = await next_page(None, EXPORTED_AT_ONCE)  # an error here still decides the status
+    if record is not None:
+        await record()
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
     lines = _lines(columns, next_page, first)
     return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 async def _lines(columns: Sequence[str], next_page: NextPage, page: Sequence[Row]) -> AsyncIterator[str]:
-    yield _csv([columns])
+    yield BYTE_ORDER_MARK + _csv([columns])
     while page:
         yield _csv([_cell(row[name]) for name in columns] for row in page)
         if len(page) < EXPORTED_AT_ONCE:
@@ -39,7 +55,7 @@ def _csv(rows: Iterable[Iterable[str]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """Text that a spreadsheet takes for text: a leading sign would make it a formula."""
+    """The value as text that a spreadsheet takes for text, and never for a formula."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -48,4 +64,15 @@ def _cell(value: object) -> str:
         text = ", ".join(map(str, value))
     else:
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if _is_formula(text) else text
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a spreadsheet may evaluate the text. Blanks and controls before it do not hide it, nor do wide forms of
+    its first sign."""
+    if _NUMBER.fullmatch(text):
+        return False
+    if text[:1] in ("\t", "\r", "\n"):
+        return True
+    shown = next((sign for sign in text if not sign.isspace() and unicodedata.category(sign) not in ("Cc", "Cf")), "")
+    return unicodedata.normalize("NFKC", shown) in _FIRST_OF_FORMULAS

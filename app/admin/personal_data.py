@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from app.admin.dependencies import Administrator, Db
+from app.admin.dependencies import Administrator, Db, Support
 from app.admin.export import export_account
 from app.admin.schemas import EraseBody, UserRow
 from app.admin.users import NOT_FOUND, find_user, require_anonymous
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERROR
 
 
 @router.get("/{account_id}/export", response_class=StreamingResponse, responses={**NOT_FOUND, **FILE})
-async def export_user(account_id: UUID, admin: Administrator, db: Db) -> StreamingResponse:
+async def export_user(account_id: UUID, admin: Support, db: Db) -> StreamingResponse:
     """Everything that is kept about the account's person, as a JSON file. That it was asked for is in the audit log."""
     row = await find_user(db, account_id)
     async with db.transaction() as tx:

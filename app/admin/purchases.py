@@ -1,6 +1,7 @@
 """`/admin/purchases`: what was sold, what Stripe said about it, and giving money back."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Query, Response, status
 from pydantic import BaseModel, Field
 
 from app.admin import reconciliation, reports
+from app.admin.audit import record_export
 from app.admin.csv_export import csv_file
 from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
 from app.admin.queries import Row
@@ -59,15 +61,19 @@ async def list_purchases(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Qu
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
-async def export_purchases(admin: Viewer, db: ReportDb, wanted: Annotated[Filters, Query()]) -> Response:
-    """All purchases that match, newest first, as a file for a spreadsheet. Amounts are in minor units."""
+async def export_purchases(admin: Support, db: ReportDb, primary: Db, wanted: Annotated[Filters, Query()]) -> Response:
+    """All purchases that match, newest first, as a file for a spreadsheet. Amounts are in minor units.
+
+    The export is in the audit log.
+    """
 
     async def next_page(last: Row | None, limit: int) -> Sequence[Row]:
         before = None if last is None else last["purchase_id"]
         async with db.read() as session:
             return await reports.list_purchases(session, before=before, limit=limit, **wanted.model_dump())
 
-    return await csv_file("purchases", tuple(PurchaseRow.model_fields), next_page)
+    record = partial(record_export, primary, admin, "purchases", wanted.model_dump())
+    return await csv_file("purchases", tuple(PurchaseRow.model_fields), next_page, record)
 
 
 @router.get("/reconcile")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Query, Response, status
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.admin import user_reports
-from app.admin.audit import Admin
+from app.admin.audit import Admin, record_export
 from app.admin.csv_export import csv_file
 from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
 from app.admin.limits import Limits, counted, require_small
@@ -84,10 +85,10 @@ async def list_users(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Query(
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
-async def export_users(admin: Viewer, db: ReportDb, wanted: Annotated[Filters, Query()]) -> Response:
+async def export_users(admin: Support, db: ReportDb, primary: Db, wanted: Annotated[Filters, Query()]) -> Response:
     """All users that match, as a file for a spreadsheet. The newest first, so that each is met once, whoever moves.
 
-    A `search` looks at as many matches as the list does.
+    A `search` looks at as many matches as the list does. The export is in the audit log.
     """
 
     async def next_page(last: user_reports.Row | None, limit: int) -> Sequence[user_reports.Row]:
@@ -95,7 +96,8 @@ async def export_users(admin: Viewer, db: ReportDb, wanted: Annotated[Filters, Q
         async with db.read() as session:
             return await user_reports.list_users(session, before=before, limit=limit, **wanted.model_dump())
 
-    return await csv_file("users", tuple(UserRow.model_fields), next_page)
+    record = partial(record_export, primary, admin, "users", wanted.model_dump())
+    return await csv_file("users", tuple(UserRow.model_fields), next_page, record)
 
 
 @router.get("/{account_id}", responses=NOT_FOUND)

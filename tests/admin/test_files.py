@@ -4,17 +4,23 @@ import asyncio
 import csv
 import io
 import itertools
+import json
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from app.admin.csv_export import _cell
+from app.errors import DatabaseAway
 from tests.admin.conftest import Office
 from tests.admin.test_users import open_account
 
 USERS, KEYS = "/admin/users", "/admin/api-keys"
+PURCHASES, AUDIT_LOG = "/admin/purchases", "/admin/audit-logs"
+CELLS = json.loads((Path(__file__).parent / "csv_cells.json").read_text(encoding="utf-8"))
 
 
 async def file(client: httpx.AsyncClient, path: str, **params: Any) -> list[dict[str, str]]:
@@ -22,7 +28,7 @@ async def file(client: httpx.AsyncClient, path: str, **params: Any) -> list[dict
     assert answer.status_code == 200, answer.text
     name = path.rpartition("/")[2]
     assert answer.headers["Content-Disposition"] == f'attachment; filename="{name}.csv"'
-    return list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_file_of_users_is_the_list_whatever_filters_it(office: Office, viewer: httpx.AsyncClient) -> None:
+async def test_file_of_users_is_the_list_whatever_filters_it(office: Office, support: httpx.AsyncClient) -> None:
     plan = f"plan {uuid.uuid4()}"
     for environment, paid in itertools.product(("live", "test"), (0, 1, 2, 3)):
         await open_account(
@@ -53,8 +59,8 @@ async def test_file_of_users_is_the_list_whatever_filters_it(office: Office, vie
         {"inactive_since": now},
     ):
         wanted = {"plan_name": plan, **filters}
-        listed = (await viewer.get(USERS, params={**wanted, "limit": 200})).json()["users"]
-        rows = await file(viewer, USERS, **wanted, sort="balance", limit=1)  # which are the list's alone
+        listed = (await support.get(USERS, params={**wanted, "limit": 200})).json()["users"]
+        rows = await file(support, USERS, **wanted, sort="balance", limit=1)  # which are the list's alone
         assert [row["account_id"] for row in rows] == [user["account_id"] for user in listed], filters
         for row, user in zip(rows, listed, strict=True):
             assert list(row) == list(user)
@@ -93,7 +99,7 @@ async def test_file_of_keys_is_the_list_without_secrets(
 
 
 @pytest.mark.usefixtures("small_pages")
-async def test_file_meets_each_user_once_while_they_come_and_spend(office: Office, viewer: httpx.AsyncClient) -> None:
+async def test_file_meets_each_user_once_while_they_come_and_spend(office: Office, support: httpx.AsyncClient) -> None:
     plan = f"plan {uuid.uuid4()}"
     there = {str(await open_account(office, plan_name=plan)) for _ in range(9)}
 
@@ -101,7 +107,7 @@ async def test_file_meets_each_user_once_while_they_come_and_spend(office: Offic
         for _ in range(5):
             await open_account(office, plan_name=plan, paid=5)
 
-    rows, _ = await asyncio.gather(file(viewer, USERS, plan_name=plan), come())
+    rows, _ = await asyncio.gather(file(support, USERS, plan_name=plan), come())
     told = [row["account_id"] for row in rows]
     assert len(told) == len(set(told))
     assert there <= set(told)
@@ -118,9 +124,66 @@ async def test_file_meets_each_user_once_while_they_come_and_spend(office: Offic
     ],
 )
 async def test_a_filter_that_makes_no_sense_is_named(
-    viewer: httpx.AsyncClient, path: str, wrong: dict[str, str]
+    support: httpx.AsyncClient, path: str, wrong: dict[str, str]
 ) -> None:
-    answer = await viewer.get(path, params=wrong)
+    answer = await support.get(path, params=wrong)
     assert answer.status_code == 422, answer.text
     [problem] = answer.json()["detail"]
     assert problem["loc"] == ["query", *wrong]
+
+
+@pytest.mark.parametrize(("value", "cell"), CELLS)
+def test_no_cell_is_a_formula(value: str, cell: str) -> None:
+    assert _cell(value) == cell
+
+
+def test_numbers_stay_numbers() -> None:
+    assert [_cell(value) for value in (-5, 0, None, ["=a", "b"], {"a": -1})] == ["-5", "0", "", "'=a, b", '{"a": -1}']
+
+
+@pytest.mark.parametrize("path", [USERS, KEYS, PURCHASES, AUDIT_LOG])
+async def test_every_file_begins_with_one_byte_order_mark(support: httpx.AsyncClient, path: str) -> None:
+    content = (await support.get(f"{path}.csv")).content
+    assert content.startswith(b"\xef\xbb\xbf")
+    assert content.count(b"\xef\xbb\xbf") == 1
+
+
+async def test_an_export_of_people_needs_support_and_is_audited(
+    office: Office, viewer: httpx.AsyncClient, support: httpx.AsyncClient
+) -> None:
+    """Free text among the filters may be a customer's name, and stays out of the audit log."""
+    account_id = str(await open_account(office, display_name="Zaphod Beeblebrox"))
+    exports = {
+        f"{USERS}.csv": {"search": "Zaphod", "environment": "live"},
+        f"{PURCHASES}.csv": {"account_id": account_id, "payment_id": "pi_of_zaphod"},
+        f"{USERS}/{account_id}/export": {},
+    }
+    for path, params in exports.items():
+        refused = await viewer.get(path, params=params)
+        assert (refused.status_code, refused.json()["code"]) == (403, "admin_forbidden"), path
+    before = await office.rows("SELECT audit_id FROM admin_audit_log")
+    for path, params in exports.items():
+        assert (await support.get(path, params=params)).status_code == 200
+    assert (await viewer.get(f"{AUDIT_LOG}.csv", params={"action": "account.adjust"})).status_code == 200
+    rows = await office.rows("SELECT action, target_id, after FROM admin_audit_log ORDER BY audit_id DESC LIMIT 4")
+    assert len(await office.rows("SELECT audit_id FROM admin_audit_log")) == len(before) + 4
+    assert [(row["action"], row["target_id"]) for row in rows] == [
+        ("list.export", "audit_log"),
+        ("account.export", account_id),
+        ("list.export", "purchases"),
+        ("list.export", "users"),
+    ]
+    assert json.loads(rows[3]["after"]) == {"search": "given", "environment": "live"}
+    assert json.loads(rows[2]["after"]) == {"account_id": account_id, "payment_id": "given"}
+
+
+async def test_an_export_that_cannot_be_audited_gives_nothing_away(
+    office: Office, support: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise DatabaseAway
+
+    monkeypatch.setattr("app.admin.queries.insert_audit_entry", fail)
+    answer = await support.get(f"{USERS}.csv")
+    assert answer.status_code == 503
+    assert "account_id" not in answer.text

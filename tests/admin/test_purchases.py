@@ -72,7 +72,7 @@ async def test_the_file_is_all_that_matches_page_by_page(
     for wanted, rows in (({}, sold[::-1]), ({"account_id": str(sold[2]["account_id"])}, sold[2:3])):
         export = await admin.get(f"{PURCHASES}.csv", params=wanted)
         assert export.headers["Content-Disposition"] == 'attachment; filename="purchases.csv"'
-        told = list(csv.DictReader(io.StringIO(export.text, newline="")))
+        told = list(csv.DictReader(io.StringIO(export.content.decode("utf-8-sig"), newline="")))
         assert [row["purchase_id"] for row in told] == [str(row["purchase_id"]) for row in rows]
         assert {(row["received_minor"], row["credits"], row["status"]) for row in told} == {("500", "20", "succeeded")}
     assert (await admin.get(f"{PURCHASES}.csv", params={"view": "for_review"})).text.count("\n") == 1

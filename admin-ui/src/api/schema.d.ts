@@ -485,7 +485,7 @@ export interface paths {
          * Export Users
          * @description All users that match, as a file for a spreadsheet. The newest first, so that each is met once, whoever moves.
          *
-         *     A `search` looks at as many matches as the list does.
+         *     A `search` looks at as many matches as the list does. The export is in the audit log.
          */
         get: operations["export_users"];
         put?: never;
@@ -814,6 +814,8 @@ export interface paths {
         /**
          * Export Purchases
          * @description All purchases that match, newest first, as a file for a spreadsheet. Amounts are in minor units.
+         *
+         *     The export is in the audit log.
          */
         get: operations["export_purchases"];
         put?: never;
@@ -1339,7 +1341,9 @@ export interface paths {
         };
         /**
          * Export Audit Log
-         * @description All entries that match, newest first, as a file for a spreadsheet.
+         * @description All entries that match, newest first, as a file for a spreadsheet. The next export shows this one.
+         *
+         *     Viewers may export it: its entries name no customer but by an account's id.
          */
         get: operations["export_audit_log"];
         put?: never;

@@ -2,7 +2,7 @@ import { Text } from "@mantine/core";
 import { useState } from "react";
 
 import { ActionDialog } from "./ActionDialog";
-import { isReason, ReasonField } from "./ReasonField";
+import { reasonProblem, ReasonField } from "./ReasonField";
 
 export interface ReasonWords {
   title: string;
@@ -28,7 +28,7 @@ export function ReasonDialog({ words, onClose, act }: Props) {
       title={words.title}
       confirmLabel={words.confirm}
       danger={words.danger}
-      disabled={!isReason(reason)}
+      blocked={reasonProblem(reason)}
       onClose={onClose}
       act={() => act(reason.trim())}
       done={() => words.done}

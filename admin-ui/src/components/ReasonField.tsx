@@ -3,8 +3,11 @@ import { Textarea } from "@mantine/core";
 const LEAST = 3;
 const MOST = 500;
 
-export function isReason(text: string): boolean {
-  return text.trim().length >= LEAST && text.trim().length <= MOST;
+/** What is wrong with a reason; null: nothing. */
+export function reasonProblem(text: string): string | null {
+  const { length } = text.trim();
+  if (length < LEAST) return `Give a reason of at least ${LEAST} characters`;
+  return length > MOST ? `Shorten the reason to ${MOST} characters` : null;
 }
 
 interface Props {
@@ -23,12 +26,10 @@ export function ReasonField({ value, onChange, description = "Kept in the audit 
       placeholder={placeholder}
       required
       data-autofocus
-      minLength={LEAST}
-      maxLength={MOST}
       autosize
       minRows={2}
       value={value}
-      error={error}
+      error={error ?? (value === "" ? undefined : reasonProblem(value))}
       onChange={({ currentTarget }) => onChange(currentTarget.value)}
     />
   );

@@ -11,7 +11,9 @@ import {
   parseProducts,
   productRows,
   productSentence,
-  wholeOf,
+  unusualDefaults,
+  unusualPacks,
+  unusualProducts,
 } from "./configuration";
 
 const STANDARD = { name: "standard", price_minor: 500, currency: "USD", credits: 20 };
@@ -25,7 +27,7 @@ describe("packs", () => {
 
   it("are refused by row and field", () => {
     const rows = packRows([STANDARD, STANDARD]).map((row) =>
-      row.id === 1 ? { ...row, price: "0.00", currency: "usd", credits: 0 } : row,
+      row.id === 1 ? { ...row, price: "0.00", currency: "usd", credits: "0" } : row,
     );
     expect(parsePacks(rows)).toEqual({
       document: null,
@@ -33,7 +35,7 @@ describe("packs", () => {
         "1.name": "This name is there already",
         "1.price": "A price such as 5.00",
         "1.currency": "Three letters, such as USD",
-        "1.credits": "A whole number from 1 on",
+        "1.credits": "At least 1",
       },
     });
     expect(parsePacks([]).errors).toEqual({ form: "At least one pack must be sold" });
@@ -71,7 +73,7 @@ describe("defaults", () => {
   });
 
   it("are refused by field", () => {
-    const draft = { freeUses: -1, dailyFreeUses: "", planName: " ", currency: "US" };
+    const draft = { freeUses: "-1", dailyFreeUses: "", planName: " ", currency: "US" };
     expect(Object.keys(parseDefaults(draft).errors ?? {})).toEqual(["freeUses", "dailyFreeUses", "planName", "currency"]);
   });
 });
@@ -96,8 +98,24 @@ describe("rows", () => {
     expect(moved(["a", "b", "c"], 0, -1)).toEqual(["a", "b", "c"]);
   });
 
-  it("hold whole numbers within their bounds", () => {
-    expect(wholeOf("20", 1, 100)).toBe(20);
-    for (const value of ["", "1e3", "1.5", -1, 101, 1.5, "0"]) expect(wholeOf(value, 1, 100)).toBeNull();
+  it("keep what was typed, and save nothing else", () => {
+    for (const text of ["1.5", "-7", "0", "1e5", "1,000", "１２", " ", "12345678901234567890"]) {
+      const [row] = packRows([STANDARD]).map((one) => ({ ...one, credits: text }));
+      expect(row?.credits).toBe(text);
+      expect(parsePacks(row === undefined ? [] : [row]).document).toBeNull();
+    }
+  });
+});
+
+describe("unusual amounts", () => {
+  it("are asked about when they change, and not when they stay", () => {
+    const large = { ...STANDARD, credits: 2_000_000, price_minor: 50_000_000 };
+    expect(unusualPacks({ packs: [large] }, { packs: [STANDARD] })).toBe("2,000,000 credits and 500,000.00 USD");
+    expect(unusualPacks({ packs: [large] }, { packs: [large] })).toBeNull();
+    expect(unusualPacks({ packs: [STANDARD] }, { packs: [] })).toBeNull();
+    expect(unusualProducts({ products: [{ ...SEARCH, price_credits: 5000 }] }, { products: [SEARCH] })).toBe("5,000 credits a use");
+    const defaults = { free_uses: 3, daily_free_uses: 0, plan_name: "free", currency: "USD" };
+    expect(unusualDefaults({ ...defaults, free_uses: 30_000 }, defaults)).toBe("30,000 free credits");
+    expect(unusualDefaults(defaults, defaults)).toBeNull();
   });
 });

@@ -2,35 +2,34 @@
 import type { DefaultsDocument, PackDocument, ProductDocument } from "../api/models";
 import type { Facts } from "./diff";
 import { formatCredits, formatMoney, formatNumber, formatRate, moneyInput, parseMoney } from "./format";
+import { readWhole, UNUSUAL, type Bounds } from "./numbers";
 
 export type Errors = Record<string, string>;
 
 /** A form's text, read. With errors there is no document; they are named by row and field: "0.price". */
 export type Parsed<Document> = { document: Document; errors: null } | { document: null; errors: Errors };
 
-/** What an input for whole numbers holds. */
-export type Whole = number | string;
-
 export interface PackRow {
   id: number;
   name: string;
   price: string;
   currency: string;
-  credits: Whole;
+  /** Whole numbers are kept as they were typed. */
+  credits: string;
 }
 
 export interface ProductRow {
   id: number;
   name: string;
-  price: Whole;
-  initialFree: Whole;
-  dailyFree: Whole;
-  cap: Whole;
+  price: string;
+  initialFree: string;
+  dailyFree: string;
+  cap: string;
 }
 
 export interface DefaultsDraft {
-  freeUses: Whole;
-  dailyFreeUses: Whole;
+  freeUses: string;
+  dailyFreeUses: string;
   planName: string;
   currency: string;
 }
@@ -38,12 +37,21 @@ export interface DefaultsDraft {
 const SLUG = /^[a-z][a-z0-9_]{0,62}$/;
 const CURRENCY = /^[A-Z]{3}$/;
 const MOST_MINOR = 99_999_999;
-const MOST_CREDITS = 1_000_000_000;
 const MOST_USES = 1_000_000;
+
+/** What the forms' fields hold, and what the server takes. */
+export const PACK_CREDITS: Bounds = { least: 1, most: 1_000_000_000 };
+export const PRODUCT_BOUNDS = {
+  price: { least: 1, most: MOST_USES },
+  initialFree: { least: 0, most: MOST_USES },
+  dailyFree: { least: 0, most: MOST_USES },
+  cap: { least: 0, most: 2 * MOST_USES, optional: true },
+} satisfies Record<string, Bounds>;
+export const FREE_USES: Bounds = { least: 0, most: MOST_USES };
 
 export function packRows(packs: PackDocument[]): PackRow[] {
   return packs.map(({ name, price_minor, currency, credits }, id) => {
-    return { id, name, price: moneyInput(price_minor, currency), currency, credits };
+    return { id, name, price: moneyInput(price_minor, currency), currency, credits: String(credits) };
   });
 }
 
@@ -51,12 +59,12 @@ export function parsePacks(rows: PackRow[]): Parsed<{ packs: PackDocument[] }> {
   const errors: Errors = {};
   const packs = rows.map((row, index) => {
     const price = parseMoney(row.price, row.currency);
-    const credits = wholeOf(row.credits, 1, MOST_CREDITS);
+    const credits = readWhole(row.credits, PACK_CREDITS);
     checkName(errors, rows, index);
     if (price === null || price < 1 || price > MOST_MINOR) errors[`${index}.price`] = "A price such as 5.00";
     if (!CURRENCY.test(row.currency)) errors[`${index}.currency`] = "Three letters, such as USD";
-    if (credits === null) errors[`${index}.credits`] = "A whole number from 1 on";
-    return { name: row.name, price_minor: price ?? 0, currency: row.currency, credits: credits ?? 0 };
+    if (credits.problem !== null) errors[`${index}.credits`] = credits.problem;
+    return { name: row.name, price_minor: price ?? 0, currency: row.currency, credits: credits.value ?? 0 };
   });
   if (packs.length === 0) errors.form = "At least one pack must be sold";
   return parsed({ packs }, errors);
@@ -64,28 +72,32 @@ export function parsePacks(rows: PackRow[]): Parsed<{ packs: PackDocument[] }> {
 
 export function productRows(products: ProductDocument[]): ProductRow[] {
   return products.map(({ name, price_credits, initial_free, daily_free, free_cap }, id) => {
-    return { id, name, price: price_credits, initialFree: initial_free, dailyFree: daily_free, cap: free_cap ?? "" };
+    return {
+      id,
+      name,
+      price: String(price_credits),
+      initialFree: String(initial_free),
+      dailyFree: String(daily_free),
+      cap: free_cap === null || free_cap === undefined ? "" : String(free_cap),
+    };
   });
 }
 
 export function parseProducts(rows: ProductRow[]): Parsed<{ products: ProductDocument[] }> {
   const errors: Errors = {};
   const products = rows.map((row, index) => {
-    const price = wholeOf(row.price, 1, MOST_USES);
-    const initial = wholeOf(row.initialFree, 0, MOST_USES);
-    const daily = wholeOf(row.dailyFree, 0, MOST_USES);
-    const cap = row.cap === "" ? null : wholeOf(row.cap, 0, 2 * MOST_USES);
+    const numberIn = (field: keyof typeof PRODUCT_BOUNDS) => {
+      const { value, problem } = readWhole(row[field], PRODUCT_BOUNDS[field]);
+      if (problem !== null) errors[`${index}.${field}`] = problem;
+      return value;
+    };
     checkName(errors, rows, index);
-    if (price === null) errors[`${index}.price`] = "A whole number from 1 on";
-    if (initial === null) errors[`${index}.initialFree`] = "A whole number";
-    if (daily === null) errors[`${index}.dailyFree`] = "A whole number";
-    if (cap === null && row.cap !== "") errors[`${index}.cap`] = "A whole number, or nothing";
     return {
       name: row.name,
-      price_credits: price ?? 0,
-      initial_free: initial ?? 0,
-      daily_free: daily ?? 0,
-      free_cap: cap,
+      price_credits: numberIn("price") ?? 0,
+      initial_free: numberIn("initialFree") ?? 0,
+      daily_free: numberIn("dailyFree") ?? 0,
+      free_cap: numberIn("cap"),
     };
   });
   return parsed({ products }, errors);
@@ -93,8 +105,8 @@ export function parseProducts(rows: ProductRow[]): Parsed<{ products: ProductDoc
 
 export function defaultsDraft(defaults: DefaultsDocument): DefaultsDraft {
   return {
-    freeUses: defaults.free_uses,
-    dailyFreeUses: defaults.daily_free_uses,
+    freeUses: String(defaults.free_uses),
+    dailyFreeUses: String(defaults.daily_free_uses),
     planName: defaults.plan_name,
     currency: defaults.currency,
   };
@@ -102,15 +114,15 @@ export function defaultsDraft(defaults: DefaultsDocument): DefaultsDraft {
 
 export function parseDefaults(draft: DefaultsDraft): Parsed<DefaultsDocument> {
   const errors: Errors = {};
-  const free = wholeOf(draft.freeUses, 0, MOST_USES);
-  const daily = wholeOf(draft.dailyFreeUses, 0, MOST_USES);
+  const free = readWhole(draft.freeUses, FREE_USES);
+  const daily = readWhole(draft.dailyFreeUses, FREE_USES);
   const plan = draft.planName.trim();
-  if (free === null) errors.freeUses = "A whole number";
-  if (daily === null) errors.dailyFreeUses = "A whole number";
+  if (free.problem !== null) errors.freeUses = free.problem;
+  if (daily.problem !== null) errors.dailyFreeUses = daily.problem;
   if (plan === "") errors.planName = "A name";
   if (!CURRENCY.test(draft.currency)) errors.currency = "Three letters, such as USD";
   return parsed(
-    { free_uses: free ?? 0, daily_free_uses: daily ?? 0, plan_name: plan, currency: draft.currency },
+    { free_uses: free.value ?? 0, daily_free_uses: daily.value ?? 0, plan_name: plan, currency: draft.currency },
     errors,
   );
 }
@@ -125,10 +137,52 @@ function parsed<Document>(document: Document, errors: Errors): Parsed<Document> 
   return Object.keys(errors).length === 0 ? { document, errors: null } : { document: null, errors };
 }
 
-/** A whole number between the two, both included; null where there is none. */
-export function wholeOf(value: Whole, least: number, most: number): number | null {
-  const number = typeof value === "number" ? value : /^\d{1,15}$/.test(value) ? Number(value) : NaN;
-  return Number.isInteger(number) && number >= least && number <= most ? number : null;
+export function unusualPacks({ packs }: { packs: PackDocument[] }, before: { packs: PackDocument[] }): string | null {
+  return inList(
+    packs.flatMap((pack) => {
+      const was = before.packs.find(({ name }) => name === pack.name);
+      return [
+        changedAbove(pack.credits, was?.credits, UNUSUAL.packCredits) ? formatCredits(pack.credits) : null,
+        changedAbove(pack.price_minor, was?.price_minor, UNUSUAL.packPriceMinor)
+          ? formatMoney(pack.price_minor, pack.currency)
+          : null,
+      ];
+    }),
+  );
+}
+
+export function unusualProducts(
+  { products }: { products: ProductDocument[] },
+  before: { products: ProductDocument[] },
+): string | null {
+  return inList(
+    products.flatMap((product) => {
+      const was = before.products.find(({ name }) => name === product.name);
+      const { price_credits: price, initial_free: initial, daily_free: daily } = product;
+      return [
+        changedAbove(price, was?.price_credits, UNUSUAL.productPriceCredits) ? `${formatCredits(price)} a use` : null,
+        changedAbove(initial, was?.initial_free, UNUSUAL.freeUses) ? `${formatNumber(initial)} free at first` : null,
+        changedAbove(daily, was?.daily_free, UNUSUAL.freeUses) ? `${formatNumber(daily)} free each day` : null,
+      ];
+    }),
+  );
+}
+
+export function unusualDefaults(defaults: DefaultsDocument, before: DefaultsDocument): string | null {
+  const { free_uses: free, daily_free_uses: daily } = defaults;
+  return inList([
+    changedAbove(free, before.free_uses, UNUSUAL.freeUses) ? `${formatNumber(free)} free credits` : null,
+    changedAbove(daily, before.daily_free_uses, UNUSUAL.freeUses) ? `${formatNumber(daily)} free credits a day` : null,
+  ]);
+}
+
+function changedAbove(now: number, before: number | undefined, bound: number): boolean {
+  return now > bound && now !== before;
+}
+
+function inList(amounts: (string | null)[]): string | null {
+  const given = amounts.filter((amount) => amount !== null);
+  return given.length === 0 ? null : given.join(" and ");
 }
 
 /** "5.00 USD for 20 credits, 0.25 USD each" */

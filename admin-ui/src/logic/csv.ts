@@ -13,9 +13,20 @@ function field(cell: Cell): string {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** A text that somebody else chose may look like a formula: an apostrophe makes it a text. Numbers stay numbers. */
+/**
+ * A text that a customer chose may be a formula to a spreadsheet: an apostrophe makes it a text. Numbers stay numbers.
+ * The same rule as the service's (app/admin/csv_export.py); tests/admin/csv_cells.json holds both to it.
+ */
 function harmless(text: string): string {
-  return /^[=+\-@\t\r]/.test(text) && !/^-?\d+(\.\d+)?$/.test(text) ? `'${text}` : text;
+  return isFormula(text) ? `'${text}` : text;
+}
+
+/** Blanks and controls before its first sign do not hide a formula, nor do wide forms of that sign. */
+function isFormula(text: string): boolean {
+  if (/^-?[0-9]+(\.[0-9]+)?$/.test(text)) return false;
+  if (/^[\t\r\n]/.test(text)) return true;
+  const [shown = ""] = text.replace(/^[\s\p{Cc}\p{Cf}]+/u, "");
+  return shown !== "" && "=+-@\u2212".includes(shown.normalize("NFKC"));
 }
 
 /** "analytics-agents-live-2026-11-01-2026-11-21.csv" */

@@ -13,7 +13,7 @@ export function InviteDialog({ onClose }: { onClose: () => void }) {
     <ActionDialog
       title="Invite an admin"
       confirmLabel="Invite"
-      disabled={!email.includes("@")}
+      blocked={email.includes("@") ? null : "Enter an e-mail address"}
       onClose={onClose}
       act={() => bodyOf(api.POST("/admin/admins", { body: { email: email.trim(), role } }))}
       done={(admin) => `${admin.email} may sign in now. No mail is sent: tell them the address of this page`}
@@ -44,7 +44,7 @@ export function RoleDialog({ admin, onClose }: { admin: AdminUser; onClose: () =
     <ActionDialog
       title={`Change the role of ${admin.email}`}
       confirmLabel="Change the role"
-      disabled={role === admin.role}
+      blocked={role === admin.role ? `Choose another role: ${admin.role} is the present one` : null}
       onClose={onClose}
       act={() => change(admin, { role })}
       done={(changed) => `${changed.email} has the role ${changed.role} now`}

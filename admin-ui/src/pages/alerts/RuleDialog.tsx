@@ -1,11 +1,13 @@
-import { NumberInput, Select } from "@mantine/core";
+import { Select } from "@mantine/core";
 import { useState } from "react";
 
 import { api, bodyOf } from "../../api/client";
 import type { AlertRule } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
-import { isReason, ReasonField } from "../../components/ReasonField";
+import { NumberField } from "../../components/NumberField";
+import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import { keysOf, oneOf } from "../../logic/filters";
+import { readWhole, type Bounds } from "../../logic/numbers";
 import { ACTIONS, RULES } from "./labels";
 
 const UNITS: Record<AlertRule["rule"], string> = {
@@ -14,24 +16,26 @@ const UNITS: Record<AlertRule["rule"], string> = {
   refunds_per_account: "Refunded purchases of one account",
   spend_spike: "Times what the account usually spends on a day",
 };
-const MOST = 1_000_000_000;
-const LONGEST_H = 720;
+const THRESHOLD: Bounds = { least: 1, most: 1_000_000_000 };
+const HOURS: Bounds = { least: 1, most: 720 };
+const CREDITS: Bounds = { least: 0, most: 1_000_000_000 };
 
 export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => void }) {
   const [action, setAction] = useState(rule.action);
-  const [threshold, setThreshold] = useState<number | string>(rule.threshold);
-  const [window, setWindow] = useState<number | string>(rule.window_h);
-  const [minimum, setMinimum] = useState<number | string>(rule.minimum);
+  const [threshold, setThreshold] = useState(String(rule.threshold));
+  const [window, setWindow] = useState(String(rule.window_h));
+  const [minimum, setMinimum] = useState(String(rule.minimum));
   const [reason, setReason] = useState("");
   const spike = rule.rule === "spend_spike";
   // A key's accounts are many people's: a person decides about the key.
   const actions = keysOf(ACTIONS).filter((one) => rule.rule !== "accounts_per_key" || one === "off" || one === "notify");
-  const valid = within(threshold, 1, MOST) && within(window, 1, LONGEST_H) && within(minimum, 0, MOST);
+  const [many, hours, credits] = [readWhole(threshold, THRESHOLD), readWhole(window, HOURS), readWhole(minimum, CREDITS)];
+  const wrong = many.problem ?? hours.problem ?? credits.problem;
   return (
     <ActionDialog
       title={RULES[rule.rule]}
       confirmLabel="Change the rule"
-      disabled={!valid || !isReason(reason)}
+      blocked={wrong === null ? reasonProblem(reason) : `Put right what is marked above: ${wrong.toLowerCase()}`}
       onClose={onClose}
       act={() =>
         bodyOf(
@@ -39,9 +43,9 @@ export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => 
             params: { path: { rule: rule.rule } },
             body: {
               action,
-              threshold: Number(threshold),
-              window_h: Number(window),
-              minimum: Number(minimum),
+              threshold: many.value ?? rule.threshold,
+              window_h: hours.value ?? rule.window_h,
+              minimum: credits.value ?? rule.minimum,
               reason: reason.trim(),
             },
           }),
@@ -61,28 +65,22 @@ export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => 
             allowDeselect={false}
             onChange={(value) => setAction(oneOf(value, actions) ?? action)}
           />
-          <NumberInput label={UNITS[rule.rule]} min={1} max={MOST} allowDecimal={false} value={threshold} onChange={setThreshold} error={problemOf("threshold")} />
+          <NumberField {...THRESHOLD} label={UNITS[rule.rule]} value={threshold} onChange={setThreshold} error={problemOf("threshold")} />
           {spike ? (
-            <NumberInput
+            <NumberField
+              {...CREDITS}
               label="Credits of a day"
               description="Below these, no spike is one."
-              min={0}
-              max={MOST}
-              allowDecimal={false}
               value={minimum}
               onChange={setMinimum}
               error={problemOf("minimum")}
             />
           ) : (
-            <NumberInput label="In how many hours" min={1} max={LONGEST_H} allowDecimal={false} value={window} onChange={setWindow} error={problemOf("window_h")} />
+            <NumberField {...HOURS} label="In how many hours" value={window} onChange={setWindow} error={problemOf("window_h")} />
           )}
           <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} />
         </>
       )}
     </ActionDialog>
   );
-}
-
-function within(value: number | string, least: number, most: number): boolean {
-  return typeof value === "number" && Number.isInteger(value) && value >= least && value <= most;
 }

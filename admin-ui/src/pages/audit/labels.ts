@@ -30,6 +30,7 @@ export const ACTIONS: Record<string, string> = {
   "admin.change": "Changed an admin",
   "admin.revoke_sessions": "Ended an admin's sessions",
   "job.retry": "Retried a job",
+  "list.export": "Exported a list",
   "session.open": "Signed in",
   "session.close": "Signed out",
 };
@@ -45,6 +46,7 @@ export const TARGETS: Record<string, string> = {
   session: "Session",
   system: "System",
   job: "Job",
+  list: "List",
 };
 
 /** The page of what was changed, where there is one. */

@@ -8,7 +8,7 @@ import { ActionDialog } from "../../components/ActionDialog";
 import { Diff } from "../../components/Diff";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { ListSkeleton } from "../../components/ListSkeleton";
-import { isReason, ReasonField } from "../../components/ReasonField";
+import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import { factsOf } from "../../logic/configuration";
 import { diff, type Facts } from "../../logic/diff";
 import { inWords } from "../../logic/told";
@@ -19,6 +19,8 @@ interface Props {
   before: Facts;
   after: Facts;
   consequences: string;
+  /** Amounts among the changes that have to be confirmed, in words. */
+  unusual?: string | null;
   /** The version that is to be changed. */
   version: number;
   /** Held outside: who is overtaken by somebody else's change need not type it again. */
@@ -37,7 +39,7 @@ export function ChangeDialog({ title, before, after, consequences, version, reas
       {...rest}
       title={title}
       confirmLabel="Save the change"
-      disabled={!isReason(reason)}
+      blocked={reasonProblem(reason)}
       done={(state) =>
         state.version === version ? "Nothing was changed: it is so already" : `Version ${state.version} counts, everywhere within a second`
       }
@@ -84,7 +86,7 @@ export function ResetDialog({ section, before, version, ...rest }: ResetProps) {
       title={`Back to the settings: ${SECTIONS[section]}`}
       confirmLabel={provider ? "Forget the stored keys" : "Go back to the settings"}
       danger
-      disabled={!isReason(reason) || data === undefined}
+      blocked={data === undefined ? "Waiting for what the settings say" : reasonProblem(reason)}
       act={() =>
         bodyOf(
           api.POST("/admin/config/{section}/reset", {

@@ -1,8 +1,9 @@
-import { NumberInput, SimpleGrid, TextInput } from "@mantine/core";
+import { SimpleGrid, TextInput } from "@mantine/core";
 
 import { api, bodyOf } from "../../api/client";
 import type { DefaultsDocument, DefaultsState } from "../../api/models";
-import { defaultsDraft, parseDefaults, type DefaultsDraft } from "../../logic/configuration";
+import { defaultsDraft, FREE_USES, parseDefaults, unusualDefaults, type DefaultsDraft } from "../../logic/configuration";
+import { NumberField } from "../../components/NumberField";
 import { SectionEditor } from "./SectionEditor";
 import type { FormProps, SectionForm } from "./section";
 
@@ -14,6 +15,7 @@ const FORM: SectionForm<DefaultsState, DefaultsDraft, DefaultsDocument> = {
   documentOf,
   toDraft: defaultsDraft,
   parse: parseDefaults,
+  unusualIn: unusualDefaults,
   fromVersion: (document) => documentOf(document as DefaultsDocument),
   save: (document, edit) => bodyOf(api.PUT("/admin/config/defaults", { body: { ...document, ...edit } })),
 };
@@ -27,19 +29,20 @@ export function DefaultsTab() {
 }
 
 function DefaultsFields({ draft, set, errorOf, readOnly }: FormProps<DefaultsDraft>) {
-  const whole = { readOnly, required: true, allowDecimal: false, allowNegative: false, thousandSeparator: ",", hideControls: true };
   return (
     <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="md" maw={720}>
-      <NumberInput
-        {...whole}
+      <NumberField
+        {...FREE_USES}
+        readOnly={readOnly}
         label="Free credits"
         description="Of a new account, once"
         value={draft.freeUses}
         onChange={(freeUses) => set({ ...draft, freeUses })}
         error={errorOf("freeUses")}
       />
-      <NumberInput
-        {...whole}
+      <NumberField
+        {...FREE_USES}
+        readOnly={readOnly}
         label="Free credits a day"
         description="Of every account, each UTC day"
         value={draft.dailyFreeUses}

@@ -7,7 +7,7 @@ import { ApiError } from "../../api/errors";
 import type { ProviderState } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
 import { Diff } from "../../components/Diff";
-import { isReason, ReasonField } from "../../components/ReasonField";
+import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import type { Facts } from "../../logic/diff";
 import { WhoAndWhy } from "./State";
 import { Tried } from "./Tried";
@@ -55,7 +55,13 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
     <ActionDialog
       title={`New Stripe keys, ${environment}`}
       confirmLabel="Store the keys"
-      disabled={overtaken || publishable.length < LEAST || !enough(secret) || !enough(webhook) || !isReason(reason)}
+      blocked={
+        (overtaken ? "Somebody changed the keys: decide about theirs above" : null) ??
+        (publishable.length < LEAST ? "Enter the publishable key" : null) ??
+        (enough(secret) ? null : "Enter the secret key") ??
+        (enough(webhook) ? null : "Enter the webhook secret") ??
+        reasonProblem(reason)
+      }
       onClose={onClose}
       onDone={onDone}
       onFailed={(error) => {

@@ -1,11 +1,12 @@
-import { NumberInput, SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
+import { SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 
 import { api, bodyOf } from "../../api/client";
 import type { PackDocument, PacksState } from "../../api/models";
+import { NumberField } from "../../components/NumberField";
 import { RoleButton } from "../../components/RoleButton";
 import { Tag } from "../../components/Tag";
-import { moved, packRows, packSentence, parsePacks, type PackRow } from "../../logic/configuration";
+import { moved, PACK_CREDITS, packRows, packSentence, parsePacks, unusualPacks, type PackRow } from "../../logic/configuration";
 import { RowFrame } from "./RowFrame";
 import { SectionEditor } from "./SectionEditor";
 import type { FormProps, SectionForm } from "./section";
@@ -18,6 +19,7 @@ const FORM: SectionForm<PacksState, PackRow[], { packs: PackDocument[] }> = {
   documentOf: ({ packs }) => ({ packs }),
   toDraft: ({ packs }) => packRows(packs),
   parse: parsePacks,
+  unusualIn: unusualPacks,
   fromVersion: ({ packs }) => ({ packs: packs as PackDocument[] }),
   save: (document, edit) => bodyOf(api.PUT("/admin/config/packs", { body: { ...document, ...edit } })),
 };
@@ -105,14 +107,10 @@ function PackFields({ row, set, errorOf, readOnly }: RowProps) {
           onChange={({ currentTarget }) => set({ ...row, currency: currentTarget.value.toUpperCase() })}
           error={errorOf("currency")}
         />
-        <NumberInput
+        <NumberField
+          {...PACK_CREDITS}
           label="Credits"
-          required
           readOnly={readOnly}
-          allowDecimal={false}
-          allowNegative={false}
-          thousandSeparator=","
-          hideControls
           value={row.credits}
           onChange={(credits) => set({ ...row, credits })}
           error={errorOf("credits")}

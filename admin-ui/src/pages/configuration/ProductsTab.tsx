@@ -1,10 +1,19 @@
-import { NumberInput, SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
+import { SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
 import { IconPlus } from "@tabler/icons-react";
 
 import { api, bodyOf } from "../../api/client";
 import type { ProductDocument, ProductsState } from "../../api/models";
+import { NumberField } from "../../components/NumberField";
 import { RoleButton } from "../../components/RoleButton";
-import { parseProducts, productRows, productSentence, wholeOf, type ProductRow } from "../../logic/configuration";
+import {
+  parseProducts,
+  PRODUCT_BOUNDS,
+  productRows,
+  productSentence,
+  unusualProducts,
+  type ProductRow,
+} from "../../logic/configuration";
+import { readWhole } from "../../logic/numbers";
 import { RowFrame } from "./RowFrame";
 import { SectionEditor } from "./SectionEditor";
 import type { FormProps, SectionForm } from "./section";
@@ -17,15 +26,16 @@ const FORM: SectionForm<ProductsState, ProductRow[], { products: ProductDocument
   documentOf: ({ products }) => ({ products }),
   toDraft: ({ products }) => productRows(products),
   parse: parseProducts,
+  unusualIn: unusualProducts,
   fromVersion: ({ products }) => ({ products: products as ProductDocument[] }),
   save: (document, edit) => bodyOf(api.PUT("/admin/config/products", { body: { ...document, ...edit } })),
 };
 
 const NUMBERS = [
-  { field: "price", label: "Price in credits", required: true },
-  { field: "initialFree", label: "Free at first", required: true },
-  { field: "dailyFree", label: "More free a day", required: true },
-  { field: "cap", label: "Up to", required: false },
+  { field: "price", label: "Price in credits" },
+  { field: "initialFree", label: "Free at first" },
+  { field: "dailyFree", label: "More free a day" },
+  { field: "cap", label: "Up to" },
 ] as const;
 
 export function ProductsTab() {
@@ -35,7 +45,7 @@ export function ProductsTab() {
 function Products({ draft: rows, set, errorOf, readOnly }: FormProps<ProductRow[]>) {
   const add = () => {
     const id = Math.max(-1, ...rows.map((row) => row.id)) + 1;
-    set([...rows, { id, name: "", price: 1, initialFree: 0, dailyFree: 0, cap: "" }]);
+    set([...rows, { id, name: "", price: "1", initialFree: "0", dailyFree: "0", cap: "" }]);
   };
   return (
     <Stack gap="sm" align="flex-start">
@@ -83,16 +93,12 @@ function ProductFields({ row, set, errorOf, readOnly }: RowProps) {
           onChange={({ currentTarget }) => set({ ...row, name: currentTarget.value })}
           error={errorOf("name")}
         />
-        {NUMBERS.map(({ field, label, required }) => (
-          <NumberInput
+        {NUMBERS.map(({ field, label }) => (
+          <NumberField
             key={field}
+            {...PRODUCT_BOUNDS[field]}
             label={label}
-            required={required}
             readOnly={readOnly}
-            allowDecimal={false}
-            allowNegative={false}
-            thousandSeparator=","
-            hideControls
             placeholder={field === "cap" ? String(sumOf(row)) : undefined}
             value={row[field]}
             onChange={(value) => set({ ...row, [field]: value })}
@@ -109,5 +115,6 @@ function ProductFields({ row, set, errorOf, readOnly }: RowProps) {
 
 /** What the cap is when none is given. */
 function sumOf({ initialFree, dailyFree }: ProductRow): number {
-  return (wholeOf(initialFree, 0, 1_000_000) ?? 0) + (wholeOf(dailyFree, 0, 1_000_000) ?? 0);
+  const { initialFree: ofInitial, dailyFree: ofDaily } = PRODUCT_BOUNDS;
+  return (readWhole(initialFree, ofInitial).value ?? 0) + (readWhole(dailyFree, ofDaily).value ?? 0);
 }

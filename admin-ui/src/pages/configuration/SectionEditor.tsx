@@ -116,7 +116,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
             </Alert>
           )}
           <Group gap="xs">
-            <RoleButton needs="admin" variant="filled" disabled={!dirty || overtaken} onClick={review}>
+            <RoleButton needs="admin" variant="filled" blocked={blockedBy(dirty, overtaken)} onClick={review}>
               Review and save
             </RoleButton>
             {dirty && (
@@ -138,6 +138,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
           before={now}
           after={factsOf(document)}
           consequences={form.consequences}
+          unusual={form.unusualIn(document, form.documentOf(current))}
           reason={reason}
           onReason={setReason}
           onClose={close}
@@ -153,6 +154,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
           before={now}
           after={factsOf(open.document)}
           consequences={form.consequences}
+          unusual={form.unusualIn(form.fromVersion(open.document), form.documentOf(current))}
           reason={reason}
           onReason={setReason}
           onClose={close}
@@ -174,4 +176,9 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
       )}
     </Stack>
   );
+}
+
+function blockedBy(dirty: boolean, overtaken: boolean): string | null {
+  if (!dirty) return "Nothing is changed yet";
+  return overtaken ? "A colleague changed this: decide about their change above" : null;
 }

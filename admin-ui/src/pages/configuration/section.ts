@@ -16,6 +16,8 @@ export interface SectionForm<State extends SectionState, Draft, Document> {
   documentOf: (state: State) => Document;
   toDraft: (document: Document) => Draft;
   parse: (draft: Draft) => Parsed<Document>;
+  /** Amounts that the document has and the other one has not, and that are unusually large; null: none. */
+  unusualIn: (document: Document, before: Document) => string | null;
   /** A version's document, which is of this section. */
   fromVersion: (document: Facts) => Document;
   save: (document: Document, edit: Edit) => Promise<State>;

@@ -1,12 +1,14 @@
-import { Checkbox, NumberInput, SegmentedControl, Stack, TagsInput, Text, TextInput } from "@mantine/core";
+import { Checkbox, SegmentedControl, Stack, TagsInput, Text, TextInput } from "@mantine/core";
 import { useForm } from "@mantine/form";
 
 import { api, bodyOf } from "../../api/client";
 import type { ProblemOf } from "../../api/errors";
 import type { ApiKey, ApiKeyBody, Environment, NewApiKey, Permission } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
+import { NumberField } from "../../components/NumberField";
 import { fromLocalInput, toLocalInput } from "../../logic/dates";
 import { keysOf } from "../../logic/filters";
+import { readWhole, type Bounds } from "../../logic/numbers";
 import { ENVIRONMENTS } from "../users/labels";
 import { PERMISSIONS } from "./labels";
 
@@ -17,8 +19,10 @@ interface Values {
   expires: string;
   networks: string[];
   subject: string;
-  rate: number | string;
+  rate: string;
 }
+
+const RATE: Bounds = { least: 1, most: 2 ** 31 - 1, optional: true };
 
 interface Props {
   /** The key to change; null: make one. */
@@ -32,7 +36,7 @@ export function KeyDialog({ apiKey, onClose, onMade }: Props) {
   const { values } = form;
   const common = {
     title: apiKey === null ? "Create an API key" : `Edit ${apiKey.name}`,
-    disabled: values.name.trim() === "" || values.permissions.length === 0,
+    blocked: blockedBy(values),
     onClose,
   };
   const fields = (problemOf: ProblemOf) => <Fields form={form} fresh={apiKey === null} problemOf={problemOf} />;
@@ -119,12 +123,12 @@ function Fields({ form, fresh, problemOf }: FieldsProps) {
         {...form.getInputProps("subject")}
         error={problemOf("client_subject")}
       />
-      <NumberInput
+      <NumberField
+        {...RATE}
         label="Requests a minute"
         description="Empty: as usual"
-        min={1}
-        allowDecimal={false}
-        {...form.getInputProps("rate")}
+        value={form.values.rate}
+        onChange={(text) => form.setFieldValue("rate", text)}
         error={problemOf("rate_limit_per_minute")}
       />
       {!fresh && (
@@ -144,8 +148,15 @@ function valuesOf(key: ApiKey | null): Values {
     expires: key?.expires_at ? toLocalInput(key.expires_at) : "",
     networks: key?.ip_allow_list ?? [],
     subject: key?.client_subject ?? "",
-    rate: key?.rate_limit_per_minute ?? "",
+    rate: String(key?.rate_limit_per_minute ?? ""),
   };
+}
+
+function blockedBy({ name, permissions, rate }: Values): string | null {
+  if (name.trim() === "") return "Give the key a name";
+  if (permissions.length === 0) return "Choose what the key may do";
+  const { problem } = readWhole(rate, RATE);
+  return problem === null ? null : `Put right the requests a minute: ${problem.toLowerCase()}`;
 }
 
 function bodyFrom(values: Values): Omit<ApiKeyBody, "environment"> {
@@ -155,6 +166,6 @@ function bodyFrom(values: Values): Omit<ApiKeyBody, "environment"> {
     expires_at: fromLocalInput(values.expires),
     ip_allow_list: values.networks,
     client_subject: values.subject.trim() || null,
-    rate_limit_per_minute: typeof values.rate === "number" ? values.rate : null,
+    rate_limit_per_minute: readWhole(values.rate, RATE).value,
   };
 }

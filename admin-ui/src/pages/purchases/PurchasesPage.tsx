@@ -50,7 +50,7 @@ export function PurchasesPage() {
       subtitle="What was sold, and whether money and credits agree."
       actions={
         <Group gap="sm">
-          <ExportButton path="/admin/purchases.csv" filters={filters} />
+          <ExportButton needs="support" path="/admin/purchases.csv" filters={filters} />
           <RoleButton needs="support" onClick={() => setReconciling(true)}>
             Reconcile all
           </RoleButton>

@@ -4,9 +4,10 @@ import { useState } from "react";
 import { api, bodyOf } from "../../api/client";
 import type { Purchase } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
-import { isReason, ReasonField } from "../../components/ReasonField";
+import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import { useIdempotencyKey } from "../../components/useIdempotencyKey";
 import { formatCredits, formatMoney, parseMoney } from "../../logic/format";
+import { UNUSUAL } from "../../logic/numbers";
 import { currencyOf } from "../../logic/purchases";
 import { refundable } from "./labels";
 
@@ -24,7 +25,8 @@ export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClos
       title="Refund money"
       confirmLabel={valid ? `Refund ${formatMoney(amount, currency)}` : "Refund"}
       danger
-      disabled={!valid || !isReason(reason)}
+      blocked={valid ? reasonProblem(reason) : `Enter an amount up to ${formatMoney(left, currency)}`}
+      unusual={valid && amount > UNUSUAL.refundMinor ? formatMoney(amount, currency) : null}
       onClose={onClose}
       onFailed={onFailed}
       act={() =>

@@ -1,33 +1,41 @@
-import { NumberInput, SegmentedControl, Text } from "@mantine/core";
+import { SegmentedControl, Text } from "@mantine/core";
 import { useState } from "react";
 
 import { api, bodyOf } from "../../api/client";
 import type { User } from "../../api/models";
 import { useMe } from "../../api/session";
 import { ActionDialog } from "../../components/ActionDialog";
-import { isReason, ReasonField } from "../../components/ReasonField";
+import { NumberField } from "../../components/NumberField";
+import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import { useIdempotencyKey } from "../../components/useIdempotencyKey";
 import { formatCredits } from "../../logic/format";
 import { nameOf } from "../../logic/names";
+import { readWhole, UNUSUAL, type Bounds } from "../../logic/numbers";
 
-const MOST = 1_000_000_000_000;
+const CREDITS: Bounds = { least: 1, most: 1_000_000_000_000 };
 
 export function AdjustDialog({ user, onClose }: { user: User; onClose: () => void }) {
   const [direction, setDirection] = useState("give");
-  const [amount, setAmount] = useState<number | string>("");
+  const [amount, setAmount] = useState("");
   const [reason, setReason] = useState("");
   const [key, onFailed] = useIdempotencyKey();
-  const size = typeof amount === "number" && Number.isInteger(amount) && amount > 0 ? amount : null;
+  const { value: size, problem } = readWhole(amount, CREDITS);
   const credits = size === null ? null : direction === "give" ? size : -size;
   const limit = useMe().credit_limit;
   const tooMany = credits !== null && user.paid + credits < 0;
   const overLimit = limit !== null && size !== null && size > limit;
+  const beyond = tooMany
+    ? `Only ${formatCredits(user.paid)} are there: nothing becomes debt`
+    : overLimit
+      ? "More than your role may move at once: ask an admin"
+      : null;
   return (
     <ActionDialog
       title="Adjust credits"
       confirmLabel={credits === null ? "Adjust" : `${direction === "give" ? "Give" : "Take"} ${formatCredits(Math.abs(credits))}`}
       danger={direction === "take"}
-      disabled={credits === null || tooMany || overLimit || !isReason(reason)}
+      blocked={(problem === null ? beyond : `Credits: ${problem.toLowerCase()}`) ?? reasonProblem(reason)}
+      unusual={size !== null && size > UNUSUAL.adjustedCredits ? formatCredits(size) : null}
       onClose={onClose}
       onFailed={onFailed}
       act={() =>
@@ -56,25 +64,14 @@ export function AdjustDialog({ user, onClose }: { user: User; onClose: () => voi
               { value: "take", label: "Take away" },
             ]}
           />
-          <NumberInput
+          <NumberField
+            {...CREDITS}
             label="Credits"
-            required
             data-autofocus
-            min={1}
-            max={MOST}
-            allowDecimal={false}
-            allowNegative={false}
-            thousandSeparator=","
             value={amount}
             onChange={setAmount}
             description={limit === null ? undefined : `Your role may move ${formatCredits(limit)} at once`}
-            error={
-              tooMany
-                ? `Only ${formatCredits(user.paid)} are there: nothing becomes debt`
-                : overLimit
-                  ? "More than your role may move at once: ask an admin"
-                  : problemOf("credits")
-            }
+            error={beyond ?? problemOf("credits")}
           />
           <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} placeholder="What was it for? A ticket's number helps." />
           <Text size="sm" aria-live="polite">

@@ -4,7 +4,7 @@ import { useState } from "react";
 import { api, bodyOf } from "../../api/client";
 import type { User } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
-import { isReason, ReasonField } from "../../components/ReasonField";
+import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import { formatCredits } from "../../logic/format";
 import { nameOf } from "../../logic/names";
 
@@ -19,7 +19,7 @@ export function EraseDialog({ user, onClose }: { user: User; onClose: () => void
       title="Erase the person"
       confirmLabel="Erase for ever"
       danger
-      disabled={confirm.trim() !== expected || !isReason(reason)}
+      blocked={confirm.trim() === expected ? reasonProblem(reason) : `Type ${expected} to confirm`}
       onClose={onClose}
       act={() =>
         bodyOf(

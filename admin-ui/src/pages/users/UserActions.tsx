@@ -15,7 +15,7 @@ type Open = "adjust" | "erase" | StatusAction | null;
 export function UserActions({ user }: { user: User }) {
   const [open, setOpen] = useState<Open>(null);
   const close = () => setOpen(null);
-  const mayExport = useMay("admin");
+  const mayExport = useMay("support");
   return (
     <>
       {user.erased_at === null && <Changes user={user} onChoose={setOpen} />}
@@ -36,7 +36,7 @@ export function UserActions({ user }: { user: User }) {
             href={`/admin/users/${user.account_id}/export`}
             download
             disabled={!mayExport}
-            title={mayExport ? undefined : neededRole("admin")}
+            title={mayExport ? undefined : neededRole("support")}
           >
             Export all data
           </Menu.Item>

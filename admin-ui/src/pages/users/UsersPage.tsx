@@ -42,7 +42,7 @@ export function UsersPage() {
     <Page
       title="Users"
       subtitle="Everybody who has an account."
-      actions={<ExportButton path="/admin/users.csv" filters={filters} />}
+      actions={<ExportButton needs="support" path="/admin/users.csv" filters={filters} />}
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">
