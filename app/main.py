@@ -38,7 +38,7 @@ from app.db import requests_database
 from app.door import Door
 from app.errors import install_error_handlers, response_for
 from app.measurements import measure_connections
-from app.middleware import Admission, BodyLimit, Deadline
+from app.middleware import Admission, BodyLimit, Deadline, HeadAsGet
 from app.observability.metrics import BUILD, CHARGES_WAITING
 from app.observability.reports import flush_reports
 from app.observability.requests import RequestContext
@@ -136,6 +136,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # these pages would load their scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # such a redirect goes to whatever host the request names
         generate_unique_id_function=lambda route: route.name,
     )
     api.state.settings = settings
@@ -144,8 +145,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in ROUTERS:
         api.include_router(module.router)
     pages = app.admin.pages.Pages(ROOT / settings.admin_ui_dir, being_built=settings.mode is Mode.DEMO)
+    api.add_route("/admin-ui", app.admin.pages.redirect_to_pages, include_in_schema=False)
     api.mount("/admin-ui", pages)
     install_error_handlers(api)
+    api.add_middleware(HeadAsGet)
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
     api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     api.add_middleware(Admission, door=api.state.door)

@@ -91,6 +91,27 @@ class Deadline:
             await answering
 
 
+class HeadAsGet:
+    """Answer HEAD as GET without the body (RFC 9110, section 9.3.2): monitors and load balancers send it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        # A copy: the server looks into its own for what it must not send.
+        as_get = {**scope, "method": "GET"}
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start" and "route" in as_get:
+                scope["route"] = as_get["route"]  # for the log line and the metric
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self.app(as_get, receive, send_head)
+
+
 class _Route(NamedTuple):
     """Stands for the route of a request that does not get there, in its log line and metric."""
 

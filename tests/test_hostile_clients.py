@@ -197,11 +197,10 @@ async def test_no_spelling_of_a_path_leads_past_its_guard(server: Server, key: s
     head = f"GET {path} HTTP/1.1\r\nHost: billing\r\nX-API-Key: {key}\r\nConnection: close\r\n\r\n"
     came = await asyncio.to_thread(exchange, server, head.encode())
     status = int(came.split(b" ", 2)[1])
-    assert status in (307, 401, 404, 422) or (status == 200 and b"<!doctype html>" in came.lower())
+    assert status in (401, 404, 422) or (status == 200 and b"<!doctype html>" in came.lower())
     assert b"external_id" not in came
     assert b"[project]" not in came
-    if status == 307:  # a slash too many; where it leads is guarded
-        assert b"location: http://billing/" in came.lower()
+    assert b"location:" not in came.lower()
 
 
 async def test_a_body_is_never_decompressed(server: Server, client: httpx.AsyncClient) -> None:

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -34,6 +35,11 @@ ready.</p>
 <p>If it takes longer, look into <code>var/log/build-ui.log</code>, or run <code>make ui</code>.</p>
 </html>
 """
+
+
+async def redirect_to_pages(_: Request) -> Response:
+    """Send `/admin-ui`, as people type it, to `/admin-ui/`. The redirect names no host."""
+    return RedirectResponse("/admin-ui/", 308)
 
 
 class Pages(StaticFiles):
