@@ -91,8 +91,8 @@ CODE = [
         "the waiting for an identity that is being created",
         ("tests/billing/test_accounts.py",),
         file="app/billing/queries.py",
-        old="        .on_conflict_do_nothing()\n        .returning(AccountIdentity",
-        new="        .returning(AccountIdentity",
+        old="        ON CONFLICT DO NOTHING RETURNING account_id",
+        new="        RETURNING account_id",
     ),
     Mutant(
         "the door's bound",

@@ -51,7 +51,9 @@ async def test_who_asks_while_an_execution_is_under_way_sees_what_was_committed_
     }
     values |= {"daily_free": 0, "daily_free_day": now.date(), "free": 0, "paid": 0, "debt": 0, "total_uses": 0}
     async with db.transaction() as tx:
-        await billing_queries.insert_account(tx, {**values, "last_entry_no": 0, "created_at": now, "updated_at": now})
+        await billing_queries.insert_accounts(
+            tx, [{**values, "last_entry_no": 0, "created_at": now, "updated_at": now}]
+        )
     change = text("UPDATE accounts SET total_uses = :n WHERE account_id = :account_id")
     readers = []
     for n in range(1, 30):

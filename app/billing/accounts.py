@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import structlog
@@ -14,11 +14,12 @@ import structlog
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Actor, Environment
 from app.billing import queries
-from app.billing.ledger import Cause, Kind, LockedAccount, write
+from app.billing.lane import ChargeLane
+from app.billing.ledger import Cause, Kind, LockedAccount, write_new
 from app.changes import ChangeListener
 from app.configuration.documents import Defaults
 from app.configuration.service import Configuration
-from app.db import Database, Session, new_id
+from app.db import Database, new_id
 from app.errors import Busy, is_database_unavailable
 
 CACHED_IDENTITY_BYTES = 64 * 2**20
@@ -26,6 +27,8 @@ CACHED_IDENTITY_ENTRY_BYTES = 320
 """What an entry takes at most: a digest, an id and their places in the dictionary. The name's length does not count."""
 IDENTITIES_CHANNEL = "account_identities"
 MAX_TRIES = 5  # to create an account whose identity is erased at the same time, again and again
+Existed = Literal["existed"]
+EXISTED: Existed = "existed"
 _DIGEST_KEY = os.urandom(32)
 log = structlog.get_logger()
 
@@ -75,6 +78,17 @@ class Opening:
     plan_name: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A request for the account of an identity that had none a moment ago, with the person's profile."""
+
+    identity: Identity
+    profile: Profile
+    opening: Opening
+    actor: Actor
+    at: datetime
+
+
 class AccountDirectory:
     """Finds the account of an identity, and creates it if there is none.
 
@@ -87,6 +101,9 @@ class AccountDirectory:
         self._configuration = configuration
         self._listener: ChangeListener | None = None
         self._admit: Callable[[UUID], None] = lambda _: None
+        self._creations: ChargeLane[Creation, UUID | Existed] = ChargeLane(
+            self._create_many, self._create_many, db.lock_waiters, name="accounts"
+        )
         self._ids: InvalidatedCache[bytes, UUID] = InvalidatedCache(
             CACHED_IDENTITY_BYTES // CACHED_IDENTITY_ENTRY_BYTES
         )
@@ -127,30 +144,59 @@ class AccountDirectory:
         return found
 
     async def find_or_create(
-        self, identity: Identity, actor: Actor, now: datetime, opening: Opening | None = None
+        self,
+        identity: Identity,
+        actor: Actor,
+        now: datetime,
+        opening: Opening | None = None,
+        profile: Profile | None = None,
     ) -> tuple[UUID, bool]:
-        """The account's id and whether this call created it, in a transaction of its own. Safe under races."""
+        """The account's id and whether this call created it, in a committed transaction. Safe under races.
+
+        A new account begins with `opening` and `profile`; an existing one stays as it is. Concurrent creations share a
+        transaction. Raises Busy.
+        """
+        creation = Creation(identity, profile or Profile(), opening or Opening(), actor, now)
         for _ in range(MAX_TRIES):
             if (found := await self.find(identity)) is not None:
                 return found, False
-            account_id = new_id()
-            defaults = (await self._configuration.current()).defaults
-            async with self._db.transaction() as tx:
-                created = await queries.insert_identity(
-                    tx, identity.environment, identity.oauth_provider, identity.external_id, account_id, now
-                )
-                if created:
-                    await self._open(tx, account_id, identity.environment, actor, now, opening or Opening(), defaults)
-            if created:
-                structlog.contextvars.bind_contextvars(account_id=str(account_id))
-                return account_id, True
-            # Somebody else was first, and has committed; the next look finds it, unless it was erased since.
+            created = await self._creations.run(creation, UUID(bytes=identity.digest()), may_retry=True)
+            if isinstance(created, UUID):
+                structlog.contextvars.bind_contextvars(account_id=str(created))
+                return created, True
+            # Another request was first, and has committed; the next look finds it, unless it was erased since.
         raise Busy
 
+    async def stop(self) -> None:
+        """Wait for the transactions under way."""
+        await self._creations.stop()
+
+    async def _create_many(self, creations: Sequence[Creation]) -> list[UUID | Existed]:
+        """Create the accounts of all identities that have none, in one transaction and at most four statements.
+
+        The first creation of an identity counts. One that repeats it, or whose identity has an account, is EXISTED.
+        """
+        defaults = (await self._configuration.current()).defaults
+        firsts = {creation.identity: creation for creation in reversed(creations)}
+        ordered = sorted(firsts.values(), key=lambda creation: astuple(creation.identity))
+        ids = {creation.identity: new_id() for creation in ordered}
+        async with self._db.transaction() as tx:
+            created = await queries.insert_identities(
+                tx, [astuple(identity) for identity in ids], list(ids.values()), [c.at for c in ordered]
+            )
+            new = [creation for creation in ordered if ids[creation.identity] in created]
+            if new:
+                await write_new(tx, [_opened(ids[creation.identity], creation, defaults) for creation in new])
+            if profiles := [_new_profile(ids[c.identity], c) for c in new if c.profile.given()]:
+                await queries.insert_profiles(tx, profiles)
+        by_creation = {id(creation): ids[creation.identity] for creation in new}
+        return [by_creation.get(id(creation), EXISTED) for creation in creations]
+
     async def resolve(self, identity: Identity, profile: Profile, actor: Actor, now: datetime) -> UUID:
-        """The identity's account, created if need be, with what the request told about the person recorded."""
-        account_id, _ = await self.find_or_create(identity, actor, now)
-        await self.record_profile(account_id, profile, now)
+        """The identity's account, created if need be, with the person's profile recorded."""
+        account_id, created = await self.find_or_create(identity, actor, now, profile=profile)
+        if not created:
+            await self.record_profile(account_id, profile, now)
         return account_id
 
     async def record_profile(self, account_id: UUID, profile: Profile, now: datetime) -> None:
@@ -179,51 +225,32 @@ class AccountDirectory:
                 raise
             log.warning("profile_not_recorded", error=type(error).__name__)
 
-    async def _open(
-        self,
-        tx: Session,
-        account_id: UUID,
-        environment: Environment,
-        actor: Actor,
-        now: datetime,
-        opening: Opening,
-        defaults: Defaults,
-    ) -> None:
-        account = LockedAccount(
-            account_id=account_id,
-            environment=environment,
-            currency=opening.currency or defaults.currency,
-            plan_name=opening.plan_name or defaults.plan_name,
-            status="active",
-            status_reason=None,
-            balances={"daily_free": 0, "free": 0, "paid": 0, "debt": 0},
-            daily_free_day=None,
-            total_uses=0,
-            last_entry_no=0,
-            created_at=now,
-            updated_at=now,
-        )
-        await queries.insert_account(
-            tx,
-            {
-                "account_id": account_id,
-                "environment": environment,
-                "currency": account.currency,
-                "plan_name": account.plan_name,
-                "daily_free": 0,
-                "free": 0,
-                "paid": 0,
-                "debt": 0,
-                "total_uses": 0,
-                "last_entry_no": 0,
-                "created_at": now,
-                "updated_at": now,
-            },
-        )
-        cause = Cause("account", account_id)
-        account.post("free", defaults.free_uses, Kind.OPENING_GRANT, cause, actor, now)
-        account.post("paid", opening.paid, Kind.OPENING_GRANT, cause, actor, now)
-        await write(tx, [account], now)
+
+def _opened(account_id: UUID, creation: Creation, defaults: Defaults) -> LockedAccount:
+    """A new account with its opening grants posted. Nothing is stored yet."""
+    account = LockedAccount(
+        account_id=account_id,
+        environment=creation.identity.environment,
+        currency=creation.opening.currency or defaults.currency,
+        plan_name=creation.opening.plan_name or defaults.plan_name,
+        status="active",
+        status_reason=None,
+        balances={"daily_free": 0, "free": 0, "paid": 0, "debt": 0},
+        daily_free_day=None,
+        total_uses=0,
+        last_entry_no=0,
+        created_at=creation.at,
+        updated_at=creation.at,
+    )
+    cause = Cause("account", account_id)
+    account.post("free", defaults.free_uses, Kind.OPENING_GRANT, cause, creation.actor, creation.at)
+    account.post("paid", creation.opening.paid, Kind.OPENING_GRANT, cause, creation.actor, creation.at)
+    return account
+
+
+def _new_profile(account_id: UUID, creation: Creation) -> dict[str, Any]:
+    changes = profile_changes(creation.profile.given(), {}, creation.at)
+    return {"account_id": account_id, "updated_at": creation.at, **changes}
 
 
 def profile_changes(given: Mapping[str, Any], known: Mapping[str, Any], now: datetime) -> dict[str, Any]:

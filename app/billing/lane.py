@@ -67,7 +67,10 @@ class ChargeLane(Generic[Request, Outcome]):
         without_waiting: Callable[[Sequence[Request]], Awaitable[Sequence[Outcome | None]]],
         with_waiting: Callable[[Sequence[Request]], Awaitable[Sequence[Outcome]]],
         lock_waiters: asyncio.Semaphore,
+        *,
+        name: str = "charge",
     ) -> None:
+        self._name = name
         self._lock_waiters = lock_waiters
         self._without_waiting = without_waiting
         self._with_waiting = with_waiting
@@ -120,7 +123,7 @@ class ChargeLane(Generic[Request, Outcome]):
 
     async def _share(self, batch: list[_Waiting[Request, Outcome]]) -> None:
         try:
-            with tracing.batch("charge batch", [waiting.cause for waiting in batch]):
+            with tracing.batch(f"{self._name} batch", [waiting.cause for waiting in batch]):
                 outcomes = await self._without_waiting([waiting.request for waiting in batch])
         except Exception as error:
             self._recover(batch, error)
@@ -137,7 +140,7 @@ class ChargeLane(Generic[Request, Outcome]):
         Once, and where that is safe: when the failed transaction left nothing for certain, or a key would show what it
         left. Not when there was no connection to be had, which a second try would only make worse.
         """
-        log.warning("charge_batch_failed", size=len(batch), error=type(error).__name__)
+        log.warning("charge_batch_failed", lane=self._name, size=len(batch), error=type(error).__name__)
         overloaded = isinstance(error, PoolTimeout | Busy)
         for waiting in batch:
             if not overloaded and (waiting.may_retry or was_rolled_back(error)):
@@ -157,7 +160,7 @@ class ChargeLane(Generic[Request, Outcome]):
     async def _wait(self, batch: list[_Waiting[Request, Outcome]]) -> None:
         try:
             async with self._lock_waiters:
-                with tracing.batch("charge batch", [waiting.cause for waiting in batch]):
+                with tracing.batch(f"{self._name} batch", [waiting.cause for waiting in batch]):
                     outcomes = await self._with_waiting([waiting.request for waiting in batch])
         except Exception as error:
             for waiting in batch:

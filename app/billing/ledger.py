@@ -9,7 +9,7 @@
 KEY UPDATE until commit, so that everybody else who moves this account's credits waits.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -197,6 +197,15 @@ async def write(tx: Session, accounts: Iterable[LockedAccount], now: datetime) -
         account.entries.clear()
 
 
+async def write_new(tx: Session, accounts: Sequence[LockedAccount]) -> None:
+    """Store new accounts with what was posted to them: two statements, however many there are."""
+    await queries.insert_accounts(tx, [_new_row(account) for account in accounts])
+    if entries := [_entry_row(a.account_id, e) for a in accounts for e in a.entries]:
+        await queries.insert_ledger_entries(tx, entries)
+    for account in accounts:
+        account.entries.clear()
+
+
 def _entry_row(account_id: UUID, entry: Entry) -> dict[str, Any]:
     return {
         "account_id": account_id,
@@ -224,4 +233,14 @@ def _account_row(account: LockedAccount, now: datetime) -> dict[str, Any]:
         "total_uses": account.total_uses,
         "last_entry_no": account.last_entry_no,
         "updated_at": now,
+    }
+
+
+def _new_row(account: LockedAccount) -> dict[str, Any]:
+    return {
+        **_account_row(account, account.updated_at),
+        "environment": account.environment,
+        "currency": account.currency,
+        "plan_name": account.plan_name,
+        "created_at": account.created_at,
     }

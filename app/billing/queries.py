@@ -20,7 +20,7 @@ from app.billing.models import (
     LedgerVerification,
     LlmUsage,
 )
-from app.db import Database, Session, Snapshot, find_many, insert_rows
+from app.db import Database, Session, Snapshot, fetch, find_many, insert_rows
 from app.point_reads import PointRead
 
 ACCOUNT = list(Account.__table__.columns)
@@ -30,17 +30,31 @@ PROFILE = list(AccountProfile.__table__.columns)
 
 # --- identities, profiles -------------------------------------------------------------------------------------
 
-_FIND_ACCOUNT_ID = """
-    SELECT account_id FROM account_identities WHERE environment = $1 AND oauth_provider = $2 AND external_id = $3
+_FIND_ACCOUNT_ID = PointRead(
     """
+    SELECT account_id FROM account_identities
+     WHERE environment = k.environment AND oauth_provider = k.oauth_provider AND external_id = k.external_id
+    """,
+    environment="text",
+    oauth_provider="text",
+    external_id="text",
+)
 _FIND_IDENTITY = """
     SELECT oauth_provider, external_id FROM account_identities WHERE account_id = $1 ORDER BY created_at LIMIT 1
     """
-_FIND_PROFILE = f"SELECT {', '.join(column.name for column in PROFILE)} FROM account_profiles WHERE account_id = $1"  # noqa: S608  (our own words; what callers say is bound)
+_FIND_PROFILE = PointRead(
+    f"SELECT {', '.join(column.name for column in PROFILE)} FROM account_profiles WHERE account_id = k.id",  # noqa: S608  (our own words; what callers say is bound)
+    id="uuid",
+)
+_INSERT_IDENTITIES = """
+    INSERT INTO account_identities (environment, oauth_provider, external_id, account_id, created_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[])
+        ON CONFLICT DO NOTHING RETURNING account_id
+    """
 
 
 async def find_account_id(db: Database, environment: str, oauth_provider: str, external_id: str) -> UUID | None:
-    row = await db.fetch_row(_FIND_ACCOUNT_ID, environment, oauth_provider, external_id)
+    row = await db.find(_FIND_ACCOUNT_ID, environment, oauth_provider, external_id)
     return None if row is None else row["account_id"]
 
 
@@ -50,28 +64,28 @@ async def find_identity(db: Database, account_id: UUID) -> tuple[str, str] | Non
     return None if row is None else (row["oauth_provider"], row["external_id"])
 
 
-async def insert_identity(
-    tx: Session, environment: str, oauth_provider: str, external_id: str, account_id: UUID, now: datetime
-) -> bool:
-    """False when the identity exists. Waits for a concurrent insert of the same one to commit."""
-    statement = (
-        insert(AccountIdentity)
-        .values(
-            environment=environment,
-            oauth_provider=oauth_provider,
-            external_id=external_id,
-            account_id=account_id,
-            created_at=now,
-        )
-        .on_conflict_do_nothing()
-        .returning(AccountIdentity.account_id)
+async def insert_identities(
+    tx: Session, identities: Sequence[tuple[str, str, str]], account_ids: Sequence[UUID], times: Sequence[datetime]
+) -> set[UUID]:
+    """Map each (environment, oauth_provider, external_id) to its account, unless it is mapped; the new accounts' ids.
+
+    Waits for a concurrent insert of the same identity to commit. The caller sorts the identities, which keeps two
+    batches from deadlocking.
+    """
+    rows = await fetch(
+        tx, _INSERT_IDENTITIES, *map(list, zip(*identities, strict=True)), list(account_ids), list(times)
     )
-    return (await tx.execute(statement)).scalar_one_or_none() is not None
+    return {row["account_id"] for row in rows}
 
 
 async def find_profile(db: Database, account_id: UUID) -> dict[str, Any] | None:
-    row = await db.fetch_row(_FIND_PROFILE, account_id)
-    return None if row is None else dict(row)
+    row = await db.find(_FIND_PROFILE, account_id)
+    return None if row is None else {column.name: row[column.name] for column in PROFILE}
+
+
+async def insert_profiles(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """For new accounts, which have none. A column that a row lacks stays empty."""
+    await insert_rows(tx, AccountProfile, [{column.name: row.get(column.name) for column in PROFILE} for row in rows])
 
 
 async def upsert_profile(tx: Session, account_id: UUID, values: dict[str, Any], now: datetime) -> None:
@@ -115,8 +129,8 @@ async def lock_accounts(tx: Session, account_ids: Sequence[UUID], *, skip_locked
     return (await tx.execute(statement, {"account_ids": list(account_ids)})).all()
 
 
-async def insert_account(tx: Session, values: dict[str, Any]) -> None:
-    await tx.execute(insert(Account).values(**values))
+async def insert_accounts(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    await insert_rows(tx, Account, rows)
 
 
 async def update_accounts(tx: Session, rows: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from app.auth.caller import Caller, Permission
 from app.auth.dependencies import require
 from app.auth.key_route import KeyRoute
-from app.billing.accounts import Opening, Profile
+from app.billing.accounts import Opening
 from app.billing.errors import InsufficientCredits
 from app.billing.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.billing.llm_usage import LlmUsageReport, record_llm_usage
@@ -78,7 +78,8 @@ Billing = Annotated[BillingService, Depends(billing_service)]
 async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser, now: Now) -> ChargeReply | Response:
     """Charge an interaction that happened. The same idempotency key again answers 409 and charges nothing."""
     billing: BillingService = request.app.state.billing
-    account_id = await billing.accounts.resolve(body.identity(caller), Profile(), caller.actor, now)
+    identity = body.identity(caller)
+    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile())
     outcome = await billing.charge(
         ChargeRequest(
             account_id=account_id,
@@ -110,7 +111,7 @@ async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, 
     """Ask whether the user may go on, before an interaction. Creates a missing account with its free uses."""
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
-    account_id = await billing.accounts.resolve(identity, Profile(), caller.actor, now)
+    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile())
     await billing.accounts.note_profile(account_id, body.profile(), now)
     return CheckReply.of(await billing.check(account_id, now))
 

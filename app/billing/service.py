@@ -1,5 +1,6 @@
 """BillingService: checks, charges and credits of the main pools. Units are credits unless a name says `_minor`."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,7 +74,7 @@ class BillingService:
 
     async def stop(self) -> None:
         """Once no request is left: wait for what they began."""
-        await self._lane.stop()
+        await asyncio.gather(self._lane.stop(), self.accounts.stop())
 
     # --- reads: no lock, no write ---
 
@@ -325,8 +326,9 @@ class BillingService:
         self, identity: Identity, profile: Profile, opening: Opening, actor: Actor, now: datetime
     ) -> tuple[UUID, bool]:
         """The account's id and whether it is new; `opening` counts only then."""
-        account_id, created = await self.accounts.find_or_create(identity, actor, now, opening)
-        await self.accounts.record_profile(account_id, profile, now)
+        account_id, created = await self.accounts.find_or_create(identity, actor, now, opening, profile)
+        if not created:
+            await self.accounts.record_profile(account_id, profile, now)
         return account_id, created
 
     async def set_status(self, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:

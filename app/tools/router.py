@@ -76,7 +76,8 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
     """Charge one use. The same idempotency key again answers 200 with the original result and charges nothing."""
     billing: BillingService = request.app.state.billing
     tools: ProductInventoryService = request.app.state.tools
-    account_id = await billing.accounts.resolve(body.identity(caller), Profile(), caller.actor, now)
+    identity = body.identity(caller)
+    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile())
     outcome = await tools.charge(
         account_id,
         body.product_type,

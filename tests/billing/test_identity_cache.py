@@ -6,6 +6,7 @@ from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from app.billing import accounts, queries
 from app.billing.accounts import CACHED_IDENTITY_BYTES, AccountDirectory, Identity
@@ -36,7 +37,7 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> AccountDirectory:
         return uuid4()
 
     monkeypatch.setattr(queries, "find_account_id", find_account_id)
-    directory = AccountDirectory(cast(Database, None), cast(Configuration, None))
+    directory = AccountDirectory(Database(SecretStr("postgresql://nobody@localhost/none")), cast(Configuration, None))
     directory.listen(cast(ChangeListener, Current()))
     return directory
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 import asyncpg
@@ -20,31 +19,9 @@ from app.db import Database, was_rolled_back
 from app.errors import Busy, is_database_unavailable
 from app.tools.service import ProductInventoryService
 from tests.books import connected
-from tests.chaos.proxy import Connection, PostgresProxy
+from tests.chaos.proxy import CommitCutter, CommitMessage
 from tests.conftest import ACTOR, settings_for
 from tests.databases import Urls
-
-Message = Literal["request", "answer"]
-
-
-class CommitCutter(PostgresProxy):
-    """Resets the connection of the next COMMIT: before it reaches PostgreSQL, or before its answer comes back."""
-
-    _cuts: Message | None = None
-
-    def cut_next(self, message: Message) -> None:
-        self._cuts = message
-
-    @property
-    def has_cut(self) -> bool:
-        return self._cuts is None
-
-    def passed(self, connection: Connection, data: bytes, *, from_server: bool) -> bytes:
-        message: Message = "answer" if from_server else "request"
-        if message == self._cuts and b"COMMIT" in data:
-            self._cuts = None
-            raise ConnectionResetError("cut")
-        return super().passed(connection, data, from_server=from_server)
 
 
 @pytest.fixture
@@ -91,7 +68,7 @@ async def recorded(database: Urls, account_id: UUID) -> tuple[int, int]:
 async def test_a_charge_whose_commit_is_lost_is_retried_only_with_a_key(
     operation: str,
     key: str | None,
-    cuts: Message,
+    cuts: CommitMessage,
     result: str,
     effects: int,
     cutter: CommitCutter,

@@ -5,11 +5,13 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
 CHUNK_BYTES = 65_536
+CommitMessage = Literal["request", "answer"]
 NOTIFICATION = ord("A")  # NotificationResponse in PostgreSQL's protocol
 
 
@@ -182,3 +184,23 @@ class PostgresProxy(Proxy):
                 kept += data[at:end]
             at = end
         return bytes(kept)
+
+
+class CommitCutter(PostgresProxy):
+    """Resets the connection of the next COMMIT: before it reaches PostgreSQL, or before its answer comes back."""
+
+    _cuts: CommitMessage | None = None
+
+    def cut_next(self, message: CommitMessage) -> None:
+        self._cuts = message
+
+    @property
+    def has_cut(self) -> bool:
+        return self._cuts is None
+
+    def passed(self, connection: Connection, data: bytes, *, from_server: bool) -> bytes:
+        message: CommitMessage = "answer" if from_server else "request"
+        if message == self._cuts and b"COMMIT" in data:
+            self._cuts = None
+            raise ConnectionResetError("cut")
+        return super().passed(connection, data, from_server=from_server)
