@@ -59,6 +59,9 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "cohort_weeks": KEEP,
         "llm_interactions": KEEP,
         "llm_days": KEEP,
+        "interaction_calls": KEEP,
+        "interaction_shares": ALL,
+        "attribution_days": KEEP,
         # The job queue, which deletes what is done
         "procrastinate_events": ALL,
         "procrastinate_jobs": ALL,

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from app.analytics import llm_reports, money_reports, usage_reports
+from app.analytics import llm_reports, margin_reports, money_reports, usage_reports
 from app.analytics.days import Days
 from app.analytics.rollup import roll_up
 from app.db import Database, Session
@@ -48,15 +48,18 @@ REPORTS: dict[str, Report] = {
     "cohorts' sizes": money_reports.list_cohorts,
     "new accounts": money_reports.count_new_accounts,
     "buyers": money_reports.count_buyers,
-    "revenue": money_reports.list_revenue,
-    "revenue by day": money_reports.list_revenue_days,
+    "sales": money_reports.list_sales,
+    "sales by day": money_reports.list_sales_days,
     "credits given": money_reports.sum_movements,
     "credits given by day": money_reports.list_movements,
     "prices": money_reports.list_prices,
-    "models": llm_reports.list_models,
-    "models by currency": llm_reports.list_models_by_currency,
-    "margins": llm_reports.list_margins,
-    "margins by day": llm_reports.list_margin_days,
+    "models": margin_reports.list_models,
+    "models by currency": margin_reports.list_models_by_currency,
+    "revenue of no model": margin_reports.list_unattributed,
+    "agents' margins": margin_reports.list_agents,
+    "tools' revenue": margin_reports.list_tools,
+    "margins": margin_reports.list_margins,
+    "margins by day": margin_reports.list_margin_days,
     "newest interactions": partial(llm_reports.list_interactions, order="newest", after=None, limit=200),
     "dearest interactions": partial(llm_reports.list_interactions, order="cost", after=None, limit=200),
 }

@@ -98,6 +98,8 @@ VIOLATIONS: dict[str, Violation] = {
     "fk_configuration_versions_admin_id_admin_users": Violation("configuration_versions", [{"admin_id": NOBODY}]),
     "ck_payment_providers_environment": Violation("payment_providers", [{"environment": "prod"}]),
     "ck_token_cutoffs_environment": Violation("token_cutoffs", [{"environment": "prod"}]),
+    "fk_interaction_calls_account_id_llm_interactions": orphan("interaction_calls"),
+    "fk_interaction_shares_account_id_llm_interactions": orphan("interaction_shares"),
     "ck_llm_interactions_whole": Violation("llm_interactions", [{"called_cost_cents": None}]),
     "ck_erased_cutoffs_digest": Violation("erased_cutoffs", [{"identity_digest": b"someone@example.com"}]),
     "ck_product_inventory_free": Violation("product_inventory", [{"free": -1}]),
@@ -161,6 +163,7 @@ async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
     await insert(connection, "admin_users", ROWS["admin_users"] | admin)
     disputed = {"purchase_id": uuid.UUID(int=9), "idempotency_key": None, "payment_intent_id": None}
     await insert(connection, "purchases", ROWS["purchases"] | disputed)
+    await insert(connection, "llm_interactions", ROWS["llm_interactions"] | {"interaction_id": "attributed"})
     yield connection
     await transaction.rollback()
     await connection.close()

@@ -26,14 +26,17 @@ from app.admin.analytics_schemas import (
     ProductsReply,
     ProductUsage,
     Revenue,
+    Sales,
     Standing,
     TopUser,
     TopUsersReply,
 )
 from app.admin.dependencies import ReportDb, ReportRoute, Viewer
+from app.admin.margins import margins_of
 from app.admin.user_reports import list_users_by_id
-from app.analytics import llm_reports, money_reports, usage_reports
+from app.analytics import margin_reports, money_reports, usage_reports
 from app.analytics.days import Days
+from app.analytics.revenue import Prices, find_prices
 from app.billing.router import ERRORS, Billing
 from app.db import Session
 
@@ -49,13 +52,15 @@ async def get_analytics_overview(admin: Viewer, db: ReportDb, billing: Billing, 
         standing = await money_reports.find_standing(
             session, days.environment, today=admin.now.date(), daily_free=defaults.daily_free_uses
         )
-        period, previous = await _period(session, days), await _period(session, days.previous)
+        prices = await find_prices(session, days)
+        period, previous = await _period(session, days, prices), await _period(session, days.previous, prices)
     accounts, paying = standing["accounts"], standing["paying_users"]
     now = Standing(**standing, conversion=round(paying / accounts, 6) if accounts else None)
     return OverviewReply(**asked(days), now=now, period=period, previous=previous)
 
 
-async def _period(session: Session, days: Days) -> Period:
+async def _period(session: Session, days: Days, prices: Prices) -> Period:
+    margins = margins_of(await margin_reports.list_margins(session, days), prices)
     return Period(
         **_usage(await usage_reports.find_usage(session, days)),
         first_day=days.first,
@@ -64,7 +69,8 @@ async def _period(session: Session, days: Days) -> Period:
         active_users=await usage_reports.count_active(session, days),
         buyers=await money_reports.count_buyers(session, days),
         credits=_movements(await money_reports.sum_movements(session, days)),
-        revenue=[Revenue(**row) for row in await money_reports.list_revenue(session, days)],
+        sales=[Sales(**row) for row in await money_reports.list_sales(session, days)],
+        revenue=[Revenue(**{name: getattr(margin, name) for name in Revenue.model_fields}) for margin in margins],
     )
 
 
@@ -76,9 +82,9 @@ async def list_analytics_days(admin: Viewer, db: ReportDb, days: AskedDays) -> D
         active = await usage_reports.count_active_by_day(session, days)
         new = await money_reports.count_new_accounts(session, days)
         movements = {row["day"]: row for row in await money_reports.list_movements(session, days)}
-        revenue: dict[date, list[Revenue]] = {}
-        for row in await money_reports.list_revenue_days(session, days):
-            revenue.setdefault(row["day"], []).append(Revenue(**row))
+        sales: dict[date, list[Sales]] = {}
+        for row in await money_reports.list_sales_days(session, days):
+            sales.setdefault(row["day"], []).append(Sales(**row))
     points = [
         Day(
             **_usage(usage.get(day, {})),
@@ -86,7 +92,7 @@ async def list_analytics_days(admin: Viewer, db: ReportDb, days: AskedDays) -> D
             new_accounts=new.get(day, 0),
             active_users=active.get(day, 0),
             credits=_movements(movements.get(day, {})),
-            revenue=revenue.get(day, []),
+            sales=sales.get(day, []),
         )
         for day in days.each()
     ]
@@ -123,9 +129,9 @@ async def list_analytics_keys(admin: Viewer, db: ReportDb, days: AskedDays) -> K
 
 @router.get("/models")
 async def list_analytics_models(admin: Viewer, db: ReportDb, days: AskedDays) -> ModelsReply:
-    """LLM calls by model. An interaction counts once, on the day of its first report."""
+    """LLM calls by model, on the day of the interaction's first report. One of several models is split among them."""
     async with db.consistent_read() as session:
-        rows = await llm_reports.list_models(session, days)
+        rows = await margin_reports.list_models(session, days)
     return ModelsReply(**asked(days), models=[ModelUsage(**row) for row in rows])
 
 

@@ -6,13 +6,12 @@ Amounts named `_minor` are minor units of a currency; `_cents` are exact decimal
 from datetime import date
 from decimal import Decimal
 from typing import Annotated
-from uuid import UUID
 
 from pydantic import Field, PlainSerializer
 
 from app.admin.schemas import UserRow
 from app.auth.caller import Environment
-from app.billing.schemas import Reply, Timestamp
+from app.billing.schemas import Reply
 
 Cents = Annotated[
     Decimal,
@@ -44,9 +43,9 @@ class Usage(Reply):
     product_paid: int = Field(description="Tool uses paid by a product's paid credits.")
 
 
-class Revenue(Reply):
+class Sales(Reply):
     """Money of one currency. It counts on the day on which the purchase was begun; what is given back reduces that
-    day, not the one on which it was given back."""
+    day, not the one on which it was given back. What was sold is earned when it is spent: see Revenue."""
 
     currency: str
     sales: int
@@ -54,6 +53,15 @@ class Revenue(Reply):
     refunded_minor: int
     disputed_minor: int = Field(description="Withdrawn by disputes that are open or lost.")
     net_minor: int = Field(description="Received, less refunded and disputed.")
+
+
+class Revenue(Reply):
+    """What the paid credits spent in these days earned, in one currency: at what a paid credit brought on average."""
+
+    currency: str
+    revenue_cents: Cents | None = Field(description="Null: credits of this currency brought nothing yet.")
+    interaction_revenue_cents: Cents | None
+    tool_revenue_cents: Cents | None
 
 
 class Movements(Reply):
@@ -74,6 +82,7 @@ class Period(Usage):
     active_users: int = Field(description="Accounts with at least one use in these days.")
     buyers: int = Field(description="Accounts with a paid purchase that was begun in these days.")
     credits: Movements
+    sales: list[Sales]
     revenue: list[Revenue]
 
 
@@ -100,7 +109,7 @@ class Day(Usage):
     new_accounts: int
     active_users: int
     credits: Movements
-    revenue: list[Revenue]
+    sales: list[Sales]
 
 
 class DailyReply(RangeReply):
@@ -140,9 +149,10 @@ class LlmCalls(Reply):
 
 
 class ModelUsage(LlmCalls):
-    interactions: int
-    model: str = Field(
-        description="The models of an interaction, joined by ' + ': what each of several cost is not reported."
+    interactions: int = Field(description="Those that used the model; one of several models counts under each.")
+    model: str | None = Field(
+        description="An interaction of several models is split: what single calls report of each is that model's; the "
+        "rest in proportion to its cost, else to its tokens, else equally. null: charges without reported LLM usage."
     )
 
 
@@ -174,73 +184,3 @@ class Cohort(Reply):
 
 class CohortsReply(RangeReply):
     cohorts: list[Cohort] = Field(description="Of every week that has a day in the range, oldest first.")
-
-
-# --- margins ---
-
-
-class Price(Reply):
-    """What a credit brought, over all sales up to now.
-
-    Gifts are spent like bought credits, so a credit of the paid pool brought less than a sold one.
-    """
-
-    currency: str
-    net_minor: int = Field(description="All money ever received, less what went back.")
-    credits_sold: int = Field(description="Ever, less what was taken back.")
-    credits_entered: int = Field(description="Everything that ever came into the paid pools, gifts too, and stayed.")
-    cents_per_sold_credit: Cents | None
-    cents_per_paid_credit: Cents | None = Field(description="Net money per credit entered: what margins count with.")
-
-
-class Margin(Reply):
-    """Of accounts in one currency. Costs are in US cents, so only dollars have a margin; others are never converted."""
-
-    currency: str
-    paid_spent: int = Field(description="Paid credits spent.")
-    revenue_cents: Cents | None = Field(description="Paid credits spent, at `cents_per_paid_credit`.")
-    interactions: int
-    cost_cents: Cents = Field(description="LLM cost in US cents, of free uses too; an interaction counts once.")
-    margin_cents: Cents | None = Field(description="Revenue less cost; null for other currencies than USD.")
-
-
-class MarginOverviewReply(RangeReply):
-    prices: list[Price]
-    period: list[Margin]
-    previous: list[Margin] = Field(description="Of as many days before.")
-
-
-class MarginDay(Reply):
-    day: date
-    margins: list[Margin]
-
-
-class MarginDailyReply(RangeReply):
-    days: list[MarginDay] = Field(description="Every day of the range, oldest first.")
-
-
-class MarginModel(ModelUsage):
-    currency: str
-    cost_per_interaction_cents: Cents
-
-
-class MarginModelsReply(RangeReply):
-    models: list[MarginModel] = Field(description="By cost, at most 500.")
-
-
-class InteractionMargin(LlmCalls):
-    account_id: UUID
-    interaction_id: str
-    model: str
-    currency: str
-    started_at: Timestamp = Field(description="Of its first report.")
-    paid_spent: int | None = Field(
-        description="Of the charge whose idempotency key is the interaction's id; null: there is none."
-    )
-    revenue_cents: Cents | None
-    margin_cents: Cents | None
-
-
-class InteractionMarginsReply(RangeReply):
-    interactions: list[InteractionMargin]
-    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")

@@ -102,9 +102,10 @@ def interactions(after: str = ":after", before: str = ":before", *, from_the_beg
     """  # noqa: S608  (our own words)
 
 
-_ROLLED_UP_TO = text("SELECT rolled_up_to FROM rollup_state WHERE name = 'analytics'")
+_MARKS = text("SELECT rolled_up_to, attributed_up_to FROM rollup_state WHERE name = 'analytics'")
 
 
-async def find_rolled_up_to(db: Session) -> UUID:
-    mark: UUID = (await db.execute(_ROLLED_UP_TO)).scalar_one()
-    return mark
+async def find_marks(db: Session) -> dict[str, UUID]:
+    """Where the sums end, and all that came since: values of `after`, `attributed_up_to` and `before`."""
+    row = (await db.execute(_MARKS)).one()
+    return {"after": row.rolled_up_to, "attributed_up_to": row.attributed_up_to, "before": ALL_IDS}

@@ -3,6 +3,7 @@
 They run beside those of the ledger (app.billing.verify), in the same snapshot.
 """
 
+from app.analytics.attribution import DAY_KEY, KEY, SUMS, own_calls, shares, stale
 from app.analytics.books import COUNTS, PARTS, interactions, uses
 
 _ALL = ("CAST('00000000-0000-0000-0000-000000000000' AS uuid)", "(SELECT rolled_up_to FROM rollup_state)")
@@ -25,6 +26,27 @@ def _differ(what: str, key: str, sums: str, expected: str, stored: str) -> str:
          WHERE ({first}) IS DISTINCT FROM ({second})
          ORDER BY {key} LIMIT 1
     """
+
+
+_ATTRIBUTED_UP_TO = "(SELECT attributed_up_to FROM rollup_state)"
+_LAST = "CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS uuid)"
+# Of interactions about which nothing came since. The books no longer say which charge paid for those of erased persons.
+_SETTLED_SHARES = """
+    SELECT {columns} FROM {table} i JOIN accounts a USING (account_id)
+     WHERE a.erased_at IS NULL AND NOT EXISTS (
+           SELECT FROM stale s WHERE s.account_id = i.account_id AND s.interaction_id = i.interaction_id)"""
+_STALE = f"WITH stale AS MATERIALIZED ({stale(_ATTRIBUTED_UP_TO, _LAST)})"
+
+
+_STATE = f"account_id, interaction_id, environment, currency, day, models, {_COUNTS}"
+_SUMS = ", ".join(SUMS)
+_SHARES = f"{KEY}, environment, currency, {_SUMS}"
+_TOTALS = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
+
+
+def _settled(columns: str, table: str) -> str:
+    names = ", ".join(f"i.{name}" for name in columns.split(", "))
+    return _SETTLED_SHARES.format(columns=names, table=table)
 
 
 ROLLUP_CHECKS = {
@@ -84,5 +106,31 @@ ROLLUP_CHECKS = {
                    sum(cost_cents) AS cost_cents
               FROM llm_interactions GROUP BY {_LLM_KEY}""",
         "SELECT * FROM llm_days",
+    ),
+    "a model's calls that are not its reports'": _differ(
+        "calls",
+        "account_id, interaction_id, model",
+        _COUNTS,
+        own_calls(f"usage_log_id < {_ATTRIBUTED_UP_TO}"),
+        "SELECT * FROM interaction_calls",
+    ),
+    "an interaction's shares that are not its charges' and calls'": _differ(
+        "shares",
+        f"{KEY}, environment, currency",
+        _SUMS,
+        f"""{_STALE},
+            state AS MATERIALIZED ({
+            _settled(f"account_id, interaction_id, environment, currency, day, models, {_COUNTS}", "llm_interactions")
+        }),
+            calls AS MATERIALIZED ({own_calls(f"usage_log_id < {_ATTRIBUTED_UP_TO}")})
+            SELECT * FROM ({shares()}) expected""",
+        f"{_STALE} {_settled(_SHARES, 'interaction_shares')}",
+    ),
+    "a day's attribution that is not its shares'": _differ(
+        "attribution",
+        DAY_KEY,
+        _SUMS,
+        f"SELECT {DAY_KEY}, {_TOTALS} FROM interaction_shares GROUP BY {DAY_KEY}",
+        "SELECT * FROM attribution_days",
     ),
 }

@@ -8,7 +8,18 @@ from datetime import date, datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Date, DateTime, Index, Numeric, Text, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Date,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Numeric,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -23,6 +34,10 @@ class RollupState(Base):
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     rolled_up_to: Mapped[UUID] = mapped_column(comment="what has a lower id is in the sums")
+    attributed_up_to: Mapped[UUID] = mapped_column(
+        server_default=text("'00000000-0000-0000-0000-000000000000'"),
+        comment="what has a lower id is in the attribution; never above rolled_up_to",
+    )
 
 
 class UsageDay(Base):
@@ -147,3 +162,66 @@ class LlmDay(Base):
     prompt_tokens: Mapped[Decimal] = mapped_column(Numeric)
     completion_tokens: Mapped[Decimal] = mapped_column(Numeric)
     cost_cents: Mapped[Decimal] = mapped_column(Numeric)
+
+
+def _of_an_interaction() -> ForeignKeyConstraint:
+    """Renames with its interaction when its person is erased, by a worker of any version."""
+    return ForeignKeyConstraint(
+        ["account_id", "interaction_id"],
+        ["llm_interactions.account_id", "llm_interactions.interaction_id"],
+        onupdate="CASCADE",
+    )
+
+
+class InteractionCalls(Base):
+    """What an interaction's single calls say of each model (see attribution.py)."""
+
+    __tablename__ = "interaction_calls"
+    __table_args__ = (_of_an_interaction(),)
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    interaction_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    llm_calls: Mapped[Decimal] = mapped_column(Numeric)
+    prompt_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    completion_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    cost_cents: Mapped[Decimal] = mapped_column(Numeric)
+
+
+class InteractionShare(Base):
+    """The part of an interaction's cost and paid credits that belongs to a day, an agent and a model."""
+
+    __tablename__ = "interaction_shares"
+    __table_args__ = (_of_an_interaction(),)
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    interaction_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    agent_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="empty: not named")
+    model: Mapped[str] = mapped_column(Text, primary_key=True, comment="empty: not named")
+    environment: Mapped[str] = mapped_column(Text)
+    currency: Mapped[str] = mapped_column(Text, comment="of the account")
+    interactions: Mapped[int] = mapped_column(BigInteger, comment="1 on the day and agent of its cost, else 0")
+    llm_calls: Mapped[Decimal] = mapped_column(Numeric)
+    prompt_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    completion_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    cost_cents: Mapped[Decimal] = mapped_column(Numeric)
+    paid: Mapped[Decimal] = mapped_column(Numeric, comment="paid credits, split among the models")
+
+
+class AttributionDay(Base):
+    """The shares of a day by agent and model. An interaction of several models counts once under each."""
+
+    __tablename__ = "attribution_days"
+
+    environment: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    currency: Mapped[str] = mapped_column(Text, primary_key=True)
+    agent_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="empty: not named")
+    model: Mapped[str] = mapped_column(Text, primary_key=True, comment="empty: not named")
+    interactions: Mapped[int] = mapped_column(BigInteger)
+    llm_calls: Mapped[Decimal] = mapped_column(Numeric)
+    prompt_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    completion_tokens: Mapped[Decimal] = mapped_column(Numeric)
+    cost_cents: Mapped[Decimal] = mapped_column(Numeric)
+    paid: Mapped[Decimal] = mapped_column(Numeric)

@@ -31,7 +31,7 @@ _SALES = """(
                   WHERE status IN ('open', 'lost') GROUP BY account_id, purchase_id) d
         ON d.account_id = p.account_id AND d.purchase_id = p.purchase_id
      WHERE p.environment = :environment AND p.received_minor IS NOT NULL AND p.received_currency IS NOT NULL)"""
-_REVENUE = """
+_SALES_SUMS = """
     count(*) AS sales, sum(received_minor) AS received_minor, sum(refunded_minor) AS refunded_minor,
     sum(disputed_minor) AS disputed_minor, sum(received_minor - refunded_minor - disputed_minor) AS net_minor"""
 _BACK = "('refund_reversal', 'dispute_reversal', 'dispute_reinstatement')"
@@ -89,16 +89,17 @@ async def count_buyers(db: Session, days: Days) -> int:
     return int(row["buyers"])
 
 
-async def list_revenue(db: Session, days: Days) -> Sequence[Row]:
+async def list_sales(db: Session, days: Days) -> Sequence[Row]:
     statement = f"""
-        SELECT currency, {_REVENUE} FROM {_SALES} sales WHERE {_FROM_FIRST_TO_LAST} GROUP BY currency ORDER BY currency
+        SELECT currency, {_SALES_SUMS} FROM {_SALES} sales
+         WHERE {_FROM_FIRST_TO_LAST} GROUP BY currency ORDER BY currency
     """  # noqa: S608  (our own words; what callers say is bound)
     return await _rows(db, statement, days)
 
 
-async def list_revenue_days(db: Session, days: Days) -> Sequence[Row]:
+async def list_sales_days(db: Session, days: Days) -> Sequence[Row]:
     statement = f"""
-        SELECT {_DAY} AS day, currency, {_REVENUE}
+        SELECT {_DAY} AS day, currency, {_SALES_SUMS}
           FROM {_SALES} sales WHERE {_FROM_FIRST_TO_LAST} GROUP BY 1, 2 ORDER BY 1, 2
     """  # noqa: S608  (our own words; what callers say is bound)
     return await _rows(db, statement, days)

@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import text
 
+from app.analytics.attribution import attribute
 from app.analytics.books import COUNTS, PARTS, first_id_at, interactions, uses
 from app.db import Database, Session
 
@@ -25,7 +26,7 @@ STEP_ROWS = 20_000
 """Of each book, at most, in one transaction."""
 log = structlog.get_logger()
 
-_LOCK_STATE = text("SELECT rolled_up_to FROM rollup_state WHERE name = 'analytics' FOR UPDATE")
+_LOCK_STATE = text("SELECT rolled_up_to, attributed_up_to FROM rollup_state WHERE name = 'analytics' FOR UPDATE")
 # Our own role's: others write no books.
 _FIND_OLDEST_WRITER = text(
     """
@@ -34,6 +35,7 @@ _FIND_OLDEST_WRITER = text(
     """
 )
 _MOVE_ON = text("UPDATE rollup_state SET rolled_up_to = :before WHERE name = 'analytics'")
+_MOVE_ATTRIBUTION_ON = text("UPDATE rollup_state SET attributed_up_to = :before WHERE name = 'analytics'")
 _BOOKS = (("charges", "charge_id"), ("product_usage_log", "usage_log_id"), ("llm_usage", "usage_log_id"))
 _ENDS = ", ".join(
     f"(SELECT {name} FROM {table} WHERE {name} >= :after ORDER BY {name} OFFSET :rows LIMIT 1)"  # noqa: S608  (our own words; what callers say is bound)
@@ -154,24 +156,28 @@ async def roll_up(db: Database, now: datetime) -> int:
             if not await roll_up_step(tx, until):
                 break
         steps += 1
-    if steps > 1:
+    while True:
+        async with db.transaction() as tx:
+            if not await attribute_step(tx):
+                break
+        steps += 1
+    if steps > 2:
         log.info("rolled_up", steps=steps)
     return steps
 
 
-async def lock_state(tx: Session) -> UUID:
-    """Below which id everything is in the sums. Locks the state until commit."""
-    after: UUID = (await tx.execute(_LOCK_STATE)).scalar_one()
-    return after
+async def lock_state(tx: Session) -> tuple[UUID, UUID]:
+    """Below which id everything is in the sums, and in the attribution. Locks the state until commit."""
+    row = (await tx.execute(_LOCK_STATE)).one()
+    return row.rolled_up_to, row.attributed_up_to
 
 
 async def roll_up_step(tx: Session, until: UUID, rows: int = STEP_ROWS) -> bool:
     """Add about `rows` of each book, but nothing from `until` on. Locks the state until commit. False: all is in."""
-    after = await lock_state(tx)
+    after, _ = await lock_state(tx)
     if after >= until:
         return False
-    ends = {"after": after, "until": until, "rows": rows}
-    before: UUID = (await tx.execute(_FIND_END, ends)).scalar_one()
+    before = await _find_end(tx, after, until, rows)
     window = {"after": after, "before": before}
     new_days = (await tx.execute(_ADD_USES, window)).all()
     if new_days:
@@ -179,6 +185,23 @@ async def roll_up_step(tx: Session, until: UUID, rows: int = STEP_ROWS) -> bool:
     await tx.execute(_STORE_INTERACTIONS, window)
     await tx.execute(_MOVE_ON, {"before": before})
     return True
+
+
+async def attribute_step(tx: Session, rows: int = STEP_ROWS) -> bool:
+    """Attribute about `rows` of each book, up to the sums' mark. Locks the state until commit. False: all is done."""
+    until, after = await lock_state(tx)
+    if after >= until:
+        return False
+    before = await _find_end(tx, after, until, rows)
+    await attribute(tx, {"after": after, "before": before})
+    await tx.execute(_MOVE_ATTRIBUTION_ON, {"before": before})
+    return True
+
+
+async def _find_end(tx: Session, after: UUID, until: UUID, rows: int) -> UUID:
+    """Where a step of about so many rows of each book ends, at `until` at the latest."""
+    end: UUID = (await tx.execute(_FIND_END, {"after": after, "until": until, "rows": rows})).scalar_one()
+    return end
 
 
 async def _link_days(tx: Session, account_ids: Sequence[UUID], days: Sequence[date]) -> None:

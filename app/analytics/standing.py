@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.analytics.books import ALL_IDS, find_rolled_up_to, uses
+from app.analytics.books import find_marks, uses
 from app.db import Session
 
 Row = Mapping[str, Any]
@@ -59,7 +59,7 @@ async def sum_purchases(db: Session) -> Sequence[Row]:
 
 async def sum_spent(db: Session) -> Sequence[Row]:
     """From the sums by day and what came since: exact in one snapshot (ADR 6)."""
-    return await _rows(db, _SPENT, after=await find_rolled_up_to(db), before=ALL_IDS)
+    return await _rows(db, _SPENT, **await find_marks(db))
 
 
 async def _rows(db: Session, statement: Any, **values: object) -> Sequence[Row]:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.analytics.books import ALL_IDS, find_rolled_up_to, uses
+from app.analytics.books import find_marks, uses
 from app.analytics.days import Days
 from app.db import Session
 
@@ -36,7 +36,7 @@ _SUMS = ", ".join(
 
 async def rows_of(db: Session, sql: str, days: Days, **more: Any) -> Sequence[Row]:
     """The rows of a statement about days, to which it adds what came after the sums' mark."""
-    values = {**days.values, "after": await find_rolled_up_to(db), "before": ALL_IDS, **more}
+    values = {**days.values, **await find_marks(db), **more}
     return [dict(row) for row in (await db.execute(text(sql), values)).mappings()]
 
 
@@ -67,7 +67,7 @@ async def sum_credits_by_key(db: Session, key_ids: Sequence[str]) -> dict[str, i
                 SELECT key_id, credits FROM ({uses()}) u) used
          WHERE key_id = ANY (:key_ids) GROUP BY key_id
     """  # noqa: S608  (our own words; what callers say is bound)
-    values = {"after": await find_rolled_up_to(db), "before": ALL_IDS, "key_ids": key_ids}
+    values = {**await find_marks(db), "key_ids": key_ids}
     return {row.key_id: int(row.credits) for row in await db.execute(text(statement), values)}
 
 
@@ -79,7 +79,7 @@ async def count_uses(db: Session, account_id: UUID) -> int:
                  UNION ALL
                 SELECT 1 FROM ({uses()}) u WHERE account_id = :account_id) used
     """  # noqa: S608  (our own words; what callers say is bound)
-    values = {"after": await find_rolled_up_to(db), "before": ALL_IDS, "account_id": account_id}
+    values = {**await find_marks(db), "account_id": account_id}
     return int((await db.execute(text(statement), values)).scalar_one())
 
 

@@ -2,9 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
@@ -56,6 +57,59 @@ class Interaction:
     prompt_tokens: int
     completion_tokens: int
     cost_cents: Decimal
+    models: tuple[str, ...] = ()
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the single calls that name one model say of it."""
+    charges: tuple[tuple[date, str, int], ...] = ()
+    """Day, agent and paid credits of the charges that name it."""
+
+    def shares(self) -> list["Share"]:
+        """Each model's part of the cost, on the day and agent of the interaction, and of its charges, on theirs."""
+        models = self.models or ("",)
+        own = {model: self.own.get(model, dict.fromkeys(COUNTS, 0)) for model in models}
+        weights = [Fraction(own[model]["cost_cents"]) for model in models]
+        if not sum(weights):
+            weights = [Fraction(own[m]["prompt_tokens"] + own[m]["completion_tokens"]) for m in models]
+        if not sum(weights):
+            weights = [Fraction(1) for _ in models]
+        agent = self.charges[0][1] if self.charges else ""
+        found = []
+        rest = {
+            name: split(getattr(self, name) - sum(own[model][name] for model in models), weights, PLACES.get(name, 0))
+            for name in COUNTS
+        }
+        for n, model in enumerate(models):
+            counts = {name: own[model][name] + rest[name][n] for name in COUNTS}
+            found.append(Share(self, self.day, agent, model, {"interactions": 1, **counts}, Decimal(0)))
+        for day, charged_by, paid in self.charges:
+            for model, part in zip(models, split(paid, weights, 10), strict=True):
+                found.append(Share(self, day, charged_by, model, dict.fromkeys(("interactions", *COUNTS), 0), part))
+        return found
+
+
+@dataclass(frozen=True)
+class Share:
+    interaction: Interaction
+    day: date
+    agent_id: str
+    model: str
+    counts: Mapping[str, Any]
+    paid: Decimal
+
+
+COUNTS = ("llm_calls", "prompt_tokens", "completion_tokens", "cost_cents")
+PLACES = {"cost_cents": 10}
+
+
+def split(whole: Any, weights: list[Fraction], places: int) -> list[Decimal]:
+    """Parts in proportion to the weights, rounded so that they add up to the whole."""
+
+    def rounded(value: Fraction) -> Decimal:
+        scaled = value * 10**places
+        return Decimal(int(scaled + Fraction(1, 2))).scaleb(-places)
+
+    ends = [rounded(Fraction(whole) * sum(weights[: n + 1]) / sum(weights)) for n in range(len(weights))]
+    return [end - begin for begin, end in zip([Decimal(0), *ends], ends, strict=False)]
 
 
 @dataclass
@@ -68,7 +122,6 @@ class Books:
     inventory: list[Row]
     uses: list[Use]
     interactions: list[Interaction]
-    paid_by_key: dict[tuple[UUID, str], int]
 
 
 async def read_books(urls: Urls) -> Books:
@@ -100,13 +153,22 @@ async def read_books(urls: Urls) -> Books:
             ],
             await rows("product_inventory"),
             [*_charged(accounts, charges, entries, agents), *_tool_uses(accounts, charges, tools)],
-            list(_interactions(accounts, reports)),
-            {
-                (c["account_id"], c["idempotency_key"]): c["from_paid"]
-                for c in charges
-                if (c["operation"], c["caller_kind"]) == ("charge", "key") and c["idempotency_key"] is not None
-            },
+            list(_interactions(accounts, reports, _by_key(charges, agents))),
         )
+
+
+Charged = dict[tuple[UUID, str], list[tuple[date, str, int]]]
+
+
+def _by_key(charges: Iterable[Row], agents: Mapping[UUID, str | None]) -> Charged:
+    """Charges by the interaction that their key names, in the order of their ids."""
+    found: Charged = defaultdict(list)
+    for c in sorted(charges, key=lambda c: c["charge_id"]):
+        if (c["operation"], c["caller_kind"]) == ("charge", "key") and c["idempotency_key"] is not None:
+            name = c["idempotency_key"].removeprefix("charge:")
+            told = (day_of(c["created_at"]), agents[c["charge_id"]] or "", c["from_paid"])
+            found[c["account_id"], name].append(told)
+    return found
 
 
 def _charged(
@@ -147,7 +209,7 @@ def _tool_uses(accounts: Mapping[UUID, Row], charges: Iterable[Row], tools: Iter
         )
 
 
-def _interactions(accounts: Mapping[UUID, Row], reports: Iterable[Row]) -> Iterable[Interaction]:
+def _interactions(accounts: Mapping[UUID, Row], reports: Iterable[Row], charged: Charged) -> Iterable[Interaction]:
     told: dict[tuple[UUID, str], list[Row]] = defaultdict(list)
     for report in reports:
         told[report["account_id"], report["interaction_id"]].append(report)
@@ -170,4 +232,19 @@ def _interactions(accounts: Mapping[UUID, Row], reports: Iterable[Row]) -> Itera
             counted("total_prompt_tokens"),
             counted("total_completion_tokens"),
             counted("actual_cost_cents"),
+            tuple(sorted({model for row in rows for model in row["models_used"]})),
+            _own_calls(calls),
+            tuple(charged.get((account_id, interaction_id), ())),
         )
+
+
+def _own_calls(calls: Iterable[Row]) -> dict[str, Counter[str]]:
+    own: dict[str, Counter[str]] = defaultdict(Counter)
+    for call in calls:
+        if len(call["models_used"]) == 1:
+            for name in COUNTS:
+                own[call["models_used"][0]][name] += call[REPORTED.get(name, f"total_{name}")]
+    return own
+
+
+REPORTED = {"cost_cents": "actual_cost_cents"}

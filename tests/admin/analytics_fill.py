@@ -52,7 +52,8 @@ STATEMENTS = (
                          from_daily_free, from_free, from_paid, paid_after, metadata, created_at, caller_kind)
     SELECT account_id, pg_temp.id_at(at, 'charge' || i), entry_no,
            CASE WHEN by_tool THEN 'tool_charge' ELSE 'charge' END,
-           CASE WHEN NOT by_tool THEN 'key-' || i END, cost * 100, 'USD', cost,
+           CASE WHEN NOT by_tool THEN CASE WHEN i % 20 = 11 THEN 'charge:' ELSE '' END || 'key-' || i END,
+           cost * 100, 'USD', cost,
            CASE WHEN NOT by_tool AND i % 3 = 0 THEN cost ELSE 0 END,
            CASE WHEN NOT by_tool AND i % 3 = 1 THEN cost ELSE 0 END,
            CASE WHEN by_tool OR i % 3 = 2 THEN cost ELSE 0 END, 0,
@@ -92,14 +93,16 @@ STATEMENTS = (
            lpad(CAST(i % 3 AS text), 16, '0'), created_at
       FROM used WHERE by_tool
     """,
-    # Four calls and, before, after or between them, a summary that may say more or less than they do.
+    # Four calls and, before, after or between them, a summary that may say more or less than they do. Some interactions
+    # use two models, one call of which names both.
     """
     INSERT INTO llm_usage (account_id, usage_log_id, interaction_id, total_llm_calls, total_prompt_tokens,
                            total_completion_tokens, models_used, actual_cost_cents, duration_ms, error_count,
                            fallback_count, created_at)
     SELECT u.account_id, pg_temp.id_at(u.at + make_interval(secs => (r * 7 + u.i) % 5), 'llm' || u.i || '/' || r),
            'key-' || u.i, CASE WHEN r = 0 THEN 4 ELSE 1 END, 100 + u.i % 50 * r, 10 + r,
-           CASE WHEN u.i % 4 = 0 AND r > 2 THEN ARRAY['model-b'] ELSE ARRAY['model-a'] END,
+           CASE WHEN u.i % 4 = 1 AND r = 4 THEN ARRAY['model-a', 'model-b']
+                WHEN u.i % 4 = 1 AND r > 1 THEN ARRAY['model-b'] ELSE ARRAY['model-a'] END,
            CASE WHEN r = 0 THEN 0.5 + u.i % 3 * 0.3333333333 ELSE 0.1 + r * 0.0000000001 * (u.i % 7) END, 5, 0, 0,
            u.created_at + make_interval(secs => (r * 7 + u.i) % 5)
       FROM used u CROSS JOIN generate_series(0, 4) AS r

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from app.analytics import llm_reports, money_reports, usage_reports
+from app.analytics import llm_reports, margin_reports, money_reports, usage_reports
 from app.analytics.books import ALL_IDS, first_id_at, interactions
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.days import Days
@@ -222,8 +222,12 @@ REPORTED: dict[str, Callable[[Session, Days], Awaitable[Sequence[Mapping[str, An
     "cohorts": usage_reports.list_cohort_weeks,
     "movements": money_reports.list_movements,
     "prices": money_reports.list_prices,
-    "models": llm_reports.list_models,
-    "margins": llm_reports.list_margin_days,
+    "models": margin_reports.list_models,
+    "models by currency": margin_reports.list_models_by_currency,
+    "no model": margin_reports.list_unattributed,
+    "agents": margin_reports.list_agents,
+    "tools": margin_reports.list_tools,
+    "margins": margin_reports.list_margin_days,
     "newest": partial(llm_reports.list_interactions, order="newest", after=None, limit=50),
     "dearest": partial(llm_reports.list_interactions, order="cost", after=None, limit=50),
 }
@@ -279,6 +283,9 @@ SPOILT = {
     "a cohort's week that is not its accounts'": "UPDATE cohort_weeks SET active = active - 1",
     "an interaction that is not its reports'": "UPDATE llm_interactions SET cost_cents = cost_cents + 0.0000000001",
     "a day's LLM calls that are not its interactions'": "UPDATE llm_days SET interactions = 0",
+    "a model's calls that are not its reports'": "UPDATE interaction_calls SET llm_calls = llm_calls + 1",
+    "an interaction's shares that are not its charges' and calls'": "UPDATE interaction_shares SET paid = paid + 1",
+    "a day's attribution that is not its shares'": "UPDATE attribution_days SET cost_cents = cost_cents + 1",
 }
 
 

@@ -92,6 +92,8 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         *("environment", "currency", "plan_name", "status", "status_reason", "pool", "unit", "kind", "cause_type"),
         *("operation", "transaction_type", "product_type", "source", "result", "pack", "received_currency"),
         *("review_reason", "models_used", "model", "models", "payment_intent_id", "dispute_id"),
+        "agent_id",  # an agent is no person
+        "caller_kind",
         *("actor_type", "actor_id"),  # keys, admins, Stripe; of an end user's token a digest
     }
     forgotten = {
@@ -108,6 +110,8 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         ("llm_usage", "interaction_id"),
         ("llm_usage", "call_id"),
         ("llm_interactions", "interaction_id"),
+        ("interaction_calls", "interaction_id"),
+        ("interaction_shares", "interaction_id"),
     }
     rows = await office.rows(
         """

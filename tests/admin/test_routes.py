@@ -57,6 +57,8 @@ LEAST: dict[tuple[str, str], Role] = {
     ("GET", "/admin/analytics/margin/overview"): "viewer",
     ("GET", "/admin/analytics/margin/daily"): "viewer",
     ("GET", "/admin/analytics/margin/models"): "viewer",
+    ("GET", "/admin/analytics/margin/agents"): "viewer",
+    ("GET", "/admin/analytics/margin/tools"): "viewer",
     ("GET", "/admin/analytics/margin/interactions"): "viewer",
     ("GET", "/admin/audit-logs"): "viewer",
     ("GET", "/admin/audit-logs.csv"): "viewer",

@@ -1181,7 +1181,7 @@ export interface paths {
         };
         /**
          * List Analytics Models
-         * @description LLM calls by model. An interaction counts once, on the day of its first report.
+         * @description LLM calls by model, on the day of the interaction's first report. One of several models is split among them.
          */
         get: operations["list_analytics_models"];
         put?: never;
@@ -1241,7 +1241,7 @@ export interface paths {
         };
         /**
          * Get Margin Overview
-         * @description Revenue of the paid credits spent, LLM cost and margin, beside those of as many days before.
+         * @description Revenue, LLM cost and margin beside those of as many days before, and the net sales of the same days.
          */
         get: operations["get_margin_overview"];
         put?: never;
@@ -1281,9 +1281,51 @@ export interface paths {
         };
         /**
          * List Margin Models
-         * @description What each model costs, in all and per interaction.
+         * @description What each model costs and earns. An interaction of several models is split among them.
+         *
+         *     The revenue of all rows, with that of charges without reported LLM usage (`model` null), is the interactions'.
          */
         get: operations["list_margin_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/margin/agents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Margin Agents
+         * @description What each agent's interactions earn and what their LLM calls cost, by revenue.
+         */
+        get: operations["list_margin_agents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/margin/tools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Margin Tools
+         * @description What each tool earns. What tools cost is not reported, so they have no margin.
+         */
+        get: operations["list_margin_tools"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2526,8 +2568,8 @@ export interface components {
             /** Active Users */
             active_users: number;
             credits: components["schemas"]["Movements"];
-            /** Revenue */
-            revenue: components["schemas"]["Revenue"][];
+            /** Sales */
+            sales: components["schemas"]["Sales"][];
         };
         /** DefaultsBody */
         DefaultsBody: {
@@ -2724,7 +2766,10 @@ export interface components {
             account_id: string;
             /** Interaction Id */
             interaction_id: string;
-            /** Model */
+            /**
+             * Model
+             * @description All its models, joined by ' + '.
+             */
             model: string;
             /** Currency */
             currency: string;
@@ -2735,7 +2780,7 @@ export interface components {
             started_at: string;
             /**
              * Paid Spent
-             * @description Of the charge whose idempotency key is the interaction's id; null: there is none.
+             * @description Of the charges whose idempotency key is the interaction's id, or `charge:` and the id; null: none.
              */
             paid_spent: number | null;
             /** Revenue Cents */
@@ -3105,15 +3150,24 @@ export interface components {
             /** Currency */
             currency: string;
             /**
+             * Revenue Cents
+             * @description Null: credits of this currency brought nothing yet.
+             */
+            revenue_cents: string | null;
+            /** Interaction Revenue Cents */
+            interaction_revenue_cents: string | null;
+            /** Tool Revenue Cents */
+            tool_revenue_cents: string | null;
+            /**
              * Paid Spent
-             * @description Paid credits spent.
+             * @description Paid credits spent, on tools too.
              */
             paid_spent: number;
             /**
-             * Revenue Cents
-             * @description Paid credits spent, at `cents_per_paid_credit`.
+             * Tool Paid Spent
+             * @description How many of them were spent on tools.
              */
-            revenue_cents: string | null;
+            tool_paid_spent: number;
             /** Interactions */
             interactions: number;
             /**
@@ -3123,9 +3177,67 @@ export interface components {
             cost_cents: string;
             /**
              * Margin Cents
-             * @description Revenue less cost; null for other currencies than USD.
+             * @description Interactions' revenue less LLM cost; null for other currencies than USD.
              */
             margin_cents: string | null;
+        };
+        /** MarginAgent */
+        MarginAgent: {
+            /** Currency */
+            currency: string;
+            /**
+             * Paid Spent
+             * @description Paid credits, with the fractions of interactions that were split.
+             */
+            paid_spent: string;
+            /**
+             * Revenue Cents
+             * @description Paid credits spent, at `cents_per_paid_credit`; null: credits of this currency brought nothing yet.
+             */
+            revenue_cents: string | null;
+            /**
+             * Cost Cents
+             * @description LLM cost in US cents.
+             */
+            cost_cents: string;
+            /**
+             * Margin Cents
+             * @description Revenue less cost; null for other currencies than USD, in which costs are reported.
+             */
+            margin_cents: string | null;
+            /**
+             * Agent Id
+             * @description As the charge's metadata names it; null: not named, or not charged.
+             */
+            agent_id: string | null;
+            /**
+             * Uses
+             * @description Charges of interactions.
+             */
+            uses: number;
+        };
+        /** MarginAgentsReply */
+        MarginAgentsReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Agents
+             * @description By paid credits, at most 500.
+             */
+            agents: components["schemas"]["MarginAgent"][];
         };
         /** MarginDailyReply */
         MarginDailyReply: {
@@ -3162,6 +3274,28 @@ export interface components {
         };
         /** MarginModel */
         MarginModel: {
+            /** Currency */
+            currency: string;
+            /**
+             * Paid Spent
+             * @description Paid credits, with the fractions of interactions that were split.
+             */
+            paid_spent: string;
+            /**
+             * Revenue Cents
+             * @description Paid credits spent, at `cents_per_paid_credit`; null: credits of this currency brought nothing yet.
+             */
+            revenue_cents: string | null;
+            /**
+             * Cost Cents
+             * @description Hundredths of the currency's unit, with all fractions.
+             */
+            cost_cents: string;
+            /**
+             * Margin Cents
+             * @description Revenue less cost; null for other currencies than USD, in which costs are reported.
+             */
+            margin_cents: string | null;
             /** Llm Calls */
             llm_calls: number;
             /** Prompt Tokens */
@@ -3169,24 +3303,17 @@ export interface components {
             /** Completion Tokens */
             completion_tokens: number;
             /**
-             * Cost Cents
-             * @description Hundredths of the currency's unit, with all fractions.
+             * Interactions
+             * @description Those that used the model; one of several models counts under each.
              */
-            cost_cents: string;
-            /** Interactions */
             interactions: number;
             /**
              * Model
-             * @description The models of an interaction, joined by ' + ': what each of several cost is not reported.
+             * @description An interaction of several models is split: what single calls report of each is that model's; the rest in proportion to its cost, else to its tokens, else equally. null: charges without reported LLM usage.
              */
-            model: string;
-            /** Currency */
-            currency: string;
-            /**
-             * Cost Per Interaction Cents
-             * @description Hundredths of the currency's unit, with all fractions.
-             */
-            cost_per_interaction_cents: string;
+            model: string | null;
+            /** Cost Per Interaction Cents */
+            cost_per_interaction_cents: string | null;
         };
         /** MarginModelsReply */
         MarginModelsReply: {
@@ -3207,7 +3334,7 @@ export interface components {
             to: string;
             /**
              * Models
-             * @description By cost, at most 500.
+             * @description By cost, at most 500; then charges without reported LLM usage.
              */
             models: components["schemas"]["MarginModel"][];
         };
@@ -3229,7 +3356,7 @@ export interface components {
              */
             to: string;
             /** Prices */
-            prices: components["schemas"]["Price"][];
+            prices: components["schemas"]["PriceReply"][];
             /** Period */
             period: components["schemas"]["Margin"][];
             /**
@@ -3237,6 +3364,63 @@ export interface components {
              * @description Of as many days before.
              */
             previous: components["schemas"]["Margin"][];
+            /**
+             * Sales
+             * @description Money received in the same days: another figure than revenue.
+             */
+            sales: components["schemas"]["Sales"][];
+        };
+        /** MarginTool */
+        MarginTool: {
+            /** Product Type */
+            product_type: string;
+            /** Currency */
+            currency: string;
+            /** Uses */
+            uses: number;
+            /**
+             * Product Free
+             * @description Uses paid by the tool's own free credits.
+             */
+            product_free: number;
+            /**
+             * Product Paid
+             * @description Uses paid by the tool's own paid credits, which are given, not sold.
+             */
+            product_paid: number;
+            /**
+             * Paid Spent
+             * @description Paid credits of the main pools.
+             */
+            paid_spent: number;
+            /**
+             * Revenue Cents
+             * @description Paid credits spent, at `cents_per_paid_credit`; null: credits of this currency brought nothing yet.
+             */
+            revenue_cents: string | null;
+        };
+        /** MarginToolsReply */
+        MarginToolsReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Tools
+             * @description By paid credits, at most 500.
+             */
+            tools: components["schemas"]["MarginTool"][];
         };
         /** ModelUsage */
         ModelUsage: {
@@ -3251,13 +3435,16 @@ export interface components {
              * @description Hundredths of the currency's unit, with all fractions.
              */
             cost_cents: string;
-            /** Interactions */
+            /**
+             * Interactions
+             * @description Those that used the model; one of several models counts under each.
+             */
             interactions: number;
             /**
              * Model
-             * @description The models of an interaction, joined by ' + ': what each of several cost is not reported.
+             * @description An interaction of several models is split: what single calls report of each is that model's; the rest in proportion to its cost, else to its tokens, else equally. null: charges without reported LLM usage.
              */
-            model: string;
+            model: string | null;
         };
         /** ModelsReply */
         ModelsReply: {
@@ -3478,6 +3665,8 @@ export interface components {
              */
             buyers: number;
             credits: components["schemas"]["Movements"];
+            /** Sales */
+            sales: components["schemas"]["Sales"][];
             /** Revenue */
             revenue: components["schemas"]["Revenue"][];
         };
@@ -3487,12 +3676,12 @@ export interface components {
          */
         Permission: "billing:read" | "billing:write" | "billing:credit";
         /**
-         * Price
+         * PriceReply
          * @description What a credit brought, over all sales up to now.
          *
          *     Gifts are spent like bought credits, so a credit of the paid pool brought less than a sold one.
          */
-        Price: {
+        PriceReply: {
             /** Currency */
             currency: string;
             /**
@@ -3514,7 +3703,7 @@ export interface components {
             cents_per_sold_credit: string | null;
             /**
              * Cents Per Paid Credit
-             * @description Net money per credit entered: what margins count with.
+             * @description Net money per credit entered: the price of revenue.
              */
             cents_per_paid_credit: string | null;
         };
@@ -3973,28 +4162,20 @@ export interface components {
         };
         /**
          * Revenue
-         * @description Money of one currency. It counts on the day on which the purchase was begun; what is given back reduces that
-         *     day, not the one on which it was given back.
+         * @description What the paid credits spent in these days earned, in one currency: at what a paid credit brought on average.
          */
         Revenue: {
             /** Currency */
             currency: string;
-            /** Sales */
-            sales: number;
-            /** Received Minor */
-            received_minor: number;
-            /** Refunded Minor */
-            refunded_minor: number;
             /**
-             * Disputed Minor
-             * @description Withdrawn by disputes that are open or lost.
+             * Revenue Cents
+             * @description Null: credits of this currency brought nothing yet.
              */
-            disputed_minor: number;
-            /**
-             * Net Minor
-             * @description Received, less refunded and disputed.
-             */
-            net_minor: number;
+            revenue_cents: string | null;
+            /** Interaction Revenue Cents */
+            interaction_revenue_cents: string | null;
+            /** Tool Revenue Cents */
+            tool_revenue_cents: string | null;
         };
         /** RevokedReply */
         RevokedReply: {
@@ -4050,6 +4231,31 @@ export interface components {
         RulesReply: {
             /** Rules */
             rules: components["schemas"]["RuleReply"][];
+        };
+        /**
+         * Sales
+         * @description Money of one currency. It counts on the day on which the purchase was begun; what is given back reduces that
+         *     day, not the one on which it was given back. What was sold is earned when it is spent: see Revenue.
+         */
+        Sales: {
+            /** Currency */
+            currency: string;
+            /** Sales */
+            sales: number;
+            /** Received Minor */
+            received_minor: number;
+            /** Refunded Minor */
+            refunded_minor: number;
+            /**
+             * Disputed Minor
+             * @description Withdrawn by disputes that are open or lost.
+             */
+            disputed_minor: number;
+            /**
+             * Net Minor
+             * @description Received, less refunded and disputed.
+             */
+            net_minor: number;
         };
         /** Service */
         Service: {
@@ -10944,6 +11150,184 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["MarginModelsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_margin_agents: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarginAgentsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_margin_tools: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: 30 days in all. */
+                from?: string | null;
+                /** @description Last UTC day, included. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MarginToolsReply"];
                 };
             };
             /** @description Bad Request */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { formatCents, formatGrowth, formatRoundedCents, formatShare, plainUnits } from "./decimals";
+import { formatCents, formatDecimal, formatGrowth, formatRoundedCents, formatShare, plainUnits } from "./decimals";
 
 describe("cents with fractions", () => {
   it("keep every digit", () => {
@@ -44,5 +44,16 @@ describe("parts and growth", () => {
     expect(formatGrowth(-50, -100)).toBe("+50 %");
     expect(formatGrowth(3, 0)).toBe("new");
     expect(formatGrowth(3, 3)).toBeNull();
+  });
+});
+
+describe("formatDecimal", () => {
+  it.each([
+    ["1234.5000000000", "1,234.5"],
+    ["0.3333333333", "0.33"],
+    ["20", "20"],
+    ["0", "0"],
+  ])("%s is %s", (decimal, expected) => {
+    expect(formatDecimal(decimal)).toBe(expected);
   });
 });

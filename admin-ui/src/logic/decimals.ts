@@ -14,6 +14,11 @@ export function formatRoundedCents(cents: string, currency: string, more = 0): s
   return `${grouped(shifted(String(rounded(cents, more)), digits + more), digits)} ${currency.toUpperCase()}`;
 }
 
+/** A number rounded to two digits after the point, without zeros at its end: "1234.50" is "1,234.5". */
+export function formatDecimal(decimal: string): string {
+  return grouped(shifted(String(rounded(decimal, 2)), 2), 0);
+}
+
 /** In the currency's unit, as spreadsheets read it: "123.4567", "USD" is "1.234567". */
 export function plainUnits(cents: string, currency: string): string {
   const { minus, whole, fraction } = partsOf(shifted(cents, minorDigits(currency)));

@@ -21,6 +21,8 @@ interface Props<Row> {
   title: string;
   /** What the numbers mean, where their names do not tell. */
   note?: string;
+  /** What the table says, in a sentence. */
+  lead?: ReactNode;
   columns: ReportColumn<Row>[];
   rows: Row[] | undefined;
   rowKey: (row: Row) => string;
@@ -55,6 +57,7 @@ export function ReportTable<Row>(props: Props<Row>) {
           {note}
         </Text>
       )}
+      {props.lead}
       {error ? (
         <ErrorAlert error={error} onRetry={props.onRetry} />
       ) : (

@@ -1,4 +1,4 @@
-import type { Day, Revenue, Usage } from "../api/models";
+import type { Day, Sales, Usage } from "../api/models";
 import { plainUnits } from "../logic/decimals";
 import { formatMoney, formatNumber } from "../logic/format";
 import { formatDay } from "../logic/ranges";
@@ -36,31 +36,31 @@ export function countSeries<Row>(name: string, color: string, valueOf: (row: Row
 }
 
 /** The currencies in which there is money, each once. */
-export function currenciesOf(rows: { revenue: Revenue[] }[]): string[] {
-  return [...new Set(rows.flatMap(({ revenue }) => revenue.map(({ currency }) => currency)))].sort();
+export function currenciesOf(rows: { sales: Sales[] }[]): string[] {
+  return [...new Set(rows.flatMap(({ sales }) => sales.map(({ currency }) => currency)))].sort();
 }
 
-export function revenueIn(revenue: Revenue[], currency: string): Revenue {
+export function salesIn(sales: Sales[], currency: string): Sales {
   const none = { currency, sales: 0, received_minor: 0, refunded_minor: 0, disputed_minor: 0, net_minor: 0 };
-  return revenue.find((one) => one.currency === currency) ?? none;
+  return sales.find((one) => one.currency === currency) ?? none;
 }
 
 const MONEY_COLORS = ["teal.6", "orange.6", "grape.6", "cyan.6", "lime.6"];
 
-export function revenueSeries(currencies: string[]): Series<Day>[] {
+export function salesSeries(currencies: string[]): Series<Day>[] {
   return currencies.map((currency, index) => ({
     name: currency,
     color: MONEY_COLORS[index % MONEY_COLORS.length] ?? "gray.6",
-    valueOf: ({ revenue }) => Number(plainUnits(String(revenueIn(revenue, currency).net_minor), currency)),
-    textOf: ({ revenue }) => formatMoney(revenueIn(revenue, currency).net_minor, currency),
+    valueOf: ({ sales }) => Number(plainUnits(String(salesIn(sales, currency).net_minor), currency)),
+    textOf: ({ sales }) => formatMoney(salesIn(sales, currency).net_minor, currency),
   }));
 }
 
-export function revenueColumns(currencies: string[]): ReportColumn<Day>[] {
+export function salesColumns(currencies: string[]): ReportColumn<Day>[] {
   return currencies.map((currency) => ({
-    name: `Net ${currency}`,
+    name: `Net sales ${currency}`,
     numeric: true,
-    cell: ({ revenue }) => formatMoney(revenueIn(revenue, currency).net_minor, currency),
-    csv: ({ revenue }) => plainUnits(String(revenueIn(revenue, currency).net_minor), currency),
+    cell: ({ sales }) => formatMoney(salesIn(sales, currency).net_minor, currency),
+    csv: ({ sales }) => plainUnits(String(salesIn(sales, currency).net_minor), currency),
   }));
 }

@@ -94,9 +94,9 @@ function Models() {
   return (
     <ReportTable
       title="By model"
-      note="As the LLM proxies report it. An interaction counts once, on the day of its first report."
+      note="As the LLM proxies report it, on the day of an interaction's first report. The cost of an interaction of several models is split among them; it counts once under each."
       rows={data?.models}
-      rowKey={({ model }) => model}
+      rowKey={({ model }) => model ?? ""}
       columns={[
         { name: "Model", cell: ({ model }) => <Named id={model} none="Not named" />, csv: ({ model }) => model },
         count<ModelUsage>("Interactions", ({ interactions }) => interactions),

@@ -3,7 +3,7 @@ import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { api, bodyOf } from "../../api/client";
 import type { Day } from "../../api/models";
 import { ChartSection } from "../../reports/ChartSection";
-import { count, countSeries, currenciesOf, dayColumn, revenueColumns, usageColumns } from "../../reports/usage";
+import { count, countSeries, currenciesOf, dayColumn, salesColumns, usageColumns } from "../../reports/usage";
 import { useRange } from "../../reports/useRange";
 
 /** Each day's uses and what paid for them; the table and the file have all figures of a day. */
@@ -38,7 +38,7 @@ export function Daily() {
         { ...count<Day>("Sold", ({ credits }) => credits.sold), from: "md" },
         { ...count<Day>("Granted", ({ credits }) => credits.granted), from: "lg" },
         { ...count<Day>("Taken back", ({ credits }) => credits.taken_back), from: "lg" },
-        ...revenueColumns(currencies).map((column) => ({ ...column, from: "md" as const })),
+        ...salesColumns(currencies).map((column) => ({ ...column, from: "md" as const })),
       ]}
       error={error}
       onRetry={() => void refetch()}

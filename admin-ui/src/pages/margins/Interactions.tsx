@@ -39,7 +39,7 @@ export function Interactions() {
   return (
     <ReportTable
       title="Interactions"
-      note="Revenue is of the charge that names the interaction as its idempotency key. The file has the rows of this page."
+      note="Revenue is that of the charges whose idempotency key is the interaction's id, or charge: and the id. The file has the rows of this page."
       rows={data?.interactions}
       rowKey={({ account_id, interaction_id }) => `${account_id} ${interaction_id}`}
       columns={COLUMNS}

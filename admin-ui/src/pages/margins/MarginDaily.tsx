@@ -32,12 +32,12 @@ export function MarginDaily({ currency }: { currency: string }) {
   return (
     <ChartSection
       title={`By day, ${currency}`}
-      note="Each day reckons with what a paid credit has brought up to now."
+      note="Each day counts with what a paid credit has brought up to now. The table has the revenue of tools."
       kind="line"
       days={data?.days}
       dayOf={({ day }) => day}
       series={[
-        series("Revenue", "teal.6", ({ revenue_cents }) => revenue_cents, currency),
+        series("Revenue of interactions", "teal.6", ({ interaction_revenue_cents: cents }) => cents, currency),
         series("LLM cost", "orange.6", ({ cost_cents }) => cost_cents, COST),
         ...(currency === COST ? [series("Margin", "indigo.6", ({ margin_cents }) => margin_cents, currency)] : []),
       ]}
@@ -46,6 +46,8 @@ export function MarginDaily({ currency }: { currency: string }) {
         { ...count<MarginDay>("Interactions", (day) => of(day).interactions), from: "sm" },
         { ...count<MarginDay>("Paid credits", (day) => of(day).paid_spent), from: "sm" },
         centsColumn<MarginDay>(`Revenue ${currency}`, (day) => of(day).revenue_cents, () => currency),
+        { ...centsColumn<MarginDay>("Of interactions", (day) => of(day).interaction_revenue_cents, () => currency), from: "md" },
+        { ...centsColumn<MarginDay>("Of tools", (day) => of(day).tool_revenue_cents, () => currency), from: "md" },
         centsColumn<MarginDay>("LLM cost USD", (day) => of(day).cost_cents, () => COST),
         centsColumn<MarginDay>(`Margin ${currency}`, (day) => of(day).margin_cents, () => currency),
       ]}

@@ -1,4 +1,4 @@
-import { SimpleGrid } from "@mantine/core";
+import { SimpleGrid, Text } from "@mantine/core";
 
 import type { Margin, MarginOverview } from "../../api/models";
 import { Section } from "../../components/Section";
@@ -6,30 +6,59 @@ import { DataTable } from "../../components/DataTable";
 import { formatCents, formatRoundedCents, formatShare } from "../../logic/decimals";
 import { formatMoney, formatNumber } from "../../logic/format";
 import { Figure } from "../../reports/Figure";
+import { salesIn } from "../../reports/usage";
 import { Cents } from "./cents";
 
 export function MarginFigures({ overview, currency }: { overview: MarginOverview; currency: string }) {
   const now = marginIn(overview.period, currency);
   const before = marginIn(overview.previous, currency);
-  const share = now.margin_cents !== null && now.revenue_cents !== null ? formatShare(now.margin_cents, now.revenue_cents) : null;
+  const { margin_cents: margin, interaction_revenue_cents: earned } = now;
+  const share = margin !== null && earned !== null ? formatShare(margin, earned) : null;
   return (
-    <SimpleGrid cols={{ base: 2, md: 4 }} spacing="sm">
-      <Money name={`Revenue, ${currency}`} cents={now.revenue_cents} before={before.revenue_cents} currency={currency} />
-      <Money name="LLM cost, USD" cents={now.cost_cents} before={before.cost_cents} currency="USD" />
+    <SimpleGrid cols={{ base: 2, md: 5 }} spacing="sm">
       <Money
-        name={`Margin, ${currency}`}
-        cents={now.margin_cents}
-        before={before.margin_cents}
+        name={`Revenue, ${currency}`}
+        cents={now.revenue_cents}
+        before={before.revenue_cents}
         currency={currency}
-        hint={share === null ? undefined : `${share} of revenue`}
-      />
-      <Figure
-        name="Interactions"
-        value={formatNumber(now.interactions)}
-        growth={[now.interactions, before.interactions]}
         hint={`${formatNumber(now.paid_spent)} paid credits`}
       />
+      <Money
+        name="Of interactions"
+        cents={earned}
+        before={before.interaction_revenue_cents}
+        currency={currency}
+        hint={`${formatNumber(now.interactions)} reported`}
+      />
+      <Money
+        name="Of tools"
+        cents={now.tool_revenue_cents}
+        before={before.tool_revenue_cents}
+        currency={currency}
+        hint={`${formatNumber(now.tool_paid_spent)} paid credits`}
+      />
+      <Money name="LLM cost, USD" cents={now.cost_cents} before={before.cost_cents} currency="USD" hint="of interactions" />
+      <Money
+        name={`Margin, ${currency}`}
+        cents={margin}
+        before={before.margin_cents}
+        currency={currency}
+        hint={share === null ? "of interactions" : `${share} of interactions' revenue`}
+      />
     </SimpleGrid>
+  );
+}
+
+/** What the figures are, and why net sales are another. */
+export function Definitions({ overview, currency }: { overview: MarginOverview; currency: string }) {
+  const sales = salesIn(overview.sales, currency);
+  return (
+    <Text size="sm">
+      <b>Revenue</b> is earned when paid credits are spent: their number, at what a paid credit brought on average. The{" "}
+      <b>margin</b> is the revenue of interactions less the cost of LLM calls; what tools cost is not reported.{" "}
+      <b>Net sales</b> are the money received for purchases begun in these days, less what went back:{" "}
+      <b>{formatMoney(sales.net_minor, currency)}</b>. They differ from revenue because credits are sold on one day and spent on another.
+    </Text>
   );
 }
 
@@ -55,7 +84,17 @@ function Money({ name, cents, before, currency, hint }: MoneyProps) {
 }
 
 export function marginIn(margins: Margin[], currency: string): Margin {
-  const none = { currency, paid_spent: 0, revenue_cents: "0", interactions: 0, cost_cents: "0", margin_cents: currency === "USD" ? "0" : null };
+  const none = {
+    currency,
+    paid_spent: 0,
+    tool_paid_spent: 0,
+    revenue_cents: "0",
+    interaction_revenue_cents: "0",
+    tool_revenue_cents: "0",
+    interactions: 0,
+    cost_cents: "0",
+    margin_cents: currency === "USD" ? "0" : null,
+  };
   return margins.find((one) => one.currency === currency) ?? none;
 }
 

@@ -8,10 +8,12 @@ import { Page } from "../../components/Page";
 import { FigureSkeletons } from "../../reports/Figure";
 import { RangeBar } from "../../reports/RangeBar";
 import { useRange } from "../../reports/useRange";
+import { Agents } from "./Agents";
 import { Interactions } from "./Interactions";
 import { MarginDaily } from "./MarginDaily";
-import { MarginFigures, Prices } from "./MarginFigures";
+import { Definitions, MarginFigures, Prices } from "./MarginFigures";
 import { Models } from "./Models";
+import { Tools } from "./Tools";
 
 const USUAL = "USD";
 
@@ -29,7 +31,7 @@ export function MarginsPage() {
   return (
     <Page
       title="Margins"
-      subtitle="What the paid credits that were spent had brought, against what their LLM calls cost. No currency is ever converted."
+      subtitle="Revenue, the cost of LLM calls, and which model, agent or tool earns what. No currency is ever converted."
     >
       <RangeBar />
       {currencies.length > 1 && (
@@ -44,12 +46,13 @@ export function MarginsPage() {
       {error ? (
         <ErrorAlert error={error} onRetry={() => void refetch()} />
       ) : data === undefined ? (
-        <SimpleGrid cols={{ base: 2, md: 4 }} spacing="sm" aria-busy aria-label="Loading">
-          <FigureSkeletons count={4} />
+        <SimpleGrid cols={{ base: 2, md: 5 }} spacing="sm" aria-busy aria-label="Loading">
+          <FigureSkeletons count={5} />
         </SimpleGrid>
       ) : (
         <>
           <MarginFigures overview={data} currency={currency} />
+          <Definitions overview={data} currency={currency} />
           {currency !== USUAL && (
             <Text size="sm">
               LLM cost is reported in US dollars, so accounts in {currency} have revenue and cost, but no margin.
@@ -58,9 +61,11 @@ export function MarginsPage() {
         </>
       )}
       <MarginDaily currency={currency} />
-      {data !== undefined && data.prices.length > 0 && <Prices prices={data.prices} />}
       <Models />
+      <Agents />
+      <Tools />
       <Interactions />
+      {data !== undefined && data.prices.length > 0 && <Prices prices={data.prices} />}
     </Page>
   );
 }

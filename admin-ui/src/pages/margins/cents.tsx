@@ -1,5 +1,5 @@
 import type { ReportColumn } from "../../reports/ReportTable";
-import { formatCents, formatRoundedCents, plainUnits } from "../../logic/decimals";
+import { formatCents, formatDecimal, formatRoundedCents, plainUnits } from "../../logic/decimals";
 
 /** More digits than the currency has, where single interactions cost less than its smallest coin. */
 const FINE = 4;
@@ -30,5 +30,15 @@ export function centsColumn<Row>(
       const cents = centsOf(row);
       return cents === null ? null : plainUnits(cents, currencyOf(row));
     },
+  };
+}
+
+/** Paid credits, of which an interaction of several models gives each a part. */
+export function paidColumn<Row extends { paid_spent: string }>(): ReportColumn<Row> {
+  return {
+    name: "Paid credits",
+    numeric: true,
+    cell: ({ paid_spent }) => <span title={paid_spent}>{formatDecimal(paid_spent)}</span>,
+    csv: ({ paid_spent }) => paid_spent,
   };
 }

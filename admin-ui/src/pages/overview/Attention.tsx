@@ -31,7 +31,7 @@ export function Attention() {
     );
   }
   return (
-    <Alert color="red" variant="outline" icon={<IconAlertTriangle aria-hidden />} title="Needs somebody">
+    <Alert color="red" variant="outline" icon={<IconAlertTriangle aria-hidden />} title="Needs attention">
       <Stack gap={4} align="flex-start">
         {needs.map(({ text, to }) => (
           <Anchor key={text} component={Link} to={to} size="sm" underline="always">

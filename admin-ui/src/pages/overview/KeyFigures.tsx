@@ -1,15 +1,17 @@
-import { SimpleGrid } from "@mantine/core";
+import { Anchor, SimpleGrid } from "@mantine/core";
+import { Link } from "react-router";
 
 import type { Overview } from "../../api/models";
+import { formatCents, formatRoundedCents } from "../../logic/decimals";
 import { formatCount, formatMoney, formatNumber } from "../../logic/format";
 import { Figure, FigureSkeletons } from "../../reports/Figure";
-import { currenciesOf, revenueIn, spentOf } from "../../reports/usage";
+import { currenciesOf, salesIn, spentOf } from "../../reports/usage";
 
 /** The range's figures, beside those of as many days before. */
 export function KeyFigures({ overview }: { overview: Overview | undefined }) {
   return (
     <SimpleGrid cols={{ base: 2, md: 4 }} spacing="sm" aria-busy={overview === undefined}>
-      {overview === undefined ? <FigureSkeletons count={7} /> : <Figures overview={overview} />}
+      {overview === undefined ? <FigureSkeletons count={8} /> : <Figures overview={overview} />}
     </SimpleGrid>
   );
 }
@@ -26,14 +28,35 @@ function Figures({ overview: { period, previous } }: { overview: Overview }) {
   return (
     <>
       {currenciesOf([period, previous]).map((currency) => {
-        const [now, before] = [revenueIn(period.revenue, currency), revenueIn(previous.revenue, currency)];
+        const [now, before] = [salesIn(period.sales, currency), salesIn(previous.sales, currency)];
+        return (
+          <Figure
+            key={currency}
+            name={`Net sales, ${currency}`}
+            value={formatMoney(now.net_minor, currency)}
+            growth={[now.net_minor, before.net_minor]}
+            hint={`received in ${formatCount(now.sales, "sale")}, less what went back`}
+          />
+        );
+      })}
+      {period.revenue.map(({ currency, revenue_cents: cents }) => {
+        if (cents === null) return null;
+        const before = previous.revenue.find((one) => one.currency === currency)?.revenue_cents ?? "0";
         return (
           <Figure
             key={currency}
             name={`Revenue, ${currency}`}
-            value={formatMoney(now.net_minor, currency)}
-            growth={[now.net_minor, before.net_minor]}
-            hint={formatCount(now.sales, "sale")}
+            value={formatRoundedCents(cents, currency)}
+            exact={formatCents(cents, currency)}
+            growth={[cents, before]}
+            hint={
+              <>
+                earned by the credits spent:{" "}
+                <Anchor component={Link} to={`/margins?currency=${currency}`} inherit underline="always">
+                  Margins
+                </Anchor>
+              </>
+            }
           />
         );
       })}

@@ -12,8 +12,8 @@ import {
   countSeries,
   currenciesOf,
   dayColumn,
-  revenueColumns,
-  revenueSeries,
+  salesColumns,
+  salesSeries,
   spentOf,
 } from "../../reports/usage";
 import { useRange } from "../../reports/useRange";
@@ -42,7 +42,7 @@ export function OverviewPage() {
     onRetry: () => void daily.refetch(),
   };
   return (
-    <Page title="Overview" subtitle="How the service does, and what needs somebody.">
+    <Page title="Overview" subtitle="Service health, and what needs attention.">
       <Attention />
       <RangeBar />
       {overview.error ? (
@@ -72,11 +72,11 @@ export function OverviewPage() {
         />
         <ChartSection
           {...chart}
-          title="Revenue by day"
-          note="Received less refunds and disputes, on the day on which the purchase was begun."
+          title="Net sales by day"
+          note="Money received less refunds and disputes, on the day on which the purchase was begun."
           kind="beside"
-          series={revenueSeries(currencies)}
-          columns={[dayColumn, ...revenueColumns(currencies), count<Day>("Credits sold", ({ credits }) => credits.sold)]}
+          series={salesSeries(currencies)}
+          columns={[dayColumn, ...salesColumns(currencies), count<Day>("Credits sold", ({ credits }) => credits.sold)]}
           empty={["Nothing was sold", "No paid purchase was begun in these days."]}
         />
       </SimpleGrid>
