@@ -29,6 +29,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "product_usage_log": KEEP,
         "purchases": KEEP,
         "purchase_disputes": KEEP,
+        "purchase_refunds": KEEP,
         "payment_events": KEEP,
         "payment_cursors": KEEP,
         "llm_usage": KEEP,

@@ -223,6 +223,15 @@ ROWS: dict[str, Row] = {
         "status": "open",
         "updated_at": NOW,
     },
+    "purchase_refunds": {
+        "account_id": ACCOUNT,
+        "purchase_id": uuid.UUID(int=9),
+        "refund_id": "re_1",
+        "amount_minor": 500,
+        "status": "pending",
+        "created_at": NOW,
+        "updated_at": NOW,
+    },
     "payment_events": {
         "environment": "live",
         "event_id": "evt_1",

@@ -14,6 +14,7 @@ import app
 from app.cli import cli
 from app.config import Settings
 from app.errors import AppError
+from app.payments.stripe_objects import HANDLED
 from tests.databases import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,6 +50,13 @@ def settings_table() -> str:
 def test_readme_lists_every_setting_as_it_is() -> None:
     documented = README.split("<!-- settings -->\n")[1].split("\n<!-- /settings -->")[0]
     assert documented == settings_table(), f"put this into README.md:\n{settings_table()}"
+
+
+def test_deployment_lists_every_event_of_stripe_that_is_handled() -> None:
+    text = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    documented = text.split("<!-- stripe events -->\n")[1].split("\n<!-- /stripe events -->")[0]
+    expected = "\n".join(f"- `{kind}`" for kind in sorted(HANDLED))
+    assert documented == expected, f"put this into docs/deployment.md:\n{expected}"
 
 
 def error_classes() -> Iterator[type[AppError]]:

@@ -96,7 +96,12 @@ _SECTIONS = (
                                 'amount_minor', d.amount_minor, 'updated_at', d.updated_at)
                                 ORDER BY d.updated_at), '[]')
                   FROM purchase_disputes d
-                 WHERE d.account_id = p.account_id AND d.purchase_id = p.purchase_id) AS disputes
+                 WHERE d.account_id = p.account_id AND d.purchase_id = p.purchase_id) AS disputes,
+               (SELECT coalesce(jsonb_agg(jsonb_build_object('refund_id', r.refund_id, 'status', r.status,
+                                'amount_minor', r.amount_minor, 'created_at', r.created_at, 'updated_at', r.updated_at)
+                                ORDER BY r.created_at), '[]')
+                  FROM purchase_refunds r
+                 WHERE r.account_id = p.account_id AND r.purchase_id = p.purchase_id) AS refunds
           FROM purchases p WHERE p.account_id = :account_id""",
     ),
     _Section(

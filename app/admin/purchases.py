@@ -139,7 +139,7 @@ async def refund_purchase(
 
 @router.post("/{purchase_id}/reconcile", responses=NOT_FOUND)
 async def reconcile_purchase(purchase_id: UUID, admin: Support, db: Db, payments: Payments) -> BookedReply:
-    """Ask Stripe about this purchase now, and book what is missing.
+    """Ask Stripe about this purchase, its refunds and its disputes now, and book what is missing.
 
     That it was asked for is in the audit log before Stripe is asked, and what came of it after that: so no booking is
     ever without an entry.
@@ -148,6 +148,7 @@ async def reconcile_purchase(purchase_id: UUID, admin: Support, db: Db, payments
     async with db.transaction() as tx:
         await admin.record(tx, "purchase.reconcile", "purchase", purchase_id, environment=row["environment"])
     booked = await payments.reconcile_purchase(row["account_id"], purchase_id, admin.now)
+    await payments.reconcile_money_back(row["account_id"], purchase_id, admin.now)
     after = await _find(db, purchase_id)
     async with db.transaction() as tx:
         await admin.record(

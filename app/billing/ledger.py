@@ -39,6 +39,7 @@ class Kind(StrEnum):
     ADJUSTMENT = "adjustment"
     BONUS = "bonus"
     REFUND_REVERSAL = "refund_reversal"
+    """Negative: a refund takes credits back. Positive: they return, because the refund failed or was canceled."""
     DISPUTE_REVERSAL = "dispute_reversal"
     DISPUTE_REINSTATEMENT = "dispute_reinstatement"
     DEBT_INCURRED = "debt_incurred"

@@ -22,6 +22,8 @@ from app.errors import AppError
 CHARGE = "charge"
 """The operation of `/v1/billing/charges`: the key space that its idempotency keys belong to."""
 
+PAY_DEBT_FIRST = (Kind.PURCHASE, Kind.REFUND_REVERSAL, Kind.DISPUTE_REINSTATEMENT)
+
 
 @dataclass(frozen=True, slots=True)
 class ChargeRequest:
@@ -157,14 +159,15 @@ async def give_credits(
 ) -> Credit:
     """Give (or, with a negative number, take back) paid credits of a locked account. The caller calls `write`.
 
-    A purchase or a reinstatement pays the recorded debt first. What is taken back but spent already becomes debt.
+    Credits that were paid for (a purchase, a reinstatement, the return of a refund that did not arrive) pay the
+    recorded debt first. What is taken back but spent already becomes debt.
     """
     kind = Kind(transaction_type)
     credit_id = new_id()
     cause = Cause("credit", credit_id)
     if credits < 0:
         account.take_back_paid(-credits, kind, cause, actor, now)
-    elif kind in (Kind.PURCHASE, Kind.DISPUTE_REINSTATEMENT):
+    elif kind in PAY_DEBT_FIRST:
         account.give_paid(credits, kind, cause, actor, now)
     else:
         account.post("paid", credits, kind, cause, actor, now)

@@ -1,7 +1,7 @@
 """The one way in which a payment becomes credits: webhooks, polls and reconciliation all come through here."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,7 +12,16 @@ from app.billing.ledger import Kind, LockedAccount, lock_account, write
 from app.billing.posting import give_credits
 from app.db import Session
 from app.payments import queries
-from app.payments.facts import WITHDRAWN_DISPUTE, PaymentFacts, TakenBack, merge_dispute, taken_back
+from app.payments.facts import (
+    FINAL_DISPUTE,
+    WITHDRAWN_DISPUTE,
+    PaymentFacts,
+    TakenBack,
+    merge_dispute,
+    merge_refund,
+    refunded_money,
+    taken_back,
+)
 
 STRIPE = Actor("stripe", "stripe")
 Outcome = Literal["applied", "ignored", "review"]
@@ -38,6 +47,7 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
     if account.erased_at is not None:
         facts = replace(facts, card_fingerprint=None)  # which has been forgotten, and stays so
     _merge(purchase, facts)
+    await _merge_refunds(tx, purchase, facts, now)
     withdrawn_minor = await _merge_disputes(tx, purchase, facts, now)
     await _settle(tx, account, purchase, withdrawn_minor, now)
     purchase["updated_at"] = now
@@ -60,28 +70,39 @@ def _merge(purchase: dict[str, Any], facts: PaymentFacts) -> None:
         purchase["received_minor"] = facts.received_minor
         purchase["received_currency"] = facts.received_currency
     purchase["card_fingerprint"] = facts.card_fingerprint or purchase["card_fingerprint"]
-    purchase["refunded_minor"] = max(purchase["refunded_minor"], facts.refunded_minor or 0)
     open_still = purchase["received_minor"] is None and purchase["status"] != "canceled"
     if facts.status is not None and open_still and (facts.at >= purchase["status_at"] or facts.status == "canceled"):
         purchase["status"], purchase["status_at"] = facts.status, facts.at
 
 
+async def _merge_refunds(tx: Session, purchase: dict[str, Any], facts: PaymentFacts, now: datetime) -> None:
+    """Store the refunds that were stated, and bring the purchase's `refunded_minor` up to date.
+
+    A version without refunds by id writes the reported total into `refunded_minor`; therefore both count as reported.
+    Our own sum in it changes nothing: no sum exceeds both the reported total and the refunds known by id.
+    """
+    keys = {"account_id": purchase["account_id"], "purchase_id": purchase["purchase_id"]}
+    refunds = {refund.refund_id: refund for refund in await queries.list_refunds(tx, **keys)}
+    for said in facts.refunds:
+        merged = merge_refund(refunds.get(said.refund_id), said)
+        if merged != refunds.get(said.refund_id):
+            refunds[said.refund_id] = merged
+            await queries.upsert_refund(tx, {**keys, **asdict(merged), "updated_at": now})
+    reported = (purchase["refunds_reported_minor"], purchase["refunded_minor"], facts.refunded_minor)
+    purchase["refunds_reported_minor"] = max(minor or 0 for minor in reported)
+    purchase["refunded_minor"] = refunded_money(purchase["refunds_reported_minor"], refunds.values())
+
+
 async def _merge_disputes(tx: Session, purchase: Mapping[str, Any], facts: PaymentFacts, now: datetime) -> int:
     """The money that disputes have withdrawn, in minor units."""
     keys = {"account_id": purchase["account_id"], "purchase_id": purchase["purchase_id"]}
-    disputes = {d["dispute_id"]: dict(d) for d in await queries.list_disputes(tx, **keys)}
-    if (told := facts.dispute) is not None:
-        known = disputes.get(told.dispute_id)
-        merged = {
-            **keys,
-            "dispute_id": told.dispute_id,
-            "amount_minor": max(told.amount_minor, known["amount_minor"] if known else 0),
-            "status": merge_dispute(known["status"] if known else None, told.status),
-            "updated_at": now,
-        }
-        await queries.upsert_dispute(tx, merged)
-        disputes[told.dispute_id] = merged
-    return sum(d["amount_minor"] for d in disputes.values() if d["status"] in WITHDRAWN_DISPUTE)
+    disputes = {dispute.dispute_id: dispute for dispute in await queries.list_disputes(tx, **keys)}
+    if (said := facts.dispute) is not None:
+        said = replace(said, decided_at=facts.at if said.status in FINAL_DISPUTE else None)
+        merged = merge_dispute(disputes.get(said.dispute_id), said)
+        await queries.upsert_dispute(tx, {**keys, **asdict(merged), "updated_at": now})
+        disputes[said.dispute_id] = merged
+    return sum(d.amount_minor for d in disputes.values() if d.status in WITHDRAWN_DISPUTE)
 
 
 async def _settle(
@@ -112,16 +133,18 @@ async def _settle(
         withdrawn_minor=withdrawn_minor,
     )
     booked = TakenBack(purchase["credits_refunded"], purchase["credits_disputed"])
-    disputed = target.disputed - booked.disputed
-    if disputed < 0 and not account.has_room_for(-disputed):
+    returned = [
+        (booked.refunded - target.refunded, Kind.REFUND_REVERSAL),
+        (booked.disputed - target.disputed, Kind.DISPUTE_REINSTATEMENT),
+    ]
+    if not account.has_room_for(sum(max(0, credits) for credits, _ in returned)):
         log.error("balance_limit", purchase_id=str(purchase["purchase_id"]))
         purchase["review_reason"] = "balance_limit"
         return
-    if disputed < 0:  # first what comes back, so that no debt is recorded for a moment
-        await _give(tx, account, purchase, -disputed, Kind.DISPUTE_REINSTATEMENT, now)
-    await _give(tx, account, purchase, booked.refunded - target.refunded, Kind.REFUND_REVERSAL, now)
-    if disputed > 0:
-        await _give(tx, account, purchase, -disputed, Kind.DISPUTE_REVERSAL, now)
+    for credits, kind in returned:  # first, so that no debt is recorded for a moment
+        await _give(tx, account, purchase, max(0, credits), kind, now)
+    await _give(tx, account, purchase, min(0, booked.refunded - target.refunded), Kind.REFUND_REVERSAL, now)
+    await _give(tx, account, purchase, min(0, booked.disputed - target.disputed), Kind.DISPUTE_REVERSAL, now)
     purchase["credits_refunded"], purchase["credits_disputed"] = target.refunded, target.disputed
     purchase["review_reason"] = None
 
@@ -138,6 +161,7 @@ async def _give(
 ) -> None:
     if credits == 0:
         return
+    returns = kind is Kind.REFUND_REVERSAL and credits > 0
     credit = await give_credits(
         tx,
         account,
@@ -145,7 +169,7 @@ async def _give(
         kind.value,
         actor=STRIPE,
         now=now,
-        description=f"{purchase['pack']} pack",
+        description=f"{purchase['pack']} pack{', refund undone' if returns else ''}",
         external_transaction_id=purchase["payment_intent_id"],
     )
     if kind is Kind.PURCHASE:

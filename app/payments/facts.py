@@ -4,6 +4,7 @@ Facts arrive late, twice and out of order. So none of them is an instruction: ea
 way in which order and repetition do not matter, and then the credits are brought to where the sum of it all says.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -32,6 +33,10 @@ PurchaseStatus = Literal[
     "unknown",
 ]
 DisputeStatus = Literal["warning", "open", "won", "lost"]
+RefundStatus = Literal["pending", "requires_action", "succeeded", "canceled", "failed"]
+REFUND_STATUSES: tuple[RefundStatus, ...] = ("pending", "requires_action", "succeeded", "canceled", "failed")
+"""In the order in which one replaces another: a refund that succeeded can fail later, and a failed one stays failed."""
+UNDONE_REFUND = ("canceled", "failed")
 FINAL_DISPUTE = ("won", "lost")
 WITHDRAWN_DISPUTE = ("open", "lost")
 
@@ -41,6 +46,16 @@ class Dispute:
     dispute_id: str
     amount_minor: int
     status: DisputeStatus
+    decided_at: datetime | None = None
+    """The provider's time of the decision. None: open, or decided by a version that did not store it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    refund_id: str
+    amount_minor: int
+    status: RefundStatus
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,8 @@ class PaymentFacts:
     received_minor: int | None = None
     received_currency: str | None = None
     refunded_minor: int | None = None
+    """The total of all refunds that neither failed nor were canceled, as of `at`."""
+    refunds: tuple[Refund, ...] = ()
     dispute: Dispute | None = None
     card_fingerprint: str | None = None
     account_id: UUID | None = None
@@ -79,12 +96,43 @@ class TakenBack:
     disputed: int
 
 
-def merge_dispute(known: DisputeStatus | None, told: DisputeStatus) -> DisputeStatus:
-    """A decided dispute stays decided; an inquiry may become a dispute, but not the other way round."""
-    if known in FINAL_DISPUTE or (known == "open" and told == "warning"):
-        assert known is not None
-        return known
-    return told
+def merge_dispute(known: Dispute | None, said: Dispute) -> Dispute:
+    """What is known of a dispute after a statement about it, whatever the order of statements.
+
+    A decision replaces every undecided state, and the later of two decisions counts; in the same second `lost` wins. A
+    decision without a time yields to any that has one. An inquiry becomes a dispute, not the other way round.
+    """
+    if known is None:
+        return said
+    winner = max(known, said, key=_dispute_rank)
+    return Dispute(winner.dispute_id, max(known.amount_minor, said.amount_minor), winner.status, winner.decided_at)
+
+
+def _dispute_rank(dispute: Dispute) -> tuple[int, float, bool]:
+    if dispute.status not in FINAL_DISPUTE:
+        return (0, 0.0, dispute.status == "open")
+    decided_s = float("-inf") if dispute.decided_at is None else dispute.decided_at.timestamp()
+    return (1, decided_s, dispute.status == "lost")
+
+
+def merge_refund(known: Refund | None, said: Refund) -> Refund:
+    """What is known of a refund after a statement about it, whatever the order of statements."""
+    if known is None:
+        return said
+    status = max(known.status, said.status, key=REFUND_STATUSES.index)
+    return Refund(known.refund_id, max(known.amount_minor, said.amount_minor), status, known.created_at)
+
+
+def refunded_money(reported_minor: int, refunds: Iterable[Refund]) -> int:
+    """The money that refunds took back, in minor units: those that neither failed nor were canceled, known by id,
+    and what of the reported total no known refund explains.
+
+    `reported_minor` is the largest total that was ever reported. The provider lowers its total when a refund fails, so
+    the largest one may contain refunds that failed later: every known refund is subtracted from it, those too.
+    """
+    known = list(refunds)
+    stands = sum(refund.amount_minor for refund in known if refund.status not in UNDONE_REFUND)
+    return stands + max(0, reported_minor - sum(refund.amount_minor for refund in known))
 
 
 def taken_back(*, credits: int, amount_minor: int, refunded_minor: int, withdrawn_minor: int) -> TakenBack:

@@ -1,12 +1,13 @@
 """Stripe, as the rest of the service sees it. The only import of stripe."""
 
 import asyncio
+import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -32,36 +33,21 @@ from app.payments.errors import (
     PaymentsNotConfigured,
     RefundRefused,
 )
-from app.payments.facts import PAYMENT_STATUSES, Dispute, DisputeStatus, Event, PaymentFacts
-
-HANDLED = (
-    "payment_intent.succeeded",
-    "payment_intent.payment_failed",
-    "payment_intent.canceled",
-    "payment_intent.processing",
-    "payment_intent.requires_action",
-    "charge.succeeded",
-    "charge.refunded",
-    "charge.dispute.created",
-    "charge.dispute.updated",
-    "charge.dispute.closed",
-    "charge.dispute.funds_withdrawn",
-    "charge.dispute.funds_reinstated",
+from app.payments.facts import PAYMENT_STATUSES, Event, PaymentFacts
+from app.payments.stripe_objects import (
+    HANDLED,
+    REFUND_EVENTS,
+    dispute_of,
+    refund_of,
+    refunds_inside,
+    stripe_amount,
+    stripe_id,
+    stripe_time,
 )
+
 OBJECT_ID = re.compile(r"/(?:pi|ch|py|re|evt|acct|du|dp)_[^/?]+")
-DISPUTES: dict[str, DisputeStatus] = {
-    "needs_response": "open",
-    "under_review": "open",
-    "lost": "lost",
-    "won": "won",
-    "warning_needs_response": "warning",
-    "warning_under_review": "warning",
-    "warning_closed": "warning",
-    "prevented": "won",
-}
 SIGNATURE_TOLERANCE_S = 300
 RETRIES = 2
-MAX_INT64 = 2**63 - 1
 REFUSED = (stripe.InvalidRequestError, stripe.AuthenticationError, stripe.PermissionError)
 Answer = TypeVar("Answer")
 Trial = Literal["ok", "restricted", "other_mode"]
@@ -220,7 +206,10 @@ class StripeGateway:
         idempotency_key: str,
         at: datetime,
     ) -> PaymentFacts:
-        """Give money of a payment back: what has been given back of it in all. Raises RefundRefused."""
+        """Give money of a payment back: the refund, and the total of all that is known at Stripe. Raises RefundRefused.
+
+        Without the total when Stripe does not answer that second question: the webhook brings it.
+        """
         client = await self._of(environment)
         params: Any = {"payment_intent": payment_intent_id}
         if amount_minor is not None:
@@ -229,8 +218,11 @@ class StripeGateway:
             refund = await self._answer(client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key}))
         except PaymentProviderRefused as error:
             raise RefundRefused(getattr(error.__cause__, "code", None)) from error
-        charge = await self._answer(client.v1.charges.retrieve_async(str(refund.charge)))
-        return PaymentFacts(payment_intent_id, at, refunded_minor=_amount(charge.amount_refunded))
+        total = None
+        with contextlib.suppress(PaymentProviderUnavailable, PaymentNotFound):
+            charge = await self._answer(client.v1.charges.retrieve_async(str(refund.charge)))
+            total = stripe_amount(charge.amount_refunded)
+        return PaymentFacts(payment_intent_id, at, refunded_minor=total, refunds=(refund_of(refund.to_dict()),))
 
     async def succeeded_since(
         self, environment: Environment, since: datetime, *, at: datetime
@@ -242,10 +234,33 @@ class StripeGateway:
             if intent.status == "succeeded":
                 yield _payment_intent(intent, at).facts
 
-    async def events_between(self, environment: Environment, since: datetime, until: datetime) -> list[Event]:
-        """The entries of Stripe's event log that concern us, oldest first. Stripe keeps them for 30 days."""
+    async def refunds_since(
+        self, environment: Environment, since: datetime, *, at: datetime
+    ) -> AsyncIterator[PaymentFacts]:
+        """Refunds that were begun since, as they are now."""
+        params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
+        page = await self._answer((await self._of(environment)).v1.refunds.list_async(params))
+        async for refund in self._all(page):
+            if refund.payment_intent is not None:
+                yield PaymentFacts(str(refund.payment_intent), at, refunds=(refund_of(refund.to_dict()),))
+
+    async def money_back(
+        self, environment: Environment, payment_intent_id: str, *, at: datetime
+    ) -> AsyncIterator[PaymentFacts]:
+        """The refunds and disputes of one payment, as they are now."""
+        service = (await self._of(environment)).v1
+        params: Any = {"payment_intent": payment_intent_id, "limit": 100}
+        async for refund in self._all(await self._answer(service.refunds.list_async(params))):
+            yield PaymentFacts(payment_intent_id, at, refunds=(refund_of(refund.to_dict()),))
+        async for dispute in self._all(await self._answer(service.disputes.list_async(params))):
+            yield PaymentFacts(payment_intent_id, at, dispute=dispute_of("", dispute.to_dict()))
+
+    async def events_between(
+        self, environment: Environment, types: Collection[str], since: datetime, until: datetime
+    ) -> list[Event]:
+        """The entries of Stripe's event log of these types, oldest first. Stripe keeps them for 30 days."""
         created = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
-        params: Any = {"created": created, "types": list(HANDLED), "limit": 100}
+        params: Any = {"created": created, "types": list(types), "limit": 100}
         page = await self._answer((await self._of(environment)).v1.events.list_async(params))
         events = [parse_event(event.to_dict()) async for event in self._all(page)]
         return [self._of_environment(environment, event) for event in reversed(events)]
@@ -314,27 +329,11 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _time(seconds: object) -> datetime:
-    return datetime.fromtimestamp(int(str(seconds)), UTC)
-
-
 def _uuid(value: object) -> UUID | None:
     try:
         return UUID(str(value))
     except ValueError:
         return None
-
-
-def _id(value: object) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= 255 or not value.isprintable():
-        raise ValueError("not an id")
-    return value
-
-
-def _amount(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value <= MAX_INT64:
-        raise ValueError("not an amount")
-    return value
 
 
 def _payment_intent(intent: Any, at: datetime) -> PaymentIntent:
@@ -349,10 +348,10 @@ def _intent_facts(intent: Mapping[str, Any], *, at: datetime, failed: bool = Fal
         status = "failed"  # the last attempt; another one may still succeed
     paid = status == "succeeded"
     return PaymentFacts(
-        payment_intent_id=_id(intent["id"]),
+        payment_intent_id=stripe_id(intent["id"]),
         at=at,
         status=status,
-        received_minor=_amount(intent["amount_received"]) if paid else None,
+        received_minor=stripe_amount(intent["amount_received"]) if paid else None,
         received_currency=str(intent["currency"]).upper() if paid else None,
         account_id=_uuid(metadata.get("account_id")),
         purchase_id=_uuid(metadata.get("purchase_id")),
@@ -363,13 +362,13 @@ def _fingerprint(charge: Mapping[str, Any]) -> str | None:
     """Stripe's name of the card, the same for everybody who pays with it. None for what is no card."""
     card = (charge.get("payment_method_details") or {}).get("card") or {}
     value = card.get("fingerprint")
-    return None if value is None else _id(value)
+    return None if value is None else stripe_id(value)
 
 
 def parse_event(event: Mapping[str, Any]) -> Event:
     """Raises ValueError for what is not an event of Stripe's. A handled event with a malformed object has no facts."""
     try:
-        event_id, kind, created_at = _id(event["id"]), _id(event["type"]), _time(event["created"])
+        event_id, kind, created_at = stripe_id(event["id"]), stripe_id(event["type"]), stripe_time(event["created"])
         data = event["data"]["object"]
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError("not an event") from error
@@ -377,7 +376,7 @@ def parse_event(event: Mapping[str, Any]) -> Event:
     try:
         if kind in HANDLED:
             facts = _facts(kind, data, created_at)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         # Signed by Stripe, so not to be refused for ever; but a person should see it.
         log.error("stripe_event_malformed", event_id=event_id, type=kind, exc_info=error)
     return Event(event_id, kind, created_at, event.get("livemode") is True, facts)
@@ -388,9 +387,15 @@ def _facts(kind: str, data: Mapping[str, Any], at: datetime) -> PaymentFacts | N
         return _intent_facts(data, at=at, failed=kind == "payment_intent.payment_failed")
     if not data.get("payment_intent"):
         return None  # a charge without a payment intent is none of ours
-    payment_intent_id = _id(data["payment_intent"])
+    payment_intent_id = stripe_id(data["payment_intent"])
     if kind in ("charge.succeeded", "charge.refunded"):
-        refunded_minor = _amount(data["amount_refunded"])
-        return PaymentFacts(payment_intent_id, at, refunded_minor=refunded_minor, card_fingerprint=_fingerprint(data))
-    dispute = Dispute(_id(data["id"]), _amount(data["amount"]), DISPUTES[data["status"]])
-    return PaymentFacts(payment_intent_id, at, dispute=dispute)
+        return PaymentFacts(
+            payment_intent_id,
+            at,
+            refunded_minor=stripe_amount(data["amount_refunded"]),
+            refunds=refunds_inside(data),
+            card_fingerprint=_fingerprint(data),
+        )
+    if kind in REFUND_EVENTS:
+        return PaymentFacts(payment_intent_id, at, refunds=(refund_of(data),))
+    return PaymentFacts(payment_intent_id, at, dispute=dispute_of(kind, data))

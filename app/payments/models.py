@@ -75,6 +75,9 @@ class Purchase(Base):
     card_fingerprint: Mapped[str | None] = mapped_column(Text, comment="Stripe's name of the card that paid")
     credit_id: Mapped[UUID | None] = mapped_column(comment="the credit that it became")
     refunded_minor: Mapped[int] = mapped_column(BigInteger, comment="money given back so far")
+    refunds_reported_minor: Mapped[int | None] = mapped_column(
+        BigInteger, comment="largest total of refunds that Stripe reported; null: refunded_minor"
+    )
     credits_refunded: Mapped[int] = mapped_column(BigInteger, comment="credits taken back for refunds")
     credits_disputed: Mapped[int] = mapped_column(BigInteger, comment="credits taken back for disputes")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
@@ -101,6 +104,30 @@ class PurchaseDispute(Base):
     dispute_id: Mapped[str] = mapped_column(Text, primary_key=True)
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[str] = mapped_column(Text)
+    decided_at: Mapped[datetime | None] = mapped_column(
+        Timestamp, comment="Stripe's time of the decision; null: none, or a version that did not store it"
+    )
+    updated_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class PurchaseRefund(Base):
+    """A refund of a purchase. It counts as money given back unless it failed or was canceled."""
+
+    __tablename__ = "purchase_refunds"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["account_id", "purchase_id"], ["purchases.account_id", "purchases.purchase_id"], ondelete="RESTRICT"
+        ),
+        CheckConstraint("status IN ('pending', 'requires_action', 'succeeded', 'failed', 'canceled')", name="status"),
+        CheckConstraint("amount_minor >= 0", name="amount_minor"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    purchase_id: Mapped[UUID] = mapped_column(primary_key=True)
+    refund_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    amount_minor: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, comment="at Stripe")
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
 
 
@@ -125,10 +152,17 @@ class PaymentEvent(Base):
 
 
 class PaymentCursor(Base):
-    """Up to when Stripe's event log has been read."""
+    """Up to when Stripe's event log has been read.
+
+    Events about refunds have a time of their own: versions without refunds by id move the other one and do not read
+    them.
+    """
 
     __tablename__ = "payment_cursors"
     __table_args__ = (CheckConstraint("environment IN ('live', 'test')", name="environment"),)
 
     environment: Mapped[str] = mapped_column(Text, primary_key=True)
     events_read_until: Mapped[datetime] = mapped_column(Timestamp)
+    refunds_read_until: Mapped[datetime | None] = mapped_column(
+        Timestamp, comment="up to when events about refunds have been read; null: never"
+    )

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.auth.caller import CallerKind
 from app.db import Database, Session
-from app.payments.models import PaymentCursor, PaymentEvent, Purchase, PurchaseDispute
+from app.payments.facts import Dispute, Refund
+from app.payments.models import PaymentCursor, PaymentEvent, Purchase, PurchaseDispute, PurchaseRefund
 
 Row = Mapping[str, Any]
 PURCHASE = list(Purchase.__table__.columns)
@@ -19,6 +20,9 @@ OPEN = ("pending", "requires_payment_method", "requires_confirmation", "requires
 UNPAID = (*OPEN, "processing", "requires_capture")
 """No second payment is begun beside it."""
 MAX_UNSETTLED = 500
+Feed = Literal["payments", "refunds"]
+"""Parts of the provider's event log that are read with a cursor each."""
+_READ_UNTIL: dict[Feed, str] = {"payments": "events_read_until", "refunds": "refunds_read_until"}
 
 
 async def insert_purchase(tx: Session, row: Row) -> None:
@@ -158,19 +162,66 @@ async def find_unsettled(db: Database) -> Row:
     return row
 
 
-async def list_disputes(tx: Session, account_id: UUID, purchase_id: UUID) -> Sequence[Row]:
-    query = (
-        select(*PurchaseDispute.__table__.columns)
-        .where(PurchaseDispute.account_id == account_id, PurchaseDispute.purchase_id == purchase_id)
-        .limit(1000)
+async def list_disputes(db: Session, account_id: UUID, purchase_id: UUID) -> list[Dispute]:
+    columns = (
+        PurchaseDispute.dispute_id,
+        PurchaseDispute.amount_minor,
+        PurchaseDispute.status,
+        PurchaseDispute.decided_at,
     )
-    return [dict(row) for row in (await tx.execute(query)).mappings()]
+    query = select(*columns).where(PurchaseDispute.account_id == account_id, PurchaseDispute.purchase_id == purchase_id)
+    return [Dispute(**row) for row in (await db.execute(query.limit(1000))).mappings()]
 
 
 async def upsert_dispute(tx: Session, row: Row) -> None:
-    changed = {name: row[name] for name in ("amount_minor", "status", "updated_at")}
     keys = ["account_id", "purchase_id", "dispute_id"]
+    changed = {name: value for name, value in row.items() if name not in keys}
     await tx.execute(insert(PurchaseDispute).values(**row).on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+async def list_refunds(db: Session, account_id: UUID, purchase_id: UUID) -> list[Refund]:
+    """The refunds of a purchase that are known by id, oldest first."""
+    columns = (
+        PurchaseRefund.refund_id,
+        PurchaseRefund.amount_minor,
+        PurchaseRefund.status,
+        PurchaseRefund.created_at,
+    )
+    query = (
+        select(*columns)
+        .where(PurchaseRefund.account_id == account_id, PurchaseRefund.purchase_id == purchase_id)
+        .order_by(PurchaseRefund.created_at, PurchaseRefund.refund_id)
+    )
+    return [Refund(**row) for row in (await db.execute(query.limit(1000))).mappings()]
+
+
+async def upsert_refund(tx: Session, row: Row) -> None:
+    keys = ["account_id", "purchase_id", "refund_id"]
+    changed = {name: value for name, value in row.items() if name not in keys}
+    await tx.execute(insert(PurchaseRefund).values(**row).on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+# A version without refunds by id writes Stripe's largest total into refunded_minor, with refunds that failed.
+_LIST_MISBOOKED_REFUNDS = text(
+    """
+    SELECT p.payment_intent_id
+      FROM purchases p
+     CROSS JOIN LATERAL (
+        SELECT coalesce(sum(amount_minor), 0) AS known_minor,
+               coalesce(sum(amount_minor) FILTER (WHERE status NOT IN ('failed', 'canceled')), 0) AS stands_minor
+          FROM purchase_refunds r WHERE r.account_id = p.account_id AND r.purchase_id = p.purchase_id) refunds
+     WHERE p.environment = :environment AND p.refunded_minor > 0 AND p.updated_at >= :since
+       AND p.refunded_minor
+           <> stands_minor + greatest(0, greatest(p.refunds_reported_minor, p.refunded_minor) - known_minor)
+     ORDER BY p.updated_at LIMIT 500
+    """
+)
+
+
+async def list_misbooked_refunds(db: Session, environment: str, since: datetime) -> Sequence[str]:
+    """Payments of purchases written since, whose `refunded_minor` is not what `facts.refunded_money` says."""
+    values = {"environment": environment, "since": since}
+    return (await db.execute(_LIST_MISBOOKED_REFUNDS, values)).scalars().all()
 
 
 async def insert_event(tx: Session, row: Row) -> bool:
@@ -199,12 +250,14 @@ async def update_event_outcome(tx: Session, environment: str, event_id: str, out
     )
 
 
-async def find_cursor(db: Session, environment: str) -> datetime | None:
-    query = select(PaymentCursor.events_read_until).where(PaymentCursor.environment == environment)
+async def find_cursor(db: Session, environment: str, feed: Feed) -> datetime | None:
+    query = select(PaymentCursor.__table__.columns[_READ_UNTIL[feed]]).where(PaymentCursor.environment == environment)
     return (await db.execute(query)).scalar_one_or_none()
 
 
-async def upsert_cursor(tx: Session, environment: str, events_read_until: datetime) -> None:
-    values = {"environment": environment, "events_read_until": events_read_until}
-    statement = insert(PaymentCursor).values(**values)
-    await tx.execute(statement.on_conflict_do_update(index_elements=["environment"], set_=values))
+async def upsert_cursor(tx: Session, environment: str, feed: Feed, read_until: datetime) -> None:
+    """Payments are read first, and make the row."""
+    changed = {_READ_UNTIL[feed]: read_until}
+    row = {"environment": environment, "events_read_until": read_until, **changed}
+    statement = insert(PaymentCursor).values(**row)
+    await tx.execute(statement.on_conflict_do_update(index_elements=["environment"], set_=changed))

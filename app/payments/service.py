@@ -1,7 +1,7 @@
 """PaymentService: purchases from the click to the credits. No call to Stripe is ever made in a transaction."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -32,6 +32,8 @@ from app.payments.errors import (
 )
 from app.payments.facts import Event, PaymentFacts
 from app.payments.gateway import PaymentIntent, StripeGateway
+from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
+from app.payments.stripe_objects import HANDLED, REFUND_EVENTS
 
 REUSED_FOR = timedelta(hours=1)
 """A second click within it gets the first one's payment, while that is unpaid."""
@@ -43,6 +45,11 @@ CANCELED_AFTER = timedelta(hours=24)
 READ_AT_ONCE = timedelta(hours=6)
 """How much of the event log is held in memory, and read before the cursor moves."""
 PLAIN_KEY = re.compile("[!-~]([ -~]{0,198}[!-~])?")
+FEEDS: Mapping[queries.Feed, Collection[str]] = {
+    "payments": tuple(kind for kind in HANDLED if kind not in REFUND_EVENTS),
+    "refunds": REFUND_EVENTS,
+}
+"""Refunds have a cursor of their own: an older version, beside this one or before it, does not read their events."""
 OVERLAP = timedelta(hours=1)
 """Events can appear in the log later than their own time; reading some twice is free."""
 log = structlog.get_logger()
@@ -297,35 +304,40 @@ class PaymentService:
     async def reconcile(self, now: datetime, attempts: Attempts | None = None) -> dict[str, int]:
         """Heal what webhooks have missed, in every environment: how many events and payments were caught up on.
 
-        Reads Stripe's event log since the last time, lists succeeded payments, and asks about purchases that are stuck.
+        Reads Stripe's event log since the last time, lists succeeded payments and new refunds, and asks about purchases
+        that are stuck.
         "failed" counts what could not be done.
         """
         attempts = attempts or Attempts()
         for environment in await self._gateway.environments():
             try:
-                await self._catch_up_on_events(environment, now, attempts)
+                for feed, types in FEEDS.items():
+                    await self._catch_up_on_events(environment, feed, types, now, attempts)
                 async for facts in self._gateway.succeeded_since(environment, now - CANCELED_AFTER, at=now):
                     work = self._book_if_missing(environment, facts, now)
                     await attempts.attempt("payments", work, payment_intent_id=facts.payment_intent_id)
+                await reconcile_refunds(self._db, self._gateway, environment, now, attempts)
                 await self._ask_about_stuck(environment, now, attempts)
             except PaymentProviderUnavailable:
                 attempts.done["failed"] += 1
         return attempts.done
 
-    async def _catch_up_on_events(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
+    async def _catch_up_on_events(
+        self, environment: Environment, feed: queries.Feed, types: Collection[str], now: datetime, attempts: Attempts
+    ) -> None:
         """Read Stripe's event log, a piece at a time. The cursor stays before an event that could not be applied."""
         async with self._db.read() as db:
-            cursor = await queries.find_cursor(db, environment)
+            cursor = await queries.find_cursor(db, environment, feed)
         since = max(now - ASKED_FOR, (cursor or now - ASKED_FOR) - OVERLAP)
         failed: datetime | None = None
         while since < now:
             until = min(since + READ_AT_ONCE, now)
-            for event in await self._gateway.events_between(environment, since, until):
+            for event in await self._gateway.events_between(environment, types, since, until):
                 work = self._catch_up_on(environment, event, now)
                 if not await attempts.attempt("events", work, event_id=event.event_id, type=event.type):
                     failed = failed or event.created_at
             async with self._db.transaction() as tx:
-                await queries.upsert_cursor(tx, environment, failed or until)
+                await queries.upsert_cursor(tx, environment, feed, failed or until)
             since = until
 
     async def _catch_up_on(self, environment: Environment, event: Event, now: datetime) -> bool:
@@ -379,6 +391,10 @@ class PaymentService:
             intent = await self._gateway.cancel_payment_intent(environment, intent.payment_intent_id, at=now)
         await self._apply(purchase["environment"], intent.facts, now)
         return intent.facts.received_minor is not None
+
+    async def reconcile_money_back(self, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
+        """Ask Stripe for the refunds and disputes of one purchase. Raises PaymentProviderUnavailable."""
+        await reconcile_money_back(self._db, self._gateway, account_id, purchase_id, now)
 
 
 def _plain(idempotency_key: str) -> str:

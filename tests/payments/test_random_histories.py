@@ -1,4 +1,5 @@
-"""Random lives of an account: purchases, spending, refunds and disputes, told late, twice and in any order.
+"""Random lives of an account: purchases, spending, refunds that succeed or fail, disputes that are decided again. All
+of it is told late, twice and in any order.
 
 The model is one line: what an account has, less what it owes, is what it bought, less what was taken back, less what
 it spent. Debt exists only where the paid pool is empty, and no pool is ever negative.
@@ -12,13 +13,14 @@ import pytest
 
 from app.billing.pools import Shortfall
 from app.billing.posting import Charged, ChargeRequest
-from app.demo.stripe.account import CLOSED_DISPUTE, Account
+from app.demo.stripe.account import CLOSED_DISPUTE, Account, RefundOutcome
 from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop
 from tests.payments.test_history import CREDITS, PRICE, History
 
 STEPS = 60
-HANDLED = ("payment_intent.", "charge.refunded", "charge.dispute.")
+HANDLED = ("payment_intent.", "charge.refunded", "charge.refund.", "charge.dispute.", "refund.")
+UNDONE = {"failed", "canceled"}
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Sale:
     untold: list[Event] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
     taken: int = 0
+    later_s: int = 0
 
     @property
     def stripe(self) -> Account:
@@ -38,25 +41,54 @@ class Sale:
     def paid(self) -> bool:
         return bool(self.history.intent["status"] == "succeeded")
 
-    def collect(self) -> None:
-        self.untold += [e for e in self.history.events[self.taken :] if e["type"].startswith(HANDLED)]
+    def collect(self, rng: random.Random) -> None:
+        """Take what has happened since; some of it in one second, some of it later."""
+        for event in self.history.events[self.taken :]:
+            self.later_s += rng.choice((0, 0, 1, 60))
+            event["created"] += self.later_s
+            if event["type"].startswith(HANDLED):
+                self.untold.append(event)
         self.taken = len(self.history.events)
 
     def credits_due(self) -> int:
-        """By the events that we were told: all facts grow, so the largest of each counts."""
-        subjects: list[tuple[str, dict[str, Any]]] = [(e["type"], e["data"]["object"]) for e in self.told]
-        if not any(kind == "payment_intent.succeeded" for kind, _ in subjects):
+        """By the events that we were told."""
+        if not any(event["type"] == "payment_intent.succeeded" for event in self.told):
             return 0
-        refunded = max((s["amount_refunded"] for kind, s in subjects if kind == "charge.refunded"), default=0)
-        disputes: dict[str, tuple[int, set[str]]] = {}
-        for kind, subject in subjects:
-            if kind.startswith("charge.dispute."):
-                words = disputes.setdefault(subject["id"], (subject["amount"], set()))[1]
-                words.add(subject["status"])
-        withdrawn = sum(
-            amount for amount, words in disputes.values() if "won" not in words and words & {"needs_response", "lost"}
-        )
-        return CREDITS - CREDITS * min(PRICE, refunded + withdrawn) // PRICE
+        return CREDITS - CREDITS * min(PRICE, self.refunded() + self.withdrawn()) // PRICE
+
+    def refunded(self) -> int:
+        """The refunds that we were told of by id, and what the largest total says beyond them."""
+        reported = 0
+        amounts: dict[str, int] = {}
+        undone: set[str] = set()
+        for event in self.told:
+            subject = event["data"]["object"]
+            if subject["object"] == "refund":
+                amounts[subject["id"]] = subject["amount"]
+                if subject["status"] in UNDONE:
+                    undone.add(subject["id"])
+            elif event["type"] == "charge.refunded":
+                reported = max(reported, subject["amount_refunded"])
+        stands = sum(amount for name, amount in amounts.items() if name not in undone)
+        return stands + max(0, reported - sum(amounts.values()))
+
+    def withdrawn(self) -> int:
+        """By the last decision about each dispute; `lost` within one second. Undecided disputes are withdrawn."""
+        decisions: dict[str, list[tuple[int, bool]]] = {}
+        amounts, opened = {}, set()
+        for event in self.told:
+            dispute = event["data"]["object"]
+            if dispute["object"] != "dispute":
+                continue
+            amounts[dispute["id"]] = dispute["amount"]
+            if dispute["status"] == "needs_response":
+                opened.add(dispute["id"])
+            elif dispute["status"] in ("won", "lost", "prevented"):
+                moved = sum(entry["amount"] for entry in dispute["balance_transactions"])
+                lost = moved < 0 if dispute["status"] == "prevented" else dispute["status"] == "lost"
+                decisions.setdefault(dispute["id"], []).append((event["created"], lost))
+        lost_now = {name: max(said)[1] for name, said in decisions.items()}
+        return sum(amount for name, amount in amounts.items() if lost_now.get(name, name in opened))
 
 
 def something_happens(rng: random.Random, sale: Sale) -> None:
@@ -67,16 +99,27 @@ def something_happens(rng: random.Random, sale: Sale) -> None:
         return
     charge = stripe.charge_of(intent["id"])
     left = charge["amount_captured"] - charge["amount_refunded"]
-    disputes = stripe.objects["dispute"].values()
+    disputes = list(stripe.objects["dispute"].values())
     open_disputes = [d for d in disputes if d["status"] not in CLOSED_DISPUTE]
+    decided = [d for d in disputes if d["status"] in ("won", "lost")]
     charged_back = any(d["status"] in ("needs_response", "under_review", "lost") for d in disputes)
+    unsettled = [r for r in stripe.objects["refund"].values() if r["status"] not in UNDONE]
     what = rng.random()
-    if what < 0.4 and left > 0 and not charged_back:
-        stripe.refund(charge, rng.randint(1, left), None)
-    elif what < 0.7 and not open_disputes:
-        stripe.open_dispute(intent, amount=rng.randint(1, PRICE), inquiry=rng.random() < 0.2)
-    elif open_disputes:
+    if what < 0.3 and left > 0 and not charged_back:
+        stripe.refund(charge, rng.randint(1, left), None, rng.choice(("pending", "requires_action", "succeeded")))
+    elif what < 0.5 and unsettled:
+        refund = rng.choice(unsettled)
+        ends: tuple[RefundOutcome, ...] = (
+            ("failed",) if refund["status"] == "succeeded" else ("succeeded", "failed", "canceled")
+        )
+        stripe.settle_refund(refund, rng.choice(ends))
+    elif what < 0.75 and not open_disputes:
+        kind = rng.choice(({}, {}, {"inquiry": True}, {"prevented": "resolution"}, {"prevented": "block"}))
+        stripe.open_dispute(intent, amount=rng.randint(1, PRICE), **kind)
+    elif what < 0.9 and open_disputes:
         stripe.close_dispute(rng.choice(open_disputes), rng.choice(("won", "lost")))
+    elif decided:
+        stripe.redecide_dispute(rng.choice(decided))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -101,7 +144,7 @@ async def test_what_is_paid_less_what_is_owed_is_what_the_model_says(shop: Shop,
             await something_is_told(rng, shop, rng.choice(sales))
         await agrees(shop, account_id, sales, spent)
     for sale in sales:  # in the end, everything is told
-        sale.collect()
+        sale.collect(rng)
         while sale.untold:
             await something_is_told(rng, shop, sale)
     await agrees(shop, account_id, sales, spent)
@@ -109,7 +152,7 @@ async def test_what_is_paid_less_what_is_owed_is_what_the_model_says(shop: Shop,
 
 async def something_is_told(rng: random.Random, shop: Shop, sale: Sale) -> None:
     """Any event that we have not heard, or one that we have."""
-    sale.collect()
+    sale.collect(rng)
     if sale.told and rng.random() < 0.3:
         await shop.deliver(rng.choice(sale.told))
     elif sale.untold:

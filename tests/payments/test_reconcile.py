@@ -29,7 +29,9 @@ async def test_every_kind_of_event_is_caught_up_on(shop: Shop) -> None:
     await shop.control(f"payment_intents/{payment_id}/dispute", amount=200)
     done = await shop.payments.reconcile(later(shop, minutes=1))
     assert done["failed"] == 0
-    assert done["events"] == 5  # charge and payment succeeded, refunded, dispute created, funds withdrawn
+    assert (
+        done["events"] == 6
+    )  # charge and payment succeeded, refund created, charge refunded, dispute created, funds withdrawn
     assert await shop.balances(account_id) == (8, 0)  # 300 of 500 cents gone
     assert await shop.payments.reconcile(later(shop, minutes=6)) == NOTHING
 

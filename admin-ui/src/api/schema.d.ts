@@ -906,7 +906,7 @@ export interface paths {
         put?: never;
         /**
          * Reconcile Purchase
-         * @description Ask Stripe about this purchase now, and book what is missing.
+         * @description Ask Stripe about this purchase, its refunds and its disputes now, and book what is missing.
          *
          *     That it was asked for is in the audit log before Stripe is asked, and what came of it after that: so no booking is
          *     ever without an entry.

@@ -17,11 +17,18 @@ CARDS: dict[str, str] = {
     "pm_card_authenticationRequired": "4000002500003155",
     "pm_card_createDispute": "4000000000000259",
     "pm_card_processing": "4000000000000077",
+    "pm_card_pendingRefund": "4000000000007726",
+    "pm_card_refundFail": "4000000000005126",
 }
 DECLINES = {"4000000000000002": "generic_decline", "4000000000009995": "insufficient_funds"}
 AUTHENTICATE, DISPUTE, PROCESSING = "4000002500003155", "4000000000000259", "4000000000000077"
+PENDING_REFUND, FAILING_REFUND = "4000000000007726", "4000000000005126"
 OPEN_INTENT = ("requires_payment_method", "requires_confirmation", "requires_action")
-CLOSED_DISPUTE = ("won", "lost", "warning_closed")
+CLOSED_DISPUTE = ("won", "lost", "warning_closed", "prevented")
+OPEN_REFUND = ("pending", "requires_action")
+RefundOutcome = Literal["succeeded", "failed", "canceled"]
+CaseType = Literal["resolution", "block"]
+"""Why a dispute was prevented: Stripe refunded the cardholder, or the issuer dropped the case."""
 
 
 TOLD_S: ContextVar[int | None] = ContextVar("told_s", default=None)
@@ -231,7 +238,8 @@ class Account:
             raise invalid("This PaymentIntent does not have a successful charge.", "payment_intent")
         return self.find("charge", charge_id)
 
-    def refund(self, charge: Object, amount: int | None, reason: str | None) -> Object:
+    def refund(self, charge: Object, amount: int | None, reason: str | None, status: str | None = None) -> Object:
+        """Begin a refund. `status` None: as Stripe's test cards do, pending for one of them, else succeeded."""
         disputes = [d for d in self.objects["dispute"].values() if d["charge"] == charge["id"]]
         if any(dispute["status"] in ("needs_response", "under_review", "lost") for dispute in disputes):
             raise invalid(f"Charge {charge['id']} has been charged back.", "charge", "charge_disputed")
@@ -241,6 +249,7 @@ class Account:
             raise invalid(f"Charge {charge['id']} has already been refunded.", "charge", "charge_already_refunded")
         if not 1 <= amount <= left:
             raise invalid(f"Refund amount is greater than unrefunded amount on charge ({left})", "amount")
+        last4 = charge["payment_method_details"]["card"]["last4"]
         refund = self._add(
             "refund",
             "re",
@@ -248,33 +257,73 @@ class Account:
             currency=charge["currency"],
             charge=charge["id"],
             payment_intent=charge["payment_intent"],
-            status="succeeded",
+            status=status or ("pending" if last4 == PENDING_REFUND[-4:] else "succeeded"),
+            failure_reason=None,
             reason=reason,
             metadata={},
         )
-        charge["amount_refunded"] += amount
-        charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
+        self._move_refunded(charge, amount)
         self.emit("refund.created", refund)
         self.emit("charge.refunded", charge)
         return refund
 
-    def open_dispute(self, intent: Object, *, amount: int | None = None, inquiry: bool = False) -> Object:
+    def later_outcome(self, refund: Object) -> RefundOutcome | None:
+        """What becomes of a refund some time after it began, by the test card that paid. None: nothing more."""
+        last4 = self.find("charge", refund["charge"])["payment_method_details"]["card"]["last4"]
+        if last4 == PENDING_REFUND[-4:] and refund["status"] == "pending":
+            return "succeeded"
+        return "failed" if last4 == FAILING_REFUND[-4:] and refund["status"] == "succeeded" else None
+
+    def settle_refund(self, refund: Object, outcome: RefundOutcome) -> Object:
+        """A refund ends. One that succeeded can still fail later, when the bank returns the money.
+
+        Money that did not reach the buyer is the merchant's again: the charge counts as that much less refunded.
+        """
+        allowed = OPEN_REFUND + (("succeeded",) if outcome == "failed" else ())
+        if refund["status"] not in allowed:
+            raise invalid(f"This refund has a status of {refund['status']}.", "refund", "refund_unexpected_state")
+        reasons = {"succeeded": None, "failed": "expired_or_canceled_card", "canceled": "merchant_request"}
+        refund |= {"status": outcome, "failure_reason": reasons[outcome]}
+        if outcome != "succeeded":
+            self._move_refunded(self.find("charge", refund["charge"]), -refund["amount"])
+        if outcome == "failed":
+            self.emit("refund.failed", refund)
+        self.emit("refund.updated", refund)
+        self.emit("charge.refund.updated", refund)
+        return refund
+
+    def cancel_refund(self, refund: Object) -> Object:
+        if refund["status"] != "requires_action":
+            raise invalid("Only refunds with a status of requires_action can be canceled.", "refund")
+        return self.settle_refund(refund, "canceled")
+
+    def _move_refunded(self, charge: Object, amount: int) -> None:
+        charge["amount_refunded"] += amount
+        charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
+
+    def open_dispute(
+        self, intent: Object, *, amount: int | None = None, inquiry: bool = False, prevented: CaseType | None = None
+    ) -> Object:
+        """`prevented`: Stripe settles the case before it becomes a chargeback."""
         charge = self.charge_of(intent["id"])
+        status = "prevented" if prevented else "warning_needs_response" if inquiry else "needs_response"
         dispute = self._add(
             "dispute",
             "du",
             amount=charge["amount"] if amount is None else amount,
+            balance_transactions=[],
             currency=charge["currency"],
             charge=charge["id"],
             payment_intent=intent["id"],
-            status="warning_needs_response" if inquiry else "needs_response",
+            payment_method_details={"type": "card", "card": {"case_type": prevented or "chargeback"}},
+            status=status,
             reason="fraudulent",
             metadata={},
         )
         charge["disputed"] = True
         self.emit("charge.dispute.created", dispute)
-        if not inquiry:
-            self.emit("charge.dispute.funds_withdrawn", dispute)
+        if not inquiry and prevented != "block":
+            self._move_disputed(dispute, withdrawn=True)
         return dispute
 
     def close_dispute(self, dispute: Object, outcome: Literal["won", "lost"]) -> Object:
@@ -285,5 +334,20 @@ class Account:
         dispute["status"] = "warning_closed" if inquiry else outcome
         self.emit("charge.dispute.closed", dispute)
         if outcome == "won" and not inquiry:
-            self.emit("charge.dispute.funds_reinstated", dispute)
+            self._move_disputed(dispute, withdrawn=False)
         return dispute
+
+    def redecide_dispute(self, dispute: Object) -> Object:
+        """The issuer changes its decision, as after an appeal: lost becomes won, and won becomes lost."""
+        if dispute["status"] not in ("won", "lost"):
+            raise invalid("This dispute has not been decided.", "dispute")
+        dispute["status"] = "lost" if dispute["status"] == "won" else "won"
+        self.emit("charge.dispute.closed", dispute)
+        self._move_disputed(dispute, withdrawn=dispute["status"] == "lost")
+        return dispute
+
+    def _move_disputed(self, dispute: Object, *, withdrawn: bool) -> None:
+        amount = -dispute["amount"] if withdrawn else dispute["amount"]
+        moved = {"object": "balance_transaction", "amount": amount, "currency": dispute["currency"]}
+        dispute["balance_transactions"] = [*dispute.get("balance_transactions", []), moved]
+        self.emit(f"charge.dispute.funds_{'withdrawn' if withdrawn else 'reinstated'}", dispute)

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
-from app.demo.stripe.account import Account, Object, StripeError
+from app.demo.stripe.account import Account, CaseType, Object, RefundOutcome, StripeError
 from app.demo.stripe.webhooks import Faults
 
 router = APIRouter(prefix="/_control")
@@ -101,11 +101,9 @@ async def release(local: Local, reverse: Annotated[bool, Body(embed=True)] = Fal
 
 @router.post("/events/{event_id}/resend")
 async def resend(event_id: str, local: Local) -> dict[str, bool]:
-    for account in local.accounts.values():
-        if event_id in account.objects["event"]:
-            local.deliverer.publish(account, account.objects["event"][event_id])
-            return {"ok": True}
-    raise _missing("event", event_id)
+    account = _account_of(local, "event", event_id)
+    local.deliverer.publish(account, account.objects["event"][event_id])
+    return {"ok": True}
 
 
 @router.get("/deliveries")
@@ -144,15 +142,35 @@ async def dispute(
     local: Local,
     amount: Annotated[int | None, Body()] = None,
     inquiry: Annotated[bool, Body()] = False,
+    prevented: Annotated[CaseType | None, Body()] = None,
 ) -> Object:
     account, intent = _intent(local, intent_id)
-    return account.open_dispute(intent, amount=amount, inquiry=inquiry)
+    return account.open_dispute(intent, amount=amount, inquiry=inquiry, prevented=prevented)
 
 
 @router.post("/disputes/{dispute_id}/close")
 async def close(dispute_id: str, local: Local, outcome: Annotated[Literal["won", "lost"], Body(embed=True)]) -> Object:
+    account = _account_of(local, "dispute", dispute_id)
+    return account.close_dispute(account.find("dispute", dispute_id), outcome)
+
+
+@router.post("/disputes/{dispute_id}/redecide")
+async def redecide(dispute_id: str, local: Local) -> Object:
+    """The issuer changes its decision."""
+    account = _account_of(local, "dispute", dispute_id)
+    return account.redecide_dispute(account.find("dispute", dispute_id))
+
+
+@router.post("/refunds/{refund_id}/settle")
+async def settle_refund(refund_id: str, local: Local, outcome: Annotated[RefundOutcome, Body(embed=True)]) -> Object:
+    """A refund succeeds, fails or is canceled, some time after it began."""
+    account = _account_of(local, "refund", refund_id)
+    return account.settle_refund(account.find("refund", refund_id), outcome)
+
+
+def _account_of(local: Any, kind: str, object_id: str) -> Account:
     for account in local.accounts.values():
-        if dispute_id in account.objects["dispute"]:
-            closed: Object = account.close_dispute(account.objects["dispute"][dispute_id], outcome)
-            return closed
-    raise _missing("dispute", dispute_id)
+        if object_id in account.objects[kind]:
+            found: Account = account
+            return found
+    raise _missing(kind, object_id)

@@ -25,6 +25,8 @@ MEANING = {
     "pm_card_authenticationRequired": "asks for 3-D Secure first",
     "pm_card_createDispute": "succeeds, and is disputed at once",
     "pm_card_processing": "takes its time",
+    "pm_card_pendingRefund": "succeeds; a refund of it takes its time",
+    "pm_card_refundFail": "succeeds; a refund of it fails after a while",
 }
 SCRIPT = """
 const data = document.body.dataset, output = document.querySelector("output"), bank = document.querySelector("#bank");

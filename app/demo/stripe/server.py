@@ -25,6 +25,7 @@ from app.demo.stripe.webhooks import Deliverer
 
 Call = Callable[[Account, Object], Object]
 RETRY_SCHEDULE_S = (0.3, 0.6, 1, 2, 4, 8, 15, 30)
+REFUNDS_SETTLE_AFTER_S = 5.0
 MAX_PAGE = 100
 MAX_FIELDS = 1000
 HASHES = frozenset(
@@ -72,10 +73,27 @@ def as_whole(text: object, name: str) -> int:
 class LocalStripe:
     """Every account of this server, by secret key; and how requests are made to fail."""
 
-    def __init__(self, accounts: Mapping[str, AccountConfig], retry_schedule_s: Sequence[float]) -> None:
+    def __init__(
+        self,
+        accounts: Mapping[str, AccountConfig],
+        retry_schedule_s: Sequence[float],
+        refunds_settle_after_s: float = REFUNDS_SETTLE_AFTER_S,
+    ) -> None:
         self.deliverer = Deliverer(retry_schedule_s)
         self.accounts = {key: Account(config, self.deliverer.publish) for key, config in accounts.items()}
         self.failures: list[Failure] = []
+        self._refunds_settle_after_s = refunds_settle_after_s
+
+    def settle_later(self, account: Account, refund: Object) -> Object:
+        """The refund; what its card makes of it happens after a while."""
+
+        def settle() -> None:
+            if (outcome := account.later_outcome(refund)) is not None:
+                account.settle_refund(refund, outcome)
+
+        if account.later_outcome(refund) is not None:
+            asyncio.get_running_loop().call_later(self._refunds_settle_after_s, settle)
+        return refund
 
     def account(self, request: Request, form: Mapping[str, Any]) -> Account:
         """By the secret key; by the restricted one, `rk_` and the rest of it, which may do all but read the balance; or
@@ -264,9 +282,10 @@ def create_app(
     accounts: Mapping[str, AccountConfig],
     state_path: Path | None = None,
     retry_schedule_s: Sequence[float] = RETRY_SCHEDULE_S,
+    refunds_settle_after_s: float = REFUNDS_SETTLE_AFTER_S,
 ) -> FastAPI:
     """A server for these accounts, by secret key. With `state_path`, what happened survives a restart."""
-    local = LocalStripe(accounts, retry_schedule_s)
+    local = LocalStripe(accounts, retry_schedule_s, refunds_settle_after_s)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -306,7 +325,7 @@ def create_app(
         app.add_api_route(path, endpoint, methods=[method], response_model=None)
 
     route("POST", "/v1/payment_intents", lambda a, form, _: create_intent(a, form))
-    route("POST", "/v1/refunds", lambda a, form, _: create_refund(a, form))
+    route("POST", "/v1/refunds", lambda a, form, _: local.settle_later(a, create_refund(a, form)))
     route(
         "POST",
         "/v1/payment_intents/{object_id}/confirm",
@@ -314,6 +333,7 @@ def create_app(
     )
     route("POST", "/v1/payment_intents/{object_id}/cancel", lambda a, _, i: a.cancel(a.find("payment_intent", i)))
     route("POST", "/v1/disputes/{object_id}/close", lambda a, _, i: a.close_dispute(a.find("dispute", i), "lost"))
+    route("POST", "/v1/refunds/{object_id}/cancel", lambda a, _, i: a.cancel_refund(a.find("refund", i)))
     route("GET", "/v1/balance", lambda a, _, __: a.balance())
     for kind in ("payment_intent", "charge", "refund", "dispute", "event"):
         path = f"/v1/{kind}s"
@@ -363,5 +383,7 @@ def _load(local: LocalStripe, path: Path | None) -> None:
                     k: Remembered(r["fingerprint"], (r["answer"][0], r["answer"][1]))
                     for k, r in kept[key]["remembered"].items()
                 }
+                for refund in account.objects["refund"].values():
+                    local.settle_later(account, refund)
                 for event_id in kept[key].get("undelivered", []):
                     local.deliverer.publish(account, account.objects["event"][event_id])

@@ -27,8 +27,9 @@ from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stripe.webhooks import signature
-from app.payments.gateway import HANDLED, StripeGateway
+from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.payments.stripe_objects import HANDLED
 from app.tools.service import ProductInventoryService, ToolChargeRequest
 from app.tools.service import _Batch as ToolBatch
 

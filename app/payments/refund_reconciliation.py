@@ -1,0 +1,81 @@
+"""Reconciliation of refunds: finds those that no webhook told of, and purchases whose sum does not follow from them."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from app.auth.caller import Environment
+from app.db import Database
+from app.payments import queries
+from app.payments.attempts import Attempts
+from app.payments.booking import apply
+from app.payments.errors import PaymentNotFound, PaymentProviderForbids
+from app.payments.facts import PaymentFacts, merge_refund
+from app.payments.gateway import StripeGateway
+
+LISTED_FOR = timedelta(hours=24)
+"""Refunds begun within it are listed each time. What becomes of older ones is in the event log."""
+REPAIRED_FOR = timedelta(days=2)
+log = structlog.get_logger()
+
+
+async def reconcile_refunds(
+    db: Database, gateway: StripeGateway, environment: Environment, now: datetime, attempts: Attempts
+) -> None:
+    """Book refunds that are not known by id yet, and repair what a version without refunds by id has overwritten.
+
+    Events of API versions before 2024-10-28 do not name every refund, so the refunds themselves are listed. A
+    restricted key that may not list them does without: the totals inside the events count. Raises
+    PaymentProviderUnavailable.
+    """
+    try:
+        async for facts in gateway.refunds_since(environment, now - LISTED_FOR, at=now):
+            work = _book_if_new(db, environment, facts, now)
+            await attempts.attempt("payments", work, payment_intent_id=facts.payment_intent_id)
+    except PaymentProviderForbids:
+        log.warning("stripe_key_may_not_list_refunds", environment=environment)
+    async with db.read() as session:
+        payment_intent_ids = await queries.list_misbooked_refunds(session, environment, now - REPAIRED_FOR)
+    for payment_intent_id in payment_intent_ids:
+        work = _apply(db, environment, PaymentFacts(payment_intent_id, now), now)
+        await attempts.attempt("payments", work, payment_intent_id=payment_intent_id)
+
+
+async def reconcile_money_back(
+    db: Database, gateway: StripeGateway, account_id: UUID, purchase_id: UUID, now: datetime
+) -> None:
+    """Ask Stripe for the refunds and disputes of one purchase, and bring its credits to where they belong.
+
+    Raises PaymentProviderUnavailable.
+    """
+    async with db.read() as session:
+        purchase = await queries.find_purchase(session, account_id, purchase_id)
+    if purchase is None or purchase["payment_intent_id"] is None:
+        return
+    environment = purchase["environment"]
+    try:
+        async for facts in gateway.money_back(environment, purchase["payment_intent_id"], at=now):
+            await _apply(db, environment, facts, now)
+    except PaymentNotFound:
+        return  # the keys are another account's by now
+    except PaymentProviderForbids:
+        log.warning("stripe_key_may_not_list_refunds_and_disputes", environment=environment)
+
+
+async def _book_if_new(db: Database, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
+    """Whether the purchase did not know the refund, or not its status."""
+    async with db.read() as session:
+        purchase = await queries.find_purchase_of_payment(session, environment, facts.payment_intent_id)
+        if purchase is None:
+            return False
+        refunds = await queries.list_refunds(session, purchase["account_id"], purchase["purchase_id"])
+    known = {refund.refund_id: refund for refund in refunds}
+    if all(known.get(said.refund_id) == merge_refund(known.get(said.refund_id), said) for said in facts.refunds):
+        return False
+    return await _apply(db, environment, facts, now)
+
+
+async def _apply(db: Database, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
+    async with db.transaction() as tx:
+        return await apply(tx, environment, facts, now) != "ignored"

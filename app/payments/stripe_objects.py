@@ -1,0 +1,87 @@
+"""The events of Stripe that are handled; its refunds and disputes as facts, in the shapes of all API versions."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from app.payments.facts import REFUND_STATUSES, Dispute, DisputeStatus, Refund
+
+Object = Mapping[str, Any]
+REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
+HANDLED = (
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "payment_intent.canceled",
+    "payment_intent.processing",
+    "payment_intent.requires_action",
+    "charge.succeeded",
+    "charge.refunded",
+    *REFUND_EVENTS,
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+)
+DISPUTES: dict[str, DisputeStatus] = {
+    "needs_response": "open",
+    "under_review": "open",
+    "lost": "lost",
+    "won": "won",
+    # An appeal follows a loss, and the money stays with the cardholder until the appeal is won.
+    "appeal_needs_response": "lost",
+    "appeal_under_review": "lost",
+    "warning_needs_response": "warning",
+    "warning_under_review": "warning",
+    "warning_closed": "warning",
+    # Before 2014-11-20: decided for us, after the charge had been refunded. The refund counts by itself.
+    "charge_refunded": "won",
+}
+FUNDS_WITHDRAWN = "charge.dispute.funds_withdrawn"
+MAX_INT64 = 2**63 - 1
+
+
+def stripe_id(value: object) -> str:
+    """Raises ValueError."""
+    if not isinstance(value, str) or not 1 <= len(value) <= 255 or not value.isprintable():
+        raise ValueError("not an id")
+    return value
+
+
+def stripe_amount(value: object) -> int:
+    """Minor units. Raises ValueError."""
+    if not isinstance(value, int) or not 0 <= value <= MAX_INT64:
+        raise ValueError("not an amount")
+    return value
+
+
+def stripe_time(seconds: object) -> datetime:
+    """Raises ValueError, OverflowError."""
+    return datetime.fromtimestamp(int(str(seconds)), UTC)
+
+
+def refund_of(refund: Object) -> Refund:
+    """Raises KeyError, ValueError, OverflowError for an object that is no refund, or has a status that is new to us."""
+    status = "succeeded" if refund["status"] is None else refund["status"]  # null: a charge of the first API versions
+    known = REFUND_STATUSES[REFUND_STATUSES.index(status)]
+    return Refund(stripe_id(refund["id"]), stripe_amount(refund["amount"]), known, stripe_time(refund["created"]))
+
+
+def refunds_inside(charge: Object) -> tuple[Refund, ...]:
+    """The refunds that a charge carries: in API versions before 2022-11-15 the last ten, since then none."""
+    return tuple(refund_of(refund) for refund in (charge.get("refunds") or {}).get("data", ()))
+
+
+def dispute_of(kind: str, dispute: Object) -> Dispute:
+    """The dispute as an event of type `kind` shows it. Raises KeyError, ValueError.
+
+    A dispute that Stripe prevented never becomes a chargeback. Its money is withdrawn if Stripe resolved it by
+    refunding the cardholder, and stays if the issuer dropped it: the dispute's balance transactions say which.
+    """
+    status = dispute["status"]
+    if status == "prevented":
+        moved = sum(entry["amount"] for entry in dispute.get("balance_transactions") or ())
+        decided: DisputeStatus = "lost" if kind == FUNDS_WITHDRAWN or moved < 0 else "won"
+    else:
+        decided = DISPUTES[status]
+    return Dispute(stripe_id(dispute["id"]), stripe_amount(dispute["amount"]), decided)
