@@ -164,11 +164,12 @@ class LlmDay(Base):
     cost_cents: Mapped[Decimal] = mapped_column(Numeric)
 
 
-def _of_an_interaction() -> ForeignKeyConstraint:
+def _of_an_interaction(table: str) -> ForeignKeyConstraint:
     """Renames with its interaction when its person is erased, by a worker of any version."""
     return ForeignKeyConstraint(
         ["account_id", "interaction_id"],
         ["llm_interactions.account_id", "llm_interactions.interaction_id"],
+        name=f"fk_{table}_account_id_llm_interactions",
         onupdate="CASCADE",
     )
 
@@ -177,7 +178,7 @@ class InteractionCalls(Base):
     """What an interaction's single calls say of each model (see attribution.py)."""
 
     __tablename__ = "interaction_calls"
-    __table_args__ = (_of_an_interaction(),)
+    __table_args__ = (_of_an_interaction("interaction_calls"),)
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
     interaction_id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -192,7 +193,7 @@ class InteractionShare(Base):
     """The part of an interaction's cost and paid credits that belongs to a day, an agent and a model."""
 
     __tablename__ = "interaction_shares"
-    __table_args__ = (_of_an_interaction(),)
+    __table_args__ = (_of_an_interaction("interaction_shares"),)
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
     interaction_id: Mapped[str] = mapped_column(Text, primary_key=True)
