@@ -45,6 +45,7 @@ from app.observability.requests import RequestContext
 from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.provider_status import postgresql_probe, stripe_probe
 from app.replica import Reports
 from app.status import VERSION
 from app.tools.service import OPERATION, ProductInventoryService
@@ -91,6 +92,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.reports = Reports(db, settings)
     app.state.configuration_editor = ConfigurationEditor(settings)
     app.state.gateway = gateway
+    app.state.providers = {"postgresql": postgresql_probe(db), "stripe": stripe_probe(gateway)}
     app.state.billing = BillingService(db, configuration)
     app.state.billing.accounts.listen(listener)
     app.state.tools = ProductInventoryService(db, configuration, app.state.billing)
@@ -114,6 +116,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        for probe in app.state.providers.values():
+            await probe.stop()
         await app.state.billing.stop()
         await app.state.tools.stop()
         await app.state.reports.stop()

@@ -1,11 +1,14 @@
 """What anybody may ask: is it up, is the ledger sound, what do the metrics say."""
 
+import asyncio
 import hmac
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import Field
 
 from app.billing.schemas import ErrorReply, InvalidReply, Reply, Timestamp
 from app.billing.verify import last_verification
@@ -15,6 +18,7 @@ from app.db import Database
 from app.errors import AppError, is_database_unavailable
 from app.measurements import measure_standing
 from app.observability.metrics import REGISTRY
+from app.provider_status import DATABASE_DOWN, WAIT_S, ProviderProbe, State, overall
 from app.replica import Reports
 
 VERSION = version("ciris-billing")
@@ -58,12 +62,29 @@ class ReplicaStatus(Reply):
     lag_s: float | None
 
 
+class ProviderStatus(Reply):
+    status: State
+    latency_ms: int | None = Field(description="Of the last check; null where it was not answered.")
+    last_check: Timestamp
+    message: str | None = Field(description="What is wrong; null while nothing is.")
+
+
+class Providers(Reply):
+    postgresql: ProviderStatus
+    stripe: ProviderStatus
+
+
 class Status(Reply):
     service: str = "ciris-billing"
+    status: State = Field(
+        description="`outage`: nothing can be charged. `degraded`: PostgreSQL is slow, or Stripe does not answer and "
+        "purchases fail."
+    )
     version: str = VERSION
     timestamp: Timestamp
-    ledger: LedgerStatus | None
-    replica: ReplicaStatus | None
+    providers: Providers = Field(description="Each checked every 10 s at most.")
+    ledger: LedgerStatus | None = Field(description="The last verification of the whole ledger; null before the first.")
+    replica: ReplicaStatus | None = Field(description="null: there is none.")
 
 
 @router.get("/")
@@ -111,17 +132,42 @@ async def ready(request: Request, response: Response) -> Readiness:
     return Readiness(status="ready")
 
 
-@router.get("/v1/status", responses={503: {"model": ErrorReply}})
+async def _ledger(db: Database, postgresql: ProviderProbe) -> LedgerStatus | None:
+    """The last verification; None as well while the database cannot be asked, which `postgresql` learns then."""
+    if db.is_away:
+        postgresql.fail(DATABASE_DOWN)
+        return None
+    try:
+        async with asyncio.timeout(WAIT_S):
+            last = await last_verification(db)
+    except TimeoutError:
+        return None
+    except Exception as error:
+        if not is_database_unavailable(error):
+            raise
+        postgresql.fail(DATABASE_DOWN)
+        return None
+    if last is None:
+        return None
+    return LedgerStatus(verified_at=last.finished_at, ok=last.ok, accounts=last.accounts, entries=last.entries)
+
+
+@router.get("/v1/status")
 async def service_status(request: Request, now: Now) -> Status:
-    """The version, the last verification of the whole ledger (null before the first), and the replica (null: none)."""
-    last = await last_verification(request.app.state.db)
-    ledger = None
-    if last is not None:
-        ledger = LedgerStatus(verified_at=last.finished_at, ok=last.ok, accounts=last.accounts, entries=last.entries)
+    """Whether the service and what it depends on work. Answers 200 in every state, within about two seconds."""
+    probes: dict[str, ProviderProbe] = request.app.state.providers
+    ledger = await _ledger(request.app.state.db, probes["postgresql"])
+    postgresql, stripe = await asyncio.gather(probes["postgresql"].current(), probes["stripe"].current())
     reports: Reports = request.app.state.reports
     state = reports.state
     replica = None if state is None else ReplicaStatus(in_use=state.in_use, lag_s=state.lag_s)
-    return Status(timestamp=now, ledger=ledger, replica=replica)
+    return Status(
+        status=overall(postgresql, stripe),
+        timestamp=now,
+        providers=Providers.model_validate({"postgresql": asdict(postgresql), "stripe": asdict(stripe)}),
+        ledger=ledger,
+        replica=replica,
+    )
 
 
 @router.get(

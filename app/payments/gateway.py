@@ -156,6 +156,14 @@ class StripeGateway:
             return "other_mode"
         return "ok" if self._is_local or balance.livemode == (environment == "live") else "other_mode"
 
+    async def ping(self) -> None:
+        """Ask Stripe for one payment, with the keys of live or, without those, of test."""
+        environments = await self.environments()
+        if not environments:
+            raise PaymentsNotConfigured
+        client = await self._of("live" if "live" in environments else environments[0])
+        await self._answer(client.v1.payment_intents.list_async({"limit": 1}))
+
     async def create_payment_intent(
         self,
         environment: Environment,

@@ -1812,7 +1812,7 @@ export interface paths {
         };
         /**
          * Service Status
-         * @description The version, the last verification of the whole ledger (null before the first), and the replica (null: none).
+         * @description Whether the service and what it depends on work. Answers 200 in every state, within about two seconds.
          */
         get: operations["service_status"];
         put?: never;
@@ -3838,6 +3838,31 @@ export interface components {
              */
             readable: boolean;
         };
+        /** ProviderStatus */
+        ProviderStatus: {
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "operational" | "degraded" | "outage";
+            /**
+             * Latency Ms
+             * @description Of the last check; null where it was not answered.
+             */
+            latency_ms: number | null;
+            /** Last Check */
+            last_check: string;
+            /**
+             * Message
+             * @description What is wrong; null while nothing is.
+             */
+            message: string | null;
+        };
+        /** Providers */
+        Providers: {
+            postgresql: components["schemas"]["ProviderStatus"];
+            stripe: components["schemas"]["ProviderStatus"];
+        };
         /** ProvidersReply */
         ProvidersReply: {
             /** Providers */
@@ -4363,13 +4388,23 @@ export interface components {
              */
             service: string;
             /**
+             * Status
+             * @description `outage`: nothing can be charged. `degraded`: PostgreSQL is slow, or Stripe does not answer and purchases fail.
+             * @enum {string}
+             */
+            status: "operational" | "degraded" | "outage";
+            /**
              * Version
              * @default 0.1.0
              */
             version: string;
             /** Timestamp */
             timestamp: string;
+            /** @description Each checked every 10 s at most. */
+            providers: components["schemas"]["Providers"];
+            /** @description The last verification of the whole ledger; null before the first. */
             ledger: components["schemas"]["LedgerStatus"] | null;
+            /** @description null: there is none. */
             replica: components["schemas"]["ReplicaStatus"] | null;
         };
         /** SystemReply */
@@ -13675,15 +13710,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Status"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorReply"];
                 };
             };
         };
