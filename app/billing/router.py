@@ -29,8 +29,6 @@ from app.billing.schemas import (
     InsufficientCreditsReply,
     InvalidReply,
     Key255,
-    LlmUsageBody,
-    LlmUsageReply,
     OAuthProvider,
     ReplayedCharge,
     ReplayedCredit,
@@ -39,6 +37,7 @@ from app.billing.schemas import (
     identity_of,
 )
 from app.billing.service import BillingService
+from app.billing.usage_schemas import LlmUsageBody, LlmUsageReply
 from app.clock import Now
 from app.errors import error_body
 
@@ -79,7 +78,7 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
     """Charge an interaction that happened. The same idempotency key again answers 409 and charges nothing."""
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
-    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile())
+    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile(caller))
     outcome = await billing.charge(
         ChargeRequest(
             account_id=account_id,
@@ -93,7 +92,7 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
         )
     )
     if not isinstance(outcome, Replayed):  # a replay writes nothing
-        await billing.accounts.note_profile(account_id, body.profile(), now)
+        await billing.accounts.note_profile(account_id, body.profile(caller), now)
     match outcome:
         case Replayed(charge):
             existing = ReplayedCharge.of(charge, **error_body("Charge already exists", "charge_exists"))
@@ -111,8 +110,8 @@ async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, 
     """Ask whether the user may go on, before an interaction. Creates a missing account with its free uses."""
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
-    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile())
-    await billing.accounts.note_profile(account_id, body.profile(), now)
+    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile(caller))
+    await billing.accounts.note_profile(account_id, body.profile(caller), now)
     return CheckReply.of(await billing.check(account_id, now))
 
 
@@ -151,7 +150,7 @@ async def create_credit(
 ) -> CreditReply | Response:
     """Give paid credits to an existing account. The same idempotency key again answers 409 and gives nothing."""
     account_id = await billing.find_account_id(body.identity(caller))
-    await billing.accounts.record_profile(account_id, body.profile(), now)
+    await billing.accounts.record_profile(account_id, body.profile(caller), now)
     credit = await billing.credit(
         account_id,
         credits=cost_of(body.amount_minor),
@@ -178,11 +177,14 @@ async def create_account(
     body: AccountBody, caller: Writer, billing: Billing, now: Now, response: Response
 ) -> AccountReply:
     """Create the user's account, or give the existing one back unchanged but for its profile."""
-    if body.initial_balance_minor:
-        caller.require(Permission.CREDIT)  # an agent's key must not mint
-    opening = Opening(cost_of(body.initial_balance_minor or 0), body.currency, body.plan_name)
+    identity, initial_minor = body.identity(caller), body.initial_balance_minor or 0
+    if Permission.CREDIT not in caller.permissions and initial_minor > 0:
+        if await billing.accounts.find(identity) is None:
+            caller.require(Permission.CREDIT)  # an agent's key must not mint
+        initial_minor = 0  # nor when the account is erased right now, and created by this request after all
+    opening = Opening(cost_of(initial_minor), body.currency, body.plan_name)
     account_id, created = await billing.get_or_create_account(
-        body.identity(caller), body.profile(), opening, caller.actor, now
+        identity, body.profile(caller), opening, caller.actor, now
     )
     if not created:
         response.status_code = status.HTTP_200_OK
@@ -228,7 +230,7 @@ async def list_transactions(
 async def report_llm_usage(body: LlmUsageBody, request: Request, caller: Writer, now: Now) -> LlmUsageReply:
     """Record what an interaction's LLM calls cost. Moves no credits."""
     billing: BillingService = request.app.state.billing
-    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
+    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(caller), caller.actor, now)
     report = LlmUsageReport(**{name: getattr(body, name) for name in LlmUsageReport.__slots__})
     usage_log_id = await record_llm_usage(request.app.state.db, account_id, report, now)
     return LlmUsageReply(logged=True, usage_log_id=usage_log_id)

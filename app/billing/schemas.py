@@ -5,7 +5,6 @@ PostgreSQL cannot store.
 """
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from pydantic import (
 )
 
 from app.auth.caller import Caller
+from app.billing import descriptions
 from app.billing.accounts import Identity, Profile
 from app.billing.errors import IdentityRequired
 from app.billing.pools import MINOR_PER_CREDIT
@@ -66,7 +66,10 @@ class Reply(BaseModel):
 
 
 class ProfileFields(BaseModel):
-    """Attributes of the person. null means "not given" and changes nothing."""
+    """Attributes of the person. null means "not given" and changes nothing.
+
+    With a user's token only the marketing fields count; the e-mail address and the name are those of the token.
+    """
 
     wa_id: Label | None = None
     tenant_id: Label | None = None
@@ -77,8 +80,17 @@ class ProfileFields(BaseModel):
     marketing_opt_in: bool | None = Field(default=None, description="false withdraws an earlier consent.")
     marketing_opt_in_source: Text255 | None = None
 
-    def profile(self) -> Profile:
-        return Profile(**{name: getattr(self, name) for name in Profile.__slots__})
+    def profile(self, caller: Caller) -> Profile:
+        """The attributes that the caller may set. Of its own user, a token proves no others than those it contains."""
+        given = Profile(**{name: getattr(self, name) for name in Profile.__slots__})
+        if caller.user is None:
+            return given
+        return Profile(
+            customer_email=caller.user.email,
+            display_name=caller.user.display_name,
+            marketing_opt_in=given.marketing_opt_in,
+            marketing_opt_in_source=given.marketing_opt_in_source,
+        )
 
 
 class IdentityFields(ProfileFields):
@@ -167,7 +179,7 @@ class ChargeReply(Reply):
     currency: str
     balance_after: int = Field(description="Paid credits after the charge, in hundredths.")
     created_at: Timestamp
-    description: str | None
+    description: str = Field(description=f"`{descriptions.CHARGE}` if none was given.")
     metadata: ChargeMetadata
 
     @classmethod
@@ -179,7 +191,7 @@ class ChargeReply(Reply):
             currency=charge.currency,
             balance_after=charge.paid_after * MINOR_PER_CREDIT,
             created_at=charge.created_at,
-            description=charge.description,
+            description=descriptions.of_charge(charge.description),
             metadata=ChargeMetadata(**charge.details),
             **error,
         )
@@ -205,7 +217,7 @@ class CreditReply(Reply):
     balance_after: int = Field(description="Paid credits after it, in hundredths.")
     transaction_type: str
     external_transaction_id: str | None
-    description: str | None
+    description: str = Field(description="Such as `Grant of 20 credits` if none was given.")
     created_at: Timestamp
 
     @classmethod
@@ -218,7 +230,7 @@ class CreditReply(Reply):
             balance_after=credit.paid_after * MINOR_PER_CREDIT,
             transaction_type=credit.transaction_type,
             external_transaction_id=credit.external_transaction_id,
-            description=credit.description,
+            description=descriptions.of_credit(credit.description, credit.transaction_type, credit.credits),
             created_at=credit.created_at,
             **error,
         )
@@ -277,7 +289,7 @@ class Transaction(Reply):
     type: Literal["charge", "credit"]
     amount_minor: int = Field(description="Hundredths of a credit; negative for charges and for credits taken back.")
     currency: str
-    description: str | None
+    description: str = Field(description="Never null: a default stands in for one that was not given.")
     created_at: Timestamp
     balance_after: int
     transaction_type: str | None
@@ -292,7 +304,11 @@ class Transaction(Reply):
             type=row.type,
             amount_minor=-row.amount_minor if charge else row.cost * MINOR_PER_CREDIT,
             currency=row.currency,
-            description=row.description,
+            description=(
+                descriptions.of_charge(row.description)
+                if charge
+                else descriptions.of_credit(row.description, row.transaction_type, row.cost)
+            ),
             created_at=row.created_at,
             balance_after=row.paid_after * MINOR_PER_CREDIT,
             transaction_type=row.transaction_type,
@@ -305,34 +321,6 @@ class TransactionsReply(Reply):
     transactions: list[Transaction]
     total_count: int
     has_more: bool
-
-
-Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
-CostCents = Annotated[
-    Decimal,
-    Field(ge=0, le=10**9, description="Fractions of a cent are kept, to ten decimal places."),
-    AfterValidator(lambda cents: round(cents, 10)),  # sums of floats have more
-]
-
-
-class LlmUsageBody(IdentityFields):
-    interaction_id: Key255
-    call_id: Key255 | None = Field(
-        default=None, description="Of this report within the interaction: the same one again is not counted again."
-    )
-    total_llm_calls: Count
-    total_prompt_tokens: Count
-    total_completion_tokens: Count
-    models_used: list[Text255] = Field(max_length=100)
-    actual_cost_cents: CostCents
-    duration_ms: Count
-    error_count: Count = 0
-    fallback_count: Count = 0
-
-
-class LlmUsageReply(Reply):
-    logged: bool
-    usage_log_id: UUID
 
 
 class ErrorReply(Reply):

@@ -48,7 +48,7 @@ async def create_purchase(
     body: PurchaseBody, caller: WriterOrUser, billing: Billing, payments: Payments, now: Now
 ) -> PurchaseReply:
     """Begin to buy a pack of credits. A second click gets the same open payment back, not a second one."""
-    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(), caller.actor, now)
+    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(caller), caller.actor, now)
     payment = await payments.open_purchase(
         caller.environment,
         account_id,

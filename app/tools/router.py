@@ -77,7 +77,7 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
     billing: BillingService = request.app.state.billing
     tools: ProductInventoryService = request.app.state.tools
     identity = body.identity(caller)
-    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile())
+    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile(caller))
     outcome = await tools.charge(
         account_id,
         body.product_type,
@@ -87,7 +87,7 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
         request_id=body.request_id,
     )
     if not isinstance(outcome, Replayed):  # a replay writes nothing
-        await billing.accounts.note_profile(account_id, body.profile(), now)
+        await billing.accounts.note_profile(account_id, body.profile(caller), now)
     if isinstance(outcome, Shortfall):
         raise InsufficientCredits(available=outcome.available, required=outcome.required, affordable=0)
     reply = ToolChargeReply.of(outcome.use)

@@ -110,13 +110,12 @@ async def test_both_ways_refuse_alike(
         for content in (json.dumps({**user, **WANTED[path]}).encode(), b"{", b" " * 2_000_000):
             client = client_for(key)
             headers = {"Content-Type": "application/json"}
+            if key == keys.test:  # which may charge in its own world: both ways then replay it
+                await client.post(path, content=content, headers=headers)
             short = await client.post(path, content=content, headers=headers)
             with fastapis_way():
                 longer = await client.post(path, content=content, headers=headers)
-            if path.endswith("/charges") and 201 in (short.status_code, longer.status_code):
-                assert {short.status_code, longer.status_code} == {201, 409}  # the test world's first
-            else:
-                assert said(short) == said(longer), key
+            assert said(short) == said(longer), key
 
 
 def test_routes_with_other_parameters_go_fastapis_way() -> None:

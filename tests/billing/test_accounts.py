@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.billing.accounts import AccountDirectory, Identity
 from app.billing.service import BillingService
 from tests.books import balances, connected
 from tests.conftest import ClientFor, Keys
@@ -177,10 +178,29 @@ async def test_initial_balance_needs_the_right_to_mint(
     assert (await balances(database, opened.json()["account_id"]))["paid"] == 5
     nothing = await agent.post("/v1/billing/accounts", json={**user, "initial_balance_minor": 0})
     assert nothing.status_code == 200
+    ignored = await agent.post("/v1/billing/accounts", json={**rich, "initial_balance_minor": 900})
+    assert (ignored.status_code, ignored.json()["balance_minor"]) == (200, 500), "it counts only when it creates"
+
+
+async def test_an_account_that_is_erased_meanwhile_is_not_created_with_what_its_caller_may_not_mint(
+    agent: httpx.AsyncClient, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account is there when the permission is asked for. The same request then creates it again."""
+    answers, find = [UUID(int=0)], AccountDirectory.find
+
+    async def erased_meanwhile(self: AccountDirectory, identity: Identity) -> UUID | None:
+        return answers.pop() if answers else await find(self, identity)
+
+    monkeypatch.setattr(AccountDirectory, "find", erased_meanwhile)
+    created = await agent.post("/v1/billing/accounts", json={**user, "initial_balance_minor": 500})
+    assert (created.status_code, created.json()["balance_minor"]) == (201, 0)
 
 
 @pytest.mark.parametrize("amount", [1, 150, -100, 100.0, "100", True, 2**63])
 async def test_granted_amounts_are_whole_credits(minter: httpx.AsyncClient, user: User, amount: object) -> None:
+    """Also for an account that exists: a malformed amount is one, whether it counts or not."""
+    if amount in (1, -100):
+        await minter.post("/v1/billing/accounts", json=user)
     opened = await minter.post("/v1/billing/accounts", json={**user, "initial_balance_minor": amount})
     assert (opened.status_code, opened.json()["code"]) == (422, "validation_error")
 

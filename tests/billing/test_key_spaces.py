@@ -3,74 +3,30 @@
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from app.auth.caller import Actor, CallerKind
 from app.billing.accounts import Identity
 from app.billing.pools import Credits
 from app.billing.posting import Charged, ChargeRequest, Refused, Replayed
 from app.billing.service import BillingService
-from app.config import Issuer, Settings
 from app.db import new_id
 from tests.billing.test_charges import body, open_account
 from tests.books import balances
-from tests.conftest import Keys, running_app
+from tests.conftest import Keys
 from tests.databases import Urls
-from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 
 KEY, PERSON = Actor("api_key", "0123456789abcdef"), Actor("user", "a token's digest")
-
-
-@pytest.fixture(scope="module")
-def oidc() -> Iterator[RunningOIDC]:
-    with running_oidc() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-async def site(settings: Settings, oidc: RunningOIDC) -> AsyncIterator[FastAPI]:
-    """The application, with an issuer of user tokens."""
-    issuer = {
-        "issuer": oidc.issuer,
-        "jwks_url": oidc.jwks_url,
-        "audiences": [WEB.client_id],
-        "provider": "oauth:google",
-        "subject_claim": "email",
-    }
-    async with running_app(settings.model_copy(update={"issuers": [Issuer.model_validate(issuer)]})) as app:
-        yield app
-
-
-@pytest.fixture
-async def client_with(site: FastAPI) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
-    async with AsyncExitStack() as stack:
-
-        def open_client(**headers: str) -> httpx.AsyncClient:
-            transport = httpx.ASGITransport(site)
-            client = httpx.AsyncClient(transport=transport, base_url="http://billing", headers=headers)
-            stack.push_async_callback(client.aclose)
-            return client
-
-        yield open_client
 
 
 @pytest.fixture
 def agent(client_with: Callable[..., httpx.AsyncClient], keys: Keys) -> httpx.AsyncClient:
     return client_with(**{"X-API-Key": keys.agent})
-
-
-@pytest.fixture
-def person(client_with: Callable[..., httpx.AsyncClient], oidc: RunningOIDC, user: dict[str, str]) -> httpx.AsyncClient:
-    """The user's own client, with a token."""
-    token = oidc.mint(email=user["external_id"], email_verified=True, jti=uuid.uuid4().hex)
-    return client_with(Authorization=f"Bearer {token}")
 
 
 async def by_key(client: httpx.AsyncClient, key: str, **user: str) -> httpx.Response:

@@ -80,8 +80,8 @@ async def test_everything_that_moved_the_main_pools_is_listed_newest_first(
     ]
     assert told == [
         ("charge", -1000, 800, None, "image_gen"),
-        ("charge", -150, 1800, None, None),
-        ("credit", 2000, 2000, "grant", None),
+        ("charge", -150, 1800, None, "Agent interaction"),
+        ("credit", 2000, 2000, "grant", "Grant of 20 credits"),
         ("charge", -300, 0, None, "free"),
     ]
     ids = [t["transaction_id"] for t in page["transactions"]]

@@ -116,6 +116,9 @@ async def test_interaction_that_took_the_last_credit_can_be_repeated(client: Asy
             pass
         assert passage.charge is not None
         assert passage.charge.replayed is replayed
+    [entry] = (await simple.transactions(who, limit=5, offset=0)).transactions
+    assert passage.charge is not None
+    assert entry.description == passage.charge.description == "Agent interaction"
     with pytest.raises(NoCredit):
         async with simple.gate(who, interaction_id="another"):
             raise AssertionError("must not run")

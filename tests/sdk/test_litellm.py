@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 from decimal import Decimal
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db import Database
-from ciris_billing import User, _interactions
+from ciris_billing import AsyncBillingClient, User, _interactions
 from ciris_billing._interactions import Call, Interaction, Interactions
 from tests.databases import ROOT
 from tests.sdk import blocks
@@ -20,7 +21,7 @@ from tests.sdk.conftest import Service
 
 SCENARIOS = [
     *("awaited", "same_name", "unnamed", "failing", "streamed", "in_block", "unpaid_after_all"),
-    *("bought_meanwhile", "in_proxy"),
+    *("bought_meanwhile", "in_proxy", "odd_prices"),
 ]
 BLOCKS = {str(block): block.code for block in blocks.BLOCKS if block.needs_litellm}
 """Those of the documentation."""
@@ -74,6 +75,7 @@ async def test_checks_before_charges_once_and_reports_each_call(service: Service
         await each_call_is_reported_and_one_summary(db, user, calls)
     await failed_calls_are_reported_under_names_of_their_own(db)
     await what_nobody_pays_for_and_what_is_refused_is_not_reported(db)
+    await odd_prices_lose_no_report(db)
 
 
 async def blocks_are_one_interaction(db: Database) -> None:
@@ -114,6 +116,11 @@ async def what_nobody_pays_for_and_what_is_refused_is_not_reported(db: Database)
     assert await reports(db, "service_away") == {}
 
 
+async def odd_prices_lose_no_report(db: Database) -> None:
+    for rows in (await reports(db, "odd_prices")).values():
+        assert [(row["total_prompt_tokens"], row["actual_cost_cents"]) for row in rows] == [(1000, 0)]
+
+
 def test_idle_and_surplus_interactions_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_interactions, "MAX_INTERACTIONS", 2)
     now, user = 0.0, User("oauth:litellm", "idle")
@@ -127,6 +134,39 @@ def test_idle_and_surplus_interactions_are_summed_up(monkeypatch: pytest.MonkeyP
         known.find(user, name)
     assert [one.interaction_id for one in known.take_old()] == ["block"]  # more than two: the oldest, whatever it is
     assert [one.interaction_id for one in known.take_all()] == ["fresh", "fresher"]
+
+
+@pytest.mark.parametrize(
+    ("unusable", "name"),
+    [
+        ({"response_cost": -0.0147}, "response_cost"),
+        ({"response_cost": math.nan}, "response_cost"),
+        ({"response_cost": math.inf}, "response_cost"),
+        ({"response_cost": -math.inf}, "response_cost"),
+        ({"response_cost": "unknown"}, "response_cost"),
+        ({"response_cost": [0.1]}, "response_cost"),
+        ({"response_cost": 10**8}, "response_cost"),
+        ({"response_cost": 10**400}, "response_cost"),
+        ({"prompt_tokens": -5}, "prompt_tokens"),
+        ({"completion_tokens": math.nan}, "completion_tokens"),
+    ],
+    ids=str,
+)
+async def test_a_figure_that_cannot_be_right_loses_no_report(
+    unusable: dict[str, Any], name: str, client: AsyncBillingClient, who: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    logged = {"model": "m", "prompt_tokens": 1000, "completion_tokens": 100, "response_cost": 0.0147, **unusable}
+    call = Call.ended({"litellm_call_id": "c", "standard_logging_object": logged}, 12, failed=False)
+    report = call.report()
+    counts = {
+        "prompt_tokens": report["total_prompt_tokens"],
+        "completion_tokens": report["total_completion_tokens"],
+        "response_cost": round(report["actual_cost_cents"], 2),
+    }
+    assert counts == {"prompt_tokens": 1000, "completion_tokens": 100, "response_cost": 1.47, name: 0}
+    [record] = [record for record in caplog.records if record.name == "ciris_billing"]
+    assert name in record.getMessage()
+    assert (await client.report_llm_usage(who, interaction_id="i", **report)).logged
 
 
 def test_call_that_is_told_of_twice_counts_once() -> None:

@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import uuid
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -111,3 +113,15 @@ def test_every_request_field_can_be_given(operation: str) -> None:
 def test_unknown_fields_of_a_newer_service_are_ignored() -> None:
     reply = {"status": "healthy", "database": "connected", "timestamp": "2026-01-01T00:00:00Z", "mood": "good"}
     assert models.Health.model_validate(reply).status == "healthy"
+
+
+def test_older_services_null_is_read_as_no_description() -> None:
+    values = dict.fromkeys(models.Transaction.model_fields) | {
+        "transaction_id": uuid.uuid4(),
+        "type": "charge",
+        "amount_minor": -100,
+        "currency": "USD",
+        "created_at": datetime.now(UTC),
+        "balance_after": 0,
+    }
+    assert models.Transaction.model_validate(values).description == ""

@@ -194,6 +194,16 @@ async def failing(client: BillingClient, billing: LiteLLMBilling) -> None:
     assert client.check_credit(user).total_uses == 0
 
 
+async def odd_prices(client: BillingClient, billing: LiteLLMBilling) -> None:
+    """A price that is wrong by configuration: the call is charged and reported all the same."""
+    user = who("odd_prices")
+    for price in (-0.0000147, float("inf"), float("nan")):
+        # LiteLLM keeps the prices for the model's name, which no other scenario uses.
+        prices = {"model": "openai/odd", "input_cost_per_token": price, "output_cost_per_token": 0.0}
+        await ask("hello", metadata_of(user, str(price)), **prices)
+    assert client.check_credit(user).total_uses == 3
+
+
 async def streamed(client: BillingClient, billing: LiteLLMBilling) -> None:
     user = who("streamed")
     stream = await litellm.acompletion(**call("hi", metadata_of(user, "i"), stream=True, mock_response="Hello there"))
@@ -348,6 +358,7 @@ AWAITED = (
     unpaid_after_all,
     bought_meanwhile,
     in_proxy,
+    odd_prices,
     service_away,
 )
 

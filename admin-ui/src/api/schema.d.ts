@@ -2298,8 +2298,11 @@ export interface components {
             balance_after: number;
             /** Created At */
             created_at: string;
-            /** Description */
-            description: string | null;
+            /**
+             * Description
+             * @description `Agent interaction` if none was given.
+             */
+            description: string;
             metadata: components["schemas"]["ChargeMetadata"];
         };
         /** CheckBody */
@@ -2500,8 +2503,11 @@ export interface components {
             transaction_type: string;
             /** External Transaction Id */
             external_transaction_id: string | null;
-            /** Description */
-            description: string | null;
+            /**
+             * Description
+             * @description Such as `Grant of 20 credits` if none was given.
+             */
+            description: string;
             /** Created At */
             created_at: string;
         };
@@ -3108,10 +3114,16 @@ export interface components {
             call_id?: string | null;
             /** Total Llm Calls */
             total_llm_calls: number;
-            /** Total Prompt Tokens */
-            total_prompt_tokens: number;
-            /** Total Completion Tokens */
-            total_completion_tokens: number;
+            /**
+             * Total Prompt Tokens
+             * @description null counts as 0.
+             */
+            total_prompt_tokens: number | null;
+            /**
+             * Total Completion Tokens
+             * @description null counts as 0.
+             */
+            total_completion_tokens: number | null;
             /** Models Used */
             models_used: string[];
             /**
@@ -3119,18 +3131,23 @@ export interface components {
              * @description Fractions of a cent are kept, to ten decimal places.
              */
             actual_cost_cents: number | string;
-            /** Duration Ms */
+            /**
+             * Duration Ms
+             * @description Rounded to whole milliseconds.
+             */
             duration_ms: number;
             /**
              * Error Count
+             * @description null counts as 0.
              * @default 0
              */
-            error_count: number;
+            error_count: number | null;
             /**
              * Fallback Count
+             * @description null counts as 0.
              * @default 0
              */
-            fallback_count: number;
+            fallback_count: number | null;
         };
         /** LlmUsageReply */
         LlmUsageReply: {
@@ -4122,8 +4139,11 @@ export interface components {
             balance_after: number;
             /** Created At */
             created_at: string;
-            /** Description */
-            description: string | null;
+            /**
+             * Description
+             * @description `Agent interaction` if none was given.
+             */
+            description: string;
             metadata: components["schemas"]["ChargeMetadata"];
         };
         /**
@@ -4160,8 +4180,11 @@ export interface components {
             transaction_type: string;
             /** External Transaction Id */
             external_transaction_id: string | null;
-            /** Description */
-            description: string | null;
+            /**
+             * Description
+             * @description Such as `Grant of 20 credits` if none was given.
+             */
+            description: string;
             /** Created At */
             created_at: string;
         };
@@ -4683,8 +4706,11 @@ export interface components {
             amount_minor: number;
             /** Currency */
             currency: string;
-            /** Description */
-            description: string | null;
+            /**
+             * Description
+             * @description Never null: a default stands in for one that was not given.
+             */
+            description: string;
             /** Created At */
             created_at: string;
             /** Balance After */

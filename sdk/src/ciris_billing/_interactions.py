@@ -1,5 +1,7 @@
 """What is known of the interactions that LiteLLM's calls belong to, while they last."""
 
+import logging
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -9,7 +11,12 @@ from typing import Any, Self
 
 from ciris_billing.models import User
 
+log = logging.getLogger("ciris_billing")
+
 MAX_INTERACTIONS = 10_000
+MAX_DOLLARS = 10**7
+MAX_TOKENS = 10**12
+"""More than any call has. The service refuses a report with figures that are larger still."""
 CENTS_PER_DOLLAR = 100
 Name = tuple[str, str, str]
 
@@ -46,9 +53,9 @@ class Call:
             str(kwargs.get("litellm_call_id")),
             failed=failed,
             model=str(counted.get("model") or kwargs.get("model") or "unknown"),
-            prompt_tokens=int(counted.get("prompt_tokens") or 0),
-            completion_tokens=int(counted.get("completion_tokens") or 0),
-            cost_cents=float(counted.get("response_cost") or 0.0) * CENTS_PER_DOLLAR,
+            prompt_tokens=int(_quantity(counted, "prompt_tokens", MAX_TOKENS)),
+            completion_tokens=int(_quantity(counted, "completion_tokens", MAX_TOKENS)),
+            cost_cents=_quantity(counted, "response_cost", MAX_DOLLARS) * CENTS_PER_DOLLAR,
             duration_ms=duration_ms,
         )
 
@@ -69,6 +76,20 @@ class Call:
             "duration_ms": self.duration_ms,
             "error_count": int(self.failed),
         }
+
+
+def _quantity(counted: Mapping[str, Any], name: str, largest: int) -> float:
+    """A cost or count of LiteLLM's. One that the service would refuse is logged and counts as 0: the rest is right."""
+    value = counted.get(name)
+    try:
+        number = float(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if 0 <= number <= largest:
+        return number
+    fields = {"billing_field": name, "billing_value": repr(value)[:50]}
+    log.warning("billing report: %s is not usable and counts as 0", name, extra=fields)
+    return 0.0
 
 
 def _metadata(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:

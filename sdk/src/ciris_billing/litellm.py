@@ -60,7 +60,8 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
 
     **Reports**: one a call, failed ones too, under LiteLLM's call id, and one more that sums up an interaction of
     several calls: at the end of its block, or once it has been idle for `idle_s` and another call ends, or at `close`.
-    Costs are LiteLLM's own; a model that it has no price for is reported as costing nothing.
+    Costs are LiteLLM's own; a model that it has no price for is reported as costing nothing. A cost or a count that is
+    negative or no number is logged and reported as 0, with everything else as it is.
 
     The client is the blocking one, which threads share: LiteLLM calls back from threads and from any event loop. A
     charge or report that cannot be delivered is logged with its key, and never raises into a call that has succeeded.

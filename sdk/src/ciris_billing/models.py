@@ -8,10 +8,10 @@ ignored.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, Literal, Self, TypedDict
+from typing import Annotated, Any, Literal, Self, TypedDict
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 MINOR_PER_CREDIT = 100
 
@@ -67,6 +67,14 @@ class Metadata(TypedDict, total=False):
     agent_id: str
     channel_id: str
     request_id: str
+
+
+def _empty_for_none(value: Any) -> Any:
+    return "" if value is None else value
+
+
+Text = Annotated[str, BeforeValidator(_empty_for_none)]
+"""Older services answer null for a description that was not given."""
 
 
 class Reply(BaseModel):
@@ -132,7 +140,7 @@ class Charge(Reply):
     currency: str
     balance_after: int
     created_at: datetime
-    description: str | None
+    description: Text
     metadata: ChargeMetadata
     replayed: bool = False
     """This idempotency key was charged before; nothing was charged now."""
@@ -146,7 +154,7 @@ class Credit(Reply):
     balance_after: int
     transaction_type: str
     external_transaction_id: str | None
-    description: str | None
+    description: Text
     created_at: datetime
     replayed: bool = False
     """This idempotency key was credited before; nothing was credited now."""
@@ -180,7 +188,7 @@ class Transaction(Reply):
     amount_minor: int
     """Negative for charges, and for credits taken back."""
     currency: str
-    description: str | None
+    description: Text
     created_at: datetime
     balance_after: int
     transaction_type: str | None

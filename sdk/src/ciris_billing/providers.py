@@ -164,7 +164,7 @@ class SimpleCreditProvider:
             currency="USD",
             balance_after=0,
             created_at=self._now(),
-            description=description,
+            description="Agent interaction" if description is None else description,
             metadata=ChargeMetadata(**(metadata or {})),
         )
 
