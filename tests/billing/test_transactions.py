@@ -43,8 +43,11 @@ MONEY = [
         tools_models.ProductUsage,
         payments_models.Purchase,
         payments_models.PurchaseDispute,
+        payments_models.PurchaseRefund,
         analytics_models.AccountDay,
         analytics_models.LlmInteraction,
+        analytics_models.InteractionCalls,
+        analytics_models.InteractionShare,
     )
 ]
 
