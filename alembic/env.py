@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alembic import context
-from sqlalchemy import Connection, make_url, pool, text
+from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import load_settings
-from app.db import Base, async_url
+from app.connection_urls import PostgresUrl
+from app.db import ASYNCPG, Base
 from app.privileges import privileges_of
 from app.schema import OLDEST
 
@@ -77,18 +78,19 @@ def run(connection: Connection) -> None:
     with context.begin_transaction():
         context.run_migrations()
     say_whom_it_leaves_behind(connection)
-    service = make_url(settings.database_url.get_secret_value()).username
+    owner = PostgresUrl.parse((settings.database_owner_url or settings.direct_url).get_secret_value()).user
+    service = PostgresUrl.parse(settings.database_url.get_secret_value()).user
     present = set(connection.dialect.get_table_names(connection))  # type: ignore[attr-defined]  # reflection, untyped
     connection.commit()
-    if service and service != connection.engine.url.username and "alembic_version" in present:
+    if service and service != owner and "alembic_version" in present:
         grant(connection, service, sorted(present))
         connection.commit()
 
 
 async def main() -> None:
     settings = load_settings()
-    owner = settings.database_owner_url or settings.direct_url
-    engine = create_async_engine(async_url(owner), poolclass=pool.NullPool)
+    owner = PostgresUrl.parse((settings.database_owner_url or settings.direct_url).get_secret_value())
+    engine = create_async_engine(ASYNCPG, connect_args=owner.asyncpg(), poolclass=pool.NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(run)
     await engine.dispose()

@@ -10,6 +10,7 @@ import asyncpg
 import structlog
 from pydantic import SecretStr
 
+from app.connection_urls import PostgresUrl
 from app.db import ID_CLOCK
 
 HEARTBEAT_S = 0.2
@@ -41,7 +42,7 @@ class ChangeListener:
     """
 
     def __init__(self, url: SecretStr) -> None:
-        self._url = url
+        self._url = PostgresUrl.parse(url.get_secret_value())
         self._subscribers: dict[str, _Subscriber] = {}
         self._heartbeats = f"heartbeat_{secrets.token_hex(8)}"
         self._beat = 0
@@ -90,9 +91,8 @@ class ChangeListener:
     async def _connect(self) -> Any:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             connection = await asyncpg.connect(
-                self._url.get_secret_value(),
                 # A heartbeat writes nothing worth a disk flush, though NOTIFY makes it a writing transaction.
-                server_settings={"application_name": "ciris-billing-listener", "synchronous_commit": "off"},
+                **self._url.asyncpg(suffix="-listener", settings={"synchronous_commit": "off"})
             )
             try:
                 connection.add_termination_listener(lambda _: self._lose())

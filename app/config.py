@@ -4,13 +4,12 @@ Every field is the environment variable of the same name in capitals. `NAME_FILE
 from a file instead. The README lists them all; a test keeps that list complete.
 """
 
-import os
 import re
 from base64 import b64decode
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -22,7 +21,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.connection_urls import PostgresUrl, check_redis_url
+from app.setting_values import SecretFiles, clean
 
 MIN_SECRET_CHARS = 32
 ENCRYPTION_KEY_BYTES = 32
@@ -68,7 +70,7 @@ class Issuer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     issuer: str = Field(min_length=1, max_length=255)
-    jwks_url: str = Field(pattern=r"^https?://")
+    jwks_url: str = Field(pattern=r"^https?://\S+$")
     audiences: list[str] = Field(min_length=1)
     provider: str = Field(pattern=r"^oauth:.+", max_length=255)
     subject_claim: str = "sub"
@@ -79,32 +81,39 @@ GOOGLE_JWKS_URL = "https://www.googleapis.com/oauth2/v3/certs"
 GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")  # both forms are in use, says Google
 
 
+def one_word(secret: SecretStr) -> SecretStr:
+    """The secret as it is. Raises ValueError for one that cannot be part of a header, such as one with a line break.
+
+    HTTP clients quote such a header in their errors.
+    """
+    if re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()) is None:
+        raise ValueError("is empty, or has spaces, line breaks or letters that no key has")
+    return secret
+
+
 class StripeKeys(BaseModel):
     """One environment's Stripe account. Absent keys mean: no purchases in that environment."""
 
     secret_key: SecretStr
-    publishable_key: str
+    publishable_key: str = Field(pattern=r"^[\x21-\x7e]*$")
     webhook_secret: SecretStr
 
     @field_validator("secret_key", "webhook_secret")
     @classmethod
-    def _is_one_word(cls, secret: SecretStr) -> SecretStr:
-        """A line break that came along is no part of a key, and HTTP clients quote such a header in their errors."""
-        if re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()) is None:
-            raise ValueError("has spaces, line breaks or letters that no key has")
-        return secret
+    def _secrets_are_one_word(cls, secret: SecretStr) -> SecretStr:
+        return one_word(secret)
 
 
-class SecretFiles(EnvSettingsSource):
-    """`NAME_FILE` names a file whose content is the value of `NAME`, the convention of Docker images.
+def _check_postgres_url(url: SecretStr | None) -> SecretStr | None:
+    if url is not None:
+        PostgresUrl.parse(url.get_secret_value())
+    return url
 
-    An empty file counts as not given: Compose needs every secret's file to be there.
-    """
 
-    def _load_env_vars(self) -> dict[str, str | None]:
-        paths = {name: os.environ.get(f"{name.upper()}_FILE") for name in self.settings_cls.model_fields}
-        given = {name: Path(path).read_text(encoding="utf-8").strip() for name, path in paths.items() if path}
-        return {name: value for name, value in given.items() if value}
+def _check_redis_url(url: SecretStr | None) -> SecretStr | None:
+    if url is not None:
+        check_redis_url(url.get_secret_value())
+    return url
 
 
 class Settings(BaseSettings):
@@ -174,7 +183,7 @@ class Settings(BaseSettings):
     )
     otel_exporter_otlp_endpoint: str | None = Field(
         default=None,
-        pattern=r"^https?://",
+        pattern=r"^https?://\S+$",
         description="Where traces go by OTLP over HTTP, such as `http://otel-collector:4318`; needs the extra `otel`. "
         "The SDK's other `OTEL_*` variables count too. Absent: no traces.",
     )
@@ -223,7 +232,7 @@ class Settings(BaseSettings):
 
     public_url: str | None = Field(
         default=None,
-        pattern=r"^https?://[^/]+$",
+        pattern=r"^https?://[^/\s]+$",
         description="Address that browsers use, such as `https://billing.example.com`. Default: `HOST` and `PORT`.",
     )
     admin_oauth_issuer: str = Field(
@@ -269,6 +278,21 @@ class Settings(BaseSettings):
     key_rotation_grace_s: int = Field(
         default=86_400, ge=0, le=315_360_000, description="How long a rotated key still works: ten years at most."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _values_are_clean(cls, values: Any) -> Any:
+        return clean(values) if isinstance(values, dict) else values
+
+    _postgres_urls = field_validator("database_url", "database_owner_url", "database_direct_url", "database_read_url")(
+        _check_postgres_url
+    )
+    _redis_url = field_validator("redis_url")(_check_redis_url)
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _token_is_one_word(cls, token: SecretStr | None) -> SecretStr | None:
+        return token if token is None else one_word(token)
 
     @field_validator("encryption_keys")
     @classmethod

@@ -22,6 +22,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
+from app.connection_urls import PostgresUrl
 from app.errors import DatabaseAway, DatabaseReadOnly
 from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
@@ -119,10 +120,8 @@ def new_id() -> UUID:
     return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
 
 
-def async_url(url: SecretStr) -> str:
-    """`postgresql://…` as operators write it, with the driver that SQLAlchemy wants named."""
-    _, _, rest = url.get_secret_value().partition("://")
-    return f"postgresql+asyncpg://{rest}"
+ASYNCPG = "postgresql+asyncpg://"
+"""For SQLAlchemy: its driver. Where PostgreSQL is, `connect_args` say (app/connection_urls.py)."""
 
 
 def _read_every_timestamp(connection: Any, _: object) -> None:
@@ -157,15 +156,12 @@ class Database:
         slow = max(1, pool_size // SHARE_OF_LISTS)
         readers = max(1, (pool_size - slow) // 2)
         transactions = max(1, pool_size - slow - readers)
-        connect_args: dict[str, Any] = {
-            "timeout": timeout_s,
+        self._url = PostgresUrl.parse(url.get_secret_value())
+        bounds = {} if pooled else session_bounds(timeout_s)
+        connect_args = {
+            **self._url.asyncpg(timeout_s=timeout_s, settings={"TimeZone": "UTC", **bounds}),
             "command_timeout": timeout_s + 0.5,  # a black-holed server never sends its own time-out
             "statement_cache_size": statement_cache_size,
-            "server_settings": {
-                "application_name": "ciris-billing",
-                "TimeZone": "UTC",
-                **({} if pooled else session_bounds(timeout_s)),
-            },
         }
         planning = planning or {}
         lookups: Mapping[str, str] = {} if pooled else planning
@@ -175,7 +171,7 @@ class Database:
             settings = {**connect_args["server_settings"], **options}
             statements = {} if prepared and statement_cache_size else UNPREPARED
             made = create_async_engine(
-                async_url(url),
+                ASYNCPG,
                 pool_size=connections,
                 max_overflow=0,
                 pool_timeout=timeout_s,
@@ -200,12 +196,9 @@ class Database:
         self.lock_waiters = asyncio.Semaphore(max(1, transactions // 2))
         """Taken by who is ready to wait for an account's lock, so that some connections always remain for others."""
         self._timeout_s = timeout_s
-        self._dsn = url.get_secret_value()
-        self._connect_args = connect_args
-        arguments = {"dsn": self._dsn, **connect_args}
-        self._probe = DatabaseProbe(arguments, self._guard, pooled=pooled)
+        self._probe = DatabaseProbe(connect_args, self._guard, pooled=pooled)
         self._pulse = Pulse(self._probe.beat, of="postgresql")
-        reading = {**arguments, "server_settings": {**connect_args["server_settings"], **lookups}}
+        reading = {**connect_args, "server_settings": {**connect_args["server_settings"], **lookups}}
         self._point_reads = PointReads(reading, self._pulse, self._guard, connections=readers, timeout_s=timeout_s)
 
     def watch(self) -> None:
@@ -282,9 +275,7 @@ class Database:
         Not behind a pooler, whose connection it would hold all the while.
         """
         connection = await asyncpg.connect(
-            self._dsn,
-            timeout=self._timeout_s,
-            server_settings={"application_name": "ciris-billing report", **session_bounds(0)},
+            **self._url.asyncpg(timeout_s=self._timeout_s, suffix=" report", settings=session_bounds(0))
         )
         try:
             await read_every_timestamp(connection)

@@ -46,7 +46,7 @@ def settings_or_exit(*, log_level: str | None = None) -> Settings:
             typer.echo(f"{names}: {problem['msg']}", err=True)
         raise typer.Exit(UNUSABLE) from None
     except SettingsError as error:  # what is not JSON
-        typer.echo(f"{error}: {error.__cause__}", err=True)
+        typer.echo(f"{error}: {error.__cause__}" if error.__cause__ else str(error), err=True)
         raise typer.Exit(UNUSABLE) from None
     except OSError as error:
         typer.echo(f"{error.filename}: {error.strerror}", err=True)

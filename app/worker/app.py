@@ -38,6 +38,7 @@ from app.billing.verify import last_verification, verify_ledger
 from app.clock import utc_now
 from app.config import Settings
 from app.configuration.service import Configuration
+from app.connection_urls import PostgresUrl
 from app.db import SHARE_OF_LISTS, Database
 from app.jobs import QUEUE
 from app.observability import tracing
@@ -103,13 +104,13 @@ class _Connections(AsyncConnectionPool):
 
 
 def create_worker(settings: Settings, services: Services) -> App:
-    url, timeout_s = settings.direct_url.get_secret_value(), settings.database_timeout_s
+    url, timeout_s = PostgresUrl.parse(settings.direct_url.get_secret_value()), settings.database_timeout_s
     # The role's own bound is that of requests; the queue's clean-up may take as long as any job.
     options = {"options": f"-c statement_timeout={JOB_TIMEOUT_S}s"}
     queue = App(
         connector=PsycopgConnector(
             pool_factory=_Connections,
-            conninfo=url,
+            conninfo=url.libpq(),
             kwargs=options,
             min_size=1,
             max_size=JOBS_AT_ONCE,

@@ -1,0 +1,74 @@
+"""Setting values: where they come from beside environment variables, and what is never part of one."""
+
+import os
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic_settings import EnvSettingsSource, SettingsError
+
+BYTE_ORDER_MARK = "\ufeff"
+INVISIBLE = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's categories of control characters, of bytes that are no UTF-8, and of line and paragraph separators."""
+
+
+class SecretFiles(EnvSettingsSource):
+    """`NAME_FILE` names a file whose content is the value of `NAME`, the convention of Docker images.
+
+    An empty file counts as not given: Compose needs every secret's file to be there.
+    """
+
+    def _load_env_vars(self) -> dict[str, str | None]:
+        paths = {name: os.environ.get(f"{name.upper()}_FILE") for name in self.settings_cls.model_fields}
+        given = {name: _read(name, path.strip()) for name, path in paths.items() if path and path.strip()}
+        return {name: value for name, value in given.items() if value}
+
+
+def _read(name: str, path: str) -> str:
+    try:
+        return _stripped(Path(path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        # Without the cause, which quotes what it could not decode.
+        raise SettingsError(f"{name.upper()}_FILE: {path} is not text in UTF-8") from None
+
+
+def clean(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings' values without blanks and line breaks at the ends, whatever their depth.
+
+    Editors, `echo` and secret stores append them, and they are no part of any value. Raises ValueError, which names the
+    setting, for other control characters: what they were meant to be cannot be known.
+    """
+    return {name: _cleaned(name.upper(), value) for name, value in values.items()}
+
+
+def _cleaned(name: str, value: Any) -> Any:
+    match value:
+        case str():
+            return _checked(name, _stripped(value))
+        case SecretStr():
+            return SecretStr(_checked(name, _stripped(value.get_secret_value())))
+        case dict():
+            return {_key(name, key): _cleaned(f"{name}.{key}", each) for key, each in value.items()}
+        case list():
+            return [_cleaned(name, each) for each in value]
+        case _:
+            return value
+
+
+def _stripped(text: str) -> str:
+    return text.strip().removeprefix(BYTE_ORDER_MARK).strip()
+
+
+def _checked(name: str, text: str) -> str:
+    for character in text:
+        if unicodedata.category(character) in INVISIBLE:
+            raise ValueError(f"{name} contains the control character U+{ord(character):04X}")
+    return text
+
+
+def _key(name: str, key: Any) -> Any:
+    if isinstance(key, str) and _checked(name, key) != key.strip():
+        raise ValueError(f"{name} has a name with blanks at its ends")
+    return key
