@@ -229,6 +229,11 @@ class Settings(BaseSettings):
         default=[], description="JSON list of OAuth client ids whose Google ID tokens are accepted."
     )
     issuers: list[Issuer] = Field(default=[], description="JSON list of further OIDC issuers.")
+    folded_providers: list[Annotated[str, StringConstraints(pattern="^oauth:.{1,249}$")]] = Field(
+        default=[],
+        description='JSON list of providers, such as `["oauth:google"]`: new identities of theirs are stored in small '
+        "letters and Unicode's form NFC. Identities that exist keep their spelling.",
+    )
 
     public_url: str | None = Field(
         default=None,

@@ -124,6 +124,11 @@ ASYNCPG = "postgresql+asyncpg://"
 """For SQLAlchemy: its driver. Where PostgreSQL is, `connect_args` say (app/connection_urls.py)."""
 
 
+def first_id_at(moment: datetime) -> UUID:
+    """No UUIDv7 given at `moment` or later is lower."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
 def _read_every_timestamp(connection: Any, _: object) -> None:
     connection.run_async(read_every_timestamp)
 

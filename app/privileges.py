@@ -40,6 +40,8 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         # People, who may ask to be forgotten
         "account_identities": ALL,
         "account_profiles": ALL,
+        "account_search_words": ALL,
+        "account_spellings": ALL,
         # Who may call
         "api_keys": KEEP,
         "admin_users": KEEP,
@@ -53,6 +55,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         # What reports are made from
         "account_activity": KEEP,
         "account_activity_refresh": KEEP,
+        "account_search_refresh": KEEP,
         "rollup_state": KEEP,
         "usage_days": KEEP,
         "account_days": KEEP,

@@ -152,6 +152,9 @@ ROWS: dict[str, Row] = {
         "paid": 1,
         **dict.fromkeys(COUNTS, 1),
     },
+    "account_search_words": {"account_id": ACCOUNT, "word": "ann"},
+    "account_spellings": {"account_id": ACCOUNT, "digest": b"d" * 32, "shared": False},
+    "account_search_refresh": {"singleton": True, "as_of": NOW, "walked_to": None},
     "erased_cutoffs": {"salt": b"s" * 16, "identity_digest": b"d" * 32, "not_before": NOW},
     "product_inventory": {
         "account_id": ACCOUNT,

@@ -149,6 +149,8 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_payment_events_environment": Violation("payment_events", [{"environment": "prod"}]),
     "ck_payment_events_outcome": Violation("payment_events", [{"outcome": "lost"}]),
     "ck_payment_cursors_environment": Violation("payment_cursors", [{"environment": "prod"}]),
+    "ck_account_spellings_digest": Violation("account_spellings", [{"digest": b"ann@example.com"}]),
+    "ck_account_search_refresh_singleton": Violation("account_search_refresh", [{"singleton": False}]),
     "ck_ledger_verifications_problem": Violation("ledger_verifications", [{"problem": "x"}]),
 }
 

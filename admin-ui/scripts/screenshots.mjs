@@ -38,6 +38,7 @@ const STATES = [
   { name: "user-adjust", address: "/users/{user}", steps: button("Adjust credits") },
   { name: "user-suspend", address: "/users/{user}", steps: button("Suspend") },
   { name: "user-erase", address: "/users/{user}", steps: erase },
+  { name: "users-spellings", address: "/users/spellings" },
   { name: "users-sorted", address: "/users?sort=balance" },
   { name: "user-missing", address: "/users/0" },
   { name: "purchases-view", address: "/purchases?view=paid_not_credited" },
@@ -116,8 +117,8 @@ async function erase(page) {
 
 async function search(page) {
   await page.keyboard.press("/");
-  await page.getByLabel("Search users, purchases and pages").fill("paid");
-  await page.getByText("All users that begin with").waitFor();
+  await page.getByLabel("Search users, purchases, keys and pages").fill("paid");
+  await page.getByText("All users that match").waitFor();
 }
 
 async function shoot({ name, address, steps }, chosen, cookies, size, scheme) {

@@ -22,6 +22,7 @@ export const router = createBrowserRouter(
           children: [
             { index: true, lazy: page("OverviewPage", () => import("./pages/overview/OverviewPage")) },
             { path: "users", lazy: page("UsersPage", () => import("./pages/users/UsersPage")) },
+            { path: "users/spellings", lazy: page("SpellingsPage", () => import("./pages/users/SpellingsPage")) },
             { path: "users/:accountId", lazy: page("UserPage", () => import("./pages/users/UserPage")) },
             { path: "purchases", lazy: page("PurchasesPage", () => import("./pages/purchases/PurchasesPage")) },
             { path: "purchases/:purchaseId", lazy: page("PurchasePage", () => import("./pages/purchases/PurchasePage")) },

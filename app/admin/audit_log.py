@@ -12,9 +12,8 @@ from app.admin import queries
 from app.admin.audit import record_export
 from app.admin.csv_export import csv_file
 from app.admin.dependencies import Db, ReportDb, ReportRoute, Viewer
-from app.admin.schemas import PAGE, AuditEntryReply, AuditLogReply, Moment
+from app.admin.schemas import PAGE, AuditEntryReply, AuditLogReply, Moment, Pasted
 from app.billing.router import ERRORS
-from app.billing.schemas import Key255
 
 COLUMNS = tuple(AuditEntryReply.model_fields)
 router = APIRouter(prefix="/admin/audit-logs", tags=["admin: audit log"], responses=ERRORS, route_class=ReportRoute)
@@ -22,9 +21,9 @@ router = APIRouter(prefix="/admin/audit-logs", tags=["admin: audit log"], respon
 
 class Filters(BaseModel):
     admin_id: UUID | None = None
-    action: Key255 | None = None
-    target_type: Key255 | None = None
-    target_id: Key255 | None = None
+    action: Pasted | None = None
+    target_type: Pasted | None = None
+    target_id: Pasted | None = None
     since: Moment | None = None
     until: Moment | None = None
 

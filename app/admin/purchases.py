@@ -18,6 +18,7 @@ from app.admin.schemas import (
     PAGE,
     BookedReply,
     DisputeReply,
+    Pasted,
     PaymentEventReply,
     PurchaseReply,
     PurchaseRow,
@@ -27,7 +28,7 @@ from app.admin.schemas import (
 )
 from app.auth.caller import Environment
 from app.billing.router import ERRORS
-from app.billing.schemas import ErrorReply, Key255
+from app.billing.schemas import ErrorReply
 from app.db import Database
 from app.payments.errors import PaymentNotFound
 from app.payments.facts import PurchaseStatus
@@ -41,7 +42,7 @@ class Filters(BaseModel):
     environment: Environment | None = None
     status: PurchaseStatus | None = None
     account_id: UUID | None = None
-    payment_id: Key255 | None = None
+    payment_id: Pasted | None = None
     view: View | None = Field(default=None, description="Purchases that should not be there.")
 
 

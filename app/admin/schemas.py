@@ -1,5 +1,6 @@
 """The wire format of the back office. Credits are whole credits here, never hundredths; prices are minor units."""
 
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -24,6 +25,20 @@ CLIENT_SUBJECT = "Subject of the client certificate that requests must come with
 
 Moment = Annotated[Timestamp, AfterValidator(bounded), Field(description=f"Of the years {FIRST_YEAR} to {LAST_YEAR}.")]
 """A time in a request."""
+
+_INVISIBLE = ("Cc", "Cf", "Zl", "Zp", "Zs")
+
+
+def _trimmed(text: str) -> str:
+    """The text without the blanks, line breaks and invisible signs around it."""
+    kept = [i for i, sign in enumerate(text) if not sign.isspace() and unicodedata.category(sign) not in _INVISIBLE]
+    if not kept:
+        raise ValueError("holds nothing but blanks")
+    return text[kept[0] : kept[-1] + 1]
+
+
+Pasted = Annotated[Key255, AfterValidator(_trimmed)]
+"""A text to look for, which may have been pasted with blanks around it."""
 
 PAGE = {"sort", "limit", "cursor"}
 """Of what a list is asked for, all that is no filter."""
@@ -200,6 +215,15 @@ class UsersReply(Reply):
     next_cursor: str | None = Field(description="Send it as `cursor`, with the same `sort` and filters.")
     as_of: Timestamp | None = Field(description="What was sorted or filtered by activity or balance is of this time.")
     truncated: bool = Field(description="The search has more matches than were looked at: type more letters.")
+
+
+class SpellingGroup(Reply):
+    users: list[UserRow]
+
+
+class SpellingsReply(Reply):
+    groups: list[SpellingGroup]
+    truncated: bool = Field(description="There are more groups: act on these first.")
 
 
 class InventoryReply(Reply):

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.admin.user_search import find_by_words
 from app.db import Session
 
 Row = Mapping[str, Any]
@@ -76,14 +77,16 @@ async def list_users(
 ) -> Sequence[Row]:
     """Accounts in the order of `sort`, each with what it was `sorted_by`: the newest, richest or latest active first.
 
-    `search` is an account's id, or how an external id, e-mail address or name begins. Where balance or activity is
-    sorted by, and wherever activity is filtered by, what counts is the table that the worker keeps for it (ADR 7).
+    `search` is an account's id, or how an external id, an e-mail address, a name or a word inside them begins. Where
+    balance or activity is sorted by, and wherever activity is filtered by, what counts is the table that the worker
+    keeps for it (ADR 7).
     """
+    by_words = [] if search is None else list((await find_by_words(db, search))[0])
     conditions, values = _conditions(
         before,
         sort,
         {"environment": environment, "status": status, "plan_name": plan_name},
-        search,
+        None if search is None else (search, by_words),
         balance,
         {"last_activity_at >= :active_since": active_since, "last_activity_at < :inactive_since": inactive_since},
     )
@@ -101,7 +104,7 @@ def _conditions(
     before: Position | None,
     sort: Sort,
     equal: Mapping[str, str | None],
-    search: str | None,
+    search: tuple[str, Sequence[UUID]] | None,
     balance: Balance | None,
     moments: Mapping[str, datetime | None],
 ) -> tuple[list[str], dict[str, Any]]:
@@ -109,12 +112,11 @@ def _conditions(
     values: dict[str, Any] = {name: value for name, value in equal.items() if value is not None}
     conditions = [f"a.{name} = :{name}" for name in values]
     if search is not None:
-        matches, account_id = _MATCHES, _uuid(search)
-        if account_id is not None:
-            matches = f"{_MATCHES} UNION SELECT CAST(:searched AS uuid)"
-            values["searched"] = account_id
-        conditions.append(f"a.account_id = ANY (ARRAY({matches}))")
-        values["prefix"] = _prefix(search)
+        searched, found = search
+        account_id = _uuid(searched)
+        values["found"] = [*found, *([] if account_id is None else [account_id])]
+        values["prefix"] = _prefix(searched)
+        conditions.append(f"a.account_id = ANY (ARRAY({_MATCHES} UNION SELECT unnest(CAST(:found AS uuid[]))))")
     if balance is not None:
         conditions.append(_BALANCES[balance])
     for condition, moment in moments.items():
@@ -160,7 +162,7 @@ async def find_activity_as_of(db: Session) -> datetime | None:
 async def finds_too_many(db: Session, search: str) -> bool:
     """Whether a search has more matches of a kind than `list_users` looks at."""
     counts = (await db.execute(_COUNT_MATCHES, {"prefix": _prefix(search)})).scalars()
-    return any(count > MAX_MATCHES for count in counts)
+    return any(count > MAX_MATCHES for count in counts) or (await find_by_words(db, search))[1]
 
 
 _LIST_USERS_BY_ID = text(f"SELECT {_COLUMNS} FROM accounts a {_PERSON} WHERE a.account_id = ANY (:account_ids)")  # noqa: S608  (our own words; what callers say is bound)

@@ -21,7 +21,10 @@ from app.admin.schemas import (
     AdjustReply,
     InventoryReply,
     Moment,
+    Pasted,
     ReasonBody,
+    SpellingGroup,
+    SpellingsReply,
     TimelineEntry,
     TimelineReply,
     UserReply,
@@ -30,13 +33,14 @@ from app.admin.schemas import (
 )
 from app.admin.timeline import KINDS, TimelineKind, list_timeline
 from app.admin.user_reports import Balance, Position, Sort
+from app.admin.user_search import MAX_GROUPS, list_spelling_groups
 from app.analytics.usage_reports import count_uses
 from app.auth.caller import Environment
 from app.auth.revocations import revoke_tokens_before
 from app.billing.erasure import lock_person
 from app.billing.errors import AccountNotFound
 from app.billing.router import ERRORS, Billing
-from app.billing.schemas import MAX_INT64, ErrorReply, InsufficientCreditsReply, Key255
+from app.billing.schemas import MAX_INT64, ErrorReply, InsufficientCreditsReply
 from app.config import Settings
 from app.db import Database
 from app.errors import InvalidRequest
@@ -50,10 +54,10 @@ router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERROR
 
 
 class Filters(BaseModel):
-    search: Key255 | None = None
+    search: Pasted | None = None
     environment: Environment | None = None
     status: AccountStatus | None = None
-    plan_name: Key255 | None = None
+    plan_name: Pasted | None = None
     balance: Balance | None = None
     active_since: Moment | None = None
     inactive_since: Moment | None = None
@@ -67,7 +71,8 @@ class Page(Filters):
 
 @router.get("")
 async def list_users(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Query()]) -> UsersReply:
-    """`search`: an account's id, or how an external id, an e-mail address or a name begins.
+    """`search`: an account's id, or how an external id, an e-mail address, a name or the words inside them begin. Case,
+    Unicode form and blanks around it make no difference. Of several words, all have to match.
 
     Sorted by balance or last activity, and filtered by activity, users appear as they were at `as_of`, a minute ago or
     so; what is told of each is as it is now. Whoever moves while pages are turned may be met twice or not at all.
@@ -98,6 +103,23 @@ async def export_users(admin: Support, db: ReportDb, primary: Db, wanted: Annota
 
     record = partial(record_export, primary, admin, "users", wanted.model_dump())
     return await csv_file("users", tuple(UserRow.model_fields), next_page, record)
+
+
+@router.get("/spellings")
+async def list_spellings(admin: Viewer, db: ReportDb) -> SpellingsReply:
+    """Open accounts whose identities differ in nothing but case, width or Unicode form: perhaps one person's.
+
+    They are never merged by the service. Closed accounts are left out.
+    """
+    async with db.read() as session:
+        groups = await list_spelling_groups(session)
+        ids = [account_id for group in groups[:MAX_GROUPS] for account_id in group]
+        rows = await user_reports.list_users_by_id(session, ids)
+    users = {row["account_id"]: UserRow(**row) for row in rows}
+    shown = [[users[account_id] for account_id in group if account_id in users] for group in groups[:MAX_GROUPS]]
+    return SpellingsReply(
+        groups=[SpellingGroup(users=group) for group in shown if len(group) > 1], truncated=len(groups) > MAX_GROUPS
+    )
 
 
 @router.get("/{account_id}", responses=NOT_FOUND)

@@ -3,19 +3,14 @@
 Ids are UUIDv7, given at the moment of writing. `created_at` says to which day something belongs.
 """
 
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 
 from app.db import Session
+from app.db import first_id_at as first_id_at
 
 NO_ID, ALL_IDS = UUID(int=0), UUID(int=2**128 - 1)
-
-
-def first_id_at(moment: datetime) -> UUID:
-    """No UUIDv7 given at `moment` or later is lower."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def uses(after: str = ":after", before: str = ":before") -> str:

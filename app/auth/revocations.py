@@ -6,6 +6,7 @@ from app.auth import queries
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Environment
 from app.auth.queries import TokenState
+from app.auth.spelling import FoldedProviders
 from app.auth.tokens import MAX_TOKEN_LIFE, TokenClaims
 from app.db import Database, Session
 from app.errors import InvalidRequest
@@ -56,15 +57,21 @@ async def purge_expired_revocations(tx: Session, *, now: datetime) -> int:
 class TokenRevocations:
     """Whether a verified token was taken back, from memory where the change listener vouches for it."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, folded_providers: FoldedProviders) -> None:
         self._db = db
+        self._folded_providers = folded_providers
         self._states: InvalidatedCache[str, TokenState] = InvalidatedCache(MAX_CACHED_TOKENS)
 
     async def is_revoked(self, claims: TokenClaims, *, cache_counts: bool) -> bool:
         async def read(token_id: str) -> TokenState:
-            return await queries.find_token_state(
-                self._db, token_id, claims.environment, claims.oauth_provider, claims.external_id
-            )
+            # A cut-off stands under the spelling of the account, which may be the folded one.
+            own = (claims.oauth_provider, claims.external_id)
+            states = [
+                await queries.find_token_state(self._db, token_id, claims.environment, *spelling)
+                for spelling in dict.fromkeys((own, self._folded_providers.fold(*own)))
+            ]
+            moments = [state.not_before for state in states if state.not_before is not None]
+            return TokenState(any(state.revoked for state in states), max(moments, default=None))
 
         state = self._states.get(claims.token_id) if cache_counts else None
         if state is None:

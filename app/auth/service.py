@@ -29,6 +29,7 @@ from app.auth.keys import MAX_NAME_CHARS, MAX_SUBJECT_CHARS, Address, KeyFacts, 
 from app.auth.last_used import LastUsed
 from app.auth.rate_limit import TokenBuckets
 from app.auth.revocations import TokenRevocations
+from app.auth.spelling import FoldedProviders
 from app.auth.tokens import InvalidToken, TokenVerifier
 from app.auth.verification import KeyVerifier
 from app.changes import ChangeListener
@@ -67,7 +68,7 @@ class Authenticator:
         self._listener = listener
         self._buckets = _token_buckets(settings)
         self._keys = KeyVerifier(db, listener, argon2, self._buckets)
-        self._revocations = TokenRevocations(db)
+        self._revocations = TokenRevocations(db, FoldedProviders(settings.folded_providers))
         listener.subscribe(API_KEYS_CHANNEL, self._keys.forget, self._keys.forget_all)
         listener.subscribe(REVOCATIONS_CHANNEL, self._revocations.forget, self._revocations.forget_all)
         self._last_used = LastUsed(db)

@@ -121,9 +121,16 @@ class AccountDirectory:
     async def find(self, identity: Identity) -> UUID | None:
         """Raises what `limit` was given to raise."""
         account_id = await self._find(identity)
+        if account_id is None and (folded := self._folded(identity)) != identity:
+            account_id = await self._find(folded)
         if account_id is not None:
             self._admit(account_id)
         return account_id
+
+    def _folded(self, identity: Identity) -> Identity:
+        """The identity as a new account of its person is stored. One that exists in its own spelling comes first."""
+        provider, external_id = self._configuration.folded_providers.fold(identity.oauth_provider, identity.external_id)
+        return Identity(identity.environment, provider, external_id)
 
     async def _find(self, identity: Identity) -> UUID | None:
         async def read(_: bytes) -> UUID | None:
@@ -156,11 +163,12 @@ class AccountDirectory:
         A new account begins with `opening` and `profile`; an existing one stays as it is. Concurrent creations share a
         transaction. Raises Busy.
         """
-        creation = Creation(identity, profile or Profile(), opening or Opening(), actor, now)
+        new = self._folded(identity)
+        creation = Creation(new, profile or Profile(), opening or Opening(), actor, now)
         for _ in range(MAX_TRIES):
             if (found := await self.find(identity)) is not None:
                 return found, False
-            created = await self._creations.run(creation, UUID(bytes=identity.digest()), may_retry=True)
+            created = await self._creations.run(creation, UUID(bytes=new.digest()), may_retry=True)
             if isinstance(created, UUID):
                 structlog.contextvars.bind_contextvars(account_id=str(created))
                 return created, True

@@ -18,6 +18,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     Index,
+    LargeBinary,
     Numeric,
     Text,
     UniqueConstraint,
@@ -68,6 +69,7 @@ class AccountProfile(Base):
     __table_args__ = (
         _begins_like("account_profiles", "customer_email"),
         _begins_like("account_profiles", "display_name"),
+        Index(None, "updated_at"),
     )
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -81,6 +83,44 @@ class AccountProfile(Base):
     marketing_opt_in_at: Mapped[datetime | None] = mapped_column(Timestamp)
     marketing_opt_in_source: Mapped[str | None] = mapped_column(Text)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class SearchWord(Base):
+    """A word by which the back office finds an account's person. The worker writes it, a trigger deletes it."""
+
+    __tablename__ = "account_search_words"
+    __table_args__ = (Index(None, "word", "account_id"),)
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    word: Mapped[str] = mapped_column(
+        Text(collation="C"), primary_key=True, comment="folded: see app/billing/search.py"
+    )
+
+
+class IdentitySpelling(Base):
+    """A digest of an identity without differences of case and Unicode form. Deleted with the person, as words are."""
+
+    __tablename__ = "account_spellings"
+    __table_args__ = (
+        Index(None, "digest"),
+        Index("ix_account_spellings_shared", "digest", "account_id", postgresql_where=text("shared")),
+        CheckConstraint("length(digest) = 32", name="digest"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    shared: Mapped[bool] = mapped_column(server_default=text("false"), comment="another account had the same digest")
+
+
+class SearchRefresh(Base):
+    """Up to when the search words are complete, and how far the first walk over all accounts has come."""
+
+    __tablename__ = "account_search_refresh"
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    as_of: Mapped[datetime] = mapped_column(Timestamp)
+    walked_to: Mapped[UUID | None] = mapped_column(comment="null: all accounts were walked over once")
 
 
 def _within_bounds(column: str) -> str:

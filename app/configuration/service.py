@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from app.auth.caller import Environment
+from app.auth.spelling import FoldedProviders
 from app.changes import ChangeListener
 from app.config import Pack, Product, Settings, StripeKeys
 from app.configuration import queries
@@ -54,6 +55,7 @@ class Configuration:
         self._db = db
         self._settings = settings
         self._listener = listener
+        self.folded_providers = FoldedProviders(settings.folded_providers)
         self._sealer = Sealer(settings.encryption_keys)
         self._current: Current | None = None
         self._notifications = 0

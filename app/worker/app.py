@@ -33,6 +33,7 @@ from app.auth.admin_sessions import purge_expired_sessions
 from app.auth.revocations import purge_expired_revocations
 from app.billing.activity import refresh_activity
 from app.billing.erasure import BOOKS, FORGET_TEXTS, forget_texts
+from app.billing.search import refresh_search
 from app.billing.service import BillingService
 from app.billing.verify import last_verification, verify_ledger
 from app.clock import utc_now
@@ -174,6 +175,12 @@ def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
     async def refresh_account_activity(timestamp: int) -> None:
         """Let the back office sort by balance and activity as they were a minute ago."""
         await refresh_activity(services.db, utc_now())
+
+    @queue.periodic(cron="* * * * *")
+    @queue.task(name="refresh_search", queue=QUEUE, queueing_lock="refresh_search")
+    async def refresh_search_words(timestamp: int) -> None:
+        """Keep the words that the back office's search finds people by, and the spellings of identities."""
+        await refresh_search(services.reports, utc_now())
 
     @queue.periodic(cron="*/5 * * * *")
     @queue.task(name="look_for_unusual_activity", queue=QUEUE, queueing_lock="look_for_unusual_activity")

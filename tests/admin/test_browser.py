@@ -109,8 +109,8 @@ async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_pa
                 env={**os.environ, **walk},
                 capture_output=True,
                 text=True,
-                timeout=110,
+                timeout=240,
             )
     await db.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("done: ") == 13
+    assert done.stdout.count("done: ") == 14

@@ -24,6 +24,7 @@ LEAST: dict[tuple[str, str], Role] = {
     ("POST", "/admin/users/{account_id}/reopen"): "support",
     ("POST", "/admin/users/{account_id}/close"): "admin",
     ("POST", "/admin/users/{account_id}/revoke-tokens"): "support",
+    ("GET", "/admin/users/spellings"): "viewer",
     ("GET", "/admin/users/{account_id}/export"): "support",
     ("POST", "/admin/users/{account_id}/erase"): "admin",
     ("GET", "/admin/api-keys"): "viewer",

@@ -460,7 +460,8 @@ export interface paths {
         };
         /**
          * List Users
-         * @description `search`: an account's id, or how an external id, an e-mail address or a name begins.
+         * @description `search`: an account's id, or how an external id, an e-mail address, a name or the words inside them begin. Case,
+         *     Unicode form and blanks around it make no difference. Of several words, all have to match.
          *
          *     Sorted by balance or last activity, and filtered by activity, users appear as they were at `as_of`, a minute ago or
          *     so; what is told of each is as it is now. Whoever moves while pages are turned may be met twice or not at all.
@@ -488,6 +489,28 @@ export interface paths {
          *     A `search` looks at as many matches as the list does. The export is in the audit log.
          */
         get: operations["export_users"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/spellings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Spellings
+         * @description Open accounts whose identities differ in nothing but case, width or Unicode form: perhaps one person's.
+         *
+         *     They are never merged by the service. Closed accounts are left out.
+         */
+        get: operations["list_spellings"];
         put?: never;
         post?: never;
         delete?: never;
@@ -4365,6 +4388,21 @@ export interface components {
                 [key: string]: unknown;
             } | null;
         };
+        /** SpellingGroup */
+        SpellingGroup: {
+            /** Users */
+            users: components["schemas"]["UserRow"][];
+        };
+        /** SpellingsReply */
+        SpellingsReply: {
+            /** Groups */
+            groups: components["schemas"]["SpellingGroup"][];
+            /**
+             * Truncated
+             * @description There are more groups: act on these first.
+             */
+            truncated: boolean;
+        };
         /**
          * Standing
          * @description As things are now, whatever days were asked for.
@@ -7267,6 +7305,89 @@ export interface operations {
                 };
                 content: {
                     "text/csv": unknown;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_spellings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SpellingsReply"];
                 };
             };
             /** @description Bad Request */

@@ -4,13 +4,16 @@ import { IconSearch } from "@tabler/icons-react";
 import { useState } from "react";
 import { useSearchParams } from "react-router";
 
-import { withFilter } from "../logic/filters";
+import { trimmed, withFilter } from "../logic/filters";
 
 export function useFilters() {
   const [params, setParams] = useSearchParams();
   return {
     params,
-    get: (name: string) => params.get(name)?.trim() ?? null,
+    get: (name: string) => {
+      const value = params.get(name);
+      return value === null ? null : trimmed(value);
+    },
     set: (name: string, value: string | string[] | null) =>
       setParams((now) => withFilter(now, name, value), { replace: true }),
     clear: () => setParams({}),
@@ -82,7 +85,7 @@ export function TextFilter({ name, label, width, placeholder, narrow = false }: 
       value={text}
       onChange={({ currentTarget: { value } }) => {
         setText(value);
-        apply(value.trim());
+        apply(trimmed(value));
       }}
     />
   );

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { isUuid, oneOf, pathWith, someOf, withCursor, withFilter } from "./filters";
+import { isUuid, oneOf, pathWith, someOf, withCursor, trimmed, withFilter } from "./filters";
 
 const STATUSES = ["active", "closed"] as const;
 
@@ -37,4 +37,10 @@ describe("a path", () => {
     expect(isUuid(" 0198c7f2-1111-7222-8333-444455556666 ")).toBe(true);
     expect(isUuid("ann@example.com")).toBe(false);
   });
+});
+
+it.each([" ", "\t", "\n", "\r\n", "\u00a0", "\u200b", "\ufeff", "\u2060", "\u3000", "\u2028"])("takes %j from around a pasted text", (blank) => {
+  expect(trimmed(`${blank}ann smith${blank}${blank}`)).toBe("ann smith");
+  expect(withFilter(new URLSearchParams(), "search", `${blank}ann`).get("search")).toBe("ann");
+  expect(withFilter(new URLSearchParams("search=x"), "search", blank).has("search")).toBe(false);
 });

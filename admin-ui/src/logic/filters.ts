@@ -14,13 +14,20 @@ export function keysOf<T extends string>(labels: Record<T, string>): T[] {
   return Object.keys(labels) as T[];
 }
 
+const AROUND = /^[\s\p{Cc}\p{Cf}\p{Z}]+|[\s\p{Cc}\p{Cf}\p{Z}]+$/gu;
+
+/** A pasted text without the blanks, line breaks and invisible signs around it. */
+export function trimmed(text: string): string {
+  return text.replaceAll(AROUND, "");
+}
+
 /** The same address with one filter changed, on the first page again: a cursor belongs to its filters. */
 export function withFilter(params: URLSearchParams, name: string, value: string | string[] | null): URLSearchParams {
   const next = new URLSearchParams(params);
   next.delete("cursor");
   next.delete(name);
   for (const one of Array.isArray(value) ? value : [value]) {
-    if (one !== null && one.trim() !== "") next.append(name, one);
+    if (one !== null && trimmed(one) !== "") next.append(name, trimmed(one));
   }
   return next;
 }
@@ -45,5 +52,5 @@ export function pathWith(path: string, values: Record<string, string | null | un
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 export function isUuid(text: string): boolean {
-  return UUID.test(text.trim());
+  return UUID.test(trimmed(text));
 }

@@ -1,72 +1,95 @@
 import { useDebouncedValue, useHotkeys } from "@mantine/hooks";
-import { Spotlight, spotlight, type SpotlightActionData, type SpotlightActionGroupData } from "@mantine/spotlight";
+import { Spotlight, spotlight } from "@mantine/spotlight";
 import { useQuery } from "@tanstack/react-query";
 import { IconSearch } from "@tabler/icons-react";
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { useNavigate } from "react-router";
 
 import { api, bodyOf } from "../api/client";
-import type { PurchaseRow, UserRow } from "../api/models";
-import { pathWith } from "../logic/filters";
-import { formatCredits, formatMoney, shortId } from "../logic/format";
-import { nameOf } from "../logic/names";
+import { ApiError } from "../api/errors";
+import { isUuid, trimmed } from "../logic/filters";
+import { hitsOf, type Found, type Hit } from "../logic/hits";
 
-const SHOWN = 7;
+const LOOKED_AT = 50;
 
-/** Opened by "/" or Ctrl-K from anywhere: users as the list finds them, a purchase by its payment's id, pages. */
+/**
+ * Opened by "/" or Ctrl-K from anywhere: users as the list finds them, purchases, keys, alerts, pages. Enter opens the
+ * first hit, and waits for it while the search is under way.
+ */
 export function GlobalSearch() {
   const [query, setQuery] = useState("");
-  const [search] = useDebouncedValue(query.trim(), 200);
+  const typed = trimmed(query);
+  const [search] = useDebouncedValue(typed, 200);
+  // The text for which Enter was pressed before its hits were there.
+  const awaited = useRef<string | null>(null);
   const navigate = useNavigate();
-  const go = (path: string) => () => void navigate(path);
   // While a field has the focus too, where "/" is a letter.
   useHotkeys([["mod+K", spotlight.open]], []);
   const { data, isFetching, error } = useQuery({
     queryKey: ["search", search],
     queryFn: ({ signal }) => find(search, signal),
-    enabled: search.length >= 2,
+    enabled: search.length >= LEAST,
   });
-  const found = search.length >= 2 ? data : undefined;
-  const groups: SpotlightActionGroupData[] = [];
-  if (found !== undefined && found.users.length > 0) {
-    const users = found.users.map((user) => userAction(user, go));
-    const all = { id: "all", label: `All users that begin with “${search}”`, onClick: go(pathWith("/users", { search })) };
-    groups.push({ group: "Users", actions: [...users, all] });
-  }
-  if (found !== undefined && found.purchases.length > 0) {
-    groups.push({ group: "Purchases", actions: found.purchases.map((purchase) => purchaseAction(purchase, go)) });
-  }
-  const wanted = query.trim().toLowerCase();
-  const pages = PAGES.filter(({ label }) => label.toLowerCase().includes(wanted));
-  if (pages.length > 0) {
-    groups.push({ group: "Pages", actions: pages.map(({ label, path }) => ({ id: path, label, onClick: go(path) })) });
-  }
+  const pending = typed.length >= LEAST && (search !== typed || isFetching);
+  const pages = PAGES.filter(({ label }) => label.toLowerCase().includes(typed.toLowerCase()));
+  const groups = hitsOf(typed, typed.length >= LEAST && search === typed ? data : undefined, pages.map(pageHit));
+  const first = groups[0]?.hits[0]?.path;
+  useEffect(() => {
+    // The hit that was selected may be gone: the first one is what Enter opens.
+    if (data !== undefined && selected() === null) document.querySelector("[data-action]")?.setAttribute("data-selected", "true");
+  }, [data]);
+  useEffect(() => {
+    if (pending || awaited.current === null) return;
+    const wanted = awaited.current === typed ? first : undefined;
+    awaited.current = null;
+    if (wanted === undefined) return;
+    spotlight.close();
+    void navigate(wanted);
+  }, [pending, typed, first, navigate]);
   return (
     <Spotlight
-      actions={groups}
+      actions={groups.map(({ group, hits }) => ({
+        group,
+        actions: hits.map(({ path, ...hit }) => ({ ...hit, onClick: () => void navigate(path) })),
+      }))}
       query={query}
-      onQueryChange={setQuery}
+      onQueryChange={(next) => {
+        awaited.current = null;
+        setQuery(next);
+      }}
       filter={(_query, actions) => actions}
       shortcut="/"
-      nothingFound={error ? error.message : isFetching || search !== query.trim() ? "Searching…" : NOTHING}
+      nothingFound={error ? error.message : pending ? "Searching…" : NOTHING}
       highlightQuery
       scrollable
       attributes={{ content: { "aria-label": "Search" } }}
       maxHeight={420}
       searchProps={{
         leftSection: <IconSearch size={18} aria-hidden />,
-        placeholder: "E-mail, name, external id, account id, payment id…",
-        "aria-label": "Search users, purchases and pages",
+        placeholder: "E-mail, name, external id, account id, payment id, key…",
+        "aria-label": "Search users, purchases, keys and pages",
+        onKeyDown: ({ key }) => {
+          if (key !== "Enter" || !pending) return;
+          // The hits are those of another text: none of them is opened.
+          selected()?.removeAttribute("data-selected");
+          awaited.current = typed;
+        },
       }}
     />
   );
 }
 
-const NOTHING = "Nothing begins like this. Try an e-mail address, a name, an external id, an account id or a payment id.";
+const LEAST = 2;
+
+function selected(): Element | null {
+  return document.querySelector("[data-action][data-selected]");
+}
+const NOTHING = "No match. Try the beginning of a name, an e-mail address or an external id, an account id, a payment id or a key's name.";
 
 const PAGES = [
   { label: "Overview", path: "/" },
   { label: "Users", path: "/users" },
+  { label: "Spellings of one person", path: "/users/spellings" },
   { label: "Users in debt", path: "/users?balance=debt" },
   { label: "Suspended users", path: "/users?status=suspended" },
   { label: "Purchases", path: "/purchases" },
@@ -85,31 +108,34 @@ const PAGES = [
   { label: "System", path: "/system" },
 ];
 
-async function find(search: string, signal: AbortSignal): Promise<{ users: UserRow[]; purchases: PurchaseRow[] }> {
-  const [{ users }, { purchases }] = await Promise.all([
-    bodyOf(api.GET("/admin/users", { params: { query: { search, limit: SHOWN } }, signal })),
-    search.startsWith("pi_")
-      ? bodyOf(api.GET("/admin/purchases", { params: { query: { payment_id: search, limit: SHOWN } }, signal }))
-      : { purchases: [] },
+async function find(search: string, signal: AbortSignal): Promise<Found> {
+  const [{ users }, purchases, { api_keys: keys }, alerts] = await Promise.all([
+    bodyOf(api.GET("/admin/users", { params: { query: { search, limit: LOOKED_AT } }, signal })),
+    findPurchases(search, signal),
+    bodyOf(api.GET("/admin/api-keys", { signal })),
+    isUuid(search) ? ifThere(bodyOf(api.GET("/admin/alerts/{alert_id}", { params: { path: { alert_id: search } }, signal }))) : [],
   ]);
-  return { users, purchases };
+  return { users, purchases, keys, alerts };
 }
 
-function userAction(user: UserRow, go: (path: string) => () => void): SpotlightActionData {
-  const facts = [user.external_id, user.environment, user.status, formatCredits(user.paid)];
-  return {
-    id: user.account_id,
-    label: nameOf(user),
-    description: facts.filter((fact) => fact !== null && fact !== nameOf(user)).join(" · "),
-    onClick: go(`/users/${user.account_id}`),
-  };
+async function findPurchases(search: string, signal: AbortSignal): Promise<Found["purchases"]> {
+  if (isUuid(search)) {
+    return ifThere(bodyOf(api.GET("/admin/purchases/{purchase_id}", { params: { path: { purchase_id: search } }, signal })));
+  }
+  if (!search.startsWith("pi_")) return [];
+  return (await bodyOf(api.GET("/admin/purchases", { params: { query: { payment_id: search } }, signal }))).purchases;
 }
 
-function purchaseAction(purchase: PurchaseRow, go: (path: string) => () => void): SpotlightActionData {
-  return {
-    id: purchase.purchase_id,
-    label: purchase.payment_id ?? shortId(purchase.purchase_id),
-    description: `${formatMoney(purchase.amount_minor, purchase.currency)} · ${purchase.status}`,
-    onClick: go(`/purchases/${purchase.purchase_id}`),
-  };
+/** What has that id, or nothing. */
+async function ifThere<T>(call: Promise<T>): Promise<T[]> {
+  try {
+    return [await call];
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return [];
+    throw error;
+  }
+}
+
+function pageHit({ label, path }: { label: string; path: string }): Hit {
+  return { id: path, label, path };
 }

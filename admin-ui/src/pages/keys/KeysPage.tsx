@@ -11,12 +11,13 @@ import { DataTable, type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { ExportButton } from "../../components/ExportButton";
-import { ChoiceFilter, useFilters } from "../../components/Filters";
+import { ChoiceFilter, TextFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { RoleButton } from "../../components/RoleButton";
 import { EnvironmentTag, KeyTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { keysOf, oneOf } from "../../logic/filters";
+import { keysThatMatch } from "../../logic/hits";
 import { formatCount, formatNumber } from "../../logic/format";
 import { ENVIRONMENTS } from "../users/labels";
 import { EndDialog, type Ending } from "./EndDialog";
@@ -35,7 +36,8 @@ export function KeysPage() {
     queryKey: ["api-keys", environment],
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/api-keys", { params: { query: { environment } }, signal })),
   });
-  const rows = data?.api_keys.filter((key) => shown === null || works(key) === (shown === "active"));
+  const search = get("search");
+  const rows = keysThatMatch(search ?? "", data?.api_keys ?? []).filter((key) => shown === null || works(key) === (shown === "active"));
   const columns: Column<ApiKey>[] = [
     ...COLUMNS,
     { name: "Actions", hiddenName: true, numeric: true, cell: (key) => <Actions apiKey={key} onChoose={(dialog) => setOpen({ dialog, key })} /> },
@@ -57,6 +59,7 @@ export function KeysPage() {
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">
+          <TextFilter name="search" label="Search" placeholder="Name or public id" width={220} />
           <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} />
           <ChoiceFilter name="shown" label="State" choices={SHOWN} />
         </Group>
@@ -66,7 +69,7 @@ export function KeysPage() {
           <DataTable
             label="API keys"
             columns={columns}
-            rows={rows}
+            rows={data === undefined ? undefined : rows}
             rowKey={(key) => key.key_id}
             empty={
               <EmptyState title={filtered ? "No key is like this" : "No keys yet"}>

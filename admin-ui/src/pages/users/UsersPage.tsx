@@ -42,7 +42,14 @@ export function UsersPage() {
     <Page
       title="Users"
       subtitle="Everybody who has an account."
-      actions={<ExportButton needs="support" path="/admin/users.csv" filters={filters} />}
+      actions={
+        <Group gap="sm">
+          <Button component={Link} to="/users/spellings" variant="default">
+            Spellings
+          </Button>
+          <ExportButton needs="support" path="/admin/users.csv" filters={filters} />
+        </Group>
+      }
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">
@@ -62,7 +69,7 @@ export function UsersPage() {
         </Group>
         {data?.truncated && (
           <Alert color="orange" variant="outline" mb="sm" title="More match than are shown">
-            The search looks at the first 500 of each kind. Type more letters.
+            The search looks at 500 matches. Type more letters.
           </Alert>
         )}
         {error ? (
@@ -125,8 +132,8 @@ function Debt({ credits }: { credits: number }) {
 function NothingMatches({ onClear }: { onClear: () => void }) {
   return (
     <EmptyState title="Nobody matches">
-      The search looks at how an e-mail address, a name or an external id begins, and at whole account ids. Try fewer
-      letters or{" "}
+      The search looks at how the words of an e-mail address, a name or an external id begin, and at whole account ids. Try
+      fewer letters or{" "}
       <Anchor component="button" type="button" size="sm" onClick={onClear} underline="always">
         show everybody
       </Anchor>
