@@ -5,11 +5,15 @@ this version, on one database whose schema is this version's.
 """
 
 import asyncio
+import json
 import os
+import re
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -17,9 +21,11 @@ from pydantic import SecretStr
 from app.auth.caller import Permission
 from app.db import Database
 from app.demo.postgres import ephemeral_cluster
+from app.demo.stripe.account import Account, AccountConfig
+from app.demo.stripe.webhooks import signature
 from tests.conftest import make_key
 from tests.databases import ROOT, Urls, create_database, prepare
-from tests.servers import environment, running_server
+from tests.servers import LocalStripe, environment, running_server, running_stripe
 
 ROUNDS = 25
 
@@ -80,6 +86,82 @@ async def _both_sides(one: httpx.AsyncClient, other: httpx.AsyncClient, external
     return len(expected) + len(checks)
 
 
+# --- payments ---
+
+
+STORIES = (
+    ("refund fails", "old:paid=20 old:created old:refunded=0 new:failed=20 old:inquiry=20"),
+    ("refund fails", "new:paid=20 new:created=0 new:refunded=0 old:failed new:failed=20 old:won=20"),
+    ("refund fails", "new:paid=20 old:refunded=0 new:created=0 new:failed=20 old:inquiry=20 old:failed=20"),
+    ("two refunds", "old:paid=20 new:created=12 new:refunded=12 new:failed=20 old:refunded_2 new:created_2=15"),
+    ("two refunds", "new:paid=20 old:refunded=12 new:created=12 new:failed=20 new:created_2=15 old:refunded_2=15"),
+    # An older version takes credits on a total from before the failure; with the next event of a newer one they return.
+    ("refund fails", "old:paid=20 new:created=0 new:failed=20 old:refunded new:inquiry=20"),
+    ("decided again", "new:paid=20 old:disputed=0 old:lost=0 new:won=20 old:inquiry=20"),
+    ("decided again", "old:paid=20 new:disputed=0 new:lost=0 new:won=20 old:funds_reinstated=20"),
+)
+"""What happens to a payment at Stripe; and which version receives which event about it, with the credits after it."""
+
+
+async def mixed_payments(old: httpx.AsyncClient, new: httpx.AsyncClient, stripe: LocalStripe) -> int:
+    """Refunds that fail and disputes, told to both versions in turn: how many purchases.
+
+    Neither undoes nor doubles what the other booked. Raises AssertionError for another balance than the money allows.
+    """
+    for name, steps in STORIES:
+        user = {"oauth_provider": "oauth:google", "external_id": f"{uuid.uuid4()}@example.com"}
+        bought = await new.post("/v1/billing/purchases", json=user)
+        assert bought.status_code == 201, bought.text
+        events = _story(name, bought.json()["payment_id"], stripe.webhook_secret)
+        for step in steps.split():
+            parts = re.fullmatch(r"(\w+):(\w+)(?:=(\d+))?", step)
+            assert parts is not None, step
+            version, event, credits = parts.groups()
+            payload = json.dumps(events[event]).encode()
+            signed = {"Stripe-Signature": signature(stripe.webhook_secret, payload, int(time.time()))}
+            client = old if version == "old" else new
+            answer = await client.post("/v1/billing/webhooks/stripe", content=payload, headers=signed)
+            assert answer.status_code == 200, answer.text
+            for each in (old, new):
+                checked = await each.post("/v1/billing/credits/check", json=user)
+                found = checked.json()["credits_remaining"]
+                assert credits is None or found == int(credits), f"{name}: {found} credits after {step} of {steps}"
+    return len(STORIES)
+
+
+def _story(name: str, payment_id: str, secret: str) -> dict[str, Any]:
+    """Stripe's events about one payment, by what they say."""
+    events: list[dict[str, Any]] = []
+    account = Account(AccountConfig("pk", secret), lambda _, event: events.append(event))
+    intent = account.create_intent(500, "usd", {}, None)
+    intent["id"] = payment_id
+    account.objects["payment_intent"][payment_id] = intent
+    account.succeed(intent)
+    charge = account.charge_of(payment_id)
+    told = {"paid": events[-1]}
+    if name == "decided again":
+        dispute = account.open_dispute(intent)
+        told["disputed"] = events[-2]
+        account.close_dispute(dispute, "lost")
+        told["lost"] = events[-1]
+        account.redecide_dispute(dispute)
+        told["won"] = {**events[-2], "created": events[-2]["created"] + 60}
+        told["funds_reinstated"] = {**events[-1], "created": events[-1]["created"] + 60}
+    else:
+        refund = account.refund(charge, 200 if name == "two refunds" else None, None)
+        told |= {"created": events[-2], "refunded": events[-1]}
+        account.settle_refund(refund, "failed")
+        told["failed"] = events[-3]
+        account.refund(charge, 125, None)
+        told |= {"created_2": events[-2], "refunded_2": events[-1]}
+        dispute = account.open_dispute(intent)
+        account.close_dispute(dispute, "won")
+        told["won"] = events[-2]
+    account.open_dispute(intent, inquiry=True)
+    told["inquiry"] = events[-1]
+    return told
+
+
 # --- the script's part -----------------------------------------------------------------------------------------
 
 
@@ -91,18 +173,32 @@ async def _make_key(urls: Urls) -> str:
         await db.close()
 
 
+async def _mixed_payments(old_url: str, new_url: str, key: str, stripe: LocalStripe) -> int:
+    headers = {"X-API-Key": key}
+    async with (
+        httpx.AsyncClient(base_url=old_url, headers=headers, timeout=30) as old,
+        httpx.AsyncClient(base_url=new_url, headers=headers, timeout=30) as new,
+    ):
+        return await mixed_payments(old, new, stripe)
+
+
 def check(old_folder: Path) -> None:
     """Let the version in `old_folder`, installed there, and this one serve from one database, and prove its ledger."""
     with ephemeral_cluster() as cluster:
         prepare(cluster)
         urls = asyncio.run(create_database("rolling"))
         key = asyncio.run(_make_key(urls))
-        with running_server(urls, root=old_folder) as old, running_server(urls) as new:
+        with (
+            running_stripe() as stripe,
+            running_server(urls, root=old_folder, env=stripe.environment) as old,
+            running_server(urls, env=stripe.environment) as new,
+        ):
             requests = asyncio.run(mixed_traffic(old.url, new.url, key, ROUNDS))
+            purchases = asyncio.run(_mixed_payments(old.url, new.url, key, stripe))
         for folder in (old_folder, ROOT):
             command = [str(folder / ".venv/bin/python"), "-m", "app.cli", "ledger", "verify"]
             subprocess.run(command, cwd=folder, env={**os.environ, **environment(urls)}, check=True)
-    print(f"{requests} requests to two versions on one schema, each knew what the other did")
+    print(f"{requests} requests and {purchases} purchases to two versions on one schema, each knew what the other did")
 
 
 if __name__ == "__main__":

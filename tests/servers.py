@@ -177,6 +177,9 @@ def running_stripe(
     webhook_url: str | None = None, retry_schedule_s: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)
 ) -> Iterator[LocalStripe]:
     config = stripe.AccountConfig("pk_test_tests", "whsec_of_the_tests", webhook_url)
-    app = stripe.create_app(accounts={"sk_test_tests": config}, retry_schedule_s=retry_schedule_s)
+    # Tests settle refunds themselves.
+    app = stripe.create_app(
+        accounts={"sk_test_tests": config}, retry_schedule_s=retry_schedule_s, refunds_settle_after_s=3600
+    )
     with serving(app) as url:
         yield LocalStripe(url, "sk_test_tests", config.publishable_key, config.webhook_secret)

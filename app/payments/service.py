@@ -42,8 +42,8 @@ ASKED_FOR = timedelta(days=30)
 """Stripe's event log reaches back so far, and so do we."""
 CANCELED_AFTER = timedelta(hours=24)
 """Stripe remembers idempotency keys for so long; after it, a payment that nobody has begun to pay is given up."""
-READ_AT_ONCE = timedelta(hours=6)
-"""How much of the event log is held in memory, and read before the cursor moves."""
+READ_AT_ONCE: Mapping[queries.Feed, timedelta] = {"payments": timedelta(hours=6), "refunds": timedelta(days=6)}
+"""How much of the event log is held in memory, and read before the cursor moves. Refunds are few."""
 PLAIN_KEY = re.compile("[!-~]([ -~]{0,198}[!-~])?")
 FEEDS: Mapping[queries.Feed, Collection[str]] = {
     "payments": tuple(kind for kind in HANDLED if kind not in REFUND_EVENTS),
@@ -331,7 +331,7 @@ class PaymentService:
         since = max(now - ASKED_FOR, (cursor or now - ASKED_FOR) - OVERLAP)
         failed: datetime | None = None
         while since < now:
-            until = min(since + READ_AT_ONCE, now)
+            until = min(since + READ_AT_ONCE[feed], now)
             for event in await self._gateway.events_between(environment, types, since, until):
                 work = self._catch_up_on(environment, event, now)
                 if not await attempts.attempt("events", work, event_id=event.event_id, type=event.type):

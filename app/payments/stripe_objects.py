@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from app.payments.facts import REFUND_STATUSES, Dispute, DisputeStatus, Refund
+import structlog
+
+from app.payments.facts import REFUND_STATUSES, Dispute, DisputeStatus, Event, PaymentFacts, Refund
 
 Object = Mapping[str, Any]
 REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
@@ -37,8 +39,10 @@ DISPUTES: dict[str, DisputeStatus] = {
     # Before 2014-11-20: decided for us, after the charge had been refunded. The refund counts by itself.
     "charge_refunded": "won",
 }
+THIN_EVENT = "v2.core.event"
 FUNDS_WITHDRAWN = "charge.dispute.funds_withdrawn"
 MAX_INT64 = 2**63 - 1
+log = structlog.get_logger()
 
 
 def stripe_id(value: object) -> str:
@@ -85,3 +89,45 @@ def dispute_of(kind: str, dispute: Object) -> Dispute:
     else:
         decided = DISPUTES[status]
     return Dispute(stripe_id(dispute["id"]), stripe_amount(dispute["amount"]), decided)
+
+
+def charge_facts(kind: str, data: Object, at: datetime) -> PaymentFacts | None:
+    """What an event about a charge, a refund or a dispute says. None: about none of our payments.
+
+    Raises KeyError, TypeError, ValueError, AttributeError, OverflowError for a malformed object.
+    """
+    if not data.get("payment_intent"):
+        return None  # we charge by payment intents only
+    payment_intent_id = stripe_id(data["payment_intent"])
+    if kind in REFUND_EVENTS:
+        return PaymentFacts(payment_intent_id, at, refunds=(refund_of(data),))
+    if kind.startswith("charge.dispute."):
+        return PaymentFacts(payment_intent_id, at, dispute=dispute_of(kind, data))
+    return PaymentFacts(
+        payment_intent_id,
+        at,
+        refunded_minor=stripe_amount(data["amount_refunded"]),
+        refunds=refunds_inside(data),
+        card_fingerprint=_fingerprint(data),
+    )
+
+
+def _fingerprint(charge: Object) -> str | None:
+    """Stripe's name of the card, the same for everybody who pays with it. None for what is no card."""
+    card = (charge.get("payment_method_details") or {}).get("card") or {}
+    value = card.get("fingerprint")
+    return None if value is None else stripe_id(value)
+
+
+def thin_event(event: Object) -> Event:
+    """An event without its object, which an endpoint sends that is set to thin payloads.
+
+    It is acknowledged, because Stripe would repeat it for days, and logged as an error: the operator has to change the
+    endpoint. Reconciliation finds what the event stands for in the event log. Raises KeyError, TypeError, ValueError.
+    """
+    event_id, kind = stripe_id(event["id"]), stripe_id(event["type"])
+    created_at = datetime.fromisoformat(event["created"])
+    if created_at.tzinfo is None:
+        created_at = created_at.replace(tzinfo=UTC)
+    log.error("stripe_thin_event", event_id=event_id, type=kind, remedy="set the webhook endpoint to snapshot payloads")
+    return Event(event_id, kind, created_at, event.get("livemode") is True, None)

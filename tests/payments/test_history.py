@@ -195,6 +195,23 @@ async def test_what_does_not_match_the_sale_buys_nothing(
     assert (await balances(database, account_id))["paid"] == 0
 
 
+async def test_received_sum_does_not_change_once_it_is_credited(
+    payments: PaymentService, db: Database, paying: Settings, now: datetime, database: Urls
+) -> None:
+    account_id, payment_id = await buy(payments, db, paying, now)
+    history = History(payment_id)
+    history.account.succeed(history.intent)
+    [paid] = history.told()
+    await deliver(payments, paid, now)
+    other = {**paid["data"]["object"], "amount_received": 1, "currency": "eur"}
+    await deliver(
+        payments, {**paid, "id": "evt_other", "created": paid["created"] + 60, "data": {"object": other}}, now
+    )
+    row = await purchase_row(database, account_id)
+    assert (row["status"], row["received_minor"], row["review_reason"]) == ("succeeded", PRICE, None)
+    assert (await balances(database, account_id))["paid"] == CREDITS
+
+
 async def test_failed_attempt_may_still_succeed_but_success_never_fails(
     payments: PaymentService, db: Database, paying: Settings, now: datetime, database: Urls
 ) -> None:

@@ -174,3 +174,22 @@ async def test_two_reconciliations_at_once_book_once(shop: Shop) -> None:
     await asyncio.gather(*(service.reconcile(later(shop, minutes=11)) for service in (shop.payments, other)))
     for account_id in accounts:
         assert await shop.balances(account_id) == (20, 0)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_payment_in_progress_is_not_canceled(shop: Shop, at_once: bool) -> None:
+    """A bank may take days: the day after which unpaid purchases are canceled is not for it."""
+    account_id = await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    await shop.stripe("POST", f"payment_intents/{payment_id}/confirm", payment_method="pm_card_processing")
+    await forget_the_event_log(shop)
+    [purchase] = await shop.purchases(account_id)
+    if at_once:
+        assert await shop.payments.reconcile(later(shop, hours=25)) == NOTHING
+    else:
+        assert not await shop.payments.reconcile_purchase(account_id, purchase["purchase_id"], later(shop, hours=25))
+    assert [p["status"] for p in await shop.purchases(account_id)] == ["processing"]
+    assert [i["status"] for i in await shop.intents()] == ["processing"]
+    await shop.control(f"payment_intents/{payment_id}/succeed")
+    await shop.payments.reconcile(later(shop, hours=26))
+    assert await shop.balances(account_id) == (20, 0)

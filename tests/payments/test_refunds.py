@@ -9,8 +9,9 @@ from uuid import UUID
 
 import pytest
 
+from app.billing.ledger import lock_account, write
 from app.billing.pools import MAX_CREDITS, Credits
-from app.billing.posting import ChargeRequest
+from app.billing.posting import ChargeRequest, give_credits
 from app.payments.facts import REFUND_STATUSES, Refund, RefundStatus, merge_refund, refunded_money
 from app.payments.gateway import parse_event
 from app.payments.service import OVERLAP
@@ -18,6 +19,7 @@ from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop
 from tests.payments.test_history import CREDITS, PRICE, History
 from tests.payments.test_reconcile import NOTHING
+from tests.rolling import mixed_payments
 
 REFUNDS = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated", "charge.refunded")
 
@@ -227,6 +229,27 @@ async def test_failure_from_before_the_upgrade_is_healed_by_reconciliation(shop:
     assert await shop.payments.reconcile(shop.now + timedelta(minutes=2)) == NOTHING
 
 
+async def test_credits_that_an_older_version_took_again_return_with_the_next_reconciliation(shop: Shop) -> None:
+    """It heard of the charge's total from before the failure, and knows nothing of refunds by id."""
+    account_id, history = await bought(shop)
+    history.account.settle_refund(refund(history), "failed")
+    for event in about_refunds(history):
+        await shop.deliver(event)
+    [purchase] = await shop.purchases(account_id)
+    async with shop.db.transaction() as tx:
+        account = await lock_account(tx, account_id)
+        payment_id = purchase["payment_intent_id"]
+        await give_credits(
+            tx, account, -CREDITS, "refund_reversal", actor=ACTOR, now=shop.now, external_transaction_id=payment_id
+        )
+        await write(tx, [account], shop.now)
+    await shop.execute("UPDATE purchases SET refunded_minor = $1, credits_refunded = $2", PRICE, CREDITS)
+    assert await shop.balances(account_id) == (0, 0)
+    assert (await shop.payments.reconcile(shop.now + timedelta(minutes=1)))["payments"] == 1
+    assert await shop.balances(account_id) == (CREDITS, 0)
+    assert await shop.payments.reconcile(shop.now + timedelta(minutes=2)) == NOTHING
+
+
 async def test_refund_that_no_event_names_is_found_in_the_list(shop: Shop) -> None:
     """API versions before 2024-10-28 tell totals only, and that of a later refund repeats that of a failed one."""
     account_id = await refunded_at_stripe(shop, 500)
@@ -266,6 +289,12 @@ async def test_failure_and_refund_at_once_end_as_one_after_the_other(shop: Shop)
     events = about_refunds(history)
     await asyncio.gather(*(shop.deliver(event) for event in events + events))
     assert await shop.balances(account_id) == (15, 0)
+
+
+async def test_versions_share_purchases(shop: Shop) -> None:
+    """Here both are this version: what scripts/rolling-check does with the previous one works."""
+    async with await shop.client() as client:
+        assert await mixed_payments(client, client, shop.local) > 0
 
 
 # --- pure --------------------------------------------------------------------------------------------------------

@@ -63,18 +63,20 @@ async def test_forged_stale_and_garbled_signatures_are_refused(shop: Shop, clien
         good.replace(mac[:8], "00000000"),
         signed(shop, payload, secret="whsec_of_somebody_else")["Stripe-Signature"],
         signed(shop, payload, age_s=301)["Stripe-Signature"],
+        signed(shop, payload, age_s=-310)["Stripe-Signature"],
         signed(shop, payload + b" ")["Stripe-Signature"],
     ):
         headers = [] if header is None else [(b"Stripe-Signature", header.encode("latin-1"))]
         answer = await client.post(PATH, content=payload, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_signature"), header
-    for body in (b"", b"\xff\xfe", b"\x00", b"null", b"[]", b"{", b'{"id": 1}'):
+    for body in (b"", b"\xff\xfe", b"\x00", b"null", b"[]", b"{", b'{"id": 1}', b'{"object": "v2.core.event"}'):
         answer = await client.post(PATH, content=body, headers=signed(shop, body) if body != b"\xff\xfe" else {})
         assert answer.status_code == 400, body
     assert await shop.inbox() == {}
     assert await shop.balances(account_id) == (0, 0)
-    fresh_enough = signed(shop, payload, age_s=290)
-    assert (await client.post(PATH, content=payload, headers=fresh_enough)).status_code == 200
+    for age_s in (290, -290):
+        fresh_enough = signed(shop, payload, age_s=age_s)
+        assert (await client.post(PATH, content=payload, headers=fresh_enough)).status_code == 200
     assert await shop.balances(account_id) == (20, 0)
 
 
@@ -164,6 +166,32 @@ async def test_what_is_not_ours_or_malformed_is_taken_and_ignored(shop: Shop, cl
     for sent in variants:
         assert (await post(shop, client, sent)).status_code == 200, sent
     assert set((await shop.inbox()).values()) == {"ignored"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"related_object": None}, {"created": "2026-11-29T20:00:00+01:00"}, {"type": "v2.core.account.created"}],
+)
+async def test_thin_event_is_acknowledged_and_its_cause_logged(
+    shop: Shop, client: httpx.AsyncClient, changes: Event, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A webhook endpoint that is set to thin payloads sends no objects: Stripe would repeat them for days."""
+    thin = {
+        "id": "evt_thin",
+        "object": "v2.core.event",
+        "type": "v1.charge.refunded",
+        "created": "2026-11-29T20:00:00.123Z",
+        "livemode": True,
+        "related_object": {"id": "ch_1", "type": "charge", "url": "/v1/charges/ch_1"},
+        **changes,
+    }
+    for _ in range(2):
+        assert (await post(shop, client, thin)).status_code == 200
+    assert await shop.inbox() == {"evt_thin": "ignored"}
+    assert "snapshot payloads" in capfd.readouterr().err
+    forged = json.dumps(thin).encode()
+    refused = await client.post(PATH, content=forged, headers=signed(shop, forged, secret="whsec_of_somebody_else"))
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_signature")
 
 
 async def test_payment_that_names_our_purchase_but_is_another_is_not_booked(

@@ -6,10 +6,8 @@ import contextlib
 import hashlib
 import json
 import operator
-import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
@@ -18,7 +16,7 @@ from fastapi import Depends, FastAPI, Header, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 
-from app.demo.stripe import control, page
+from app.demo.stripe import control, page, state
 from app.demo.stripe.account import CARDS, TOLD_S, Account, AccountConfig, Object, Remembered, StripeError, invalid
 from app.demo.stripe.control import Failure
 from app.demo.stripe.webhooks import Deliverer
@@ -79,7 +77,9 @@ class LocalStripe:
         retry_schedule_s: Sequence[float],
         refunds_settle_after_s: float = REFUNDS_SETTLE_AFTER_S,
     ) -> None:
-        self.deliverer = Deliverer(retry_schedule_s)
+        self.changed = asyncio.Event()
+        """Set when there is something to save."""
+        self.deliverer = Deliverer(retry_schedule_s, self.changed.set)
         self.accounts = {key: Account(config, self.deliverer.publish) for key, config in accounts.items()}
         self.failures: list[Failure] = []
         self._refunds_settle_after_s = refunds_settle_after_s
@@ -277,31 +277,44 @@ async def tell_time(local_stripe_time: Annotated[int | None, Header()] = None) -
     TOLD_S.set(local_stripe_time)
 
 
+async def note_changes(request: Request) -> AsyncIterator[None]:
+    """Have the state saved after every request but those that only read."""
+    try:
+        yield
+    finally:
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
+            request.app.state.local.changed.set()
+
+
 def create_app(
     *,
     accounts: Mapping[str, AccountConfig],
     state_path: Path | None = None,
     retry_schedule_s: Sequence[float] = RETRY_SCHEDULE_S,
     refunds_settle_after_s: float = REFUNDS_SETTLE_AFTER_S,
+    save_after_s: float = 1,
 ) -> FastAPI:
-    """A server for these accounts, by secret key. With `state_path`, what happened survives a restart."""
+    """A server for these accounts, by secret key.
+
+    With `state_path`, what happened survives a restart, but for the last `save_after_s` before a crash.
+    """
     local = LocalStripe(accounts, retry_schedule_s, refunds_settle_after_s)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        _load(local, state_path)
+        state.load(local, state_path)
         delivering = asyncio.create_task(local.deliverer.run())
-        saving = asyncio.create_task(_save_often(local, state_path))
+        saving = asyncio.create_task(state.save_changes(local, state_path, save_after_s))
         yield
         for task in (delivering, saving):
             task.cancel()
         await local.deliverer.close()
-        _save(local, state_path)
+        state.save(local, state_path)
 
     app = FastAPI(
         title="Local Stripe",
         lifespan=lifespan,
-        dependencies=[Depends(tell_time)],
+        dependencies=[Depends(tell_time), Depends(note_changes)],
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -346,44 +359,3 @@ def create_app(
         return JSONResponse({"error": {"type": "invalid_request_error", "message": message}}, 404)
 
     return app
-
-
-async def _save_often(local: LocalStripe, path: Path | None) -> None:
-    while path is not None:
-        await asyncio.sleep(1)
-        _save(local, path)
-
-
-def _save(local: LocalStripe, path: Path | None) -> None:
-    if path is not None:
-        kept = {
-            account.config.publishable_key: {
-                "objects": account.objects,
-                "undelivered": list(account.undelivered),
-                "remembered": {k: asdict(r) for k, r in account.remembered.items() if r.answer is not None},
-            }
-            for account in local.accounts.values()
-        }
-        beside = path.with_suffix(".new")
-        beside.unlink(missing_ok=True)
-        # Buyers' addresses and client secrets: for the owner only.
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            json.dump(kept, file)
-        beside.replace(path)
-
-
-def _load(local: LocalStripe, path: Path | None) -> None:
-    if path is not None and path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        for account in local.accounts.values():
-            key = account.config.publishable_key
-            if key in kept:
-                account.objects = kept[key]["objects"]
-                account.remembered = {
-                    k: Remembered(r["fingerprint"], (r["answer"][0], r["answer"][1]))
-                    for k, r in kept[key]["remembered"].items()
-                }
-                for refund in account.objects["refund"].values():
-                    local.settle_later(account, refund)
-                for event_id in kept[key].get("undelivered", []):
-                    local.deliverer.publish(account, account.objects["event"][event_id])

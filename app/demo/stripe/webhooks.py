@@ -6,7 +6,7 @@ import hmac
 import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import httpx
@@ -47,7 +47,9 @@ def signature(secret: str, payload: bytes, timestamp: int) -> str:
 class Deliverer:
     """One queue an account; an event that fails is retried by the schedule, without holding up the next ones."""
 
-    def __init__(self, retry_schedule_s: Sequence[float]) -> None:
+    def __init__(self, retry_schedule_s: Sequence[float], on_change: Callable[[], None] = lambda: None) -> None:
+        """`on_change` is called whenever an event is queued or its delivery has ended."""
+        self._on_change = on_change
         self.faults = Faults()
         self.deliveries: deque[Delivery] = deque(maxlen=KEPT_DELIVERIES)
         self._schedule = tuple(retry_schedule_s)
@@ -58,6 +60,7 @@ class Deliverer:
 
     def publish(self, account: Account, event: Object) -> None:
         account.undelivered[event["id"]] = None
+        self._on_change()
         if self.faults.hold:
             self._held.append((account, event))
         else:
@@ -93,7 +96,7 @@ class Deliverer:
             if faults.drop > 0:
                 faults.drop -= 1
                 self.deliveries.append(Delivery(event["id"], event["type"], 1, "dropped"))
-                account.undelivered.pop(event["id"], None)
+                self._end(account, event)
                 return
             await asyncio.sleep(faults.delay_s)
             if faults.duplicate > 0:
@@ -110,11 +113,11 @@ class Deliverer:
             await asyncio.sleep(wait_s)
             if await self._send(account, event, attempt):
                 return
-        account.undelivered.pop(event["id"], None)
+        self._end(account, event)
 
     async def _send(self, account: Account, event: Object, attempt: int) -> bool:
         if account.config.webhook_url is None:
-            account.undelivered.pop(event["id"], None)
+            self._end(account, event)
             return True
         payload = json.dumps(event).encode()
         headers = {
@@ -128,8 +131,12 @@ class Deliverer:
             outcome, done = type(error).__name__, False
         self.deliveries.append(Delivery(event["id"], event["type"], attempt, outcome))
         if done:
-            account.undelivered.pop(event["id"], None)
+            self._end(account, event)
         return done
+
+    def _end(self, account: Account, event: Object) -> None:
+        account.undelivered.pop(event["id"], None)
+        self._on_change()
 
     def listed(self) -> list[Object]:
         return [asdict(delivery) for delivery in self.deliveries]

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import stripe
+from fastapi import FastAPI
 
 from app.demo.stripe import AccountConfig, create_app
 from tests.demo.stripe_receiver import Receiver
@@ -60,3 +61,33 @@ async def test_a_restart_takes_up_what_was_not_delivered(receiver: Receiver, tmp
         await asyncio.sleep(0.3)
     assert receiver.events[0].id == receiver.events[1].id
     assert len(receiver.events) == 2
+
+
+async def test_state_is_written_when_something_happened_and_not_while_idle(tmp_path: Path) -> None:
+    path = tmp_path / "stripe.json"
+    app = create_app(accounts=TWO, state_path=path, save_after_s=0.01)
+    with serving(app) as url:
+        async with sdk(url, "sk_test_one") as client:
+            intent = await create(client)
+            await saved(app, path, intent.id)
+            before = path.stat()
+            for _ in range(20):
+                await client.v1.payment_intents.retrieve_async(intent.id)
+                await asyncio.sleep(0.02)
+            assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+            await confirm(client, intent.id)
+            await saved(app, path, "charge.succeeded")
+    after = path.stat()
+    with serving(create_app(accounts=TWO, state_path=path)):
+        pass
+    assert path.stat().st_mtime_ns == after.st_mtime_ns
+
+
+async def saved(app: FastAPI, path: Path, text: str) -> None:
+    """Until the state contains the text, and nothing is left to deliver or to write."""
+    for _ in range(500):
+        content = path.read_text(encoding="utf-8") if path.exists() else ""  # noqa: ASYNC240  (a small file)
+        if text in content and '"undelivered": ["' not in content and not app.state.local.changed.is_set():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{text} was not saved")

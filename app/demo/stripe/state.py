@@ -1,0 +1,54 @@
+"""The state of the local Stripe on disk: written after changes only, read at start."""
+
+import asyncio
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from app.demo.stripe.account import Remembered
+
+
+async def save_changes(local: Any, path: Path | None, save_after_s: float) -> None:
+    while path is not None:
+        await local.changed.wait()
+        await asyncio.sleep(save_after_s)
+        save(local, path)
+
+
+def save(local: Any, path: Path | None) -> None:
+    """Write the state if anything has changed since the last time."""
+    if path is not None and local.changed.is_set():
+        local.changed.clear()
+        kept = {
+            account.config.publishable_key: {
+                "objects": account.objects,
+                "undelivered": list(account.undelivered),
+                "remembered": {k: asdict(r) for k, r in account.remembered.items() if r.answer is not None},
+            }
+            for account in local.accounts.values()
+        }
+        beside = path.with_suffix(".new")
+        beside.unlink(missing_ok=True)
+        # Buyers' addresses and client secrets: for the owner only.
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(kept, file)
+        beside.replace(path)
+
+
+def load(local: Any, path: Path | None) -> None:
+    if path is not None and path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        for account in local.accounts.values():
+            key = account.config.publishable_key
+            if key in kept:
+                account.objects = kept[key]["objects"]
+                account.remembered = {
+                    k: Remembered(r["fingerprint"], (r["answer"][0], r["answer"][1]))
+                    for k, r in kept[key]["remembered"].items()
+                }
+                for refund in account.objects["refund"].values():
+                    local.settle_later(account, refund)
+                for event_id in kept[key].get("undelivered", []):
+                    local.deliverer.publish(account, account.objects["event"][event_id])
