@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     IPvAnyNetwork,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.connection_urls import PostgresUrl, check_redis_url
+from app.currencies import CURRENCIES, problem_of
 from app.setting_values import SecretFiles, clean
 
 MIN_SECRET_CHARS = 32
@@ -31,6 +34,20 @@ ENCRYPTION_KEY_BYTES = 32
 MAX_KEY_ID_CHARS = 64
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+
+
+def _known(code: str) -> str:
+    if code not in CURRENCIES:
+        raise ValueError(f"Stripe does not charge {code}")
+    return code
+
+
+KnownCurrency = Annotated[Currency, AfterValidator(_known)]
+AppScheme = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z][A-Za-z0-9+.-]{1,62}$")]
+SCHEMES_OF_BROWSERS = frozenset(
+    {"about", "blob", "data", "file", "filesystem", "ftp", "http", "https", "javascript", "vbscript", "view-source"}
+)
+"""Not an app's: a browser runs their addresses or opens them itself."""
 
 
 class Mode(StrEnum):
@@ -44,9 +61,23 @@ class Pack(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    price_minor: int = Field(gt=0, le=99_999_999)
     currency: Currency = "USD"
+    price_minor: int = Field(gt=0, le=99_999_999)
     credits: int = Field(gt=0, le=1_000_000_000)
+
+
+class OfferedPack(Pack):
+    """A pack whose price Stripe accepts, as far as that is known before asking. A stored one may be just a Pack."""
+
+    currency: KnownCurrency = "USD"
+
+    @field_validator("price_minor")
+    @classmethod
+    def _can_be_charged(cls, price_minor: int, info: ValidationInfo) -> int:
+        currency = info.data.get("currency")  # absent when it is not valid itself
+        if currency is not None and (problem := problem_of(currency, price_minor)) is not None:
+            raise ValueError(problem)
+        return price_minor
 
 
 class Product(BaseModel):
@@ -195,11 +226,11 @@ class Settings(BaseSettings):
     free_uses: int = Field(default=3, ge=0, le=1_000_000, description="One-time free uses of a new account.")
     daily_free_uses: int = Field(default=0, ge=0, le=1_000_000, description="Free uses per account and UTC day.")
     default_plan_name: str = Field(default="free", max_length=255, description="Plan name of a new account.")
-    default_currency: Currency = Field(
+    default_currency: KnownCurrency = Field(
         default="USD", description="Currency of a new account; a pack must be sold in it."
     )
-    packs: dict[Slug, Pack] = Field(
-        default={"standard": Pack(price_minor=500, credits=20)},
+    packs: dict[Slug, OfferedPack] = Field(
+        default={"standard": OfferedPack(price_minor=500, credits=20)},
         description="JSON object of price packs. A purchase that names none buys the first in the account's currency.",
         min_length=1,
     )
@@ -218,6 +249,24 @@ class Settings(BaseSettings):
     stripe_test: StripeKeys | None = Field(default=None, description="The same for the test environment.")
     stripe_api_base: str | None = Field(default=None, description="Stripe's address, for the local Stripe only.")
     stripe_timeout_s: float = Field(default=3.0, gt=0, le=60, description="Time-out of one call to Stripe.")
+
+    max_open_purchases: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="Open and unpaid purchases that one account may have. One that nobody begins to pay expires after "
+        "24 hours.",
+    )
+    closed_account_payments: Literal["refund", "review"] = Field(
+        default="refund",
+        description="Money that arrives for a closed or erased account: `refund` gives it back to the payer, "
+        "`review` leaves it to an admin. It is never credited.",
+    )
+    return_url_schemes: list[AppScheme] = Field(
+        default=[],
+        description='JSON list of app schemes, such as `["myapp"]`, that a purchase\'s `return_url` may have beside '
+        "`http` and `https`.",
+    )
 
     encryption_keys: dict[str, SecretStr] = Field(
         default={},
@@ -298,6 +347,14 @@ class Settings(BaseSettings):
     @classmethod
     def _token_is_one_word(cls, token: SecretStr | None) -> SecretStr | None:
         return token if token is None else one_word(token)
+
+    @field_validator("return_url_schemes")
+    @classmethod
+    def _schemes_are_of_apps(cls, schemes: list[str]) -> list[str]:
+        for scheme in schemes:
+            if scheme in SCHEMES_OF_BROWSERS:
+                raise ValueError(f"RETURN_URL_SCHEMES: {scheme} is a scheme of browsers, not of an app")
+        return schemes
 
     @field_validator("encryption_keys")
     @classmethod

@@ -21,6 +21,7 @@ import app.admin.sign_in
 import app.admin.system
 import app.admin.users
 import app.billing.router
+import app.payments.currencies
 import app.payments.router
 import app.payments.webhooks
 import app.status
@@ -61,6 +62,7 @@ ROUTERS = (
     app.billing.router,
     app.tools.router,
     app.payments.router,
+    app.payments.currencies,
     app.payments.webhooks,
     app.admin.sign_in,
     app.admin.users,

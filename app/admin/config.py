@@ -34,6 +34,7 @@ from app.db import Database, Session
 from app.payments.errors import (
     PaymentProviderForbids,
     PaymentProviderRefused,
+    PaymentProviderRejects,
     PaymentProviderUnavailable,
     PaymentsNotConfigured,
 )
@@ -151,7 +152,7 @@ async def try_provider(
         problem = f"The {environment} environment has no keys"
     except PaymentProviderForbids:
         problem = "Stripe knows this key, but it may read neither the balance nor the payments and events"
-    except PaymentProviderRefused:
+    except (PaymentProviderRefused, PaymentProviderRejects):
         problem = "Stripe does not accept this key"
     except PaymentProviderUnavailable:
         problem = "Stripe does not answer"

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 from app.admin.schemas import Reason
 from app.auth.caller import Environment
 from app.billing.schemas import Reply, Timestamp
-from app.configuration.documents import Defaults, Packs, Products, Section
+from app.config import KnownCurrency, OfferedPack
+from app.configuration.documents import MAX_ENTRIES, Defaults, NamedPack, Packs, Products, Section
 from app.configuration.editing import Version
 
 KEY = StringConstraints(min_length=8, max_length=255, pattern=r"^[A-Za-z0-9_]+$")
@@ -40,8 +41,12 @@ class SectionState(Reply):
     changed_at: Timestamp | None
 
 
+class OfferedNamedPack(OfferedPack, NamedPack):
+    """A pack that Stripe can sell."""
+
+
 class PacksBody(Packs, ChangeFields):
-    pass
+    packs: list[OfferedNamedPack] = Field(min_length=1, max_length=MAX_ENTRIES)  # type: ignore[assignment]  # stricter
 
 
 class PacksReply(Packs, SectionState):
@@ -57,7 +62,7 @@ class CatalogueReply(Products, SectionState):
 
 
 class DefaultsBody(Defaults, ChangeFields):
-    pass
+    currency: KnownCurrency
 
 
 class DefaultsReply(Defaults, SectionState):

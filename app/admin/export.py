@@ -90,8 +90,9 @@ _SECTIONS = (
         "purchase_id",
         """
         SELECT p.purchase_id, p.pack, p.credits, p.amount_minor, p.currency, p.payment_intent_id AS payment_id,
-               p.idempotency_key, p.status, p.received_minor, p.received_currency, p.refunded_minor, p.credits_refunded,
-               p.credits_disputed, p.credit_id, p.review_reason, p.card_fingerprint, p.created_at, p.updated_at,
+               p.idempotency_key, p.status, p.next_action, p.received_minor, p.received_currency, p.refunded_minor,
+               p.credits_refunded, p.credits_disputed, p.credit_id, p.review_reason, p.card_fingerprint, p.created_at,
+               p.updated_at,
                (SELECT coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
                                 'amount_minor', d.amount_minor, 'updated_at', d.updated_at)
                                 ORDER BY d.updated_at), '[]')

@@ -14,11 +14,13 @@ import structlog
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Actor, Environment
 from app.billing import queries
+from app.billing.errors import UnknownCurrency
 from app.billing.lane import ChargeLane
 from app.billing.ledger import Cause, Kind, LockedAccount, write_new
 from app.changes import ChangeListener
 from app.configuration.documents import Defaults
 from app.configuration.service import Configuration
+from app.currencies import CURRENCIES
 from app.db import Database, new_id
 from app.errors import Busy, is_database_unavailable
 
@@ -161,13 +163,15 @@ class AccountDirectory:
         """The account's id and whether this call created it, in a committed transaction. Safe under races.
 
         A new account begins with `opening` and `profile`; an existing one stays as it is. Concurrent creations share a
-        transaction. Raises Busy.
+        transaction. Raises Busy, and UnknownCurrency for a new account in a currency that Stripe does not charge.
         """
         new = self._folded(identity)
         creation = Creation(new, profile or Profile(), opening or Opening(), actor, now)
         for _ in range(MAX_TRIES):
             if (found := await self.find(identity)) is not None:
                 return found, False
+            if opening is not None and opening.currency is not None and opening.currency not in CURRENCIES:
+                raise UnknownCurrency(opening.currency)
             created = await self._creations.run(creation, UUID(bytes=new.digest()), may_retry=True)
             if isinstance(created, UUID):
                 structlog.contextvars.bind_contextvars(account_id=str(created))

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from app.auth.caller import Environment
 from app.auth.revocations import forget_user
 from app.billing import queries
+from app.billing.closing import settle_purchases
 from app.billing.errors import AccountNotFound
 from app.db import Database, Session
 from app.jobs import defer
@@ -86,6 +87,7 @@ async def erase_person(tx: Session, account_id: UUID, now: datetime) -> Environm
     await queries.delete_profile(tx, account_id)
     await queries.close_erased_account(tx, account_id, now)
     await defer(tx, FORGET_TEXTS, {"account_id": str(account_id)}, now)
+    await settle_purchases(tx, account_id, now)
     return environment
 
 

@@ -65,6 +65,15 @@ class CurrencyMismatch(AppError):
         super().__init__(f"currency {given} is not the account's, {expected}")
 
 
+class UnknownCurrency(AppError):
+    """An account in it could buy nothing."""
+
+    status, code = 422, "unknown_currency"
+
+    def __init__(self, currency: str) -> None:
+        super().__init__(f"currency {currency} is not one that Stripe charges, so the account could buy nothing")
+
+
 class BalanceLimitExceeded(AppError):
     """The balance would no longer fit 64 bits in hundredths of a credit."""
 

@@ -12,6 +12,7 @@ import structlog
 from app.auth.caller import Actor, Environment
 from app.billing import queries
 from app.billing.accounts import AccountDirectory, Identity, Opening, Profile
+from app.billing.closing import settle_purchases
 from app.billing.errors import (
     AccountErased,
     AccountNotFound,
@@ -332,7 +333,10 @@ class BillingService:
         return account_id, created
 
     async def set_status(self, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
-        """Suspend (with a reason), reopen or close. Locks the account, so that no charge straddles the change."""
+        """Suspend (with a reason), reopen or close. Locks the account, so that no charge straddles the change.
+
+        Closing has the worker cancel the account's open purchases; reopening, book the payments that arrived meanwhile.
+        """
         async with self._db.transaction() as tx:
             await self.set_status_in(tx, account_id, status, reason, now)
 
@@ -347,6 +351,8 @@ class BillingService:
         if account.erased_at is not None and status != "closed":
             raise AccountErased
         await queries.update_account_status(tx, account_id, status, reason, now)
+        if "closed" in (status, account.status) and status != account.status:
+            await settle_purchases(tx, account_id, now)
         return account.status, account.status_reason
 
     async def suspend_unless_stopped_in(

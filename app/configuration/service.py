@@ -62,6 +62,11 @@ class Configuration:
         if listener is not None:
             listener.subscribe(CHANNEL, lambda _: self._forget(), self._forget)
 
+    @property
+    def settings(self) -> Settings:
+        """What only a restart changes."""
+        return self._settings
+
     async def current(self) -> Current:
         known = self._current
         if (

@@ -102,6 +102,13 @@ STRIPE_SECONDS = _histogram(
     "outcome",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5),
 )
+STRIPE_REJECTIONS = _counter(
+    "billing_stripe_rejections_total",
+    "Requests that Stripe finds invalid (400) and will reject again. `create`: a purchase that cannot be made.",
+    "operation",
+)
+for _operation in ("create", "read"):
+    STRIPE_REJECTIONS.labels(_operation)
 
 # --- background jobs -----------------------------------------------------------------------------------------------
 

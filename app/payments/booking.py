@@ -11,6 +11,7 @@ from app.auth.caller import Actor, Environment
 from app.billing.ledger import Kind, LockedAccount, lock_account, write
 from app.billing.posting import give_credits
 from app.db import Session
+from app.jobs import defer
 from app.payments import queries
 from app.payments.facts import (
     FINAL_DISPUTE,
@@ -24,6 +25,8 @@ from app.payments.facts import (
 )
 
 STRIPE = Actor("stripe", "stripe")
+REFUND_CLOSED = "refund_closed"
+"""The task that gives money back that arrived for a closed account."""
 Outcome = Literal["applied", "ignored", "review"]
 log = structlog.get_logger()
 
@@ -73,6 +76,7 @@ def _merge(purchase: dict[str, Any], facts: PaymentFacts) -> None:
     open_still = purchase["received_minor"] is None and purchase["status"] != "canceled"
     if facts.status is not None and open_still and (facts.at >= purchase["status_at"] or facts.status == "canceled"):
         purchase["status"], purchase["status_at"] = facts.status, facts.at
+        purchase["next_action"] = facts.next_action
 
 
 async def _merge_refunds(tx: Session, purchase: dict[str, Any], facts: PaymentFacts, now: datetime) -> None:
@@ -117,12 +121,7 @@ async def _settle(
                 # The money is back where it came from: nobody has to look at it any more.
                 purchase["status"], purchase["review_reason"] = "canceled", None
                 return
-            if purchase["review_reason"] is None:
-                received = (purchase["received_minor"], purchase["received_currency"])
-                log.error(
-                    "payment_not_as_sold", purchase_id=str(purchase["purchase_id"]), why=problem, received=received
-                )
-            purchase["status"], purchase["review_reason"] = "unknown", problem
+            await _send_to_review(tx, purchase, problem, now)
             return
         await _give(tx, account, purchase, purchase["credits"], Kind.PURCHASE, now)
         purchase["status"] = "succeeded"
@@ -149,8 +148,27 @@ async def _settle(
     purchase["review_reason"] = None
 
 
+async def _send_to_review(tx: Session, purchase: dict[str, Any], problem: str, now: datetime) -> None:
+    """Keep the money out of the credits until a person, or the refund of a closed account's payment, settles it."""
+    known = purchase["review_reason"]
+    if problem == "account_closed" and known == "refund_refused":
+        problem = known
+    elif problem == "account_closed" and known != problem:
+        job = {"account_id": str(purchase["account_id"]), "purchase_id": str(purchase["purchase_id"])}
+        await defer(tx, REFUND_CLOSED, job, now)
+    if known is None:
+        received = (purchase["received_minor"], purchase["received_currency"])
+        log.error("payment_not_as_sold", purchase_id=str(purchase["purchase_id"]), why=problem, received=received)
+    purchase["status"], purchase["review_reason"] = "unknown", problem
+
+
 def _problem(account: LockedAccount, purchase: Mapping[str, Any]) -> str | None:
-    """Why money that arrived cannot become the credits that were sold; None: it can."""
+    """Why money that arrived cannot become the credits that were sold; None: it can.
+
+    A suspended account gets its credits: suspension ends, and it must not cost the buyer what was paid for.
+    """
+    if account.status == "closed":
+        return "account_closed"
     if (purchase["received_minor"], purchase["received_currency"]) != (purchase["amount_minor"], purchase["currency"]):
         return "amount_mismatch"
     return None if account.has_room_for(purchase["credits"]) else "balance_limit"

@@ -12,7 +12,11 @@ class PaymentsNotConfigured(AppError):
         super().__init__("No payment provider is configured", headers={"Retry-After": "3600"})
 
 
-class PaymentProviderUnavailable(AppError):
+class PaymentProviderError(AppError):
+    """Stripe did not do what it was asked to."""
+
+
+class PaymentProviderUnavailable(PaymentProviderError):
     """Stripe does not answer in time, or answers that it cannot. Nothing is lost: ask again."""
 
     status, code = 503, "payment_provider_unavailable"
@@ -26,11 +30,42 @@ class PaymentProviderFailed(PaymentProviderUnavailable):
 
 
 class PaymentProviderRefused(PaymentProviderUnavailable):
-    """Stripe answers, and will not: a wrong key, or a request of ours that it finds wrong. A person has to look."""
+    """Stripe answers, but not to the operator's key: once the operator has put it right, the same request succeeds."""
 
 
 class PaymentProviderForbids(PaymentProviderRefused):
     """Stripe knows the key, which has not the right to this: a restricted one."""
+
+
+class PaymentProviderRejects(PaymentProviderError):
+    """Stripe finds the request itself invalid (400), and will again. The operator is alerted."""
+
+    status, code = 422, "payment_provider_rejects"
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__("The payment provider rejects this request. Do not retry: the operator is alerted")
+        self.reason = reason
+
+
+class PurchaseRejected(AppError):
+    """Stripe does not accept the payment that was to be opened: its amount or its currency, for example."""
+
+    status, code = 422, "purchase_rejected"
+
+    def __init__(self) -> None:
+        super().__init__("The payment provider rejects this purchase, so it cannot be made. The operator is alerted")
+
+
+class TooManyOpenPurchases(AppError):
+    """The account has as many open and unpaid purchases as one may have (MAX_OPEN_PURCHASES)."""
+
+    status, code = 409, "too_many_open_purchases"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} purchases of this account are open and unpaid: pay one of them, or wait until one expires, "
+            "24 hours after it was opened"
+        )
 
 
 class RefundRefused(AppError):

@@ -6,7 +6,7 @@ way in which order and repetition do not matter, and then the credits are brough
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -32,6 +32,21 @@ PurchaseStatus = Literal[
     "canceled",
     "unknown",
 ]
+DELAYED_ACTIONS = (
+    "display_bank_transfer_instructions",
+    "boleto_display_details",
+    "konbini_display_details",
+    "multibanco_display_details",
+    "oxxo_display_details",
+    "pix_display_qr_code",
+    "verify_with_microdeposits",
+)
+"""Stripe's types of `next_action` that the buyer completes hours or days later, away from the browser: bank transfers,
+vouchers and micro-deposits. The other types end within minutes, such as 3-D Secure (`use_stripe_sdk`)."""
+CANCELED_AFTER = timedelta(hours=24)
+"""Stripe remembers idempotency keys for so long; after it, a payment that nobody has begun to pay is canceled."""
+BEGUN_FOR = timedelta(days=30)
+"""How long a payment that was begun may take, unless Stripe ends it earlier."""
 DisputeStatus = Literal["warning", "open", "won", "lost"]
 RefundStatus = Literal["pending", "requires_action", "succeeded", "canceled", "failed"]
 REFUND_STATUSES: tuple[RefundStatus, ...] = ("pending", "requires_action", "succeeded", "canceled", "failed")
@@ -65,6 +80,8 @@ class PaymentFacts:
     payment_intent_id: str
     at: datetime
     status: str | None = None
+    next_action: str | None = None
+    """Stripe's type of what the buyer has to do; it belongs to the status."""
     received_minor: int | None = None
     received_currency: str | None = None
     refunded_minor: int | None = None
@@ -94,6 +111,18 @@ class TakenBack:
 
     refunded: int
     disputed: int
+
+
+def has_begun(status: str | None, next_action: str | None) -> bool:
+    """Whether the buyer has begun to pay, so that the payment may succeed days later without another click."""
+    if status == "requires_action":
+        return next_action in DELAYED_ACTIONS
+    return status in ("processing", "requires_capture")
+
+
+def lifetime(status: str | None, next_action: str | None) -> timedelta:
+    """How long after its opening an unpaid purchase is canceled."""
+    return BEGUN_FOR if has_begun(status, next_action) else CANCELED_AFTER
 
 
 def merge_dispute(known: Dispute | None, said: Dispute) -> Dispute:

@@ -21,36 +21,43 @@ from app.auth.caller import Environment
 from app.config import Settings, StripeKeys
 from app.configuration.service import Configuration
 from app.observability import tracing
-from app.observability.metrics import STRIPE_SECONDS
+from app.observability.metrics import STRIPE_REJECTIONS, STRIPE_SECONDS
 from app.payments.breaker import Breaker
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
+    PaymentProviderError,
     PaymentProviderFailed,
     PaymentProviderForbids,
     PaymentProviderRefused,
+    PaymentProviderRejects,
     PaymentProviderUnavailable,
     PaymentsNotConfigured,
     RefundRefused,
 )
-from app.payments.facts import PAYMENT_STATUSES, Event, PaymentFacts
+from app.payments.facts import Event, PaymentFacts
+from app.payments.stripe_events import intent_facts, parse_event
 from app.payments.stripe_objects import (
-    HANDLED,
-    THIN_EVENT,
-    charge_facts,
     dispute_of,
     refund_of,
     stripe_amount,
-    stripe_id,
-    stripe_time,
-    thin_event,
 )
 
 OBJECT_ID = re.compile(r"/(?:pi|ch|py|re|evt|acct|du|dp)_[^/?]+")
 SIGNATURE_TOLERANCE_S = 300
 RETRIES = 2
 REFUSED = (stripe.InvalidRequestError, stripe.AuthenticationError, stripe.PermissionError)
+CODES_OF_KEYS = (
+    "account_invalid",
+    "api_key_expired",
+    "livemode_mismatch",
+    "platform_api_key_expired",
+    "secret_key_required",
+    "testmode_charges_only",
+)
+"""Codes of invalid requests (400) that are about the operator's key or account."""
 Answer = TypeVar("Answer")
+Operation = Literal["create", "read"]
 Trial = Literal["ok", "restricted", "other_mode"]
 """What became of trying a key: it may do all, or all that was tried; or it is none of the environment's."""
 log = structlog.get_logger()
@@ -86,8 +93,9 @@ class _Http(stripe.HTTPXClient):
 class StripeGateway:
     """One client per environment. Each call is bounded by `stripe_timeout_s`; no call may be made in a transaction.
 
-    Every method raises PaymentsNotConfigured without keys, PaymentProviderUnavailable when Stripe does not answer, and
-    PaymentProviderRefused when it answers that it will not. Once Stripe has not answered a few times in a row, only one
+    Every method raises PaymentsNotConfigured without keys, PaymentProviderUnavailable when Stripe does not answer,
+    PaymentProviderRefused when it does not accept the keys, and PaymentProviderRejects when it finds the request
+    invalid. Once Stripe has not answered a few times in a row, only one
     call at a time finds out whether it does again: the others are told at once. `at` is when we ask: what Stripe
     answers is no older.
     """
@@ -188,7 +196,8 @@ class StripeGateway:
                     "metadata": {"account_id": str(account_id), "purchase_id": str(purchase_id)},
                 },
                 {"idempotency_key": str(purchase_id) if attempt == 1 else f"{purchase_id}:{attempt}"},
-            )
+            ),
+            operation="create",
         )
         return _payment_intent(created, at)
 
@@ -202,9 +211,12 @@ class StripeGateway:
     async def cancel_payment_intent(
         self, environment: Environment, payment_intent_id: str, *, at: datetime
     ) -> PaymentIntent:
-        """Nobody can pay it any more. Raises PaymentProviderRefused when it has been paid meanwhile."""
+        """End a payment, so that it cannot be paid. One that cannot be canceled any more comes back as it is: paid."""
         service = (await self._of(environment)).v1.payment_intents
-        return _payment_intent(await self._answer(service.cancel_async(payment_intent_id)), at)
+        try:
+            return _payment_intent(await self._answer(service.cancel_async(payment_intent_id), operation=None), at)
+        except PaymentProviderRejects:
+            return await self.retrieve_payment_intent(environment, payment_intent_id, at=at)
 
     async def refund(
         self,
@@ -224,11 +236,12 @@ class StripeGateway:
         if amount_minor is not None:
             params["amount"] = amount_minor
         try:
-            refund = await self._answer(client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key}))
-        except PaymentProviderRefused as error:
-            raise RefundRefused(getattr(error.__cause__, "code", None)) from error
+            created = client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key})
+            refund = await self._answer(created, operation=None)
+        except PaymentProviderRejects as error:
+            raise RefundRefused(error.reason) from error
         total = None
-        with contextlib.suppress(PaymentProviderUnavailable, PaymentNotFound):
+        with contextlib.suppress(PaymentProviderError, PaymentNotFound):
             charge = await self._answer(client.v1.charges.retrieve_async(str(refund.charge)))
             total = stripe_amount(charge.amount_refunded)
         return PaymentFacts(payment_intent_id, at, refunded_minor=total, refunds=(refund_of(refund.to_dict()),))
@@ -298,8 +311,11 @@ class StripeGateway:
         log.error("stripe_event_of_other_mode", event_id=event.event_id, environment=environment)
         return replace(event, facts=None)
 
-    async def _answer(self, call: Awaitable[Answer]) -> Answer:
-        """Stripe's errors as ours, and its time bounded: the SDK's own time-out is one for each of a call's parts."""
+    async def _answer(self, call: Awaitable[Answer], *, operation: Operation | None = "read") -> Answer:
+        """Stripe's errors as ours, and its time bounded: the SDK's own time-out is one for each of a call's parts.
+
+        A rejection of `operation` alerts the operator; None: the caller expects rejections.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await call
@@ -307,12 +323,16 @@ class StripeGateway:
             self._breaker.answered()
             if error.http_status == 404:
                 raise PaymentNotFound from error
+            if error.http_status == 400 and error.code not in CODES_OF_KEYS:
+                raise self._rejection(error, operation) from error
             log.error("stripe_refused", code=error.code, status=error.http_status, exc_info=error)
             raise (PaymentProviderForbids if error.http_status == 403 else PaymentProviderRefused) from error
         except stripe.IdempotencyError as error:
             self._breaker.answered()
             # 400: the key was used for something else. 409: the same is under way, and even retries met it there.
-            raise (PaymentProviderRefused if error.http_status == 400 else PaymentProviderUnavailable) from error
+            if error.http_status == 400:
+                raise self._rejection(error, operation) from error
+            raise PaymentProviderUnavailable from error
         except (stripe.StripeError, httpx.HTTPError, TimeoutError) as error:
             status = getattr(error, "http_status", None)
             if status is None:
@@ -323,6 +343,15 @@ class StripeGateway:
             raise (PaymentProviderFailed if (status or 0) >= 500 else PaymentProviderUnavailable) from error
         self._breaker.answered()
         return answer
+
+    def _rejection(self, error: stripe.StripeError, operation: Operation | None) -> PaymentProviderRejects:
+        param = getattr(error, "param", None)
+        if operation is None:
+            log.info("stripe_rejected", code=error.code, param=param)
+        else:
+            STRIPE_REJECTIONS.labels(operation).inc()
+            log.error("stripe_rejected", operation=operation, code=error.code, param=param)
+        return PaymentProviderRejects(error.code)
 
     async def _all(self, page: Any) -> AsyncIterator[Any]:
         """Every object of a paged list, with a failure of a later page told like that of the first."""
@@ -346,55 +375,6 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _uuid(value: object) -> UUID | None:
-    try:
-        return UUID(str(value))
-    except ValueError:
-        return None
-
-
 def _payment_intent(intent: Any, at: datetime) -> PaymentIntent:
     data = intent.to_dict()
-    return PaymentIntent(data["id"], data.get("client_secret"), _intent_facts(data, at=at))
-
-
-def _intent_facts(intent: Mapping[str, Any], *, at: datetime, failed: bool = False) -> PaymentFacts:
-    metadata = intent.get("metadata") or {}
-    status = intent["status"] if intent["status"] in PAYMENT_STATUSES else "unknown"
-    if failed or (status == "requires_payment_method" and intent.get("last_payment_error")):
-        status = "failed"  # the last attempt; another one may still succeed
-    paid = status == "succeeded"
-    return PaymentFacts(
-        payment_intent_id=stripe_id(intent["id"]),
-        at=at,
-        status=status,
-        received_minor=stripe_amount(intent["amount_received"]) if paid else None,
-        received_currency=str(intent["currency"]).upper() if paid else None,
-        account_id=_uuid(metadata.get("account_id")),
-        purchase_id=_uuid(metadata.get("purchase_id")),
-    )
-
-
-def parse_event(event: Mapping[str, Any]) -> Event:
-    """Raises ValueError for what is not an event of Stripe's. A handled event with a malformed object has no facts."""
-    try:
-        if event.get("object") == THIN_EVENT:
-            return thin_event(event)
-        event_id, kind, created_at = stripe_id(event["id"]), stripe_id(event["type"]), stripe_time(event["created"])
-        data = event["data"]["object"]
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError("not an event") from error
-    facts = None
-    try:
-        if kind in HANDLED:
-            facts = _facts(kind, data, created_at)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        # Signed by Stripe, so not to be refused for ever; but a person should see it.
-        log.error("stripe_event_malformed", event_id=event_id, type=kind, exc_info=error)
-    return Event(event_id, kind, created_at, event.get("livemode") is True, facts)
-
-
-def _facts(kind: str, data: Mapping[str, Any], at: datetime) -> PaymentFacts | None:
-    if kind.startswith("payment_intent."):
-        return _intent_facts(data, at=at, failed=kind == "payment_intent.payment_failed")
-    return charge_facts(kind, data, at)
+    return PaymentIntent(data["id"], data.get("client_secret"), intent_facts(data, at=at))

@@ -69,6 +69,9 @@ class Purchase(Base):
     )
     status: Mapped[str] = mapped_column(Text)
     status_at: Mapped[datetime] = mapped_column(Timestamp, comment="Stripe's time of the status")
+    next_action: Mapped[str | None] = mapped_column(
+        Text, comment="Stripe's type of what the buyer has to do; counts while the status is requires_action"
+    )
     received_minor: Mapped[int | None] = mapped_column(BigInteger, comment="null: not paid")
     received_currency: Mapped[str | None] = mapped_column(Text)
     review_reason: Mapped[str | None] = mapped_column(Text, comment="why a person has to look at it")

@@ -5,21 +5,27 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import or_, select, text, update
+from sqlalchemy import and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.auth.caller import CallerKind
 from app.db import Database, Session
-from app.payments.facts import Dispute, Refund
+from app.payments.facts import DELAYED_ACTIONS, Dispute, Refund
 from app.payments.models import PaymentCursor, PaymentEvent, Purchase, PurchaseDispute, PurchaseRefund
 
 Row = Mapping[str, Any]
 PURCHASE = list(Purchase.__table__.columns)
 OPEN = ("pending", "requires_payment_method", "requires_confirmation", "requires_action", "failed")
-"""Nobody has begun to pay: it can be canceled."""
+"""No money is under way: Stripe can cancel it."""
 UNPAID = (*OPEN, "processing", "requires_capture")
 """No second payment is begun beside it."""
+CANCELABLE = (*OPEN, "requires_capture")
 MAX_UNSETTLED = 500
+# As facts.has_begun decides.
+_HAS_BEGUN = or_(
+    Purchase.status.in_(("processing", "requires_capture")),
+    and_(Purchase.status == "requires_action", Purchase.next_action.in_(DELAYED_ACTIONS)),
+)
 Feed = Literal["payments", "refunds"]
 """Parts of the provider's event log that are read with a cursor each."""
 _READ_UNTIL: dict[Feed, str] = {"payments": "events_read_until", "refunds": "refunds_read_until"}
@@ -53,7 +59,13 @@ async def find_purchase_by_key(
     return None if row is None else dict(row)
 
 
-async def find_open_purchase(tx: Session, account_id: UUID, pack: str, since: datetime) -> dict[str, Any] | None:
+async def find_open_purchase(
+    tx: Session, account_id: UUID, pack: str, *, fresh_since: datetime, begun_since: datetime
+) -> dict[str, Any] | None:
+    """The unpaid purchase of the pack that a second click gets: one that was begun to be paid, or the newest fresh one.
+
+    Purchases with an idempotency key are found by that key only.
+    """
     query = (
         select(*PURCHASE)
         .where(
@@ -62,13 +74,33 @@ async def find_open_purchase(tx: Session, account_id: UUID, pack: str, since: da
             Purchase.idempotency_key.is_(None),
             Purchase.status.in_(UNPAID),
             Purchase.received_minor.is_(None),
-            Purchase.created_at > since,
+            or_(Purchase.created_at > fresh_since, and_(_HAS_BEGUN, Purchase.created_at > begun_since)),
         )
-        .order_by(Purchase.created_at.desc())
+        .order_by(_HAS_BEGUN.desc(), Purchase.created_at.desc())
         .limit(1)
     )
     row = (await tx.execute(query)).mappings().one_or_none()
     return None if row is None else dict(row)
+
+
+async def count_open_purchases(
+    tx: Session, account_id: UUID, *, open_since: datetime, begun_since: datetime, limit: int
+) -> int:
+    """How many purchases of the account are open and unpaid, `limit` at most. The account is locked.
+
+    Those that the worker cancels by now count no longer, whether it has done so or not.
+    """
+    found = (
+        select(Purchase.purchase_id)
+        .where(
+            Purchase.account_id == account_id,
+            Purchase.status.in_(OPEN),
+            Purchase.received_minor.is_(None),
+            or_(Purchase.created_at > open_since, and_(_HAS_BEGUN, Purchase.created_at > begun_since)),
+        )
+        .limit(limit)
+    )
+    return (await tx.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
 
 
 async def find_purchase_of_payment(db: Session, environment: str, payment_intent_id: str) -> dict[str, Any] | None:
@@ -120,16 +152,15 @@ async def touch_purchase(tx: Session, account_id: UUID, purchase_id: UUID, now: 
     )
 
 
-async def list_unsettled(db: Session, environment: str, *, since: datetime, until: datetime) -> Sequence[Row]:
-    """Purchases begun in [since, until) that are neither credited, canceled nor under review, and of which nothing was
-    heard since `until`; the longest unheard first, so that none starves."""
+async def list_unsettled(db: Session, environment: str, *, until: datetime) -> Sequence[Row]:
+    """Purchases older than `until` that are neither credited, canceled nor under review, and that were not looked at
+    since `until`; the longest not looked at first, so that none starves."""
     query = (
         select(Purchase.account_id, Purchase.purchase_id)
         .where(
             Purchase.environment == environment,
             Purchase.credit_id.is_(None),
             Purchase.status != "canceled",
-            Purchase.created_at >= since,
             Purchase.review_reason.is_(None),
             Purchase.created_at < until,
             Purchase.updated_at < until,
@@ -138,6 +169,47 @@ async def list_unsettled(db: Session, environment: str, *, since: datetime, unti
         .limit(MAX_UNSETTLED)
     )
     return [dict(row) for row in (await db.execute(query)).mappings()]
+
+
+async def list_to_refund(db: Session, environment: str, *, until: datetime) -> Sequence[Row]:
+    """Purchases whose money arrived for a closed account and has not gone back, not looked at since `until`."""
+    query = (
+        select(Purchase.account_id, Purchase.purchase_id)
+        .where(
+            Purchase.environment == environment,
+            Purchase.credit_id.is_(None),
+            Purchase.status != "canceled",
+            Purchase.review_reason == "account_closed",
+            Purchase.updated_at < until,
+        )
+        .order_by(Purchase.updated_at)
+        .limit(MAX_UNSETTLED)
+    )
+    return [dict(row) for row in (await db.execute(query)).mappings()]
+
+
+async def list_unsettled_of(db: Session, account_id: UUID) -> Sequence[UUID]:
+    """The account's purchases that are neither credited nor canceled, those under review as well; oldest first."""
+    query = (
+        select(Purchase.purchase_id)
+        .where(Purchase.account_id == account_id, Purchase.credit_id.is_(None), Purchase.status != "canceled")
+        .order_by(Purchase.created_at)
+        .limit(MAX_UNSETTLED)
+    )
+    return (await db.execute(query)).scalars().all()
+
+
+async def note_refused_refund(tx: Session, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
+    """The money of a closed account cannot be refunded automatically: an admin has to. The account is locked."""
+    await tx.execute(
+        update(Purchase)
+        .where(
+            Purchase.account_id == account_id,
+            Purchase.purchase_id == purchase_id,
+            Purchase.review_reason == "account_closed",
+        )
+        .values(review_reason="refund_refused", updated_at=now)
+    )
 
 
 # By the index of what is not settled, which is little: an open purchase is canceled after a day. A purchase under

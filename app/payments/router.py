@@ -45,9 +45,10 @@ PathPaymentId = Annotated[PaymentId, Path(examples=["pi_3PqRsT"])]
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses={409: {"model": ErrorReply}})
 async def create_purchase(
-    body: PurchaseBody, caller: WriterOrUser, billing: Billing, payments: Payments, now: Now
+    body: PurchaseBody, request: Request, caller: WriterOrUser, billing: Billing, payments: Payments, now: Now
 ) -> PurchaseReply:
     """Begin to buy a pack of credits. A second click gets the same open payment back, not a second one."""
+    body.require_return_url_of(request.app.state.settings.return_url_schemes)
     account_id = await billing.accounts.resolve(body.identity(caller), body.profile(caller), caller.actor, now)
     payment = await payments.open_purchase(
         caller.environment,

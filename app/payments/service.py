@@ -11,37 +11,33 @@ from uuid import UUID
 import structlog
 
 from app.auth.caller import CallerKind, Environment
-from app.billing.errors import IdempotencyKeyReused
+from app.billing.errors import AccountClosed
 from app.billing.ledger import lock_account
-from app.billing.posting import require_currency
 from app.billing.service import BillingService
-from app.configuration.service import Configuration, Current
-from app.db import Database, Session, new_id
-from app.jobs import defer
+from app.configuration.service import Configuration
+from app.db import Database
 from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.payments import queries
 from app.payments.attempts import Attempts
 from app.payments.booking import Outcome, apply
+from app.payments.closed_accounts import give_back
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
+    PaymentProviderError,
     PaymentProviderFailed,
-    PaymentProviderUnavailable,
+    PaymentProviderRejects,
     PurchaseGivenUp,
-    UnknownPack,
+    PurchaseRejected,
 )
-from app.payments.facts import Event, PaymentFacts
+from app.payments.facts import CANCELED_AFTER, Event, PaymentFacts, lifetime
 from app.payments.gateway import PaymentIntent, StripeGateway
+from app.payments.opening import STUCK_AFTER, find_or_insert
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
 from app.payments.stripe_objects import HANDLED, REFUND_EVENTS
 
-REUSED_FOR = timedelta(hours=1)
-"""A second click within it gets the first one's payment, while that is unpaid."""
-STUCK_AFTER = timedelta(minutes=10)
 ASKED_FOR = timedelta(days=30)
 """Stripe's event log reaches back so far, and so do we."""
-CANCELED_AFTER = timedelta(hours=24)
-"""Stripe remembers idempotency keys for so long; after it, a payment that nobody has begun to pay is given up."""
 READ_AT_ONCE: Mapping[queries.Feed, timedelta] = {"payments": timedelta(hours=6), "refunds": timedelta(days=6)}
 """How much of the event log is held in memory, and read before the cursor moves. Refunds are few."""
 PLAIN_KEY = re.compile("[!-~]([ -~]{0,198}[!-~])?")
@@ -96,15 +92,24 @@ class PaymentService:
         """Begin to buy a pack; a second click gets the same payment back. Locks the account for a moment.
 
         Written down before Stripe hears of it, with a job that looks after it later: whatever dies in between, the
-        money finds its purchase. Raises UnknownPack, CurrencyMismatch, IdempotencyKeyReused, PurchaseGivenUp,
-        AccountSuspended, AccountClosed, PaymentsNotConfigured, PaymentProviderUnavailable.
+        money finds its purchase. Raises UnknownPack, CurrencyMismatch, IdempotencyKeyReused, TooManyOpenPurchases,
+        PurchaseGivenUp, PurchaseRejected, AccountSuspended, AccountClosed, PaymentsNotConfigured,
+        PaymentProviderUnavailable.
         """
         await self._gateway.publishable_key(environment)  # refuse before anything is written
         config = await self._configuration.current()
         for _ in range(2):
             async with self._db.transaction() as tx:
-                purchase = await self._find_or_insert(
-                    tx, environment, account_id, config, pack, caller_kind, idempotency_key, now
+                purchase = await find_or_insert(
+                    tx,
+                    environment,
+                    account_id,
+                    config,
+                    pack=pack,
+                    caller_kind=caller_kind,
+                    idempotency_key=idempotency_key,
+                    max_open=self._configuration.settings.max_open_purchases,
+                    now=now,
                 )
             if purchase["status"] == "canceled" and purchase["payment_intent_id"] is None:
                 raise PurchaseGivenUp
@@ -113,10 +118,18 @@ class PaymentService:
             if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
                 break
             # The last click's payment has come to its end, as we hear only now: this click begins another.
+        if await self._is_closed(account_id):
+            raise AccountClosed  # since this click began; the job of the closing cancels the payment
         return await self._payment(account_id, purchase["purchase_id"], intent.client_secret)
 
+    async def _is_closed(self, account_id: UUID) -> bool:
+        return bool((await self._billing.state(account_id))["status"] == "closed")
+
     async def _intent_of(self, purchase: Mapping[str, Any], now: datetime) -> PaymentIntent:
-        """The purchase's payment at Stripe, opened there if it is not yet (or if we died before we could note it)."""
+        """The purchase's payment at Stripe, opened there if it is not yet (or if we died before we could note it).
+
+        A purchase that Stripe rejects ends here, so that the next click begins another one. Raises PurchaseRejected.
+        """
         environment: Environment = purchase["environment"]
         if purchase["payment_intent_id"] is not None:
             payment_id = purchase["payment_intent_id"]
@@ -144,58 +157,14 @@ class PaymentService:
                     tx, purchase["account_id"], purchase["purchase_id"], purchase["attempt"], now
                 )
             raise
+        except PaymentProviderRejects as error:
+            await self._cancel_unopened(purchase["account_id"], purchase["purchase_id"], now)
+            raise PurchaseRejected from error
 
-    async def _find_or_insert(
-        self,
-        tx: Session,
-        environment: Environment,
-        account_id: UUID,
-        config: Current,
-        wanted: str | None,
-        caller_kind: CallerKind,
-        idempotency_key: str | None,
-        now: datetime,
-    ) -> Mapping[str, Any]:
-        account = await lock_account(tx, account_id)
-        account.require_active()
-        existing = None
-        if idempotency_key is not None:  # it stands for what was bought then, whatever is sold today
-            existing = await queries.find_purchase_by_key(tx, account_id, caller_kind, idempotency_key)
-            if existing is not None and wanted not in (None, existing["pack"]):
-                raise IdempotencyKeyReused(idempotency_key)
-        pack = wanted or config.default_pack(account.currency) or next(iter(config.packs))
-        if existing is None and pack not in config.packs:
-            raise UnknownPack(pack, list(config.packs))
-        if idempotency_key is None:
-            existing = await queries.find_open_purchase(tx, account_id, pack, now - REUSED_FOR)
-        if existing is not None:
-            return existing
-        sold = config.packs[pack]
-        require_currency(account, sold.currency)  # so that what its credits brought is told in one currency
-        purchase = {
-            "account_id": account_id,
-            "purchase_id": new_id(),
-            "environment": environment,
-            "pack": pack,
-            "credits": sold.credits,
-            "amount_minor": sold.price_minor,
-            "currency": sold.currency,
-            "attempt": 1,
-            "idempotency_key": idempotency_key,
-            "caller_kind": caller_kind,
-            "payment_intent_id": None,
-            "status": "pending",
-            "status_at": now,
-            "refunded_minor": 0,
-            "credits_refunded": 0,
-            "credits_disputed": 0,
-            "created_at": now,
-            "updated_at": now,
-        }
-        await queries.insert_purchase(tx, purchase)
-        job = {"account_id": str(account_id), "purchase_id": str(purchase["purchase_id"])}
-        await defer(tx, "reconcile_purchase", job, now + STUCK_AFTER)
-        return purchase
+    async def _cancel_unopened(self, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
+        async with self._db.transaction() as tx:
+            await lock_account(tx, account_id)
+            await queries.cancel_unopened(tx, account_id, purchase_id, now)
 
     # --- asking ---
 
@@ -318,7 +287,8 @@ class PaymentService:
                     await attempts.attempt("payments", work, payment_intent_id=facts.payment_intent_id)
                 await reconcile_refunds(self._db, self._gateway, environment, now, attempts)
                 await self._ask_about_stuck(environment, now, attempts)
-            except PaymentProviderUnavailable:
+                await self._refund_closed(environment, now, attempts)
+            except PaymentProviderError:
                 attempts.done["failed"] += 1
         return attempts.done
 
@@ -349,7 +319,7 @@ class PaymentService:
 
     async def _ask_about_stuck(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
         async with self._db.read() as db:
-            stuck = await queries.list_unsettled(db, environment, since=now - ASKED_FOR, until=now - STUCK_AFTER)
+            stuck = await queries.list_unsettled(db, environment, until=now - STUCK_AFTER)
         for purchase in stuck:
             account_id, purchase_id = purchase["account_id"], purchase["purchase_id"]
             work = self.reconcile_purchase(account_id, purchase_id, now)
@@ -368,9 +338,10 @@ class PaymentService:
     async def reconcile_purchase(self, account_id: UUID, purchase_id: UUID, now: datetime) -> bool:
         """Ask Stripe about one purchase; whether its money turned out to have arrived.
 
-        A purchase that Stripe may never have heard of (we died in between) is opened there now, unpaid. One that nobody
-        has begun to pay for a day is canceled, at Stripe first: so each comes to an end. One that is booked is asked
-        about only while it waits for a person: there may be room for its credits by now.
+        A purchase that may never have reached Stripe (we died in between) is opened there now, unpaid. One that nobody
+        has begun to pay for a day, or that was begun and not paid for 30 days, is canceled, at Stripe first; one of a
+        closed account at once: so each comes to an end. One that is booked is asked about only while it waits for a
+        person: there may be room for its credits by now. Raises PurchaseRejected.
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
@@ -378,23 +349,67 @@ class PaymentService:
             return False
         if purchase["credit_id"] is not None and purchase["review_reason"] is None:
             return False
-        given_up = purchase["created_at"] < now - CANCELED_AFTER
-        if given_up and purchase["payment_intent_id"] is None:
+        age = now - purchase["created_at"]
+        if age > CANCELED_AFTER and purchase["payment_intent_id"] is None:
             # Its buyer never got anything to pay with, and Stripe no longer knows the idempotency key.
-            async with self._db.transaction() as tx:
-                await lock_account(tx, account_id)
-                await queries.cancel_unopened(tx, account_id, purchase_id, now)
+            await self._cancel_unopened(account_id, purchase_id, now)
             return False
         intent = await self._intent_of(purchase, now)
-        if given_up and intent.facts.status in queries.OPEN:
-            environment = purchase["environment"]
+        status, environment = intent.facts.status, purchase["environment"]
+        expired = status in queries.OPEN and age > lifetime(status, intent.facts.next_action)
+        if expired or (status in queries.CANCELABLE and await self._is_closed(account_id)):
             intent = await self._gateway.cancel_payment_intent(environment, intent.payment_intent_id, at=now)
-        await self._apply(purchase["environment"], intent.facts, now)
+        await self._apply(environment, intent.facts, now)
         return intent.facts.received_minor is not None
 
     async def reconcile_money_back(self, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
         """Ask Stripe for the refunds and disputes of one purchase. Raises PaymentProviderUnavailable."""
         await reconcile_money_back(self._db, self._gateway, account_id, purchase_id, now)
+
+    # --- closed accounts ---
+
+    async def settle_purchases(self, account_id: UUID, now: datetime) -> None:
+        """Reconcile every unsettled purchase of an account that was closed, erased or reopened.
+
+        Idempotent. A failure of one stops no other; the first one is raised in the end, so that the job is retried.
+        """
+        async with self._db.read() as db:
+            unsettled = await queries.list_unsettled_of(db, account_id)
+        failure: Exception | None = None
+        for purchase_id in unsettled:
+            try:
+                await self.reconcile_purchase(account_id, purchase_id, now)
+            except Exception as error:
+                log.warning("purchase_not_settled", purchase_id=str(purchase_id), exc_info=error)
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def refund_closed(self, account_id: UUID, purchase_id: UUID, now: datetime) -> bool:
+        """Give the money back that arrived for a closed account, if CLOSED_ACCOUNT_PAYMENTS says so.
+
+        Whether it went back. Payments of an account that was reopened are booked instead. Raises
+        PaymentProviderUnavailable.
+        """
+        if self._configuration.settings.closed_account_payments != "refund":
+            return False
+        async with self._db.read() as db:
+            purchase = await queries.find_purchase(db, account_id, purchase_id)
+        if purchase is None or purchase["review_reason"] != "account_closed" or purchase["payment_intent_id"] is None:
+            return False
+        if not await self._is_closed(account_id):
+            await self.reconcile_purchase(account_id, purchase_id, now)
+            return False
+        return await give_back(self._db, self._gateway, purchase, now)
+
+    async def _refund_closed(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
+        """The safety net of the job that each such payment has."""
+        async with self._db.read() as db:
+            waiting = await queries.list_to_refund(db, environment, until=now - STUCK_AFTER)
+        for purchase in waiting:
+            account_id, purchase_id = purchase["account_id"], purchase["purchase_id"]
+            work = self.refund_closed(account_id, purchase_id, now)
+            await attempts.attempt("payments", work, purchase_id=str(purchase_id))
 
 
 def _plain(idempotency_key: str) -> str:

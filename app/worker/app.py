@@ -32,6 +32,7 @@ from app.analytics.rollup import roll_up as add_to_sums
 from app.auth.admin_sessions import purge_expired_sessions
 from app.auth.revocations import purge_expired_revocations
 from app.billing.activity import refresh_activity
+from app.billing.closing import SETTLE_PURCHASES
 from app.billing.erasure import BOOKS, FORGET_TEXTS, forget_texts
 from app.billing.search import refresh_search
 from app.billing.service import BillingService
@@ -46,6 +47,7 @@ from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
 from app.observability.reports import flush_reports
 from app.observability.tracing import start_tracing, stop_tracing
+from app.payments.booking import REFUND_CLOSED
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
@@ -124,6 +126,16 @@ def create_worker(settings: Settings, services: Services) -> App:
     async def reconcile_purchase(account_id: str, purchase_id: str) -> None:
         """Ask Stripe about a purchase some time after it was opened, whatever became of its webhooks."""
         await services.payments.reconcile_purchase(UUID(account_id), UUID(purchase_id), utc_now())
+
+    @queue.task(name=SETTLE_PURCHASES, queue=QUEUE, retry=RETRY)
+    async def settle_purchases(account_id: str) -> None:
+        """Cancel a closed account's open purchases at Stripe, or book what waits for a reopened one."""
+        await services.payments.settle_purchases(UUID(account_id), utc_now())
+
+    @queue.task(name=REFUND_CLOSED, queue=QUEUE, retry=RETRY)
+    async def refund_closed(account_id: str, purchase_id: str) -> None:
+        """Give money back that arrived for a closed account."""
+        await services.payments.refund_closed(UUID(account_id), UUID(purchase_id), utc_now())
 
     @queue.task(name=FORGET_TEXTS, queue=QUEUE, retry=RETRY)
     async def forget_texts_of_erased(account_id: str) -> None:

@@ -16,7 +16,7 @@ from fastapi import Cookie, FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from ciris_billing import AsyncBillingClient, User
+from ciris_billing import AsyncBillingClient, Currencies, User
 from ciris_billing.fastapi import (
     CIRISBillingProvider,
     CreditProvider,
@@ -94,6 +94,11 @@ def create_app() -> FastAPI:
     @app.get("/config")
     async def get_config() -> Config:
         return config
+
+    @app.get("/currencies")
+    async def get_currencies() -> Currencies:
+        """For the page, which shows prices in the digits of their currency."""
+        return Currencies(currencies=[]) if client is None else await client.currencies()
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

@@ -16,6 +16,15 @@ function tell(text) {
   byId("notice").textContent = text;
 }
 
+// Stripe's digits: a browser's own differ for some currencies.
+async function priceOf(minor, code) {
+  const { currencies } = await call("GET", "/currencies");
+  const digits = currencies.find((currency) => currency.code === code)?.digits ?? 2;
+  const text = String(minor).padStart(digits + 1, "0");
+  const whole = text.slice(0, text.length - digits);
+  return `${whole}${digits === 0 ? "" : `.${text.slice(-digits)}`} ${code}`;
+}
+
 async function showCredits() {
   try {
     const credits = await call("GET", "/v1/api/billing/credits");
@@ -24,7 +33,7 @@ async function showCredits() {
     byId("shop").hidden = !credits.purchase_required;
     if (credits.purchase_options) {
       const { price_minor, uses, currency } = credits.purchase_options;
-      byId("offer").textContent = `${uses} uses for ${(price_minor / 100).toFixed(2)} ${currency}`;
+      byId("offer").textContent = `${uses} uses for ${await priceOf(price_minor, currency)}`;
     }
     main.hidden = false;
     byId("login").hidden = true;

@@ -142,7 +142,7 @@ async def test_an_open_purchase_keeps_its_price_and_the_next_has_the_new_one(mar
 async def test_two_who_look_at_one_version_cannot_both_change_it(market: Market) -> None:
     office = await market.office()
     bodies = [
-        {"version": 0, "reason": f"reason {price}", "packs": [pack("standard", price, 20)]} for price in range(1, 9)
+        {"version": 0, "reason": f"reason {price}", "packs": [pack("standard", price, 20)]} for price in range(501, 509)
     ]
     answers = await asyncio.gather(*(office.put(PACKS, json=body) for body in bodies))
     assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
@@ -183,10 +183,13 @@ async def test_what_is_so_already_is_no_version_and_going_back_is_one(market: Ma
 
 NONSENSE: list[tuple[str, dict[str, Any], str]] = [
     (PACKS, {"packs": []}, "packs"),
-    (PACKS, {"packs": [pack("a", 1, 1), pack("a", 2, 2)]}, "a is there twice"),
+    (PACKS, {"packs": [pack("a", 100, 1), pack("a", 200, 2)]}, "a is there twice"),
     (PACKS, {"packs": [pack("a", 0, 1)]}, "price_minor"),
-    (PACKS, {"packs": [pack("Big Pack", 1, 1)]}, "name"),
-    (PACKS, {"packs": [{**pack("a", 1, 1), "currency": "usd"}]}, "currency"),
+    (PACKS, {"packs": [pack("a", 1, 1)]}, "Stripe's minimum is 0.50 USD"),
+    (PACKS, {"packs": [{**pack("a", 1505, 1), "currency": "KWD"}]}, "Stripe accepts multiples of 0.010 KWD only"),
+    (PACKS, {"packs": [{**pack("a", 500, 1), "currency": "ZZZ"}]}, "Stripe does not charge ZZZ"),
+    (PACKS, {"packs": [pack("Big Pack", 100, 1)]}, "name"),
+    (PACKS, {"packs": [{**pack("a", 100, 1), "currency": "usd"}]}, "currency"),
     (PACKS, {"packs": [pack(f"p{i}", 1, 1) for i in range(101)]}, "packs"),
     (
         PRODUCTS,

@@ -91,7 +91,16 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
     ours = {
         *("environment", "currency", "plan_name", "status", "status_reason", "pool", "unit", "kind", "cause_type"),
         *("operation", "transaction_type", "product_type", "source", "result", "pack", "received_currency"),
-        *("review_reason", "models_used", "model", "models", "payment_intent_id", "dispute_id", "refund_id"),
+        *(
+            "review_reason",
+            "next_action",
+            "models_used",
+            "model",
+            "models",
+            "payment_intent_id",
+            "dispute_id",
+            "refund_id",
+        ),
         "agent_id",  # an agent is no person
         "caller_kind",
         *("actor_type", "actor_id"),  # keys, admins, Stripe; of an end user's token a digest

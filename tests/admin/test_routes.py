@@ -96,7 +96,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/admin/purchases/{purchase_id}/refund": {**REASON, "idempotency_key": "k"},
     "/admin/admins": {"email": "invited@example.com", "role": "viewer"},
     # Of a version that there never is: the answer is 409, and nothing changes.
-    "/admin/config/packs": {"version": 9, **REASON, "packs": [{"name": "p", "price_minor": 1, "credits": 1}]},
+    "/admin/config/packs": {"version": 9, **REASON, "packs": [{"name": "p", "price_minor": 500, "credits": 1}]},
     "/admin/config/products": {"version": 9, **REASON, "products": []},
     "/admin/config/defaults": {
         "version": 9,

@@ -78,6 +78,9 @@ class Shop:
     async def pay(self, payment_id: str) -> None:
         await self.stripe("POST", f"payment_intents/{payment_id}/confirm", payment_method="pm_card_visa")
 
+    async def confirm(self, payment_id: str, method: str) -> None:
+        await self.stripe("POST", f"payment_intents/{payment_id}/confirm", payment_method=method)
+
     async def refund(self, payment_id: str, amount_minor: int) -> None:
         await self.stripe("POST", "refunds", payment_intent=payment_id, amount=amount_minor)
 
@@ -107,6 +110,11 @@ class Shop:
     async def purchases(self, account_id: UUID) -> list[dict[str, Any]]:
         return await self.rows("SELECT * FROM purchases WHERE account_id = $1 ORDER BY created_at", account_id)
 
+    async def jobs(self, task: str) -> list[dict[str, Any]]:
+        """The arguments of the jobs that wait for the worker."""
+        rows = await self.rows("SELECT args::text FROM procrastinate_jobs WHERE task_name = $1 ORDER BY id", task)
+        return [json.loads(row["args"]) for row in rows]
+
     async def inbox(self) -> dict[str, str]:
         """What became of each event that was received."""
         rows = await self.rows("SELECT event_id, outcome FROM payment_events")
@@ -126,8 +134,14 @@ class Shop:
         return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://billing", headers=headers)
 
 
+def with_settings(**settings: object) -> pytest.MarkDecorator:
+    """A test whose shop has these settings."""
+    return pytest.mark.parametrize("shop", [settings], indirect=True, ids=[""])
+
+
 @pytest.fixture
-async def shop(own_database: Urls) -> AsyncIterator[Shop]:
+async def shop(own_database: Urls, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
+    """With the settings that a test names by `with_settings`."""
     with running_stripe() as local:
         settings = settings_for(
             own_database,
@@ -138,6 +152,7 @@ async def shop(own_database: Urls) -> AsyncIterator[Shop]:
             database_timeout_s=2,
             free_uses=0,
             packs={"standard": {"price_minor": 500, "credits": 20}, "large": {"price_minor": 2000, "credits": 100}},
+            **getattr(request, "param", {}),
         )
         async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
             yield Shop(app, own_database, settings, local, http)

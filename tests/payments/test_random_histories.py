@@ -15,7 +15,7 @@ from app.billing.pools import Shortfall
 from app.billing.posting import Charged, ChargeRequest
 from app.demo.stripe.account import CLOSED_DISPUTE, Account, RefundOutcome
 from tests.conftest import ACTOR
-from tests.payments.conftest import Event, Shop
+from tests.payments.conftest import Event, Shop, with_settings
 from tests.payments.test_history import CREDITS, PRICE, History
 
 STEPS = 60
@@ -122,6 +122,7 @@ def something_happens(rng: random.Random, sale: Sale) -> None:
         stripe.redecide_dispute(rng.choice(decided))
 
 
+@with_settings(max_open_purchases=STEPS)
 @pytest.mark.parametrize("seed", range(12))
 async def test_what_is_paid_less_what_is_owed_is_what_the_model_says(shop: Shop, seed: int) -> None:
     rng = random.Random(seed)

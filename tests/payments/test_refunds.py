@@ -13,8 +13,8 @@ from app.billing.ledger import lock_account, write
 from app.billing.pools import MAX_CREDITS, Credits
 from app.billing.posting import ChargeRequest, give_credits
 from app.payments.facts import REFUND_STATUSES, Refund, RefundStatus, merge_refund, refunded_money
-from app.payments.gateway import parse_event
 from app.payments.service import OVERLAP
+from app.payments.stripe_events import parse_event
 from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop
 from tests.payments.test_history import CREDITS, PRICE, History

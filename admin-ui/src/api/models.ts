@@ -3,6 +3,7 @@ import type { components, paths } from "./schema";
 type Schemas = components["schemas"];
 
 export type WhoAmI = Schemas["WhoAmI"];
+export type Currency = Schemas["CurrencyReply"];
 export type Role = WhoAmI["role"];
 export type UserRow = Schemas["UserRow"];
 export type User = Schemas["UserReply"];

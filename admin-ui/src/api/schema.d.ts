@@ -351,6 +351,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/billing/currencies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Currencies
+         * @description The currencies in which purchases can be made, with the digits of their amounts. No credential is needed.
+         *
+         *     A currency that is not listed is not sold in; amounts in it, from earlier sales, have two digits.
+         */
+        get: operations["list_currencies"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/billing/webhooks/stripe": {
         parameters: {
             query?: never;
@@ -2546,6 +2568,34 @@ export interface components {
             /** Paid */
             paid: number;
         };
+        /** CurrenciesReply */
+        CurrenciesReply: {
+            /** Currencies */
+            currencies: components["schemas"]["CurrencyReply"][];
+        };
+        /** CurrencyReply */
+        CurrencyReply: {
+            /**
+             * Code
+             * @example USD
+             */
+            code: string;
+            /**
+             * Digits
+             * @description Decimals of an amount: 1999 minor units with 2 digits are 19.99.
+             */
+            digits: number;
+            /**
+             * Step Minor
+             * @description Prices are multiples of it.
+             */
+            step_minor: number;
+            /**
+             * Minimum Minor
+             * @description The least price.
+             */
+            minimum_minor: number;
+        };
         /** DailyReply */
         DailyReply: {
             /**
@@ -3549,13 +3599,13 @@ export interface components {
          * @description A price pack. `price_minor` is in minor units of the currency.
          */
         NamedPack: {
-            /** Price Minor */
-            price_minor: number;
             /**
              * Currency
              * @default USD
              */
             currency: string;
+            /** Price Minor */
+            price_minor: number;
             /** Credits */
             credits: number;
             /** Name */
@@ -3590,6 +3640,23 @@ export interface components {
              */
             api_key: string;
         };
+        /**
+         * OfferedNamedPack
+         * @description A pack that Stripe can sell.
+         */
+        OfferedNamedPack: {
+            /**
+             * Currency
+             * @default USD
+             */
+            currency: string;
+            /** Price Minor */
+            price_minor: number;
+            /** Credits */
+            credits: number;
+            /** Name */
+            name: string;
+        };
         /** OverviewReply */
         OverviewReply: {
             /**
@@ -3622,7 +3689,7 @@ export interface components {
             /** Reason */
             reason: string;
             /** Packs */
-            packs: components["schemas"]["NamedPack"][];
+            packs: components["schemas"]["OfferedNamedPack"][];
         };
         /** PacksReply */
         PacksReply: {
@@ -3948,7 +4015,7 @@ export interface components {
             external_id?: string | null;
             /**
              * Return Url
-             * @description Where Stripe.js returns to; the browser passes it to Stripe.
+             * @description Where Stripe.js returns to; the browser passes it to Stripe. `http`, `https`, or a scheme of RETURN_URL_SCHEMES.
              */
             return_url?: string | null;
             /**
@@ -6791,6 +6858,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_currencies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CurrenciesReply"];
                 };
             };
         };

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 
+import { setCurrencies } from "./currencies";
+import { EXAMPLES } from "./currencies.examples";
 import {
   defaultsDraft,
   factsOf,
@@ -19,10 +21,29 @@ import {
 const STANDARD = { name: "standard", price_minor: 500, currency: "USD", credits: 20 };
 const SEARCH = { name: "web_search", price_credits: 1, initial_free: 10, daily_free: 3, free_cap: null };
 
+setCurrencies(EXAMPLES);
+
 describe("packs", () => {
   it("come back from the form as they went in", () => {
     const packs = [STANDARD, { name: "yen", price_minor: 800, currency: "JPY", credits: 30 }];
     expect(parsePacks(packRows(packs))).toEqual({ document: { packs }, errors: null });
+  });
+
+  it("are refused where the provider would refuse the price or the currency", () => {
+    const problemsOf = (price: string, currency: string) => {
+      const { errors } = parsePacks([{ id: 0, name: "a", price, currency, credits: "1" }]);
+      return errors === null ? [] : Object.entries(errors).map(([field, problem]) => `${field}: ${problem}`);
+    };
+    expect(problemsOf("1.505", "KWD")).toEqual(["0.price: Stripe accepts multiples of 0.010 KWD only"]);
+    expect(problemsOf("1.50", "ISK")).toEqual(["0.price: Stripe accepts multiples of 1.00 ISK only"]);
+    expect(problemsOf("0.01", "USD")).toEqual(["0.price: Stripe's minimum is 0.50 USD"]);
+    expect(problemsOf("5.00", "ZZZ")).toEqual(["0.currency: Stripe does not charge ZZZ"]);
+    for (const [price, currency] of [["1.510", "KWD"], ["1.00", "ISK"], ["0.50", "USD"], ["175.00", "HUF"]] as const) {
+      expect(problemsOf(price, currency)).toEqual([]);
+    }
+    expect(parseDefaults({ freeUses: "0", dailyFreeUses: "0", planName: "free", currency: "ZZZ" }).errors).toEqual({
+      currency: "Stripe does not charge ZZZ",
+    });
   });
 
   it("are refused by row and field", () => {

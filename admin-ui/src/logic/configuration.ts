@@ -1,5 +1,6 @@
 /** What the forms of the configuration hold while somebody types, and the documents that come of it. */
 import type { DefaultsDocument, PackDocument, ProductDocument } from "../api/models";
+import { currencyInfo, isCharged } from "./currencies";
 import type { Facts } from "./diff";
 import { formatCredits, formatMoney, formatNumber, formatRate, moneyInput, parseMoney } from "./format";
 import { readWhole, UNUSUAL, type Bounds } from "./numbers";
@@ -37,6 +38,7 @@ export interface DefaultsDraft {
 const SLUG = /^[a-z][a-z0-9_]{0,62}$/;
 const CURRENCY = /^[A-Z]{3}$/;
 const MOST_MINOR = 99_999_999;
+const EXAMPLE_MINOR = 500;
 const MOST_USES = 1_000_000;
 
 /** What the forms' fields hold, and what the server takes. */
@@ -61,8 +63,9 @@ export function parsePacks(rows: PackRow[]): Parsed<{ packs: PackDocument[] }> {
     const price = parseMoney(row.price, row.currency);
     const credits = readWhole(row.credits, PACK_CREDITS);
     checkName(errors, rows, index);
-    if (price === null || price < 1 || price > MOST_MINOR) errors[`${index}.price`] = "A price such as 5.00";
-    if (!CURRENCY.test(row.currency)) errors[`${index}.currency`] = "Three letters, such as USD";
+    const problem = priceProblem(price, row.currency);
+    if (problem !== null) errors[`${index}.price`] = problem;
+    checkCurrency(errors, `${index}.currency`, row.currency);
     if (credits.problem !== null) errors[`${index}.credits`] = credits.problem;
     return { name: row.name, price_minor: price ?? 0, currency: row.currency, credits: credits.value ?? 0 };
   });
@@ -120,11 +123,24 @@ export function parseDefaults(draft: DefaultsDraft): Parsed<DefaultsDocument> {
   if (free.problem !== null) errors.freeUses = free.problem;
   if (daily.problem !== null) errors.dailyFreeUses = daily.problem;
   if (plan === "") errors.planName = "A name";
-  if (!CURRENCY.test(draft.currency)) errors.currency = "Three letters, such as USD";
+  checkCurrency(errors, "currency", draft.currency);
   return parsed(
     { free_uses: free.value ?? 0, daily_free_uses: daily.value ?? 0, plan_name: plan, currency: draft.currency },
     errors,
   );
+}
+
+/** Why the provider would not charge this price; null: it would. */
+function priceProblem(price: number | null, currency: string): string | null {
+  const { step_minor, minimum_minor } = currencyInfo(currency);
+  if (price === null || price < 1 || price > MOST_MINOR) return `A price such as ${moneyInput(EXAMPLE_MINOR, currency)}`;
+  if (price % step_minor !== 0) return `Stripe accepts multiples of ${formatMoney(step_minor, currency)} only`;
+  return price < minimum_minor ? `Stripe's minimum is ${formatMoney(minimum_minor, currency)}` : null;
+}
+
+function checkCurrency(errors: Errors, field: string, currency: string): void {
+  if (!CURRENCY.test(currency)) errors[field] = "Three letters, such as USD";
+  else if (!isCharged(currency)) errors[field] = `Stripe does not charge ${currency}`;
 }
 
 function checkName(errors: Errors, rows: { name: string }[], index: number): void {

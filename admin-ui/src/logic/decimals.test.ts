@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
 
+import { setCurrencies } from "./currencies";
+import { EXAMPLES } from "./currencies.examples";
 import { formatCents, formatDecimal, formatGrowth, formatRoundedCents, formatShare, plainUnits } from "./decimals";
+
+setCurrencies(EXAMPLES);
 
 describe("cents with fractions", () => {
   it("keep every digit", () => {

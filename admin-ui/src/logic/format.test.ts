@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
 
+import { setCurrencies } from "./currencies";
+import { EXAMPLES } from "./currencies.examples";
 import { formatChange, formatCredits, formatMoney, formatRate, humanize, moneyInput, parseMoney, shortId } from "./format";
+
+setCurrencies(EXAMPLES);
 
 describe("credits", () => {
   it("are grouped, counted and signed", () => {
@@ -18,6 +22,17 @@ describe("money", () => {
     expect(formatMoney(-5, "USD")).toBe("−0.05 USD");
     expect(formatMoney(500, "jpy")).toBe("500 JPY");
     expect(formatMoney(1500, "no such")).toBe("15.00 NO SUCH");
+  });
+
+  it("has the provider's digits, which a browser's are not", () => {
+    expect(formatMoney(17_500, "HUF")).toBe("175.00 HUF");
+    expect(formatMoney(1_500_000, "IDR")).toBe("15,000.00 IDR");
+    expect(formatMoney(500, "ISK")).toBe("5.00 ISK");
+    expect(formatMoney(5000, "MGA")).toBe("5,000 MGA");
+    expect(formatMoney(5120, "KWD")).toBe("5.120 KWD");
+    for (const [code, minor] of [["HUF", 17_550], ["IDR", 1_500_000], ["ISK", 500], ["MGA", 5000], ["KWD", 5120]] as const) {
+      expect(parseMoney(moneyInput(minor, code), code)).toBe(minor);
+    }
   });
 
   it("is read as it is typed, to the last minor unit", () => {

@@ -1,3 +1,5 @@
+import { currencyInfo } from "./currencies";
+
 const LOCALE = "en-GB";
 export const MINUS = "\u2212";
 const whole = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 0 });
@@ -20,13 +22,9 @@ export function formatCount(value: number, one: string): string {
   return `${formatNumber(value)} ${Math.abs(value) === 1 ? one : `${one}s`}`;
 }
 
-/** How many digits a currency's minor units take: 2 for USD, 0 for JPY. */
+/** How many digits a currency's minor units take at the provider: 2 for USD and HUF, 0 for JPY. */
 export function minorDigits(currency: string): number {
-  try {
-    return new Intl.NumberFormat(LOCALE, { style: "currency", currency }).resolvedOptions().maximumFractionDigits ?? 2;
-  } catch {
-    return 2;
-  }
+  return currencyInfo(currency).digits;
 }
 
 /** Minor units with their currency: 1999, "usd" is "19.99 USD". */

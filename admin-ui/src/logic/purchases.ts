@@ -34,6 +34,12 @@ export function reviewOf(reason: string): string {
   if (reason === "balance_limit") {
     return "The account has no room for the credits. Look at its timeline: somebody gave it far too many.";
   }
+  if (reason === "account_closed") {
+    return "The money arrived after the account was closed, so nothing was credited. The worker refunds it, unless the operator chose otherwise. Refund it yourself, or reopen the account, which books it.";
+  }
+  if (reason === "refund_refused") {
+    return "The money arrived after the account was closed, and Stripe refused to refund it. Refund it at Stripe or by other means, or reopen the account, which books it.";
+  }
   return humanize(reason);
 }
 

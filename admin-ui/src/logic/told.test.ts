@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
 
+import { setCurrencies } from "./currencies";
+import { EXAMPLES } from "./currencies.examples";
 import { inWords, nameInWords, refundInWords } from "./told";
+
+setCurrencies(EXAMPLES);
 
 describe("inWords", () => {
   it("tells money with its currency, credits as credits, and times as they are here", () => {

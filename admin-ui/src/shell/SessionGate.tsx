@@ -1,5 +1,6 @@
 import { Center, Loader } from "@mantine/core";
 
+import { useCurrencies } from "../api/currencies";
 import { MeContext, useWhoAmI } from "../api/session";
 import { ErrorAlert } from "../components/ErrorAlert";
 import { AppFrame } from "./AppFrame";
@@ -7,12 +8,19 @@ import { SignInScreen } from "./SignInScreen";
 
 /** The pages for whom the server knows, the way in for everybody else. */
 export function SessionGate() {
-  const { data: me, error, refetch } = useWhoAmI();
+  const session = useWhoAmI();
+  const currencies = useCurrencies();
+  const me = session.data;
   if (me === null) return <SignInScreen />;
-  if (me === undefined) {
+  if (me === undefined || currencies.data === undefined) {
+    const failed = [session, currencies].find(({ error }) => error !== null);
     return (
       <Center mih="100vh" p="md">
-        {error ? <ErrorAlert error={error} onRetry={() => void refetch()} /> : <Loader aria-label="Loading" />}
+        {failed?.error ? (
+          <ErrorAlert error={failed.error} onRetry={() => void failed.refetch()} />
+        ) : (
+          <Loader aria-label="Loading" />
+        )}
       </Center>
     );
   }

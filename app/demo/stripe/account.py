@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from app.currencies import CURRENCIES
+
 Object = dict[str, Any]
 
 CARDS: dict[str, str] = {
@@ -20,6 +22,16 @@ CARDS: dict[str, str] = {
     "pm_card_pendingRefund": "4000000000007726",
     "pm_card_refundFail": "4000000000005126",
 }
+VOUCHERS: dict[str, str] = {
+    "pm_boleto": "boleto_display_details",
+    "pm_customer_balance": "display_bank_transfer_instructions",
+    "pm_konbini": "konbini_display_details",
+    "pm_multibanco": "multibanco_display_details",
+    "pm_oxxo": "oxxo_display_details",
+    "pm_pix": "pix_display_qr_code",
+    "pm_us_bank_account": "verify_with_microdeposits",
+}
+"""Ways to pay that the buyer completes days later, with the type of `next_action` that they lead to."""
 DECLINES = {"4000000000000002": "generic_decline", "4000000000009995": "insufficient_funds"}
 AUTHENTICATE, DISPUTE, PROCESSING = "4000002500003155", "4000000000000259", "4000000000000077"
 PENDING_REFUND, FAILING_REFUND = "4000000000007726", "4000000000005126"
@@ -55,6 +67,13 @@ def invalid(message: str, param: str, code: str = "parameter_invalid") -> Stripe
 
 def new_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_urlsafe(18).replace('-', 'x').replace('_', 'y')}"
+
+
+def _details_of(card: str) -> Object:
+    if card in VOUCHERS:
+        kind = card.removeprefix("pm_")
+        return {"type": kind, kind: {}}
+    return {"type": "card", "card": {"brand": "visa", "last4": card[-4:], "fingerprint": f"fp{card[-8:]}"}}
 
 
 @dataclass(frozen=True)
@@ -117,8 +136,12 @@ class Account:
     # --- payment intents ---
 
     def create_intent(self, amount: int, currency: str, metadata: Object, email: str | None) -> Object:
-        if not 1 <= amount <= 99_999_999:
+        if currency.upper() not in CURRENCIES:
+            raise invalid(f"Invalid currency: {currency}.", "currency")
+        if not 1 <= amount <= 99_999_999 or amount % CURRENCIES[currency.upper()].step_minor:
             raise invalid("Invalid amount", "amount")
+        if amount < CURRENCIES[currency.upper()].minimum_minor:
+            raise invalid("Amount is below the minimum of its currency", "amount", "amount_too_small")
         intent = self._add(
             "payment_intent",
             "pi",
@@ -140,14 +163,15 @@ class Account:
         return intent
 
     def confirm(self, intent: Object, card: str) -> Object:
-        """Pay with a card number, as far as it goes. Raises a card error when it is declined."""
+        """Pay with a card number or one of VOUCHERS, as far as it goes. Raises a card error when it is declined."""
         if intent["status"] not in OPEN_INTENT:
             raise self._unexpected_state(intent, "confirm")
         if card in DECLINES:
             raise self._decline(intent, card)
         intent["payment_method"] = card
-        if card == AUTHENTICATE:
-            intent |= {"status": "requires_action", "next_action": {"type": "use_stripe_sdk"}}
+        if card == AUTHENTICATE or card in VOUCHERS:
+            action = VOUCHERS.get(card, "use_stripe_sdk")
+            intent |= {"status": "requires_action", "next_action": {"type": action, action: {}}}
             self.emit("payment_intent.requires_action", intent)
         elif card == PROCESSING:
             intent["status"] = "processing"
@@ -189,10 +213,7 @@ class Account:
             failure_code=None if paid else "card_declined",
             payment_intent=intent["id"],
             metadata=dict(intent["metadata"]),
-            payment_method_details={
-                "type": "card",
-                "card": {"brand": "visa", "last4": card[-4:], "fingerprint": f"fp{card[-8:]}"},
-            },
+            payment_method_details=_details_of(card),
         )
 
     def succeed(self, intent: Object, *, received: int | None = None, currency: str | None = None) -> Object:
@@ -220,7 +241,7 @@ class Account:
     def cancel(self, intent: Object) -> Object:
         if intent["status"] not in OPEN_INTENT:
             raise self._unexpected_state(intent, "cancel")
-        intent |= {"status": "canceled", "canceled_at": now_s()}
+        intent |= {"status": "canceled", "canceled_at": now_s(), "next_action": None}
         self.emit("payment_intent.canceled", intent)
         return intent
 

@@ -30,6 +30,7 @@ class Failure(BaseModel):
     times: int = 1
     after: bool = False
     status: int | None = Field(default=500, description="null: break the connection.")
+    code: str | None = Field(default=None, description="Stripe's code of the error.")
     slow_s: float = Field(default=0, ge=0, le=60, description="Wait so long before the failure.")
     hold_s: float = Field(
         default=0,
@@ -46,7 +47,7 @@ class Failure(BaseModel):
 
     def body(self) -> Object:
         kind = "rate_limit_error" if self.status == 429 else "api_error"
-        return {"error": {"type": kind, "message": "failed on purpose"}}
+        return {"error": {"type": kind, "code": self.code, "message": "failed on purpose"}}
 
 
 class FaultsBody(BaseModel):

@@ -7,7 +7,8 @@ from urllib.parse import urlencode, urlsplit
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
-from app.demo.stripe.account import CARDS
+from app.currencies import info_of
+from app.demo.stripe.account import CARDS, VOUCHERS
 
 router = APIRouter()
 STYLE = """
@@ -67,10 +68,14 @@ async def pay(
     for account in request.app.state.local.accounts.values():
         intent = account.objects["payment_intent"].get(intent_id)
         if intent is not None and intent["client_secret"] == client_secret:
-            price = f"{intent['amount'] / 100:.2f} {intent['currency'].upper()}"
+            price = info_of(intent["currency"].upper()).format(intent["amount"])
             buttons = "".join(
                 f"<button data-card={name}><b>{number[:4]} … {number[-4:]}</b> {MEANING[name]}</button>"
                 for name, number in CARDS.items()
+            )
+            buttons += "".join(
+                f"<button data-card={name}><b>{name[3:].replace('_', ' ')}</b> is paid days later</button>"
+                for name in VOUCHERS
             )
             attributes = (
                 f'data-secret="{escape(client_secret)}" data-key="{escape(account.config.publishable_key)}" '

@@ -17,7 +17,17 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 
 from app.demo.stripe import control, page, state
-from app.demo.stripe.account import CARDS, TOLD_S, Account, AccountConfig, Object, Remembered, StripeError, invalid
+from app.demo.stripe.account import (
+    CARDS,
+    TOLD_S,
+    VOUCHERS,
+    Account,
+    AccountConfig,
+    Object,
+    Remembered,
+    StripeError,
+    invalid,
+)
 from app.demo.stripe.control import Failure
 from app.demo.stripe.webhooks import Deliverer
 
@@ -253,7 +263,11 @@ def create_intent(account: Account, form: Object) -> Object:
 
 
 def card_of(form: Object) -> str:
+    """The number of the card that the form pays with, or the name of another way to pay (VOUCHERS)."""
     method = form.get("payment_method")
+    other = method or f"pm_{form.get('payment_method_data', {}).get('type')}"
+    if other in VOUCHERS:
+        return str(other)
     sent = form.get("payment_method_data", {}).get("card", {})
     number = sent.get("number") if isinstance(sent, dict) else None
     card = CARDS.get(method, "") if method else str(number or "").replace(" ", "")

@@ -18,6 +18,7 @@ from ciris_billing.models import (
     CheckContext,
     Credit,
     CreditStatus,
+    Currencies,
     Health,
     LlmUsageLogged,
     Metadata,
@@ -232,6 +233,10 @@ class Operations:
         }
         call = Call("create_purchase", "POST", "/v1/billing/purchases", as_model(Purchase), without_none(body))
         return self.exchange.run(call)
+
+    def currencies(self) -> Flow[Currencies]:
+        """The currencies that Stripe charges, with their digits: what turns minor units into an amount to show."""
+        return self.exchange.run(Call("currencies", "GET", "/v1/billing/currencies", as_model(Currencies)))
 
     def purchase_status(
         self, payment_id: str, user: User | None = None, **who: Unpack[UserFields]

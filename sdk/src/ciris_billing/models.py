@@ -202,6 +202,31 @@ class TransactionPage(Reply):
     has_more: bool
 
 
+class Currency(Reply):
+    """How Stripe counts a currency. Its digits are not those of ISO 4217 or of browsers."""
+
+    code: str
+    digits: int
+    step_minor: int
+    """Prices are multiples of it."""
+    minimum_minor: int
+
+    def format(self, minor: int) -> str:
+        """`1999` minor units of USD are "19.99 USD"."""
+        units, fraction = divmod(abs(minor), 10**self.digits)
+        sign, point = "-" if minor < 0 else "", f".{fraction:0{self.digits}}" if self.digits else ""
+        return f"{sign}{units}{point} {self.code}"
+
+
+class Currencies(Reply):
+    currencies: list[Currency]
+
+    def of(self, code: str) -> Currency:
+        """A currency that Stripe does not charge has two digits."""
+        known = (currency for currency in self.currencies if currency.code == code.upper())
+        return next(known, Currency(code=code.upper(), digits=2, step_minor=1, minimum_minor=1))
+
+
 class Purchase(Reply):
     """An open payment. `client_secret` is for Stripe.js in the buyer's browser, and for nobody else."""
 

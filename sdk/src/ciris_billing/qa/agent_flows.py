@@ -42,7 +42,7 @@ def purchase_options(target: Target) -> str:
     if options is None:
         return "none needed"
     equal("fields", set(options), {"price_minor", "uses", "currency"})
-    return f"{options['uses']} uses for {options['price_minor'] / 100:.2f} {options['currency']}"
+    return f"{options['uses']} uses for {options['price_minor']} minor units of {options['currency']}"
 
 
 @step("Signed-out users are refused")
@@ -63,7 +63,7 @@ def initiate(target: Target) -> str:
         raise Skipped("billing is not enabled for this agent")
     found = has_fields(answer, PURCHASE)
     target.facts["payment_id"] = found["payment_id"]
-    return f"{found['uses_purchased']} uses for {found['amount_minor'] / 100:.2f} {found['currency']}"
+    return f"{found['uses_purchased']} uses for {found['amount_minor']} minor units of {found['currency']}"
 
 
 @step("Check Purchase Status")

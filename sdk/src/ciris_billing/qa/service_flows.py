@@ -138,7 +138,7 @@ def offer(target: Target) -> str:
     equal("has_credit", found["has_credit"], False)
     equal("purchase_required", found["purchase_required"], True)
     expect(bool(found["reason"]), "no reason is given")
-    return f"{found['purchase_uses']} uses for {found['purchase_price_minor'] / 100:.2f}"
+    return f"{found['purchase_uses']} uses for {found['purchase_price_minor']} minor units"
 
 
 @step("Account and transactions tell the same")
@@ -191,7 +191,7 @@ def purchase(target: Target) -> str:
         raise Skipped("nothing is for sale here")
     found = has_fields(answer, frozenset(Purchase.model_fields))
     target.facts["payment_id"] = found["payment_id"]
-    return f"{found['uses_purchased']} uses for {found['amount_minor'] / 100:.2f} {found['currency']}"
+    return f"{found['uses_purchased']} uses for {found['amount_minor']} minor units of {found['currency']}"
 
 
 @step("A second click is the same purchase")

@@ -1,0 +1,100 @@
+"""Opening a purchase: which pack is sold at which price, and which click gets the purchase that is there already."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from app.auth.caller import CallerKind, Environment
+from app.billing.errors import IdempotencyKeyReused
+from app.billing.ledger import LockedAccount, lock_account
+from app.billing.posting import require_currency
+from app.configuration.service import Current
+from app.db import Session, new_id
+from app.jobs import defer
+from app.payments import queries
+from app.payments.errors import TooManyOpenPurchases, UnknownPack
+from app.payments.facts import BEGUN_FOR, CANCELED_AFTER
+
+REUSED_FOR = timedelta(hours=1)
+"""A second click within it gets the first one's payment, while that is unpaid."""
+STUCK_AFTER = timedelta(minutes=10)
+
+
+async def find_or_insert(
+    tx: Session,
+    environment: Environment,
+    account_id: UUID,
+    config: Current,
+    *,
+    pack: str | None,
+    caller_kind: CallerKind,
+    idempotency_key: str | None,
+    max_open: int,
+    now: datetime,
+) -> Mapping[str, Any]:
+    """The purchase that this click is about, inserted with a job that looks after it if it is a new one.
+
+    Locks the account. `pack` None is the first one that is sold in the account's currency. Raises UnknownPack,
+    CurrencyMismatch, IdempotencyKeyReused, TooManyOpenPurchases, AccountSuspended, AccountClosed.
+    """
+    account = await lock_account(tx, account_id)
+    account.require_active()
+    existing = None
+    if idempotency_key is not None:  # it stands for what was bought then, whatever is sold today
+        existing = await queries.find_purchase_by_key(tx, account_id, caller_kind, idempotency_key)
+        if existing is not None and pack not in (None, existing["pack"]):
+            raise IdempotencyKeyReused(idempotency_key)
+    name = pack or config.default_pack(account.currency) or next(iter(config.packs))
+    if existing is None and name not in config.packs:
+        raise UnknownPack(name, list(config.packs))
+    if idempotency_key is None:
+        existing = await queries.find_open_purchase(
+            tx, account_id, name, fresh_since=now - REUSED_FOR, begun_since=now - BEGUN_FOR
+        )
+    if existing is not None:
+        return existing
+    open_purchases = await queries.count_open_purchases(
+        tx, account_id, open_since=now - CANCELED_AFTER, begun_since=now - BEGUN_FOR, limit=max_open
+    )
+    if open_purchases >= max_open:
+        raise TooManyOpenPurchases(max_open)
+    return await _insert(tx, environment, account, config, name, caller_kind, idempotency_key, now)
+
+
+async def _insert(
+    tx: Session,
+    environment: Environment,
+    account: LockedAccount,
+    config: Current,
+    pack: str,
+    caller_kind: CallerKind,
+    idempotency_key: str | None,
+    now: datetime,
+) -> Mapping[str, Any]:
+    sold = config.packs[pack]
+    require_currency(account, sold.currency)  # so that reports count the revenue of its credits in one currency
+    purchase = {
+        "account_id": account.account_id,
+        "purchase_id": new_id(),
+        "environment": environment,
+        "pack": pack,
+        "credits": sold.credits,
+        "amount_minor": sold.price_minor,
+        "currency": sold.currency,
+        "attempt": 1,
+        "idempotency_key": idempotency_key,
+        "caller_kind": caller_kind,
+        "payment_intent_id": None,
+        "status": "pending",
+        "status_at": now,
+        "refunded_minor": 0,
+        "credits_refunded": 0,
+        "credits_disputed": 0,
+        "created_at": now,
+        "updated_at": now,
+    }
+    await queries.insert_purchase(tx, purchase)
+    job = {"account_id": str(account.account_id), "purchase_id": str(purchase["purchase_id"])}
+    await defer(tx, "reconcile_purchase", job, now + STUCK_AFTER)
+    return purchase
