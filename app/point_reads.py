@@ -6,32 +6,19 @@ starts at once. Each sees what was committed when it was asked for, or later.
 """
 
 import asyncio
-import json
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import asyncpg
 
+from app.driver_pool import CONNECTION_LOST, DriverPool, Row
 from app.errors import DatabaseAway
 from app.observability import tracing
-from app.observability.metrics import CONNECTION_TIMEOUTS
-from app.pool_guard import PoolGuard
 from app.pulse import Pulse
-from app.timestamps import read_every_timestamp
 
-Row: TypeAlias = Mapping[str, Any]
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-CONNECTION_LOST = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server's farewell lay unread
-    ConnectionError,
-)
 EXECUTIONS = 2  # of a statement at once: one is prepared while another is under way
 MAX_BATCH = 128
 
@@ -68,20 +55,11 @@ class _Line:
 
 
 class PointReads:
-    """The reads of one process, over `connections` connections. `arguments` are for the driver's `connect`."""
+    """The reads of one process, over the connections of `pool`."""
 
-    def __init__(
-        self, arguments: Mapping[str, Any], pulse: Pulse, guard: PoolGuard, *, connections: int, timeout_s: float
-    ) -> None:
-        self._arguments = arguments
+    def __init__(self, pool: DriverPool, pulse: Pulse) -> None:
+        self.pool = pool
         self._pulse = pulse
-        self._guard = guard
-        guard.subscribe(self.close)
-        self._timeout_s = timeout_s
-        self.size = connections
-        self.busy = 0
-        self._turns = asyncio.Semaphore(connections)  # first come, first served
-        self._idle: list[Connection] = []
         self._lines: defaultdict[PointRead, _Line] = defaultdict(_Line)
 
     async def find(self, read: PointRead, *key: object) -> Row | None:
@@ -101,23 +79,15 @@ class PointReads:
         Raises DatabaseAway, TimeoutError.
         """
         self._require_presence()
-        if self._turns.locked():
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    await self._turns.acquire()
-            except TimeoutError:
-                CONNECTION_TIMEOUTS.labels("reads").inc()
-                raise
-        else:
-            await self._turns.acquire()  # which does not wait
+        await self.pool.acquire_turn()
         try:
             try:
                 return await self._fetch(sql, values)
             except CONNECTION_LOST:  # cut while it was idle, and the other idle ones with it
-                self._guard.discard_idle()
+                self.pool.guard.discard_idle()
                 return await self._fetch(sql, values)
         finally:
-            self._turns.release()
+            self.pool.release_turn()
 
     async def stop(self) -> None:
         """End what nobody waits for any more, and close."""
@@ -125,12 +95,7 @@ class PointReads:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections that are idle."""
-        while self._idle:
-            self._idle.pop().terminate()
+        self.pool.close()
 
     async def _drain(self, read: PointRead, line: _Line) -> None:
         task = asyncio.current_task()
@@ -171,8 +136,9 @@ class PointReads:
 
     async def _fetch(self, sql: str, values: tuple[object, ...]) -> Sequence[Row]:
         self._require_presence()  # which may have been noticed while this waited for its turn
-        generation, connection = self._guard.generation, await self._connection()
-        self.busy += 1
+        pool, generation = self.pool, self.pool.guard.generation
+        connection = pool.take_idle() or await pool.connect()
+        pool.busy += 1
         try:
             if tracing.is_on():
                 with tracing.statement(sql):
@@ -180,37 +146,16 @@ class PointReads:
             else:
                 rows = await connection.fetch(sql, *values)
         except BaseException as error:
-            if isinstance(error, asyncpg.PostgresError) and not connection.is_closed():
-                self._put_back(connection, generation)  # it was answered, and a SELECT leaves nothing behind
+            if isinstance(error, asyncpg.PostgresError):
+                pool.put_back(connection, generation)  # it was answered, and a SELECT leaves nothing behind
             else:
                 connection.terminate()  # who knows where it has stopped
             raise
         finally:
-            self.busy -= 1
-        self._put_back(connection, generation)
+            pool.busy -= 1
+        pool.put_back(connection, generation)
         self._pulse.answers += 1
         return rows
-
-    def _put_back(self, connection: Connection, generation: int) -> None:
-        if generation == self._guard.generation:
-            self._idle.append(connection)
-        else:
-            connection.terminate()
-
-    async def _connection(self) -> Connection:
-        """An open connection that nobody uses. The driver's own pool takes as long to hand one out as to use it."""
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed():
-                return connection
-        connection = await asyncpg.connect(**self._arguments)
-        try:
-            await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
-            await read_every_timestamp(connection)
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
 
 
 def _fail(batch: Sequence[_Asked], error: Exception) -> None:

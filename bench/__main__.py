@@ -1,7 +1,7 @@
 """Run every benchmark against one server process and one durable PostgreSQL, and print a table.
 
 Absolute figures say something about the machine; compare the ratios. The database is new: the first rounds of charges
-run without statistics, everything in the table with fresh ones.
+run without statistics, everything in the table with fresh ones. The bare framework is measured in turns with each line.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from uuid import UUID
 
 import asyncpg
 import uvloop
@@ -28,16 +30,18 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster, find_binaries
 from bench import load
+from bench.lone import medians_ms
 from tests.databases import TEMPLATE, Urls, prepare, urls
 from tests.servers import running_server
 
 ACCOUNTS = 100
 NEW_KEYS = 150
 """API keys that no process has seen: some 30 ms of Argon2 each."""
+SLICES, KEYS_PER_SLICE = 5, 10**6
 ROUNDS, ROUND_S, ROUND_CALLERS = 5, 1.5, 128
 """Rounds of charges on the new database, before PostgreSQL has statistics."""
 ACTOR = Actor("system", "bench")
-EXPECTED = {"check": {200}, "charge": {201}, "replay": {409}, "tool charge": {200}, "bare POST": {201}}
+EXPECTED = {"check": {200}, "charge": {201}, "replay": {409}, "tool charge": {200}}
 
 Messages = Callable[[int], bytes]
 
@@ -46,8 +50,8 @@ def external_id(i: int) -> str:
     return f"bench-{i % ACCOUNTS}@example.com"
 
 
-async def fill(settings: Settings) -> list[str]:
-    """Accounts with plenty of credits, and keys that may charge them: their texts."""
+async def fill(settings: Settings) -> tuple[UUID, list[str]]:
+    """Accounts with plenty of credits, the last one's id, and keys that may charge them: their texts."""
     db = Database(settings.database_url)
     billing = BillingService(db, Configuration(db, settings))
     now = datetime.now(UTC)
@@ -64,7 +68,7 @@ async def fill(settings: Settings) -> list[str]:
             for _ in range(1 + NEW_KEYS)
         ]
     await db.close()
-    return [key.secret_text for key in keys]
+    return account_id, [key.secret_text for key in keys]
 
 
 def messages(url: str, key: str) -> dict[str, Messages]:
@@ -138,12 +142,25 @@ def line(name: str, result: load.Result, ceiling: float) -> str:
     return f"{name:<22}{result.per_second:>10,.0f}{result.p50_ms:>10.1f}{result.p99_ms:>10.1f}{share:>12.2f}"
 
 
-async def measure(url: str, message: Messages, name: str, options: argparse.Namespace) -> load.Result:
-    result = await load.run(url, message, connections=options.connections, seconds=options.seconds)
+async def measure(
+    url: str, message: Messages, name: str, bare: tuple[str, Messages], options: argparse.Namespace
+) -> tuple[load.Result, load.Result]:
+    """The results of `url` and of the bare framework, in alternating slices: both meet the same load."""
+    results, ceilings = [], []
+    for number in range(SLICES):
+        seconds, first = options.seconds / SLICES, number * KEYS_PER_SLICE
+        ceilings.append(await load.run(*bare, connections=options.connections, seconds=seconds))
+        shifted = partial(_shifted, message, first)
+        results.append(await load.run(url, shifted, connections=options.connections, seconds=seconds))
+    result = load.together(results)
     unexpected = {status: n for status, n in result.statuses.items() if status not in EXPECTED[name]}
     if unexpected:
         raise SystemExit(f"{name}: unexpected answers {unexpected}")
-    return result
+    return result, load.together(ceilings)
+
+
+def _shifted(message: Messages, first: int, number: int) -> bytes:
+    return message(first + number)
 
 
 async def charges_per_second(url: str, key: str) -> float:
@@ -162,13 +179,13 @@ async def analyze(database: Urls) -> None:
 async def main(options: argparse.Namespace, cluster: Cluster) -> None:
     database = urls(TEMPLATE)
     settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(database.service))
-    key, *new_keys = await fill(settings)
+    account_id, (key, *new_keys) = await fill(settings)
     print(f"{options.connections} connections, {options.seconds:g} s each, one server process, durable PostgreSQL\n")
     print(f"{'':<22}{'per s':>10}{'p50 ms':>10}{'p99 ms':>10}{'of bare':>12}")
-    with running_server(database, app="bench.bare:app", health="/openapi.json") as server:
-        bare = await measure(server.url, messages(server.url, key)["charge"], "bare POST", options)
-    print(line("bare POST", bare, bare.per_second))
-    with running_server(database) as server:
+    with (
+        running_server(database, app="bench.bare:app", health="/openapi.json") as bare,
+        running_server(database) as server,
+    ):
         warm_up = messages(server.url, key)["tool charge"]  # connections opened, the key verified
         await load.run(server.url, warm_up, connections=options.connections, seconds=1)
         rounds = [await charges_per_second(server.url, key) for _ in range(ROUNDS)]
@@ -177,10 +194,16 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
         for name, message in messages(server.url, key).items():
             if name == "replay":  # the keys that will be replayed
                 await load.run(server.url, message, connections=1, seconds=1)
-            print(line(name, await measure(server.url, message, name, options), bare.per_second))
+            ceiling_of = (bare.url, messages(bare.url, key)["charge"])
+            result, ceiling = await measure(server.url, message, name, ceiling_of, options)
+            print(line(name, result, ceiling.per_second))
+        print(line("bare POST", ceiling, ceiling.per_second))
         alone, amid = await health_amid_argon2(server.url, new_keys, options)
-        print(line("health, one caller", alone, bare.per_second))
-        print(line("health amid Argon2", amid, bare.per_second))
+        print(line("health, one caller", alone, ceiling.per_second))
+        print(line("health amid Argon2", amid, ceiling.per_second))
+    update_ms, charge_ms = await medians_ms(database, settings, account_id, ACTOR)
+    print(f"\na lone charge, without HTTP: {charge_ms:.2f} ms, {charge_ms / update_ms:.1f} x", end=" ")
+    print(f"a durable row update by the driver ({update_ms:.2f} ms)")
     print(f"\ncharges/s in rounds of {ROUND_S:g} s, {ROUND_CALLERS} callers, on a new database:")
     print(f"  without statistics: {'  '.join(f'{rate:,.0f}' for rate in rounds)}")
     print(f"  after ANALYZE: {after:,.0f} (all of the table above)")
@@ -188,7 +211,7 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
     verification = await verify_ledger(db, datetime.now(UTC))
     await db.close()
     rate = pgbench(cluster, TEMPLATE, options.seconds, clients=8)  # which counts uses that nobody paid for
-    print(f"{'pgbench row update':<22}{rate:>10,.0f}{'':>20}{rate / bare.per_second:>12.2f}")
+    print(f"{'pgbench row update':<22}{rate:>10,.0f}{'':>20}{rate / ceiling.per_second:>12.2f}")
     print(f"\nledger before pgbench: {'verified' if verification.ok else verification.problem}")
 
 

@@ -20,6 +20,6 @@ async def charge(body: ChargeBody) -> ChargeReply:
         currency=body.currency,
         balance_after=0,
         created_at=datetime.now(UTC),
-        description=body.description,
+        description=body.description or "Agent interaction",
         metadata=body.metadata or ChargeMetadata(),
     )

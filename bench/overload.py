@@ -267,7 +267,7 @@ def line(name: str, round_: Round, used_s: float) -> str:
 def measure(options: argparse.Namespace) -> int:
     database = urls(TEMPLATE)
     settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(database.service))
-    key, *_ = uvloop.run(fill(settings))
+    _, (key, *_) = uvloop.run(fill(settings))
     best, beside, overloaded = [], [], []
     print(f"{'':<14}{'offered/s':>10}{'good/s':>10}{'µs/request':>12}   of what was offered")
     with running_server(database) as server:

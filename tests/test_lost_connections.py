@@ -67,14 +67,20 @@ async def pids_of(db: Database, number: int) -> set[int]:
         assert row is not None
         return int(row["pid"])
 
-    return set(await asyncio.gather(*(each() for _ in range(number) for each in (transaction, read, point_read))))
+    async def batch() -> int:
+        async with db.batch() as tx:
+            [row] = await tx.fetch("SELECT pg_backend_pid() AS pid, pg_sleep(0.1)")
+        return int(row["pid"])
+
+    pools = (transaction, read, point_read, batch)
+    return set(await asyncio.gather(*(each() for _ in range(number) for each in pools)))
 
 
 async def test_one_dead_connection_takes_the_idle_ones_of_every_pool_with_it(database: Urls) -> None:
     db = Database(SecretStr(database.service), pool_size=20)
     try:
         before = await pids_of(db, 4)
-        assert len(before) == 12
+        assert len(before) == 16
         async with db.transaction() as tx:
             last_used = (await tx.execute(PID)).scalar_one()
         await terminate(database, last_used)

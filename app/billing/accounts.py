@@ -28,6 +28,8 @@ CACHED_IDENTITY_BYTES = 64 * 2**20
 CACHED_IDENTITY_ENTRY_BYTES = 320
 """What an entry takes at most: a digest, an id and their places in the dictionary. The name's length does not count."""
 IDENTITIES_CHANNEL = "account_identities"
+SHARED_LOCK_TIMEOUT_MS = 250
+"""How long a batch of creations waits for another process. Then each of them waits alone."""
 MAX_TRIES = 5  # to create an account whose identity is erased at the same time, again and again
 Existed = Literal["existed"]
 EXISTED: Existed = "existed"
@@ -104,7 +106,7 @@ class AccountDirectory:
         self._listener: ChangeListener | None = None
         self._admit: Callable[[UUID], None] = lambda _: None
         self._creations: ChargeLane[Creation, UUID | Existed] = ChargeLane(
-            self._create_many, self._create_many, db.lock_waiters, name="accounts"
+            self._create_together, db.lock_waiters, name="accounts"
         )
         self._ids: InvalidatedCache[bytes, UUID] = InvalidatedCache(
             CACHED_IDENTITY_BYTES // CACHED_IDENTITY_ENTRY_BYTES
@@ -183,16 +185,18 @@ class AccountDirectory:
         """Wait for the transactions under way."""
         await self._creations.stop()
 
-    async def _create_many(self, creations: Sequence[Creation]) -> list[UUID | Existed]:
+    async def _create_together(self, creations: Sequence[Creation], skip_locked: bool) -> list[UUID | Existed]:
         """Create the accounts of all identities that have none, in one transaction and at most four statements.
 
         The first creation of an identity counts. One that repeats it, or whose identity has an account, is EXISTED.
+        Waits for another transaction that creates the same account, whatever `skip_locked` says: for a shorter time
+        where others wait along.
         """
         defaults = (await self._configuration.current()).defaults
         firsts = {creation.identity: creation for creation in reversed(creations)}
         ordered = sorted(firsts.values(), key=lambda creation: astuple(creation.identity))
         ids = {creation.identity: new_id() for creation in ordered}
-        async with self._db.transaction() as tx:
+        async with self._db.batch(lock_timeout_ms=SHARED_LOCK_TIMEOUT_MS if skip_locked else None) as tx:
             created = await queries.insert_identities(
                 tx, [astuple(identity) for identity in ids], list(ids.values()), [c.at for c in ordered]
             )

@@ -9,17 +9,19 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.db import was_rolled_back
+from app.billing.ledger import LockedAccount, lock_accounts
+from app.db import Database, was_rolled_back
 from app.door import PLACE, Place
+from app.driver_pool import PoolExhausted
 from app.errors import Busy
 from app.observability import tracing
 from app.observability.metrics import LOCK_WAIT_SECONDS
+from app.statements import Tx
 
 Outcome = TypeVar("Outcome")
 Request = TypeVar("Request")
@@ -53,27 +55,55 @@ class _Waiting(Generic[Request, Outcome]):
 RunBatch = Callable[[list[_Waiting[Any, Any]]], Awaitable[None]]
 
 
-class ChargeLane(Generic[Request, Outcome]):
-    """Runs requests in batches, each batch in one transaction.
+RunTogether = Callable[[Sequence[Request], bool], Awaitable[Sequence[Outcome | None]]]
+"""Decides and records requests in one transaction: `(requests, skip_locked)` -> their outcomes, after the commit."""
 
-    `without_waiting(requests)` answers None for a request whose account another transaction has locked. Those go to
-    `with_waiting(requests)`, one call at a time for each such account, so that an account's queue delays only itself;
-    `lock_waiters` bounds how many such calls hold a connection. Two lanes never contend: an account always uses the
-    same one.
+
+class OfAccount(Protocol):
+    @property
+    def account_id(self) -> UUID: ...
+
+
+AccountRequest = TypeVar("AccountRequest", bound=OfAccount)
+Decide = Callable[[Tx, dict[UUID, LockedAccount], Sequence[AccountRequest]], Awaitable[Sequence[Outcome]]]
+
+
+async def lock_decide_commit(
+    db: Database,
+    requests: Sequence[AccountRequest],
+    decide: Decide[AccountRequest, Outcome],
+    *,
+    skip_locked: bool,
+) -> list[Outcome | None]:
+    """Lock the requests' accounts, let `decide` record what it decides, and commit: one transaction for all of them.
+
+    The locks come in a statement of their own, before anything that the decision rests on is read: a statement that
+    locks and decides at once would decide on a snapshot older than its lock. So of two equal requests in flight, the
+    second waits, and then finds the first one's key.
+
+    With `skip_locked`, None answers a request whose account is locked by another transaction (or does not exist).
+    """
+    async with db.batch() as tx:
+        accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=skip_locked)
+        ready = [request for request in requests if request.account_id in accounts] if skip_locked else requests
+        outcomes = iter(await decide(tx, accounts, ready) if ready else ())
+    return [next(outcomes) if not skip_locked or request.account_id in accounts else None for request in requests]
+
+
+class ChargeLane(Generic[Request, Outcome]):
+    """Runs requests in batches, each batch in one transaction, by `run_together(requests, skip_locked)`.
+
+    With `skip_locked`, None answers a request whose account another transaction has locked. Those run again without it,
+    one call at a time for each such account, so that an account's queue delays only itself; `lock_waiters` bounds how
+    many such calls hold a connection. Two lanes never contend: an account always uses the same one.
     """
 
     def __init__(
-        self,
-        without_waiting: Callable[[Sequence[Request]], Awaitable[Sequence[Outcome | None]]],
-        with_waiting: Callable[[Sequence[Request]], Awaitable[Sequence[Outcome]]],
-        lock_waiters: asyncio.Semaphore,
-        *,
-        name: str = "charge",
+        self, run_together: RunTogether[Request, Outcome], lock_waiters: asyncio.Semaphore, *, name: str = "charge"
     ) -> None:
         self._name = name
         self._lock_waiters = lock_waiters
-        self._without_waiting = without_waiting
-        self._with_waiting = with_waiting
+        self._run_together = run_together
         self._queues: list[deque[_Waiting[Request, Outcome]]] = [deque() for _ in range(LANES)]
         self._held: dict[int | UUID, deque[_Waiting[Request, Outcome]]] = {}
         self._running: dict[int | UUID, asyncio.Task[None]] = {}
@@ -124,7 +154,8 @@ class ChargeLane(Generic[Request, Outcome]):
     async def _share(self, batch: list[_Waiting[Request, Outcome]]) -> None:
         try:
             with tracing.batch(f"{self._name} batch", [waiting.cause for waiting in batch]):
-                outcomes = await self._without_waiting([waiting.request for waiting in batch])
+                requests = [waiting.request for waiting in batch]
+                outcomes = await self._run_together(requests, True)
         except Exception as error:
             self._recover(batch, error)
             return
@@ -141,7 +172,7 @@ class ChargeLane(Generic[Request, Outcome]):
         left. Not when there was no connection to be had, which a second try would only make worse.
         """
         log.warning("charge_batch_failed", lane=self._name, size=len(batch), error=type(error).__name__)
-        overloaded = isinstance(error, PoolTimeout | Busy)
+        overloaded = isinstance(error, PoolExhausted | Busy)
         for waiting in batch:
             if not overloaded and (waiting.may_retry or was_rolled_back(error)):
                 self._hold(waiting)
@@ -161,7 +192,8 @@ class ChargeLane(Generic[Request, Outcome]):
         try:
             async with self._lock_waiters:
                 with tracing.batch(f"{self._name} batch", [waiting.cause for waiting in batch]):
-                    outcomes = await self._with_waiting([waiting.request for waiting in batch])
+                    requests = [waiting.request for waiting in batch]
+                    outcomes = await self._run_together(requests, False)
         except Exception as error:
             for waiting in batch:
                 waiting.fail(error)
@@ -169,6 +201,7 @@ class ChargeLane(Generic[Request, Outcome]):
         now_s = asyncio.get_running_loop().time()
         for waiting, outcome in zip(batch, outcomes, strict=True):
             LOCK_WAIT_SECONDS.observe(now_s - waiting.held_at_s)
+            assert outcome is not None, "no account was skipped"
             waiting.settle(outcome)
 
 

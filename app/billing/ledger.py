@@ -9,7 +9,7 @@
 KEY UPDATE until commit, so that everybody else who moves this account's credits waits.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -20,7 +20,7 @@ from app.auth.caller import Actor, Environment
 from app.billing import queries
 from app.billing.errors import AccountClosed, AccountSuspended, BalanceLimitExceeded
 from app.billing.pools import MAX_CREDITS, Pools, daily_free_on
-from app.db import Session
+from app.statements import Tx
 
 MAX_INT64 = 2**63 - 1
 
@@ -155,39 +155,27 @@ class LockedAccount:
 
 
 async def lock_accounts(
-    tx: Session, account_ids: Collection[UUID], *, skip_locked: bool = False
+    tx: Tx, account_ids: Collection[UUID], *, skip_locked: bool = False
 ) -> dict[UUID, LockedAccount]:
     """Lock existing accounts in the order of their ids, which keeps two batches from deadlocking.
 
     With `skip_locked`, accounts that another transaction holds are left out rather than waited for.
     """
     rows = await queries.lock_accounts(tx, sorted(set(account_ids)), skip_locked=skip_locked)
-    return {row.account_id: _locked(row) for row in rows}
+    return {row["account_id"]: _locked(row) for row in rows}
 
 
-async def lock_account(tx: Session, account_id: UUID) -> LockedAccount:
+async def lock_account(tx: Tx, account_id: UUID) -> LockedAccount:
     return (await lock_accounts(tx, [account_id]))[account_id]
 
 
-def _locked(row: Any) -> LockedAccount:
-    return LockedAccount(
-        account_id=row.account_id,
-        environment=row.environment,
-        currency=row.currency,
-        plan_name=row.plan_name,
-        status=row.status,
-        status_reason=row.status_reason,
-        balances={"daily_free": row.daily_free, "free": row.free, "paid": row.paid, "debt": row.debt},
-        daily_free_day=row.daily_free_day,
-        total_uses=row.total_uses,
-        last_entry_no=row.last_entry_no,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        erased_at=row.erased_at,
-    )
+def _locked(row: Mapping[str, Any]) -> LockedAccount:
+    pools = ("daily_free", "free", "paid", "debt")
+    columns = {name: value for name, value in row.items() if name not in pools}
+    return LockedAccount(**columns, balances={pool: row[pool] for pool in pools})
 
 
-async def write(tx: Session, accounts: Iterable[LockedAccount], now: datetime) -> None:
+async def write(tx: Tx, accounts: Iterable[LockedAccount], now: datetime) -> None:
     """Store what was posted to locked accounts: two statements, however many there are."""
     moved = [account for account in accounts if account.entries]
     if not moved:
@@ -198,7 +186,7 @@ async def write(tx: Session, accounts: Iterable[LockedAccount], now: datetime) -
         account.entries.clear()
 
 
-async def write_new(tx: Session, accounts: Sequence[LockedAccount]) -> None:
+async def write_new(tx: Tx, accounts: Sequence[LockedAccount]) -> None:
     """Store new accounts with what was posted to them: two statements, however many there are."""
     await queries.insert_accounts(tx, [_new_row(account) for account in accounts])
     if entries := [_entry_row(a.account_id, e) for a in accounts for e in a.entries]:

@@ -18,6 +18,7 @@ from app.billing.pools import Paid, Shortfall, cost_of
 from app.billing.queries import Key
 from app.db import Session, new_id
 from app.errors import AppError
+from app.statements import Tx
 
 CHARGE = "charge"
 """The operation of `/v1/billing/charges`: the key space that its idempotency keys belong to."""
@@ -139,7 +140,7 @@ def post_paid_charge(account: LockedAccount, request: ChargeRequest, *, operatio
     return post_charge(account, request, Paid(0, 0, cost_of(request.amount_minor)), allowance=0, operation=operation)
 
 
-async def record_charges(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
+async def record_charges(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     """Store charges that were posted to locked accounts. The caller calls `write`."""
     if rows:
         await queries.insert_charges(tx, rows)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, Uuid, bindparam, delete, func, literal, null, select, text, union_all, update
+from sqlalchemy import Text, delete, func, literal, null, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from app.auth.caller import CallerKind
@@ -20,8 +20,9 @@ from app.billing.models import (
     LedgerVerification,
     LlmUsage,
 )
-from app.db import Database, Session, Snapshot, fetch, find_many, insert_rows
+from app.db import Database, Session, Snapshot
 from app.point_reads import PointRead
+from app.statements import Tx, arrays_of, fetch, find_many, insert_rows
 
 ACCOUNT = list(Account.__table__.columns)
 CHARGE = list(Charge.__table__.columns)
@@ -65,7 +66,7 @@ async def find_identity(db: Database, account_id: UUID) -> tuple[str, str] | Non
 
 
 async def insert_identities(
-    tx: Session, identities: Sequence[tuple[str, str, str]], account_ids: Sequence[UUID], times: Sequence[datetime]
+    tx: Tx, identities: Sequence[tuple[str, str, str]], account_ids: Sequence[UUID], times: Sequence[datetime]
 ) -> set[UUID]:
     """Map each (environment, oauth_provider, external_id) to its account, unless it is mapped; the new accounts' ids.
 
@@ -83,7 +84,7 @@ async def find_profile(db: Database, account_id: UUID) -> dict[str, Any] | None:
     return None if row is None else {column.name: row[column.name] for column in PROFILE}
 
 
-async def insert_profiles(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+async def insert_profiles(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """For new accounts, which have none. A column that a row lacks stays empty."""
     await insert_rows(tx, AccountProfile, [{column.name: row.get(column.name) for column in PROFILE} for row in rows])
 
@@ -100,42 +101,39 @@ _FIND_ACCOUNT = PointRead(
     f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = k.id",  # noqa: S608  (our own words; what callers say is bound)
     id="uuid",
 )
-_ACCOUNT_IDS = bindparam("account_ids", type_=ARRAY(Uuid))
-_ACCOUNTS_IN_ORDER = select(*ACCOUNT).where(Account.account_id == func.any(_ACCOUNT_IDS)).order_by(Account.account_id)
-# key_share: FOR NO KEY UPDATE, so that inserts which merely reference the account need not wait
-_LOCK_ACCOUNTS = _ACCOUNTS_IN_ORDER.with_for_update(key_share=True)
-_LOCK_FREE_ACCOUNTS = _ACCOUNTS_IN_ORDER.with_for_update(key_share=True, skip_locked=True)
-_UPDATE_ACCOUNTS = text(
-    """
-    UPDATE accounts a
-       SET daily_free = n.daily_free, daily_free_day = n.daily_free_day, free = n.free, paid = n.paid, debt = n.debt,
-           total_uses = n.total_uses, last_entry_no = n.last_entry_no, updated_at = n.updated_at
-      FROM unnest(CAST(:account_id AS uuid[]), CAST(:daily_free AS bigint[]), CAST(:daily_free_day AS date[]),
-                  CAST(:free AS bigint[]), CAST(:paid AS bigint[]), CAST(:debt AS bigint[]),
-                  CAST(:total_uses AS bigint[]), CAST(:last_entry_no AS bigint[]),
-                  CAST(:updated_at AS timestamptz[]))
-        AS n (account_id, daily_free, daily_free_day, free, paid, debt, total_uses, last_entry_no, updated_at)
-     WHERE a.account_id = n.account_id AND a.account_id = ANY (CAST(:account_id AS uuid[]))
-    """
+_ACCOUNTS_IN_ORDER = f"""
+    SELECT {", ".join(column.name for column in ACCOUNT)} FROM accounts
+     WHERE account_id = ANY ($1::uuid[]) ORDER BY account_id
+    """  # noqa: S608  (the names are our own columns')
+# NO KEY: inserts that merely reference the account need not wait
+_LOCK_ACCOUNTS = f"{_ACCOUNTS_IN_ORDER} FOR NO KEY UPDATE"
+_LOCK_FREE_ACCOUNTS = f"{_ACCOUNTS_IN_ORDER} FOR NO KEY UPDATE SKIP LOCKED"
+_MOVED = (
+    *("account_id", "daily_free", "daily_free_day", "free", "paid", "debt"),
+    *("total_uses", "last_entry_no", "updated_at"),
 )
+_UPDATE_ACCOUNTS = f"""
+    UPDATE accounts a SET {", ".join(f"{name} = n.{name}" for name in _MOVED[1:])}
+      FROM unnest({arrays_of(Account, _MOVED)}) AS n ({", ".join(_MOVED)})
+     WHERE a.account_id = n.account_id AND a.account_id = ANY ($1)
+    """  # noqa: S608  (the names are our own columns')
 
 
 async def find_account(db: Database, account_id: UUID) -> Mapping[str, Any] | None:
     return await db.find(_FIND_ACCOUNT, account_id)
 
 
-async def lock_accounts(tx: Session, account_ids: Sequence[UUID], *, skip_locked: bool) -> Sequence[Any]:
-    statement = _LOCK_FREE_ACCOUNTS if skip_locked else _LOCK_ACCOUNTS
-    return (await tx.execute(statement, {"account_ids": list(account_ids)})).all()
+async def lock_accounts(tx: Tx, account_ids: Sequence[UUID], *, skip_locked: bool) -> Sequence[Mapping[str, Any]]:
+    return await fetch(tx, _LOCK_FREE_ACCOUNTS if skip_locked else _LOCK_ACCOUNTS, list(account_ids))
 
 
-async def insert_accounts(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+async def insert_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await insert_rows(tx, Account, rows)
 
 
-async def update_accounts(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
+async def update_accounts(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     """The caller holds the locks of these accounts."""
-    await tx.execute(_UPDATE_ACCOUNTS, {name: [row[name] for row in rows] for name in rows[0]})
+    await fetch(tx, _UPDATE_ACCOUNTS, *([row[name] for row in rows] for name in _MOVED))
 
 
 async def update_account_status(tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
@@ -236,7 +234,7 @@ class Key(NamedTuple):
     idempotency_key: str
 
 
-async def insert_ledger_entries(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
+async def insert_ledger_entries(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     await insert_rows(tx, LedgerEntry, rows)
 
 
@@ -257,7 +255,7 @@ async def find_charge_by_key(db: Database, operation: str, key: Key) -> Mapping[
     return await db.find(_FIND_CHARGE_BY_KEY, key.account_id, operation, key.caller_kind, key.idempotency_key)
 
 
-async def find_charges_by_keys(tx: Session, operation: str, keys: Sequence[Key]) -> dict[Key, Mapping[str, Any]]:
+async def find_charges_by_keys(tx: Tx, operation: str, keys: Sequence[Key]) -> dict[Key, Mapping[str, Any]]:
     """The charges that already carry these keys."""
     rows = await find_many(
         tx, _FIND_CHARGE_BY_KEY, [(key.account_id, operation, key.caller_kind, key.idempotency_key) for key in keys]
@@ -271,7 +269,7 @@ async def find_charge(db: Session, environment: str, charge_id: UUID) -> Mapping
     return None if row is None else dict(row)
 
 
-async def insert_charges(tx: Session, rows: Sequence[dict[str, Any]]) -> None:
+async def insert_charges(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     await insert_rows(tx, Charge, rows)
 
 

@@ -19,8 +19,8 @@ from app.billing.errors import (
     ChargeNotFound,
     InsufficientCredits,
 )
-from app.billing.lane import ChargeLane
-from app.billing.ledger import Kind, LockedAccount, lock_account, lock_accounts, write
+from app.billing.lane import ChargeLane, lock_decide_commit
+from app.billing.ledger import Kind, LockedAccount, lock_account, write
 from app.billing.pools import Credits, Pools, Shortfall, cost_of, daily_free_on, pay
 from app.billing.posting import (
     CHARGE,
@@ -44,6 +44,7 @@ from app.configuration.service import Configuration
 from app.db import Database, Session
 from app.errors import AppError
 from app.observability.metrics import CHECKS, ChargeCounter
+from app.statements import Tx
 
 COUNTER = ChargeCounter(CHARGE, ("daily_free", "free", "paid"))
 CHECKED = {result: CHECKS.labels(CHARGE, result) for result in ("credit", "exhausted", "inactive")}
@@ -69,9 +70,7 @@ class BillingService:
         self._db = db
         self.configuration = configuration
         self.accounts = AccountDirectory(db, configuration)
-        self._lane: ChargeLane[ChargeRequest, Outcome] = ChargeLane(
-            self._charge_unlocked, self.charge_many, db.lock_waiters
-        )
+        self._lane: ChargeLane[ChargeRequest, Outcome] = ChargeLane(self._charge_together, db.lock_waiters)
 
     async def stop(self) -> None:
         """Once no request is left: wait for what they began."""
@@ -172,30 +171,25 @@ class BillingService:
     async def charge_many(self, requests: Sequence[ChargeRequest]) -> list[Outcome]:
         """Decide and record any number of charges in one transaction and a constant number of statements.
 
-        The locks come in a statement of their own, before anything that the decision rests on is read: a statement
-        that locks and decides at once would decide on a snapshot older than its lock. So of two equal requests in
-        flight, the second waits, and then finds the first one's key.
+        Waits for accounts that another transaction has locked.
         """
+        outcomes = await self._charge_together(requests, False)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _charge_together(self, requests: Sequence[ChargeRequest], skip_locked: bool) -> list[Outcome | None]:
         allowance = (await self.configuration.current()).defaults.daily_free_uses
-        async with self._db.transaction() as tx:
-            accounts = await lock_accounts(tx, {request.account_id for request in requests})
-            outcomes = await self._charge_locked(tx, accounts, requests, allowance)
-        _count(outcomes)
+
+        async def decide(
+            tx: Tx, accounts: dict[UUID, LockedAccount], ready: Sequence[ChargeRequest]
+        ) -> Sequence[Outcome]:
+            return await self._charge_locked(tx, accounts, ready, allowance)
+
+        outcomes = await lock_decide_commit(self._db, requests, decide, skip_locked=skip_locked)
+        _count([outcome for outcome in outcomes if outcome is not None])
         return outcomes
 
-    async def _charge_unlocked(self, requests: Sequence[ChargeRequest]) -> list[Outcome | None]:
-        """As `charge_many`, but None for a request whose account is locked by somebody else (or does not exist)."""
-        allowance = (await self.configuration.current()).defaults.daily_free_uses
-        async with self._db.transaction() as tx:
-            accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=True)
-            ready = [request for request in requests if request.account_id in accounts]
-            outcomes = await self._charge_locked(tx, accounts, ready, allowance)
-        _count(outcomes)
-        ordered = iter(outcomes)
-        return [next(ordered) if request.account_id in accounts else None for request in requests]
-
     async def _charge_locked(
-        self, tx: Session, accounts: dict[UUID, LockedAccount], requests: Sequence[ChargeRequest], allowance: int
+        self, tx: Tx, accounts: dict[UUID, LockedAccount], requests: Sequence[ChargeRequest], allowance: int
     ) -> list[Outcome]:
         keys = [key for request in requests if (key := request.key) is not None]
         rows = await queries.find_charges_by_keys(tx, CHARGE, keys)

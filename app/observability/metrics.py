@@ -127,7 +127,7 @@ CONNECTIONS_IN_USE = _gauge("billing_database_connections_in_use", "Connections 
 CONNECTION_TIMEOUTS = _counter(
     "billing_database_connection_timeouts_total", "Waits for a free connection that ended without one.", "pool"
 )
-for _pool in ("transactions", "reports", "reads"):
+for _pool in ("batches", "transactions", "reports", "reads"):
     CONNECTION_TIMEOUTS.labels(_pool)
 
 # --- as the database said when it was last asked; without a value while it does not answer ---------------------------

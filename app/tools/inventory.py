@@ -9,7 +9,7 @@ from uuid import UUID
 from app.auth.caller import Actor
 from app.billing.ledger import Cause, Kind, LockedAccount
 from app.config import Product
-from app.db import Session
+from app.statements import Tx
 from app.tools import queries
 from app.tools.catalogue import free_on
 
@@ -77,7 +77,7 @@ class Inventory:
 
 
 async def read_inventories(
-    tx: Session, accounts: Mapping[UUID, LockedAccount], products: Mapping[queries.Pair, Product]
+    tx: Tx, accounts: Mapping[UUID, LockedAccount], products: Mapping[queries.Pair, Product]
 ) -> dict[queries.Pair, Inventory]:
     """What the locked accounts have of each product, by account and product type."""
     rows = await queries.find_inventories(tx, list(products))

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
-from app.db import Database, Session, find_many, insert_rows
+from app.db import Database, Session
 from app.point_reads import PointRead
+from app.statements import Tx, arrays_of, fetch, find_many, insert_rows
 from app.tools.models import ProductInventory, ProductUsage
 
 _COLUMNS = "account_id, product_type, free, free_day, paid, total_uses"
@@ -22,17 +23,12 @@ _FIND_USAGE_BY_KEY = PointRead(
     account="uuid",
     key="text",
 )
-_UPSERT_INVENTORIES = text(
-    """
-    INSERT INTO product_inventory AS i (account_id, product_type, free, free_day, paid, total_uses, updated_at)
-    SELECT * FROM unnest(CAST(:account_id AS uuid[]), CAST(:product_type AS text[]), CAST(:free AS bigint[]),
-                         CAST(:free_day AS date[]), CAST(:paid AS bigint[]), CAST(:total_uses AS bigint[]),
-                         CAST(:updated_at AS timestamptz[]))
+_STORED = ("account_id", "product_type", "free", "free_day", "paid", "total_uses", "updated_at")
+_UPSERT_INVENTORIES = f"""
+    INSERT INTO product_inventory ({", ".join(_STORED)}) SELECT * FROM unnest({arrays_of(ProductInventory, _STORED)})
         ON CONFLICT (account_id, product_type) DO UPDATE
-       SET free = excluded.free, free_day = excluded.free_day, paid = excluded.paid,
-           total_uses = excluded.total_uses, updated_at = excluded.updated_at
-    """
-)
+       SET {", ".join(f"{name} = excluded.{name}" for name in _STORED[2:])}
+    """  # noqa: S608  (the names are our own columns')
 
 Pair = tuple[UUID, str]
 """An account and one of its products, or one of its idempotency keys."""
@@ -47,24 +43,24 @@ async def list_inventory(db: Session, account_id: UUID) -> Sequence[Mapping[str,
     return [dict(row) for row in (await db.execute(query)).mappings()]
 
 
-async def find_inventories(tx: Session, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
+async def find_inventories(tx: Tx, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
     """The inventories of (account_id, product_type) pairs. The caller holds the accounts' locks, which guard them."""
     return {(row["account_id"], row["product_type"]): row for row in await find_many(tx, _FIND_INVENTORY, pairs)}
 
 
-async def upsert_inventories(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+async def upsert_inventories(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """The caller holds the accounts' locks."""
-    await tx.execute(_UPSERT_INVENTORIES, {name: [row[name] for row in rows] for name in rows[0]})
+    await fetch(tx, _UPSERT_INVENTORIES, *([row[name] for row in rows] for name in _STORED))
 
 
 async def find_usage_by_key(db: Database, account_id: UUID, idempotency_key: str) -> Mapping[str, Any] | None:
     return await db.find(_FIND_USAGE_BY_KEY, account_id, idempotency_key)
 
 
-async def find_usages_by_keys(tx: Session, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
+async def find_usages_by_keys(tx: Tx, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
     """The uses that already carry these (account_id, idempotency_key) pairs."""
     return {(row["account_id"], row["idempotency_key"]): row for row in await find_many(tx, _FIND_USAGE_BY_KEY, pairs)}
 
 
-async def insert_usages(tx: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+async def insert_usages(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     await insert_rows(tx, ProductUsage, rows)

@@ -13,16 +13,17 @@ from uuid import UUID
 
 from app.auth.caller import Actor
 from app.billing.errors import AccountNotFound, IdempotencyKeyReused
-from app.billing.lane import ChargeLane
-from app.billing.ledger import Cause, Kind, LockedAccount, lock_account, lock_accounts, write
+from app.billing.lane import ChargeLane, lock_decide_commit
+from app.billing.ledger import Cause, Kind, LockedAccount, lock_account, write
 from app.billing.pools import MINOR_PER_CREDIT, Credits, Shortfall
 from app.billing.posting import ChargeRequest, Refused, post_paid_charge, record_charges
 from app.billing.service import BillingService
 from app.config import Product
 from app.configuration.service import Configuration
-from app.db import Database, Session, new_id
+from app.db import Database, new_id
 from app.errors import AppError
 from app.observability.metrics import CHECKS, ChargeCounter
+from app.statements import Tx
 from app.tools import queries
 from app.tools.catalogue import find_product, free_on
 from app.tools.inventory import Inventory, read_inventories, stored_or_initial
@@ -114,7 +115,7 @@ class ProductInventoryService:
         self._configuration = configuration
         self._billing = billing
         self._lane: ChargeLane[ToolChargeRequest, Outcome | Refused] = ChargeLane(
-            self._charge_unlocked, self._charge_many, db.lock_waiters
+            self._charge_together, db.lock_waiters
         )
 
     async def stop(self) -> None:
@@ -182,26 +183,20 @@ class ProductInventoryService:
         return self._lane.size
 
     async def _charge_many(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused]:
-        async with self._db.transaction() as tx:
-            accounts = await lock_accounts(tx, {request.account_id for request in requests})
-            outcomes = await self._charge_locked(tx, accounts, requests)
-        _count(outcomes)
+        outcomes = await self._charge_together(requests, False)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _charge_together(
+        self, requests: Sequence[ToolChargeRequest], skip_locked: bool
+    ) -> list[Outcome | Refused | None]:
+        outcomes = await lock_decide_commit(self._db, requests, self._charge_locked, skip_locked=skip_locked)
+        _count([outcome for outcome in outcomes if outcome is not None])
         return outcomes
 
-    async def _charge_unlocked(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused | None]:
-        """As `_charge_many`, but None for a request whose account is locked by somebody else (or does not exist)."""
-        async with self._db.transaction() as tx:
-            accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=True)
-            ready = [request for request in requests if request.account_id in accounts]
-            outcomes = await self._charge_locked(tx, accounts, ready)
-        _count(outcomes)
-        ordered = iter(outcomes)
-        return [next(ordered) if request.account_id in accounts else None for request in requests]
-
     async def _charge_locked(
-        self, tx: Session, accounts: dict[UUID, LockedAccount], requests: Sequence[ToolChargeRequest]
+        self, tx: Tx, accounts: dict[UUID, LockedAccount], requests: Sequence[ToolChargeRequest]
     ) -> list[Outcome | Refused]:
-        """Decide and record: what is read here is read after the locks (see `BillingService.charge_many`)."""
+        """Decide and record: what is read here is read after the locks (see `lock_decide_commit`)."""
         keys = [(r.account_id, r.idempotency_key) for r in requests if r.idempotency_key is not None]
         products = {(r.account_id, r.product_type): r.product for r in requests}
         inventories = await read_inventories(tx, accounts, products)

@@ -1,0 +1,191 @@
+"""Connections of the driver's own, without SQLAlchemy: a pool, and the transactions of batches (ADR 2, ADR 3)."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from app.errors import DatabaseAway
+from app.observability import tracing
+from app.observability.metrics import CONNECTION_TIMEOUTS
+from app.pool_guard import PING_TIMEOUT_S, PoolGuard, end_session, is_read_only
+from app.pulse import Pulse
+from app.timestamps import read_every_timestamp
+
+Row: TypeAlias = Mapping[str, Any]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+CONNECTION_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's farewell lay unread
+    ConnectionError,
+)
+
+
+class PoolExhausted(TimeoutError):
+    """No connection became free in time. Nothing was sent."""
+
+
+class DriverPool:
+    """At most `size` connections, handed out first come, first served. `arguments` are for the driver's `connect`.
+
+    The driver's own pool takes as long to hand a connection out as a statement takes. `name` is the pool's in metrics.
+    JSON values are sent as text, as SQLAlchemy sends them.
+    """
+
+    def __init__(
+        self, arguments: Mapping[str, Any], guard: PoolGuard, *, size: int, timeout_s: float, name: str
+    ) -> None:
+        self._arguments = arguments
+        self._timeout_s = timeout_s
+        self._name = name
+        self._turns = asyncio.Semaphore(size)
+        self._idle: list[Connection] = []
+        self.guard = guard
+        guard.subscribe(self.close)
+        self.size = size
+        self.busy = 0
+
+    async def acquire_turn(self) -> None:
+        """Wait for the right to use a connection; `release_turn` ends it. Raises PoolExhausted."""
+        if not self._turns.locked():
+            await self._turns.acquire()  # which does not wait
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._turns.acquire()
+        except TimeoutError:
+            CONNECTION_TIMEOUTS.labels(self._name).inc()
+            raise PoolExhausted from None
+
+    def release_turn(self) -> None:
+        self._turns.release()
+
+    def take_idle(self) -> "Connection | None":
+        """An open connection that served another caller before."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
+
+    async def connect(self) -> Connection:
+        """A new connection."""
+        connection: Connection = await asyncpg.connect(**self._arguments)
+        try:
+            await connection.set_type_codec("jsonb", encoder=str, decoder=json.loads, schema="pg_catalog")
+            await read_every_timestamp(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def put_back(self, connection: Connection, generation: int) -> None:
+        """Keep the connection for the next caller, unless the guard has discarded its `generation`."""
+        if generation == self.guard.generation and not connection.is_closed():
+            self._idle.append(connection)
+        else:
+            connection.terminate()
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        while self._idle:
+            self._idle.pop().terminate()
+
+
+class BatchTransaction:
+    """A transaction straight on the driver, whose statements are prepared once for each connection."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, sql: str, *values: object) -> Sequence[Row]:
+        with tracing.statement(sql):
+            rows: Sequence[Row] = await self._connection.fetch(sql, *values)
+        return rows
+
+
+class BatchTransactions:
+    """The transactions of batches. `planning` holds settings that each of them makes for itself."""
+
+    def __init__(self, pool: DriverPool, pulse: Pulse, *, pooled: bool, planning: Mapping[str, str]) -> None:
+        self.pool = pool
+        self._pulse = pulse
+        self._pooled = pooled
+        # The settings are our own words. One message: a round trip more would cost as much as a statement.
+        self._begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in planning.items())])
+
+    @asynccontextmanager
+    async def begin(self, lock_timeout_ms: int | None = None) -> AsyncIterator[BatchTransaction]:
+        """One transaction: committed when the block ends, rolled back when it raises."""
+        begin = self._begin if lock_timeout_ms is None else f"{self._begin}; SET LOCAL lock_timeout = {lock_timeout_ms}"
+        await self.pool.acquire_turn()
+        self.pool.busy += 1
+        try:
+            generation = self.pool.guard.generation
+            connection = await self._begun(begin)
+            try:
+                yield BatchTransaction(connection)
+                await _commit(connection)
+            except BaseException as error:
+                await self._abandon(connection, generation, error)
+                raise
+            self.pool.put_back(connection, generation)
+            self._pulse.answers += 1
+        finally:
+            self.pool.busy -= 1
+            self.pool.release_turn()
+
+    async def _begun(self, begin: str) -> Connection:
+        """A connection with an open transaction.
+
+        BEGIN is also the ping of a connection that was idle. One that was cut is replaced: nothing has happened on it.
+        """
+        if self._pulse.is_away:
+            raise DatabaseAway
+        if (idle := self.pool.take_idle()) is not None:
+            try:
+                await idle.execute(begin, timeout=PING_TIMEOUT_S)
+                return idle
+            except (*CONNECTION_LOST, TimeoutError) as error:
+                idle.terminate()
+                if not isinstance(error, TimeoutError):  # cut while it was idle, and the other idle ones with it
+                    self.pool.guard.discard_idle()
+            except BaseException:
+                idle.terminate()
+                raise
+        connection = await self.pool.connect()
+        try:
+            await connection.execute(begin)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _abandon(self, connection: Connection, generation: int, error: BaseException) -> None:
+        """Roll back and keep the connection, or end it when its state is not known."""
+        self.pool.guard.note(error)
+        if self._pooled and is_read_only(error):
+            await end_session(connection)
+        elif isinstance(error, Exception) and not isinstance(error, (*CONNECTION_LOST, OSError)):
+            try:
+                if connection.is_in_transaction():
+                    await connection.execute("ROLLBACK", timeout=PING_TIMEOUT_S)
+                self.pool.put_back(connection, generation)
+            except Exception:  # of whatever kind: the error that is under way matters more
+                connection.terminate()
+        else:
+            connection.terminate()
+
+
+async def _commit(connection: Connection) -> None:
+    """Raise InFailedSQLTransactionError when PostgreSQL answers COMMIT with a rollback: a statement had failed."""
+    if await connection.execute("COMMIT") != "COMMIT":
+        raise asyncpg.InFailedSQLTransactionError("COMMIT rolled back")

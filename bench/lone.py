@@ -1,0 +1,45 @@
+"""A lone charge, without HTTP, beside the least that anything durable costs: one row updated by the driver."""
+
+import gc
+import statistics
+import time
+from datetime import UTC, datetime
+from uuid import UUID
+
+import asyncpg
+from pydantic import SecretStr
+
+from app.auth.caller import Actor
+from app.billing.posting import Charged, ChargeRequest
+from app.billing.service import BillingService
+from app.config import Settings
+from app.configuration.service import Configuration
+from app.db import LOOKUP_PLANNING, Database
+from tests.databases import Urls
+
+TIMES = 300
+UPDATE = "UPDATE accounts SET updated_at = $2 WHERE account_id = $1"
+
+
+async def medians_ms(database: Urls, settings: Settings, account_id: UUID, actor: Actor) -> tuple[float, float]:
+    """(a row update, a charge with a new key), taken in turns."""
+    db = Database(SecretStr(database.service), planning=LOOKUP_PLANNING)
+    billing = BillingService(db, Configuration(db, settings))
+    driver = await asyncpg.connect(database.service)
+    updates, charges = [], []
+    gc.disable()
+    for number in range(TIMES + 20):
+        now = datetime.now(UTC)
+        started = time.perf_counter()
+        await driver.execute(UPDATE, account_id, now)
+        between = time.perf_counter()
+        outcome = await billing.charge(
+            ChargeRequest(account_id, 100, "USD", actor, now, idempotency_key=f"lone-{number}")
+        )
+        charges.append(time.perf_counter() - between)
+        updates.append(between - started)
+        assert isinstance(outcome, Charged)
+    gc.enable()
+    await driver.close()
+    await db.close()
+    return statistics.median(updates[20:]) * 1000, statistics.median(charges[20:]) * 1000
