@@ -22,6 +22,7 @@ import app.admin.system
 import app.admin.users
 import app.billing.router
 import app.payments.currencies
+import app.payments.packs
 import app.payments.router
 import app.payments.webhooks
 import app.status
@@ -63,6 +64,7 @@ ROUTERS = (
     app.tools.router,
     app.payments.router,
     app.payments.currencies,
+    app.payments.packs,
     app.payments.webhooks,
     app.admin.sign_in,
     app.admin.users,

@@ -24,8 +24,13 @@ async function ask(text) {
 
 try {
   await page.goto(base);
-  await page.getByLabel("Your name").fill("ada");
-  await page.getByRole("button", { name: "Sign in" }).click();
+  const signIn = async (name) => {
+    await page.getByLabel("Your name").fill(name);
+    await page.getByRole("button", { name: "Sign in" }).click();
+  };
+  await signIn("   ");
+  await page.getByRole("alert").getByText(/^name: /).waitFor();
+  await signIn("Jürgen Müller");
   await balance("3 uses left, 0 used");
   for (const number of [1, 2, 3]) {
     await ask(`question ${number}`);
@@ -34,19 +39,34 @@ try {
   assert.equal(await page.locator("#talk li").count(), 3);
   await ask("question 4");
   await page.getByText("No free uses or credits remaining").waitFor();
-  await page.getByText("20 uses for 5.00 USD").waitFor();
   await page.screenshot({ path: `${folder}/exhausted.png` });
-  await page.getByRole("button", { name: "Buy" }).click();
+  await page.getByRole("button", { name: "20 uses for 5.00 USD" }).click();
   await page.getByRole("button", { name: /is declined$/ }).click();
   await page.getByText("Your card was declined").waitFor();
   await page.getByRole("button", { name: /succeeds$/ }).click();
   await page.getByText("20 credits added").waitFor();
   await balance("20 uses left, 3 used");
   assert.equal(page.url(), `${base}/`, "the client secret stays in the address");
-  await ask("question 4");
+  assert.equal(await page.getByLabel("Your question").inputValue(), "question 4", "the question is lost");
+  await page.getByRole("button", { name: "Ask" }).click();
   await page.getByText("4 noitseuq").waitFor();
   await balance("19 uses left, 4 used");
   await page.screenshot({ path: `${folder}/bought.png` });
+  // Before nothing is left, by a payment that takes its time; the page says so after a reload, too.
+  await page.getByRole("button", { name: "20 uses for 5.00 USD" }).click();
+  await page.getByRole("button", { name: /takes its time$/ }).click();
+  await page.getByText("processing").first().waitFor();
+  await page.goto(base);
+  await page.getByText("Your payment is pending (processing)").waitFor();
+  await page.screenshot({ path: `${folder}/pending.png` });
+  await page.reload();
+  await page.getByText("Your payment is pending (processing)").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("Your name").waitFor();
+  await page.screenshot({ path: `${folder}/signed-out.png` });
+  await signIn("王秀英");
+  await balance("3 uses left, 0 used");
+  assert.equal(await page.getByLabel("Your question").inputValue(), "");
   assert.deepEqual(complaints, []);
   console.log("done: bought and asked");
 } catch (error) {

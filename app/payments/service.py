@@ -14,6 +14,7 @@ from app.auth.caller import CallerKind, Environment
 from app.billing.errors import AccountClosed
 from app.billing.ledger import lock_account
 from app.billing.service import BillingService
+from app.config import Pack
 from app.configuration.service import Configuration
 from app.db import Database
 from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
@@ -78,6 +79,18 @@ class PaymentService:
         self._gateway = gateway
 
     # --- buying ---
+
+    async def all_packs(self) -> Mapping[str, Pack]:
+        """Every pack that is for sale, by name."""
+        return (await self._configuration.current()).packs
+
+    async def packs_of(self, account_id: UUID | None) -> Mapping[str, Pack]:
+        """The packs in the account's currency, the default one first. None: an account that does not exist yet."""
+        config = await self._configuration.current()
+        currency = config.defaults.currency
+        if account_id is not None:
+            currency = (await self._billing.state(account_id))["currency"]
+        return {name: pack for name, pack in config.packs.items() if pack.currency == currency}
 
     async def open_purchase(
         self,

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Cookie, FastAPI, HTTPException, Response
+from fastapi import Cookie, Depends, FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
-from ciris_billing import AsyncBillingClient, Currencies, User
+from ciris_billing import AsyncBillingClient, User
 from ciris_billing.fastapi import (
     CIRISBillingProvider,
     CreditProvider,
@@ -30,7 +30,9 @@ PAGE_POLICY = "default-src 'self'; frame-ancestors 'none'"
 
 
 class SignIn(BaseModel):
-    name: str = Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")
+    """Any name of a person: Jürgen Müller, 王秀英, O'Neil."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00]+$")]
 
 
 class Question(BaseModel):
@@ -56,6 +58,9 @@ class Sessions:
         token = secrets.token_urlsafe(32)
         self._users[token] = User("oauth:example", name)
         return token
+
+    def close(self, session: Annotated[str | None, Cookie()] = None) -> None:
+        self._users.pop(session or "", None)
 
     def current_user(self, session: Annotated[str | None, Cookie()] = None) -> User:
         user = self._users.get(session or "")
@@ -86,6 +91,10 @@ def create_app() -> FastAPI:
     async def login(body: SignIn, response: Response) -> None:
         response.set_cookie("session", sessions.open(body.name), httponly=True, samesite="lax")
 
+    @app.post("/logout", status_code=204, dependencies=[Depends(sessions.close)])
+    async def logout(response: Response) -> None:
+        response.delete_cookie("session", httponly=True, samesite="lax")
+
     @app.post("/ask", dependencies=[require_credit(provider, sessions.current_user, description="An answer")])
     async def ask(question: Question) -> Answer:
         """The agent's work. Charged once it has returned, and not if it raises."""
@@ -94,11 +103,6 @@ def create_app() -> FastAPI:
     @app.get("/config")
     async def get_config() -> Config:
         return config
-
-    @app.get("/currencies")
-    async def get_currencies() -> Currencies:
-        """For the page, which shows prices in the digits of their currency."""
-        return Currencies(currencies=[]) if client is None else await client.currencies()
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

@@ -1,28 +1,55 @@
 // Talks to the agent alone: the billing service's address and key never reach the browser.
 const byId = (id) => document.getElementById(id);
 const main = document.querySelector("main");
+const question = byId("ask").elements.text;
 const POLLS = 30;
 const POLL_INTERVAL_MS = 2000;
+// What outlives the visit to the payment page, in this tab only.
+const QUESTION = "question";
+const PAYMENT = "payment";
 
 async function call(method, path, body) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
   const answer = await fetch(path, { method, headers, body: JSON.stringify(body) });
-  const told = answer.status === 204 ? null : await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(told.detail), { status: answer.status });
-  return told;
+  const reply = answer.status === 204 ? null : await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(messageOf(reply.detail)), { status: answer.status });
+  return reply;
 }
 
-function tell(text) {
+// A 422 lists the fields that are wrong.
+function messageOf(detail) {
+  return Array.isArray(detail) ? detail.map(({ loc, msg }) => `${loc.at(-1)}: ${msg}`).join("; ") : detail;
+}
+
+function notify(text) {
   byId("notice").textContent = text;
 }
 
-// Stripe's digits: a browser's own differ for some currencies.
-async function priceOf(minor, code) {
-  const { currencies } = await call("GET", "/currencies");
-  const digits = currencies.find((currency) => currency.code === code)?.digits ?? 2;
-  const text = String(minor).padStart(digits + 1, "0");
-  const whole = text.slice(0, text.length - digits);
-  return `${whole}${digits === 0 ? "" : `.${text.slice(-digits)}`} ${code}`;
+function showPayment(text) {
+  byId("payment").textContent = text;
+  byId("payment").hidden = text === "";
+}
+
+// The service says how many decimals a currency has: a browser's own digits differ for some.
+function priceOf({ price_minor, currency, currency_digits }) {
+  const text = String(price_minor).padStart(currency_digits + 1, "0");
+  const whole = text.slice(0, text.length - currency_digits);
+  return `${whole}${currency_digits === 0 ? "" : `.${text.slice(-currency_digits)}`} ${currency}`;
+}
+
+async function showPacks() {
+  const { packs } = await call("GET", "/v1/api/billing/packs");
+  byId("shop").hidden = packs.length === 0;
+  byId("packs").replaceChildren(
+    ...packs.map((pack) => {
+      const button = document.createElement("button");
+      button.textContent = `${pack.credits} uses for ${priceOf(pack)}`;
+      button.addEventListener("click", () => buy(pack.pack));
+      const item = document.createElement("li");
+      item.append(button);
+      return item;
+    }),
+  );
 }
 
 async function showCredits() {
@@ -30,15 +57,11 @@ async function showCredits() {
     const credits = await call("GET", "/v1/api/billing/credits");
     const left = credits.credits_remaining + credits.free_uses_remaining;
     byId("balance").textContent = `${left} uses left, ${credits.total_uses} used`;
-    byId("shop").hidden = !credits.purchase_required;
-    if (credits.purchase_options) {
-      const { price_minor, uses, currency } = credits.purchase_options;
-      byId("offer").textContent = `${uses} uses for ${await priceOf(price_minor, currency)}`;
-    }
+    await showPacks();
     main.hidden = false;
     byId("login").hidden = true;
   } catch (error) {
-    if (error.status !== 401) return tell(error.message);
+    if (error.status !== 401) return notify(error.message);
     main.hidden = true;
     byId("login").hidden = false;
   }
@@ -49,12 +72,12 @@ function onSubmit(form, action) {
     event.preventDefault();
     const button = form.querySelector("button");
     button.disabled = true;
-    tell("");
+    notify("");
     try {
       await action(Object.fromEntries(new FormData(form)));
       form.reset();
     } catch (error) {
-      tell(error.message);
+      notify(error.message);
     } finally {
       button.disabled = false;
       await showCredits();
@@ -65,35 +88,64 @@ function onSubmit(form, action) {
 onSubmit(byId("login"), (fields) => call("POST", "/login", fields));
 onSubmit(byId("ask"), async (fields) => {
   const answer = await call("POST", "/ask", fields);
+  sessionStorage.removeItem(QUESTION);
   const line = document.createElement("li");
   line.textContent = answer.text;
   byId("talk").append(line);
 });
 
-byId("buy").addEventListener("click", async () => {
+byId("logout").addEventListener("click", async () => {
+  await call("POST", "/logout").catch((error) => notify(error.message));
+  sessionStorage.clear();
+  byId("talk").replaceChildren();
+  byId("ask").reset();
+  showPayment("");
+  await showCredits();
+});
+
+async function buy(pack) {
+  notify("");
   try {
     const here = location.origin + location.pathname;
-    const purchase = await call("POST", "/v1/api/billing/purchase/initiate", { return_url: here });
+    const purchase = await call("POST", "/v1/api/billing/purchase/initiate", { pack, return_url: here });
     const { pay_url } = await call("GET", "/config");
-    if (!pay_url) return tell("Here Stripe.js would ask for the card.");
+    if (!pay_url) return notify("Here Stripe.js would ask for the card.");
+    sessionStorage.setItem(QUESTION, question.value);
+    sessionStorage.setItem(PAYMENT, purchase.payment_id);
     const query = new URLSearchParams({ client_secret: purchase.client_secret, return_url: here });
     location.assign(`${pay_url}/pay/${purchase.payment_id}?${query}`);
   } catch (error) {
-    tell(error.message);
+    notify(error.message);
   }
-});
-
-async function finishPurchase(paymentId) {
-  history.replaceState(null, "", location.pathname); // the client secret leaves the address bar
-  for (let poll = 0; poll < POLLS; poll++) {
-    const status = await call("GET", `/v1/api/billing/purchase/status/${paymentId}`);
-    if (status.status === "succeeded") return tell(`${status.credits_added} credits added`);
-    if (["failed", "canceled"].includes(status.status)) return tell("Payment failed. Please try again.");
-    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
-  }
-  tell("Payment status unknown. Please look at your balance.");
 }
 
-const paid = new URLSearchParams(location.search).get("payment_intent");
-if (paid) await finishPurchase(paid).catch((error) => tell(error.message));
+// Follows a payment until it is paid or declined, also after the page was reloaded.
+async function followPayment(paymentId) {
+  for (let poll = 0; poll < POLLS; poll++) {
+    const { status, credits_added } = await call("GET", `/v1/api/billing/purchase/status/${paymentId}`);
+    if (status === "succeeded") return endPayment(`${credits_added} credits added`);
+    if (["failed", "canceled"].includes(status)) return endPayment("Payment failed. Please try again.");
+    if (status === "requires_payment_method") return endPayment("Nothing was paid.");
+    showPayment(`Your payment is pending (${status.replaceAll("_", " ")}). The credits arrive once it is paid.`);
+    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
+  }
+  showPayment("Your payment is still pending. The credits arrive once it is paid.");
+}
+
+async function endPayment(text) {
+  sessionStorage.removeItem(PAYMENT);
+  showPayment("");
+  notify(text);
+  await showCredits();
+}
+
+const returned = new URLSearchParams(location.search).get("payment_intent");
+if (returned) {
+  sessionStorage.setItem(PAYMENT, returned);
+  history.replaceState(null, "", location.pathname); // the client secret leaves the address bar
+}
+question.value = sessionStorage.getItem(QUESTION) ?? "";
+question.addEventListener("input", () => sessionStorage.setItem(QUESTION, question.value));
 await showCredits();
+const pending = sessionStorage.getItem(PAYMENT);
+if (pending && !main.hidden) await followPayment(pending).catch((error) => notify(error.message));

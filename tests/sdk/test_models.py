@@ -24,6 +24,8 @@ DESCRIBED: dict[type[BaseModel], str] = {
     models.Account: "get /v1/billing/accounts/{account_id} 200",
     models.TransactionPage: "get /v1/billing/transactions 200",
     models.Transaction: "get /v1/billing/transactions 200 transactions",
+    models.Packs: "get /v1/billing/packs 200",
+    models.Pack: "get /v1/billing/packs 200 packs",
     models.Purchase: "post /v1/billing/purchases 201",
     models.PurchaseStatus: "get /v1/billing/purchases/{payment_id}/status 200",
     models.ToolBalance: "get /v1/tools/balance/{product_type} 200",

@@ -47,7 +47,7 @@ def test_nothing_else_is_imported() -> None:
 
 METHODS = [
     *("check_credit", "charge", "was_charged", "get_charge", "add_credits", "get_or_create_account", "get_account"),
-    *("transactions", "create_purchase", "purchase_status", "wait_for_purchase"),
+    *("transactions", "packs", "create_purchase", "purchase_status", "wait_for_purchase"),
     *("tool_balance", "tool_balances", "tool_check", "tool_charge", "health", "gate"),
 ]
 

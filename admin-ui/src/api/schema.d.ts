@@ -373,6 +373,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/billing/packs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Packs
+         * @description The packs that a user can buy: those in the currency of their account, the default one first.
+         *
+         *     An API key that names no user gets all packs. An unknown user gets those of a new account.
+         */
+        get: operations["list_packs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/billing/webhooks/stripe": {
         parameters: {
             query?: never;
@@ -3679,6 +3701,29 @@ export interface components {
             /** @description The days before, as many. */
             previous: components["schemas"]["Period"];
         };
+        /** PackReply */
+        PackReply: {
+            /**
+             * Pack
+             * @description Its name: `pack` of a purchase.
+             * @example standard
+             */
+            pack: string;
+            /** Credits */
+            credits: number;
+            /**
+             * Price Minor
+             * @description Minor units of the currency (500 = $5.00).
+             */
+            price_minor: number;
+            /** Currency */
+            currency: string;
+            /**
+             * Currency Digits
+             * @description Decimals of the price: 500 with 2 digits is 5.00.
+             */
+            currency_digits: number;
+        };
         /** PacksBody */
         PacksBody: {
             /**
@@ -3690,30 +3735,6 @@ export interface components {
             reason: string;
             /** Packs */
             packs: components["schemas"]["OfferedNamedPack"][];
-        };
-        /** PacksReply */
-        PacksReply: {
-            /**
-             * Version
-             * @description 0: nobody has ever set it.
-             */
-            version: number;
-            /**
-             * Source
-             * @enum {string}
-             */
-            source: "settings" | "admin";
-            /**
-             * Reason
-             * @description Why it was set.
-             */
-            reason: string | null;
-            /** Changed By */
-            changed_by: string | null;
-            /** Changed At */
-            changed_at: string | null;
-            /** Packs */
-            packs: components["schemas"]["NamedPack"][];
         };
         /** PaymentEventReply */
         PaymentEventReply: {
@@ -5074,6 +5095,30 @@ export interface components {
              */
             csrf_token: string;
         };
+        /** PacksReply */
+        app__admin__config_schemas__PacksReply: {
+            /**
+             * Version
+             * @description 0: nobody has ever set it.
+             */
+            version: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "admin";
+            /**
+             * Reason
+             * @description Why it was set.
+             */
+            reason: string | null;
+            /** Changed By */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
+            /** Packs */
+            packs: components["schemas"]["NamedPack"][];
+        };
         /** PurchaseReply */
         app__admin__schemas__PurchaseReply: {
             /**
@@ -5131,6 +5176,11 @@ export interface components {
             events: components["schemas"]["PaymentEventReply"][];
             /** Disputes */
             disputes: components["schemas"]["DisputeReply"][];
+        };
+        /** PacksReply */
+        app__payments__packs__PacksReply: {
+            /** Packs */
+            packs: components["schemas"]["PackReply"][];
         };
         /** PurchaseReply */
         app__payments__schemas__PurchaseReply: {
@@ -6878,6 +6928,92 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CurrenciesReply"];
+                };
+            };
+        };
+    };
+    list_packs: {
+        parameters: {
+            query?: {
+                oauth_provider?: string | null;
+                external_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["app__payments__packs__PacksReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
                 };
             };
         };
@@ -11953,7 +12089,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PacksReply"];
+                    "application/json": components["schemas"]["app__admin__config_schemas__PacksReply"];
                 };
             };
             /** @description Bad Request */
@@ -12040,7 +12176,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PacksReply"];
+                    "application/json": components["schemas"]["app__admin__config_schemas__PacksReply"];
                 };
             };
             /** @description Bad Request */

@@ -22,6 +22,8 @@ from ciris_billing.models import (
     Health,
     LlmUsageLogged,
     Metadata,
+    Pack,
+    Packs,
     Purchase,
     PurchaseStatus,
     ToolBalance,
@@ -233,6 +235,12 @@ class Operations:
         }
         call = Call("create_purchase", "POST", "/v1/billing/purchases", as_model(Purchase), without_none(body))
         return self.exchange.run(call)
+
+    def packs(self, user: User | None = None, **who: Unpack[UserFields]) -> Flow[list[Pack]]:
+        """The packs that a user can buy, the default one first. With an API key and without a user: all of them."""
+        query = _identity(request_fields(user, who)) or None
+        call = Call("packs", "GET", "/v1/billing/packs", as_model(Packs), query=query)
+        return (yield from self.exchange.run(call)).packs
 
     def currencies(self) -> Flow[Currencies]:
         """The currencies that Stripe charges, with their digits: what turns minor units into an amount to show."""

@@ -24,7 +24,7 @@ from ciris_billing.errors import (
     ServiceUnavailable,
 )
 from ciris_billing.gate import Passage
-from ciris_billing.models import CreditStatus, Purchase, PurchaseStatus, TransactionPage, User
+from ciris_billing.models import CreditStatus, Packs, Purchase, PurchaseStatus, TransactionPage, User
 from ciris_billing.providers import BillingNotEnabled, CIRISBillingProvider, CreditProvider, SimpleCreditProvider
 
 __all__ = [
@@ -92,6 +92,8 @@ class Credits(BaseModel):
 
 class InitiateBody(BaseModel):
     return_url: str | None = None
+    pack: str | None = None
+    """One of the packs on offer; the default one if absent."""
 
 
 class Initiated(BaseModel):
@@ -137,7 +139,14 @@ def billing_router(
     async def initiate(user: Signed, body: InitiateBody | None = None) -> Initiated:
         """Begin a purchase: what Stripe.js needs in the user's browser."""
         with _as_http():
-            return Initiated.of(await provider.create_purchase(user, return_url=body.return_url if body else None))
+            body = body or InitiateBody()
+            options = {} if body.pack is None else {"pack": body.pack}  # providers of before know no packs
+            return Initiated.of(await provider.create_purchase(user, return_url=body.return_url, **options))
+
+    async def packs(user: Signed) -> Packs:
+        """What the user can buy."""
+        with _as_http():
+            return Packs(packs=await provider.packs(user))
 
     async def status(payment_id: str, user: Signed) -> PaymentState:
         """How a purchase of the user's stands; the credits are there when it says `succeeded`."""
@@ -157,6 +166,7 @@ def billing_router(
             return await provider.transactions(user, limit=limit, offset=offset)
 
     router.add_api_route("/v1/api/billing/credits", credits, methods=["GET"])
+    router.add_api_route("/v1/api/billing/packs", packs, methods=["GET"])
     router.add_api_route("/v1/api/billing/purchase/initiate", initiate, methods=["POST"])
     router.add_api_route("/v1/api/billing/purchase/status/{payment_id}", status, methods=["GET"])
     router.add_api_route("/v1/api/billing/transactions", transactions, methods=["GET"])

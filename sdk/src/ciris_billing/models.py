@@ -227,6 +227,21 @@ class Currencies(Reply):
         return next(known, Currency(code=code.upper(), digits=2, step_minor=1, minimum_minor=1))
 
 
+class Pack(Reply):
+    """Credits that are for sale. `pack` is the name that a purchase gives."""
+
+    pack: str
+    credits: int
+    price_minor: int
+    currency: str
+    currency_digits: int
+    """Decimals of the price: 500 with 2 digits is 5.00."""
+
+
+class Packs(Reply):
+    packs: list[Pack]
+
+
 class Purchase(Reply):
     """An open payment. `client_secret` is for Stripe.js in the buyer's browser, and for nobody else."""
 

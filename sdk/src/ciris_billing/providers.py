@@ -16,6 +16,7 @@ from ciris_billing.models import (
     ChargeMetadata,
     CreditStatus,
     Metadata,
+    Pack,
     Purchase,
     PurchaseStatus,
     Transaction,
@@ -50,7 +51,10 @@ class CreditProvider(Protocol):
     ) -> AbstractAsyncContextManager[Passage]:
         """Check, let the block run, charge it: see AsyncBillingClient.gate."""
 
-    async def create_purchase(self, user: User, *, return_url: str | None = None) -> Purchase:
+    async def packs(self, user: User) -> list[Pack]:
+        """What the user can buy: nothing where nothing is for sale."""
+
+    async def create_purchase(self, user: User, *, return_url: str | None = None, pack: str | None = None) -> Purchase:
         """Raises BillingNotEnabled where nothing is for sale."""
 
     async def purchase_status(self, user: User, payment_id: str) -> PurchaseStatus:
@@ -90,8 +94,12 @@ class CIRISBillingProvider:
             metadata=given or None,
         )
 
-    async def create_purchase(self, user: User, *, return_url: str | None = None) -> Purchase:
-        return await self._client.create_purchase(user, return_url=return_url, pack=self._pack)
+    async def packs(self, user: User) -> list[Pack]:
+        packs = await self._client.packs(User(user.oauth_provider, user.external_id))
+        return [pack for pack in packs if self._pack in (None, pack.pack)]
+
+    async def create_purchase(self, user: User, *, return_url: str | None = None, pack: str | None = None) -> Purchase:
+        return await self._client.create_purchase(user, return_url=return_url, pack=self._pack or pack)
 
     async def purchase_status(self, user: User, payment_id: str) -> PurchaseStatus:
         return await self._client.purchase_status(payment_id, User(user.oauth_provider, user.external_id))
@@ -168,7 +176,10 @@ class SimpleCreditProvider:
             metadata=ChargeMetadata(**(metadata or {})),
         )
 
-    async def create_purchase(self, user: User, *, return_url: str | None = None) -> Purchase:
+    async def packs(self, user: User) -> list[Pack]:
+        return []
+
+    async def create_purchase(self, user: User, *, return_url: str | None = None, pack: str | None = None) -> Purchase:
         raise BillingNotEnabled
 
     async def purchase_status(self, user: User, payment_id: str) -> PurchaseStatus:
