@@ -195,7 +195,7 @@ class AccountDirectory:
         defaults = (await self._configuration.current()).defaults
         firsts = {creation.identity: creation for creation in reversed(creations)}
         ordered = sorted(firsts.values(), key=lambda creation: astuple(creation.identity))
-        ids = {creation.identity: new_id() for creation in ordered}
+        ids = self._new_ids(ordered)
         async with self._db.batch(lock_timeout_ms=SHARED_LOCK_TIMEOUT_MS if skip_locked else None) as tx:
             created = await queries.insert_identities(
                 tx, [astuple(identity) for identity in ids], list(ids.values()), [c.at for c in ordered]
@@ -207,6 +207,9 @@ class AccountDirectory:
                 await queries.insert_profiles(tx, profiles)
         by_creation = {id(creation): ids[creation.identity] for creation in new}
         return [by_creation.get(id(creation), EXISTED) for creation in creations]
+
+    def _new_ids(self, creations: Sequence[Creation]) -> dict[Identity, UUID]:
+        return {creation.identity: new_id() for creation in creations}
 
     async def resolve(self, identity: Identity, profile: Profile, actor: Actor, now: datetime) -> UUID:
         """The identity's account, created if need be, with the person's profile recorded."""

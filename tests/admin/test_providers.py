@@ -205,7 +205,7 @@ async def test_encryption_keys_can_be_changed_without_losing_a_secret(market: Ma
 
 
 def test_what_was_sealed_for_one_row_or_changed_by_a_bit_does_not_open() -> None:
-    sealer = Sealer(settings_for(Urls("x", "x", "x"), encryption_keys={"k": key_material()}).encryption_keys)
+    sealer = Sealer(settings_for(Urls(*["postgresql://x"] * 3), encryption_keys={"k": key_material()}).encryption_keys)
     sealed = sealer.seal("secret", "live")
     assert sealer.open(sealed, "live") == "secret"
     assert sealer.seal("secret", "live").data != sealed.data

@@ -158,6 +158,9 @@ async def check_the_books(town: Town) -> None:
     assert counts["product_usage_log"] == planned[ToolUsed]
     assert counts["llm_usage"] == planned[Reported]
     assert counts["purchases"] == planned[Bought]
+    shared = "SELECT count(DISTINCT account_id) FROM purchases GROUP BY environment, card_fingerprint"
+    shared = f"{shared} HAVING card_fingerprint IS NOT NULL AND count(DISTINCT account_id) > 1"
+    assert await town.rows(shared) == []  # each buyer pays with a card of their own
     own = "SELECT count(*) FROM credits WHERE transaction_type IN ('bonus', 'grant', 'adjustment')"
     assert await town.one(own) == planned[Credited] + planned[Adjusted]
     assert set(await town.statuses("accounts")) == {"active", "suspended", "closed"}

@@ -27,6 +27,7 @@ from app.demo.stripe.account import (
     Remembered,
     StripeError,
     invalid,
+    is_accepted_card,
 )
 from app.demo.stripe.control import Failure
 from app.demo.stripe.webhooks import Deliverer
@@ -271,7 +272,7 @@ def card_of(form: Object) -> str:
     sent = form.get("payment_method_data", {}).get("card", {})
     number = sent.get("number") if isinstance(sent, dict) else None
     card = CARDS.get(method, "") if method else str(number or "").replace(" ", "")
-    if card not in CARDS.values():
+    if not is_accepted_card(card):
         raise StripeError(400, "invalid_request_error", "No such PaymentMethod", param="payment_method")
     return card
 

@@ -14,12 +14,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import stripe
 from fastapi import FastAPI
 
 import app.db
 from app.auth.caller import Environment
+from app.billing.accounts import AccountDirectory, Creation, Identity
 from app.billing.ledger import LockedAccount
 from app.billing.posting import Charge, ChargeRequest, Outcome
 from app.billing.service import BillingService
@@ -61,8 +63,23 @@ class _PastHttp(stripe.HTTPXClient):
         return await super().request_async(method, url, told, post_data)
 
 
+class PastAccounts(AccountDirectory):
+    """Accounts of one batch are of different times, and each gets an id of its time."""
+
+    def _new_ids(self, creations: Sequence[Creation]) -> dict[Identity, UUID]:
+        ids: dict[Identity, UUID] = {}
+        for creation in creations:
+            with at(creation.at):
+                ids |= super()._new_ids([creation])
+        return ids
+
+
 class PastBilling(BillingService):
-    """Charges of one batch are of different times, and each gets an id of its own."""
+    """As PastAccounts, for charges."""
+
+    def __init__(self, db: Database, configuration: Configuration) -> None:
+        super().__init__(db, configuration)
+        self.accounts = PastAccounts(db, configuration)
 
     def _decide(
         self,

@@ -5,6 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from itertools import groupby
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,6 +20,7 @@ from app.billing.accounts import Identity
 from app.billing.llm_usage import record_llm_usage
 from app.billing.pools import Credits
 from app.billing.posting import ChargeRequest
+from app.demo.stripe.account import BUYERS_PREFIX, check_digit
 from app.demo.traffic.events import (
     Adjusted,
     Bought,
@@ -198,7 +200,7 @@ class Teller:
                 confirm = self.past.stripe(world).v1.payment_intents.confirm_async
                 try:
                     key = f"{event.name} {number}"
-                    await confirm(payment_id, {"payment_method": card}, {"idempotency_key": key})
+                    await confirm(payment_id, _payment_method(event.identity, card), {"idempotency_key": key})
                 except stripe.CardError:  # declined, as it should be
                     pass
                 await self.past.deliver(world, payment_id)
@@ -222,6 +224,15 @@ class Teller:
         if isinstance(event, DisputeLost) and known[0].status == "needs_response":
             await disputes.close_async(known[0].id)
         await self.past.deliver(world, payment_id)
+
+
+def _payment_method(identity: Identity, card: str) -> Any:
+    """What the buyer's browser sends. A card that succeeds is the buyer's own: nobody else pays with it."""
+    if card != "pm_card_visa":
+        return {"payment_method": card}
+    person = int(sha256(f"{identity.oauth_provider} {identity.external_id}".encode()).hexdigest(), 16)
+    digits = f"{BUYERS_PREFIX}{person % 10**7:07}"
+    return {"payment_method_data": {"type": "card", "card": {"number": digits + check_digit(digits)}}}
 
 
 def _take(queue: deque[Event], kind: type[Kind]) -> list[Kind]:

@@ -1,5 +1,7 @@
 """Payments at the local Stripe, as the official SDK sees them."""
 
+from typing import Any
+
 import httpx
 import pytest
 import stripe
@@ -40,6 +42,33 @@ async def test_a_paid_intent_has_a_charge(client: stripe.StripeClient) -> None:
     assert (charge.payment_method_details.card.brand, charge.payment_method_details.card.last4) == ("visa", "4242")
     assert charge.payment_method_details.card.fingerprint
     assert [c.id for c in (await client.v1.charges.list_async({"payment_intent": intent.id})).data] == [charge.id]
+
+
+@pytest.mark.parametrize(
+    ("number", "last4"),
+    [
+        ("4242424200000001", None),
+        ("4242424200000018", "0018"),
+        ("42424242 0000 0018", "0018"),
+        ("4111111111111111", None),
+    ],
+)
+async def test_cards_of_the_demos_buyers_differ(client: stripe.StripeClient, number: str, last4: str | None) -> None:
+    """Any number with the first eight digits and a right check digit; others are no test cards."""
+    intent = await create(client)
+    payment: Any = {"payment_method_data": {"type": "card", "card": {"number": number}}}
+    if last4 is None:
+        with pytest.raises(stripe.InvalidRequestError):
+            await client.v1.payment_intents.confirm_async(intent.id, payment)
+        return
+    await client.v1.payment_intents.confirm_async(intent.id, payment)
+    (charge,) = (await client.v1.charges.list_async({"payment_intent": intent.id})).data
+    assert charge.payment_method_details is not None
+    assert charge.payment_method_details.card is not None
+    assert (charge.payment_method_details.card.last4, charge.payment_method_details.card.fingerprint) == (
+        last4,
+        f"fp0000{last4}",
+    )
 
 
 @pytest.mark.parametrize(
