@@ -177,6 +177,7 @@ class Sender:
     """A request of which the body's last piece comes when it is told so."""
 
     app: FastAPI
+    key: str
     rest: asyncio.Event = field(default_factory=asyncio.Event)
     said: list[Message] = field(default_factory=list)
 
@@ -192,33 +193,33 @@ class Sender:
         async def send(message: Message) -> None:
             self.said.append(message)
 
-        headers = [(b"content-type", b"application/json")]
+        headers = [(b"content-type", b"application/json"), (b"x-api-key", self.key.encode())]
         scope: Scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
         await self.app(scope, receive, send)
 
 
-async def test_who_does_not_send_the_rest_of_a_body_keeps_nobody_out(app: FastAPI) -> None:
+async def test_who_does_not_send_the_rest_of_a_body_keeps_nobody_out(app: FastAPI, keys: Keys) -> None:
     door: Door = app.state.door
     narrow = door.limit = float(FIRST_INSIDE)
-    slow = Sender(app)
+    slow = Sender(app, keys.agent)
     task = asyncio.create_task(slow.post("/v1/billing/charges"))
     await asyncio.sleep(TARGET_S + 0.1)
     assert door.inside == 0
     slow.rest.set()
     await task
-    assert (slow.said[0]["status"], door.inside, door.limit) == (401, 0, narrow)
+    assert (slow.said[0]["status"], door.inside, door.limit) == (422, 0, narrow)
 
 
-async def test_a_full_process_waits_for_nobodys_body(app: FastAPI, full: Door) -> None:
-    slow = Sender(app)
+async def test_a_full_process_waits_for_nobodys_body(app: FastAPI, keys: Keys, full: Door) -> None:
+    slow = Sender(app, keys.agent)
     async with asyncio.timeout(1):
         await slow.post("/v1/billing/charges")
     assert (slow.said[0]["status"], full.inside) == (503, 0)
 
 
-async def test_a_body_that_ends_when_there_is_no_place_any_more_is_turned_away(app: FastAPI) -> None:
+async def test_a_body_that_ends_when_there_is_no_place_any_more_is_turned_away(app: FastAPI, keys: Keys) -> None:
     door: Door = app.state.door
-    slow = Sender(app)
+    slow = Sender(app, keys.agent)
     task = asyncio.create_task(slow.post("/v1/billing/charges"))
     await asyncio.sleep(0.01)
     door.limit = FULL

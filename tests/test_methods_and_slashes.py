@@ -7,9 +7,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from starlette.routing import Route
 
-from app.main import create_app
+from app.main import ROUTERS
 from app.observability.metrics import REGISTRY
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls
@@ -33,7 +32,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(database: Urls, pages: Path) -> Iterator[Server]:
-    with running_server(database, env={"ADMIN_UI_DIR": str(pages)}) as server:
+    with running_server(database, env={"ADMIN_UI_DIR": str(pages), "DATABASE_TIMEOUT_S": "4"}) as server:
         yield server
 
 
@@ -72,22 +71,22 @@ async def test_head_is_counted_by_its_route(database: Urls) -> None:
     assert REGISTRY.get_sample_value(name, labels) == before + 1
 
 
-def every_path(database: Urls) -> list[tuple[str, str]]:
-    routes = create_app(settings_for(database)).routes
-    return [
-        (method, route.path.replace(":path", ""))
-        for route in routes
-        if isinstance(route, Route | APIRoute) and route.path != "/"
-        for method in sorted(route.methods or ())
-    ]
+EVERY_PATH = [
+    (method, route.path.replace(":path", ""))
+    for module in ROUTERS
+    for route in module.router.routes
+    if isinstance(route, APIRoute) and route.path != "/"
+    for method in sorted(route.methods or ())
+]
 
 
 async def test_a_slash_too_many_is_404_at_every_route(database: Urls, pages: Path) -> None:
     """A redirect of the framework's goes to the host that the request names, with the caller's key."""
     async with running_app(settings_for(database, admin_ui_dir=pages)) as app, client_of(app) as client:
-        for method, path in every_path(database):
-            if path == "/admin-ui" or path.endswith("{external_id}"):
-                continue  # the pages are there; and an identity may end with a slash
+        assert ("POST", "/v1/billing/charges") in EVERY_PATH
+        for method, path in [*EVERY_PATH, ("GET", "/openapi.json")]:
+            if path.startswith("/v1/billing/accounts/"):
+                continue  # an identity may end with a slash
             answer = await client.request(method, path + "/")
             assert answer.status_code in (404, 405), (method, path, answer.status_code)
             assert "location" not in answer.headers, (method, path)
@@ -95,7 +94,7 @@ async def test_a_slash_too_many_is_404_at_every_route(database: Urls, pages: Pat
 
 async def test_no_answer_names_the_host_of_its_request(database: Urls, pages: Path) -> None:
     async with running_app(settings_for(database, admin_ui_dir=pages)) as app, client_of(app) as client:
-        paths = {path for _, path in every_path(database)} | set(PAGES) | {"/admin", "/admin-ui//evil.example"}
+        paths = {path for _, path in EVERY_PATH} | set(PAGES) | {"/admin", "/admin-ui//evil.example"}
         for path in sorted(paths):
             for method in ("GET", "HEAD", "POST"):
                 answer = await client.request(method, path)

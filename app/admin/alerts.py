@@ -13,6 +13,7 @@ from app.admin.limits import Limits, counted
 from app.admin.schemas import ReasonBody
 from app.admin.users import require_anonymous
 from app.auth.caller import Environment
+from app.auth.guarded_route import GuardedRoute
 from app.billing.router import ERRORS, Billing
 from app.billing.schemas import ErrorReply
 from app.billing.service import BillingService
@@ -25,7 +26,7 @@ from app.risk.service import AlertStatus, Decision, Rule, decide, reason_of
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
-router = APIRouter(prefix="/admin", tags=["admin: alerts"], responses=ERRORS)
+router = APIRouter(prefix="/admin", tags=["admin: alerts"], responses=ERRORS, route_class=GuardedRoute)
 
 
 @router.get("/alerts")

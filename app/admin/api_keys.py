@@ -14,6 +14,7 @@ from app.admin.schemas import KeyBody, KeyChange, KeyReply, KeysReply, NewKeyRep
 from app.analytics.usage_reports import sum_credits_by_key
 from app.auth.caller import Environment
 from app.auth.errors import KeyNotFound
+from app.auth.guarded_route import GuardedRoute
 from app.auth.service import create_key, find_key, list_keys, lock_key, revoke_key, rotate_key, update_key
 from app.billing.router import ERRORS
 from app.billing.schemas import ErrorReply
@@ -24,7 +25,7 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 NOT_ACTIVE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
 KEY_ID = re.compile(r"[0-9a-z]{16}")
 CHANGEABLE = ("name", "permissions", "expires_at", "ip_allow_list", "client_subject", "rate_limit_per_minute")
-router = APIRouter(prefix="/admin/api-keys", tags=["admin: API keys"], responses=ERRORS)
+router = APIRouter(prefix="/admin/api-keys", tags=["admin: API keys"], responses=ERRORS, route_class=GuardedRoute)
 
 
 async def path_key_id(key_id: str) -> str:

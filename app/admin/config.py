@@ -25,6 +25,7 @@ from app.admin.config_schemas import (
 )
 from app.admin.dependencies import Administrator, Db, Viewer
 from app.auth.caller import Environment
+from app.auth.guarded_route import GuardedRoute
 from app.billing.router import ERRORS
 from app.billing.schemas import ErrorReply
 from app.config import Settings
@@ -42,7 +43,7 @@ from app.payments.gateway import StripeGateway
 
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorReply}}
 ENVIRONMENTS: dict[Section, Environment] = {section: name for name, section in PROVIDER_SECTIONS.items()}
-router = APIRouter(prefix="/admin/config", tags=["admin: configuration"], responses=ERRORS)
+router = APIRouter(prefix="/admin/config", tags=["admin: configuration"], responses=ERRORS, route_class=GuardedRoute)
 
 
 async def configuration_editor(request: Request) -> ConfigurationEditor:

@@ -1,18 +1,18 @@
 """Who may use a route of the back office: `Annotated[Admin, Depends(require_admin("support"))]`."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from fastapi import Depends, Request, Response
-from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.admin.audit import Admin
 from app.auth.admin_sessions import AdminCaller, AdminSessions
 from app.auth.admins import Role
 from app.auth.errors import AdminUnauthorized, CsrfFailed
+from app.auth.guarded_route import GuardedRoute, Handler, once
 from app.auth.service import Authenticator
 from app.clock import Now
 from app.config import Mode, Settings
@@ -57,10 +57,10 @@ async def report_source(request: Request) -> Source:
     return source
 
 
-class ReportRoute(APIRoute):
+class ReportRoute(GuardedRoute):
     """A route whose reports failed on the replica answers from the primary instead."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
@@ -83,35 +83,49 @@ ReportDb = Annotated[Source, Depends(report_source)]
 Sessions = Annotated[AdminSessions, Depends(admin_sessions)]
 
 
-@cache
-def require_admin(role: Role) -> Callable[..., Awaitable[Admin]]:
-    """A dependency: the signed-in admin, whose role is `role` or more.
+class RequireAdmin:
+    """The signed-in admin, whose role is `role` or more.
 
     A bearer token wins over the cookie. A write by cookie needs the session's X-CSRF-Token. A cookie in use is renewed.
     Raises AdminUnauthorized, AdminForbidden, CsrfFailed, RateLimited.
     """
 
-    async def admin(
-        request: Request, response: Response, cookie: Cookie, bearer: Bearer, sessions: Sessions, now: Now
-    ) -> Admin:
+    def __init__(self, role: Role) -> None:
+        self._role = role
+
+    async def __call__(self, request: Request, response: Response, cookie: Cookie, bearer: Bearer, now: Now) -> Admin:
+        admin, renewed_cookie = await self.authenticate(request, now)
+        if renewed_cookie is not None:
+            set_session_cookie(response, renewed_cookie, request.app.state.settings)
+        return admin
+
+    async def authenticate(self, request: Request, now: datetime) -> tuple[Admin, str | None]:
+        """The admin, and the cookie's new value where it is renewed."""
+        return await once(request, lambda: self._admin(request, now))
+
+    async def _admin(self, request: Request, now: datetime) -> tuple[Admin, str | None]:
         auth: Authenticator = request.app.state.auth
+        sessions: AdminSessions = request.app.state.admin_sessions
         address = auth.admit(request)
-        token = cookie if bearer is None else bearer.credentials
+        bearer = await BEARER(request)
+        token = await COOKIE(request) if bearer is None else bearer.credentials
         if not token:
             raise AdminUnauthorized
-        caller = await sessions.caller_of(token, now)
+        caller, renewed_cookie = await sessions.caller_of(token, now), None
         structlog.contextvars.bind_contextvars(admin_id=str(caller.admin_id))
         if bearer is None:
             if request.method not in SAFE_METHODS:
                 _check_csrf(request, sessions, caller)
             renewed = await sessions.renewed(caller, now)
             if renewed is not None:
-                caller = renewed
-                set_session_cookie(response, sessions.token_of(caller, now), request.app.state.settings)
-        caller.require(role)
-        return Admin(caller, str(address or "unknown"), now)
+                caller, renewed_cookie = renewed, sessions.token_of(renewed, now)
+        caller.require(self._role)
+        return Admin(caller, str(address or "unknown"), now), renewed_cookie
 
-    return admin
+
+@cache
+def require_admin(role: Role) -> RequireAdmin:
+    return RequireAdmin(role)
 
 
 def _check_csrf(request: Request, sessions: AdminSessions, caller: AdminCaller) -> None:

@@ -10,6 +10,7 @@ from app.admin.dependencies import Administrator, Db, Support
 from app.admin.export import export_account
 from app.admin.schemas import EraseBody, UserRow
 from app.admin.users import NOT_FOUND, find_user, require_anonymous
+from app.auth.guarded_route import GuardedRoute
 from app.billing.erasure import erase_person
 from app.billing.router import ERRORS
 from app.errors import InvalidRequest
@@ -17,7 +18,7 @@ from app.errors import InvalidRequest
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "A file to be handed over"}
 }
-router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS)
+router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS, route_class=GuardedRoute)
 
 
 @router.get("/{account_id}/export", response_class=StreamingResponse, responses={**NOT_FOUND, **FILE})

@@ -21,6 +21,7 @@ from app.admin.system_schemas import (
     SystemReply,
     WebhooksReply,
 )
+from app.auth.guarded_route import GuardedRoute
 from app.billing.router import ERRORS
 from app.billing.schemas import MAX_INT64, ErrorReply
 from app.billing.verify import last_verification
@@ -31,7 +32,7 @@ SECRET = re.compile("secret|token|password|credential|key", re.IGNORECASE)
 JobId = Annotated[int, Path(ge=1, le=MAX_INT64)]
 EventCursor = Annotated[str, StringConstraints(pattern=r"^(live|test)\.[^\x00]{1,255}$")]
 
-router = APIRouter(prefix="/admin/system", tags=["admin: system"], responses=ERRORS)
+router = APIRouter(prefix="/admin/system", tags=["admin: system"], responses=ERRORS, route_class=GuardedRoute)
 
 
 @router.get("")

@@ -9,6 +9,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from app.auth.caller import Caller, Permission
 from app.auth.errors import InvalidApiKey, Unauthorized
+from app.auth.guarded_route import once
 from app.auth.service import Authenticator
 from app.auth.tokens import InvalidToken
 from app.clock import Now
@@ -32,6 +33,12 @@ class RequireKey(APIKeyHeader):
         self._permission = permission
 
     async def __call__(self, request: Request, now: Now) -> Caller:  # type: ignore[override]  # more than the text
+        return await self.authenticate(request, now)
+
+    async def authenticate(self, request: Request, now: datetime) -> Caller:
+        return await once(request, lambda: self._caller(request, now))
+
+    async def _caller(self, request: Request, now: datetime) -> Caller:
         return await self.caller_by_key(request, now)
 
     async def caller_by_key(self, request: Request, now: datetime) -> Caller:
@@ -57,10 +64,14 @@ class RequireKeyOrUser(RequireKey):
     """The caller by an API key or by an end user's token."""
 
     async def __call__(self, request: Request, token: UserToken, now: Now) -> Caller:  # type: ignore[override]  # as above
+        return await self.authenticate(request, now)
+
+    async def _caller(self, request: Request, now: datetime) -> Caller:
         if any(request.headers.getlist("X-API-Key")):
             return await self.caller_by_key(request, now)
         auth: Authenticator = request.app.state.auth
         auth.admit(request)
+        token = await USER_TOKEN(request)
         if token is not None:
             if len(request.headers.getlist("Authorization")) > 1:
                 raise InvalidToken("sent more than once")

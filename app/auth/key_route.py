@@ -2,22 +2,20 @@
 
 import inspect
 import json
-from collections.abc import Callable, Coroutine
-from typing import Any
+import time
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from app.auth.dependencies import RequireKey
+from app.auth.guarded_route import FRESH_S, GuardedRoute, Handler
 from app.clock import utc_now
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 PARAMETERS = {"body", "request", "caller", "now"}
 
 
-class KeyRoute(APIRoute):
+class KeyRoute(GuardedRoute):
     """A route that skips FastAPI's work where its endpoint takes `body, request, caller, now` and nothing else.
 
     FastAPI solves a route's dependencies anew for each request, which takes longer than all that a replay does itself.
@@ -26,13 +24,12 @@ class KeyRoute(APIRoute):
     """
 
     def get_route_handler(self) -> Handler:
-        fastapis_way = super().get_route_handler()
-        callers = [d.call for d in self.dependant.dependencies if isinstance(d.call, RequireKey)]
-        if set(inspect.signature(self.endpoint).parameters) != PARAMETERS or len(callers) != 1:
+        fastapis_way, guard = super().get_route_handler(), self.guard()
+        if set(inspect.signature(self.endpoint).parameters) != PARAMETERS or not isinstance(guard, RequireKey):
             return fastapis_way
-        return self._short_way(callers[0], fastapis_way)
+        return self._short_way(guard, fastapis_way)
 
-    def _short_way(self, caller_of: RequireKey, fastapis_way: Handler) -> Handler:
+    def _short_way(self, guard: RequireKey, fastapis_way: Handler) -> Handler:
         assert self.body_field is not None
         model = self.body_field.field_info.annotation
         assert isinstance(model, type)
@@ -44,14 +41,17 @@ class KeyRoute(APIRoute):
             unusual = headers.get("content-type") != "application/json" or not headers.get("x-api-key")
             if unusual or request.app.dependency_overrides:
                 return await fastapis_way(request)
+            now, began_s = utc_now(), time.monotonic()
+            caller = await guard.authenticate(request, now)
             try:
                 body = model.model_validate(json.loads(await request.body()))
             except HTTPException:  # too large
                 raise
             except Exception:
-                return await fastapis_way(request)  # the request keeps what was read of it
-            now = utc_now()
-            caller = await caller_of.caller_by_key(request, now)
+                return await fastapis_way(request)  # the request keeps what was read of it, and its caller
+            if time.monotonic() - began_s >= FRESH_S:
+                now = utc_now()
+                caller = await guard.authenticate(request, now)
             reply = await endpoint(body=body, request=request, caller=caller, now=now)
             if isinstance(reply, Response):
                 return reply

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, status
 
+from app.auth.guarded_route import GuardedRoute
 from app.billing.router import ERRORS, Billing, ReaderOrUser, WriterOrUser
 from app.billing.schemas import ErrorReply, Key255, OAuthProvider, identity_of
 from app.clock import Now
@@ -13,7 +14,7 @@ from app.payments.schemas import PaymentId, PurchaseBody, PurchaseReply, Purchas
 from app.payments.service import PaymentService
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
-router = APIRouter(prefix="/v1/billing/purchases", tags=["purchases"], responses=ERRORS)
+router = APIRouter(prefix="/v1/billing/purchases", tags=["purchases"], responses=ERRORS, route_class=GuardedRoute)
 
 
 async def payment_service(request: Request) -> PaymentService:
