@@ -25,6 +25,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "accounts": KEEP,
         "charges": KEEP,  # their texts, when a person is erased; the amounts are in the ledger
         "credits": KEEP,
+        "free_grants": KEEP,
         "product_inventory": KEEP,
         "product_usage_log": KEEP,
         "purchases": KEEP,

@@ -155,6 +155,15 @@ ROWS: dict[str, Row] = {
     "account_search_words": {"account_id": ACCOUNT, "word": "ann"},
     "account_spellings": {"account_id": ACCOUNT, "digest": b"d" * 32, "shared": False},
     "account_search_refresh": {"singleton": True, "as_of": NOW, "walked_to": None},
+    "free_grants": {
+        "account_id": ACCOUNT,
+        "grant_id": uuid.UUID(int=80),
+        "entry_no": 1,
+        "idempotency_key": "key",
+        "credits": 5,
+        "free_after": 8,
+        "created_at": NOW,
+    },
     "erased_cutoffs": {"salt": b"s" * 16, "identity_digest": b"d" * 32, "not_before": NOW},
     "product_inventory": {
         "account_id": ACCOUNT,

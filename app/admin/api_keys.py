@@ -39,12 +39,16 @@ KeyId = Annotated[str, Depends(path_key_id)]
 
 
 @router.get("")
-async def list_api_keys(admin: Viewer, db: Db, environment: Environment | None = None) -> KeysReply:
+async def list_api_keys(request: Request, admin: Viewer, db: Db, environment: Environment | None = None) -> KeysReply:
     """Newest first, ended ones included. No answer holds more of a key than its public id."""
     async with db.consistent_read() as session:
         keys = await list_keys(session, environment=environment)
         credits = await sum_credits_by_key(session, [key.key_id for key in keys])
-    return KeysReply(api_keys=[KeyReply.of(key, credits.get(key.key_id, 0), admin.now) for key in keys])
+    settings: Settings = request.app.state.settings
+    return KeysReply(
+        api_keys=[KeyReply.of(key, credits.get(key.key_id, 0), admin.now) for key in keys],
+        rotation_grace_s=settings.key_rotation_grace_s,
+    )
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})

@@ -79,6 +79,13 @@ _SECTIONS = (
           FROM credits WHERE account_id = :account_id""",
     ),
     _Section(
+        "free_grants",
+        "grant_id",
+        """
+        SELECT grant_id, credits, free_after, idempotency_key, created_at
+          FROM free_grants WHERE account_id = :account_id""",
+    ),
+    _Section(
         "tool_uses",
         "usage_log_id",
         """

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, cast, func, insert, select
+from sqlalchemy import BigInteger, case, cast, func, insert, select
 
 from app.admin.models import AuditEntry
 from app.analytics.books import first_id_at
@@ -29,9 +29,15 @@ async def find_audit_entry(db: Session, action: str, target_type: str, target_id
 
 
 async def count_done(tx: Session, admin_id: UUID, since: datetime) -> tuple[int, int]:
-    """What an admin did since then: credits given and taken, both counted as positive, and accounts suspended."""
-    paid = [cast(column["paid"].astext, BigInteger) for column in (AuditEntry.before, AuditEntry.after)]
-    adjusted = func.sum(func.abs(paid[1] - paid[0])).filter(AuditEntry.action == "account.adjust")
+    """What an admin did since then: credits given and taken, both counted as positive, and accounts suspended.
+
+    Free credits that were granted count like paid ones that were given.
+    """
+    pool = case((AuditEntry.action == "account.adjust", "paid"), else_="free")
+    before, after = (cast(column[pool].astext, BigInteger) for column in (AuditEntry.before, AuditEntry.after))
+    adjusted = func.sum(func.abs(after - before)).filter(
+        AuditEntry.action.in_(("account.adjust", "account.grant_free"))
+    )
     suspended = func.count(AuditEntry.target_id.distinct()).filter(AuditEntry.action == "account.suspend")
     query = select(func.coalesce(adjusted, 0), suspended).where(
         AuditEntry.admin_id == admin_id, AuditEntry.audit_id >= first_id_at(since)

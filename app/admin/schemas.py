@@ -146,6 +146,7 @@ class KeyReply(Reply):
 
 class KeysReply(Reply):
     api_keys: list[KeyReply]
+    rotation_grace_s: int = Field(description="How long a key works on after it is rotated.")
 
 
 class NewKeyReply(Reply):
@@ -284,6 +285,19 @@ class AdjustReply(Reply):
     credit_id: UUID
     credits: int
     paid_after: int
+    replayed: bool
+
+
+class GrantBody(Reply):
+    credits: Annotated[int, Field(strict=True, ge=1, le=10**9, description="One-time free credits to add.")]
+    reason: Reason
+    idempotency_key: Key255 = Field(description="The same key again changes nothing.")
+
+
+class GrantReply(Reply):
+    grant_id: UUID
+    credits: int
+    free_after: int
     replayed: bool
 
 

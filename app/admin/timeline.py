@@ -35,6 +35,11 @@ def _before(column: str) -> str:
     return f"t.account_id = :account_id AND (CAST(:before AS uuid) IS NULL OR t.{column} < :before)"
 
 
+_OF_INTERACTION = """
+     AND (CAST(:interaction_id AS text) IS NULL
+          OR t.idempotency_key IN (:interaction_id, 'charge:' || :interaction_id){or_else})"""
+
+
 def _newest(column: str) -> str:
     return f"ORDER BY t.{column} DESC LIMIT :limit"
 
@@ -46,7 +51,8 @@ _CHARGES = f"""
            jsonb_build_object('amount_minor', t.amount_minor, 'idempotency_key', t.idempotency_key,
                               'metadata', t.metadata),
            {_moves("charge", "charge_id", " AND e.kind = 'charge'")}
-      FROM charges t WHERE {_before("charge_id")} AND t.operation = 'charge' {_newest("charge_id")}"""  # noqa: S608  (our own words)
+      FROM charges t WHERE {_before("charge_id")} AND t.operation = 'charge'{_OF_INTERACTION.format(or_else="")}
+      {_newest("charge_id")}"""  # noqa: S608  (our own words)
 _TOOL_USES = f"""
     SELECT 'tool_use', t.usage_log_id, t.created_at, coalesce(-c.cost, 0), t.product_type,
            jsonb_build_object('total_uses', t.result -> 'total_uses', 'idempotency_key', t.idempotency_key,
@@ -59,7 +65,8 @@ _TOOL_USES = f"""
                                        'balance_after', t.result -> t.source)) END
       FROM product_usage_log t
       LEFT JOIN charges c ON c.account_id = t.account_id AND c.charge_id = t.charge_id
-     WHERE {_before("usage_log_id")} {_newest("usage_log_id")}"""  # noqa: S608  (our own words)
+     WHERE {_before("usage_log_id")}{_OF_INTERACTION.format(or_else=" OR t.request_id = :interaction_id")}
+     {_newest("usage_log_id")}"""  # noqa: S608  (our own words)
 # An adjustment and its audit entry are one event: the credit names the admin.
 _CREDITS = f"""
     SELECT 'credit', t.credit_id, t.created_at, t.credits, coalesce(t.description, t.transaction_type),
@@ -94,7 +101,12 @@ _PURCHASES = f"""
 _ADMINS_ACTIONS = f"""
     SELECT 'admin', l.audit_id, l.created_at, t.credits, l.action,
            jsonb_build_object('admin', l.admin_email, 'reason', l.reason, 'before', l."before", 'after', l."after"),
-           CASE WHEN t.credit_id IS NULL THEN '[]' ELSE {_CREDIT_MOVES} END
+           CASE WHEN t.credit_id IS NOT NULL THEN {_CREDIT_MOVES}
+                WHEN l.action = 'account.grant_free'
+                THEN jsonb_build_array(jsonb_build_object(
+                    'pool', 'free', 'balance_after', l."after" -> 'free',
+                    'delta', CAST(l."after" ->> 'free' AS bigint) - CAST(l."before" ->> 'free' AS bigint)))
+                ELSE '[]' END
       FROM admin_audit_log l
       LEFT JOIN credits t ON l.action = 'account.adjust' AND t.account_id = :account_id
                              AND t.credit_id = CAST(l.after ->> 'credit_id' AS uuid)
@@ -118,12 +130,25 @@ def _parts(kinds: Sequence[str]) -> list[str]:
 
 
 async def list_timeline(
-    db: Session, account_id: UUID, kinds: Sequence[str], *, before: UUID | None, limit: int
+    db: Session,
+    account_id: UUID,
+    kinds: Sequence[str],
+    *,
+    before: UUID | None,
+    limit: int,
+    interaction_id: str | None = None,
 ) -> Sequence[Row]:
-    """What happened to an account, newest first: each kind's newest rows, merged."""
+    """What happened to an account, newest first: each kind's newest rows, merged.
+
+    With an interaction, only its charges and tool uses, as their idempotency keys or request ids name it.
+    """
+    if interaction_id is not None:
+        kinds = [kind for kind in kinds if kind in ("charge", "tool_use")]
+        if not kinds:
+            return []
     statement = f"""
         SELECT * FROM ({" UNION ALL ".join(_parts(kinds))}) AS events (kind, id, at, credits, title, details, moves)
          ORDER BY id DESC LIMIT :limit
     """  # noqa: S608  (our own words)
-    values = {"account_id": account_id, "before": before, "limit": limit}
+    values = {"account_id": account_id, "before": before, "limit": limit, "interaction_id": interaction_id}
     return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]

@@ -19,6 +19,8 @@ from app.admin.schemas import (
     AccountStatus,
     AdjustBody,
     AdjustReply,
+    GrantBody,
+    GrantReply,
     InventoryReply,
     Moment,
     Pasted,
@@ -39,10 +41,11 @@ from app.auth.caller import Environment
 from app.auth.revocations import revoke_tokens_before
 from app.billing.erasure import lock_person
 from app.billing.errors import AccountNotFound
+from app.billing.free_grants import grant_free_in
 from app.billing.router import ERRORS, Billing
 from app.billing.schemas import MAX_INT64, ErrorReply, InsufficientCreditsReply
 from app.config import Settings
-from app.db import Database
+from app.db import Database, first_id_at
 from app.errors import InvalidRequest
 from app.timestamps import bounded
 from app.tools.router import Tools
@@ -148,16 +151,27 @@ async def get_timeline(
     kind: Annotated[list[TimelineKind], Query(max_length=len(KINDS))] = [],  # noqa: B006  (FastAPI copies it)
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: UUID | None = None,
+    until: Moment | None = None,
+    interaction_id: Pasted | None = None,
 ) -> TimelineReply:
     """Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all.
 
     Each event appears once: an adjustment is the credit, with the admin who made it, unless only `admin` is asked for;
-    a purchase appears when its credits are booked, and until then when it was begun.
+    a purchase appears when its credits are booked, and until then when it was begun. `until` leaves out what is not
+    older; `interaction_id` leaves the charges and tool uses that name the interaction.
     """
     await find_user(db, account_id)
     kinds = sorted(set(kind)) or KINDS
     async with db.read() as session:
-        rows = await list_timeline(session, account_id, kinds, before=cursor, limit=limit + 1)
+        bounds = [bound for bound in (cursor, None if until is None else first_id_at(until)) if bound is not None]
+        rows = await list_timeline(
+            session,
+            account_id,
+            kinds,
+            before=min(bounds, default=None),
+            limit=limit + 1,
+            interaction_id=interaction_id,
+        )
     entries = [TimelineEntry(**row) for row in rows[:limit]]
     return TimelineReply(entries=entries, next_cursor=entries[-1].id if len(rows) > limit else None)
 
@@ -200,6 +214,40 @@ async def adjust_credits(
             )
     return AdjustReply(
         credit_id=credit.credit_id, credits=credit.credits, paid_after=credit.paid_after, replayed=credit.replayed
+    )
+
+
+@router.post("/{account_id}/free-credits", status_code=status.HTTP_201_CREATED, responses=CHANGE)
+async def grant_free_credits(account_id: UUID, body: GrantBody, admin: Support, limits: Limits, db: Db) -> GrantReply:
+    """Add one-time free credits, which charges spend before paid ones. The same key again: no effect."""
+    require_small(body.credits, admin, limits)
+    user = await find_user(db, account_id)
+    require_anonymous(body.reason, user)
+    async with db.transaction() as tx, counted(tx, admin, limits):
+        granted = await grant_free_in(
+            tx,
+            account_id,
+            body.credits,
+            actor=admin.caller.actor,
+            now=admin.now,
+            idempotency_key=body.idempotency_key,
+        )
+        if not granted.replayed:
+            await admin.record(
+                tx,
+                "account.grant_free",
+                "account",
+                account_id,
+                environment=user["environment"],
+                before={"free": granted.free_after - granted.credits},
+                after={"free": granted.free_after, "grant_id": granted.grant_id},
+                reason=body.reason,
+            )
+    return GrantReply(
+        grant_id=granted.grant_id,
+        credits=granted.credits,
+        free_after=granted.free_after,
+        replayed=granted.replayed,
     )
 
 

@@ -1,5 +1,6 @@
 """Which client certificate a request came with."""
 
+import re
 from collections.abc import Sequence
 
 from fastapi import Request
@@ -7,7 +8,14 @@ from fastapi import Request
 from app.auth.addresses import parse_address
 from app.auth.keys import Network
 
+_PART = r"(?:[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)*)=(?:\\.|[^\\,+])+"
+_SUBJECT = re.compile(rf"{_PART}(?:[,+] ?{_PART})*")
 SUBJECT_HEADER = "X-Client-Subject"
+
+
+def is_subject(text: str) -> bool:
+    """Whether the text is a distinguished name (RFC 4514), such as `CN=agent-7,O=Example`."""
+    return _SUBJECT.fullmatch(text) is not None
 
 
 def verified_subject(request: Request, trusted: Sequence[Network]) -> str | None:

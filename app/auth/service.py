@@ -14,7 +14,7 @@ from fastapi import Request
 from app.auth import queries
 from app.auth.addresses import client_address, origin
 from app.auth.caller import Actor, Caller, Environment, Permission, UserIdentity
-from app.auth.certificates import verified_subject
+from app.auth.certificates import is_subject, verified_subject
 from app.auth.errors import (
     AddressNotAllowed,
     ClientCertificateRequired,
@@ -171,6 +171,8 @@ def _checked(
         raise InvalidRequest(f"ip_allow_list holds at most {MAX_ALLOWED_NETWORKS} networks")
     if subject is not None and not (0 < len(subject) <= MAX_SUBJECT_CHARS and subject.isprintable()):
         raise InvalidRequest(f"client_subject must have 1 to {MAX_SUBJECT_CHARS} printable characters")
+    if subject is not None and not is_subject(subject):
+        raise InvalidRequest("client_subject must be a certificate's subject, such as CN=agent-7,O=Example")
     if limit is not None and not 0 < limit <= MAX_RATE_LIMIT_PER_MINUTE:
         raise InvalidRequest("rate_limit_per_minute must be 1 or more")
     try:

@@ -61,6 +61,7 @@ BOOKS = (
             " AND p.payment_intent_id = t.external_transaction_id)",
         },
     ),
+    Texts("free_grants", "grant_id", {"idempotency_key": "NULL"}),
 )
 
 

@@ -288,6 +288,25 @@ class Credit(Base):
     caller_kind: Mapped[str | None] = mapped_column(Text, comment=f"{CALLER_KIND}; null: Stripe's bookings")
 
 
+class FreeGrant(Base):
+    """Credits that an admin added to the one-time free pool."""
+
+    __tablename__ = "free_grants"
+    __table_args__ = (
+        UniqueConstraint("account_id", "idempotency_key"),
+        UniqueConstraint("account_id", "entry_no"),
+        CheckConstraint("credits > 0", name="credits"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    grant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    entry_no: Mapped[int] = mapped_column(BigInteger, comment="of its ledger entry")
+    idempotency_key: Mapped[str | None] = mapped_column(Text, comment="null: the person was erased")
+    credits: Mapped[int] = mapped_column(BigInteger)
+    free_after: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
 class LlmUsage(Base):
     """What an LLM proxy reports of an interaction: a row per call, and perhaps one that sums them up."""
 

@@ -64,6 +64,7 @@ async def test_a_key_is_stored_as_it_was_asked_for(make_key: MakeKey, db: Databa
         ({"ip_allow_list": ["everywhere"]}, "ip_allow_list"),
         ({"ip_allow_list": [f"10.{n}.0.0/16" for n in range(101)]}, "ip_allow_list"),
         ({"client_subject": ""}, "client_subject"),
+        *(({"client_subject": text}, "client_subject") for text in ("not a subject", "CN=", "CN=a,b")),
         ({"client_subject": "x" * 513}, "client_subject"),
         ({"client_subject": "CN=a\r\nCN=b"}, "client_subject"),
         ({"rate_limit_per_minute": 0}, "rate_limit_per_minute"),

@@ -592,7 +592,8 @@ export interface paths {
          * @description Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all.
          *
          *     Each event appears once: an adjustment is the credit, with the admin who made it, unless only `admin` is asked for;
-         *     a purchase appears when its credits are booked, and until then when it was begun.
+         *     a purchase appears when its credits are booked, and until then when it was begun. `until` leaves out what is not
+         *     older; `interaction_id` leaves the charges and tool uses that name the interaction.
          */
         get: operations["get_timeline"];
         put?: never;
@@ -617,6 +618,26 @@ export interface paths {
          * @description Give or take paid credits. What is taken must be there: nothing becomes debt. The same key again: no effect.
          */
         post: operations["adjust_credits"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/free-credits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Grant Free Credits
+         * @description Add one-time free credits, which charges spend before paid ones. The same key again: no effect.
+         */
+        post: operations["grant_free_credits"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2768,6 +2789,35 @@ export interface components {
             /** Request Id */
             request_id: string | null;
         };
+        /** GrantBody */
+        GrantBody: {
+            /**
+             * Credits
+             * @description One-time free credits to add.
+             */
+            credits: number;
+            /** Reason */
+            reason: string;
+            /**
+             * Idempotency Key
+             * @description The same key again changes nothing.
+             */
+            idempotency_key: string;
+        };
+        /** GrantReply */
+        GrantReply: {
+            /**
+             * Grant Id
+             * Format: uuid
+             */
+            grant_id: string;
+            /** Credits */
+            credits: number;
+            /** Free After */
+            free_after: number;
+            /** Replayed */
+            replayed: boolean;
+        };
         /** Health */
         Health: {
             /**
@@ -3124,6 +3174,11 @@ export interface components {
         KeysReply: {
             /** Api Keys */
             api_keys: components["schemas"]["KeyReply"][];
+            /**
+             * Rotation Grace S
+             * @description How long a key works on after it is rotated.
+             */
+            rotation_grace_s: number;
         };
         /** KeysUsageReply */
         KeysUsageReply: {
@@ -7778,6 +7833,8 @@ export interface operations {
                 kind?: ("charge" | "tool_use" | "credit" | "purchase" | "admin")[];
                 limit?: number;
                 cursor?: string | null;
+                until?: string | null;
+                interaction_id?: string | null;
             };
             header?: never;
             path: {
@@ -7932,6 +7989,113 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    grant_free_credits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GrantBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GrantReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

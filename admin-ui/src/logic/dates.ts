@@ -1,3 +1,4 @@
+import { formatCount } from "./format";
 const LOCALE = "en-GB";
 const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ["year", 31_536_000],
@@ -59,4 +60,12 @@ export function toLocalInput(iso: string): string {
 export function fromLocalInput(value: string): string | null {
   const at = new Date(value);
   return value === "" || Number.isNaN(at.getTime()) ? null : at.toISOString();
+}
+
+/** "24 hours", "90 minutes", "1 hour": the largest unit of which it is a whole number. */
+export function durationOf(seconds: number): string {
+  for (const [size, unit] of [[3600, "hour"], [60, "minute"]] as const) {
+    if (seconds >= size && seconds % size === 0) return formatCount(seconds / size, unit);
+  }
+  return formatCount(seconds, "second");
 }

@@ -24,7 +24,7 @@ describe("cents with fractions", () => {
     expect(formatRoundedCents("-0.4", "USD")).toBe("0.00 USD");
     expect(formatRoundedCents("100000000.0", "USD")).toBe("1,000,000.00 USD");
     expect(formatRoundedCents("16.6666666667", "USD", 4)).toBe("0.166667 USD");
-    expect(formatRoundedCents("0.5", "USD", 4)).toBe("0.005 USD");
+    expect(formatRoundedCents("0.5", "USD", 4)).toBe("0.005000 USD");
   });
 
   it("are plain numbers in a spreadsheet", () => {

@@ -8,10 +8,13 @@ export function formatCents(cents: string, currency: string): string {
   return `${grouped(shifted(cents, minorDigits(currency)), minorDigits(currency))} ${currency.toUpperCase()}`;
 }
 
-/** The same, rounded half away from zero to the currency's digits and `more`: "123.5", "USD" is "1.24 USD". */
+/**
+ * The same, rounded half away from zero to the currency's digits and `more`, always as many, so that a column aligns:
+ * "123.5", "USD" is "1.24 USD".
+ */
 export function formatRoundedCents(cents: string, currency: string, more = 0): string {
   const digits = minorDigits(currency);
-  return `${grouped(shifted(String(rounded(cents, more)), digits + more), digits)} ${currency.toUpperCase()}`;
+  return `${grouped(shifted(String(rounded(cents, more)), digits + more), digits + more)} ${currency.toUpperCase()}`;
 }
 
 /** A number rounded to two digits after the point, without zeros at its end: "1234.50" is "1,234.5". */

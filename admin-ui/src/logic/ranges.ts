@@ -46,6 +46,11 @@ export function withRange(params: URLSearchParams, range: Preset | { from: strin
   return next;
 }
 
+/** Whether a UTC day is not over yet. */
+export function isToday(day: string, now = new Date()): boolean {
+  return day === utcDay(now);
+}
+
 export function utcDay(now: Date): string {
   return now.toISOString().slice(0, 10);
 }

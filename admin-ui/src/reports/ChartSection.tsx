@@ -7,6 +7,7 @@ import { ErrorAlert } from "../components/ErrorAlert";
 import { Section } from "../components/Section";
 import { CsvButton } from "./CsvButton";
 import { csvOf, type ReportColumn } from "./ReportTable";
+import { isToday } from "../logic/ranges";
 import type { ChartKind, Series } from "./series";
 
 // The charts are as big as all the rest: they are fetched by those who look at one.
@@ -55,6 +56,11 @@ export function ChartSection<Row>(props: Props<Row>) {
       {note !== undefined && (
         <Text size="xs" c="dimmed" mb="xs">
           {note}
+        </Text>
+      )}
+      {days !== undefined && days.some((row) => isToday(dayOf(row))) && (
+        <Text size="xs" c="dimmed" mb="xs">
+          Today is not over (UTC): its figures are those up to now.
         </Text>
       )}
       {props.error ? (

@@ -1,9 +1,10 @@
 import "@mantine/charts/styles.css";
 
 import { BarChart, LineChart } from "@mantine/charts";
-import { Group, Paper, Text } from "@mantine/core";
+import { Group, Paper, Stack, Text } from "@mantine/core";
 
-import { formatDay } from "../logic/ranges";
+import { formatDay, isToday } from "../logic/ranges";
+import { formatTick } from "../logic/ticks";
 import type { ChartKind, Series } from "./series";
 
 interface Props<Row> {
@@ -13,33 +14,49 @@ interface Props<Row> {
   kind: ChartKind;
   /** Whole things are counted: the axis names no parts of them. */
   whole: boolean;
+  height?: number;
 }
 
-const compact = new Intl.NumberFormat("en-GB", { notation: "compact", maximumFractionDigits: 1 });
+const HEIGHT = 260;
+const HEIGHT_OF_ONE = 120;
 
 /** Days from left to right. Heights are drawn from floats; what is read is told by the series as text. */
-export default function TimeChart<Row>({ days, dayOf, series, kind, whole }: Props<Row>) {
+export default function TimeChart<Row>({ days, dayOf, series, kind, whole, height = HEIGHT }: Props<Row>) {
   const data = days.map((row, index) => ({
     index,
-    day: formatDay(dayOf(row), true),
+    day: isToday(dayOf(row)) ? `${formatDay(dayOf(row), true)} so far` : formatDay(dayOf(row), true),
     ...Object.fromEntries(series.map(({ name, valueOf }) => [name, valueOf(row)])),
   }));
+  if (kind === "multiples") {
+    return (
+      <Stack gap="xs">
+        {series.map((one) => (
+          <div key={one.name}>
+            <Text size="xs" c="dimmed">
+              {one.name}
+            </Text>
+            <TimeChart days={days} dayOf={dayOf} series={[one]} kind="line" whole={whole} height={HEIGHT_OF_ONE} />
+          </div>
+        ))}
+      </Stack>
+    );
+  }
   const tooltip = ({ payload }: { payload?: readonly { payload?: unknown }[] }) => {
     const point = payload?.[0]?.payload as { index: number } | undefined;
     const row = point === undefined ? undefined : days[point.index];
     return row === undefined ? null : <Told day={dayOf(row)} row={row} series={series} />;
   };
   const common = {
-    h: 260,
+    h: height,
     data,
     dataKey: "day",
     series: series.map(({ name, color }) => ({ name, color })),
     withLegend: series.length > 1,
     legendProps: { verticalAlign: "bottom" as const, itemSorter: null },
     tooltipProps: { content: tooltip, isAnimationActive: false },
-    valueFormatter: (value: number) => compact.format(value),
+    valueFormatter: formatTick,
     xAxisProps: { minTickGap: 24 },
-    yAxisProps: { width: 44, allowDecimals: !whole },
+    yAxisProps: { width: 52, allowDecimals: !whole },
   };
   // The chart takes no focus of its own: its table is for whoever does not see it.
   if (kind !== "line") {
@@ -69,6 +86,7 @@ function Told<Row>({ day, row, series }: { day: string; row: Row; series: Series
     <Paper withBorder shadow="md" px="sm" py="xs">
       <Text size="sm" fw={600}>
         {formatDay(day)}
+        {isToday(day) && ", so far"}
       </Text>
       {series.map(({ name, textOf }) => (
         <Group key={name} justify="space-between" gap="lg">

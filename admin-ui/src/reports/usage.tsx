@@ -1,7 +1,7 @@
 import type { Day, Sales, Usage } from "../api/models";
 import { plainUnits } from "../logic/decimals";
 import { formatMoney, formatNumber } from "../logic/format";
-import { formatDay } from "../logic/ranges";
+import { formatDay, isToday } from "../logic/ranges";
 import type { ReportColumn } from "./ReportTable";
 import type { Series } from "./series";
 
@@ -27,7 +27,7 @@ export function count<Row>(name: string, valueOf: (row: Row) => number): ReportC
 
 export const dayColumn: ReportColumn<{ day: string }> = {
   name: "Day",
-  cell: ({ day }) => formatDay(day),
+  cell: ({ day }) => (isToday(day) ? `${formatDay(day)}, so far` : formatDay(day)),
   csv: ({ day }) => day,
 };
 

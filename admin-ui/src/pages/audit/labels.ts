@@ -4,6 +4,7 @@ import { pathWith } from "../../logic/filters";
 
 export const ACTIONS: Record<string, string> = {
   "account.adjust": "Adjusted credits",
+  "account.grant_free": "Granted free credits",
   "account.suspend": "Suspended an account",
   "account.reopen": "Reopened an account",
   "account.close": "Closed an account",

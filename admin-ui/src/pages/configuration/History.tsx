@@ -1,5 +1,5 @@
 import { Button, Group, Text } from "@mantine/core";
-import { useInfiniteQuery } from "@tanstack/react-query";
+import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
 import type { ConfigSection, ConfigVersion } from "../../api/models";
@@ -39,6 +39,11 @@ export function History({ section, current, onUse }: Props) {
     initialPageParam: null as number | null,
     getNextPageParam: (page) => page.next_cursor,
   });
+  // Before the first version, and after a reset, the settings counted.
+  const settings = useQuery({
+    queryKey: ["configuration", section, "settings"],
+    queryFn: ({ signal }) => bodyOf(api.GET("/admin/config/{section}/settings", { params: { path: { section } }, signal })),
+  });
   const versions = data?.pages.flatMap((page) => page.versions) ?? [];
   return (
     <Section title={`History: ${SECTIONS[section]}`}>
@@ -55,6 +60,7 @@ export function History({ section, current, onUse }: Props) {
             key={version.version}
             version={version}
             before={versions[index + 1]}
+            settings={settings.data?.document ?? null}
             isCurrent={version.version === current}
             onUse={onUse}
           />
@@ -72,14 +78,16 @@ export function History({ section, current, onUse }: Props) {
 interface ItemProps {
   version: ConfigVersion;
   before: ConfigVersion | undefined;
+  /** What the settings say today; they have no history of their own. */
+  settings: Facts | null;
   isCurrent: boolean;
   onUse: Props["onUse"];
 }
 
-function Item({ version, before, isCurrent, onUse }: ItemProps) {
+function Item({ version, before, settings, isCurrent, onUse }: ItemProps) {
   const { document } = version;
-  // Before the first, and after a reset, the settings counted: they are not kept, so all of it is shown as new.
-  const earlier = before?.document ?? null;
+  const overSettings = before === undefined ? version.version === 1 : before.document === null;
+  const earlier = overSettings ? settings : (before?.document ?? null);
   const unknown = before === undefined && version.version > 1;
   return (
     <li className={classes.item}>
@@ -107,7 +115,14 @@ function Item({ version, before, isCurrent, onUse }: ItemProps) {
           {document === null ? "Back to the settings" : "What it changed is seen once the older versions are here."}
         </Text>
       ) : (
-        <Diff removals before={inWords(factsOf(earlier))} after={inWords(factsOf(document))} />
+        <>
+          <Diff removals before={inWords(factsOf(earlier))} after={inWords(factsOf(document))} />
+          {overSettings && earlier !== null && (
+            <Text size="xs" c="dimmed" mt={4}>
+              Compared with the settings as they are today.
+            </Text>
+          )}
+        </>
       )}
     </li>
   );

@@ -2,6 +2,7 @@ import { Text } from "@mantine/core";
 
 import { api, bodyOf } from "../../api/client";
 import type { ApiKey, NewApiKey } from "../../api/models";
+import { durationOf } from "../../logic/dates";
 import { ActionDialog } from "../../components/ActionDialog";
 
 export type Ending = "rotate" | "revoke";
@@ -9,11 +10,13 @@ export type Ending = "rotate" | "revoke";
 interface Props {
   ending: Ending;
   apiKey: ApiKey;
+  /** How long a key works on after it is rotated. */
+  graceS: number;
   onClose: () => void;
   onMade: (made: NewApiKey) => void;
 }
 
-export function EndDialog({ ending, apiKey, onClose, onMade }: Props) {
+export function EndDialog({ ending, apiKey, graceS, onClose, onMade }: Props) {
   const request = { params: { path: { key_id: apiKey.key_id } } };
   if (ending === "rotate") {
     return (
@@ -26,8 +29,8 @@ export function EndDialog({ ending, apiKey, onClose, onMade }: Props) {
         onDone={onMade}
       >
         <Text size="sm">
-          A new key with the same rights is made and shown once. The old one works on for the grace period, so that the
-          agent can be given the new one; then it ends by itself.
+          A new key with the same rights is made and shown once. The old one works for another {durationOf(graceS)}, so
+          that the agent can be given the new one, and then ends.
         </Text>
       </ActionDialog>
     );

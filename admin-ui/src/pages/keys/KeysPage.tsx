@@ -88,7 +88,7 @@ export function KeysPage() {
       {open?.dialog === "create" && <KeyDialog apiKey={null} onClose={close} onMade={made} />}
       {open?.dialog === "edit" && <KeyDialog apiKey={open.key} onClose={close} onMade={made} />}
       {(open?.dialog === "rotate" || open?.dialog === "revoke") && (
-        <EndDialog ending={open.dialog} apiKey={open.key} onClose={close} onMade={made} />
+        <EndDialog ending={open.dialog} apiKey={open.key} graceS={data?.rotation_grace_s ?? 0} onClose={close} onMade={made} />
       )}
       {open?.dialog === "made" && <NewKeyDialog made={open.made} onClose={close} />}
     </Page>

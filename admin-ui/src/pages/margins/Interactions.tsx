@@ -7,7 +7,7 @@ import type { InteractionMargin } from "../../api/models";
 import { useFilters } from "../../components/Filters";
 import { BY_PAGE, Pager } from "../../components/Pager";
 import { Timestamp } from "../../components/Timestamp";
-import { oneOf } from "../../logic/filters";
+import { oneOf, pathWith } from "../../logic/filters";
 import { formatNumber, shortId } from "../../logic/format";
 import { ReportTable, type ReportColumn } from "../../reports/ReportTable";
 import { count } from "../../reports/usage";
@@ -59,7 +59,7 @@ const COLUMNS: ReportColumn<InteractionMargin>[] = [
   {
     name: "Interaction",
     cell: ({ interaction_id, account_id }) => (
-      <Anchor component={Link} to={`/users/${account_id}`} size="sm" className="numeric" title={`${interaction_id}: to its user`}>
+      <Anchor component={Link} to={pathWith(`/users/${account_id}`, { interaction: interaction_id })} size="sm" className="numeric" title={interaction_id}>
         {shortId(interaction_id)}
       </Anchor>
     ),

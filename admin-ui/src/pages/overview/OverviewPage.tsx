@@ -54,7 +54,7 @@ export function OverviewPage() {
         <ChartSection
           {...chart}
           title="Use by day"
-          kind="line"
+          kind="multiples"
           whole
           series={[
             countSeries<Day>("Uses", "indigo.6", ({ uses }) => uses),

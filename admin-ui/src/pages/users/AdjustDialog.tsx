@@ -8,64 +8,47 @@ import { ActionDialog } from "../../components/ActionDialog";
 import { NumberField } from "../../components/NumberField";
 import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import { useIdempotencyKey } from "../../components/useIdempotencyKey";
+import { adjustmentOf, CREDITS, type Direction } from "../../logic/adjustment";
+import { keysOf, oneOf } from "../../logic/filters";
 import { formatCredits } from "../../logic/format";
 import { nameOf } from "../../logic/names";
-import { readWhole, UNUSUAL, type Bounds } from "../../logic/numbers";
+import { readWhole } from "../../logic/numbers";
 
-const CREDITS: Bounds = { least: 1, most: 1_000_000_000_000 };
+const DIRECTIONS: Record<Direction, string> = { give: "Give paid", grant: "Give free", take: "Take paid" };
 
 export function AdjustDialog({ user, onClose }: { user: User; onClose: () => void }) {
-  const [direction, setDirection] = useState("give");
+  const [direction, setDirection] = useState<Direction>("give");
   const [amount, setAmount] = useState("");
   const [reason, setReason] = useState("");
   const [key, onFailed] = useIdempotencyKey();
-  const { value: size, problem } = readWhole(amount, CREDITS);
-  const credits = size === null ? null : direction === "give" ? size : -size;
   const limit = useMe().credit_limit;
-  const tooMany = credits !== null && user.paid + credits < 0;
-  const overLimit = limit !== null && size !== null && size > limit;
-  const beyond = tooMany
-    ? `Only ${formatCredits(user.paid)} are there: nothing becomes debt`
-    : overLimit
-      ? "More than your role may move at once: ask an admin"
-      : null;
+  const { credits, beyond, unusual, confirm, sentence } = adjustmentOf(direction, amount, user, nameOf(user), limit);
+  const { problem } = readWhole(amount, CREDITS[direction]);
   return (
     <ActionDialog
       title="Adjust credits"
-      confirmLabel={credits === null ? "Adjust" : `${direction === "give" ? "Give" : "Take"} ${formatCredits(Math.abs(credits))}`}
+      confirmLabel={confirm}
       danger={direction === "take"}
       blocked={(problem === null ? beyond : `Credits: ${problem.toLowerCase()}`) ?? reasonProblem(reason)}
-      unusual={size !== null && size > UNUSUAL.adjustedCredits ? formatCredits(size) : null}
+      unusual={unusual}
       onClose={onClose}
       onFailed={onFailed}
-      act={() =>
-        bodyOf(
-          api.POST("/admin/users/{account_id}/credits", {
-            params: { path: { account_id: user.account_id } },
-            body: { credits: credits ?? 0, reason: reason.trim(), idempotency_key: key },
-          }),
-        )
-      }
-      done={(reply) =>
-        reply.replayed
-          ? `This was booked before; the balance is ${formatCredits(reply.paid_after)}`
-          : `Done: ${nameOf(user)} now has ${formatCredits(reply.paid_after)} paid`
+      act={() => send(direction, user.account_id, { credits: credits ?? 0, reason: reason.trim(), idempotency_key: key })}
+      done={({ replayed, left }) =>
+        replayed ? `This was booked before; it left ${left}` : `Done: ${nameOf(user)} now has ${left}`
       }
     >
       {(problemOf) => (
         <>
           <SegmentedControl
             fullWidth
-            aria-label="Give or take"
+            aria-label="What to do"
             value={direction}
-            onChange={setDirection}
-            data={[
-              { value: "give", label: "Give" },
-              { value: "take", label: "Take away" },
-            ]}
+            onChange={(chosen) => setDirection(oneOf(chosen, keysOf(DIRECTIONS)) ?? direction)}
+            data={keysOf(DIRECTIONS).map((value) => ({ value, label: DIRECTIONS[value] }))}
           />
           <NumberField
-            {...CREDITS}
+            {...CREDITS[direction]}
             label="Credits"
             data-autofocus
             value={amount}
@@ -75,12 +58,25 @@ export function AdjustDialog({ user, onClose }: { user: User; onClose: () => voi
           />
           <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} placeholder="What was it for? A ticket's number helps." />
           <Text size="sm" aria-live="polite">
-            {credits === null || tooMany || overLimit
-              ? `${nameOf(user)} has ${formatCredits(user.paid)} paid.`
-              : `${nameOf(user)}: ${formatCredits(user.paid)} paid now, ${formatCredits(user.paid + credits)} afterwards. The ledger and the audit log will show it.`}
+            {sentence}
           </Text>
         </>
       )}
     </ActionDialog>
   );
+}
+
+/** What is left of the pool afterwards, in words. */
+async function send(
+  direction: Direction,
+  accountId: string,
+  body: { credits: number; reason: string; idempotency_key: string },
+): Promise<{ replayed: boolean; left: string }> {
+  const request = { params: { path: { account_id: accountId } }, body };
+  if (direction === "grant") {
+    const { replayed, free_after } = await bodyOf(api.POST("/admin/users/{account_id}/free-credits", request));
+    return { replayed, left: `${formatCredits(free_after)} free` };
+  }
+  const { replayed, paid_after } = await bodyOf(api.POST("/admin/users/{account_id}/credits", request));
+  return { replayed, left: `${formatCredits(paid_after)} paid` };
 }

@@ -28,7 +28,7 @@ export function UserActions({ user }: { user: User }) {
           </Tooltip>
         </Menu.Target>
         <Menu.Dropdown>
-          <Item needs="support" disabled={user.external_id === null} onClick={() => setOpen("revoke-tokens")}>
+          <Item needs="support" blocked={user.external_id === null ? "The person is erased: there are no tokens" : null} onClick={() => setOpen("revoke-tokens")}>
             Revoke tokens
           </Item>
           <Menu.Item
@@ -81,19 +81,20 @@ function Changes({ user, onChoose }: { user: User; onChoose: (open: Open) => voi
 interface ItemProps {
   needs: Role;
   danger?: boolean;
-  disabled?: boolean;
+  /** Why it cannot be chosen, whatever the role; null: it can. */
+  blocked?: string | null;
   onClick: () => void;
   children: string;
 }
 
-function Item({ needs, danger = false, disabled = false, onClick, children }: ItemProps) {
+function Item({ needs, danger = false, blocked = null, onClick, children }: ItemProps) {
   const may = atLeast(useMe().role, needs);
   return (
     <Menu.Item
-      disabled={!may || disabled}
+      disabled={!may || blocked !== null}
       color={danger ? "var(--mantine-color-error)" : undefined}
       onClick={onClick}
-      title={may ? undefined : neededRole(needs)}
+      title={may ? (blocked ?? undefined) : neededRole(needs)}
     >
       {children}
     </Menu.Item>

@@ -41,7 +41,7 @@ export function UserPage() {
       actions={<UserActions user={user} />}
     >
       <Stopped user={user} />
-      <Balances user={user} />
+      {user.erased_at === null && <Balances user={user} />}
       <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
         <Profile user={user} />
       </SimpleGrid>

@@ -101,7 +101,7 @@ const COLUMNS: Column<UserRow>[] = [
   { name: "Environment", cell: (user) => <EnvironmentTag environment={user.environment} />, from: "md" },
   { name: "Plan", cell: (user) => user.plan_name, from: "lg" },
   { name: "Paid", cell: (user) => formatNumber(user.paid), numeric: true },
-  { name: "Free", cell: (user) => formatNumber(user.free), numeric: true, from: "sm" },
+  { name: "Free", cell: (user) => (user.status === "closed" ? "—" : formatNumber(user.free)), numeric: true, from: "sm" },
   { name: "Debt", cell: (user) => <Debt credits={user.debt} />, numeric: true, from: "sm" },
   { name: "Credits spent", cell: (user) => formatNumber(user.total_uses), numeric: true, from: "md" },
   { name: "Last activity", cell: (user) => <Timestamp at={user.last_activity_at} ago />, from: "sm" },
