@@ -136,8 +136,8 @@ def _read_every_timestamp(connection: Any, _: object) -> None:
 class Database:
     """The process's connections, `pool_size` of them, in four pools that cannot starve each other.
 
-    A fifth is for what may be slow (lists, reports). Of the rest, half is for batches of hot requests, a quarter for
-    other transactions, a quarter for point reads.
+    A fifth is for what may be slow (lists, reports). Of the rest, a quarter is for point reads; batches of hot requests
+    and other transactions share the others half and half.
 
     Waiting for a connection, a lock or a statement is bounded by `timeout_s`, so that no caller waits on a stuck
     neighbour; the errors that follow are answered with 503 (see errors.py).
@@ -161,8 +161,9 @@ class Database:
     ) -> None:
         slow = max(1, pool_size // SHARE_OF_LISTS)
         readers = max(1, (pool_size - slow) // 4)
-        transactions = max(readers, min(2, pool_size - slow - readers))
-        batches = max(1, pool_size - slow - readers - transactions)
+        writers = pool_size - slow - readers
+        transactions = max(1, min(2, writers), writers // 2)
+        batches = max(1, writers - transactions)
         self._url = PostgresUrl.parse(url.get_secret_value())
         bounds = {} if pooled else session_bounds(timeout_s)
         connect_args = {
@@ -200,7 +201,7 @@ class Database:
         self._slow = engine(slow, {}, prepared=False) if pooled else engine(slow, REPORT_PLANNING)
         self._autocommit = self._slow.execution_options(isolation_level="AUTOCOMMIT")
         self._consistent = self._slow.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self.lock_waiters = asyncio.Semaphore(max(1, batches // 2))
+        self.lock_waiters = asyncio.Semaphore((batches + 1) // 2)
         """Limits how many batches may block on account locks at once, so that some connections remain for others."""
         self._timeout_s = timeout_s
         self._probe = DatabaseProbe(connect_args, self._guard, pooled=pooled)

@@ -160,7 +160,7 @@ async def test_the_database_is_asked_with_each_scrape(shop: Shop, scrape: Scrape
     assert round(held("billing_purchases_unheard_oldest_age_seconds"), -2) == 7200
     assert held("billing_database_lock_waiters") == 1
     assert held("billing_database_connections_in_use", pool="transactions") == 1
-    assert held("billing_database_connections", pool="transactions") == 2
+    assert held("billing_database_connections", pool="transactions") == 3
 
 
 async def test_books_sums_are_the_ledgers(shop: Shop, scrape: Scrape) -> None:
