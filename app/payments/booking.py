@@ -103,7 +103,12 @@ async def _merge_disputes(tx: Session, purchase: Mapping[str, Any], facts: Payme
     disputes = {dispute.dispute_id: dispute for dispute in await queries.list_disputes(tx, **keys)}
     if (said := facts.dispute) is not None:
         said = replace(said, decided_at=facts.at if said.status in FINAL_DISPUTE else None)
-        merged = merge_dispute(disputes.get(said.dispute_id), said)
+        known = disputes.get(said.dispute_id)
+        if known is not None and known.status in FINAL_DISPUTE and known.decided_at is None:
+            # A version without times of decisions keeps the first decision that it receives.
+            decided_at = await queries.find_first_decision(tx, purchase["environment"], facts.payment_intent_id)
+            known = replace(known, decided_at=decided_at)
+        merged = merge_dispute(known, said)
         await queries.upsert_dispute(tx, {**keys, **asdict(merged), "updated_at": now})
         disputes[said.dispute_id] = merged
     return sum(d.amount_minor for d in disputes.values() if d.status in WITHDRAWN_DISPUTE)

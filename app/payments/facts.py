@@ -126,7 +126,7 @@ def lifetime(status: str | None, next_action: str | None) -> timedelta:
 
 
 def merge_dispute(known: Dispute | None, said: Dispute) -> Dispute:
-    """What is known of a dispute after a statement about it, whatever the order of statements.
+    """Merge a statement about a dispute into the known state; the order of statements does not matter.
 
     A decision replaces every undecided state, and the later of two decisions counts; in the same second `lost` wins. A
     decision without a time yields to any that has one. An inquiry becomes a dispute, not the other way round.
@@ -145,7 +145,7 @@ def _dispute_rank(dispute: Dispute) -> tuple[int, float, bool]:
 
 
 def merge_refund(known: Refund | None, said: Refund) -> Refund:
-    """What is known of a refund after a statement about it, whatever the order of statements."""
+    """Merge a statement about a refund into the known state; the order of statements does not matter."""
     if known is None:
         return said
     status = max(known.status, said.status, key=REFUND_STATUSES.index)
@@ -153,15 +153,17 @@ def merge_refund(known: Refund | None, said: Refund) -> Refund:
 
 
 def refunded_money(reported_minor: int, refunds: Iterable[Refund]) -> int:
-    """The money that refunds took back, in minor units: those that neither failed nor were canceled, known by id,
-    and what of the reported total no known refund explains.
+    """Return the money that refunds took back, in minor units.
+
+    It is the sum of known refunds that neither failed nor were canceled, plus the part of the reported total that no
+    known refund explains.
 
     `reported_minor` is the largest total that was ever reported. The provider lowers its total when a refund fails, so
     the largest one may contain refunds that failed later: every known refund is subtracted from it, those too.
     """
     known = list(refunds)
-    stands = sum(refund.amount_minor for refund in known if refund.status not in UNDONE_REFUND)
-    return stands + max(0, reported_minor - sum(refund.amount_minor for refund in known))
+    valid = sum(refund.amount_minor for refund in known if refund.status not in UNDONE_REFUND)
+    return valid + max(0, reported_minor - sum(refund.amount_minor for refund in known))
 
 
 def taken_back(*, credits: int, amount_minor: int, refunded_minor: int, withdrawn_minor: int) -> TakenBack:

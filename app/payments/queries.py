@@ -251,6 +251,21 @@ async def upsert_dispute(tx: Session, row: Row) -> None:
     await tx.execute(insert(PurchaseDispute).values(**row).on_conflict_do_update(index_elements=keys, set_=changed))
 
 
+async def find_first_decision(tx: Session, environment: str, payment_intent_id: str) -> datetime | None:
+    """The provider's time of the first decision about a dispute of the payment that was received and applied."""
+    query = (
+        select(PaymentEvent.created_at)
+        .where(
+            PaymentEvent.payment_intent_id == payment_intent_id,
+            PaymentEvent.environment == environment,
+            PaymentEvent.type == "charge.dispute.closed",
+            PaymentEvent.outcome != "ignored",
+        )
+        .order_by(PaymentEvent.received_at)
+    )
+    return (await tx.execute(query.limit(1))).scalar_one_or_none()
+
+
 async def list_refunds(db: Session, account_id: UUID, purchase_id: UUID) -> list[Refund]:
     """The refunds of a purchase that are known by id, oldest first."""
     columns = (
@@ -280,18 +295,18 @@ _LIST_MISBOOKED_REFUNDS = text(
       FROM purchases p
      CROSS JOIN LATERAL (
         SELECT coalesce(sum(amount_minor), 0) AS known_minor,
-               coalesce(sum(amount_minor) FILTER (WHERE status NOT IN ('failed', 'canceled')), 0) AS stands_minor
+               coalesce(sum(amount_minor) FILTER (WHERE status NOT IN ('failed', 'canceled')), 0) AS valid_minor
           FROM purchase_refunds r WHERE r.account_id = p.account_id AND r.purchase_id = p.purchase_id) refunds
      WHERE p.environment = :environment AND p.refunded_minor > 0 AND p.updated_at >= :since
        AND p.refunded_minor
-           <> stands_minor + greatest(0, greatest(p.refunds_reported_minor, p.refunded_minor) - known_minor)
+           <> valid_minor + greatest(0, greatest(p.refunds_reported_minor, p.refunded_minor) - known_minor)
      ORDER BY p.updated_at LIMIT 500
     """
 )
 
 
 async def list_misbooked_refunds(db: Session, environment: str, since: datetime) -> Sequence[str]:
-    """Payments of purchases written since, whose `refunded_minor` is not what `facts.refunded_money` says."""
+    """Return payments of purchases updated since, whose `refunded_minor` differs from `facts.refunded_money`."""
     values = {"environment": environment, "since": since}
     return (await db.execute(_LIST_MISBOOKED_REFUNDS, values)).scalars().all()
 

@@ -1,4 +1,4 @@
-"""Reconciliation of refunds: finds those that no webhook told of, and purchases whose sum does not follow from them."""
+"""Reconciliation of refunds: finds refunds that no webhook reported, and sums that do not follow from refunds."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,7 +15,7 @@ from app.payments.facts import PaymentFacts, merge_refund
 from app.payments.gateway import StripeGateway
 
 LISTED_FOR = timedelta(hours=24)
-"""Refunds begun within it are listed each time. What becomes of older ones is in the event log."""
+"""Each run lists the refunds that began within it. The event log reports the outcome of older ones."""
 REPAIRED_FOR = timedelta(days=2)
 log = structlog.get_logger()
 
@@ -26,7 +26,7 @@ async def reconcile_refunds(
     """Book refunds that are not known by id yet, and repair what a version without refunds by id has overwritten.
 
     Events of API versions before 2024-10-28 do not name every refund, so the refunds themselves are listed. A
-    restricted key that may not list them does without: the totals inside the events count. Raises
+    restricted key may lack the right to list them; then the totals inside the events count. Raises
     PaymentProviderUnavailable.
     """
     try:
@@ -64,7 +64,7 @@ async def reconcile_money_back(
 
 
 async def _book_if_new(db: Database, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
-    """Whether the purchase did not know the refund, or not its status."""
+    """Book a refund that is new, or has a new status. Return whether it was."""
     async with db.read() as session:
         purchase = await queries.find_purchase_of_payment(session, environment, facts.payment_intent_id)
         if purchase is None:

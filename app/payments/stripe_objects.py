@@ -36,7 +36,7 @@ DISPUTES: dict[str, DisputeStatus] = {
     "warning_needs_response": "warning",
     "warning_under_review": "warning",
     "warning_closed": "warning",
-    # Before 2014-11-20: decided for us, after the charge had been refunded. The refund counts by itself.
+    # Before 2014-11-20: decided for us, after the charge had been refunded. The refund is counted as a refund.
     "charge_refunded": "won",
 }
 THIN_EVENT = "v2.core.event"
@@ -92,7 +92,7 @@ def dispute_of(kind: str, dispute: Object) -> Dispute:
 
 
 def charge_facts(kind: str, data: Object, at: datetime) -> PaymentFacts | None:
-    """What an event about a charge, a refund or a dispute says. None: about none of our payments.
+    """Return the facts in an event about a charge, a refund or a dispute. None: it is about none of our payments.
 
     Raises KeyError, TypeError, ValueError, AttributeError, OverflowError for a malformed object.
     """
@@ -120,10 +120,10 @@ def _fingerprint(charge: Object) -> str | None:
 
 
 def thin_event(event: Object) -> Event:
-    """An event without its object, which an endpoint sends that is set to thin payloads.
+    """Return the event without facts: an endpoint that is set to thin payloads sends no objects.
 
-    It is acknowledged, because Stripe would repeat it for days, and logged as an error: the operator has to change the
-    endpoint. Reconciliation finds what the event stands for in the event log. Raises KeyError, TypeError, ValueError.
+    The service acknowledges it, because Stripe would repeat it for days. It logs an error, because the operator has to
+    change the endpoint. Reconciliation reads the same change from the event log. Raises KeyError, TypeError, ValueError.
     """
     event_id, kind = stripe_id(event["id"]), stripe_id(event["type"])
     created_at = datetime.fromisoformat(event["created"])

@@ -77,16 +77,22 @@ async def test_won_dispute_pays_debt_first(shop: Shop) -> None:
     assert await shop.balances(account_id) == (5, 0)
 
 
-@pytest.mark.parametrize("status", ["won", "lost"])
-async def test_decision_without_a_time_yields_to_one_that_has_one(shop: Shop, status: str) -> None:
-    """As versions before refunds by id decided it."""
-    outcomes: Sequence[Literal["won", "lost"]] = ("won", "lost") if status == "won" else ("lost", "won")
+@pytest.mark.parametrize("outcomes", [("won", "lost"), ("lost", "won")])
+@pytest.mark.parametrize("first_received", [0, 1])
+@pytest.mark.parametrize("is_in_the_inbox", [True, False])
+async def test_decision_of_an_older_version_has_the_time_of_the_event_that_it_received_first(
+    shop: Shop, outcomes: Sequence[Literal["won", "lost"]], first_received: int, is_in_the_inbox: bool
+) -> None:
+    """It stores no time of its own. Without that event it yields to any decision that has a time."""
     account_id, events = await disputed(shop, outcomes)
-    first, second = [event for event in events if event["type"] == "charge.dispute.closed"]
-    await shop.deliver(first)
+    decisions = [event for event in events if event["type"] == "charge.dispute.closed"]
+    await shop.deliver(decisions[first_received])
     await shop.execute("UPDATE purchase_disputes SET decided_at = NULL")
-    await shop.deliver(second)
-    assert await shop.balances(account_id) == (WITHDRAWN if status == "won" else KEPT)
+    if not is_in_the_inbox:
+        await shop.execute("DELETE FROM payment_events WHERE type = 'charge.dispute.closed'")
+    await shop.deliver(decisions[1 - first_received])
+    counts = outcomes[-1] if is_in_the_inbox else outcomes[1 - first_received]
+    assert await shop.balances(account_id) == (KEPT if counts == "won" else WITHDRAWN)
 
 
 @pytest.mark.parametrize(("case_type", "expected"), [("resolution", WITHDRAWN), ("block", KEPT)])

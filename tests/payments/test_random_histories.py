@@ -51,13 +51,13 @@ class Sale:
         self.taken = len(self.history.events)
 
     def credits_due(self) -> int:
-        """By the events that we were told."""
+        """By the events that were delivered."""
         if not any(event["type"] == "payment_intent.succeeded" for event in self.told):
             return 0
         return CREDITS - CREDITS * min(PRICE, self.refunded() + self.withdrawn()) // PRICE
 
     def refunded(self) -> int:
-        """The refunds that we were told of by id, and what the largest total says beyond them."""
+        """The delivered refunds by id, and the excess of the largest total over them."""
         reported = 0
         amounts: dict[str, int] = {}
         undone: set[str] = set()

@@ -304,7 +304,7 @@ class Account:
         return refund
 
     def later_outcome(self, refund: Object) -> RefundOutcome | None:
-        """What becomes of a refund some time after it began, by the test card that paid. None: nothing more."""
+        """The outcome that the test card gives a refund some time after it began. None: no further change."""
         last4 = self.find("charge", refund["charge"])["payment_method_details"]["card"]["last4"]
         if last4 == PENDING_REFUND[-4:] and refund["status"] == "pending":
             return "succeeded"

@@ -96,7 +96,7 @@ class LocalStripe:
         self._refunds_settle_after_s = refunds_settle_after_s
 
     def settle_later(self, account: Account, refund: Object) -> Object:
-        """The refund; what its card makes of it happens after a while."""
+        """Return the refund, and schedule the outcome that its test card gives it."""
 
         def settle() -> None:
             if (outcome := account.later_outcome(refund)) is not None:
