@@ -123,7 +123,9 @@ def thin_event(event: Object) -> Event:
     """Return the event without facts: an endpoint that is set to thin payloads sends no objects.
 
     The service acknowledges it, because Stripe would repeat it for days. It logs an error, because the operator has to
-    change the endpoint. Reconciliation reads the same change from the event log. Raises KeyError, TypeError, ValueError.
+    change the endpoint. Reconciliation reads the same change from the event log.
+
+    Raises KeyError, TypeError, ValueError.
     """
     event_id, kind = stripe_id(event["id"]), stripe_id(event["type"])
     created_at = datetime.fromisoformat(event["created"])
