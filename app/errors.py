@@ -47,6 +47,10 @@ STATUS_CODES = {
 }
 
 
+UNREADABLE_BODY = "There was an error parsing the body"
+"""FastAPI's words for a body that is no text."""
+
+
 class AppError(Exception):
     """An outcome that ends the request with `status`, `code` and a sentence for the caller.
 
@@ -154,17 +158,33 @@ async def _app_error(_: Request, error: Exception) -> JSONResponse:
     return response_for(error)
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+def _how_to_send_a_body(request: Request) -> str | None:
+    """What to change about the headers, where they cannot go with a JSON body."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        return "Send the body uncompressed, without the header Content-Encoding"
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        return "Send the body as JSON, with the header Content-Type: application/json"
+    return None
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     # The rejected input is left out: it may be a megabyte, a secret, or not even valid Unicode.
     assert isinstance(error, RequestValidationError)
     details = [{"type": e["type"], "loc": e["loc"], "msg": e["msg"]} for e in error.errors()]
+    how = _how_to_send_a_body(request)
+    for detail in details if how is not None else ():
+        if tuple(detail["loc"]) == ("body",) or detail["type"] == "json_invalid":  # about the body as a whole
+            detail["msg"] = how
     return JSONResponse(error_body(details, "validation_error"), 422)
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    code = STATUS_CODES.get(error.status_code, "http_error")
-    return JSONResponse(error_body(error.detail, code), error.status_code, error.headers)
+    code, detail = STATUS_CODES.get(error.status_code, "http_error"), error.detail
+    if detail == UNREADABLE_BODY:
+        detail = _how_to_send_a_body(request) or "Send the body as JSON in UTF-8, uncompressed"
+    return JSONResponse(error_body(detail, code), error.status_code, error.headers)
 
 
 def install_error_handlers(app: FastAPI) -> None:

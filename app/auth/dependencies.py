@@ -23,6 +23,18 @@ USER_TOKEN = HTTPBearer(
 UserToken = Annotated[HTTPAuthorizationCredentials | None, Depends(USER_TOKEN)]
 
 
+KEY_BEGINNING = "cbk_"
+MISTAKEN_FOR_KEYS = {
+    "Bearer ": ": send it in the header X-API-Key without Bearer",
+    "eyJ": ": this is a token, send it in the header Authorization after Bearer",
+}
+"""How what callers put into X-API-Key begins, and what to tell them."""
+
+
+def _is_key_in_authorization(request: Request) -> bool:
+    return KEY_BEGINNING in request.headers.get("Authorization", "")
+
+
 class RequireKey(APIKeyHeader):
     """The caller by an API key. A security scheme itself: one dependency less to solve with each request."""
 
@@ -46,7 +58,10 @@ class RequireKey(APIKeyHeader):
         address = auth.admit(request)
         key = self._sent_once(request)
         if not key:
-            raise Unauthorized(user_token_accepted=False)
+            raise Unauthorized(user_token_accepted=False, is_key_elsewhere=_is_key_in_authorization(request))
+        for beginning, hint in MISTAKEN_FOR_KEYS.items():
+            if key.startswith(beginning):
+                raise InvalidApiKey("malformed", hint=hint)
         caller = await auth.caller_of_key(request, key, address, now)
         caller.require(self._permission)
         return caller
@@ -75,8 +90,10 @@ class RequireKeyOrUser(RequireKey):
         if token is not None:
             if len(request.headers.getlist("Authorization")) > 1:
                 raise InvalidToken("sent more than once")
+            if token.credentials.startswith(KEY_BEGINNING):
+                raise InvalidToken("this is an API key, send it in the header X-API-Key")
             return await auth.caller_of_token(token.credentials, now)
-        raise Unauthorized(user_token_accepted=True)
+        raise Unauthorized(user_token_accepted=True, is_key_elsewhere=_is_key_in_authorization(request))
 
 
 @cache

@@ -2,14 +2,18 @@
 
 from app.errors import AppError
 
+KEY_ELSEWHERE = "The API key is in the header Authorization: send it in the header X-API-Key, without Bearer"
+
 
 class Unauthorized(AppError):
     """No credential that this call accepts. A wrong one is InvalidApiKey or InvalidToken."""
 
     status, code = 401, "unauthorized"
 
-    def __init__(self, *, user_token_accepted: bool) -> None:
-        if user_token_accepted:
+    def __init__(self, *, user_token_accepted: bool, is_key_elsewhere: bool = False) -> None:
+        if is_key_elsewhere:
+            super().__init__(KEY_ELSEWHERE, headers={"WWW-Authenticate": "ApiKey"})
+        elif user_token_accepted:
             super().__init__(
                 "Send an X-API-Key header or a bearer token", headers={"WWW-Authenticate": "ApiKey, Bearer"}
             )
@@ -22,8 +26,8 @@ class InvalidApiKey(AppError):
 
     status, code = 401, "invalid_api_key"
 
-    def __init__(self, reason: str) -> None:
-        super().__init__("Invalid API key", headers={"WWW-Authenticate": "ApiKey"})
+    def __init__(self, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"Invalid API key{hint}", headers={"WWW-Authenticate": "ApiKey"})
         self.reason = reason
 
 
