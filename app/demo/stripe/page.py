@@ -26,7 +26,7 @@ MEANING = {
     "pm_card_authenticationRequired": "asks for 3-D Secure first",
     "pm_card_createDispute": "succeeds, and is disputed at once",
     "pm_card_processing": "takes its time",
-    "pm_card_pendingRefund": "succeeds; a refund of it takes its time",
+    "pm_card_pendingRefund": "succeeds; its refund stays pending",
     "pm_card_refundFail": "succeeds; a refund of it fails after a while",
 }
 SCRIPT = """
