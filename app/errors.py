@@ -87,9 +87,12 @@ class DatabaseReadOnly(Busy):
 
 
 class InvalidRequest(AppError):
-    """The request parses but a value in it cannot be accepted; the sentence names the field."""
+    """The request parses but a value in it cannot be accepted. `field` names it; the sentence begins with its name."""
 
     status, code = 422, "invalid_request"
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail, figures={} if field is None else {"field": field})
 
 
 NO_ANSWER = (

@@ -5,10 +5,14 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.admin.schemas import Reason
+from app.admin.schemas import Person, Reason, ReasonBody
 from app.auth.caller import Environment
 from app.billing.schemas import MAX_INT64, Reply, Timestamp
 from app.risk.service import Action, AlertStatus, Rule
+
+
+class AlertPerson(Person):
+    account_id: UUID
 
 
 class AlertReply(Reply):
@@ -22,12 +26,16 @@ class AlertReply(Reply):
     window_h: int
     account_ids: list[UUID] = Field(description="Accounts that can be stopped for it; none for a key. Later ones join.")
     exempt_ids: list[UUID] = Field(description="Accounts that `stopped` does not cover: a person let them go on.")
+    people: list[AlertPerson] = Field(description="Whom `account_ids` belong to, in their order.")
+    card_brand: str | None = Field(description="Of the card that `subject` stands for, as far as it is known.")
+    card_last4: str | None
     status: AlertStatus
     stopped: Literal["hold", "suspend"] | None = Field(description="What its accounts are under, by rule or by hand.")
     created_at: Timestamp
     last_seen_at: Timestamp
     decided_at: Timestamp | None
     decided_by: str | None
+    reason: str | None = Field(description="Of the last decision.")
     reopened_at: Timestamp | None = Field(description="When later accounts opened it again after the decision.")
 
 
@@ -47,6 +55,15 @@ class RuleReply(Reply):
 
 class RulesReply(Reply):
     rules: list[RuleReply]
+
+
+class DecisionBody(ReasonBody):
+    seen_status: AlertStatus | None = Field(
+        default=None, description="The status that the admin saw: 409 if it is another one by now."
+    )
+    seen_stopped: Literal["hold", "suspend"] | None = Field(
+        default=None, description="What the accounts were under; counts with `seen_status` alone."
+    )
 
 
 class RuleBody(Reply):

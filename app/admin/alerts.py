@@ -1,16 +1,27 @@
 """`/admin/alerts`: what the rules found unusual, what is decided about it, and the rules."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 
 from app.admin import user_reports
-from app.admin.alert_schemas import AlertReply, AlertsReply, RuleBody, RuleReply, RulesReply
+from app.admin.alert_schemas import (
+    AlertPerson,
+    AlertReply,
+    AlertsReply,
+    DecisionBody,
+    RuleBody,
+    RuleReply,
+    RulesReply,
+)
 from app.admin.audit import Admin
+from app.admin.changed import ChangedMeanwhile, ChangedReply, find_last_change
 from app.admin.dependencies import Administrator, Db, Support, Viewer
 from app.admin.limits import Limits, counted
-from app.admin.schemas import ReasonBody
+from app.admin.people import find_cards, find_people
+from app.admin.queries import find_last_reasons
 from app.admin.users import require_anonymous
 from app.auth.caller import Environment
 from app.auth.guarded_route import GuardedRoute
@@ -18,14 +29,15 @@ from app.billing.router import ERRORS, Billing
 from app.billing.schemas import ErrorReply
 from app.billing.service import BillingService
 from app.config import Settings
-from app.db import Database
+from app.db import Database, Session
 from app.errors import InvalidRequest
 from app.risk import queries
 from app.risk.errors import AlertNotFound
 from app.risk.service import AlertStatus, Decision, Rule, decide, reason_of
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
-CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
+CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ChangedReply | ErrorReply}}
+DECISIONS = ("alert.dismiss", "alert.hold", "alert.suspend", "alert.reopen")
 router = APIRouter(prefix="/admin", tags=["admin: alerts"], responses=ERRORS, route_class=GuardedRoute)
 
 
@@ -45,46 +57,46 @@ async def list_alerts(
             session, before=cursor, limit=limit + 1, status=status, rule=rule, environment=environment
         )
         waiting = await queries.count_open(session)
-    alerts = [AlertReply(**row) for row in rows[:limit]]
+        alerts = await _replies(session, rows[:limit])
     cursor = alerts[-1].alert_id if len(rows) > limit else None
     return AlertsReply(alerts=alerts, next_cursor=cursor, open_total=sum(waiting.values()))
 
 
 @router.get("/alerts/{alert_id}", responses=NOT_FOUND)
 async def get_alert(alert_id: UUID, admin: Viewer, db: Db) -> AlertReply:
-    return AlertReply(**await _find(db, alert_id))
+    return await _reply(db, alert_id)
 
 
-@router.post("/alerts/{alert_id}/dismiss", responses=NOT_FOUND)
+@router.post("/alerts/{alert_id}/dismiss", responses=CHANGE)
 async def dismiss_alert(
-    alert_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+    alert_id: UUID, body: DecisionBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AlertReply:
     """It was nothing: what this alert stopped goes on."""
-    return await _decide(alert_id, "dismiss", body.reason, admin, limits, db, billing)
+    return await _decide(alert_id, "dismiss", body, admin, limits, db, billing)
 
 
 @router.post("/alerts/{alert_id}/hold", responses=CHANGE)
 async def hold_alert(
-    alert_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+    alert_id: UUID, body: DecisionBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AlertReply:
     """The alert's accounts neither spend nor buy until somebody has looked at them. The agent hears that they wait."""
-    return await _decide(alert_id, "hold", body.reason, admin, limits, db, billing)
+    return await _decide(alert_id, "hold", body, admin, limits, db, billing)
 
 
 @router.post("/alerts/{alert_id}/suspend", responses=CHANGE)
 async def suspend_alert(
-    alert_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+    alert_id: UUID, body: DecisionBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AlertReply:
     """Stop the alert's accounts from spending and buying. Those that others have stopped are left as they are."""
-    return await _decide(alert_id, "suspend", body.reason, admin, limits, db, billing)
+    return await _decide(alert_id, "suspend", body, admin, limits, db, billing)
 
 
-@router.post("/alerts/{alert_id}/reopen", responses=NOT_FOUND)
+@router.post("/alerts/{alert_id}/reopen", responses=CHANGE)
 async def reopen_alert(
-    alert_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+    alert_id: UUID, body: DecisionBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AlertReply:
     """The decision was wrong: the alert waits again, and what it stopped goes on."""
-    return await _decide(alert_id, "reopen", body.reason, admin, limits, db, billing)
+    return await _decide(alert_id, "reopen", body, admin, limits, db, billing)
 
 
 @router.get("/alert-rules")
@@ -97,7 +109,9 @@ async def list_alert_rules(admin: Viewer, db: Db) -> RulesReply:
 async def change_alert_rule(rule: Rule, body: RuleBody, admin: Administrator, db: Db) -> RuleReply:
     """In force with the worker's next look, within five minutes. What was found already stays as it is."""
     if rule == "accounts_per_key" and body.action in ("hold", "suspend"):
-        raise InvalidRequest("action of accounts_per_key is off or notify: a key's accounts are many people's")
+        raise InvalidRequest(
+            "action of accounts_per_key is off or notify: a key's accounts are many people's", field="action"
+        )
     after = body.model_dump(exclude={"reason"})
     async with db.transaction() as tx:
         found = await queries.lock_rule(tx, rule)
@@ -113,17 +127,18 @@ async def change_alert_rule(rule: Rule, body: RuleBody, admin: Administrator, db
 async def _decide(
     alert_id: UUID,
     decision: Decision,
-    reason: str,
+    body: DecisionBody,
     admin: Admin,
     limits: Settings,
     db: Database,
     billing: BillingService,
 ) -> AlertReply:
-    account_ids = (await _find(db, alert_id))["account_ids"]
+    account_ids, reason = (await _find(db, alert_id))["account_ids"], body.reason
     async with db.read() as session:
         for user in await user_reports.list_users_by_id(session, account_ids):
             require_anonymous(reason, user)
     async with db.transaction() as tx, counted(tx, admin, limits):
+        await _require_unchanged(tx, alert_id, body)
         before, changed = await decide(tx, billing, alert_id, decision, admin.caller.email, admin.now)
         after = await queries.lock_alert(tx, alert_id)
         assert after is not None
@@ -154,7 +169,49 @@ async def _decide(
                 after=standing,
                 reason=reason,
             )
-    return AlertReply(**await _find(db, alert_id))
+    return await _reply(db, alert_id)
+
+
+async def _require_unchanged(tx: Session, alert_id: UUID, body: DecisionBody) -> None:
+    """Lock the alert. Raises AlertNotFound, ChangedMeanwhile."""
+    alert = await queries.lock_alert(tx, alert_id)
+    if alert is None:
+        raise AlertNotFound
+    if body.seen_status is None or (alert["status"], alert["stopped"]) == (body.seen_status, body.seen_stopped):
+        return
+    if alert["status"] == "open" and alert["reopened_at"] is not None:
+        detail, by, at = "Later accounts opened the alert again", "The rule", alert["reopened_at"]
+    else:
+        words = {"open": "is open again", "dismissed": "was dismissed", "acted": "was acted on"}
+        last = await find_last_change(tx, "alert", alert_id, *DECISIONS)
+        detail, by, at = f"The alert {words[alert['status']]}", last["changed_by"], last["changed_at"]
+    current = {name: alert[name] for name in ("status", "stopped")}
+    raise ChangedMeanwhile(detail, current=current, changed_by=by, changed_at=at)
+
+
+async def _reply(db: Database, alert_id: UUID) -> AlertReply:
+    """Raises AlertNotFound."""
+    row = await _find(db, alert_id)
+    async with db.read() as session:
+        [reply] = await _replies(session, [row])
+    return reply
+
+
+async def _replies(session: Session, rows: Sequence[queries.Row]) -> list[AlertReply]:
+    """With the people, the cards and the reasons: a statement for each, however many alerts there are."""
+    people = await find_people(session, {account_id for row in rows for account_id in row["account_ids"]})
+    cards = await find_cards(session, [row for row in rows if row["rule"] == "purchases_per_card"])
+    reasons = await find_last_reasons(session, "alert", [row["alert_id"] for row in rows], DECISIONS)
+    nothing = {"card_brand": None, "card_last4": None}
+    return [
+        AlertReply(
+            **row,
+            **cards.get(row["alert_id"], nothing),
+            people=[AlertPerson(**people[account_id]) for account_id in row["account_ids"] if account_id in people],
+            reason=reasons.get(str(row["alert_id"])) if row["decided_at"] is not None else None,
+        )
+        for row in rows
+    ]
 
 
 async def _find(db: Database, alert_id: UUID) -> queries.Row:

@@ -38,9 +38,9 @@ async def asked_days(
     if first is None:
         first = last - timedelta(days=DEFAULT_DAYS - 1)
     if first > last:
-        raise InvalidRequest("from must not be after to")
+        raise InvalidRequest("from must not be after to", field="from")
     if (last - first).days >= MAX_DAYS:
-        raise InvalidRequest(f"from and to must be at most {MAX_DAYS} days apart, both included")
+        raise InvalidRequest(f"from and to must be at most {MAX_DAYS} days apart, both included", field="from")
     return Days(environment, first, last)
 
 

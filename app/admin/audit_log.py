@@ -1,6 +1,6 @@
 """`/admin/audit-logs`: who changed what, when, why and from where."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated
 from uuid import UUID
@@ -12,8 +12,10 @@ from app.admin import queries
 from app.admin.audit import record_export
 from app.admin.csv_export import csv_file
 from app.admin.dependencies import Db, ReportDb, ReportRoute, Viewer
-from app.admin.schemas import PAGE, AuditEntryReply, AuditLogReply, Moment, Pasted
+from app.admin.people import find_buyers, find_people
+from app.admin.schemas import PAGE, AuditEntryReply, AuditLogReply, AuditRow, Moment, Pasted, Person
 from app.billing.router import ERRORS
+from app.db import Session
 
 COLUMNS = tuple(AuditEntryReply.model_fields)
 router = APIRouter(prefix="/admin/audit-logs", tags=["admin: audit log"], responses=ERRORS, route_class=ReportRoute)
@@ -39,7 +41,8 @@ async def list_audit_log(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Qu
     filters, limit = wanted.model_dump(exclude=PAGE), wanted.limit
     async with db.read() as session:
         rows = await queries.list_audit_entries(session, before=wanted.cursor, limit=limit + 1, **filters)
-    entries = [_entry(row) for row in rows[:limit]]
+        people = await _find_people(session, rows[:limit])
+    entries = [_entry(row, people) for row in rows[:limit]]
     return AuditLogReply(entries=entries, next_cursor=entries[-1].audit_id if len(rows) > limit else None)
 
 
@@ -59,5 +62,18 @@ async def export_audit_log(admin: Viewer, db: ReportDb, primary: Db, wanted: Ann
     return await csv_file("audit-log", COLUMNS, next_page, record)
 
 
-def _entry(row: queries.Row) -> AuditEntryReply:
-    return AuditEntryReply(**{name: row[name] for name in COLUMNS})
+async def _find_people(session: Session, rows: Sequence[queries.Row]) -> Mapping[tuple[str, str], Person]:
+    """Whom the accounts and purchases among the targets belong to."""
+    targets = {(row["target_type"], row["target_id"]) for row in rows}
+    accounts = {target_id: UUID(target_id) for kind, target_id in targets if kind == "account"}
+    purchases = {target_id: UUID(target_id) for kind, target_id in targets if kind == "purchase"}
+    buyers = await find_buyers(session, purchases.values())
+    people = await find_people(session, {*accounts.values(), *buyers.values()})
+    owners = {("account", target_id): account_id for target_id, account_id in accounts.items()}
+    owners |= {("purchase", target_id): buyers[id_] for target_id, id_ in purchases.items() if id_ in buyers}
+    return {target: Person.of(people[account_id]) for target, account_id in owners.items() if account_id in people}
+
+
+def _entry(row: queries.Row, people: Mapping[tuple[str, str], Person]) -> AuditRow:
+    person = people.get((row["target_type"], row["target_id"]))
+    return AuditRow(**{name: row[name] for name in COLUMNS}, person=person)

@@ -98,15 +98,16 @@ _SECTIONS = (
         """
         SELECT p.purchase_id, p.pack, p.credits, p.amount_minor, p.currency, p.payment_intent_id AS payment_id,
                p.idempotency_key, p.status, p.next_action, p.received_minor, p.received_currency, p.refunded_minor,
-               p.credits_refunded, p.credits_disputed, p.credit_id, p.review_reason, p.card_fingerprint, p.created_at,
-               p.updated_at,
+               p.credits_refunded, p.credits_disputed, p.credit_id, p.review_reason, p.card_fingerprint, p.card_brand,
+               p.card_last4, p.created_at, p.updated_at,
                (SELECT coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
                                 'amount_minor', d.amount_minor, 'updated_at', d.updated_at)
                                 ORDER BY d.updated_at), '[]')
                   FROM purchase_disputes d
                  WHERE d.account_id = p.account_id AND d.purchase_id = p.purchase_id) AS disputes,
                (SELECT coalesce(jsonb_agg(jsonb_build_object('refund_id', r.refund_id, 'status', r.status,
-                                'amount_minor', r.amount_minor, 'created_at', r.created_at, 'updated_at', r.updated_at)
+                                'amount_minor', r.amount_minor, 'reason', r.reason,
+                                'created_at', r.created_at, 'updated_at', r.updated_at)
                                 ORDER BY r.created_at), '[]')
                   FROM purchase_refunds r
                  WHERE r.account_id = p.account_id AND r.purchase_id = p.purchase_id) AS refunds

@@ -40,7 +40,7 @@ async def erase_user(account_id: UUID, body: EraseBody, admin: Administrator, db
     """
     row = await find_user(db, account_id)
     if body.confirm not in (row["external_id"], str(account_id)):
-        raise InvalidRequest("confirm must repeat the account's external id or its account id")
+        raise InvalidRequest("confirm must repeat the account's external id or its account id", field="confirm")
     require_anonymous(body.reason, row)
     async with db.transaction() as tx:
         environment = await erase_person(tx, account_id, admin.now)

@@ -1,11 +1,12 @@
 """The back office's SQL: one statement a function. It reads what other packages write, and writes the audit log."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, case, cast, func, insert, select
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from app.admin.models import AuditEntry
 from app.analytics.books import first_id_at
@@ -26,6 +27,23 @@ async def find_audit_entry(db: Session, action: str, target_type: str, target_id
     )
     row = (await db.execute(query.order_by(AuditEntry.audit_id).limit(1))).mappings().one_or_none()
     return None if row is None else dict(row)
+
+
+async def find_last_reasons(
+    db: Session, target_type: str, target_ids: Collection[UUID], actions: Collection[str]
+) -> Mapping[str, str | None]:
+    """The reason of the newest of these actions upon each target, by the target's id."""
+    query = (
+        select(AuditEntry.target_id, AuditEntry.reason)
+        .ext(distinct_on(AuditEntry.target_id))
+        .where(
+            AuditEntry.target_type == target_type,
+            AuditEntry.target_id.in_([str(target_id) for target_id in target_ids]),
+            AuditEntry.action.in_(actions),
+        )
+        .order_by(AuditEntry.target_id, AuditEntry.audit_id.desc())
+    )
+    return {row.target_id: row.reason for row in await db.execute(query)}
 
 
 async def count_done(tx: Session, admin_id: UUID, since: datetime) -> tuple[int, int]:

@@ -1,12 +1,14 @@
 """The wire format of the back office. Credits are whole credits here, never hundredths; prices are minor units."""
 
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, StringConstraints
 
+from app.admin.reports import PurchaseState
 from app.admin.timeline import TimelineKind
 from app.auth.admins import MAX_EMAIL_CHARS, Role
 from app.auth.caller import Environment, Permission
@@ -14,7 +16,7 @@ from app.auth.keys import MAX_NAME_CHARS, MAX_SUBJECT_CHARS, KeyFacts, KeyStatus
 from app.auth.service import MAX_ALLOWED_NETWORKS, MAX_RATE_LIMIT_PER_MINUTE
 from app.billing.schemas import Key255, Reply, Timestamp
 from app.payments.booking import Outcome
-from app.payments.facts import DisputeStatus, PurchaseStatus
+from app.payments.facts import DisputeStatus, PurchaseStatus, RefundStatus
 from app.timestamps import FIRST_YEAR, LAST_YEAR, bounded
 
 Reason = Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True, pattern=r"^[^\x00]+$")]
@@ -183,8 +185,12 @@ class AuditEntryReply(Reply):
     reason: str | None
 
 
+class AuditRow(AuditEntryReply):
+    person: "Person | None" = Field(description="Whom an account or a purchase belongs to; null for everything else.")
+
+
 class AuditLogReply(Reply):
-    entries: list[AuditEntryReply]
+    entries: list[AuditRow]
     next_cursor: UUID | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
 
 
@@ -277,6 +283,9 @@ class TimelineReply(Reply):
 
 class AdjustBody(Reply):
     credits: Annotated[int, Field(strict=True, ge=-(10**12), le=10**12, description="Negative: taken away.")]
+    seen_paid: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] | None = Field(
+        default=None, description="The paid credits that the admin saw: 409 if there are more or fewer by now."
+    )
     reason: Reason
     idempotency_key: Key255 = Field(description="The same key again changes nothing.")
 
@@ -305,6 +314,12 @@ class ReasonBody(Reply):
     reason: Reason
 
 
+class StatusBody(ReasonBody):
+    seen_status: AccountStatus | None = Field(
+        default=None, description="The status that the admin saw: 409 if it is another one by now."
+    )
+
+
 class EraseBody(Reply):
     confirm: Key255 = Field(description="The account's external id, or its account id: what is about to be erased.")
     reason: Reason
@@ -313,8 +328,22 @@ class EraseBody(Reply):
 # --- purchases ---
 
 
+class Person(Reply):
+    """Who an account belongs to, as far as it is known. Of an erased person nothing is."""
+
+    customer_email: str | None
+    display_name: str | None
+    external_id: str | None
+    erased: bool
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Person":
+        return cls(**{name: row[name] for name in cls.model_fields})
+
+
 class PurchaseRow(Reply):
     account_id: UUID
+    buyer: Person
     purchase_id: UUID
     environment: Environment
     payment_id: str | None
@@ -330,6 +359,9 @@ class PurchaseRow(Reply):
     credits_disputed: int
     credited: bool
     review_reason: str | None
+    state: PurchaseState = Field(description="The status, or how much of the money of a succeeded one went back.")
+    card_brand: str | None = Field(description="As Stripe names it; of what is no card, the kind of payment.")
+    card_last4: str | None
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -354,14 +386,29 @@ class DisputeReply(Reply):
     updated_at: Timestamp
 
 
+class RefundReply(Reply):
+    refund_id: str
+    amount_minor: int
+    status: RefundStatus
+    created_at: Timestamp
+    asked_by: str | None = Field(
+        description="The admin who asked for it here, or System; null: it was asked for at Stripe."
+    )
+    reason: str | None = Field(description="The admin's; of one asked for at Stripe, Stripe's.")
+
+
 class PurchaseReply(PurchaseRow):
     events: list[PaymentEventReply]
     disputes: list[DisputeReply]
+    refunds: list[RefundReply] = Field(description="Known by id, oldest first. Those that failed gave nothing back.")
 
 
 class RefundBody(Reply):
     amount_minor: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)] | None = Field(
         default=None, description="Minor units of the currency; absent: all that is left."
+    )
+    seen_refunded_minor: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] | None = Field(
+        default=None, description="What the admin saw as refunded so far: 409 if it is another sum by now."
     )
     reason: Reason
     idempotency_key: Key255

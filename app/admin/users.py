@@ -11,6 +11,13 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from app.admin import user_reports
 from app.admin.audit import Admin, record_export
+from app.admin.changed import (
+    ChangedMeanwhile,
+    ChangedReply,
+    NotEnoughToTake,
+    find_last_change,
+    find_last_move,
+)
 from app.admin.csv_export import csv_file
 from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
 from app.admin.limits import Limits, counted, require_small
@@ -27,6 +34,7 @@ from app.admin.schemas import (
     ReasonBody,
     SpellingGroup,
     SpellingsReply,
+    StatusBody,
     TimelineEntry,
     TimelineReply,
     UserReply,
@@ -40,18 +48,21 @@ from app.analytics.usage_reports import count_uses
 from app.auth.caller import Environment
 from app.auth.revocations import revoke_tokens_before
 from app.billing.erasure import lock_person
-from app.billing.errors import AccountNotFound
+from app.billing.errors import AccountNotFound, BalanceChanged, InsufficientCredits
 from app.billing.free_grants import grant_free_in
+from app.billing.posting import Credit
 from app.billing.router import ERRORS, Billing
 from app.billing.schemas import MAX_INT64, ErrorReply, InsufficientCreditsReply
+from app.billing.service import BillingService
 from app.config import Settings
-from app.db import Database, first_id_at
+from app.db import Database, Session, first_id_at
 from app.errors import InvalidRequest
 from app.timestamps import bounded
 from app.tools.router import Tools
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
-CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
+CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ChangedReply | ErrorReply}}
+CHANGES_OF_STATUS = ("account.suspend", "account.reopen", "account.close", "account.erase")
 Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.-]{1,64}$")]
 router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS, route_class=ReportRoute)
 
@@ -179,28 +190,20 @@ async def get_timeline(
 @router.post(
     "/{account_id}/credits",
     status_code=status.HTTP_201_CREATED,
-    responses={**NOT_FOUND, 402: {"model": InsufficientCreditsReply}},
+    responses={**NOT_FOUND, 402: {"model": InsufficientCreditsReply}, 409: {"model": ChangedReply}},
 )
 async def adjust_credits(
     account_id: UUID, body: AdjustBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AdjustReply:
     """Give or take paid credits. What is taken must be there: nothing becomes debt. The same key again: no effect."""
     if body.credits == 0:
-        raise InvalidRequest("credits must not be 0")
+        raise InvalidRequest("credits must not be 0", field="credits")
     require_small(body.credits, admin, limits)
     user = await find_user(db, account_id)
     require_anonymous(body.reason, user)
     environment = user["environment"]
     async with db.transaction() as tx, counted(tx, admin, limits):
-        credit = await billing.adjust_in(
-            tx,
-            account_id,
-            body.credits,
-            actor=admin.caller.actor,
-            now=admin.now,
-            description=body.reason,
-            idempotency_key=body.idempotency_key,
-        )
+        credit = await _adjust(tx, account_id, body, admin, billing)
         if not credit.replayed:
             await admin.record(
                 tx,
@@ -215,6 +218,27 @@ async def adjust_credits(
     return AdjustReply(
         credit_id=credit.credit_id, credits=credit.credits, paid_after=credit.paid_after, replayed=credit.replayed
     )
+
+
+async def _adjust(tx: Session, account_id: UUID, body: AdjustBody, admin: Admin, billing: BillingService) -> Credit:
+    """Raises ChangedMeanwhile, NotEnoughToTake."""
+    try:
+        return await billing.adjust_in(
+            tx,
+            account_id,
+            body.credits,
+            actor=admin.caller.actor,
+            now=admin.now,
+            description=body.reason,
+            idempotency_key=body.idempotency_key,
+            seen_paid=body.seen_paid,
+        )
+    except BalanceChanged as error:
+        current = {"paid": error.paid}
+        last = await find_last_move(tx, account_id)
+        raise ChangedMeanwhile("The balance has changed", current=current, **last) from error
+    except InsufficientCredits as error:
+        raise NotEnoughToTake(error) from error
 
 
 @router.post("/{account_id}/free-credits", status_code=status.HTTP_201_CREATED, responses=CHANGE)
@@ -253,26 +277,26 @@ async def grant_free_credits(account_id: UUID, body: GrantBody, admin: Support, 
 
 @router.post("/{account_id}/suspend", responses=CHANGE)
 async def suspend_user(
-    account_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+    account_id: UUID, body: StatusBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> UserRow:
     """Stop the account from spending. The agent hears the reason."""
-    return await _set_status(account_id, "suspended", body.reason, admin, limits, db, billing)
+    return await _set_status(account_id, "suspended", body, admin, limits, db, billing)
 
 
 @router.post("/{account_id}/reopen", responses=CHANGE)
 async def reopen_user(
-    account_id: UUID, body: ReasonBody, admin: Support, limits: Limits, db: Db, billing: Billing
+    account_id: UUID, body: StatusBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> UserRow:
     """Let a suspended or closed account spend again."""
-    return await _set_status(account_id, "active", body.reason, admin, limits, db, billing)
+    return await _set_status(account_id, "active", body, admin, limits, db, billing)
 
 
-@router.post("/{account_id}/close", responses=NOT_FOUND)
+@router.post("/{account_id}/close", responses=CHANGE)
 async def close_user(
-    account_id: UUID, body: ReasonBody, admin: Administrator, limits: Limits, db: Db, billing: Billing
+    account_id: UUID, body: StatusBody, admin: Administrator, limits: Limits, db: Db, billing: Billing
 ) -> UserRow:
     """End the account: it neither spends nor receives."""
-    return await _set_status(account_id, "closed", body.reason, admin, limits, db, billing)
+    return await _set_status(account_id, "closed", body, admin, limits, db, billing)
 
 
 @router.post("/{account_id}/revoke-tokens", responses=NOT_FOUND)
@@ -308,18 +332,21 @@ async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support,
 async def _set_status(
     account_id: UUID,
     new: AccountStatus,
-    reason: str,
+    body: StatusBody,
     admin: Admin,
     limits: Settings,
     db: Database,
     billing: Billing,
 ) -> UserRow:
-    user = await find_user(db, account_id)
+    user, reason = await find_user(db, account_id), body.reason
     require_anonymous(reason, user)
     environment = user["environment"]
     told = reason if new == "suspended" else None  # which the agent hears; elsewhere only the audit log does
     async with db.transaction() as tx, counted(tx, admin, limits):
         before = await billing.set_status_in(tx, account_id, new, told, admin.now)
+        if body.seen_status not in (None, before[0]):
+            last = await find_last_change(tx, "account", account_id, *CHANGES_OF_STATUS)
+            raise ChangedMeanwhile(f"The account is {before[0]} by now", current=_standing(*before), **last)
         if before != (new, told):
             action = {"active": "reopen", "suspended": "suspend", "closed": "close"}[new]
             await admin.record(
@@ -368,7 +395,9 @@ def _position(sort: Sort, cursor: str) -> Position:
             raise ValueError
         return Position(value if sort == "balance" else bounded(EPOCH + value * MICROSECOND), UUID(account_id))
     except (ValueError, OverflowError):
-        raise InvalidRequest("cursor is not of this list: send next_cursor of the page before") from None
+        raise InvalidRequest(
+            "cursor is not of this list: send next_cursor of the page before", field="cursor"
+        ) from None
 
 
 def require_anonymous(reason: str, user: user_reports.Row) -> None:
@@ -376,7 +405,9 @@ def require_anonymous(reason: str, user: user_reports.Row) -> None:
     for name in ("external_id", "customer_email", "display_name"):
         known = (user[name] or "").casefold()
         if len(known) >= SHORTEST_NAME and known in reason.casefold():
-            raise InvalidRequest("reason must not name the user, as the audit log keeps it for ever: name a ticket")
+            raise InvalidRequest(
+                "reason must not name the user, as the audit log keeps it for ever: name a ticket", field="reason"
+            )
 
 
 def _standing(account_status: str, reason: str | None) -> dict[str, str]:

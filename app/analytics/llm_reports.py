@@ -42,13 +42,13 @@ class Cursor:
         """Raises InvalidRequest."""
         match = _CURSORS[order].fullmatch(told)
         if match is None:
-            raise InvalidRequest("cursor is not one that this list gave for this order")
+            raise InvalidRequest("cursor is not one that this list gave for this order", field="cursor")
         try:
             value = date.fromisoformat(match[1]) if order == "newest" else Decimal(match[1])
         except ValueError:
-            raise InvalidRequest("cursor names a day that does not exist") from None
+            raise InvalidRequest("cursor names a day that does not exist", field="cursor") from None
         if isinstance(value, date) and not EARLIEST.date() <= value <= LATEST.date():
-            raise InvalidRequest(f"cursor {OUT_OF_BOUNDS}")
+            raise InvalidRequest(f"cursor {OUT_OF_BOUNDS}", field="cursor")
         return cls(value, UUID(match[2]))
 
     @classmethod

@@ -43,14 +43,14 @@ def _normal_email(email: str) -> str:
         or _EMAIL.fullmatch(normal) is None
         or normal == _SYSTEM_EMAIL
     ):
-        raise InvalidRequest("email is not an e-mail address")
+        raise InvalidRequest("email is not an e-mail address", field="email")
     return normal
 
 
 async def add_admin(tx: Session, email: str, role: Role, *, now: datetime) -> Admin:
     """Give `email` the role. One who has another gets this one; one who was removed is back. Raises InvalidRequest."""
     if role not in ROLES:
-        raise InvalidRequest(f"role must be one of {', '.join(ROLES)}")
+        raise InvalidRequest(f"role must be one of {', '.join(ROLES)}", field="role")
     return _admin(await queries.upsert_admin(tx, new_id(), _normal_email(email), role, now))
 
 

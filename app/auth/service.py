@@ -160,25 +160,29 @@ def _checked(
 ) -> dict[str, Any]:
     """Column values of what a person chose for a key. Raises InvalidRequest, which names the field."""
     if not 0 < len(name) <= MAX_NAME_CHARS or "\0" in name:
-        raise InvalidRequest(f"name must have 1 to {MAX_NAME_CHARS} characters")
+        raise InvalidRequest(f"name must have 1 to {MAX_NAME_CHARS} characters", field="name")
     if not permissions:
-        raise InvalidRequest("permissions must name at least one")
+        raise InvalidRequest("permissions must name at least one", field="permissions")
     try:
         allowed = sorted({str(ip_network(network)) for network in ip_allow_list})
     except ValueError as error:
-        raise InvalidRequest(f"ip_allow_list: {error}") from None
+        raise InvalidRequest(f"ip_allow_list: {error}", field="ip_allow_list") from None
     if len(allowed) > MAX_ALLOWED_NETWORKS:
-        raise InvalidRequest(f"ip_allow_list holds at most {MAX_ALLOWED_NETWORKS} networks")
+        raise InvalidRequest(f"ip_allow_list holds at most {MAX_ALLOWED_NETWORKS} networks", field="ip_allow_list")
     if subject is not None and not (0 < len(subject) <= MAX_SUBJECT_CHARS and subject.isprintable()):
-        raise InvalidRequest(f"client_subject must have 1 to {MAX_SUBJECT_CHARS} printable characters")
+        raise InvalidRequest(
+            f"client_subject must have 1 to {MAX_SUBJECT_CHARS} printable characters", field="client_subject"
+        )
     if subject is not None and not is_subject(subject):
-        raise InvalidRequest("client_subject must be a certificate's subject, such as CN=agent-7,O=Example")
+        raise InvalidRequest(
+            "client_subject must be a certificate's subject, such as CN=agent-7,O=Example", field="client_subject"
+        )
     if limit is not None and not 0 < limit <= MAX_RATE_LIMIT_PER_MINUTE:
-        raise InvalidRequest("rate_limit_per_minute must be 1 or more")
+        raise InvalidRequest("rate_limit_per_minute must be 1 or more", field="rate_limit_per_minute")
     try:
         expires_at = None if expires_at is None else bounded(expires_at)
     except ValueError as error:
-        raise InvalidRequest(f"expires_at {error}") from None
+        raise InvalidRequest(f"expires_at {error}", field="expires_at") from None
     return {
         "name": name,
         "permissions": sorted(permission.value for permission in permissions),
@@ -216,7 +220,7 @@ async def create_key(
         expires_at=expires_at,
     )
     if expires_at is not None and expires_at <= now:
-        raise InvalidRequest("expires_at must lie in the future")
+        raise InvalidRequest("expires_at must lie in the future", field="expires_at")
     key = generate_key(environment)
     await queries.insert_key(
         tx,

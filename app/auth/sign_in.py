@@ -74,7 +74,7 @@ class SignIn:
         """
         path = return_to or DEFAULT_RETURN_PATH
         if len(path) > MAX_RETURN_CHARS or RETURN_PATH.fullmatch(path) is None:
-            raise InvalidRequest("return_to must be a path of this server")
+            raise InvalidRequest("return_to must be a path of this server", field="return_to")
         signer = self._configured()
         provider = await self._discovered()
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))

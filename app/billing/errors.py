@@ -24,6 +24,16 @@ class InsufficientCredits(AppError):
                 "max_affordable_minor": balance_minor if affordable is None else affordable * MINOR_PER_CREDIT,
             },
         )
+        self.available = available
+        self.required = required
+
+
+class BalanceChanged(Exception):
+    """The paid credits are not what an admin saw. Nothing was done. The back office answers with what changed."""
+
+    def __init__(self, paid: int) -> None:
+        super().__init__(paid)
+        self.paid = paid
 
 
 class AccountSuspended(AppError):

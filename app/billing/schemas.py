@@ -356,6 +356,7 @@ class InvalidReply(Reply):
     detail: list[InvalidField] | str
     code: str
     request_id: str | None
+    field: str | None = Field(default=None, description="The field that the sentence is about, where it is one.")
 
 
 class ReplayedCharge(ChargeReply, ErrorReply):

@@ -16,6 +16,7 @@ from app.billing.closing import settle_purchases
 from app.billing.errors import (
     AccountErased,
     AccountNotFound,
+    BalanceChanged,
     ChargeNotFound,
     InsufficientCredits,
 )
@@ -287,17 +288,21 @@ class BillingService:
         now: datetime,
         description: str,
         idempotency_key: str,
+        seen_paid: int | None = None,
     ) -> Credit:
         """Add paid credits or, with a negative number, take some of those that are there. Locks the account.
 
-        Part of the caller's transaction. Replaying a key changes nothing. Raises AccountClosed (for a gift),
-        InsufficientCredits, IdempotencyKeyReused, BalanceLimitExceeded.
+        Part of the caller's transaction. Replaying a key changes nothing. `seen_paid`: only if the account has so many.
+        Raises BalanceChanged, AccountClosed (for a gift), InsufficientCredits, IdempotencyKeyReused,
+        BalanceLimitExceeded.
         """
         account = await lock_account(tx, account_id)
         wanted = (credits, account.currency, Kind.ADJUSTMENT.value)
         existing = await replayed_credit(tx, account_id, actor, idempotency_key, wanted)
         if existing is not None:
             return existing
+        if seen_paid not in (None, account.balances["paid"]):
+            raise BalanceChanged(account.balances["paid"])
         if account.status == "closed" and credits > 0:
             account.require_active()
         if account.balances["paid"] + credits < 0:

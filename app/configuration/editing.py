@@ -106,7 +106,9 @@ class ConfigurationEditor:
         assert defaults is not None
         currency = defaults["currency"]
         if all(pack["currency"] != currency for pack in packs["packs"]):
-            raise InvalidRequest(f"no pack is sold in {currency}, the currency of new accounts: they could buy nothing")
+            raise InvalidRequest(
+                f"no pack is sold in {currency}, the currency of new accounts: they could buy nothing", field="currency"
+            )
 
     async def _add_version(self, tx: Session, section: Section, document: Document | None, change: Change) -> Version:
         row = {
@@ -153,7 +155,7 @@ class ConfigurationEditor:
             secret_key, webhook_secret = secret_key or stored.secret_key, webhook_secret or stored.webhook_secret
         if secret_key is None or webhook_secret is None:
             missing = "secret_key" if secret_key is None else "webhook_secret"
-            raise InvalidRequest(f"{missing} is required: none is stored that could be kept")
+            raise InvalidRequest(f"{missing} is required: none is stored that could be kept", field=missing)
         keys = StripeKeys(publishable_key=publishable_key, secret_key=secret_key, webhook_secret=webhook_secret)
         require_keys_of(environment, keys, is_local=self._is_local)
         await self._require_webhook_secret_of_its_own(tx, environment, webhook_secret)
@@ -180,7 +182,9 @@ class ConfigurationEditor:
         other: Environment = "test" if environment == "live" else "live"
         neighbour = await self._stored_keys(tx, other) or configured_keys(self._settings, other)
         if neighbour is not None and neighbour.webhook_secret == secret:
-            raise InvalidRequest(f"webhook_secret is that of the {other} environment: an event could be either's")
+            raise InvalidRequest(
+                f"webhook_secret is that of the {other} environment: an event could be either's", field="webhook_secret"
+            )
 
     async def is_readable(self, db: Session, environment: Environment) -> bool:
         """Whether the keys that are stored for an environment can be opened."""

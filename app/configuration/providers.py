@@ -54,6 +54,6 @@ def require_keys_of(environment: Environment, keys: StripeKeys, *, is_local: boo
         value = keys.secret_key.get_secret_value() if name == "secret_key" else keys.publishable_key
         if not value.startswith(tuple(f"{kind}_{mode}_" for kind in kinds)):
             expected = " or ".join(f"{kind}_{mode}_" for kind in kinds)
-            raise InvalidRequest(f"{name} of the {environment} environment begins with {expected}")
+            raise InvalidRequest(f"{name} of the {environment} environment begins with {expected}", field=name)
     if not keys.webhook_secret.get_secret_value().startswith("whsec_"):
-        raise InvalidRequest("webhook_secret begins with whsec_")
+        raise InvalidRequest("webhook_secret begins with whsec_", field="webhook_secret")

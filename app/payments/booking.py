@@ -48,7 +48,7 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
         log.error("payment_of_another_intent", payment_intent_id=facts.payment_intent_id, paid=facts.received_minor)
         return "ignored"
     if account.erased_at is not None:
-        facts = replace(facts, card_fingerprint=None)  # which has been forgotten, and stays so
+        facts = replace(facts, card=None)  # which has been forgotten, and stays so
     _merge(purchase, facts)
     await _merge_refunds(tx, purchase, facts, now)
     withdrawn_minor = await _merge_disputes(tx, purchase, facts, now)
@@ -72,7 +72,9 @@ def _merge(purchase: dict[str, Any], facts: PaymentFacts) -> None:
     if facts.received_minor is not None and purchase["credit_id"] is None:
         purchase["received_minor"] = facts.received_minor
         purchase["received_currency"] = facts.received_currency
-    purchase["card_fingerprint"] = facts.card_fingerprint or purchase["card_fingerprint"]
+    if facts.card is not None:
+        for name, value in asdict(facts.card).items():
+            purchase[f"card_{name}"] = value or purchase[f"card_{name}"]
     open_still = purchase["received_minor"] is None and purchase["status"] != "canceled"
     if facts.status is not None and open_still and (facts.at >= purchase["status_at"] or facts.status == "canceled"):
         purchase["status"], purchase["status_at"] = facts.status, facts.at

@@ -13,6 +13,8 @@ from app.payments.booking import apply
 from app.payments.errors import RefundRefused
 from app.payments.gateway import StripeGateway
 
+ACCOUNT_CLOSED = "account_closed"
+"""The request key of these refunds: no admin asked for them."""
 log = structlog.get_logger()
 
 
@@ -23,9 +25,11 @@ async def give_back(db: Database, gateway: StripeGateway, purchase: Mapping[str,
     """
     account_id, purchase_id = purchase["account_id"], purchase["purchase_id"]
     environment, payment_id = purchase["environment"], purchase["payment_intent_id"]
-    key = f"refund {purchase_id} account_closed"
+    key = f"refund {purchase_id} {ACCOUNT_CLOSED}"
     try:
-        facts = await gateway.refund(environment, payment_id, None, idempotency_key=key, at=now)
+        facts = await gateway.refund(
+            environment, payment_id, None, idempotency_key=key, request_key=ACCOUNT_CLOSED, at=now
+        )
     except RefundRefused as error:
         log.error("refund_of_closed_account_refused", purchase_id=str(purchase_id), reason=error.detail)
         async with db.transaction() as tx:

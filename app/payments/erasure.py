@@ -5,4 +5,8 @@ The payment's id stays: without it no refund or dispute would find its purchase 
 
 from app.billing.erasure import Texts
 
-TEXTS = Texts("purchases", "purchase_id", {"idempotency_key": "NULL", "card_fingerprint": "NULL"})
+TEXTS = Texts(
+    "purchases",
+    "purchase_id",
+    {"idempotency_key": "NULL", "card_fingerprint": "NULL", "card_brand": "NULL", "card_last4": "NULL"},
+)

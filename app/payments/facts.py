@@ -71,6 +71,19 @@ class Refund:
     amount_minor: int
     status: RefundStatus
     created_at: datetime
+    request_key: str | None = None
+    """Of our own request for it. None: asked for elsewhere, or by a version that did not send it."""
+    reason: str | None = None
+    """The provider's word for why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What paid, as the provider describes it. `brand` of what is no card is the kind of payment."""
+
+    fingerprint: str | None
+    brand: str | None
+    last4: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,7 @@ class PaymentFacts:
     """The total of all refunds that neither failed nor were canceled, as of `at`."""
     refunds: tuple[Refund, ...] = ()
     dispute: Dispute | None = None
-    card_fingerprint: str | None = None
+    card: Card | None = None
     account_id: UUID | None = None
     purchase_id: UUID | None = None
     """Our own ids, as the payment carries them in its metadata."""
@@ -149,7 +162,14 @@ def merge_refund(known: Refund | None, said: Refund) -> Refund:
     if known is None:
         return said
     status = max(known.status, said.status, key=REFUND_STATUSES.index)
-    return Refund(known.refund_id, max(known.amount_minor, said.amount_minor), status, known.created_at)
+    return Refund(
+        known.refund_id,
+        max(known.amount_minor, said.amount_minor),
+        status,
+        known.created_at,
+        known.request_key or said.request_key,
+        known.reason or said.reason,
+    )
 
 
 def refunded_money(reported_minor: int, refunds: Iterable[Refund]) -> int:

@@ -38,6 +38,7 @@ from app.payments.errors import (
 from app.payments.facts import Event, PaymentFacts
 from app.payments.stripe_events import intent_facts, parse_event
 from app.payments.stripe_objects import (
+    REQUEST_KEY,
     dispute_of,
     refund_of,
     stripe_amount,
@@ -225,6 +226,7 @@ class StripeGateway:
         amount_minor: int | None,
         *,
         idempotency_key: str,
+        request_key: str,
         at: datetime,
     ) -> PaymentFacts:
         """Give money of a payment back: the refund, and the total of all that is known at Stripe. Raises RefundRefused.
@@ -232,7 +234,7 @@ class StripeGateway:
         Without the total when Stripe does not answer that second question: the webhook brings it.
         """
         client = await self._of(environment)
-        params: Any = {"payment_intent": payment_intent_id}
+        params: Any = {"payment_intent": payment_intent_id, "metadata": {REQUEST_KEY: request_key}}
         if amount_minor is not None:
             params["amount"] = amount_minor
         try:

@@ -36,6 +36,16 @@ class Purchase(Base):
             "ix_purchases_unsettled", "created_at", postgresql_where=text("credit_id IS NULL AND status <> 'canceled'")
         ),
         Index("ix_purchases_card", "created_at", postgresql_where=text("card_fingerprint IS NOT NULL")),
+        Index("ix_purchases_purchase_id", "purchase_id"),
+        Index("ix_purchases_created_at", "created_at"),
+        Index("ix_purchases_status_purchase_id", "status", "purchase_id"),
+        Index("ix_purchases_amount_minor_purchase_id", "amount_minor", "purchase_id"),
+        Index(
+            "ix_purchases_card_last4",
+            "card_last4",
+            "purchase_id",
+            postgresql_where=text("card_last4 IS NOT NULL"),
+        ),
         Index("ix_purchases_refunded", "updated_at", postgresql_where=text("refunded_minor > 0")),
         CheckConstraint("environment IN ('live', 'test')", name="environment"),
         CheckConstraint(
@@ -76,6 +86,10 @@ class Purchase(Base):
     received_currency: Mapped[str | None] = mapped_column(Text)
     review_reason: Mapped[str | None] = mapped_column(Text, comment="why a person has to look at it")
     card_fingerprint: Mapped[str | None] = mapped_column(Text, comment="Stripe's name of the card that paid")
+    card_brand: Mapped[str | None] = mapped_column(
+        Text, comment="as Stripe names it; of what is no card, the kind of payment"
+    )
+    card_last4: Mapped[str | None] = mapped_column(Text, comment="its last four digits, as far as Stripe tells them")
     credit_id: Mapped[UUID | None] = mapped_column(comment="the credit that it became")
     refunded_minor: Mapped[int] = mapped_column(BigInteger, comment="money given back so far")
     refunds_reported_minor: Mapped[int | None] = mapped_column(
@@ -130,6 +144,10 @@ class PurchaseRefund(Base):
     refund_id: Mapped[str] = mapped_column(Text, primary_key=True)
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[str] = mapped_column(Text)
+    request_key: Mapped[str | None] = mapped_column(
+        Text, comment="of the request in the audit log that asked for it; null: asked for elsewhere"
+    )
+    reason: Mapped[str | None] = mapped_column(Text, comment="as Stripe says it")
     created_at: Mapped[datetime] = mapped_column(Timestamp, comment="at Stripe")
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
 

@@ -19,7 +19,7 @@ class PackReply(Reply):
     currency_digits: int = Field(description="Decimals of the price: 500 with 2 digits is 5.00.")
 
 
-class PacksReply(Reply):
+class PacksForSaleReply(Reply):
     packs: list[PackReply]
 
 
@@ -30,7 +30,7 @@ async def list_packs(
     billing: Billing,
     oauth_provider: OAuthProvider | None = None,
     external_id: Key255 | None = None,
-) -> PacksReply:
+) -> PacksForSaleReply:
     """The packs that a user can buy: those in the currency of their account, the default one first.
 
     An API key that names no user gets all packs. An unknown user gets those of a new account.
@@ -40,7 +40,7 @@ async def list_packs(
         packs = await payments.all_packs()
     else:
         packs = await payments.packs_of(await billing.accounts.find(identity_of(caller, oauth_provider, external_id)))
-    return PacksReply(
+    return PacksForSaleReply(
         packs=[
             PackReply(
                 pack=name,

@@ -273,6 +273,8 @@ async def list_refunds(db: Session, account_id: UUID, purchase_id: UUID) -> list
         PurchaseRefund.amount_minor,
         PurchaseRefund.status,
         PurchaseRefund.created_at,
+        PurchaseRefund.request_key,
+        PurchaseRefund.reason,
     )
     query = (
         select(*columns)

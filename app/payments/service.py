@@ -238,7 +238,8 @@ class PaymentService:
             purchase["environment"],
             purchase["payment_intent_id"],
             amount_minor,
-            idempotency_key=f"refund {purchase_id} {_plain(idempotency_key)}",
+            idempotency_key=f"refund {purchase_id} {request_key(idempotency_key)}",
+            request_key=request_key(idempotency_key),
             at=now,
         )
         await self._apply(purchase["environment"], facts, now)
@@ -425,6 +426,6 @@ class PaymentService:
             await attempts.attempt("payments", work, purchase_id=str(purchase_id))
 
 
-def _plain(idempotency_key: str) -> str:
+def request_key(idempotency_key: str) -> str:
     """The key, or its digest when it does not fit Stripe's header: 255 plain characters, with what we put before it."""
     return idempotency_key if PLAIN_KEY.fullmatch(idempotency_key) else sha256(idempotency_key.encode()).hexdigest()

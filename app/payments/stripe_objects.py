@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from app.payments.facts import REFUND_STATUSES, Dispute, DisputeStatus, Event, PaymentFacts, Refund
+from app.payments.facts import REFUND_STATUSES, Card, Dispute, DisputeStatus, Event, PaymentFacts, Refund
 
 Object = Mapping[str, Any]
 REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
@@ -40,6 +40,8 @@ DISPUTES: dict[str, DisputeStatus] = {
     "charge_refunded": "won",
 }
 THIN_EVENT = "v2.core.event"
+REQUEST_KEY = "request_key"
+"""In a refund's metadata: names our request for it, so that its audit entry is found, whatever dies in between."""
 FUNDS_WITHDRAWN = "charge.dispute.funds_withdrawn"
 MAX_INT64 = 2**63 - 1
 log = structlog.get_logger()
@@ -68,7 +70,30 @@ def refund_of(refund: Object) -> Refund:
     """Raises KeyError, ValueError, OverflowError for an object that is no refund, or has a status that is new to us."""
     status = "succeeded" if refund["status"] is None else refund["status"]  # null: a charge of the first API versions
     known = REFUND_STATUSES[REFUND_STATUSES.index(status)]
-    return Refund(stripe_id(refund["id"]), stripe_amount(refund["amount"]), known, stripe_time(refund["created"]))
+    return Refund(
+        stripe_id(refund["id"]),
+        stripe_amount(refund["amount"]),
+        known,
+        stripe_time(refund["created"]),
+        _label((refund.get("metadata") or {}).get(REQUEST_KEY)),
+        _label(refund.get("reason")),
+    )
+
+
+def card_of(charge: Object) -> Card | None:
+    """What paid for a charge. None: Stripe does not say. Of a card, the fingerprint is the same for every payer."""
+    details = charge.get("payment_method_details") or {}
+    kind = _label(details.get("type"))
+    if kind is None:
+        return None
+    method = details.get(kind) or {}
+    fingerprint = stripe_id(method["fingerprint"]) if kind == "card" and method.get("fingerprint") else None
+    return Card(fingerprint, _label(method.get("brand")) or kind, _label(method.get("last4")))
+
+
+def _label(value: object) -> str | None:
+    """A short text to be shown; None for anything else."""
+    return value if isinstance(value, str) and 1 <= len(value) <= 255 and value.isprintable() else None
 
 
 def refunds_inside(charge: Object) -> tuple[Refund, ...]:
@@ -108,15 +133,8 @@ def charge_facts(kind: str, data: Object, at: datetime) -> PaymentFacts | None:
         at,
         refunded_minor=stripe_amount(data["amount_refunded"]),
         refunds=refunds_inside(data),
-        card_fingerprint=_fingerprint(data),
+        card=card_of(data),
     )
-
-
-def _fingerprint(charge: Object) -> str | None:
-    """Stripe's name of the card, the same for everybody who pays with it. None for what is no card."""
-    card = (charge.get("payment_method_details") or {}).get("card") or {}
-    value = card.get("fingerprint")
-    return None if value is None else stripe_id(value)
 
 
 def thin_event(event: Object) -> Event:

@@ -101,6 +101,8 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
             "dispute_id",
             "refund_id",
         ),
+        "request_key",  # an admin's
+        "reason",  # one of Stripe's words
         "agent_id",  # an agent is no person
         "caller_kind",
         *("actor_type", "actor_id"),  # keys, admins, Stripe; of an end user's token a digest
@@ -116,6 +118,8 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         ("product_usage_log", "request_id"),
         ("purchases", "idempotency_key"),
         ("purchases", "card_fingerprint"),
+        ("purchases", "card_brand"),
+        ("purchases", "card_last4"),
         ("llm_usage", "interaction_id"),
         ("llm_usage", "call_id"),
         ("llm_interactions", "interaction_id"),

@@ -16,6 +16,7 @@ from app.auth.caller import Permission
 from app.billing.accounts import Identity
 from app.db import Database
 from app.payments import booking
+from app.payments.stripe_objects import HANDLED
 from app.risk.service import look
 from tests.admin.market import DOMAIN, SECRET
 from tests.books import connected
@@ -58,7 +59,7 @@ class House:
     async def events(self) -> None:
         """Book what Stripe has told, as its webhooks would."""
         gateway, until = self.app.state.gateway, datetime.now(UTC) + timedelta(days=1)
-        for event in await gateway.events_between("live", self.now - timedelta(days=1), until):
+        for event in await gateway.events_between("live", HANDLED, self.now - timedelta(days=1), until):
             if event.facts is not None:
                 async with self.db.transaction() as tx:
                     await booking.apply(tx, "live", event.facts, datetime.now(UTC))

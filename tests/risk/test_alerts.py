@@ -74,7 +74,9 @@ async def test_refunds_of_an_account_are_found(house: House, agent: httpx.AsyncC
     await house.set_rule("refunds_per_account", threshold=2)
     for buyer in (who, who, calm):
         payment_id = await buy(house, agent, buyer)
-        await house.app.state.gateway.refund("live", payment_id, 100, idempotency_key=payment_id, at=house.now)
+        await house.app.state.gateway.refund(
+            "live", payment_id, 100, idempotency_key=payment_id, request_key=payment_id, at=house.now
+        )
     await house.events()
     assert await house.look() == 1
     [alert] = await house.alerts()
@@ -117,7 +119,9 @@ async def test_a_hold_amid_charges_splits_none(house: House, agent: httpx.AsyncC
     account_id = await account_of(house, who)
     await house.set_rule("refunds_per_account", threshold=1, action="hold")
     payment_id = await buy(house, agent, who)
-    await house.app.state.gateway.refund("live", payment_id, None, idempotency_key=payment_id, at=house.now)
+    await house.app.state.gateway.refund(
+        "live", payment_id, None, idempotency_key=payment_id, request_key=payment_id, at=house.now
+    )
     await house.events()
 
     booked, charging = 0, asyncio.Event()

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { didNothing, errorOf, mayPass, problemsOf, unanswered } from "./errors";
+import { didNothing, errorOf, isStale, mayPass, problemsOf, unanswered } from "./errors";
 
 describe("an error answer", () => {
   it("tells its sentence, code and request", () => {
@@ -24,12 +24,29 @@ describe("an error answer", () => {
   });
 
   it("finds the field that a sentence is about", () => {
-    const answer = (detail: string, code = "invalid_request") => errorOf(422, { detail, code, request_id: null }, null);
-    const error = answer("expires_at must lie in the future");
+    const answer = (detail: string, field: string | null) =>
+      errorOf(422, { detail, code: "invalid_request", request_id: null, field }, null);
+    const error = answer("expires_at must lie in the future", "expires_at");
     expect([error.message, problemsOf(error)("expires_at")]).toEqual(Array(2).fill("Expires must lie in the future"));
-    expect(answer("Only accounts of ciris.ai can sign in here").problems).toEqual([]);
-    expect(answer("reason unknown", "busy")).toMatchObject({ message: "reason unknown", problems: [] });
+    expect(problemsOf(answer("no pack is sold in EUR", "currency"))("currency")).toBe("no pack is sold in EUR");
+    expect(answer("reason unknown", null)).toMatchObject({ message: "reason unknown", problems: [] });
     expect(problemsOf(new Error("gone"))("reason")).toBeUndefined();
+  });
+
+  it("says what changed, who changed it, and what is there now", () => {
+    const body = {
+      detail: "Money of this purchase was refunded meanwhile",
+      code: "changed_meanwhile",
+      request_id: "r",
+      current: { refunded_minor: 200, left_minor: 300, currency: "USD" },
+      changed_by: "ada@example.com",
+      changed_at: "2026-11-21T10:39:51Z",
+    };
+    const error = errorOf(409, body, null);
+    expect(isStale(error)).toBe(true);
+    expect(error.message).toContain("(ada@example.com, 21 Nov 2026, 11:39)");
+    expect(error.message).toContain("Now: Given back: 2.00 USD; Left to refund: 3.00 USD.");
+    expect(errorOf(409, { ...body, changed_by: null, changed_at: null }, null).message).toContain("meanwhile. Now");
   });
 
   it("is honest about an answer that is none of ours", () => {

@@ -1,7 +1,10 @@
-import { nameInWords } from "../logic/told";
+import { formatLocal } from "../logic/dates";
+import { flatten } from "../logic/diff";
+import { inWords, nameInWords } from "../logic/told";
 import type { components } from "./schema";
 
 type ErrorBody = components["schemas"]["ErrorReply"] | components["schemas"]["InvalidReply"];
+type ChangedBody = components["schemas"]["ChangedReply"];
 
 /** What is wrong with one of the request's fields, by its name on the wire. */
 export interface Problem {
@@ -39,7 +42,9 @@ function isErrorBody(body: unknown): body is ErrorBody {
 }
 
 /** The whole in a sentence, where fields are called as the forms call them; and what is wrong with each. */
-function told({ detail, code }: ErrorBody): { message: string; problems: Problem[] } {
+function told(body: ErrorBody): { message: string; problems: Problem[] } {
+  const { detail } = body;
+  if (isChanged(body)) return { message: changeInWords(body), problems: [] };
   if (typeof detail !== "string") {
     const wrong = detail.map(({ loc, msg }) => ({ path: loc.slice(1), message: msg.replace(/^Value error, /, "") }));
     return {
@@ -47,11 +52,29 @@ function told({ detail, code }: ErrorBody): { message: string; problems: Problem
       problems: wrong.map(({ path, message }) => ({ field: String(path[0] ?? ""), message: capitalized(message) })),
     };
   }
-  // Such a sentence begins with the field that it is about.
-  const field = code === "invalid_request" ? /^[a-z][a-z_]*/.exec(detail)?.[0] : undefined;
-  if (field === undefined) return { message: detail, problems: [] };
-  const message = nameInWords(field) + detail.slice(field.length);
+  const field = "field" in body ? body.field : null;
+  if (field === null || field === undefined) return { message: detail, problems: [] };
+  // Such a sentence begins with its field.
+  const message = detail.startsWith(field) ? nameInWords(field) + detail.slice(field.length) : detail;
   return { message, problems: [{ field, message }] };
+}
+
+const CHANGED = "changed_meanwhile";
+
+function isChanged(body: ErrorBody): body is ChangedBody {
+  return body.code === CHANGED;
+}
+
+/** What changed, by whom and when, and what is there now. */
+function changeInWords({ detail, current, changed_by: by, changed_at: at }: ChangedBody): string {
+  const who = by === null || at === null ? "" : ` (${by}, ${formatLocal(at)})`;
+  const now = flatten(inWords(current) ?? {}).map(([name, value]) => `${name}: ${value}`);
+  return `${detail}${who}. Now: ${now.join("; ")}. Nothing was done: look at the current figures and decide again.`;
+}
+
+/** Whether what was on the screen is not what is there now. */
+export function isStale(error: unknown): boolean {
+  return error instanceof ApiError && error.code === CHANGED;
 }
 
 /** Items are counted from one; a model's name among many, as the path to an item may have it, is nobody's. */

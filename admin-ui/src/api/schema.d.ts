@@ -2027,6 +2027,11 @@ export interface components {
              * @description Negative: taken away.
              */
             credits: number;
+            /**
+             * Seen Paid
+             * @description The paid credits that the admin saw: 409 if there are more or fewer by now.
+             */
+            seen_paid?: number | null;
             /** Reason */
             reason: string;
             /**
@@ -2137,6 +2142,22 @@ export interface components {
              */
             agents: components["schemas"]["AgentUsage"][];
         };
+        /** AlertPerson */
+        AlertPerson: {
+            /** Customer Email */
+            customer_email: string | null;
+            /** Display Name */
+            display_name: string | null;
+            /** External Id */
+            external_id: string | null;
+            /** Erased */
+            erased: boolean;
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+        };
         /** AlertReply */
         AlertReply: {
             /**
@@ -2184,6 +2205,18 @@ export interface components {
              */
             exempt_ids: string[];
             /**
+             * People
+             * @description Whom `account_ids` belong to, in their order.
+             */
+            people: components["schemas"]["AlertPerson"][];
+            /**
+             * Card Brand
+             * @description Of the card that `subject` stands for, as far as it is known.
+             */
+            card_brand: string | null;
+            /** Card Last4 */
+            card_last4: string | null;
+            /**
              * Status
              * @enum {string}
              */
@@ -2202,6 +2235,11 @@ export interface components {
             /** Decided By */
             decided_by: string | null;
             /**
+             * Reason
+             * @description Of the last decision.
+             */
+            reason: string | null;
+            /**
              * Reopened At
              * @description When later accounts opened it again after the decision.
              */
@@ -2216,8 +2254,18 @@ export interface components {
             /** Open Total */
             open_total: number;
         };
-        /** AuditEntryReply */
-        AuditEntryReply: {
+        /** AuditLogReply */
+        AuditLogReply: {
+            /** Entries */
+            entries: components["schemas"]["AuditRow"][];
+            /**
+             * Next Cursor
+             * @description Send it as `cursor` for the next page; null on the last one.
+             */
+            next_cursor: string | null;
+        };
+        /** AuditRow */
+        AuditRow: {
             /**
              * Audit Id
              * Format: uuid
@@ -2254,16 +2302,8 @@ export interface components {
             } | null;
             /** Reason */
             reason: string | null;
-        };
-        /** AuditLogReply */
-        AuditLogReply: {
-            /** Entries */
-            entries: components["schemas"]["AuditEntryReply"][];
-            /**
-             * Next Cursor
-             * @description Send it as `cursor` for the next page; null on the last one.
-             */
-            next_cursor: string | null;
+            /** @description Whom an account or a purchase belongs to; null for everything else. */
+            person: components["schemas"]["Person"] | null;
         };
         /** BookedReply */
         BookedReply: {
@@ -2307,6 +2347,32 @@ export interface components {
             version: number;
             /** Reason */
             reason: string;
+        };
+        /**
+         * ChangedReply
+         * @description 409: what the admin saw is not what is there now. Nothing was done.
+         */
+        ChangedReply: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Current
+             * @description What is there now.
+             */
+            current: {
+                [key: string]: unknown;
+            };
+            /**
+             * Changed By
+             * @description An admin's e-mail address, or what else changed it; null: unknown.
+             */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
         };
         /** ChargeBody */
         ChargeBody: {
@@ -2693,6 +2759,21 @@ export interface components {
             /** Sales */
             sales: components["schemas"]["Sales"][];
         };
+        /** DecisionBody */
+        DecisionBody: {
+            /** Reason */
+            reason: string;
+            /**
+             * Seen Status
+             * @description The status that the admin saw: 409 if it is another one by now.
+             */
+            seen_status?: ("open" | "dismissed" | "acted") | null;
+            /**
+             * Seen Stopped
+             * @description What the accounts were under; counts with `seen_status` alone.
+             */
+            seen_stopped?: ("hold" | "suspend") | null;
+        };
         /** DefaultsBody */
         DefaultsBody: {
             /**
@@ -2987,6 +3068,11 @@ export interface components {
             code: string;
             /** Request Id */
             request_id: string | null;
+            /**
+             * Field
+             * @description The field that the sentence is about, where it is one.
+             */
+            field?: string | null;
         };
         /** InventoryReply */
         InventoryReply: {
@@ -3791,6 +3877,35 @@ export interface components {
             /** Packs */
             packs: components["schemas"]["OfferedNamedPack"][];
         };
+        /** PacksForSaleReply */
+        PacksForSaleReply: {
+            /** Packs */
+            packs: components["schemas"]["PackReply"][];
+        };
+        /** PacksReply */
+        PacksReply: {
+            /**
+             * Version
+             * @description 0: nobody has ever set it.
+             */
+            version: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "admin";
+            /**
+             * Reason
+             * @description Why it was set.
+             */
+            reason: string | null;
+            /** Changed By */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
+            /** Packs */
+            packs: components["schemas"]["NamedPack"][];
+        };
         /** PaymentEventReply */
         PaymentEventReply: {
             /** Event Id */
@@ -3858,6 +3973,20 @@ export interface components {
          * @enum {string}
          */
         Permission: "billing:read" | "billing:write" | "billing:credit";
+        /**
+         * Person
+         * @description Who an account belongs to, as far as it is known. Of an erased person nothing is.
+         */
+        Person: {
+            /** Customer Email */
+            customer_email: string | null;
+            /** Display Name */
+            display_name: string | null;
+            /** External Id */
+            external_id: string | null;
+            /** Erased */
+            erased: boolean;
+        };
         /**
          * PriceReply
          * @description What a credit brought, over all sales up to now.
@@ -4109,6 +4238,7 @@ export interface components {
              * Format: uuid
              */
             account_id: string;
+            buyer: components["schemas"]["Person"];
             /**
              * Purchase Id
              * Format: uuid
@@ -4151,6 +4281,19 @@ export interface components {
             credited: boolean;
             /** Review Reason */
             review_reason: string | null;
+            /**
+             * State
+             * @description The status, or how much of the money of a succeeded one went back.
+             * @enum {string}
+             */
+            state: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded";
+            /**
+             * Card Brand
+             * @description As Stripe names it; of what is no card, the kind of payment.
+             */
+            card_brand: string | null;
+            /** Card Last4 */
+            card_last4: string | null;
             /** Created At */
             created_at: string;
             /** Updated At */
@@ -4268,10 +4411,39 @@ export interface components {
              * @description Minor units of the currency; absent: all that is left.
              */
             amount_minor?: number | null;
+            /**
+             * Seen Refunded Minor
+             * @description What the admin saw as refunded so far: 409 if it is another sum by now.
+             */
+            seen_refunded_minor?: number | null;
             /** Reason */
             reason: string;
             /** Idempotency Key */
             idempotency_key: string;
+        };
+        /** RefundReply */
+        RefundReply: {
+            /** Refund Id */
+            refund_id: string;
+            /** Amount Minor */
+            amount_minor: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "requires_action" | "succeeded" | "canceled" | "failed";
+            /** Created At */
+            created_at: string;
+            /**
+             * Asked By
+             * @description The admin who asked for it here, or System; null: it was asked for at Stripe.
+             */
+            asked_by: string | null;
+            /**
+             * Reason
+             * @description The admin's; of one asked for at Stripe, Stripe's.
+             */
+            reason: string | null;
         };
         /**
          * ReplayedCharge
@@ -4610,6 +4782,16 @@ export interface components {
             ledger: components["schemas"]["LedgerStatus"] | null;
             /** @description null: there is none. */
             replica: components["schemas"]["ReplicaStatus"] | null;
+        };
+        /** StatusBody */
+        StatusBody: {
+            /** Reason */
+            reason: string;
+            /**
+             * Seen Status
+             * @description The status that the admin saw: 409 if it is another one by now.
+             */
+            seen_status?: ("active" | "suspended" | "closed") | null;
         };
         /** SystemReply */
         SystemReply: {
@@ -5150,30 +5332,6 @@ export interface components {
              */
             csrf_token: string;
         };
-        /** PacksReply */
-        app__admin__config_schemas__PacksReply: {
-            /**
-             * Version
-             * @description 0: nobody has ever set it.
-             */
-            version: number;
-            /**
-             * Source
-             * @enum {string}
-             */
-            source: "settings" | "admin";
-            /**
-             * Reason
-             * @description Why it was set.
-             */
-            reason: string | null;
-            /** Changed By */
-            changed_by: string | null;
-            /** Changed At */
-            changed_at: string | null;
-            /** Packs */
-            packs: components["schemas"]["NamedPack"][];
-        };
         /** PurchaseReply */
         app__admin__schemas__PurchaseReply: {
             /**
@@ -5181,6 +5339,7 @@ export interface components {
              * Format: uuid
              */
             account_id: string;
+            buyer: components["schemas"]["Person"];
             /**
              * Purchase Id
              * Format: uuid
@@ -5223,6 +5382,19 @@ export interface components {
             credited: boolean;
             /** Review Reason */
             review_reason: string | null;
+            /**
+             * State
+             * @description The status, or how much of the money of a succeeded one went back.
+             * @enum {string}
+             */
+            state: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded";
+            /**
+             * Card Brand
+             * @description As Stripe names it; of what is no card, the kind of payment.
+             */
+            card_brand: string | null;
+            /** Card Last4 */
+            card_last4: string | null;
             /** Created At */
             created_at: string;
             /** Updated At */
@@ -5231,11 +5403,11 @@ export interface components {
             events: components["schemas"]["PaymentEventReply"][];
             /** Disputes */
             disputes: components["schemas"]["DisputeReply"][];
-        };
-        /** PacksReply */
-        app__payments__packs__PacksReply: {
-            /** Packs */
-            packs: components["schemas"]["PackReply"][];
+            /**
+             * Refunds
+             * @description Known by id, oldest first. Those that failed gave nothing back.
+             */
+            refunds: components["schemas"]["RefundReply"][];
         };
         /** PurchaseReply */
         app__payments__schemas__PurchaseReply: {
@@ -7005,7 +7177,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["app__payments__packs__PacksReply"];
+                    "application/json": components["schemas"]["PacksForSaleReply"];
                 };
             };
             /** @description Bad Request */
@@ -7996,6 +8168,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorReply"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"];
+                };
+            };
             /** @description Request Entity Too Large */
             413: {
                 headers: {
@@ -8100,7 +8281,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -8152,7 +8333,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ReasonBody"];
+                "application/json": components["schemas"]["StatusBody"];
             };
         };
         responses: {
@@ -8207,7 +8388,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -8259,7 +8440,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ReasonBody"];
+                "application/json": components["schemas"]["StatusBody"];
             };
         };
         responses: {
@@ -8314,7 +8495,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -8366,7 +8547,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ReasonBody"];
+                "application/json": components["schemas"]["StatusBody"];
             };
         };
         responses: {
@@ -8413,6 +8594,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -9402,8 +9592,18 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: ("live" | "test") | null;
-                status?: ("pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown") | null;
+                /** @description `succeeded` finds those whose money went back later as well. */
+                status?: ("pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded") | null;
                 account_id?: string | null;
+                /** @description As in the search for users; at most 500 accounts. */
+                buyer?: string | null;
+                card_last4?: string | null;
+                amount_minor?: number | null;
+                currency?: string | null;
+                /** @description Begun at this time or later. */
+                since?: string | null;
+                /** @description Begun before this time. */
+                until?: string | null;
                 payment_id?: string | null;
                 /** @description Purchases that should not be there. */
                 view?: ("paid_not_credited" | "refunded_but_credited" | "for_review") | null;
@@ -9494,8 +9694,18 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: ("live" | "test") | null;
-                status?: ("pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown") | null;
+                /** @description `succeeded` finds those whose money went back later as well. */
+                status?: ("pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded") | null;
                 account_id?: string | null;
+                /** @description As in the search for users; at most 500 accounts. */
+                buyer?: string | null;
+                card_last4?: string | null;
+                amount_minor?: number | null;
+                currency?: string | null;
+                /** @description Begun at this time or later. */
+                since?: string | null;
+                /** @description Begun before this time. */
+                until?: string | null;
                 payment_id?: string | null;
                 /** @description Purchases that should not be there. */
                 view?: ("paid_not_credited" | "refunded_but_credited" | "for_review") | null;
@@ -9906,7 +10116,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -10235,7 +10445,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ReasonBody"];
+                "application/json": components["schemas"]["DecisionBody"];
             };
         };
         responses: {
@@ -10282,6 +10492,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -10333,7 +10552,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ReasonBody"];
+                "application/json": components["schemas"]["DecisionBody"];
             };
         };
         responses: {
@@ -10388,7 +10607,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -10440,7 +10659,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ReasonBody"];
+                "application/json": components["schemas"]["DecisionBody"];
             };
         };
         responses: {
@@ -10495,7 +10714,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ErrorReply"];
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -10547,7 +10766,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ReasonBody"];
+                "application/json": components["schemas"]["DecisionBody"];
             };
         };
         responses: {
@@ -10594,6 +10813,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -12253,7 +12481,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["app__admin__config_schemas__PacksReply"];
+                    "application/json": components["schemas"]["PacksReply"];
                 };
             };
             /** @description Bad Request */
@@ -12340,7 +12568,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["app__admin__config_schemas__PacksReply"];
+                    "application/json": components["schemas"]["PacksReply"];
                 };
             };
             /** @description Bad Request */

@@ -3,7 +3,7 @@ import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useId, useRef, useState, type ReactNode } from "react";
 
-import { problemsOf, type ProblemOf } from "../api/errors";
+import { isStale, problemsOf, type ProblemOf } from "../api/errors";
 import classes from "./ActionDialog.module.css";
 import { ErrorAlert } from "./ErrorAlert";
 
@@ -43,7 +43,11 @@ export function ActionDialog<Result>(props: Props<Result>) {
       props.onClose();
       props.onDone?.(result);
     },
-    onError: props.onFailed,
+    onError: (error) => {
+      // The page behind the dialog, and the dialog with it, shows what is there now.
+      if (isStale(error)) void queries.invalidateQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
+      props.onFailed?.(error);
+    },
     onSettled: () => {
       underWay.current = false;
     },

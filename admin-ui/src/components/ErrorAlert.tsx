@@ -2,7 +2,7 @@ import { Alert, Button, Code, Group, Stack, Text } from "@mantine/core";
 import { IconAlertTriangle } from "@tabler/icons-react";
 import { useEffect, useRef } from "react";
 
-import { ApiError, isUnanswered } from "../api/errors";
+import { ApiError, isStale, isUnanswered } from "../api/errors";
 import { CopyIcon } from "./Copyable";
 
 /** What went wrong in the server's words, with the id under which its log tells more. */
@@ -13,7 +13,7 @@ export function ErrorAlert({ error, onRetry }: { error: Error; onRetry?: () => v
     alert.current?.scrollIntoView({ block: "nearest" });
   }, [error]);
   const requestId = error instanceof ApiError ? error.requestId : null;
-  const title = isUnanswered(error) ? "No answer came" : "That did not work";
+  const title = isUnanswered(error) ? "No answer came" : isStale(error) ? "This has changed" : "That did not work";
   return (
     <Alert ref={alert} color="red" variant="outline" role="alert" icon={<IconAlertTriangle aria-hidden />} title={title}>
       <Stack gap="xs" align="flex-start">

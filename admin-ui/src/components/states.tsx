@@ -1,12 +1,18 @@
 import type { AdminUser, ApiKey, Environment, PurchaseRow, UserRow } from "../api/models";
 import { humanize } from "../logic/format";
-import { PURCHASE_STATUSES } from "../logic/purchases";
+import { PURCHASE_STATES } from "../logic/purchases";
 import { Tag, type Tone } from "./Tag";
 
 const ACCOUNT: Record<UserRow["status"], Tone> = { active: "good", suspended: "bad", closed: "quiet" };
 const KEY: Record<ApiKey["status"], Tone> = { active: "good", rotated: "warn", expired: "quiet", revoked: "quiet" };
 const ROLE: Record<AdminUser["role"], Tone> = { admin: "info", support: "quiet", viewer: "quiet" };
-const PURCHASE: Partial<Record<PurchaseRow["status"], Tone>> = { succeeded: "good", processing: "info", requires_action: "warn", failed: "bad" };
+const PURCHASE: Partial<Record<PurchaseRow["state"], Tone>> = {
+  succeeded: "good",
+  partially_refunded: "warn",
+  processing: "info",
+  requires_action: "warn",
+  failed: "bad",
+};
 
 export function AccountTag({ status }: { status: UserRow["status"] }) {
   return <Tag tone={ACCOUNT[status]}>{humanize(status)}</Tag>;
@@ -20,8 +26,8 @@ export function RoleTag({ role }: { role: AdminUser["role"] }) {
   return <Tag tone={ROLE[role]}>{humanize(role)}</Tag>;
 }
 
-export function PurchaseTag({ status }: { status: PurchaseRow["status"] }) {
-  return <Tag tone={PURCHASE[status] ?? "quiet"}>{PURCHASE_STATUSES[status]}</Tag>;
+export function PurchaseTag({ state }: { state: PurchaseRow["state"] }) {
+  return <Tag tone={PURCHASE[state] ?? "quiet"}>{PURCHASE_STATES[state]}</Tag>;
 }
 
 export function EnvironmentTag({ environment }: { environment: Environment }) {

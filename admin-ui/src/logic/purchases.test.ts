@@ -1,10 +1,26 @@
 import { expect, it } from "vitest";
 
 import type { PurchaseRow, Reconciliation } from "../api/models";
-import { currencyOf, isOld, isUncredited, outcomeOf, reconciledOf, reviewOf, whereItStands } from "./purchases";
+import { setCurrencies } from "./currencies";
+import { EXAMPLES } from "./currencies.examples";
+import {
+  amountFilter,
+  currencyOf,
+  isOld,
+  isUncredited,
+  outcomeOf,
+  reconciledOf,
+  reviewOf,
+  stripeUrl,
+  unexplainedRefunds,
+  whereItStands,
+} from "./purchases";
+
+setCurrencies(EXAMPLES);
 
 const BOOKED: PurchaseRow = {
   account_id: "a",
+  buyer: { customer_email: "a@example.com", display_name: null, external_id: "a", erased: false },
   purchase_id: "p",
   environment: "live",
   payment_id: "pi_1",
@@ -20,6 +36,9 @@ const BOOKED: PurchaseRow = {
   credits_disputed: 0,
   credited: true,
   review_reason: null,
+  state: "succeeded",
+  card_brand: "visa",
+  card_last4: "4242",
   created_at: "2026-11-21T10:00:00Z",
   updated_at: "2026-11-21T10:00:00Z",
 };
@@ -88,4 +107,29 @@ it("says that everything was reconciled only when it was, and why nothing happen
     true,
     false,
   ]);
+});
+
+it("leads to the payment in Stripe's dashboard, of the right mode", () => {
+  expect(stripeUrl(BOOKED)).toBe("https://dashboard.stripe.com/payments/pi_1");
+  expect(stripeUrl({ ...BOOKED, environment: "test" })).toBe("https://dashboard.stripe.com/test/payments/pi_1");
+  expect(stripeUrl({ ...BOOKED, payment_id: null })).toBeNull();
+});
+
+it("tells what was refunded beyond the refunds that are known", () => {
+  const refund = { refund_id: "re_1", amount_minor: 200, status: "succeeded" as const, created_at: "", asked_by: null, reason: null };
+  const failed = { ...refund, refund_id: "re_2", status: "failed" as const };
+  expect(unexplainedRefunds({ refunded_minor: 200, refunds: [refund, failed] })).toBe(0);
+  expect(unexplainedRefunds({ refunded_minor: 300, refunds: [refund] })).toBe(100);
+});
+
+it.each([
+  ["5", { amount_minor: 500, currency: null }],
+  ["5.00 eur", { amount_minor: 500, currency: "EUR" }],
+  ["500JPY", { amount_minor: 500, currency: "JPY" }],
+  ["5,5", { amount_minor: 550, currency: null }],
+  ["five", null],
+  ["0", null],
+  ["", null],
+])("looks for the amount %j", (text, expected) => {
+  expect(amountFilter(text)).toEqual(expected);
 });

@@ -1,10 +1,12 @@
-import type { Booked, PurchaseRow, Reconciled, Reconciliation } from "../api/models";
-import { formatCount, humanize } from "./format";
+import type { Booked, Purchase, PurchaseRow, Reconciled, Reconciliation } from "../api/models";
+import { formatCount, humanize, parseMoney } from "./format";
 import { workerState } from "./system";
 
-/** Stripe's words for where a payment stands, in ours. */
-export const PURCHASE_STATUSES: Record<PurchaseRow["status"], string> = {
+/** Stripe's words for where a payment stands, in ours, and how much of the money went back. */
+export const PURCHASE_STATES: Record<PurchaseRow["state"], string> = {
   succeeded: "Succeeded",
+  partially_refunded: "Partially refunded",
+  refunded: "Refunded",
   processing: "Processing",
   pending: "Pending",
   requires_payment_method: "Not paid",
@@ -20,6 +22,31 @@ export const PURCHASE_STATUSES: Record<PurchaseRow["status"], string> = {
 export function currencyOf({ received_currency, currency }: PurchaseRow): string {
   return received_currency ?? currency;
 }
+
+/** The payment in Stripe's dashboard, of the environment's mode. */
+export function stripeUrl({ payment_id, environment }: Pick<PurchaseRow, "payment_id" | "environment">): string | null {
+  if (payment_id === null) return null;
+  return `https://dashboard.stripe.com/${environment === "test" ? "test/" : ""}payments/${encodeURIComponent(payment_id)}`;
+}
+
+const GAVE_NOTHING_BACK = ["failed", "canceled"];
+
+/** What was refunded beyond the refunds that are known one by one: Stripe reported no more than the total. */
+export function unexplainedRefunds({ refunded_minor, refunds }: Pick<Purchase, "refunded_minor" | "refunds">): number {
+  const known = refunds.filter(({ status }) => !GAVE_NOTHING_BACK.includes(status));
+  return Math.max(0, refunded_minor - known.reduce((sum, { amount_minor }) => sum + amount_minor, 0));
+}
+
+/** What somebody typed as an amount to look for: "5", "5.00" or "500 JPY"; null: no amount. */
+export function amountFilter(text: string): { amount_minor: number; currency: string | null } | null {
+  const [, number = "", code] = /^([\d.,]+)\s*([a-z]{3})?$/i.exec(text.trim()) ?? [];
+  const currency = code?.toUpperCase() ?? null;
+  const minor = parseMoney(number, currency ?? TWO_DIGITS);
+  return minor === null || minor === 0 ? null : { amount_minor: minor, currency };
+}
+
+/** Without a currency, an amount has as many digits as most currencies do. */
+const TWO_DIGITS = "USD";
 
 /** Money arrived, stayed, and is no credits yet. */
 export function isUncredited({ received_minor, credited, status }: PurchaseRow): boolean {

@@ -21,6 +21,8 @@ const NAMES: Record<string, string> = {
   rotated_to: "Successor",
   grace_ends_at: "Old key works until",
   refunded_minor: "Given back",
+  left_minor: "Left to refund",
+  answer: "Answer",
   amount_minor: "Amount",
   credited: "Credits booked",
   review_reason: "For review because",

@@ -274,7 +274,14 @@ class Account:
             raise invalid("This PaymentIntent does not have a successful charge.", "payment_intent")
         return self.find("charge", charge_id)
 
-    def refund(self, charge: Object, amount: int | None, reason: str | None, status: str | None = None) -> Object:
+    def refund(
+        self,
+        charge: Object,
+        amount: int | None,
+        reason: str | None,
+        status: str | None = None,
+        metadata: Object | None = None,
+    ) -> Object:
         """Begin a refund. `status` None: as Stripe's test cards do, pending for one of them, else succeeded."""
         disputes = [d for d in self.objects["dispute"].values() if d["charge"] == charge["id"]]
         if any(dispute["status"] in ("needs_response", "under_review", "lost") for dispute in disputes):
@@ -296,7 +303,7 @@ class Account:
             status=status or ("pending" if last4 == PENDING_REFUND[-4:] else "succeeded"),
             failure_reason=None,
             reason=reason,
-            metadata={},
+            metadata=metadata or {},
         )
         self._move_refunded(charge, amount)
         self.emit("refund.created", refund)

@@ -284,7 +284,7 @@ def create_refund(account: Account, form: Object) -> Object:
         charge = account.charge_of(form["payment_intent"])
     else:
         raise invalid("One of charge or payment_intent is required.", "charge", "parameter_missing")
-    return account.refund(charge, whole(form, "amount"), form.get("reason"))
+    return account.refund(charge, whole(form, "amount"), form.get("reason"), metadata=form.get("metadata"))
 
 
 async def tell_time(local_stripe_time: Annotated[int | None, Header()] = None) -> None:

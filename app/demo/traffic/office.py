@@ -19,7 +19,7 @@ from app.admin.admins import change, invite
 from app.admin.api_keys import create_api_key, revoke_api_key, rotate_api_key
 from app.admin.audit import Admin
 from app.admin.purchases import refund_purchase
-from app.admin.schemas import AdjustBody, AdminBody, AdminChange, KeyBody, ReasonBody, RefundBody
+from app.admin.schemas import AdjustBody, AdminBody, AdminChange, KeyBody, RefundBody, StatusBody
 from app.admin.users import adjust_credits, close_user, reopen_user, suspend_user
 from app.auth.admin_sessions import AdminCaller, AdminSessions
 from app.auth.admins import add_admin, list_admins
@@ -124,7 +124,7 @@ class Office:
     # --- users ---
 
     async def set_status(self, event: StatusSet, account_id: UUID) -> None:
-        route, body = STATUS_ROUTES[event.action], ReasonBody(reason=event.reason)
+        route, body = STATUS_ROUTES[event.action], StatusBody(reason=event.reason)
         email = HEAD if event.action == "close" else SUPPORT
         past, limits = self.past, self._settings
         await self._act(email, lambda admin: route(account_id, body, admin, limits, past.db, past.billing))

@@ -12,6 +12,7 @@ import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { Facts } from "../../components/Facts";
 import { Page } from "../../components/Page";
+import { PersonLink } from "../../components/PersonLink";
 import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { EnvironmentTag } from "../../components/states";
@@ -101,6 +102,7 @@ function Found({ alert }: { alert: Alert }) {
           ["Last seen", <Timestamp key="last" at={alert.last_seen_at} />],
           ["Decided", alert.decided_at === null ? "Not yet" : <Decided key="decided" alert={alert} />],
           ["Opened again", alert.reopened_at === null ? undefined : <Reopened key="reopened" alert={alert} />],
+          ["Reason", alert.reason],
           ["Alert id", <Copyable key="id" value={alert.alert_id} what="the alert's id" />],
         ]}
       />
@@ -139,12 +141,10 @@ function Accounts({ alert }: { alert: Alert }) {
         </Text>
       ) : (
         <Stack component="ul" gap={6} m={0} pl="md" aria-label="Accounts of this alert">
-          {alert.account_ids.map((accountId) => (
-            <li key={accountId}>
-              <Anchor component={Link} to={`/users/${accountId}`} size="sm" style={{ overflowWrap: "anywhere" }}>
-                {accountId}
-              </Anchor>
-              {alert.stopped !== null && alert.exempt_ids.includes(accountId) && (
+          {alert.people.map((person) => (
+            <li key={person.account_id}>
+              <PersonLink person={person} accountId={person.account_id} />
+              {alert.stopped !== null && alert.exempt_ids.includes(person.account_id) && (
                 <Text span size="sm" c="dimmed">
                   {" "}
                   not stopped: an earlier decision let it go on

@@ -11,10 +11,12 @@ import { ErrorAlert } from "../../components/ErrorAlert";
 import { ChoiceFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { Pager } from "../../components/Pager";
+import { PersonLink } from "../../components/PersonLink";
 import { EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { keysOf, oneOf } from "../../logic/filters";
 import { shortId } from "../../logic/format";
+import { cardOf } from "../../logic/names";
 import { ENVIRONMENTS } from "../users/labels";
 import { observedOf, RULES, STATUSES } from "./labels";
 import { Rules } from "./Rules";
@@ -70,7 +72,7 @@ export function AlertsPage() {
 
 const COLUMNS: Column<Alert>[] = [
   { name: "What", cell: (alert) => <What alert={alert} /> },
-  { name: "Status", cell: (alert) => <AlertTags alert={alert} /> },
+  { name: "Status", cell: (alert) => <Decided alert={alert} /> },
   { name: "About", cell: (alert) => <Subject alert={alert} />, from: "md" },
   { name: "Environment", cell: (alert) => <EnvironmentTag environment={alert.environment} />, from: "md" },
   { name: "Last seen", cell: (alert) => <Timestamp at={alert.last_seen_at} />, from: "sm" },
@@ -89,9 +91,27 @@ function What({ alert }: { alert: Alert }) {
   );
 }
 
+/** The state, and why it was decided so. */
+function Decided({ alert }: { alert: Alert }) {
+  return (
+    <Stack gap={2} align="flex-start">
+      <AlertTags alert={alert} />
+      {alert.reason !== null && (
+        <Text size="xs" c="dimmed" style={{ overflowWrap: "anywhere" }}>
+          {alert.reason}
+        </Text>
+      )}
+    </Stack>
+  );
+}
+
 /** Whom it is about, with the way there. A card has no page: its accounts stand in the alert. */
 export function Subject({ alert }: { alert: Alert }) {
-  if (alert.rule === "purchases_per_card") return <Text span inherit>{`Card ${alert.subject.slice(0, 8)}`}</Text>;
+  if (alert.rule === "purchases_per_card") {
+    return <Text span inherit title={alert.subject}>{cardOf(alert) ?? `Card ${alert.subject.slice(0, 8)}`}</Text>;
+  }
+  const person = alert.people.find(({ account_id }) => account_id === alert.subject);
+  if (person !== undefined) return <PersonLink person={person} accountId={alert.subject} />;
   const [name, page] =
     alert.rule === "accounts_per_key" ? ["API key", "/api-keys"] : ["Account", `/users/${alert.subject}`];
   return (

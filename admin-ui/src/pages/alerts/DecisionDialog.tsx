@@ -36,11 +36,12 @@ const WORDS: Record<Decision, ReasonWords> = {
 };
 
 export function DecisionDialog({ decision, alert, onClose }: { decision: Decision; alert: Alert; onClose: () => void }) {
-  return <ReasonDialog words={WORDS[decision]} onClose={onClose} act={(reason) => send(decision, alert.alert_id, reason)} />;
+  return <ReasonDialog words={WORDS[decision]} onClose={onClose} act={(reason) => send(decision, alert, reason)} />;
 }
 
-function send(decision: Decision, alertId: string, reason: string) {
-  const request = { params: { path: { alert_id: alertId } }, body: { reason } };
+function send(decision: Decision, alert: Alert, reason: string) {
+  const seen = { seen_status: alert.status, seen_stopped: alert.stopped };
+  const request = { params: { path: { alert_id: alert.alert_id } }, body: { reason, ...seen } };
   switch (decision) {
     case "dismiss":
       return bodyOf(api.POST("/admin/alerts/{alert_id}/dismiss", request));

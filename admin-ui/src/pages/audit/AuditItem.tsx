@@ -8,6 +8,7 @@ import { EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { factsOf } from "../../logic/configuration";
 import { humanize, shortId } from "../../logic/format";
+import { personOf } from "../../logic/names";
 import { inWords, refundInWords } from "../../logic/told";
 import classes from "./AuditItem.module.css";
 import { ACTIONS, pageOf, TARGETS } from "./labels";
@@ -55,10 +56,14 @@ function shown(targetType: string, state: AuditEntry["before"]): AuditEntry["bef
 
 function Target({ entry }: { entry: AuditEntry }) {
   const page = pageOf(entry.target_type, entry.target_id);
-  const text = `${TARGETS[entry.target_type] ?? humanize(entry.target_type)} ${shortId(entry.target_id)}`;
+  const { person } = entry;
+  const kind = TARGETS[entry.target_type] ?? humanize(entry.target_type);
+  // Of a purchase, the person is its buyer.
+  const name = person === null ? shortId(entry.target_id) : personOf(person, entry.target_id);
+  const text = person !== null && entry.target_type === "purchase" ? `${kind} of ${name}` : `${kind} ${name}`;
   if (page === null) return text;
   return (
-    <Anchor component={Link} to={page} size="xs" underline="always" title={entry.target_id} style={{ whiteSpace: "nowrap" }}>
+    <Anchor component={Link} to={page} size="xs" underline="always" title={entry.target_id} style={{ overflowWrap: "anywhere" }}>
       {text}
     </Anchor>
   );

@@ -16,6 +16,7 @@ export const ACTIONS: Record<string, string> = {
   "api_key.rotate": "Rotated an API key",
   "api_key.revoke": "Revoked an API key",
   "purchase.refund": "Refunded a purchase",
+  "purchase.refund_refused": "Stripe refused a refund",
   "purchase.reconcile": "Asked Stripe about a purchase",
   "purchase.reconciled": "Reconciled a purchase",
   "purchase.reconcile_all": "Asked Stripe about all purchases",

@@ -12,17 +12,20 @@ import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { Facts } from "../../components/Facts";
 import { Page } from "../../components/Page";
+import { PersonLink } from "../../components/PersonLink";
 import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { EnvironmentTag, PurchaseTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { pathWith } from "../../logic/filters";
 import { formatMoney, formatNumber, humanize } from "../../logic/format";
-import { currencyOf, isUncredited, reviewOf } from "../../logic/purchases";
+import { cardOf } from "../../logic/names";
+import { currencyOf, isUncredited, reviewOf, stripeUrl } from "../../logic/purchases";
 import { Disputes, Events } from "./History";
 import { priceOf, refundable } from "./labels";
 import { ReconcileDialog } from "./ReconcileDialogs";
 import { RefundDialog } from "./RefundDialog";
+import { Refunds } from "./Refunds";
 
 export function PurchasePage() {
   const { purchaseId = "" } = useParams();
@@ -39,7 +42,7 @@ export function PurchasePage() {
       title={`${humanize(purchase.pack)} pack, ${priceOf(purchase)}`}
       marks={
         <>
-          <PurchaseTag status={purchase.status} />
+          <PurchaseTag state={purchase.state} />
           <EnvironmentTag environment={purchase.environment} />
         </>
       }
@@ -51,6 +54,7 @@ export function PurchasePage() {
         <Money purchase={purchase} />
         <Ids purchase={purchase} />
       </SimpleGrid>
+      <Refunds purchase={purchase} />
       <Events purchase={purchase} />
       <Disputes purchase={purchase} />
     </Page>
@@ -118,7 +122,9 @@ function Ids({ purchase }: { purchase: Purchase }) {
     >
       <Facts
         facts={[
-          ["Account", <Anchor key="user" component={Link} size="sm" to={`/users/${purchase.account_id}`}>Open the user</Anchor>],
+          ["Buyer", <PersonLink key="buyer" person={purchase.buyer} accountId={purchase.account_id} />],
+          ["Paid with", cardOf(purchase) ?? undefined],
+          ["At Stripe", <StripeLink key="stripe" purchase={purchase} />],
           ["Account id", <Copyable key="account" value={purchase.account_id} what="the account id" />],
           ["Purchase id", <Copyable key="id" value={purchase.purchase_id} what="the purchase id" />],
           ["Payment id", purchase.payment_id === null ? undefined : <Copyable value={purchase.payment_id} what="the payment id" />],
@@ -127,6 +133,16 @@ function Ids({ purchase }: { purchase: Purchase }) {
         ]}
       />
     </Section>
+  );
+}
+
+function StripeLink({ purchase }: { purchase: Purchase }) {
+  const url = stripeUrl(purchase);
+  if (url === null) return "Not opened yet";
+  return (
+    <Anchor href={url} target="_blank" rel="noreferrer" size="sm" underline="always">
+      {purchase.environment === "live" ? "Open in the dashboard" : "Open in the test dashboard"}
+    </Anchor>
   );
 }
 

@@ -11,16 +11,19 @@ import { DataTable, type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { ExportButton } from "../../components/ExportButton";
-import { ChoiceFilter, TextFilter, useFilters } from "../../components/Filters";
+import { ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
+import { PersonLink } from "../../components/PersonLink";
 import { Pager } from "../../components/Pager";
 import { RoleButton } from "../../components/RoleButton";
 import { EnvironmentTag, PurchaseTag } from "../../components/states";
 import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
+import { startOfDay } from "../../logic/dates";
 import { isUuid, keysOf, oneOf } from "../../logic/filters";
-import { formatMoney, formatNumber, humanize, shortId } from "../../logic/format";
-import { currencyOf, isUncredited, PURCHASE_STATUSES } from "../../logic/purchases";
+import { formatMoney, formatNumber, humanize } from "../../logic/format";
+import { cardOf } from "../../logic/names";
+import { amountFilter, currencyOf, isUncredited, PURCHASE_STATES } from "../../logic/purchases";
 import { ENVIRONMENTS } from "../users/labels";
 import { priceOf, VIEWS, type View } from "./labels";
 import { LastReconciliation } from "./LastReconciliation";
@@ -31,11 +34,18 @@ export function PurchasesPage() {
   const [reconciling, setReconciling] = useState(false);
   const view = oneOf(get("view"), keysOf(VIEWS));
   const accountId = get("account_id") ?? "";
+  const amount = amountFilter(get("amount") ?? "");
   const filters = {
     view,
+    buyer: get("buyer"),
+    card_last4: get("card_last4"),
+    amount_minor: amount?.amount_minor ?? null,
+    currency: amount?.currency ?? null,
+    since: startOfDay(get("since") ?? ""),
+    until: startOfDay(get("until") ?? "", 1),
     account_id: isUuid(accountId) ? accountId : null,
     payment_id: get("payment_id"),
-    status: oneOf(get("status"), keysOf(PURCHASE_STATUSES)),
+    status: oneOf(get("status"), keysOf(PURCHASE_STATES)),
     environment: oneOf(get("environment"), keysOf(ENVIRONMENTS)),
   };
   const query: PurchasesQuery = { ...filters, cursor: get("cursor") };
@@ -50,7 +60,7 @@ export function PurchasesPage() {
       subtitle="What was sold, and whether money and credits agree."
       actions={
         <Group gap="sm">
-          <ExportButton needs="support" path="/admin/purchases.csv" filters={filters} />
+          <ExportButton needs="support" path="/admin/purchases.csv" filters={{ ...filters, amount_minor: amount ? String(amount.amount_minor) : null }} />
           <RoleButton needs="support" onClick={() => setReconciling(true)}>
             Reconcile all
           </RoleButton>
@@ -73,9 +83,14 @@ export function PurchasesPage() {
             <Box hiddenFrom="sm" w="100%">
               <ChoiceFilter name="view" label="View" choices={VIEWS} wide />
             </Box>
-            <TextFilter name="payment_id" label="Payment id" placeholder="pi_…" width={250} />
-            <TextFilter name="account_id" label="Account id" width={250} />
-            <ChoiceFilter name="status" label="Status" choices={PURCHASE_STATUSES} width={170} />
+            <TextFilter name="buyer" label="Buyer" placeholder="E-mail, name, external id" width={230} />
+            <TextFilter name="amount" label="Amount" placeholder="5.00 USD" width={120} narrow />
+            <TextFilter name="card_last4" label="Last four" placeholder="4242" width={110} narrow />
+            <DayFilter name="since" label="From" />
+            <DayFilter name="until" label="To" />
+            <ChoiceFilter name="status" label="Status" choices={PURCHASE_STATES} width={170} />
+            <TextFilter name="payment_id" label="Payment id" placeholder="pi_…" width={170} />
+            <TextFilter name="account_id" label="Account id" width={170} />
             <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
             {filtered && (
               <Button variant="subtle" onClick={clear}>
@@ -105,6 +120,7 @@ export function PurchasesPage() {
 
 const COLUMNS: Column<PurchaseRow>[] = [
   { name: "Purchase", cell: (purchase) => <PurchaseCell purchase={purchase} /> },
+  { name: "Paid with", cell: (purchase) => cardOf(purchase) ?? <Text span inherit c="dimmed">—</Text>, from: "md" },
   { name: "Status", cell: (purchase) => <Status purchase={purchase} /> },
   { name: "Amount", cell: priceOf, numeric: true },
   { name: "Refunded", cell: (p) => <Refunded purchase={p} />, numeric: true, from: "md" },
@@ -120,9 +136,7 @@ function PurchaseCell({ purchase }: { purchase: PurchaseRow }) {
       <Anchor component={Link} to={`/purchases/${purchase.purchase_id}`} size="sm" fw={600}>
         {humanize(purchase.pack)}
       </Anchor>
-      <Anchor component={Link} to={`/users/${purchase.account_id}`} size="xs" c="dimmed" underline="always" style={{ whiteSpace: "nowrap" }}>
-        {shortId(purchase.account_id)}
-      </Anchor>
+      <PersonLink person={purchase.buyer} accountId={purchase.account_id} size="xs" />
     </Stack>
   );
 }
@@ -130,7 +144,7 @@ function PurchaseCell({ purchase }: { purchase: PurchaseRow }) {
 function Status({ purchase }: { purchase: PurchaseRow }) {
   return (
     <Group gap={4}>
-      <PurchaseTag status={purchase.status} />
+      <PurchaseTag state={purchase.state} />
       {purchase.review_reason !== null && <Tag tone="bad">For review</Tag>}
       {isUncredited(purchase) && <Tag tone="bad">Not credited</Tag>}
     </Group>
@@ -155,7 +169,14 @@ function Nothing({ view, filtered }: { view: View | null; filtered: boolean }) {
       </EmptyState>
     );
   }
-  if (filtered) return <EmptyState title="No purchase matches">Ids are looked up whole: paste all of them.</EmptyState>;
+  if (filtered) {
+    return (
+      <EmptyState title="No purchase matches">
+        Ids and amounts are looked up whole; without a currency an amount has two digits after the point. Days are yours,
+        both included.
+      </EmptyState>
+    );
+  }
   return (
     <EmptyState title="Nothing was sold yet">A purchase appears as soon as somebody begins to buy a price pack.</EmptyState>
   );

@@ -25,7 +25,7 @@ export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClos
       title="Refund money"
       confirmLabel={valid ? `Refund ${formatMoney(amount, currency)}` : "Refund"}
       danger
-      blocked={valid ? reasonProblem(reason) : `Enter an amount up to ${formatMoney(left, currency)}`}
+      blocked={valid ? reasonProblem(reason) : left === 0 ? "Nothing is left to refund" : `Enter an amount up to ${formatMoney(left, currency)}`}
       unusual={valid && amount > UNUSUAL.refundMinor ? formatMoney(amount, currency) : null}
       onClose={onClose}
       onFailed={onFailed}
@@ -33,7 +33,12 @@ export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClos
         bodyOf(
           api.POST("/admin/purchases/{purchase_id}/refund", {
             params: { path: { purchase_id: purchase.purchase_id } },
-            body: { amount_minor: all ? null : amount, reason: reason.trim(), idempotency_key: key },
+            body: {
+              amount_minor: all ? null : amount,
+              seen_refunded_minor: purchase.refunded_minor,
+              reason: reason.trim(),
+              idempotency_key: key,
+            },
           }),
         )
       }
@@ -51,7 +56,7 @@ export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClos
             data-autofocus
             value={text}
             onChange={({ currentTarget }) => setText(currentTarget.value)}
-            error={valid ? problemOf("amount_minor") : `An amount up to ${formatMoney(left, currency)}`}
+            error={valid ? problemOf("amount_minor") : left === 0 ? "Nothing is left to refund" : `An amount up to ${formatMoney(left, currency)}`}
           />
           <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} />
           <Text size="sm">

@@ -33,7 +33,7 @@ export function AdjustDialog({ user, onClose }: { user: User; onClose: () => voi
       unusual={unusual}
       onClose={onClose}
       onFailed={onFailed}
-      act={() => send(direction, user.account_id, { credits: credits ?? 0, reason: reason.trim(), idempotency_key: key })}
+      act={() => send(direction, user, { credits: credits ?? 0, reason: reason.trim(), idempotency_key: key })}
       done={({ replayed, left }) =>
         replayed ? `This was booked before; it left ${left}` : `Done: ${nameOf(user)} now has ${left}`
       }
@@ -69,14 +69,15 @@ export function AdjustDialog({ user, onClose }: { user: User; onClose: () => voi
 /** What is left of the pool afterwards, in words. */
 async function send(
   direction: Direction,
-  accountId: string,
+  user: User,
   body: { credits: number; reason: string; idempotency_key: string },
 ): Promise<{ replayed: boolean; left: string }> {
-  const request = { params: { path: { account_id: accountId } }, body };
+  const params = { path: { account_id: user.account_id } };
   if (direction === "grant") {
-    const { replayed, free_after } = await bodyOf(api.POST("/admin/users/{account_id}/free-credits", request));
+    const { replayed, free_after } = await bodyOf(api.POST("/admin/users/{account_id}/free-credits", { params, body }));
     return { replayed, left: `${formatCredits(free_after)} free` };
   }
-  const { replayed, paid_after } = await bodyOf(api.POST("/admin/users/{account_id}/credits", request));
+  const seen = { ...body, seen_paid: user.paid };
+  const { replayed, paid_after } = await bodyOf(api.POST("/admin/users/{account_id}/credits", { params, body: seen }));
   return { replayed, left: `${formatCredits(paid_after)} paid` };
 }

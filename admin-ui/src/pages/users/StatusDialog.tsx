@@ -45,12 +45,12 @@ interface Props {
 
 export function StatusDialog({ action, user, onClose }: Props) {
   return (
-    <ReasonDialog words={WORDS[action](nameOf(user))} onClose={onClose} act={(reason) => send(action, user.account_id, reason)} />
+    <ReasonDialog words={WORDS[action](nameOf(user))} onClose={onClose} act={(reason) => send(action, user, reason)} />
   );
 }
 
-function send(action: StatusAction, accountId: string, reason: string) {
-  const request = { params: { path: { account_id: accountId } }, body: { reason } };
+function send(action: StatusAction, user: User, reason: string) {
+  const request = { params: { path: { account_id: user.account_id } }, body: { reason, seen_status: user.status } };
   switch (action) {
     case "suspend":
       return bodyOf(api.POST("/admin/users/{account_id}/suspend", request));

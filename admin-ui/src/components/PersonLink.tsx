@@ -1,0 +1,21 @@
+import { Anchor } from "@mantine/core";
+import { Link } from "react-router";
+
+import type { Person } from "../api/models";
+import { personOf } from "../logic/names";
+import { Breakable } from "./Breakable";
+
+interface Props {
+  person: Person;
+  accountId: string;
+  size?: "xs" | "sm";
+}
+
+/** What a person is called, with the way to their page. */
+export function PersonLink({ person, accountId, size = "sm" }: Props) {
+  return (
+    <Anchor component={Link} to={`/users/${accountId}`} size={size} underline="always" title={accountId} style={{ overflowWrap: "anywhere" }}>
+      <Breakable text={personOf(person, accountId)} />
+    </Anchor>
+  );
+}
