@@ -153,7 +153,8 @@ async def test_every_path_is_found_or_not(client: httpx.AsyncClient, path: str) 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
 async def test_other_methods_are_refused(client: httpx.AsyncClient, path: str, method: str) -> None:
     answer = await client.request(method, path)
-    assert answer.status_code == 405
+    is_get = method == "HEAD" and path in GETS  # which is refused for what it lacks
+    assert answer.status_code == (422 if is_get else 405)
     assert "X-Request-ID" in answer.headers
 
 
