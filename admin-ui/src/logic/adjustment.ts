@@ -1,6 +1,6 @@
 /** What the dialog that adjusts credits is about to do: which pool moves, by how much, and what forbids it. */
 import type { User } from "../api/models";
-import { formatCredits } from "./format";
+import { formatCount, formatCredits } from "./format";
 import { readWhole, UNUSUAL, type Bounds } from "./numbers";
 
 export type Direction = "give" | "grant" | "take";
@@ -28,16 +28,17 @@ export function adjustmentOf(direction: Direction, text: string, user: User, nam
   const credits = value === null ? null : direction === "take" ? -value : value;
   const beyond = value === null ? null : problemOf(value, direction, user, limit);
   const verb = { give: "Give", grant: "Give", take: "Take" }[direction];
+  const amountOf = (many: number) => (pool === "free" ? formatCount(many, "free credit") : formatCredits(many));
   const bound = direction === "grant" ? UNUSUAL.grantedFreeUses : UNUSUAL.adjustedCredits;
   return {
     credits,
     beyond,
-    unusual: value !== null && value > bound ? `${formatCredits(value)}${pool === "free" ? " free" : ""}` : null,
-    confirm: value === null ? "Adjust" : `${verb} ${pool === "free" ? `${formatCredits(value)} free` : formatCredits(value)}`,
+    unusual: value !== null && value > bound ? amountOf(value) : null,
+    confirm: value === null ? "Adjust" : `${verb} ${amountOf(value)}`,
     sentence:
       credits === null || beyond !== null
-        ? `${name} has ${formatCredits(has)} ${pool}.`
-        : `${name}: ${formatCredits(has)} ${pool} now, ${formatCredits(has + credits)} afterwards. The ledger and the audit log will show it.`,
+        ? `${name} has ${formatCount(has, `${pool} credit`)}.`
+        : `${name}: ${formatCount(has, `${pool} credit`)} now, ${formatCredits(has + credits)} afterwards. The ledger and the audit log will show it.`,
   };
 }
 

@@ -24,7 +24,7 @@ const HEIGHT_OF_ONE = 120;
 export default function TimeChart<Row>({ days, dayOf, series, kind, whole, height = HEIGHT }: Props<Row>) {
   const data = days.map((row, index) => ({
     index,
-    day: isToday(dayOf(row)) ? `${formatDay(dayOf(row), true)} so far` : formatDay(dayOf(row), true),
+    day: isToday(dayOf(row)) ? "Today" : formatDay(dayOf(row), true),
     ...Object.fromEntries(series.map(({ name, valueOf }) => [name, valueOf(row)])),
   }));
   if (kind === "multiples") {

@@ -10,7 +10,7 @@ import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import { useIdempotencyKey } from "../../components/useIdempotencyKey";
 import { adjustmentOf, CREDITS, type Direction } from "../../logic/adjustment";
 import { keysOf, oneOf } from "../../logic/filters";
-import { formatCredits } from "../../logic/format";
+import { formatCount, formatCredits } from "../../logic/format";
 import { nameOf } from "../../logic/names";
 import { readWhole } from "../../logic/numbers";
 
@@ -75,9 +75,9 @@ async function send(
   const params = { path: { account_id: user.account_id } };
   if (direction === "grant") {
     const { replayed, free_after } = await bodyOf(api.POST("/admin/users/{account_id}/free-credits", { params, body }));
-    return { replayed, left: `${formatCredits(free_after)} free` };
+    return { replayed, left: formatCount(free_after, "free credit") };
   }
   const seen = { ...body, seen_paid: user.paid };
   const { replayed, paid_after } = await bodyOf(api.POST("/admin/users/{account_id}/credits", { params, body: seen }));
-  return { replayed, left: `${formatCredits(paid_after)} paid` };
+  return { replayed, left: formatCount(paid_after, "paid credit") };
 }

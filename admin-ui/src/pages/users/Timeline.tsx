@@ -1,6 +1,8 @@
 import { Alert, Anchor, Button, Center, Chip, Group, Select, Stack } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 
+import { useEffect, useRef } from "react";
+
 import { api, bodyOf } from "../../api/client";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
@@ -35,9 +37,16 @@ export function Timeline({ accountId }: { accountId: string }) {
       ),
     getNextPageParam: (last) => last.next_cursor,
   });
+  const place = useRef<HTMLDivElement>(null);
+  const isThere = data !== undefined;
+  useEffect(() => {
+    // A link to an interaction leads to it, and not to the top of its user's page.
+    if (interaction !== null && isThere) place.current?.scrollIntoView({ block: "start" });
+  }, [interaction, isThere]);
   const entries = data?.pages.flatMap((page) => page.entries);
   return (
     <Section title="Timeline">
+      <div ref={place} />
       {interaction !== null && (
         <Alert color="indigo" variant="outline" mb="sm" title="One interaction" style={{ overflowWrap: "anywhere" }}>
           Charges and tool uses that name {interaction}.{" "}
