@@ -101,7 +101,11 @@ async def test_a_body_may_be_as_long_as_the_api_takes_it(outside: httpx.AsyncCli
 
 @pytest.mark.parametrize("surplus", [1, 2 * MAX_BODY_BYTES])
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_longer_body_is_413_and_its_rest_is_no_request(surplus: int, chunked: bool, edge: Edge) -> None:
+@pytest.mark.parametrize("with_key", [False, True])
+async def test_a_longer_body_is_413_and_its_rest_is_no_request(
+    surplus: int, chunked: bool, with_key: bool, edge: Edge, make_key: MakeKey
+) -> None:
+    """Without a credential, a body of undeclared length is 401: the API refuses before it reads."""
     size = MAX_BODY_BYTES + surplus
     smuggled = b"GET /v1/status HTTP/1.1\r\nHost: " + SITE.encode() + b"\r\n\r\n"
     body = (smuggled * (size // len(smuggled) + 1))[:size]
@@ -109,9 +113,13 @@ async def test_a_longer_body_is_413_and_its_rest_is_no_request(surplus: int, chu
         framing, body = "Transfer-Encoding: chunked", f"{size:x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
     else:
         framing = f"Content-Length: {size}"
-    answer = await raw(edge, f"POST /v1/billing/check HTTP/1.1\r\nHost: {SITE}\r\n{framing}\r\n\r\n".encode() + body)
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b'"code":"body_too_large"' in answer
+    if with_key:
+        framing += f"\r\nX-API-Key: {(await make_key({Permission.READ})).secret_text}"
+    head = f"POST /v1/billing/check HTTP/1.1\r\nHost: {SITE}\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
+    answer = await raw(edge, head.encode() + body)
+    status, code = (401, "unauthorized") if chunked and not with_key else (413, "body_too_large")
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert f'"code":"{code}"'.encode() in answer
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
