@@ -38,6 +38,7 @@ MONEY = [
         billing_models.LedgerEntry,
         billing_models.Charge,
         billing_models.Credit,
+        billing_models.FreeGrant,
         billing_models.LlmUsage,
         tools_models.ProductInventory,
         tools_models.ProductUsage,
@@ -176,7 +177,7 @@ async def test_account_leads_every_key_of_the_money_tables(database: Urls) -> No
 
 
 async def test_every_table_with_an_account_is_known_as_money_or_as_a_person() -> None:
-    about_people = {"account_identities", "account_profiles"}
+    about_people = {"account_identities", "account_profiles", "account_search_words", "account_spellings"}
     with_account = {name for name, table in Base.metadata.tables.items() if "account_id" in table.c}
     assert with_account == set(MONEY) | about_people
 
