@@ -24,6 +24,8 @@ DESCRIBED: dict[type[BaseModel], str] = {
     models.Account: "get /v1/billing/accounts/{account_id} 200",
     models.TransactionPage: "get /v1/billing/transactions 200",
     models.Transaction: "get /v1/billing/transactions 200 transactions",
+    models.Currencies: "get /v1/billing/currencies 200",
+    models.Currency: "get /v1/billing/currencies 200 currencies",
     models.Packs: "get /v1/billing/packs 200",
     models.Pack: "get /v1/billing/packs 200 packs",
     models.Purchase: "post /v1/billing/purchases 201",
