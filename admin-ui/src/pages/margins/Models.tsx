@@ -32,7 +32,7 @@ export function Models() {
         { ...count<MarginModel>("Interactions", ({ interactions }) => interactions), from: "md" },
         { ...count<MarginModel>("LLM calls", ({ llm_calls }) => llm_calls), exportOnly: true },
         { ...paidColumn<MarginModel>(), from: "md" },
-        centsColumn<MarginModel>("Revenue", ({ revenue_cents }) => revenue_cents, ({ currency }) => currency),
+        { ...centsColumn<MarginModel>("Revenue", ({ revenue_cents }) => revenue_cents, ({ currency }) => currency), from: "xs" },
         centsColumn<MarginModel>("LLM cost", ({ cost_cents }) => cost_cents, () => "USD"),
         centsColumn<MarginModel>("Margin", ({ margin_cents }) => margin_cents, ({ currency }) => currency),
         {
@@ -53,7 +53,7 @@ const NO_MODEL = "No usage reported";
 function Model({ row }: { row: MarginModel }) {
   const name = row.model === null ? NO_MODEL : row.model === "" ? "Not named" : row.model;
   return (
-    <span style={{ overflowWrap: "anywhere" }}>
+    <span style={{ display: "block", minWidth: 110, overflowWrap: "anywhere" }}>
       {name} {lossesOf([row]).length > 0 && <Tag tone="bad">Loss</Tag>}
     </span>
   );

@@ -89,8 +89,8 @@ export function PurchasesPage() {
             <DayFilter name="since" label="From" />
             <DayFilter name="until" label="To" />
             <ChoiceFilter name="status" label="Status" choices={PURCHASE_STATES} width={170} />
-            <TextFilter name="payment_id" label="Payment id" placeholder="pi_…" width={170} />
-            <TextFilter name="account_id" label="Account id" width={170} />
+            <TextFilter name="payment_id" label="Payment id" placeholder="pi_…" width={170} narrow />
+            <TextFilter name="account_id" label="Account id" width={170} narrow />
             <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
             {filtered && (
               <Button variant="subtle" onClick={clear}>
@@ -120,13 +120,13 @@ export function PurchasesPage() {
 
 const COLUMNS: Column<PurchaseRow>[] = [
   { name: "Purchase", cell: (purchase) => <PurchaseCell purchase={purchase} /> },
-  { name: "Paid with", cell: (purchase) => cardOf(purchase) ?? <Text span inherit c="dimmed">—</Text>, from: "md" },
+  { name: "Paid with", cell: (purchase) => <Card purchase={purchase} />, from: "md" },
   { name: "Status", cell: (purchase) => <Status purchase={purchase} /> },
   { name: "Amount", cell: priceOf, numeric: true },
   { name: "Refunded", cell: (p) => <Refunded purchase={p} />, numeric: true, from: "md" },
   { name: "Credits", cell: (purchase) => formatNumber(purchase.credits), numeric: true, from: "sm" },
   { name: "Environment", cell: (purchase) => <EnvironmentTag environment={purchase.environment} />, from: "md" },
-  { name: "Payment", cell: (purchase) => <PaymentId purchase={purchase} />, from: "lg" },
+  { name: "Payment", cell: (purchase) => <PaymentId purchase={purchase} />, from: "xl" },
   { name: "Created", cell: (purchase) => <Timestamp at={purchase.created_at} />, from: "sm" },
 ];
 
@@ -139,6 +139,11 @@ function PurchaseCell({ purchase }: { purchase: PurchaseRow }) {
       <PersonLink person={purchase.buyer} accountId={purchase.account_id} size="xs" />
     </Stack>
   );
+}
+
+function Card({ purchase }: { purchase: PurchaseRow }) {
+  const card = cardOf(purchase);
+  return card === null ? <Text span inherit c="dimmed">—</Text> : <span className="numeric">{card}</span>;
 }
 
 function Status({ purchase }: { purchase: PurchaseRow }) {
