@@ -24,10 +24,10 @@ def grant(credits: object, key: str = "k", reason: str = "Ticket 1") -> dict[str
     return {"credits": credits, "idempotency_key": key, "reason": reason}
 
 
-async def test_twenty_equal_grants_at_once_are_one(office: Office, support: httpx.AsyncClient) -> None:
+async def test_twenty_equal_grants_at_once_are_one(office: Office, admin: httpx.AsyncClient) -> None:
     account_id = await open_account(office)
     before = await balances(office.urls, account_id)
-    answers = await asyncio.gather(*(support.post(path(account_id), json=grant(7)) for _ in range(20)))
+    answers = await asyncio.gather(*(admin.post(path(account_id), json=grant(7)) for _ in range(20)))
     assert {answer.status_code for answer in answers} == {201}
     assert sum(not answer.json()["replayed"] for answer in answers) == 1
     assert {answer.json()["free_after"] for answer in answers} == {before["free"] + 7}
@@ -46,12 +46,12 @@ async def test_twenty_equal_grants_at_once_are_one(office: Office, support: http
     assert (await verify_ledger(office.db, datetime.now(UTC), {})).problem is None
 
 
-async def test_what_is_granted_is_spent_before_paid_credits(office: Office, support: httpx.AsyncClient) -> None:
+async def test_what_is_granted_is_spent_before_paid_credits(office: Office, admin: httpx.AsyncClient) -> None:
     account_id = await open_account(office, paid=5)
-    assert (await support.post(path(account_id), json=grant(4))).status_code == 201
-    user = (await support.get(f"/admin/users/{account_id}")).json()
+    assert (await admin.post(path(account_id), json=grant(4))).status_code == 201
+    user = (await admin.get(f"/admin/users/{account_id}")).json()
     assert (user["free"], user["paid"]) == (7, 5)
-    entries = (await support.get(f"/admin/users/{account_id}/timeline", params={"kind": "admin"})).json()["entries"]
+    entries = (await admin.get(f"/admin/users/{account_id}/timeline", params={"kind": "admin"})).json()["entries"]
     assert [entry["title"] for entry in entries] == ["account.grant_free"]
     assert entries[0]["moves"] == [{"pool": "free", "delta": 4, "balance_after": 7}]
 
@@ -103,10 +103,10 @@ async def test_closed_accounts_get_nothing_and_names_stay_out(office: Office, ad
     assert (await admin.post(path(UUID(int=7)), json=grant(5))).status_code == 404
 
 
-async def test_a_grant_is_exported_and_its_key_is_forgotten(office: Office, support: httpx.AsyncClient) -> None:
+async def test_a_grant_is_exported_and_its_key_is_forgotten(office: Office, admin: httpx.AsyncClient) -> None:
     account_id = await open_account(office)
-    assert (await support.post(path(account_id), json=grant(5, "for ann"))).status_code == 201
-    [exported] = (await support.get(f"/admin/users/{account_id}/export")).json()["free_grants"]
+    assert (await admin.post(path(account_id), json=grant(5, "for ann"))).status_code == 201
+    [exported] = (await admin.get(f"/admin/users/{account_id}/export")).json()["free_grants"]
     assert (exported["credits"], exported["idempotency_key"]) == (5, "for ann")
     async with office.db.transaction() as tx:
         await erase_person(tx, account_id, datetime.now(UTC))
