@@ -10,11 +10,11 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.config import load_settings
 from app.connection_urls import PostgresUrl
 from app.db import ASYNCPG, Base
-from app.privileges import privileges_of
-from app.schema import OLDEST
+from app.db.role_check import privileges_of
+from app.db.schema_check import OLDEST
+from app.settings import load_settings
 
 # Puts their tables into Base.metadata.
 for package in ("auth", "configuration", "billing", "tools", "payments", "analytics", "risk", "admin"):
@@ -30,7 +30,7 @@ def include_name(name: str | None, type_: str, parents: Mapping[str, Any]) -> bo
 
 
 def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
-    """Let `role` do with each table what app/privileges.py decided, and nothing else. Idempotent; one transaction."""
+    """Grant `role` what app/db/role_check.py lists for each table, and nothing else. Idempotent; one transaction."""
     quote = connection.dialect.identifier_preparer.quote
     quoted = quote(role)
     for statement in (
@@ -71,7 +71,7 @@ def run(connection: Connection) -> None:
         connection.commit()
         time.sleep(0.2)
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-    # Where one role does everything, its own bound is that of requests (app/schema.py).
+    # Where one role does everything, its own bound is that of requests (app/db/schema_check.py).
     connection.execute(text("SET statement_timeout = 0"))
     connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
     connection.commit()

@@ -78,7 +78,7 @@ class Busy(AppError):
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
-class DatabaseAway(Busy):
+class DatabaseDown(Busy):
     """PostgreSQL has not answered anybody for a while, so nothing was tried."""
 
 
@@ -96,7 +96,7 @@ class InvalidRequest(AppError):
 
 
 NO_ANSWER = (
-    DatabaseAway,
+    DatabaseDown,
     DatabaseReadOnly,
     PoolTimeout,
     InterfaceError,

@@ -21,35 +21,35 @@ import app.admin.sign_in
 import app.admin.system
 import app.admin.users
 import app.billing.router
+import app.health.router
 import app.payments.currencies
 import app.payments.packs
 import app.payments.router
 import app.payments.webhooks
-import app.status
 import app.tools.router
 from app.auth.admin_sessions import AdminSessions
 from app.auth.service import Authenticator
 from app.auth.sign_in import SignIn
 from app.billing.posting import CHARGE
 from app.billing.service import BillingService
-from app.changes import ChangeListener
-from app.config import Mode, Settings, load_settings
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.service import Configuration
 from app.db import requests_database
-from app.door import Door
+from app.db.listener import NotificationListener
+from app.db.replica import ReadReplica
 from app.errors import install_error_handlers, response_for
-from app.measurements import measure_connections
-from app.middleware import Admission, BodyLimit, Deadline, HeadAsGet
+from app.health.gauges import measure_connections
+from app.health.provider_status import postgresql_probe, stripe_probe
+from app.health.router import VERSION
+from app.http.admission import ConcurrencyLimiter
+from app.http.middleware import Admission, BodyLimit, Deadline, HeadAsGet
 from app.observability.metrics import BUILD, CHARGES_WAITING
-from app.observability.reports import flush_reports
 from app.observability.requests import RequestContext
+from app.observability.sentry import flush_reports
 from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
-from app.provider_status import postgresql_probe, stripe_probe
-from app.replica import Reports
-from app.status import VERSION
+from app.settings import Mode, Settings, load_settings
 from app.tools.service import OPERATION, ProductInventoryService
 
 DESCRIPTION = """Decides, for every step an AI agent takes, whether it is paid for.
@@ -78,7 +78,7 @@ ROUTERS = (
     app.admin.config,
     app.admin.admins,
     app.admin.system,
-    app.status,
+    app.health.router,
 )
 
 
@@ -89,11 +89,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     if settings.otel_exporter_otlp_endpoint is not None:
         start_tracing(settings.otel_exporter_otlp_endpoint, service="ciris-billing-api", version=VERSION)
     db = requests_database(settings, settings.database_pool_size)
-    listener = ChangeListener(settings.direct_url)
+    listener = NotificationListener(settings.direct_url)
     configuration = Configuration(db, settings, listener)
     gateway = StripeGateway(settings, configuration)
     app.state.db = db
-    app.state.reports = Reports(db, settings)
+    app.state.reports = ReadReplica(db, settings)
     app.state.configuration_editor = ConfigurationEditor(settings)
     app.state.gateway = gateway
     app.state.providers = {"postgresql": postgresql_probe(db), "stripe": stripe_probe(gateway)}
@@ -149,7 +149,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     api.state.settings = settings
     api.state.draining = False
-    api.state.door = Door()
+    api.state.limiter = ConcurrencyLimiter()
     for module in ROUTERS:
         api.include_router(module.router)
     pages = app.admin.pages.Pages(ROOT / settings.admin_ui_dir, being_built=settings.mode is Mode.DEMO)
@@ -159,6 +159,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     api.add_middleware(HeadAsGet)
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
     api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    api.add_middleware(Admission, door=api.state.door)
+    api.add_middleware(Admission, limiter=api.state.limiter)
     api.add_middleware(RequestContext, response_for=response_for)  # added last: it is the outermost
     return api

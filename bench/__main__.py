@@ -25,10 +25,10 @@ from app.billing.accounts import Identity, Profile
 from app.billing.pools import Credits
 from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
-from app.config import Mode, Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster, find_binaries
+from app.settings import Mode, Settings
 from bench import load
 from bench.lone import medians_ms
 from tests.databases import TEMPLATE, Urls, prepare, urls

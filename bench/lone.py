@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from app.auth.caller import Actor
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import LOOKUP_PLANNING, Database
+from app.settings import Settings
 from tests.databases import Urls
 
 TIMES = 300

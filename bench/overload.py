@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 import uvloop
 from pydantic import SecretStr
 
-from app.config import Mode, Settings
 from app.demo.postgres import ephemeral_cluster
+from app.settings import Mode, Settings
 from bench import load
 from bench.__main__ import external_id, fill
 from tests.chaos.report import write

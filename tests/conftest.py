@@ -24,12 +24,12 @@ from app.billing.accounts import Identity
 from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
 from app.clock import request_time
-from app.config import Mode, Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import ephemeral_cluster
 from app.main import create_app
 from app.observability.logs import configure_logging
+from app.settings import Mode, Settings
 from tests.databases import ADMIN_URL, Urls, create_database, drop_database, prepare
 
 _cluster = contextlib.ExitStack()

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from app.billing.service import BillingService
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.settings import Settings
 from app.tools.service import ProductInventoryService
 from tests.conftest import settings_for
 from tests.databases import Urls, create_database, drop_database

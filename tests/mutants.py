@@ -20,7 +20,7 @@ from tests.databases import ADMIN_URL, CONSTRAINTS, MUTATION, ROOT, TEMPLATE, pr
 
 NO_SOURCE = (".git", ".venv", ".tools", ".*_cache", ".hypothesis", "__pycache__", "node_modules", "dist", "site", "var")
 LOCKS = "tests/billing/test_charges.py"
-DOOR = "tests/test_door.py"
+ADMISSION = "tests/test_admission.py"
 SHARED = "tests/auth/test_shared_limits.py"
 ALERTS = "tests/risk/test_alerts.py"
 
@@ -95,24 +95,24 @@ CODE = [
         new="        RETURNING account_id",
     ),
     Mutant(
-        "the door's bound",
-        (DOOR,),
-        file="app/middleware.py",
-        old="        if self.door.is_full:\n            self.door",
-        new="        if False:\n            self.door",
+        "the concurrency limit",
+        (ADMISSION,),
+        file="app/http/middleware.py",
+        old="        if self.limiter.is_full:\n            self.limiter",
+        new="        if False:\n            self.limiter",
     ),
     Mutant(
         "the wait for a body before its request is inside",
-        (DOOR,),
-        file="app/middleware.py",
-        old='if place is None and not message.get("more_body"):',
-        new="if place is None:",
+        (ADMISSION,),
+        file="app/http/middleware.py",
+        old='if slot is None and not message.get("more_body"):',
+        new="if slot is None:",
     ),
     Mutant(
-        "the door's bound when a body is complete",
-        (DOOR,),
-        file="app/middleware.py",
-        old="                if self.door.is_full:",
+        "the concurrency limit when a body is complete",
+        (ADMISSION,),
+        file="app/http/middleware.py",
+        old="                if self.limiter.is_full:",
         new="                if False:",
     ),
     Mutant(

@@ -21,7 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.demo import stripe
-from app.protocol import Protocol
+from app.http.protocol import Protocol
 from tests.databases import ROOT, Urls
 from tests.processes import Process
 

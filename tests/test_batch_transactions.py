@@ -17,9 +17,9 @@ from app.billing.posting import CHARGE, Charged, ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import LOOKUP_PLANNING, Database, was_rolled_back
-from app.driver_pool import PoolExhausted
+from app.db.driver_pool import PoolExhausted
+from app.db.statements import Tx, fetch
 from app.observability.metrics import CONNECTION_TIMEOUTS
-from app.statements import Tx, fetch
 from tests.books import account_locked, connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import Urls

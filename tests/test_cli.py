@@ -22,13 +22,13 @@ from typer.main import get_command
 from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
 from app.cli import cli
-from app.config import Issuer, Settings, StripeKeys
 from app.configuration import queries
 from app.configuration.providers import seal_keys
 from app.configuration.sealing import Sealer
 from app.configuration.service import Configuration
 from app.db import Database
 from app.main import create_app
+from app.settings import Issuer, Settings, StripeKeys
 from tests.auth.test_changes_spread import PROMISE_S
 from tests.auth.test_user_tokens import issuer, mint
 from tests.books import connected

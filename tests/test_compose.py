@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.config import Settings
+from app.settings import Settings
 from tests.databases import ROOT
 
 BASE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

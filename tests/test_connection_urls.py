@@ -7,8 +7,8 @@ import psycopg.conninfo
 import pytest
 from pydantic import ValidationError
 
-from app.config import Settings
 from app.connection_urls import POSTGRES_PARAMETERS, REDIS_PARAMETERS, InvalidUrl, PostgresUrl, check_redis_url
+from app.settings import Settings
 from tests.databases import ROOT
 from tests.test_cli import UNUSABLE, run
 

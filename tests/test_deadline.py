@@ -7,7 +7,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.middleware import Deadline
+from app.http.middleware import Deadline
 from tests.auth.conftest import until
 
 SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}

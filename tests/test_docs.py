@@ -12,9 +12,9 @@ from typer.main import get_command
 
 import app
 from app.cli import cli
-from app.config import Settings
 from app.errors import AppError
 from app.payments.stripe_objects import HANDLED
+from app.settings import Settings
 from tests.databases import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

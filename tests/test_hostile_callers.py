@@ -14,7 +14,7 @@ import pytest
 
 from app.billing.accounts import Identity
 from app.billing.service import BillingService
-from app.config import Issuer
+from app.settings import Issuer
 from tests.conftest import ClientFor, Keys, running_app, settings_for
 from tests.databases import Urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc

@@ -95,7 +95,7 @@ async def test_a_connection_that_went_silent_while_idle_is_replaced_in_time(
     database: Urls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a firewall has forgotten it: no reset ever comes."""
-    monkeypatch.setattr("app.pool_guard.PING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("app.db.pool_guard.PING_TIMEOUT_S", 0.1)
     db = Database(SecretStr(database.service), timeout_s=30)
     silent = None
     try:

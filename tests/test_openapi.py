@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from app.auth.admin_sessions import AdminSessions
 from app.auth.admins import add_admin
 from app.auth.caller import Permission
-from app.config import Settings
 from app.db import Database
 from app.main import create_app
+from app.settings import Settings
 from tests.conftest import make_key, settings_for
 from tests.databases import ROOT, Urls
 from tests.demo.oidc_server import running_oidc

@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from app.billing import queries as billing_queries
 from app.db import Database
-from app.driver_pool import Connection
-from app.point_reads import EXECUTIONS, MAX_BATCH, PointRead
+from app.db.driver_pool import Connection
+from app.db.point_reads import EXECUTIONS, MAX_BATCH, PointRead
 from app.tools import queries as tool_queries
 from tests.databases import Urls
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.billing.verify import verify_ledger
 from app.db import LOOKUP_PLANNING, Database
-from app.schema import bound_role
+from app.db.schema_check import bound_role
 from tests.books import balances, connected
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls, create_database, drop_database

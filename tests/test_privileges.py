@@ -1,4 +1,4 @@
-"""Two roles: the owner migrates, the service's role does what app/privileges.py decided and not a statement more."""
+"""Two roles: the owner migrates, the service's role does what app/db/role_check.py decided and not a statement more."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from app.cli.starting import check_database
 from app.db import Database
-from app.privileges import DECIDED, GRANTABLE, excess_privileges
+from app.db.role_check import DECIDED, GRANTABLE, excess_privileges
 from tests.books import connected
 from tests.conftest import settings_for
 from tests.databases import OWNER_ROLE, PASSWORD, ROOT, SERVICE_ROLE, Urls, create_database, drop_database, urls
@@ -38,10 +38,10 @@ BOOKS = ("ledger_entries", "admin_audit_log", "configuration_versions", "ledger_
 
 
 async def test_every_table_of_the_newest_schema_is_decided_on(database: Urls) -> None:
-    """A new table fails here until app/privileges.py says what the service may do with it."""
+    """A new table fails here until app/db/role_check.py says what the service may do with it."""
     async with connected(database) as owner:
         present = {row["relname"] for row in await owner.fetch(TABLES)}
-    assert present == set(DECIDED), "decide in app/privileges.py"
+    assert present == set(DECIDED), "decide in app/db/role_check.py"
     service = await asyncpg.connect(database.service)
     held = {row["name"]: row["held"] for row in await service.fetch(TABLES_OF_SERVICE, list(GRANTABLE))}
     await service.close()

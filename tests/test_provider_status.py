@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.demo.stripe import AccountConfig, create_app
-from app.provider_status import ProviderProbe
+from app.health.provider_status import ProviderProbe
 from tests.conftest import running_app, settings_for
 from tests.databases import PASSWORD, Urls
 from tests.servers import serving

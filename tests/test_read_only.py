@@ -100,7 +100,7 @@ async def test_known_to_be_read_only_nothing_is_tried_and_the_log_says_so(own_da
         with pytest.raises(DatabaseReadOnly):
             async with db.transaction():
                 pytest.fail("it was tried")
-        assert not db.is_away
+        assert not db.is_down
         async with db.read() as session:
             await session.execute(text("SELECT 1"))
         await set_read_only(own_database, False)

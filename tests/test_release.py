@@ -5,7 +5,7 @@ import tomllib
 
 import yaml
 
-from app.status import VERSION
+from app.health.router import VERSION
 from tests.databases import ROOT
 
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

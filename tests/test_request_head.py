@@ -13,9 +13,9 @@ from fastapi import FastAPI, Request
 from app.auth.caller import Permission
 from app.db import Database
 from app.demo.stripe.webhooks import signature
-from app.door import Door
+from app.http.admission import ConcurrencyLimiter
+from app.http.protocol import MAX_HEAD_BYTES, MAX_PIPELINED
 from app.observability.metrics import REGISTRY
-from app.protocol import MAX_HEAD_BYTES, MAX_PIPELINED
 from tests.conftest import make_key
 from tests.databases import Urls
 from tests.raw_http import ask, connect, exchange, post, read_answer
@@ -48,7 +48,7 @@ async def key(db: Database) -> bytes:
 def echo() -> Iterator[str]:
     """The address of an application that answers with the headers it received."""
     app = FastAPI()
-    app.state.door = Door()
+    app.state.limiter = ConcurrencyLimiter()
 
     @app.api_route("/", methods=["GET", "POST"])
     async def headers(request: Request) -> list[list[str]]:

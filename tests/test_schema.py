@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 
 from app.db import Database
-from app.schema import OLDEST, Unfit, find_misfit, misfit, newest_revision, wait_until_fit
+from app.db.schema_check import OLDEST, Unfit, find_misfit, misfit, newest_revision, wait_until_fit
 from tests.books import connected
 from tests.databases import ROOT, Urls, create_database, drop_database
 from tests.servers import environment

@@ -16,8 +16,8 @@ import uvloop
 from pydantic import SecretStr
 
 from app.auth.caller import Permission
-from app.cli.serving import listeners
 from app.db import Database
+from app.http.server import listeners
 from app.main import create_app
 from tests.books import connected
 from tests.conftest import make_key, settings_for

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.config import Settings
+from app.settings import Settings
 
 SECRET = "s3cr3t-" + "x" * 40
 STRIPE = {"secret_key": f"sk_live_{SECRET}", "publishable_key": "pk_live_1", "webhook_secret": f"whsec_{SECRET}"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.config import Mode, Settings
+from app.settings import Mode, Settings
 
 SECRET = "s3cr3t-" + "x" * 40
 STRIPE = {"secret_key": f"sk_live_{SECRET}", "publishable_key": "pk_live_1", "webhook_secret": f"whsec_{SECRET}"}

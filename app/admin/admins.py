@@ -19,9 +19,8 @@ from app.auth.admins import Admin as AdminRow
 from app.auth.admins import change_admin, find_admin, invite_admin, list_admins
 from app.auth.errors import AdminForbidden
 from app.auth.guarded_route import GuardedRoute
-from app.billing.router import ERRORS
-from app.billing.schemas import ErrorReply
-from app.config import Settings
+from app.http.schemas import ERRORS, ErrorReply
+from app.settings import Settings
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 router = APIRouter(prefix="/admin/admins", tags=["admin: admins"], responses=ERRORS, route_class=GuardedRoute)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from app.admin.schemas import Person, Reason, ReasonBody
 from app.auth.caller import Environment
-from app.billing.schemas import MAX_INT64, Reply, Timestamp
+from app.http.schemas import MAX_INT64, Reply, Timestamp
 from app.risk.service import Action, AlertStatus, Rule
 
 

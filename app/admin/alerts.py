@@ -25,15 +25,15 @@ from app.admin.queries import find_last_reasons
 from app.admin.users import require_anonymous
 from app.auth.caller import Environment
 from app.auth.guarded_route import GuardedRoute
-from app.billing.router import ERRORS, Billing
-from app.billing.schemas import ErrorReply
+from app.billing.router import Billing
 from app.billing.service import BillingService
-from app.config import Settings
 from app.db import Database, Session
 from app.errors import InvalidRequest
+from app.http.schemas import ERRORS, ErrorReply
 from app.risk import queries
 from app.risk.errors import AlertNotFound
 from app.risk.service import AlertStatus, Decision, Rule, decide, reason_of
+from app.settings import Settings
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ChangedReply | ErrorReply}}

@@ -37,8 +37,9 @@ from app.admin.user_reports import list_users_by_id
 from app.analytics import margin_reports, money_reports, usage_reports
 from app.analytics.days import Days
 from app.analytics.revenue import Prices, find_prices
-from app.billing.router import ERRORS, Billing
+from app.billing.router import Billing
 from app.db import Session
+from app.http.schemas import ERRORS
 
 router = APIRouter(prefix="/admin/analytics", tags=["admin: analytics"], responses=ERRORS, route_class=ReportRoute)
 Row = Mapping[str, Any]

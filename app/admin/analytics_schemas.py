@@ -11,7 +11,7 @@ from pydantic import Field, PlainSerializer
 
 from app.admin.schemas import UserRow
 from app.auth.caller import Environment
-from app.billing.schemas import Reply
+from app.http.schemas import Reply
 
 Cents = Annotated[
     Decimal,

@@ -16,10 +16,9 @@ from app.auth.caller import Environment
 from app.auth.errors import KeyNotFound
 from app.auth.guarded_route import GuardedRoute
 from app.auth.service import create_key, find_key, list_keys, lock_key, revoke_key, rotate_key, update_key
-from app.billing.router import ERRORS
-from app.billing.schemas import ErrorReply
-from app.config import Settings
 from app.db import Database
+from app.http.schemas import ERRORS, ErrorReply
+from app.settings import Settings
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 NOT_ACTIVE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}

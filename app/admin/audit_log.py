@@ -14,8 +14,8 @@ from app.admin.csv_export import csv_file
 from app.admin.dependencies import Db, ReportDb, ReportRoute, Viewer
 from app.admin.people import find_buyers, find_people
 from app.admin.schemas import PAGE, AuditEntryReply, AuditLogReply, AuditRow, Moment, Pasted, Person
-from app.billing.router import ERRORS
 from app.db import Session
+from app.http.schemas import ERRORS
 
 COLUMNS = tuple(AuditEntryReply.model_fields)
 router = APIRouter(prefix="/admin/audit-logs", tags=["admin: audit log"], responses=ERRORS, route_class=ReportRoute)

@@ -8,9 +8,9 @@ from pydantic import Field
 from sqlalchemy import text
 
 from app.billing.errors import InsufficientCredits
-from app.billing.schemas import ErrorReply, Timestamp
 from app.db import Session
 from app.errors import AppError
+from app.http.schemas import ErrorReply, Timestamp
 
 Row = Mapping[str, Any]
 

@@ -26,12 +26,10 @@ from app.admin.config_schemas import (
 from app.admin.dependencies import Administrator, Db, Viewer
 from app.auth.caller import Environment
 from app.auth.guarded_route import GuardedRoute
-from app.billing.router import ERRORS
-from app.billing.schemas import ErrorReply
-from app.config import Settings
 from app.configuration.documents import PROVIDER_SECTIONS, Defaults, Document, Packs, Products, Section
 from app.configuration.editing import Change, ConfigurationEditor, Version
 from app.db import Database, Session
+from app.http.schemas import ERRORS, ErrorReply
 from app.payments.errors import (
     PaymentProviderForbids,
     PaymentProviderRefused,
@@ -40,6 +38,7 @@ from app.payments.errors import (
     PaymentsNotConfigured,
 )
 from app.payments.gateway import StripeGateway
+from app.settings import Settings
 
 CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorReply}}
 ENVIRONMENTS: dict[Section, Environment] = {section: name for name, section in PROVIDER_SECTIONS.items()}

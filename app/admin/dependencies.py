@@ -15,9 +15,9 @@ from app.auth.errors import AdminUnauthorized, CsrfFailed
 from app.auth.guarded_route import GuardedRoute, Handler, once
 from app.auth.service import Authenticator
 from app.clock import Now
-from app.config import Mode, Settings
 from app.db import Database
-from app.replica import Reports, Source
+from app.db.replica import ReadReplica, Source
+from app.settings import Mode, Settings
 
 SESSION_COOKIE = "ciris_billing_admin"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -50,7 +50,7 @@ async def admin_sessions(request: Request) -> AdminSessions:
 
 async def report_source(request: Request) -> Source:
     """Chosen once a request; the second try of `ReportRoute` has chosen already."""
-    reports: Reports = request.app.state.reports
+    reports: ReadReplica = request.app.state.reports
     if not hasattr(request.state, "report_source"):
         request.state.report_source = await reports.source()
     source: Source = request.state.report_source

@@ -11,8 +11,8 @@ from app.admin import queries
 from app.admin.audit import Admin
 from app.auth.admins import lock_admin
 from app.auth.errors import AdminForbidden
-from app.config import Settings
 from app.db import Session
+from app.settings import Settings
 
 DAY = timedelta(days=1)
 

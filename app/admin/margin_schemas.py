@@ -9,7 +9,7 @@ from pydantic import Field, PlainSerializer
 
 from app.admin.analytics_schemas import Cents, LlmCalls, ModelUsage, RangeReply, Revenue, Sales
 from app.analytics.revenue import Price
-from app.billing.schemas import Reply, Timestamp
+from app.http.schemas import Reply, Timestamp
 
 PaidCredits = Annotated[
     Decimal,

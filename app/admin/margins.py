@@ -32,8 +32,7 @@ from app.analytics import llm_reports, margin_reports, money_reports
 from app.analytics.books import COUNTS
 from app.analytics.llm_reports import Cursor
 from app.analytics.revenue import Prices, find_prices, margin_cents, revenue_cents, rounded
-from app.billing.router import ERRORS
-from app.billing.schemas import Key255
+from app.http.schemas import ERRORS, Key255
 
 Row = Mapping[str, Any]
 router = APIRouter(

@@ -12,8 +12,8 @@ from app.admin.schemas import EraseBody, UserRow
 from app.admin.users import NOT_FOUND, find_user, require_anonymous
 from app.auth.guarded_route import GuardedRoute
 from app.billing.erasure import erase_person
-from app.billing.router import ERRORS
 from app.errors import InvalidRequest
+from app.http.schemas import ERRORS
 
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "A file to be handed over"}

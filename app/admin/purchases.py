@@ -33,9 +33,8 @@ from app.admin.schemas import (
     RefundReply,
 )
 from app.auth.caller import Environment
-from app.billing.router import ERRORS
-from app.billing.schemas import ErrorReply
 from app.db import Database, Session
+from app.http.schemas import ERRORS, ErrorReply
 from app.payments.closed_accounts import ACCOUNT_CLOSED
 from app.payments.errors import PaymentNotFound, RefundRefused
 from app.payments.queries import list_refunds

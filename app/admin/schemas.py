@@ -14,7 +14,7 @@ from app.auth.admins import MAX_EMAIL_CHARS, Role
 from app.auth.caller import Environment, Permission
 from app.auth.keys import MAX_NAME_CHARS, MAX_SUBJECT_CHARS, KeyFacts, KeyStatus
 from app.auth.service import MAX_ALLOWED_NETWORKS, MAX_RATE_LIMIT_PER_MINUTE
-from app.billing.schemas import Key255, Reply, Timestamp
+from app.http.schemas import Key255, Reply, Timestamp
 from app.payments.booking import Outcome
 from app.payments.facts import DisputeStatus, PurchaseStatus, RefundStatus
 from app.timestamps import FIRST_YEAR, LAST_YEAR, bounded

@@ -14,10 +14,10 @@ from app.admin.dependencies import SESSION_COOKIE, Db, Sessions, Viewer, cookies
 from app.admin.schemas import WhoAmI
 from app.auth.service import Authenticator
 from app.auth.sign_in import CALLBACK_PATH, DEFAULT_RETURN_PATH, FLOW_FOR, MAX_RETURN_CHARS, SignIn
-from app.billing.router import ERRORS
 from app.clock import Now
-from app.config import Settings
 from app.errors import AppError
+from app.http.schemas import ERRORS
+from app.settings import Settings
 
 FLOW_COOKIE = "ciris_billing_sign_in"
 

@@ -22,9 +22,8 @@ from app.admin.system_schemas import (
     WebhooksReply,
 )
 from app.auth.guarded_route import GuardedRoute
-from app.billing.router import ERRORS
-from app.billing.schemas import MAX_INT64, ErrorReply
 from app.billing.verify import last_verification
+from app.http.schemas import ERRORS, MAX_INT64, ErrorReply
 from app.jobs import JobStatus, list_jobs, retry_failed
 from app.payments.booking import Outcome
 

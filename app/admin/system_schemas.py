@@ -7,7 +7,7 @@ from pydantic import Field
 
 from app.admin.schemas import PaymentEventReply
 from app.auth.caller import Environment
-from app.billing.schemas import Reply, Timestamp
+from app.http.schemas import Reply, Timestamp
 from app.jobs import JobStatus
 
 

@@ -51,12 +51,13 @@ from app.billing.erasure import lock_person
 from app.billing.errors import AccountNotFound, BalanceChanged, InsufficientCredits
 from app.billing.free_grants import grant_free_in
 from app.billing.posting import Credit
-from app.billing.router import ERRORS, Billing
-from app.billing.schemas import MAX_INT64, ErrorReply, InsufficientCreditsReply
+from app.billing.router import Billing
+from app.billing.schemas import InsufficientCreditsReply
 from app.billing.service import BillingService
-from app.config import Settings
 from app.db import Database, Session, first_id_at
 from app.errors import InvalidRequest
+from app.http.schemas import ERRORS, MAX_INT64, ErrorReply
+from app.settings import Settings
 from app.timestamps import bounded
 from app.tools.router import Tools
 

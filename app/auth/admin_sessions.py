@@ -16,8 +16,8 @@ from app.auth import queries
 from app.auth.admins import ROLES, Role
 from app.auth.caller import Actor
 from app.auth.errors import AdminForbidden, AdminUnauthorized, NotAnAdmin, SignInFailed, SignInNotConfigured
-from app.config import Settings
 from app.db import Database, Session, new_id
+from app.settings import Settings
 
 SESSION_FOR = timedelta(hours=8)
 RENEW_AFTER = timedelta(minutes=10)

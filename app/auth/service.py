@@ -32,10 +32,10 @@ from app.auth.revocations import TokenRevocations
 from app.auth.spelling import FoldedProviders
 from app.auth.tokens import InvalidToken, TokenVerifier
 from app.auth.verification import KeyVerifier
-from app.changes import ChangeListener
-from app.config import Settings
 from app.db import Database, Session
+from app.db.listener import NotificationListener
 from app.errors import InvalidRequest
+from app.settings import Settings
 from app.timestamps import EARLIEST, LATEST, bounded
 
 API_KEYS_CHANNEL = "api_keys"
@@ -63,7 +63,9 @@ class Authenticator:
     A key seen before costs a digest and two token buckets: no database, no Argon2.
     """
 
-    def __init__(self, db: Database, settings: Settings, listener: ChangeListener, *, argon2: Argon2 = ARGON2) -> None:
+    def __init__(
+        self, db: Database, settings: Settings, listener: NotificationListener, *, argon2: Argon2 = ARGON2
+    ) -> None:
         self._settings = settings
         self._listener = listener
         self._buckets = _token_buckets(settings)

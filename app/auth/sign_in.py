@@ -16,9 +16,9 @@ from authlib.deprecate import AuthlibDeprecationWarning
 from app.auth.admin_sessions import Signer
 from app.auth.errors import NotAnAdmin, SignInFailed, SignInNotConfigured
 from app.auth.tokens import InvalidToken, TokenVerifier, is_email_verified
-from app.config import GOOGLE_ISSUERS, Issuer, Settings
 from app.db import new_id
 from app.errors import Busy, InvalidRequest
+from app.settings import GOOGLE_ISSUERS, Issuer, Settings
 
 try:  # Authlib takes httpx's successor wherever some package has brought it along
     from httpx2 import HTTPError as OAuthHTTPError

@@ -17,8 +17,8 @@ from joserfc.errors import JoseError
 
 from app.auth.caller import Environment
 from app.auth.jwks import IssuerUnavailable, JWKSCache, VerificationKey
-from app.config import Issuer
 from app.errors import AppError
+from app.settings import Issuer
 
 __all__ = ["InvalidToken", "IssuerUnavailable", "TokenClaims", "TokenVerifier", "token_id_of_jti"]
 

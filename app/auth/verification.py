@@ -16,8 +16,8 @@ from app.auth.errors import InvalidApiKey, TooManyAttempts
 from app.auth.hashing import Argon2
 from app.auth.keys import KeyFacts, parse_key
 from app.auth.rate_limit import TokenBuckets
-from app.changes import ChangeListener
 from app.db import Database
+from app.db.listener import NotificationListener
 
 MAX_CACHED_KEYS = 10_000
 WRONG_PER_MINUTE = 10
@@ -43,7 +43,7 @@ class KeyVerifier:
     `buckets`: where processes share these, more processes let nobody guess more.
     """
 
-    def __init__(self, db: Database, listener: ChangeListener, argon2: Argon2, buckets: TokenBuckets) -> None:
+    def __init__(self, db: Database, listener: NotificationListener, argon2: Argon2, buckets: TokenBuckets) -> None:
         self._db = db
         self._listener = listener
         self._argon2 = argon2

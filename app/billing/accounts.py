@@ -17,11 +17,11 @@ from app.billing import queries
 from app.billing.errors import UnknownCurrency
 from app.billing.lane import ChargeLane
 from app.billing.ledger import Cause, Kind, LockedAccount, write_new
-from app.changes import ChangeListener
 from app.configuration.documents import Defaults
 from app.configuration.service import Configuration
 from app.currencies import CURRENCIES
 from app.db import Database, new_id
+from app.db.listener import NotificationListener
 from app.errors import Busy, is_database_unavailable
 
 CACHED_IDENTITY_BYTES = 64 * 2**20
@@ -103,7 +103,7 @@ class AccountDirectory:
     def __init__(self, db: Database, configuration: Configuration) -> None:
         self._db = db
         self._configuration = configuration
-        self._listener: ChangeListener | None = None
+        self._listener: NotificationListener | None = None
         self._admit: Callable[[UUID], None] = lambda _: None
         self._creations: ChargeLane[Creation, UUID | Existed] = ChargeLane(
             self._create_together, db.lock_waiters, name="accounts"
@@ -112,7 +112,7 @@ class AccountDirectory:
             CACHED_IDENTITY_BYTES // CACHED_IDENTITY_ENTRY_BYTES
         )
 
-    def listen(self, listener: ChangeListener) -> None:
+    def listen(self, listener: NotificationListener) -> None:
         """Answer from memory while `listener` vouches for it. Comes before its start; without it, every call reads."""
         self._listener = listener
         # Persons are erased rarely, so it costs nothing to forget everybody; which identity it was is not notified.

@@ -16,12 +16,12 @@ import structlog
 
 from app.billing.ledger import LockedAccount, lock_accounts
 from app.db import Database, was_rolled_back
-from app.door import PLACE, Place
-from app.driver_pool import PoolExhausted
+from app.db.driver_pool import PoolExhausted
+from app.db.statements import Tx
 from app.errors import Busy
+from app.http.admission import SLOT, Slot
 from app.observability import tracing
 from app.observability.metrics import LOCK_WAIT_SECONDS
-from app.statements import Tx
 
 Outcome = TypeVar("Outcome")
 Request = TypeVar("Request")
@@ -40,7 +40,7 @@ class _Waiting(Generic[Request, Outcome]):
     outcome: "asyncio.Future[Outcome]"
     cause: Any
     """The span of its request, where there are any."""
-    place: Place | None
+    slot: Slot | None
     held_at_s: float = 0.0
 
     def settle(self, outcome: Outcome) -> None:
@@ -119,7 +119,7 @@ class ChargeLane(Generic[Request, Outcome]):
             raise Busy
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         lane = account_id.int % LANES
-        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome, tracing.current(), PLACE.get()))
+        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome, tracing.current(), SLOT.get()))
         self._start(lane, self._queues[lane], self._share)
         self._size += 1
         try:
@@ -180,8 +180,8 @@ class ChargeLane(Generic[Request, Outcome]):
                 waiting.fail(error)
 
     def _hold(self, waiting: _Waiting[Request, Outcome]) -> None:
-        if waiting.place is not None:
-            waiting.place.give_up()
+        if waiting.slot is not None:
+            waiting.slot.release()
         account_id = waiting.account_id
         waiting.held_at_s = asyncio.get_running_loop().time()
         queue = self._held.setdefault(account_id, deque())

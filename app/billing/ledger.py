@@ -20,7 +20,7 @@ from app.auth.caller import Actor, Environment
 from app.billing import queries
 from app.billing.errors import AccountClosed, AccountSuspended, BalanceLimitExceeded
 from app.billing.pools import MAX_CREDITS, Pools, daily_free_on
-from app.statements import Tx
+from app.db.statements import Tx
 
 MAX_INT64 = 2**63 - 1
 

@@ -15,7 +15,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Date,
-    DateTime,
     ForeignKey,
     Index,
     LargeBinary,
@@ -31,8 +30,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.billing.pools import MAX_CREDITS
 from app.db import Base
+from app.db.columns import Timestamp
 
-Timestamp = DateTime(timezone=True)
 CALLER_KIND = "key, user or admin: the caller whose idempotency keys this key belongs to"
 
 

@@ -17,8 +17,8 @@ from app.billing.ledger import Cause, Kind, LockedAccount
 from app.billing.pools import Paid, Shortfall, cost_of
 from app.billing.queries import Key
 from app.db import Session, new_id
+from app.db.statements import Tx
 from app.errors import AppError
-from app.statements import Tx
 
 CHARGE = "charge"
 """The operation of `/v1/billing/charges`: the key space that its idempotency keys belong to."""

@@ -21,8 +21,8 @@ from app.billing.models import (
     LlmUsage,
 )
 from app.db import Database, Session, Snapshot
-from app.point_reads import PointRead
-from app.statements import Tx, arrays_of, fetch, find_many, insert_rows
+from app.db.point_reads import PointRead
+from app.db.statements import Tx, arrays_of, fetch, find_many, insert_rows
 
 ACCOUNT = list(Account.__table__.columns)
 CHARGE = list(Charge.__table__.columns)

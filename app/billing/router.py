@@ -1,6 +1,6 @@
 """`/v1/billing`: checks, charges, credits, accounts, transactions."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
@@ -11,12 +11,10 @@ from app.auth.dependencies import require
 from app.auth.key_route import KeyRoute
 from app.billing.accounts import Opening
 from app.billing.errors import InsufficientCredits
-from app.billing.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.billing.llm_usage import LlmUsageReport, record_llm_usage
 from app.billing.pools import Shortfall, cost_of
 from app.billing.posting import ChargeRequest, Refused, Replayed
 from app.billing.schemas import (
-    MAX_INT64,
     AccountBody,
     AccountReply,
     ChargeBody,
@@ -25,10 +23,7 @@ from app.billing.schemas import (
     CheckReply,
     CreditBody,
     CreditReply,
-    ErrorReply,
     InsufficientCreditsReply,
-    InvalidReply,
-    Key255,
     OAuthProvider,
     ReplayedCharge,
     ReplayedCredit,
@@ -40,11 +35,9 @@ from app.billing.service import BillingService
 from app.billing.usage_schemas import LlmUsageBody, LlmUsageReply
 from app.clock import Now
 from app.errors import error_body
+from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
+from app.http.schemas import ERRORS, MAX_INT64, ErrorReply, Key255
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    **{code: {"model": ErrorReply} for code in (400, 401, 403, 413, 429, 503)},
-    422: {"model": InvalidReply},
-}
 router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
 
 Reader = Annotated[Caller, Depends(require(Permission.READ))]

@@ -4,18 +4,14 @@
 PostgreSQL cannot store.
 """
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
     StringConstraints,
 )
 
@@ -26,30 +22,14 @@ from app.billing.errors import IdentityRequired
 from app.billing.pools import MINOR_PER_CREDIT
 from app.billing.posting import Charge, Credit
 from app.billing.service import CreditStatus
-from app.config import Currency
+from app.http.schemas import MAX_INT64, ErrorReply, Key255, Label, Reply, Text255, Timestamp, _no_nul
+from app.settings import Currency
 
-MAX_INT64 = 2**63 - 1
-
-
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("must not contain NUL")
-    return value
-
-
-def _rfc3339(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-Text255 = Annotated[str, StringConstraints(max_length=255), AfterValidator(_no_nul)]
-Key255 = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_no_nul)]
 OAuthProvider = Annotated[
     str,
     StringConstraints(pattern=r"^oauth:[^\x00]+$", max_length=255),
     Field(examples=["oauth:google"], description="`oauth:` and the provider's name; any provider."),
 ]
-Label = Annotated[str, Field(coerce_numbers_to_str=True, max_length=255), AfterValidator(_no_nul)]
-"""An id that only travels through: chat platforms' numeric ids arrive as JSON numbers as often as strings."""
 AmountMinor = Annotated[int, Field(strict=True, ge=1, le=MAX_INT64, description="Hundredths of a credit; rounded up.")]
 GrantMinor = Annotated[
     int,
@@ -57,12 +37,7 @@ GrantMinor = Annotated[
         strict=True, le=MAX_INT64, multiple_of=MINOR_PER_CREDIT, description="Hundredths of a credit: whole credits."
     ),
 ]
-Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
 UpperCurrency = Annotated[Currency, BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)]
-
-
-class Reply(BaseModel):
-    model_config = ConfigDict(frozen=True)
 
 
 class ProfileFields(BaseModel):
@@ -323,14 +298,6 @@ class TransactionsReply(Reply):
     has_more: bool
 
 
-class ErrorReply(Reply):
-    """Every error answer but 422."""
-
-    detail: str
-    code: str
-    request_id: str | None
-
-
 class InsufficientCreditsReply(ErrorReply):
     """402: the account cannot pay. Nothing was spent."""
 
@@ -340,23 +307,6 @@ class InsufficientCreditsReply(ErrorReply):
     max_affordable_minor: int = Field(
         description="The largest amount that would be paid now. 0 where the price is fixed."
     )
-
-
-class InvalidField(Reply):
-    """Where in the request (`body`, `query`, `path`, then the names) something is wrong, and what."""
-
-    type: str
-    loc: list[str | int]
-    msg: str
-
-
-class InvalidReply(Reply):
-    """422: a list of fields when the request does not parse, a sentence when a value in it cannot be accepted."""
-
-    detail: list[InvalidField] | str
-    code: str
-    request_id: str | None
-    field: str | None = Field(default=None, description="The field that the sentence is about, where it is one.")
 
 
 class ReplayedCharge(ChargeReply, ErrorReply):

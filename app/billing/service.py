@@ -40,12 +40,12 @@ from app.billing.posting import (
     require_currency,
 )
 from app.billing.queries import Key
-from app.config import Pack
 from app.configuration.service import Configuration
 from app.db import Database, Session
+from app.db.statements import Tx
 from app.errors import AppError
 from app.observability.metrics import CHECKS, ChargeCounter
-from app.statements import Tx
+from app.settings import Pack
 
 COUNTER = ChargeCounter(CHARGE, ("daily_free", "free", "paid"))
 CHECKED = {result: CHECKS.labels(CHARGE, result) for result in ("credit", "exhausted", "inactive")}

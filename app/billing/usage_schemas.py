@@ -6,7 +6,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from app.billing.schemas import MAX_INT64, IdentityFields, Key255, OAuthProvider, Reply, Text255
+from app.billing.schemas import IdentityFields, OAuthProvider
+from app.http.schemas import MAX_INT64, Key255, Reply, Text255
 
 PREFIX = "oauth:"
 

@@ -21,7 +21,7 @@ from app.cli.proofs import ledger_cli, payments_cli
 from app.cli.running import FAILED, on_database, settings_or_exit, told
 from app.cli.starting import check_database
 from app.cli.tokens import tokens_cli
-from app.config import Settings
+from app.settings import Settings
 
 cli = typer.Typer(help="Run and look after CIRIS Billing.", no_args_is_help=True, pretty_exceptions_enable=False)
 cli.add_typer(keys_cli, name="keys")
@@ -40,7 +40,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Run the API until SIGTERM; then let DRAIN_S pass, and finish the requests under way."""
-    from app.cli.serving import Config, serve_api
+    from app.http.server import Config, serve_api
 
     settings = settings_or_exit()
     check_database(settings)
@@ -56,8 +56,8 @@ def serve(
 
 def create_served_app() -> object:
     """The application in each process of `serve`, which configures its own logging."""
+    from app.http.protocol import HeadDeadline
     from app.main import create_app
-    from app.protocol import HeadDeadline
 
     settings = settings_or_exit()
     HeadDeadline.timeout_s = settings.request_head_timeout_s
@@ -84,7 +84,7 @@ def migrate(revision: Annotated[str, typer.Option(help="Where to.")] = "head") -
     from alembic.config import Config
     from alembic.util import CommandError
 
-    from app.schema import MIGRATIONS, bound_role
+    from app.db.schema_check import MIGRATIONS, bound_role
 
     settings = settings_or_exit()
     owner = settings.database_owner_url or settings.direct_url

@@ -12,9 +12,9 @@ from app.billing.service import BillingService
 from app.cli.output import AsJson, show
 from app.cli.running import World, WorldOption, run
 from app.clock import utc_now
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
+from app.settings import Settings
 
 accounts_cli = typer.Typer(help="Look at a customer's account, and put it right.", no_args_is_help=True)
 

@@ -10,8 +10,8 @@ from app.auth.admins import add_admin, list_admins, remove_admin
 from app.cli.output import AsJson, show
 from app.cli.running import run
 from app.clock import utc_now
-from app.config import Settings
 from app.db import Database
+from app.settings import Settings
 
 admins_cli = typer.Typer(help="Who may sign in to the back office.", no_args_is_help=True)
 

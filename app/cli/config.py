@@ -4,10 +4,10 @@ import typer
 
 from app.cli.running import FAILED, run
 from app.clock import utc_now
-from app.config import Settings
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.sealing import CannotOpen
 from app.db import Database
+from app.settings import Settings
 
 config_cli = typer.Typer(help="What admins set in the back office.", no_args_is_help=True)
 

@@ -10,8 +10,8 @@ from app.auth.service import create_key, list_keys, revoke_key, rotate_key
 from app.cli.output import AsJson, show
 from app.cli.running import World, WorldOption, run
 from app.clock import utc_now
-from app.config import Settings
 from app.db import Database
+from app.settings import Settings
 
 keys_cli = typer.Typer(help="API keys.", no_args_is_help=True)
 

@@ -8,12 +8,12 @@ from app.billing.verify import verify_ledger
 from app.cli.output import AsJson, progress, show
 from app.cli.running import FAILED, run
 from app.clock import utc_now
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.payments.attempts import Attempts
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.settings import Settings
 
 ledger_cli = typer.Typer(help="The ledger.", no_args_is_help=True)
 payments_cli = typer.Typer(help="Payments.", no_args_is_help=True)

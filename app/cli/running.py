@@ -12,13 +12,13 @@ import typer
 from pydantic_settings import SettingsError
 
 from app.cli.demo_settings import use_running_demo
-from app.config import Settings, load_settings
 from app.db import Database
+from app.db.pool_guard import is_read_only
+from app.db.schema_check import Unfit
 from app.errors import AppError, is_database_unavailable
 from app.observability.logs import configure_logging
-from app.observability.reports import ReportingNotInstalled, start_reporting
-from app.pool_guard import is_read_only
-from app.schema import Unfit
+from app.observability.sentry import ReportingNotInstalled, start_reporting
+from app.settings import Settings, load_settings
 
 FAILED, UNUSABLE = 1, 3
 UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"

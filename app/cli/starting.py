@@ -7,11 +7,11 @@ import structlog
 import typer
 
 from app.cli.running import UNUSABLE, told
-from app.config import Mode, Settings
 from app.db import Database, requests_database
+from app.db.role_check import excess_privileges, told_briefly
+from app.db.schema_check import wait_until_fit
 from app.errors import is_database_unavailable
-from app.privileges import excess_privileges, told_briefly
-from app.schema import wait_until_fit
+from app.settings import Mode, Settings
 
 log = structlog.get_logger()
 

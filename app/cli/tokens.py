@@ -11,8 +11,8 @@ from app.auth.tokens import MAX_TOKEN_CHARS, TokenVerifier
 from app.cli.output import AsJson, show
 from app.cli.running import run
 from app.clock import utc_now
-from app.config import Settings
 from app.db import Database
+from app.settings import Settings
 
 tokens_cli = typer.Typer(help="End users' tokens.", no_args_is_help=True)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.auth.caller import Environment
-from app.config import Currency, Pack, Product, Settings, Slug
+from app.settings import Currency, Pack, Product, Settings, Slug
 
 Section = Literal["packs", "products", "defaults", "provider_live", "provider_test"]
 SECTIONS: tuple[Section, ...] = ("packs", "products", "defaults", "provider_live", "provider_test")

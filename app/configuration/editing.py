@@ -9,7 +9,6 @@ from uuid import UUID
 from pydantic import SecretStr
 
 from app.auth.caller import Environment
-from app.config import Settings, StripeKeys
 from app.configuration import queries
 from app.configuration.documents import (
     PROVIDER_SECTIONS,
@@ -26,6 +25,7 @@ from app.configuration.providers import configured_keys, open_keys, require_keys
 from app.configuration.sealing import CannotOpen, Sealer
 from app.db import Session
 from app.errors import InvalidRequest
+from app.settings import Settings, StripeKeys
 
 
 @dataclass(frozen=True, slots=True)

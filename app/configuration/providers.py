@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pydantic import SecretStr
 
 from app.auth.caller import Environment
-from app.config import Settings, StripeKeys
 from app.configuration.sealing import Sealed, Sealer
 from app.errors import InvalidRequest
+from app.settings import Settings, StripeKeys
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "secret_key": ("sk", "rk"),

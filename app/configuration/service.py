@@ -9,8 +9,6 @@ import structlog
 
 from app.auth.caller import Environment
 from app.auth.spelling import FoldedProviders
-from app.changes import ChangeListener
-from app.config import Pack, Product, Settings, StripeKeys
 from app.configuration import queries
 from app.configuration.documents import (
     PROVIDER_SECTIONS,
@@ -24,6 +22,8 @@ from app.configuration.documents import (
 from app.configuration.providers import configured_keys, open_keys
 from app.configuration.sealing import CannotOpen, Sealed, Sealer
 from app.db import Database
+from app.db.listener import NotificationListener
+from app.settings import Pack, Product, Settings, StripeKeys
 
 CHANNEL = "configuration"
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ class Configuration:
     (the worker, commands) every question reads one row.
     """
 
-    def __init__(self, db: Database, settings: Settings, listener: ChangeListener | None = None) -> None:
+    def __init__(self, db: Database, settings: Settings, listener: NotificationListener | None = None) -> None:
         self._db = db
         self._settings = settings
         self._listener = listener

@@ -18,10 +18,10 @@ from app.billing.pools import Credits
 from app.billing.service import BillingService
 from app.billing.verify import last_verification
 from app.clock import utc_now
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stand_ins import ADMIN_EMAIL
+from app.settings import Settings
 
 ACTOR = Actor("system", "demo")
 PAID_USER = Identity("live", "oauth:google", "paid-user@example.com")

@@ -58,7 +58,7 @@ LOCK_WAIT_SECONDS = _histogram(
     "How long charges took that had to wait for their account by themselves: it was locked, or their batch failed.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
-TURNED_AWAY = _counter(
+REJECTED = _counter(
     "billing_requests_turned_away_total",
     "Agents' requests answered 503 at once because the process had enough to do.",
 )

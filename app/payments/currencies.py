@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from app.billing.schemas import Reply
 from app.currencies import CURRENCIES
+from app.http.schemas import Reply
 
 MAX_AGE_S = 3600
 router = APIRouter(prefix="/v1/billing/currencies", tags=["purchases"])

@@ -18,7 +18,6 @@ import structlog
 from pydantic import SecretStr
 
 from app.auth.caller import Environment
-from app.config import Settings, StripeKeys
 from app.configuration.service import Configuration
 from app.observability import tracing
 from app.observability.metrics import STRIPE_REJECTIONS, STRIPE_SECONDS
@@ -43,6 +42,7 @@ from app.payments.stripe_objects import (
     refund_of,
     stripe_amount,
 )
+from app.settings import Settings, StripeKeys
 
 OBJECT_ID = re.compile(r"/(?:pi|ch|py|re|evt|acct|du|dp)_[^/?]+")
 SIGNATURE_TOLERANCE_S = 300

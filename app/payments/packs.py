@@ -3,9 +3,10 @@
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from app.billing.router import ERRORS, Billing, ReaderOrUser
-from app.billing.schemas import Key255, OAuthProvider, Reply, identity_of
+from app.billing.router import Billing, ReaderOrUser
+from app.billing.schemas import OAuthProvider, identity_of
 from app.currencies import info_of
+from app.http.schemas import ERRORS, Key255, Reply
 from app.payments.service import PaymentService
 
 router = APIRouter(prefix="/v1/billing/packs", tags=["purchases"], responses=ERRORS)

@@ -6,9 +6,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Request, status
 
 from app.auth.guarded_route import GuardedRoute
-from app.billing.router import ERRORS, Billing, ReaderOrUser, WriterOrUser
-from app.billing.schemas import ErrorReply, Key255, OAuthProvider, identity_of
+from app.billing.router import Billing, ReaderOrUser, WriterOrUser
+from app.billing.schemas import OAuthProvider, identity_of
 from app.clock import Now
+from app.http.schemas import ERRORS, ErrorReply, Key255
 from app.payments.errors import PaymentNotFound
 from app.payments.schemas import PaymentId, PurchaseBody, PurchaseReply, PurchaseStatusReply
 from app.payments.service import PaymentService

@@ -7,7 +7,8 @@ from typing import Annotated, Self
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, Field, HttpUrl, StringConstraints
 
-from app.billing.schemas import IdentityFields, Key255, Reply
+from app.billing.schemas import IdentityFields
+from app.http.schemas import Key255, Reply
 from app.payments.facts import PurchaseStatus
 from app.payments.service import Payment
 

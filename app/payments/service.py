@@ -14,7 +14,6 @@ from app.auth.caller import CallerKind, Environment
 from app.billing.errors import AccountClosed
 from app.billing.ledger import lock_account
 from app.billing.service import BillingService
-from app.config import Pack
 from app.configuration.service import Configuration
 from app.db import Database
 from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
@@ -36,6 +35,7 @@ from app.payments.gateway import PaymentIntent, StripeGateway
 from app.payments.opening import STUCK_AFTER, find_or_insert
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
 from app.payments.stripe_objects import HANDLED, REFUND_EVENTS
+from app.settings import Pack
 
 ASKED_FOR = timedelta(days=30)
 """Stripe's event log reaches back so far, and so do we."""

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
 
-from app.billing.schemas import ErrorReply, InvalidReply
 from app.clock import Now
+from app.http.schemas import ErrorReply, InvalidReply
 from app.payments.router import Payments
 from app.payments.schemas import WebhookReply
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from app.auth.caller import Actor
 from app.billing.ledger import Cause, Kind, LockedAccount
-from app.config import Product
-from app.statements import Tx
+from app.db.statements import Tx
+from app.settings import Product
 from app.tools import queries
 from app.tools.catalogue import free_on
 

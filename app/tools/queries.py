@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import select
 
 from app.db import Database, Session
-from app.point_reads import PointRead
-from app.statements import Tx, arrays_of, fetch, find_many, insert_rows
+from app.db.point_reads import PointRead
+from app.db.statements import Tx, arrays_of, fetch, find_many, insert_rows
 from app.tools.models import ProductInventory, ProductUsage
 
 _COLUMNS = "account_id, product_type, free, free_day, paid, total_uses"

@@ -10,12 +10,13 @@ from app.auth.dependencies import require
 from app.auth.key_route import KeyRoute
 from app.billing.accounts import Profile
 from app.billing.errors import InsufficientCredits
-from app.billing.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.billing.pools import Shortfall
-from app.billing.router import ERRORS, Billing, ReaderOrUser
-from app.billing.schemas import ErrorReply, InsufficientCreditsReply, Key255, OAuthProvider, identity_of
+from app.billing.router import Billing, ReaderOrUser
+from app.billing.schemas import InsufficientCreditsReply, OAuthProvider, identity_of
 from app.billing.service import BillingService
 from app.clock import Now
+from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
+from app.http.schemas import ERRORS, ErrorReply, Key255
 from app.tools.schemas import ToolBalanceReply, ToolBalancesReply, ToolChargeBody, ToolChargeReply, ToolCheckReply
 from app.tools.service import ProductInventoryService, Replayed
 

@@ -6,7 +6,8 @@ from uuid import UUID
 from pydantic import Field
 
 from app.billing.pools import MINOR_PER_CREDIT
-from app.billing.schemas import IdentityFields, Key255, Label, Reply
+from app.billing.schemas import IdentityFields
+from app.http.schemas import Key255, Label, Reply
 from app.tools.service import ToolBalance, ToolUse
 
 

@@ -18,12 +18,12 @@ from app.billing.ledger import Cause, Kind, LockedAccount, lock_account, write
 from app.billing.pools import MINOR_PER_CREDIT, Credits, Shortfall
 from app.billing.posting import ChargeRequest, Refused, post_paid_charge, record_charges
 from app.billing.service import BillingService
-from app.config import Product
 from app.configuration.service import Configuration
 from app.db import Database, new_id
+from app.db.statements import Tx
 from app.errors import AppError
 from app.observability.metrics import CHECKS, ChargeCounter
-from app.statements import Tx
+from app.settings import Product
 from app.tools import queries
 from app.tools.catalogue import find_product, free_on
 from app.tools.inventory import Inventory, read_inventories, stored_or_initial

@@ -38,22 +38,22 @@ from app.billing.search import refresh_search
 from app.billing.service import BillingService
 from app.billing.verify import last_verification, verify_ledger
 from app.clock import utc_now
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.connection_urls import PostgresUrl
 from app.db import SHARE_OF_LISTS, Database
+from app.db.schema_check import wait_until_fit
+from app.health.router import VERSION
 from app.jobs import QUEUE
 from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
-from app.observability.reports import flush_reports
+from app.observability.sentry import flush_reports
 from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.booking import REFUND_CLOSED
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
 from app.risk.service import look as look_for_unusual
-from app.schema import wait_until_fit
-from app.status import VERSION
+from app.settings import Settings
 from app.tools.erasure import TEXTS as TOOL_TEXTS
 from app.worker.monitoring import Monitor, monitoring
 

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 import uvicorn
 from fastapi import FastAPI
 
-import app.status
-from app.config import Settings
+import app.health.router
 from app.db import Database
 from app.errors import install_error_handlers
-from app.measurements import keep_measuring_books, measure_connections
+from app.health.gauges import keep_measuring_books, measure_connections
+from app.settings import Settings
 
 BOOKS_STATEMENT_TIMEOUT_S = 60.0
 
@@ -43,7 +43,7 @@ async def monitoring(settings: Settings) -> AsyncIterator[Monitor]:
     reports = Database(settings.direct_url, pool_size=3, timeout_s=BOOKS_STATEMENT_TIMEOUT_S)
     api = FastAPI(openapi_url=None)
     api.state.settings, api.state.db, api.state.measure_process = settings, db, monitor.measure_process
-    api.include_router(app.status.router)
+    api.include_router(app.health.router.router)
     install_error_handlers(api)
     config = uvicorn.Config(
         api,

@@ -175,7 +175,7 @@ async def test_process_whose_clock_is_minutes_behind_is_counted_all_the_same(
     run, minutes = uuid.uuid4().hex, 5 * 60 * 10**9
     for wrong in (-minutes, minutes, 0):  # it is put right in the end
         clocks = SimpleNamespace(time_ns=partial(_off_by, wrong), monotonic_ns=time.monotonic_ns)
-        monkeypatch.setattr("app.db.time", clocks)
+        monkeypatch.setattr("app.db.ids.time", clocks)
         await asyncio.sleep(0.5)  # two heartbeats
         usage_log_id = UUID(await report(proxy, run, f"{run}{wrong}", 1, "0.5"))
         assert abs((usage_log_id.int >> 80) / 1000 - time.time()) < 6

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from app.admin.csv_export import _cell
-from app.errors import DatabaseAway
+from app.errors import DatabaseDown
 from tests.admin.conftest import Office
 from tests.admin.test_users import open_account
 
@@ -181,7 +181,7 @@ async def test_an_export_that_cannot_be_audited_gives_nothing_away(
     office: Office, support: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
-        raise DatabaseAway
+        raise DatabaseDown
 
     monkeypatch.setattr("app.admin.queries.insert_audit_entry", fail)
     answer = await support.get(f"{USERS}.csv")

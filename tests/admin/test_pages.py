@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.config import Mode
 from app.main import create_app
+from app.settings import Mode
 from tests.conftest import settings_for
 from tests.databases import Urls
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from app.config import StripeKeys
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.sealing import CannotOpen, Sealed, Sealer
+from app.settings import StripeKeys
 from tests.admin.market import LIVE, SECRET, Market, key_material, running_market, soon, user
 from tests.books import connected
 from tests.conftest import running_app, settings_for

@@ -16,11 +16,11 @@ from app.auth.dependencies import require
 from app.auth.hashing import Argon2
 from app.auth.keys import NewKey
 from app.auth.service import Authenticator, create_key
-from app.changes import ChangeListener
-from app.config import Settings
 from app.db import Database, Session
+from app.db.listener import NotificationListener
 from app.errors import install_error_handlers, response_for
 from app.observability.requests import RequestContext
+from app.settings import Settings
 from tests.chaos.proxy import PostgresProxy
 
 ALL_PERMISSIONS = frozenset(Permission)
@@ -123,7 +123,7 @@ StartProcess = Callable[..., Awaitable[Process]]
 async def running(settings: Settings) -> AsyncIterator[Process]:
     db = CountingDatabase(settings.database_url, pool_size=10)
     argon2 = CountingArgon2()
-    listener = ChangeListener(settings.database_url)
+    listener = NotificationListener(settings.database_url)
     auth = Authenticator(db, settings, listener, argon2=argon2)
     listener.start()
     auth.start()

@@ -14,10 +14,10 @@ from app.auth.cache import InvalidatedCache
 from app.auth.caller import Permission
 from app.auth.keys import NewKey
 from app.auth.service import revoke_key, rotate_key, update_key
-from app.changes import CURRENT_FOR_S, HEARTBEAT_S
 from app.clock import request_time
-from app.config import Settings
 from app.db import Database, Session
+from app.db.listener import CURRENT_FOR_S, HEARTBEAT_S
+from app.settings import Settings
 from tests.auth.conftest import MakeKey, Process, StartProcess, running, until
 from tests.chaos.proxy import PostgresProxy
 from tests.databases import Urls

@@ -21,9 +21,9 @@ from app.auth.revocations import (
     revoke_tokens_before,
 )
 from app.auth.tokens import MAX_TOKEN_LIFE, TokenClaims, token_id_of_jti
-from app.config import Issuer
 from app.db import Database
 from app.errors import InvalidRequest
+from app.settings import Issuer
 from tests.auth.conftest import MakeKey, Process, StartProcess, until
 from tests.auth.test_changes_spread import PROMISE_S, kill_listeners
 from tests.chaos.proxy import PostgresProxy

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.config import Issuer, Settings
+from app.settings import Issuer, Settings
 from tests.conftest import running_app
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app.billing.idempotency import HEADER
+from app.http.idempotency import HEADER
 
 User = dict[str, str]
 PAID = {"amount_minor": 100, "currency": "USD"}

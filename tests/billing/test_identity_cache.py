@@ -10,9 +10,9 @@ from pydantic import SecretStr
 
 from app.billing import accounts, queries
 from app.billing.accounts import CACHED_IDENTITY_BYTES, AccountDirectory, Identity
-from app.changes import ChangeListener
 from app.configuration.service import Configuration
 from app.db import Database
+from app.db.listener import NotificationListener
 
 LONG = "\U0001f600" * 200
 """Four bytes a character in memory."""
@@ -38,7 +38,7 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> AccountDirectory:
 
     monkeypatch.setattr(queries, "find_account_id", find_account_id)
     directory = AccountDirectory(Database(SecretStr("postgresql://nobody@localhost/none")), cast(Configuration, None))
-    directory.listen(cast(ChangeListener, Current()))
+    directory.listen(cast(NotificationListener, Current()))
     return directory
 
 

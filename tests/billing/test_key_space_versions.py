@@ -16,10 +16,10 @@ from app.billing.accounts import Identity
 from app.billing.pools import Credits
 from app.billing.posting import Charged, ChargeRequest, Replayed
 from app.billing.service import BillingService
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database, new_id
 from app.payments.queries import find_purchase_by_key
+from app.settings import Settings
 from tests.billing.test_charges import open_account
 from tests.books import balances, connected
 from tests.databases import SERVICE_ROLE, Urls, alembic, create_database, drop_database

@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from app.db import Database
+from app.db.schema_check import bound_role
 from app.demo.postgres import HOST, Cluster
-from app.schema import bound_role
 from tests.books import connected
 from tests.chaos.proxy import PostgresProxy, Proxy
 from tests.clusters.servers import Machine, Server, make_machine

@@ -24,10 +24,10 @@ from app.auth.service import create_key
 from app.billing.accounts import Identity, Profile
 from app.billing.pools import Credits
 from app.billing.service import BillingService
-from app.config import Mode, Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster
+from app.settings import Mode, Settings
 from tests.chaos.clock import Clock
 from tests.chaos.middle import Middle, running_middle
 from tests.chaos.proxy import PostgresProxy, Proxy

@@ -21,7 +21,7 @@ from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
 from app.configuration.service import Configuration
 from app.db import Database
-from app.privileges import excess_privileges
+from app.db.role_check import excess_privileges
 from tests.clusters.servers import DATABASE, Primary, Server
 from tests.conftest import ACTOR, settings_for
 from tests.databases import ROOT, Urls

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from app.auth.admins import add_admin
 from app.auth.caller import Permission
 from app.db import Database
-from app.replica import Reports
+from app.db.replica import ReadReplica
 from tests.admin.conftest import DOMAIN, SECRET, Office
 from tests.chaos.proxy import PostgresProxy
 from tests.clusters.servers import Primary, Server
@@ -54,8 +54,8 @@ class Service:
     admin: httpx.AsyncClient
 
     @property
-    def reports(self) -> Reports:
-        reports: Reports = self.office.app.state.reports
+    def reports(self) -> ReadReplica:
+        reports: ReadReplica = self.office.app.state.reports
         return reports
 
     async def check(self) -> None:
@@ -236,7 +236,7 @@ async def test_a_primary_at_rest_is_no_lag(books: Urls, standby: Server) -> None
     """No change listener here, whose heartbeats would write."""
     settings = settings_for(books, database_read_url=standby_url(books, standby), database_read_max_lag_s=1.5)
     db = Database(settings.database_url)
-    reports = Reports(db, settings)
+    reports = ReadReplica(db, settings)
     reports.start()
 
     async def in_use() -> bool:

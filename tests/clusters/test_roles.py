@@ -5,7 +5,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.db import Database
-from app.privileges import excess_privileges
+from app.db.role_check import excess_privileges
 from tests.clusters.servers import ROLES, Primary
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.config import Settings
+from app.settings import Settings
 from tests.databases import ROOT
 
 SCRIPTS = sorted((ROOT / "docker").rglob("*.sh"))

@@ -18,8 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.analytics.rollup import roll_up
 from app.db import Database
 from app.demo.stripe.webhooks import signature
+from app.health.gauges import measure_books
 from app.jobs import defer
-from app.measurements import measure_books
 from app.observability.metrics import CHARGED
 from app.observability.requests import REQUEST_ID
 from tests.books import account_locked

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from app.auth.caller import Permission
 from app.db import Database
-from app.observability import reports
+from app.observability import sentry as reports
 from tests.books import connected
 from tests.conftest import make_key
 from tests.databases import Urls

@@ -17,10 +17,10 @@ from app.auth.caller import Environment, Permission
 from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
 from app.billing.verify import verify_ledger
-from app.config import Settings
 from app.db import Database
 from app.demo.stripe.webhooks import signature
 from app.payments.service import Payment, PaymentService
+from app.settings import Settings
 from tests.books import balances, connected
 from tests.conftest import ACTOR, make_key, running_app, settings_for
 from tests.databases import Urls

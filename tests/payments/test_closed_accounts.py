@@ -10,8 +10,8 @@ import pytest
 
 from app.billing.erasure import erase_person
 from app.billing.errors import AccountClosed
-from app.config import Settings
 from app.payments.errors import PaymentProviderUnavailable
+from app.settings import Settings
 from app.worker.app import RETRY, create_worker, running_services
 from tests.payments.conftest import Shop, with_settings
 

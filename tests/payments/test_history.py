@@ -16,7 +16,6 @@ from app.billing.accounts import Identity, Profile
 from app.billing.pools import MAX_CREDITS, Credits
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stripe.account import Account, AccountConfig
@@ -25,6 +24,7 @@ from app.payments.errors import InvalidSignature
 from app.payments.facts import taken_back
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.settings import Settings
 from tests.books import balances, connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import Urls

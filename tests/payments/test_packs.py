@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.config import Issuer, Pack, Settings
+from app.settings import Issuer, Pack, Settings
 from tests.books import connected
 from tests.conftest import Keys, running_app
 from tests.databases import Urls

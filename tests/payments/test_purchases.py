@@ -11,11 +11,11 @@ from app.auth.caller import Environment
 from app.billing.errors import AccountSuspended, IdempotencyKeyReused
 from app.billing.pools import MAX_CREDITS, Credits
 from app.billing.posting import ChargeRequest
-from app.config import Pack
 from app.configuration.service import Configuration
 from app.payments.errors import PaymentNotFound, PaymentProviderFailed, PaymentProviderUnavailable
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.settings import Pack
 from tests.books import connected
 from tests.conftest import ACTOR
 from tests.payments.conftest import Shop

@@ -4,8 +4,8 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from app.config import SCHEMES_OF_BROWSERS
 from app.payments.schemas import PurchaseBody
+from app.settings import SCHEMES_OF_BROWSERS
 from tests.conftest import settings_for
 from tests.databases import Urls
 from tests.payments.conftest import Shop, with_settings

@@ -11,9 +11,9 @@ import pytest
 from fastapi import FastAPI
 
 from app.billing.service import BillingService
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
+from app.settings import Settings
 from ciris_billing import (
     AccountSuspended,
     AsyncBillingClient,

@@ -12,10 +12,10 @@ import pytest
 from app.auth.caller import Actor
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
-from app.config import Issuer, Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.main import create_app
+from app.settings import Issuer, Settings
 from ciris_billing import (
     AccountClosed,
     AccountSuspended,

@@ -11,9 +11,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from app.billing.service import BillingService
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
+from app.settings import Settings
 from tests.conftest import ClientFor, Keys
 
 User = dict[str, str]

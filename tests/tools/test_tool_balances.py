@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from app.billing.accounts import Identity
 from app.billing.pools import Credits
 from app.billing.service import BillingService
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
+from app.settings import Settings
 from app.tools.service import Charged, ProductInventoryService
 from tests.auth.test_user_tokens import issuer, mint
 from tests.billing.test_charges import User, open_account

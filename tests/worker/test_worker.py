@@ -21,11 +21,11 @@ from app.auth.revocations import revoke_token
 from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
 from app.billing.verify import last_verification
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.errors import is_database_unavailable
 from app.jobs import defer
+from app.settings import Settings
 from app.worker.app import JOBS_AT_ONCE, LONGER_S, MAX_ATTEMPTS, Services, create_worker, running_services
 from tests.admin.analytics_fill import fill
 from tests.books import balances, connected

@@ -6,12 +6,12 @@ import json
 import os
 from datetime import datetime
 
-from app.config import load_settings
 from app.demo.data import PAID_USER
 from app.demo.traffic.past import Past, past
 from app.demo.traffic.people import LIVE_PEOPLE
 from app.demo.traffic.tell import tell
 from app.observability.logs import configure_logging
+from app.settings import load_settings
 
 NICENESS = 5
 """The service that somebody is about to try goes first."""

@@ -25,12 +25,12 @@ from app.auth.admin_sessions import AdminCaller, AdminSessions
 from app.auth.admins import add_admin, list_admins
 from app.auth.caller import Permission
 from app.auth.service import list_keys
-from app.config import Settings
 from app.db import new_id
 from app.demo.stand_ins import HEAD, SUPPORT, VIEWER
 from app.demo.traffic.events import Adjusted, StatusSet
 from app.demo.traffic.past import Past
 from app.demo.traffic.people import AGENTS, DAYS
+from app.settings import Settings
 
 ADDRESSES = {HEAD: "198.51.100.17", SUPPORT: "198.51.100.42"}  # networks kept free for documentation
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) Firefox/146.0"

@@ -19,19 +19,19 @@ from uuid import UUID
 import stripe
 from fastapi import FastAPI
 
-import app.db
+import app.db.ids
 from app.auth.caller import Environment
 from app.billing.accounts import AccountDirectory, Creation, Identity
 from app.billing.ledger import LockedAccount
 from app.billing.posting import Charge, ChargeRequest, Outcome
 from app.billing.service import BillingService
-from app.config import Settings
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stripe.webhooks import signature
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
 from app.payments.stripe_objects import HANDLED
+from app.settings import Settings
 from app.tools.service import ProductInventoryService, ToolChargeRequest
 from app.tools.service import _Batch as ToolBatch
 
@@ -50,7 +50,7 @@ def at(moment: datetime) -> Iterator[None]:
         _NOW.reset(token)
 
 
-class _PastIds(app.db.IdClock):
+class _PastIds(app.db.ids.IdClock):
     def now_ms(self) -> int:
         return int(_NOW.get().timestamp() * 1000)
 
@@ -150,7 +150,7 @@ class Past:
 @asynccontextmanager
 async def past(settings: Settings) -> AsyncIterator[Past]:
     """The services with the clocks replaced, for the rest of this process."""
-    app.db.ID_CLOCK = _PastIds()
+    app.db.ids.ID_CLOCK = _PastIds()
     stripe.HTTPXClient = _PastHttp  # type: ignore[misc]  # the gateway makes its client of it
     db = Database(settings.database_url, pool_size=10, timeout_s=TIMEOUT_S)
     configuration = Configuration(db, settings)

@@ -13,7 +13,6 @@ from typing import Literal
 
 from app.billing.accounts import Profile
 from app.billing.llm_usage import LlmUsageReport
-from app.config import Settings
 from app.demo.traffic.events import (
     Adjusted,
     Bought,
@@ -29,6 +28,7 @@ from app.demo.traffic.events import (
     ToolUsed,
 )
 from app.demo.traffic.people import LIVE_PEOPLE, Person, busyness, moment_on, people
+from app.settings import Settings
 from app.tools.catalogue import free_on
 
 SEED = 20

@@ -6,7 +6,7 @@ from http.cookies import SimpleCookie
 import pytest
 
 from app.auth.admin_sessions import purge_expired_sessions
-from app.config import Mode
+from app.settings import Mode
 from tests.admin.conftest import SECRET, Office
 from tests.admin.sessions.conftest import (
     ADMINS,

@@ -32,7 +32,7 @@ class _Subscriber:
     on_gap: Callable[[], None]
 
 
-class ChangeListener:
+class NotificationListener:
     """LISTENs on a connection of its own for ids of changed rows.
 
     Every HEARTBEAT_S it notifies itself. PostgreSQL delivers notifications in the order of commits, so a heartbeat that

@@ -1,4 +1,4 @@
-"""A database that is away is known to be away, beside the requests and for all of them."""
+"""HealthProbe: a database that is down is known to be down, beside the requests and for all of them."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.db import Database
-from app.errors import DatabaseAway
-from app.pulse import Pulse
+from app.db.health_probe import HealthProbe
+from app.errors import DatabaseDown
 from tests.auth.conftest import until
 from tests.chaos.proxy import PostgresProxy
 from tests.databases import Urls
@@ -16,46 +16,46 @@ from tests.databases import Urls
 async def test_one_missed_beat_means_nothing_two_mean_away_and_one_answer_means_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.pulse.EVERY_S", 0)
+    monkeypatch.setattr("app.db.health_probe.EVERY_S", 0)
     answers = [True, False, True, False, False, False, True]
     seen: list[bool] = []
     done = asyncio.Event()
 
-    async def beat() -> None:
-        seen.append(pulse.is_away)
+    async def check() -> None:
+        seen.append(probe.is_down)
         if not answers:
             done.set()
             await asyncio.Event().wait()
         if not answers.pop(0):
             raise ConnectionError
 
-    pulse = Pulse(beat, of="test")
-    pulse.start()
+    probe = HealthProbe(check, of="test")
+    probe.start()
     await asyncio.wait_for(done.wait(), 5)
-    await pulse.stop()
+    await probe.stop()
     assert seen == [False, False, False, False, False, True, True, False]
 
 
 async def test_whoever_is_answered_shows_that_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.pulse.EVERY_S", 0)
-    beats, away = 0, []
+    monkeypatch.setattr("app.db.health_probe.EVERY_S", 0)
+    beats, down = 0, []
     done = asyncio.Event()
 
-    async def beat() -> None:
+    async def check() -> None:
         nonlocal beats
         beats += 1
-        away.append(pulse.is_away)
+        down.append(probe.is_down)
         if beats == 20:
             done.set()
         if beats % 2:
-            pulse.answers += 1
+            probe.answers += 1
         raise TimeoutError
 
-    pulse = Pulse(beat, of="test")
-    pulse.start()
+    probe = HealthProbe(check, of="test")
+    probe.start()
     await asyncio.wait_for(done.wait(), 5)
-    await pulse.stop()
-    assert not any(away)
+    await probe.stop()
+    assert not any(down)
 
 
 async def test_nobody_waits_for_a_database_in_a_black_hole(database: Urls) -> None:
@@ -67,17 +67,17 @@ async def test_nobody_waits_for_a_database_in_a_black_hole(database: Urls) -> No
         await db.ping()
         proxy.black_hole()
         async with asyncio.timeout(60):
-            await until(lambda: db.is_away, 20)
-            with pytest.raises(DatabaseAway):
+            await until(lambda: db.is_down, 20)
+            with pytest.raises(DatabaseDown):
                 await db.ping()
-            with pytest.raises(DatabaseAway):
+            with pytest.raises(DatabaseDown):
                 async with db.transaction():
                     pass
-            with pytest.raises(DatabaseAway):
+            with pytest.raises(DatabaseDown):
                 async with db.read():
                     pass
             proxy.heal()
-            await until(lambda: not db.is_away, 20)
+            await until(lambda: not db.is_down, 20)
             await db.ping()
     finally:
         await db.close()

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import structlog
 
-from app.pool_guard import PoolGuard, end_session
+from app.db.pool_guard import PoolGuard, end_session
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

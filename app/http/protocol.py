@@ -7,8 +7,8 @@ from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.door import AGENTS_PATHS, Door
 from app.errors import STATUS_CODES, Busy
+from app.http.admission import AGENTS_PATHS, ConcurrencyLimiter
 from app.observability.metrics import HTTP_SECONDS
 from app.observability.requests import REQUEST_ID
 
@@ -216,11 +216,12 @@ class Protocol(BoundedHead):
 
     def on_headers_complete(self) -> None:
         route = _ROUTES.get(self.url)
-        door: Door | None = None if route is None else self.app.state.door  # ours is a FastAPI application
+        # The application is ours, a FastAPI one.
+        limiter: ConcurrencyLimiter | None = None if route is None else self.app.state.limiter
         if (
             route is None
-            or door is None
-            or not door.is_full
+            or limiter is None
+            or not limiter.is_full
             or self._has_work()
             or self.expect_100_continue
             or not self.parser.should_keep_alive()
@@ -231,7 +232,7 @@ class Protocol(BoundedHead):
         self._end_head()
         self._stop_waiting()
         self.transport.write(refusal(_BUSY, self._request_id(), b"Retry-After: 1\r\n"))
-        door.turned_away(self.loop.time())
+        limiter.reject(self.loop.time())
         route.observe(0)
         self.cycle = _ANSWERED  # type: ignore[assignment]  # so that the body is passed over
         self.on_response_complete()

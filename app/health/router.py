@@ -10,16 +10,16 @@ from fastapi import APIRouter, Header, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field
 
-from app.billing.schemas import ErrorReply, InvalidReply, Reply, Timestamp
 from app.billing.verify import last_verification
 from app.clock import Now
-from app.config import Settings
 from app.db import Database
+from app.db.replica import ReadReplica
 from app.errors import AppError, is_database_unavailable
-from app.measurements import measure_standing
+from app.health.gauges import measure_standing
+from app.health.provider_status import DATABASE_DOWN, WAIT_S, ProviderProbe, State, overall
+from app.http.schemas import ErrorReply, InvalidReply, Reply, Timestamp
 from app.observability.metrics import REGISTRY
-from app.provider_status import DATABASE_DOWN, WAIT_S, ProviderProbe, State, overall
-from app.replica import Reports
+from app.settings import Settings
 
 VERSION = version("ciris-billing")
 router = APIRouter(tags=["status"])
@@ -134,7 +134,7 @@ async def ready(request: Request, response: Response) -> Readiness:
 
 async def _ledger(db: Database, postgresql: ProviderProbe) -> LedgerStatus | None:
     """The last verification; None as well while the database cannot be asked, which `postgresql` learns then."""
-    if db.is_away:
+    if db.is_down:
         postgresql.fail(DATABASE_DOWN)
         return None
     try:
@@ -158,7 +158,7 @@ async def service_status(request: Request, now: Now) -> Status:
     probes: dict[str, ProviderProbe] = request.app.state.providers
     ledger = await _ledger(request.app.state.db, probes["postgresql"])
     postgresql, stripe = await asyncio.gather(probes["postgresql"].current(), probes["stripe"].current())
-    reports: Reports = request.app.state.reports
+    reports: ReadReplica = request.app.state.reports
     state = reports.state
     replica = None if state is None else ReplicaStatus(in_use=state.in_use, lag_s=state.lag_s)
     return Status(

@@ -21,10 +21,19 @@ from starlette.types import Message, Scope
 from app.billing.accounts import Identity, Profile
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
-from app.config import Settings
-from app.door import AGENTS_PATHS, FIRST_INSIDE, MAX_INSIDE, MIN_INSIDE, PLACE, TARGET_S, Door, Place
+from app.http.admission import (
+    AGENTS_PATHS,
+    INITIAL_LIMIT,
+    MAX_IN_FLIGHT,
+    MIN_LIMIT,
+    SLOT,
+    TARGET_S,
+    ConcurrencyLimiter,
+    Slot,
+)
 from app.main import create_app
 from app.observability.metrics import REGISTRY
+from app.settings import Settings
 from tests.books import account_locked
 from tests.conftest import ACTOR, ClientFor, Keys
 from tests.databases import Urls
@@ -35,72 +44,72 @@ FULL = -1.0
 
 
 def test_a_door_lets_in_as_many_as_it_may_and_one_more_when_one_leaves() -> None:
-    door = Door()
-    places = []
-    while not door.is_full:
-        places.append(door.enter(0.0))
-    assert len(places) == door.inside == FIRST_INSIDE
-    places[7].leave(0.1)
-    places[7].leave(0.2)  # again: it has no place any more
-    assert (door.is_full, door.inside) == (False, FIRST_INSIDE - 1)
+    limiter = ConcurrencyLimiter()
+    slots = []
+    while not limiter.is_full:
+        slots.append(limiter.acquire(0.0))
+    assert len(slots) == limiter.in_flight == INITIAL_LIMIT
+    slots[7].complete(0.1)
+    slots[7].complete(0.2)  # again: it has no slot any more
+    assert (limiter.is_full, limiter.in_flight) == (False, INITIAL_LIMIT - 1)
 
 
 def test_much_slow_work_narrows_the_door_and_much_quick_work_widens_it_again() -> None:
-    door = Door()
-    held = door.enter(0.0)
+    limiter = ConcurrencyLimiter()
+    held = limiter.acquire(0.0)
     for i in range(0, 1000, 100):
-        for place in [door.enter(i) for _ in range(int(door.limit))]:
-            place.leave(i + 50 * TARGET_S)
-    assert door.limit == MIN_INSIDE
+        for slot in [limiter.acquire(i) for _ in range(int(limiter.limit))]:
+            slot.complete(i + 50 * TARGET_S)
+    assert limiter.limit == MIN_LIMIT
     for i in range(1000, 11_000):
-        door.enter(i).leave(i + TARGET_S / 2)
-    assert door.limit == MIN_INSIDE  # one at a time proves nothing
+        limiter.acquire(i).complete(i + TARGET_S / 2)
+    assert limiter.limit == MIN_LIMIT  # one at a time proves nothing
     for i in range(100):
         now_s = 11_000 + i * TARGET_S / 2
-        for place in [door.enter(now_s) for _ in range(int(door.limit))]:
-            place.leave(now_s + TARGET_S / 2)
-    assert door.limit == MAX_INSIDE
-    held.leave(12_000)
+        for slot in [limiter.acquire(now_s) for _ in range(int(limiter.limit))]:
+            slot.complete(now_s + TARGET_S / 2)
+    assert limiter.limit == MAX_IN_FLIGHT
+    held.complete(12_000)
 
 
 def test_a_few_slow_ones_keep_nobody_out() -> None:
-    door = Door()
-    held = door.enter(0.0)
+    limiter = ConcurrencyLimiter()
+    held = limiter.acquire(0.0)
     for i in range(1000):
-        for place in [door.enter(i) for _ in range(50)]:
-            place.leave(i + 4 * TARGET_S)
-    assert door.limit == FIRST_INSIDE
-    held.leave(1000)
+        for slot in [limiter.acquire(i) for _ in range(50)]:
+            slot.complete(i + 4 * TARGET_S)
+    assert limiter.limit == INITIAL_LIMIT
+    held.complete(1000)
 
 
-def test_once_nobody_is_inside_it_begins_anew() -> None:
-    door = Door()
-    door.limit = MIN_INSIDE
-    place = door.enter(0.0)
-    assert door.limit == FIRST_INSIDE
-    door.limit = MAX_INSIDE
-    place.leave(0.1)
-    door.enter(1.0)
-    assert door.limit == MAX_INSIDE
+def test_the_limit_starts_again_once_nothing_is_in_flight() -> None:
+    limiter = ConcurrencyLimiter()
+    limiter.limit = MIN_LIMIT
+    slot = limiter.acquire(0.0)
+    assert limiter.limit == INITIAL_LIMIT
+    limiter.limit = MAX_IN_FLIGHT
+    slot.complete(0.1)
+    limiter.acquire(1.0)
+    assert limiter.limit == MAX_IN_FLIGHT
 
 
 def test_many_slow_answers_at_once_narrow_the_door_by_one_step() -> None:
     """To half the way to what leaves in TARGET_S."""
-    door = Door()
-    door.enter(0.0)
-    for place in [door.enter(0.0) for _ in range(200)]:
-        place.leave(2 * TARGET_S)
-    door.enter(3 * TARGET_S)
-    assert door.limit == pytest.approx((FIRST_INSIDE + 100) / 2)
+    limiter = ConcurrencyLimiter()
+    limiter.acquire(0.0)
+    for slot in [limiter.acquire(0.0) for _ in range(200)]:
+        slot.complete(2 * TARGET_S)
+    limiter.acquire(3 * TARGET_S)
+    assert limiter.limit == pytest.approx((INITIAL_LIMIT + 100) / 2)
 
 
 @dataclass
 class Model:
-    """A process that finishes `per_tick` of those inside each 10 ms, the oldest first."""
+    """A process that finishes `per_tick` of those in flight each 10 ms, the oldest first."""
 
     per_tick: int
-    door: Door = field(default_factory=Door)
-    inside: deque[tuple[float, Place]] = field(default_factory=deque)
+    limiter: ConcurrencyLimiter = field(default_factory=ConcurrencyLimiter)
+    in_flight: deque[tuple[float, Slot]] = field(default_factory=deque)
     took_s: list[float] = field(default_factory=list)
     now_s: float = 0.0
 
@@ -112,11 +121,11 @@ class Model:
             due += load * self.per_tick
             for _ in range(int(due)):
                 due -= 1
-                if not self.door.is_full:
-                    self.inside.append((self.now_s, self.door.enter(self.now_s)))
-            for _ in range(min(self.per_tick if per_tick is None else per_tick, len(self.inside))):
-                began_s, place = self.inside.popleft()
-                place.leave(self.now_s)
+                if not self.limiter.is_full:
+                    self.in_flight.append((self.now_s, self.limiter.acquire(self.now_s)))
+            for _ in range(min(self.per_tick if per_tick is None else per_tick, len(self.in_flight))):
+                began_s, slot = self.in_flight.popleft()
+                slot.complete(self.now_s)
                 self.took_s.append(self.now_s - began_s)
         return len(self.took_s) - done
 
@@ -135,7 +144,7 @@ def test_after_a_standstill_a_second_is_enough_to_take_a_second_of_work_in_again
     model.run(10, load=3)
     model.run(2, load=3, per_tick=0)
     model.run(2, load=3)
-    assert model.door.limit > 0.8 * capacity
+    assert model.limiter.limit > 0.8 * capacity
     assert model.run(5, load=0.95) > 0.94 * 5 * capacity
 
 
@@ -143,33 +152,33 @@ async def test_who_waits_for_an_account_leaves_the_place_to_others(
     billing: BillingService, database: Urls, identity: Identity, now: datetime
 ) -> None:
     account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
-    door = Door()
+    limiter = ConcurrencyLimiter()
 
-    place = door.enter(0.0)
+    slot = limiter.acquire(0.0)
 
     async def charge() -> object:
-        PLACE.set(place)
+        SLOT.set(slot)
         outcome = await billing.charge(ChargeRequest(account_id, 100, None, ACTOR, now, idempotency_key="k"))
-        place.leave(100.0)
+        slot.complete(100.0)
         return outcome
 
     async with account_locked(database, account_id):
         task = asyncio.create_task(charge())
         for _ in range(500):
-            if door.inside == 0:
+            if limiter.in_flight == 0:
                 break
             await asyncio.sleep(0.01)
-        assert (door.inside, task.done()) == (0, False)
+        assert (limiter.in_flight, task.done()) == (0, False)
     assert isinstance(await task, Charged)
-    assert (door.inside, door.limit) == (0, FIRST_INSIDE)  # and its long wait says nothing about the process
+    assert (limiter.in_flight, limiter.limit) == (0, INITIAL_LIMIT)  # and its long wait says nothing about the process
 
 
 @pytest.fixture
-async def full(app: FastAPI) -> AsyncIterator[Door]:
-    door: Door = app.state.door
-    door.limit = FULL
-    yield door
-    door.limit = MAX_INSIDE
+async def full(app: FastAPI) -> AsyncIterator[ConcurrencyLimiter]:
+    limiter: ConcurrencyLimiter = app.state.limiter
+    limiter.limit = FULL
+    yield limiter
+    limiter.limit = MAX_IN_FLIGHT
 
 
 @dataclass
@@ -199,35 +208,35 @@ class Sender:
 
 
 async def test_who_does_not_send_the_rest_of_a_body_keeps_nobody_out(app: FastAPI, keys: Keys) -> None:
-    door: Door = app.state.door
-    narrow = door.limit = float(FIRST_INSIDE)
+    limiter: ConcurrencyLimiter = app.state.limiter
+    narrow = limiter.limit = float(INITIAL_LIMIT)
     slow = Sender(app, keys.agent)
     task = asyncio.create_task(slow.post("/v1/billing/charges"))
     await asyncio.sleep(TARGET_S + 0.1)
-    assert door.inside == 0
+    assert limiter.in_flight == 0
     slow.rest.set()
     await task
-    assert (slow.said[0]["status"], door.inside, door.limit) == (422, 0, narrow)
+    assert (slow.said[0]["status"], limiter.in_flight, limiter.limit) == (422, 0, narrow)
 
 
-async def test_a_full_process_waits_for_nobodys_body(app: FastAPI, keys: Keys, full: Door) -> None:
+async def test_a_full_process_waits_for_nobodys_body(app: FastAPI, keys: Keys, full: ConcurrencyLimiter) -> None:
     slow = Sender(app, keys.agent)
     async with asyncio.timeout(1):
         await slow.post("/v1/billing/charges")
-    assert (slow.said[0]["status"], full.inside) == (503, 0)
+    assert (slow.said[0]["status"], full.in_flight) == (503, 0)
 
 
 async def test_a_body_that_ends_when_there_is_no_place_any_more_is_turned_away(app: FastAPI, keys: Keys) -> None:
-    door: Door = app.state.door
+    limiter: ConcurrencyLimiter = app.state.limiter
     slow = Sender(app, keys.agent)
     task = asyncio.create_task(slow.post("/v1/billing/charges"))
     await asyncio.sleep(0.01)
-    door.limit = FULL
+    limiter.limit = FULL
     slow.rest.set()
     await task
-    door.limit = MAX_INSIDE
+    limiter.limit = MAX_IN_FLIGHT
     start, body = slow.said
-    assert (start["status"], dict(start["headers"])[b"retry-after"], door.inside) == (503, b"1", 0)
+    assert (start["status"], dict(start["headers"])[b"retry-after"], limiter.in_flight) == (503, b"1", 0)
     assert json.loads(body["body"]) | {"request_id": ""} == {
         "detail": "Service busy, retry shortly",
         "code": "busy",
@@ -236,7 +245,7 @@ async def test_a_body_that_ends_when_there_is_no_place_any_more_is_turned_away(a
 
 
 async def test_a_full_process_turns_agents_away_and_nobody_else(
-    client_for: ClientFor, keys: Keys, user: dict[str, str], full: Door
+    client_for: ClientFor, keys: Keys, user: dict[str, str], full: ConcurrencyLimiter
 ) -> None:
     def counted(path: str) -> float:
         labels = {"method": "POST", "route": path, "status": "503"}
@@ -258,7 +267,7 @@ def served(app: FastAPI) -> Iterator[http.client.HTTPConnection]:
     """A connection to the application as `ciris-billing serve` speaks HTTP; in a thread, without its lifespan."""
     port = free_port()
     config = uvicorn.Config(
-        app, port=port, http="app.protocol:Protocol", lifespan="off", proxy_headers=False, log_level="warning"
+        app, port=port, http="app.http.protocol:Protocol", lifespan="off", proxy_headers=False, log_level="warning"
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -279,7 +288,7 @@ def served(app: FastAPI) -> Iterator[http.client.HTTPConnection]:
 def test_a_refusal_before_the_body_is_read_leaves_the_connection_in_order(settings: Settings) -> None:
     app = create_app(settings)
     with served(app) as connection:
-        app.state.door.limit = FULL
+        app.state.limiter.limit = FULL
         for body in (b"{}", b"x" * 200_000, iter([b"in", b" pieces"])):
             request_id = uuid.uuid4().hex
             connection.request("POST", "/v1/billing/charges", body, {"X-Request-ID": request_id})
@@ -298,7 +307,7 @@ def test_a_refusal_before_the_body_is_read_leaves_the_connection_in_order(settin
         answer = connection.getresponse()
         assert (answer.status, len(answer.headers["X-Request-ID"])) == (503, 32)
         answer.read()
-        app.state.door.limit = MAX_INSIDE
+        app.state.limiter.limit = MAX_IN_FLIGHT
         connection.request("POST", "/v1/tools/nothing", b"{}")
         assert connection.getresponse().status == 404
-        assert app.state.door.inside == 0
+        assert app.state.limiter.in_flight == 0

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from app.errors import DatabaseAway
+from app.db.health_probe import HealthProbe
+from app.db.pool_guard import PING_TIMEOUT_S, PoolGuard, end_session, is_read_only
+from app.errors import DatabaseDown
 from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
-from app.pool_guard import PING_TIMEOUT_S, PoolGuard, end_session, is_read_only
-from app.pulse import Pulse
 from app.timestamps import read_every_timestamp
 
 Row: TypeAlias = Mapping[str, Any]
@@ -115,9 +115,9 @@ class BatchTransaction:
 class BatchTransactions:
     """The transactions of batches. `planning` holds settings that each of them makes for itself."""
 
-    def __init__(self, pool: DriverPool, pulse: Pulse, *, pooled: bool, planning: Mapping[str, str]) -> None:
+    def __init__(self, pool: DriverPool, health: HealthProbe, *, pooled: bool, planning: Mapping[str, str]) -> None:
         self.pool = pool
-        self._pulse = pulse
+        self._health = health
         self._pooled = pooled
         # The settings are our own words. One message: a round trip more would cost as much as a statement.
         self._begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in planning.items())])
@@ -138,7 +138,7 @@ class BatchTransactions:
                 await self._abandon(connection, generation, error)
                 raise
             self.pool.put_back(connection, generation)
-            self._pulse.answers += 1
+            self._health.answers += 1
         finally:
             self.pool.busy -= 1
             self.pool.release_turn()
@@ -148,8 +148,8 @@ class BatchTransactions:
 
         BEGIN is also the ping of a connection that was idle. One that was cut is replaced: nothing has happened on it.
         """
-        if self._pulse.is_away:
-            raise DatabaseAway
+        if self._health.is_down:
+            raise DatabaseDown
         if (idle := self.pool.take_idle()) is not None:
             try:
                 await idle.execute(begin, timeout=PING_TIMEOUT_S)

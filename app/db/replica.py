@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app.config import Settings
 from app.db import Database, Session
 from app.errors import is_database_unavailable
 from app.observability.metrics import REPLICA_LAG
+from app.settings import Settings
 
 LOOK_EVERY_S = 0.5
 LOOK_TIMEOUT_S = 1.0
@@ -76,7 +76,7 @@ class Source:
         return self.guard is not None and (isinstance(error, DBAPIError) or is_database_unavailable(error))
 
 
-class Reports:
+class ReadReplica:
     """Where reports are read. One per process; without DATABASE_READ_URL that is the primary, always.
 
     Between `start` and `stop` it looks at the replica twice a second.

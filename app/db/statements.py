@@ -12,8 +12,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import DeclarativeBase
 
-from app.driver_pool import BatchTransaction, Row
-from app.point_reads import PointRead
+from app.db.driver_pool import BatchTransaction, Row
+from app.db.point_reads import PointRead
 
 Tx: TypeAlias = AsyncConnection | BatchTransaction
 

@@ -1,13 +1,10 @@
 """PostgreSQL: declarative base, connections, and the only place that commits."""
 
 import asyncio
-import os
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeAlias
-from uuid import UUID
 
 import asyncpg
 import structlog
@@ -19,17 +16,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import QueuePool
 
-from app.config import Settings
 from app.connection_urls import PostgresUrl
-from app.driver_pool import BatchTransaction, BatchTransactions, DriverPool, PoolExhausted, Row
-from app.errors import DatabaseAway, DatabaseReadOnly
+from app.db.database_probe import DatabaseProbe
+from app.db.driver_pool import BatchTransaction, BatchTransactions, DriverPool, PoolExhausted, Row
+from app.db.health_probe import HealthProbe
+from app.db.point_reads import PointRead, PointReads
+from app.db.pool_guard import PoolGuard
+from app.db.statements import fetch
+from app.errors import DatabaseDown, DatabaseReadOnly
 from app.observability import tracing
 from app.observability.metrics import CONNECTION_TIMEOUTS
-from app.point_reads import PointRead, PointReads
-from app.pool_guard import PoolGuard
-from app.probe import DatabaseProbe
-from app.pulse import Pulse
-from app.statements import fetch
+from app.settings import Settings
 from app.timestamps import read_every_timestamp
 
 Session: TypeAlias = AsyncConnection
@@ -81,52 +78,8 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
 
 
-class IdClock:
-    """The time in ids (ADR 6).
-
-    It follows the wall clock ahead and, when that is set back, goes on steadily: what a process writes later never gets
-    an older id, which the sums by day would pass over. It is put right by the database's once it is far off.
-    """
-
-    tolerance_ms = 5000
-
-    def __init__(self, wall_ns: Callable[[], int] = time.time_ns) -> None:
-        self._wall_ns = wall_ns
-        self._ahead_ns = 0  # the wall clock's time at the steady clock's zero, when they were furthest apart
-        self._behind_ms = 0
-
-    def now_ms(self) -> int:
-        steady_ns = time.monotonic_ns()
-        self._ahead_ns = max(self._ahead_ns, self._wall_ns() - steady_ns)
-        return (steady_ns + self._ahead_ns) // 1_000_000 + self._behind_ms
-
-    def compare(self, asked_ms: int, database_ms: int) -> None:
-        """Take note of what the database's clock said after `asked_ms`, a time of this clock, and before now.
-
-        However long the answer took, a process that stood still is not taken for a clock that is off; and what is put
-        right is rather ahead of the database's clock than behind it.
-        """
-        if not asked_ms - self.tolerance_ms <= database_ms <= self.now_ms() + self.tolerance_ms:
-            log.error("clock_is_off", behind_s=(database_ms - asked_ms) / 1000)
-            self._behind_ms += database_ms - asked_ms
-
-
-ID_CLOCK = IdClock()
-
-
-def new_id() -> UUID:
-    """A UUIDv7 (RFC 9562): random, yet increasing with time, so that index inserts stay in one place."""
-    value = ID_CLOCK.now_ms() << 80 | int.from_bytes(os.urandom(10), "big")
-    return UUID(int=value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62)
-
-
 ASYNCPG = "postgresql+asyncpg://"
 """For SQLAlchemy: its driver. Where PostgreSQL is, `connect_args` say (app/connection_urls.py)."""
-
-
-def first_id_at(moment: datetime) -> UUID:
-    """No UUIDv7 given at `moment` or later is lower."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def _read_every_timestamp(connection: Any, _: object) -> None:
@@ -145,8 +98,8 @@ class Database:
     `planning` holds settings of PostgreSQL's planner for transactions and point reads.
 
     Behind a pooler in transaction mode (`pooled`) a session's settings would be another client's next: there the
-    bounds are the role's own (app/schema.py sets them and looks whether they hold), and nothing here outlives a
-    transaction but prepared statements, if the pooler keeps them (ADR 10).
+    bounds are the role's own (app/db/schema_check.py sets and checks them). Only prepared statements outlive a
+    transaction, if the pooler keeps them (ADR 10).
     """
 
     def __init__(
@@ -205,25 +158,25 @@ class Database:
         """Limits how many batches may block on account locks at once, so that some connections remain for others."""
         self._timeout_s = timeout_s
         self._probe = DatabaseProbe(connect_args, self._guard, pooled=pooled)
-        self._pulse = Pulse(self._probe.beat, of="postgresql")
+        self._health = HealthProbe(self._probe.beat, of="postgresql")
         arguments = {**connect_args, "server_settings": {**connect_args["server_settings"], **lookups}}
 
         def pool(name: str, size: int) -> DriverPool:
             return DriverPool(arguments, self._guard, size=size, timeout_s=timeout_s, name=name)
 
-        self._point_reads = PointReads(pool("reads", readers), self._pulse)
+        self._point_reads = PointReads(pool("reads", readers), self._health)
         self._batches = BatchTransactions(
-            pool("batches", batches), self._pulse, pooled=pooled, planning=planning if pooled else {}
+            pool("batches", batches), self._health, pooled=pooled, planning=planning if pooled else {}
         )
 
     def watch(self) -> None:
         """Probe all the time whether PostgreSQL answers and takes writes, by one more connection, until `close`."""
-        self._pulse.start()
+        self._health.start()
 
     @property
-    def is_away(self) -> bool:
+    def is_down(self) -> bool:
         """Whether PostgreSQL is known to answer nobody."""
-        return self._pulse.is_away
+        return self._health.is_down
 
     @property
     def is_read_only(self) -> bool:
@@ -231,8 +184,8 @@ class Database:
         return self._probe.is_read_only
 
     def _require_presence(self) -> None:
-        if self._pulse.is_away:
-            raise DatabaseAway
+        if self._health.is_down:
+            raise DatabaseDown
 
     @asynccontextmanager
     async def _in(self, connecting: AbstractAsyncContextManager[AsyncConnection], pool: str) -> AsyncIterator[Session]:
@@ -260,7 +213,7 @@ class Database:
                 if self._local_planning:
                     await fetch(connection, _SET_LOCAL, *self._local_planning)
                 yield connection
-        self._pulse.answers += 1
+        self._health.answers += 1
 
     @asynccontextmanager
     async def batch(self, *, lock_timeout_ms: int | None = None) -> AsyncIterator[BatchTransaction]:
@@ -330,7 +283,7 @@ class Database:
         await self.fetch_row("SELECT 1")
 
     async def close(self) -> None:
-        await self._pulse.stop()
+        await self._health.stop()
         self._probe.close()
         await self._point_reads.stop()
         self._batches.pool.close()

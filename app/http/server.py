@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import multiprocess
 
-from app.protocol import Protocol
+from app.http.protocol import Protocol
 
 IN_FLIGHT_TIMEOUT_S = 20
 KEEP_ALIVE_S = 75  # longer than proxies keep a connection: they close it, so that no request meets a closed one

@@ -7,8 +7,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.door import AGENTS_PATHS, PLACE, Door, Place
 from app.errors import Busy, error_body, error_response
+from app.http.admission import AGENTS_PATHS, SLOT, ConcurrencyLimiter, Slot
 
 MAX_LENGTH_DIGITS = 19
 
@@ -119,41 +119,41 @@ class _Route(NamedTuple):
 
 
 class Admission:
-    """Answer 503 at once to an agent's request that the `door` does not let in.
+    """Answer 503 at once to an agent's request when the `limiter` is full.
 
-    A request is inside once all of its body is there: who sends slowly, or nothing more, keeps nobody out.
+    A request takes a slot only after its body has arrived, so slow senders block no one.
     """
 
-    def __init__(self, app: ASGIApp, *, door: Door) -> None:
+    def __init__(self, app: ASGIApp, *, limiter: ConcurrencyLimiter) -> None:
         self.app = app
-        self.door = door
+        self.limiter = limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in AGENTS_PATHS:
             await self.app(scope, receive, send)
             return
         clock = asyncio.get_running_loop().time
-        if self.door.is_full:
-            self.door.turned_away(clock())
+        if self.limiter.is_full:
+            self.limiter.reject(clock())
             scope["route"] = _Route(scope["path"])  # which is one of the few declared ones
             await error_response(Busy())(scope, receive, send)
             return
-        place: Place | None = None
+        slot: Slot | None = None
 
-        async def receive_and_enter() -> Message:
-            nonlocal place
+        async def receive_and_acquire() -> Message:
+            nonlocal slot
             message = await receive()
-            if place is None and not message.get("more_body"):
-                if self.door.is_full:
-                    self.door.turned_away(clock())
+            if slot is None and not message.get("more_body"):
+                if self.limiter.is_full:
+                    self.limiter.reject(clock())
                     busy = Busy()  # as FastAPI's own exception, as above
                     raise HTTPException(busy.status, busy.detail, busy.headers)
-                place = self.door.enter(clock())
-                PLACE.set(place)  # a request has a task, and so a context, of its own
+                slot = self.limiter.acquire(clock())
+                SLOT.set(slot)  # a request has a task, and so a context, of its own
             return message
 
         try:
-            await self.app(scope, receive_and_enter, send)
+            await self.app(scope, receive_and_acquire, send)
         finally:
-            if place is not None:
-                place.leave(clock())
+            if slot is not None:
+                slot.complete(clock())

@@ -14,10 +14,10 @@ from typing import Any
 
 import asyncpg
 
-from app.driver_pool import CONNECTION_LOST, DriverPool, Row
-from app.errors import DatabaseAway
+from app.db.driver_pool import CONNECTION_LOST, DriverPool, Row
+from app.db.health_probe import HealthProbe
+from app.errors import DatabaseDown
 from app.observability import tracing
-from app.pulse import Pulse
 
 EXECUTIONS = 2  # of a statement at once: one is prepared while another is under way
 MAX_BATCH = 128
@@ -57,9 +57,9 @@ class _Line:
 class PointReads:
     """The reads of one process, over the connections of `pool`."""
 
-    def __init__(self, pool: DriverPool, pulse: Pulse) -> None:
+    def __init__(self, pool: DriverPool, health: HealthProbe) -> None:
         self.pool = pool
-        self._pulse = pulse
+        self._health = health
         self._lines: defaultdict[PointRead, _Line] = defaultdict(_Line)
 
     async def find(self, read: PointRead, *key: object) -> Row | None:
@@ -76,7 +76,7 @@ class PointReads:
     async def fetch_rows(self, sql: str, *values: object) -> Sequence[Row]:
         """The rows of a SELECT, which is asked once more when the connection was cut. Waits for its turn.
 
-        Raises DatabaseAway, TimeoutError.
+        Raises DatabaseDown, TimeoutError.
         """
         self._require_presence()
         await self.pool.acquire_turn()
@@ -122,7 +122,7 @@ class PointReads:
         except Exception as error:
             _fail(batch, error)
         except BaseException:  # the process stops
-            _fail(batch, DatabaseAway())
+            _fail(batch, DatabaseDown())
             raise
         else:
             found = {row["asked"]: row for row in rows}
@@ -131,8 +131,8 @@ class PointReads:
                     asked.row.set_result(found.get(number))
 
     def _require_presence(self) -> None:
-        if self._pulse.is_away:
-            raise DatabaseAway
+        if self._health.is_down:
+            raise DatabaseDown
 
     async def _fetch(self, sql: str, values: tuple[object, ...]) -> Sequence[Row]:
         self._require_presence()  # which may have been noticed while this waited for its turn
@@ -154,7 +154,7 @@ class PointReads:
         finally:
             pool.busy -= 1
         pool.put_back(connection, generation)
-        self._pulse.answers += 1
+        self._health.answers += 1
         return rows
 
 

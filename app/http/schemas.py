@@ -1,0 +1,74 @@
+"""Shared wire types: bounded strings, timestamps and error bodies, and the error replies that OpenAPI lists."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+)
+
+MAX_INT64 = 2**63 - 1
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain NUL")
+    return value
+
+
+def _rfc3339(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Text255 = Annotated[str, StringConstraints(max_length=255), AfterValidator(_no_nul)]
+
+
+Key255 = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_no_nul)]
+
+
+Label = Annotated[str, Field(coerce_numbers_to_str=True, max_length=255), AfterValidator(_no_nul)]
+"""An id that only travels through: chat platforms' numeric ids arrive as JSON numbers as often as strings."""
+
+
+Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
+
+
+class Reply(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ErrorReply(Reply):
+    """Every error answer but 422."""
+
+    detail: str
+    code: str
+    request_id: str | None
+
+
+class InvalidField(Reply):
+    """Where in the request (`body`, `query`, `path`, then the names) something is wrong, and what."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+
+
+class InvalidReply(Reply):
+    """422: a list of fields when the request does not parse, a sentence when a value in it cannot be accepted."""
+
+    detail: list[InvalidField] | str
+    code: str
+    request_id: str | None
+    field: str | None = Field(default=None, description="The field that the sentence is about, where it is one.")
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    **{code: {"model": ErrorReply} for code in (400, 401, 403, 413, 429, 503)},
+    422: {"model": InvalidReply},
+}
