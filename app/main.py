@@ -7,19 +7,19 @@ from pathlib import Path
 import httpx
 from fastapi import FastAPI
 
-import app.admin.admins
-import app.admin.alerts
-import app.admin.analytics
-import app.admin.api_keys
-import app.admin.audit_log
-import app.admin.config
-import app.admin.margins
-import app.admin.pages
-import app.admin.personal_data
-import app.admin.purchases
+import app.admin.admins.router
+import app.admin.alerts.router
+import app.admin.analytics.margins
+import app.admin.analytics.router
+import app.admin.api_keys.router
+import app.admin.audit.router
+import app.admin.configuration.router
+import app.admin.purchases.router
 import app.admin.sign_in
-import app.admin.system
-import app.admin.users
+import app.admin.static_pages
+import app.admin.system.router
+import app.admin.users.personal_data
+import app.admin.users.router
 import app.billing.router
 import app.health.router
 import app.payments.currencies
@@ -27,9 +27,9 @@ import app.payments.packs
 import app.payments.router
 import app.payments.webhooks
 import app.tools.router
-from app.auth.admin_sessions import AdminSessions
-from app.auth.service import Authenticator
-from app.auth.sign_in import SignIn
+from app.auth.admins.sessions import AdminSessions
+from app.auth.admins.sign_in import SignIn
+from app.auth.authenticator import Authenticator
 from app.billing.posting import CHARGE
 from app.billing.service import BillingService
 from app.configuration.editing import ConfigurationEditor
@@ -67,17 +67,17 @@ ROUTERS = (
     app.payments.packs,
     app.payments.webhooks,
     app.admin.sign_in,
-    app.admin.users,
-    app.admin.personal_data,
-    app.admin.api_keys,
-    app.admin.purchases,
-    app.admin.alerts,
-    app.admin.analytics,
-    app.admin.margins,
-    app.admin.audit_log,
-    app.admin.config,
-    app.admin.admins,
-    app.admin.system,
+    app.admin.users.router,
+    app.admin.users.personal_data,
+    app.admin.api_keys.router,
+    app.admin.purchases.router,
+    app.admin.alerts.router,
+    app.admin.analytics.router,
+    app.admin.analytics.margins,
+    app.admin.audit.router,
+    app.admin.configuration.router,
+    app.admin.admins.router,
+    app.admin.system.router,
     app.health.router,
 )
 
@@ -152,8 +152,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     api.state.limiter = ConcurrencyLimiter()
     for module in ROUTERS:
         api.include_router(module.router)
-    pages = app.admin.pages.Pages(ROOT / settings.admin_ui_dir, being_built=settings.mode is Mode.DEMO)
-    api.add_route("/admin-ui", app.admin.pages.redirect_to_pages, include_in_schema=False)
+    pages = app.admin.static_pages.Pages(ROOT / settings.admin_ui_dir, being_built=settings.mode is Mode.DEMO)
+    api.add_route("/admin-ui", app.admin.static_pages.redirect_to_pages, include_in_schema=False)
     api.mount("/admin-ui", pages)
     install_error_handlers(api)
     api.add_middleware(HeadAsGet)

@@ -19,8 +19,8 @@ import asyncpg
 import uvloop
 from pydantic import SecretStr
 
+from app.auth.api_keys.service import create_key
 from app.auth.caller import Actor, Permission
-from app.auth.service import create_key
 from app.billing.accounts import Identity, Profile
 from app.billing.pools import Credits
 from app.billing.service import BillingService

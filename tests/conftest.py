@@ -18,8 +18,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.analytics.checks import ROLLUP_CHECKS
+from app.auth.api_keys.service import create_key
 from app.auth.caller import Actor, Environment, Permission
-from app.auth.service import create_key
 from app.billing.accounts import Identity
 from app.billing.service import BillingService
 from app.billing.verify import verify_ledger

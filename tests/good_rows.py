@@ -4,7 +4,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from app.analytics.books import COUNTS
+from app.analytics.sources import COUNTS
 
 NOW = datetime.now(UTC)
 ACCOUNT = uuid.UUID(int=1)

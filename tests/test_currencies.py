@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from app.admin.config_schemas import DefaultsBody, PacksBody
+from app.admin.configuration.schemas import DefaultsBody, PacksBody
 from app.billing.accounts import Identity, Opening, Profile
 from app.billing.errors import UnknownCurrency
 from app.billing.service import BillingService

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.auth.admin_sessions import AdminSessions
-from app.auth.admins import add_admin
+from app.auth.admins.admins import add_admin
+from app.auth.admins.sessions import AdminSessions
 from app.auth.caller import Permission
 from app.db import Database
 from app.main import create_app

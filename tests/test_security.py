@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from app.auth.keys import generate_key
+from app.auth.api_keys.keys import generate_key
 from tests.conftest import Keys, running_app, settings_for
 from tests.databases import ROOT, Urls
 

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from fastapi.responses import StreamingResponse
 
-from app.admin.queries import Row
+from app.admin.audit.queries import Row
 
 EXPORTED_AT_ONCE = 1000
 BYTE_ORDER_MARK = "\ufeff"

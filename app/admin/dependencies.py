@@ -8,12 +8,12 @@ import structlog
 from fastapi import Depends, Request, Response
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
-from app.admin.audit import Admin
-from app.auth.admin_sessions import AdminCaller, AdminSessions
-from app.auth.admins import Role
+from app.admin.audit.log import Admin
+from app.auth.admins.admins import Role
+from app.auth.admins.sessions import AdminCaller, AdminSessions
+from app.auth.authenticator import Authenticator
 from app.auth.errors import AdminUnauthorized, CsrfFailed
 from app.auth.guarded_route import GuardedRoute, Handler, once
-from app.auth.service import Authenticator
 from app.clock import Now
 from app.db import Database
 from app.db.replica import ReadReplica, Source

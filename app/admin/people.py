@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.admin import user_reports
+from app.admin.users import queries as user_queries
 from app.db import Session
 
 Row = Mapping[str, Any]
@@ -69,5 +69,5 @@ async def find_cards(db: Session, alerts: Sequence[Row]) -> Mapping[UUID, Row]:
 
 async def search_accounts(db: Session, search: str) -> Sequence[UUID]:
     """The accounts that a search for a user finds, in both environments."""
-    rows = await user_reports.list_users(db, before=None, limit=MAX_FOUND, search=search)
+    rows = await user_queries.list_users(db, before=None, limit=MAX_FOUND, search=search)
     return [row["account_id"] for row in rows]

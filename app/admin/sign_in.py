@@ -9,11 +9,11 @@ from fastapi import APIRouter, Cookie, Query, Request, Response, status
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
-from app.admin.audit import Admin
+from app.admin.admins.schemas import WhoAmI
+from app.admin.audit.log import Admin
 from app.admin.dependencies import SESSION_COOKIE, Db, Sessions, Viewer, cookies_are_secure, set_session_cookie
-from app.admin.schemas import WhoAmI
-from app.auth.service import Authenticator
-from app.auth.sign_in import CALLBACK_PATH, DEFAULT_RETURN_PATH, FLOW_FOR, MAX_RETURN_CHARS, SignIn
+from app.auth.admins.sign_in import CALLBACK_PATH, DEFAULT_RETURN_PATH, FLOW_FOR, MAX_RETURN_CHARS, SignIn
+from app.auth.authenticator import Authenticator
 from app.clock import Now
 from app.errors import AppError
 from app.http.schemas import ERRORS

@@ -17,7 +17,7 @@ all of it. Readers replace the shares of stale interactions, and so does each ro
 
 from sqlalchemy import text
 
-from app.analytics.books import COUNTS, interactions
+from app.analytics.sources import COUNTS, interactions
 from app.db import Session
 
 SUMS = ("interactions", *COUNTS, "paid")

@@ -4,7 +4,7 @@ They run beside those of the ledger (app.billing.verify), in the same snapshot.
 """
 
 from app.analytics.attribution import DAY_KEY, KEY, SUMS, own_calls, shares, stale
-from app.analytics.books import COUNTS, PARTS, interactions, uses
+from app.analytics.sources import COUNTS, PARTS, interactions, uses
 
 _ALL = ("CAST('00000000-0000-0000-0000-000000000000' AS uuid)", "(SELECT rolled_up_to FROM rollup_state)")
 _KEY = "environment, day, product_type, key_id, agent_id, currency"

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 from app.analytics.attribution import keys_of
-from app.analytics.books import COUNTS, interactions
 from app.analytics.days import Days
+from app.analytics.sources import COUNTS, interactions
 from app.analytics.usage_reports import rows_of
 from app.db import Session
 from app.errors import InvalidRequest

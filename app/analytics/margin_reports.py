@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.analytics.attribution import attributed
-from app.analytics.books import COUNTS, interactions, uses
 from app.analytics.days import Days
+from app.analytics.sources import COUNTS, interactions, uses
 from app.analytics.usage_reports import MAX_ROWS, rows_of
 from app.db import Session
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.analytics.books import uses
 from app.analytics.days import Days
+from app.analytics.sources import uses
 from app.analytics.usage_reports import rows_of
 from app.auth.caller import Environment
 from app.db import Session

@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import text
 
 from app.analytics.attribution import attribute
-from app.analytics.books import COUNTS, PARTS, first_id_at, interactions, uses
+from app.analytics.sources import COUNTS, PARTS, first_id_at, interactions, uses
 from app.db import Database, Session
 
 SETTLED = timedelta(seconds=60)

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.analytics.books import find_marks, uses
 from app.analytics.days import Days
+from app.analytics.sources import find_marks, uses
 from app.db import Session
 
 Row = Mapping[str, Any]

@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from app.auth.authenticator import Authenticator
 from app.auth.caller import Caller, Permission
 from app.auth.errors import InvalidApiKey, Unauthorized
 from app.auth.guarded_route import once
-from app.auth.service import Authenticator
-from app.auth.tokens import InvalidToken
+from app.auth.id_tokens.verifier import InvalidToken
 from app.clock import Now
 
 USER_TOKEN = HTTPBearer(
@@ -105,3 +105,18 @@ def require(permission: Permission, *, or_user: bool = False) -> RequireKey:
     ClientCertificateRequired, RateLimited, TooManyAttempts, Busy, IssuerUnavailable.
     """
     return RequireKeyOrUser(permission) if or_user else RequireKey(permission)
+
+
+Reader = Annotated[Caller, Depends(require(Permission.READ))]
+
+
+ReaderOrUser = Annotated[Caller, Depends(require(Permission.READ, or_user=True))]
+
+
+Writer = Annotated[Caller, Depends(require(Permission.WRITE))]
+
+
+WriterOrUser = Annotated[Caller, Depends(require(Permission.WRITE, or_user=True))]
+
+
+Minter = Annotated[Caller, Depends(require(Permission.CREDIT))]

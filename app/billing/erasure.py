@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.auth.caller import Environment
-from app.auth.revocations import forget_user
+from app.auth.id_tokens.revocations import forget_user
 from app.billing import queries
 from app.billing.closing import settle_purchases
 from app.billing.errors import AccountNotFound

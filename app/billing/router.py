@@ -6,9 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 from pydantic import BaseModel
 
-from app.auth.caller import Caller, Permission
-from app.auth.dependencies import require
-from app.auth.key_route import KeyRoute
+from app.auth.api_keys.key_route import KeyRoute
+from app.auth.caller import Permission
+from app.auth.dependencies import Minter, Reader, ReaderOrUser, Writer, WriterOrUser
 from app.billing.accounts import Opening
 from app.billing.errors import InsufficientCredits
 from app.billing.llm_usage import LlmUsageReport, record_llm_usage
@@ -39,12 +39,6 @@ from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idem
 from app.http.schemas import ERRORS, MAX_INT64, ErrorReply, Key255
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
-
-Reader = Annotated[Caller, Depends(require(Permission.READ))]
-ReaderOrUser = Annotated[Caller, Depends(require(Permission.READ, or_user=True))]
-Writer = Annotated[Caller, Depends(require(Permission.WRITE))]
-WriterOrUser = Annotated[Caller, Depends(require(Permission.WRITE, or_user=True))]
-Minter = Annotated[Caller, Depends(require(Permission.CREDIT))]
 
 
 async def billing_service(request: Request) -> BillingService:

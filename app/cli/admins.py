@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from app.auth.admin_sessions import AdminSessions
-from app.auth.admins import add_admin, list_admins, remove_admin
+from app.auth.admins.admins import add_admin, list_admins, remove_admin
+from app.auth.admins.sessions import AdminSessions
 from app.cli.output import AsJson, show
 from app.cli.running import run
 from app.clock import utc_now

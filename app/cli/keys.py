@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from app.auth.api_keys.service import create_key, list_keys, revoke_key, rotate_key
 from app.auth.caller import Permission
-from app.auth.service import create_key, list_keys, revoke_key, rotate_key
 from app.cli.output import AsJson, show
 from app.cli.running import World, WorldOption, run
 from app.clock import utc_now

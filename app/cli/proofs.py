@@ -10,8 +10,8 @@ from app.cli.running import FAILED, run
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
-from app.payments.attempts import Attempts
 from app.payments.gateway import StripeGateway
+from app.payments.reconciliation_tally import Attempts
 from app.payments.service import PaymentService
 from app.settings import Settings
 

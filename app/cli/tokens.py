@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import typer
 
-from app.auth.revocations import revoke_token
-from app.auth.tokens import MAX_TOKEN_CHARS, TokenVerifier
+from app.auth.id_tokens.revocations import revoke_token
+from app.auth.id_tokens.verifier import MAX_TOKEN_CHARS, TokenVerifier
 from app.cli.output import AsJson, show
 from app.cli.running import run
 from app.clock import utc_now

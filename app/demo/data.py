@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from app.auth.admins import add_admin
+from app.auth.admins.admins import add_admin
+from app.auth.api_keys.keys import parse_key
+from app.auth.api_keys.service import create_key, list_keys
 from app.auth.caller import Actor, Environment, Permission
-from app.auth.keys import parse_key
-from app.auth.service import create_key, list_keys
 from app.billing.accounts import Identity, Profile
 from app.billing.pools import Credits
 from app.billing.service import BillingService

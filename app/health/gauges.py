@@ -10,7 +10,7 @@ from datetime import datetime
 
 import structlog
 
-from app.analytics import standing
+from app.analytics import totals
 from app.billing.verify import last_verification
 from app.clock import utc_now
 from app.db import Database
@@ -94,8 +94,8 @@ def _age_s(since: datetime | None, now: datetime) -> float:
 async def measure_books(reports: Database, now: datetime) -> None:
     """Sums over the whole books, of one moment. Reads every account and purchase; locks nothing."""
     async with reports.consistent_read() as session:
-        accounts, purchases = await standing.sum_accounts(session), await standing.sum_purchases(session)
-        products, spent = await standing.sum_products(session), await standing.sum_spent(session)
+        accounts, purchases = await totals.sum_accounts(session), await totals.sum_purchases(session)
+        products, spent = await totals.sum_products(session), await totals.sum_spent(session)
     values: dict[Sum, dict[tuple[str, ...], float]] = {told: defaultdict(float) for told in metrics.SUMS}
     granted = values[metrics.GRANTED]
     for row in accounts:

@@ -9,9 +9,9 @@ import structlog
 from app.billing.ledger import lock_account
 from app.db import Database
 from app.payments import queries
-from app.payments.booking import apply
 from app.payments.errors import RefundRefused
 from app.payments.gateway import StripeGateway
+from app.payments.settlement import apply
 
 ACCOUNT_CLOSED = "account_closed"
 """The request key of these refunds: no admin asked for them."""

@@ -21,7 +21,7 @@ from app.auth.caller import Environment
 from app.configuration.service import Configuration
 from app.observability import tracing
 from app.observability.metrics import STRIPE_REJECTIONS, STRIPE_SECONDS
-from app.payments.breaker import Breaker
+from app.payments.circuit_breaker import Breaker
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,

@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from app.billing.router import Billing, ReaderOrUser
+from app.auth.dependencies import ReaderOrUser
+from app.billing.router import Billing
 from app.billing.schemas import OAuthProvider, identity_of
 from app.currencies import info_of
 from app.http.schemas import ERRORS, Key255, Reply

@@ -5,8 +5,9 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, status
 
+from app.auth.dependencies import ReaderOrUser, WriterOrUser
 from app.auth.guarded_route import GuardedRoute
-from app.billing.router import Billing, ReaderOrUser, WriterOrUser
+from app.billing.router import Billing
 from app.billing.schemas import OAuthProvider, identity_of
 from app.clock import Now
 from app.http.schemas import ERRORS, ErrorReply, Key255

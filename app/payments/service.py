@@ -18,8 +18,6 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.payments import queries
-from app.payments.attempts import Attempts
-from app.payments.booking import Outcome, apply
 from app.payments.closed_accounts import give_back
 from app.payments.errors import (
     InvalidSignature,
@@ -33,7 +31,9 @@ from app.payments.errors import (
 from app.payments.facts import CANCELED_AFTER, Event, PaymentFacts, lifetime
 from app.payments.gateway import PaymentIntent, StripeGateway
 from app.payments.opening import STUCK_AFTER, find_or_insert
+from app.payments.reconciliation_tally import Attempts
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
+from app.payments.settlement import Outcome, apply
 from app.payments.stripe_objects import HANDLED, REFUND_EVENTS
 from app.settings import Pack
 

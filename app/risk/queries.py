@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.analytics.books import first_id_at
 from app.analytics.rollup import SETTLED
+from app.analytics.sources import first_id_at
 from app.db import Session
 from app.risk.models import Alert, AlertRule
 

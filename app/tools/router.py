@@ -5,13 +5,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from app.auth.api_keys.key_route import KeyRoute
 from app.auth.caller import Caller, Permission
-from app.auth.dependencies import require
-from app.auth.key_route import KeyRoute
+from app.auth.dependencies import ReaderOrUser, require
 from app.billing.accounts import Profile
 from app.billing.errors import InsufficientCredits
 from app.billing.pools import Shortfall
-from app.billing.router import Billing, ReaderOrUser
+from app.billing.router import Billing
 from app.billing.schemas import InsufficientCreditsReply, OAuthProvider, identity_of
 from app.billing.service import BillingService
 from app.clock import Now

@@ -23,14 +23,14 @@ from procrastinate.jobs import Status
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
-from app.admin import reconciliation
-from app.admin.audit import record_by_system
+from app.admin.audit.log import record_by_system
+from app.admin.purchases import reconciliation
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.erasure import forget_interactions
 from app.analytics.rollup import database_time
 from app.analytics.rollup import roll_up as add_to_sums
-from app.auth.admin_sessions import purge_expired_sessions
-from app.auth.revocations import purge_expired_revocations
+from app.auth.admins.sessions import purge_expired_sessions
+from app.auth.id_tokens.revocations import purge_expired_revocations
 from app.billing.activity import refresh_activity
 from app.billing.closing import SETTLE_PURCHASES
 from app.billing.erasure import BOOKS, FORGET_TEXTS, forget_texts
@@ -48,10 +48,10 @@ from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
 from app.observability.sentry import flush_reports
 from app.observability.tracing import start_tracing, stop_tracing
-from app.payments.booking import REFUND_CLOSED
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.payments.settlement import REFUND_CLOSED
 from app.risk.service import look as look_for_unusual
 from app.settings import Settings
 from app.tools.erasure import TEXTS as TOOL_TEXTS

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.auth.admin_sessions import AdminSessions
-from app.auth.admins import Role, add_admin
+from app.auth.admins.admins import Role, add_admin
+from app.auth.admins.sessions import AdminSessions
 from app.db import Database
 from tests.admin.market import DOMAIN as DOMAIN
 from tests.admin.market import SECRET as SECRET

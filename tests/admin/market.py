@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.auth.admins import Role, add_admin
+from app.auth.admins.admins import Role, add_admin
 from app.auth.caller import Permission
 from tests.books import connected
 from tests.conftest import make_key, running_app, settings_for

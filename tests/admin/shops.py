@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from app.auth.admins import Role, add_admin
+from app.auth.admins.admins import Role, add_admin
 from tests.admin.conftest import DOMAIN, SECRET
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from app.analytics.books import first_id_at
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.days import Days
 from app.analytics.revenue import COST_CURRENCY
 from app.analytics.rollup import SETTLED, attribute_step, roll_up, roll_up_step
+from app.analytics.sources import first_id_at
 from app.analytics.usage_reports import sum_credits_by_key
 from app.auth.caller import Actor, Environment
 from app.billing.llm_usage import LlmUsageReport, record_llm_usage

@@ -19,10 +19,10 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from app.analytics import llm_reports, margin_reports, money_reports, usage_reports
-from app.analytics.books import ALL_IDS, first_id_at, interactions
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.days import Days
 from app.analytics.rollup import SETTLED, database_time, roll_up, roll_up_step
+from app.analytics.sources import ALL_IDS, first_id_at, interactions
 from app.auth.caller import Permission
 from app.billing.verify import verify_ledger
 from app.db import Database, Session

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.auth.admins import add_admin
+from app.auth.admins.admins import add_admin
 from app.auth.caller import Permission
 from app.db import Database
 from app.demo import oidc

@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import event, text
 
-from app.admin import user_reports
-from app.admin.user_reports import Position
+from app.admin.users import queries as user_queries
+from app.admin.users.queries import Position
 from app.billing.activity import refresh_activity
 from app.db import Database, Session
 from tests.books import connected
@@ -111,7 +111,7 @@ async def crowded(crowd: Urls) -> AsyncIterator[Database]:
 
 
 async def ask(session: Session, **question: Any) -> list[dict[str, Any]]:
-    rows = await user_reports.list_users(session, limit=51, **{"before": None, **question})
+    rows = await user_queries.list_users(session, limit=51, **{"before": None, **question})
     return [dict(row) for row in rows]
 
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.admin.export import PAGE_ROWS, export_account
+from app.admin.users.personal_data_export import PAGE_ROWS, export_account
 from tests.admin.conftest import Office
 from tests.admin.people import Person, somebody
 from tests.books import connected

@@ -11,10 +11,10 @@ import asyncpg
 import httpx
 import pytest
 
-from app.auth import queries
+from app.auth.api_keys.service import create_key
 from app.auth.caller import Permission
-from app.auth.revocations import revoke_tokens_before
-from app.auth.service import create_key
+from app.auth.id_tokens import queries as id_tokens_queries
+from app.auth.id_tokens.revocations import revoke_tokens_before
 from app.errors import InvalidRequest
 from app.main import create_app
 from app.timestamps import FAR_AHEAD, LONG_AGO
@@ -263,7 +263,7 @@ async def test_a_stored_cutoff_decides_about_tokens(office: Office, now: datetim
         )
     async with connected(office.urls) as connection:
         await connection.execute(f"UPDATE token_cutoffs SET not_before = '{stored}' WHERE external_id = '{name}'")
-    state = await queries.find_token_state(office.db, "t", "live", "oauth:google", name)
+    state = await id_tokens_queries.find_token_state(office.db, "t", "live", "oauth:google", name)
     assert state.not_before == STORED[stored]
     assert (now < state.not_before) is (STORED[stored] == FAR_AHEAD)
 

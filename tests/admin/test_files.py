@@ -183,7 +183,7 @@ async def test_an_export_that_cannot_be_audited_gives_nothing_away(
     async def fail(*_: object) -> None:
         raise DatabaseDown
 
-    monkeypatch.setattr("app.admin.queries.insert_audit_entry", fail)
+    monkeypatch.setattr("app.admin.audit.queries.insert_audit_entry", fail)
     answer = await support.get(f"{USERS}.csv")
     assert answer.status_code == 503
     assert "account_id" not in answer.text

@@ -9,10 +9,10 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.analytics.books import first_id_at
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.erasure import forget_interactions
 from app.analytics.rollup import SETTLED, roll_up, roll_up_step
+from app.analytics.sources import first_id_at
 from app.auth.caller import Actor
 from app.billing.llm_usage import LlmUsageReport, record_llm_usage
 from app.billing.pools import Credits

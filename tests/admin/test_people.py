@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event
 
-from app.admin.audit import record_by_system
+from app.admin.audit.log import record_by_system
 from app.billing.accounts import Profile
 from app.billing.erasure import erase_person, forget_texts
 from app.payments.erasure import TEXTS

@@ -5,7 +5,7 @@ import uuid
 import httpx
 import pytest
 
-from app.auth.admins import ROLES, Role
+from app.auth.admins.admins import ROLES, Role
 from app.main import create_app
 from tests.admin.conftest import Office
 from tests.conftest import ClientFor, Keys, settings_for

@@ -30,7 +30,7 @@ def read(request: pytest.FixtureRequest, office: Office, monkeypatch: pytest.Mon
     async def run() -> None:
         if request.param != "new":
             await refresh_search(office.db, datetime.now(UTC))
-            monkeypatch.setattr("app.admin.user_search.MAX_RECENT", 0)
+            monkeypatch.setattr("app.admin.users.search.MAX_RECENT", 0)
 
     return run
 
@@ -98,7 +98,7 @@ async def test_the_first_runs_walk_over_all_accounts_and_go_on_where_one_ended(
 ) -> None:
     """On a database that is older than the words. What a run did not reach, the next one does."""
     monkeypatch.setattr(search, "ACCOUNTS_AT_ONCE", 2)
-    monkeypatch.setattr("app.admin.user_search.MAX_RECENT", 0)
+    monkeypatch.setattr("app.admin.users.search.MAX_RECENT", 0)
     mark = f"w{uuid.uuid4().hex}"
     accounts = {await open_account(office, display_name=f"Ann {mark}") for _ in range(5)}
     async with connected(office.urls) as connection:
@@ -176,7 +176,7 @@ async def test_a_search_with_too_many_matches_says_so(
     await refresh_search(office.db, datetime.now(UTC))
     for name in ("MAX_MATCHES", "MAX_PROBED"):
         with monkeypatch.context() as smaller:
-            smaller.setattr(f"app.admin.user_search.{name}", 2)
+            smaller.setattr(f"app.admin.users.search.{name}", 2)
             assert (await viewer.get("/admin/users", params={"search": mark})).json()["truncated"]
     assert not (await viewer.get("/admin/users", params={"search": mark})).json()["truncated"]
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import httpx
 
-from app.auth.admins import add_admin
+from app.auth.admins.admins import add_admin
 from tests.admin.conftest import DOMAIN, SECRET, Office
 from tests.admin.test_users import REASON, USERS, adjust, audit_of, open_account
 from tests.books import balances

@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from app.auth.admins import add_admin
+from app.auth.admins.admins import add_admin
 from app.billing.verify import verify_ledger
 from app.clock import request_time
 from app.db import Database

@@ -11,11 +11,12 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI
 
+from app.auth.api_keys.hashing import Argon2
+from app.auth.api_keys.keys import NewKey
+from app.auth.api_keys.service import create_key
+from app.auth.authenticator import Authenticator
 from app.auth.caller import Caller, Environment, Permission
 from app.auth.dependencies import require
-from app.auth.hashing import Argon2
-from app.auth.keys import NewKey
-from app.auth.service import Authenticator, create_key
 from app.db import Database, Session
 from app.db.listener import NotificationListener
 from app.errors import install_error_handlers, response_for

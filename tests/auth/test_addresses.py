@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.auth.addresses import MAX_HOPS, client_address, origin, parse_address
+from app.auth.client_address import MAX_HOPS, client_address, origin, parse_address
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 

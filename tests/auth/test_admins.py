@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from app.auth.admins import add_admin, list_admins, remove_admin
+from app.auth.admins.admins import add_admin, list_admins, remove_admin
 from app.auth.errors import AdminNotFound
 from app.db import Database
 from app.errors import InvalidRequest

@@ -7,8 +7,8 @@ import time
 
 import sqlalchemy
 
-from app.auth import attempts
-from app.auth.hashing import LANES, MAX_WAITING, MEMORY_KIB, PASSES, THREADS, Argon2
+from app.auth.api_keys import brute_force
+from app.auth.api_keys.hashing import LANES, MAX_WAITING, MEMORY_KIB, PASSES, THREADS, Argon2
 from app.db import Database
 from app.errors import Busy
 from app.observability.metrics import REGISTRY
@@ -100,7 +100,7 @@ async def test_a_refusal_for_overload_is_no_failed_attempt(process: Process, mak
     release = threading.Event()
     flood = [asyncio.create_task(process.argon2._run(release.wait)) for _ in range(THREADS + MAX_WAITING)]
     await asyncio.sleep(0)
-    answers = [await client.get("/read") for _ in range(attempts.FREE_ATTEMPTS + 3)]
+    answers = [await client.get("/read") for _ in range(brute_force.FREE_ATTEMPTS + 3)]
     release.set()
     await asyncio.gather(*flood)
     assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "busy")}

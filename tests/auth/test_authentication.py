@@ -13,9 +13,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from app.auth import attempts
+from app.auth.api_keys import brute_force
+from app.auth.api_keys.keys import generate_key
 from app.auth.caller import Permission
-from app.auth.keys import generate_key
 from app.clock import request_time
 from app.db import Database
 from tests.auth.conftest import MakeKey, Process, StartProcess, until
@@ -165,7 +165,7 @@ async def test_guessing_is_slowed_per_key_and_address_and_locks_nobody_out(proce
     async def attempt(text: str) -> httpx.Response:
         return await attacker.get("/read", headers={"X-API-Key": text})
 
-    for _ in range(attempts.FREE_ATTEMPTS):
+    for _ in range(brute_force.FREE_ATTEMPTS):
         assert (await attempt(with_wrong_secret(key.secret_text))).status_code == 401
     before = process.argon2.verifications
     for _ in range(20):
@@ -185,17 +185,17 @@ async def test_guesses_sent_at_once_do_not_slip_through_together(process: Proces
         *(attacker.get("/read", headers={"X-API-Key": with_wrong_secret(key.secret_text)}) for _ in range(30))
     )
     statuses = [answer.status_code for answer in answers]
-    assert statuses.count(401) == process.argon2.verifications == attempts.FREE_ATTEMPTS
-    assert statuses.count(429) == 30 - attempts.FREE_ATTEMPTS
+    assert statuses.count(401) == process.argon2.verifications == brute_force.FREE_ATTEMPTS
+    assert statuses.count(429) == 30 - brute_force.FREE_ATTEMPTS
 
 
 async def test_ipv6_guesses_are_counted_by_site(process: Process, make_key: MakeKey) -> None:
     key = await make_key()
     statuses = []
-    for n in range(attempts.FREE_ATTEMPTS + 1):
+    for n in range(brute_force.FREE_ATTEMPTS + 1):
         client = await process.client(with_wrong_secret(key.secret_text), address=f"2001:db8:7:7::{n}")
         statuses.append((await client.get("/read")).status_code)
-    assert statuses == [401] * attempts.FREE_ATTEMPTS + [429]
+    assert statuses == [401] * brute_force.FREE_ATTEMPTS + [429]
 
 
 async def test_the_allow_list_refuses_other_addresses_once_the_secret_is_right(

@@ -10,10 +10,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from app.auth.api_keys.keys import NewKey
+from app.auth.api_keys.service import revoke_key, rotate_key, update_key
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Permission
-from app.auth.keys import NewKey
-from app.auth.service import revoke_key, rotate_key, update_key
 from app.clock import request_time
 from app.db import Database, Session
 from app.db.listener import CURRENT_FOR_S, HEARTBEAT_S

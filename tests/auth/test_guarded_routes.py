@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
+from app.auth.api_keys.service import revoke_key
 from app.auth.caller import Permission
 from app.auth.guarded_route import FRESH_S, GuardedRoute
-from app.auth.service import revoke_key
 from app.db import Database
 from app.main import ROUTERS
 from tests.conftest import make_key, running_app, settings_for

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from app.auth.api_keys.keys import KeyFacts, NewKey
+from app.auth.api_keys.service import create_key, list_keys, revoke_key, rotate_key, update_key
 from app.auth.caller import Permission
 from app.auth.errors import KeyNotActive, KeyNotFound
-from app.auth.keys import KeyFacts, NewKey
-from app.auth.service import create_key, list_keys, revoke_key, rotate_key, update_key
 from app.db import Database
 from app.errors import InvalidRequest
 from tests.auth.conftest import MakeKey

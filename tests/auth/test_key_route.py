@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.auth.key_route import KeyRoute
+from app.auth.api_keys.key_route import KeyRoute
 from tests.conftest import ClientFor, Keys
 
 CHARGE = {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.auth.api_keys.keys import KeyFacts, generate_key, parse_key
 from app.auth.caller import Permission
-from app.auth.keys import KeyFacts, generate_key, parse_key
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TICK = timedelta(microseconds=1)

@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from app.auth import last_used
-from app.auth.last_used import MIN_INTERVAL, LastUsed
+from app.auth.api_keys import last_used
+from app.auth.api_keys.last_used import MIN_INTERVAL, LastUsed
 from app.db import Database, Session
 from tests.auth.conftest import MakeKey, Process, StartProcess, running
 from tests.databases import Urls

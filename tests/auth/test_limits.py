@@ -3,9 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.auth import attempts, rate_limit
-from app.auth.attempts import FREE_ATTEMPTS, MAX_PAUSE_S, FailedAttempts
-from app.auth.rate_limit import TokenBuckets
+from app.auth.api_keys import brute_force
+from app.auth.api_keys.brute_force import FREE_ATTEMPTS, MAX_PAUSE_S, FailedAttempts
+from app.auth.rate_limits import token_buckets
+from app.auth.rate_limits.token_buckets import TokenBuckets
 
 START_S = 1_000_000.0
 
@@ -51,9 +52,9 @@ def test_never_more_than_the_bucket_and_its_refill_pass(limit: int, gaps: list[f
 
 def test_buckets_are_bounded_in_number() -> None:
     buckets = TokenBuckets()
-    for n in range(rate_limit.MAX_BUCKETS + 500):
+    for n in range(token_buckets.MAX_BUCKETS + 500):
         buckets.take(f"address {n}", 10, START_S)
-    assert len(buckets._full_at_s) == rate_limit.MAX_BUCKETS
+    assert len(buckets._full_at_s) == token_buckets.MAX_BUCKETS
 
 
 def failed(record: FailedAttempts, now_s: float, address: str = "a", key_id: str = "k") -> int:
@@ -94,11 +95,11 @@ def test_a_success_an_undecided_attempt_and_time_forgive() -> None:
     for _ in range(FREE_ATTEMPTS - 1):
         failed(record, START_S)
     assert failed(record, START_S) > 0
-    assert [failed(record, START_S + attempts.FORGET_AFTER_S) for _ in range(FREE_ATTEMPTS)] == [0] * FREE_ATTEMPTS
+    assert [failed(record, START_S + brute_force.FORGET_AFTER_S) for _ in range(FREE_ATTEMPTS)] == [0] * FREE_ATTEMPTS
 
 
 def test_records_are_bounded_in_number() -> None:
     record = FailedAttempts()
-    for n in range(attempts.MAX_TRACKED + 500):
+    for n in range(brute_force.MAX_TRACKED + 500):
         failed(record, START_S, address=str(n))
-    assert len(record._records) == attempts.MAX_TRACKED
+    assert len(record._records) == brute_force.MAX_TRACKED

@@ -11,10 +11,10 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from app.auth.attempts import FREE_ATTEMPTS
+from app.auth.api_keys.brute_force import FREE_ATTEMPTS
 from app.auth.caller import Permission
-from app.auth.rate_limit import WINDOW_S
-from app.auth.shared_limits import EXCHANGE_EVERY_S, KEY_PREFIX, UNTOLD_SHARE, SharedTokenBuckets
+from app.auth.rate_limits.redis_buckets import EXCHANGE_EVERY_S, KEY_PREFIX, UNTOLD_SHARE, SharedTokenBuckets
+from app.auth.rate_limits.token_buckets import WINDOW_S
 from app.db import Database
 from app.observability.metrics import REGISTRY
 from tests.auth.conftest import MakeKey, StartProcess, until

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.auth.revocations import TokenRevocations, revoke_tokens_before
+from app.auth.id_tokens.revocations import TokenRevocations, revoke_tokens_before
+from app.auth.id_tokens.verifier import TokenClaims
 from app.auth.spelling import FoldedProviders
-from app.auth.tokens import TokenClaims
 from app.db import Database
 
 NOW = datetime.now(UTC)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.auth.certificates import is_subject
+from app.auth.client_certificate import is_subject
 
 
 @pytest.mark.parametrize(

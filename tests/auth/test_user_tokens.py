@@ -13,14 +13,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.auth.caller import Permission
-from app.auth.revocations import (
+from app.auth.id_tokens.revocations import (
     KEEP_AFTER_EXPIRY,
     forget_user,
     purge_expired_revocations,
     revoke_token,
     revoke_tokens_before,
 )
-from app.auth.tokens import MAX_TOKEN_LIFE, TokenClaims, token_id_of_jti
+from app.auth.id_tokens.verifier import MAX_TOKEN_LIFE, TokenClaims, token_id_of_jti
 from app.db import Database
 from app.errors import InvalidRequest
 from app.settings import Issuer

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
-from app.auth.admin_sessions import AdminSessions
-from app.auth.admins import add_admin
+from app.auth.admins.admins import add_admin
+from app.auth.admins.sessions import AdminSessions
+from app.auth.api_keys.service import create_key
 from app.auth.caller import Permission
-from app.auth.service import create_key
 from app.billing.accounts import Identity, Profile
 from app.billing.pools import Credits
 from app.billing.service import BillingService

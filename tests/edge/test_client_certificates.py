@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.auth.api_keys.keys import NewKey
+from app.auth.api_keys.service import update_key
 from app.auth.caller import Permission
-from app.auth.keys import NewKey
-from app.auth.service import update_key
 from app.db import Database
 from tests.auth.conftest import MakeKey
 from tests.auth.conftest import make_key as make_key  # a fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.admin.pages import HEADERS as PAGES_HEADERS
+from app.admin.static_pages import HEADERS as PAGES_HEADERS
 from app.auth.caller import Permission
 from tests.auth.conftest import MakeKey
 from tests.auth.conftest import make_key as make_key  # a fixture

@@ -21,8 +21,8 @@ import pytest
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from sqlalchemy.exc import DBAPIError
 
-from app.auth.admin_sessions import AdminSessions
-from app.auth.admins import add_admin
+from app.auth.admins.admins import add_admin
+from app.auth.admins.sessions import AdminSessions
 from app.auth.caller import Permission
 from app.db import Database
 from app.demo.stripe.webhooks import signature

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.payments.breaker import PAUSE_S, SILENCES, Breaker
+from app.payments.circuit_breaker import PAUSE_S, SILENCES, Breaker
 from app.payments.errors import PaymentNotFound, PaymentProviderUnavailable
 from app.payments.gateway import StripeGateway
 from tests.chaos.proxy import Proxy

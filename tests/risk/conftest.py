@@ -10,12 +10,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.admin.audit import record_by_system
-from app.auth.admins import Role, add_admin
+from app.admin.audit.log import record_by_system
+from app.auth.admins.admins import Role, add_admin
 from app.auth.caller import Permission
 from app.billing.accounts import Identity
 from app.db import Database
-from app.payments import booking
+from app.payments import settlement
 from app.payments.stripe_objects import HANDLED
 from app.risk.service import look
 from tests.admin.market import DOMAIN, SECRET
@@ -62,7 +62,7 @@ class House:
         for event in await gateway.events_between("live", HANDLED, self.now - timedelta(days=1), until):
             if event.facts is not None:
                 async with self.db.transaction() as tx:
-                    await booking.apply(tx, "live", event.facts, datetime.now(UTC))
+                    await settlement.apply(tx, "live", event.facts, datetime.now(UTC))
 
 
 @pytest.fixture

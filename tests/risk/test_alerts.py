@@ -11,7 +11,7 @@ import httpx
 
 from app.analytics.rollup import SETTLED, roll_up
 from app.db import Database, new_id
-from app.payments import booking
+from app.payments import settlement
 from app.payments.facts import PaymentFacts
 from app.risk import queries
 from app.risk.service import look, reason_of
@@ -336,5 +336,5 @@ def test_facts_without_a_card_leave_the_known_one() -> None:
         "status": "pending",
         "status_at": datetime.now(UTC),
     }
-    booking._merge(purchase, PaymentFacts("pi_1", datetime.now(UTC)))
+    settlement._merge(purchase, PaymentFacts("pi_1", datetime.now(UTC)))
     assert purchase["card_fingerprint"] == "fp1"

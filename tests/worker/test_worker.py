@@ -17,7 +17,7 @@ import pytest
 import stripe
 from pydantic import SecretStr
 
-from app.auth.revocations import revoke_token
+from app.auth.id_tokens.revocations import revoke_token
 from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
 from app.billing.verify import last_verification

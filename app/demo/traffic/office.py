@@ -15,16 +15,19 @@ import structlog
 from sqlalchemy import text
 from starlette.requests import Request
 
-from app.admin.admins import change, invite
-from app.admin.api_keys import create_api_key, revoke_api_key, rotate_api_key
-from app.admin.audit import Admin
-from app.admin.purchases import refund_purchase
-from app.admin.schemas import AdjustBody, AdminBody, AdminChange, KeyBody, RefundBody, StatusBody
-from app.admin.users import adjust_credits, close_user, reopen_user, suspend_user
-from app.auth.admin_sessions import AdminCaller, AdminSessions
-from app.auth.admins import add_admin, list_admins
+from app.admin.admins.router import change, invite
+from app.admin.admins.schemas import AdminBody, AdminChange
+from app.admin.api_keys.router import create_api_key, revoke_api_key, rotate_api_key
+from app.admin.api_keys.schemas import KeyBody
+from app.admin.audit.log import Admin
+from app.admin.purchases.router import refund_purchase
+from app.admin.purchases.schemas import RefundBody
+from app.admin.users.router import adjust_credits, close_user, reopen_user, suspend_user
+from app.admin.users.schemas import AdjustBody, StatusBody
+from app.auth.admins.admins import add_admin, list_admins
+from app.auth.admins.sessions import AdminCaller, AdminSessions
+from app.auth.api_keys.service import list_keys
 from app.auth.caller import Permission
-from app.auth.service import list_keys
 from app.db import new_id
 from app.demo.stand_ins import HEAD, SUPPORT, VIEWER
 from app.demo.traffic.events import Adjusted, StatusSet

@@ -14,8 +14,8 @@ import httpx
 import stripe
 from sqlalchemy import text
 
+from app.auth.api_keys.last_used import LastUsed
 from app.auth.caller import Actor
-from app.auth.last_used import LastUsed
 from app.billing.accounts import Identity
 from app.billing.llm_usage import record_llm_usage
 from app.billing.pools import Credits

@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.auth.admins import Role, add_admin
+from app.auth.admins.admins import Role, add_admin
 from app.clock import request_time
 from tests.admin.conftest import DOMAIN, SECRET, Office
 from tests.admin.test_routes import LEAST

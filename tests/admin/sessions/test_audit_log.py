@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.auth.admins import add_admin
+from app.auth.admins.admins import add_admin
 from app.auth.caller import Permission
 from tests.admin.conftest import DOMAIN, Office
 from tests.admin.sessions.conftest import (

@@ -5,7 +5,7 @@ from http.cookies import SimpleCookie
 
 import pytest
 
-from app.auth.admin_sessions import purge_expired_sessions
+from app.auth.admins.sessions import purge_expired_sessions
 from app.settings import Mode
 from tests.admin.conftest import SECRET, Office
 from tests.admin.sessions.conftest import (

@@ -11,8 +11,8 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 from pydantic import SecretStr
 
-from app.auth.admin_sessions import Signer
-from app.auth.admins import add_admin, remove_admin
+from app.auth.admins.admins import add_admin, remove_admin
+from app.auth.admins.sessions import Signer
 from tests.admin.conftest import SECRET, Office
 from tests.admin.sessions.conftest import (
     ADMINS,

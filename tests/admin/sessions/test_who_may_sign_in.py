@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.auth.admins import Role, change_admin
+from app.auth.admins.admins import Role, change_admin
 from tests.admin.conftest import DOMAIN, Office
 from tests.admin.sessions.conftest import (
     ADMINS,

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.auth import sign_in
-from app.auth.admins import add_admin, remove_admin
+from app.auth.admins import sign_in
+from app.auth.admins.admins import add_admin, remove_admin
 from app.clock import request_time
 from app.demo.oidc import Client, User, create_app
 from tests.admin.conftest import DOMAIN, Office

@@ -9,7 +9,7 @@ import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from pydantic import SecretStr
 
-from app.auth.admin_sessions import Signer
+from app.auth.admins.sessions import Signer
 from tests.admin.conftest import SECRET, Office
 from tests.admin.sign_in.conftest import (
     CALLBACK,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import SecretStr
 
-from app.auth.admins import add_admin
+from app.auth.admins.admins import add_admin
 from tests.admin.conftest import DOMAIN, Office
 from tests.admin.sign_in.conftest import (
     CALLBACK,

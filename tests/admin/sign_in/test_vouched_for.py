@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 import httpx
 import pytest
 
-from app.auth.admins import remove_admin
+from app.auth.admins.admins import remove_admin
 from app.demo.oidc import Client, Fault, User, create_app
 from tests.admin.conftest import Office
 from tests.admin.sign_in.conftest import (

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 
-from app.auth.tokens import InvalidToken, TokenVerifier
+from app.auth.id_tokens.verifier import InvalidToken, TokenVerifier
 from app.settings import Issuer
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 

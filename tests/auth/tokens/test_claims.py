@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.auth.tokens import MAX_TOKEN_LIFE, InvalidToken, TokenVerifier
+from app.auth.id_tokens.verifier import MAX_TOKEN_LIFE, InvalidToken, TokenVerifier
 from tests.auth.tokens.conftest import (
     AUDIENCE,
     JSON,

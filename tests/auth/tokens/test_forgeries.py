@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from joserfc import jws, jwt
 
-from app.auth.tokens import TokenVerifier
+from app.auth.id_tokens.verifier import TokenVerifier
 from tests.auth.tokens.conftest import (
     ATTACKER,
     EC_P256,

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from app.auth.tokens import TokenClaims, TokenVerifier, token_id_of_jti
+from app.auth.id_tokens.verifier import TokenClaims, TokenVerifier, token_id_of_jti
 from tests.auth.tokens.conftest import AUDIENCE, P256_ORDER, Verifiers, b64, good_claims, issuer_config, refusal
 from tests.demo.oidc_server import ALICE, BOB, RunningOIDC
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
-from app.auth.jwks import JWKSCache
-from app.auth.tokens import IssuerUnavailable, TokenVerifier
+from app.auth.id_tokens.jwks import JWKSCache
+from app.auth.id_tokens.verifier import IssuerUnavailable, TokenVerifier
 from tests.auth.tokens.conftest import (
     Verifiers,
     eventual_refusal,

@@ -1,0 +1,57 @@
+"""Wire types of administrators and their sessions."""
+
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field, StringConstraints
+
+from app.auth.admins.admins import MAX_EMAIL_CHARS, Role
+from app.http.schemas import Reply, Timestamp
+
+
+class WhoAmI(Reply):
+    admin_id: UUID
+    email: str
+    role: Role
+    expires_at: Timestamp
+    credit_limit: int | None = Field(description="How many credits the admin may give or take at once; null: any.")
+    csrf_token: str = Field(description="To be sent as X-CSRF-Token with every write by cookie.")
+
+
+class AdminBody(Reply):
+    email: Annotated[str, StringConstraints(max_length=MAX_EMAIL_CHARS)]
+    role: Role
+
+
+class AdminChange(Reply):
+    role: Role | None = None
+    disabled: bool | None = None
+
+
+class AdminReply(Reply):
+    admin_id: UUID
+    email: str
+    role: Role
+    created_at: Timestamp
+    disabled_at: Timestamp | None
+
+
+class AdminsReply(Reply):
+    admins: list[AdminReply]
+
+
+class SessionReply(Reply):
+    session_id: UUID
+    address: str
+    user_agent: str
+    created_at: Timestamp
+    expires_at: Timestamp
+    current: bool = Field(description="The session of this request.")
+
+
+class SessionsReply(Reply):
+    sessions: list[SessionReply]
+
+
+class RevokedReply(Reply):
+    revoked: int

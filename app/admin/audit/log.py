@@ -1,0 +1,122 @@
+"""The audit log: every change in the back office leaves a row in its own transaction."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from app.admin.audit import queries
+from app.auth.admins.admins import SYSTEM_ADMIN_ID, ensure_system_admin
+from app.auth.admins.sessions import AdminCaller
+from app.auth.caller import Environment
+from app.db import Database, Session, new_id
+
+CHOICES = frozenset({"environment", "status", "balance", "view", "action", "target_type"})
+"""Filters whose texts the service chose, so that they name no customer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The admin of this request, from where and when."""
+
+    caller: AdminCaller
+    address: str
+    now: datetime
+
+    async def record(
+        self,
+        tx: Session,
+        action: str,
+        target_type: str,
+        target_id: object,
+        *,
+        environment: Environment | None = None,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Write down a change, in the transaction that makes it. Nothing given here may name a customer's person."""
+        await queries.insert_audit_entry(
+            tx,
+            {
+                "audit_id": new_id(),
+                "created_at": self.now,
+                "admin_id": self.caller.admin_id,
+                "admin_email": self.caller.email,
+                "session_id": self.caller.session_id,
+                "address": self.address,
+                "request_id": structlog.contextvars.get_contextvars().get("request_id", ""),
+                "action": action,
+                "environment": environment,
+                "target_type": target_type,
+                "target_id": str(target_id),
+                "before": _plain(before),
+                "after": _plain(after),
+                "reason": reason,
+            },
+        )
+
+
+async def record_outcome(
+    tx: Session, asked: queries.Row, action: str, *, after: Mapping[str, Any], now: datetime
+) -> None:
+    """Write down what came of what an admin had `asked` for (that entry), as that admin's, under the same request."""
+    entry = {**asked, "audit_id": new_id(), "created_at": now, "action": action, "after": _plain(after)}
+    await queries.insert_audit_entry(tx, entry)
+
+
+async def record_export(db: Database, admin: Admin, what: str, filters: Mapping[str, Any]) -> None:
+    """Write down that an admin exports a list as a file, with its filters, but no free text: it may name a customer."""
+    used = {
+        name: "given" if isinstance(value, str) and name not in CHOICES else value
+        for name, value in filters.items()
+        if value is not None
+    }
+    async with db.transaction() as tx:
+        await admin.record(tx, "list.export", "list", what, environment=filters.get("environment"), after=used)
+
+
+async def record_by_system(
+    tx: Session,
+    action: str,
+    target_type: str,
+    target_id: object,
+    *,
+    environment: Environment,
+    after: Mapping[str, Any],
+    reason: str,
+    now: datetime,
+) -> None:
+    """Write down a change that a rule or an earlier decision made, in the transaction that makes it."""
+    await ensure_system_admin(tx, now)
+    await queries.insert_audit_entry(
+        tx,
+        {
+            "audit_id": new_id(),
+            "created_at": now,
+            "admin_id": SYSTEM_ADMIN_ID,
+            "admin_email": "system",
+            "session_id": SYSTEM_ADMIN_ID,
+            "address": "worker",
+            "request_id": "",
+            "action": action,
+            "environment": environment,
+            "target_type": target_type,
+            "target_id": str(target_id),
+            "before": None,
+            "after": _plain(after),
+            "reason": reason,
+        },
+    )
+
+
+def _plain(values: Mapping[str, Any] | None) -> Any:
+    """As JSON holds it: times, ids and sets as texts."""
+    return None if values is None else json.loads(json.dumps(values, default=_text))
+
+
+def _text(value: object) -> Any:
+    return sorted(str(item) for item in value) if isinstance(value, frozenset | set) else str(value)

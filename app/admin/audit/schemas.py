@@ -1,0 +1,35 @@
+"""Wire types of the audit log."""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from app.admin.schemas import Person
+from app.auth.caller import Environment
+from app.http.schemas import Reply, Timestamp
+
+
+class AuditEntryReply(Reply):
+    audit_id: UUID
+    created_at: Timestamp
+    admin_id: UUID
+    admin_email: str
+    address: str
+    request_id: str
+    action: str
+    environment: Environment | None
+    target_type: str
+    target_id: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    reason: str | None
+
+
+class AuditRow(AuditEntryReply):
+    person: "Person | None" = Field(description="Whom an account or a purchase belongs to; null for everything else.")
+
+
+class AuditLogReply(Reply):
+    entries: list[AuditRow]
+    next_cursor: UUID | None = Field(description="Send it as `cursor` for the next page; null on the last one.")

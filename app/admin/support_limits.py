@@ -1,0 +1,49 @@
+"""What one of the role `support` may do only so much of: it is counted in the audit log, under the admin's own lock."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.admin.audit import queries
+from app.admin.audit.log import Admin
+from app.auth.admins.admins import lock_admin
+from app.auth.errors import AdminForbidden
+from app.db import Session
+from app.settings import Settings
+
+DAY = timedelta(days=1)
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+Limits = Annotated[Settings, Depends(_settings)]
+
+
+def require_small(credits: int, admin: Admin, limits: Settings) -> None:
+    """Raises AdminForbidden for a correction that takes another role."""
+    if admin.caller.role == "support" and abs(credits) > limits.admin_support_credit_limit:
+        raise AdminForbidden("admin", f"more than {limits.admin_support_credit_limit} credits at once")
+
+
+@asynccontextmanager
+async def counted(tx: Session, admin: Admin, limits: Settings) -> AsyncIterator[None]:
+    """Around what the admin changes and records: many small things are a large one. Raises AdminForbidden."""
+    if admin.caller.role != "support":
+        yield
+        return
+    admin_id, since = admin.caller.admin_id, admin.now - DAY
+    await lock_admin(tx, admin_id)
+    credits, suspensions = await queries.count_done(tx, admin_id, since)
+    yield
+    credits_after, suspensions_after = await queries.count_done(tx, admin_id, since)
+    if credits_after > max(credits, limits.admin_support_daily_credit_limit):
+        raise AdminForbidden("admin", f"more than {limits.admin_support_daily_credit_limit} credits in 24 hours")
+    if suspensions_after > max(suspensions, limits.admin_support_daily_suspension_limit):
+        most = limits.admin_support_daily_suspension_limit
+        raise AdminForbidden("admin", f"suspending more than {most} accounts in 24 hours")

@@ -1,0 +1,416 @@
+"""`/admin/users`: find a customer, see where the credits went, put it right."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response, status
+from pydantic import BaseModel, Field, StringConstraints
+
+from app.admin.audit.log import Admin, record_export
+from app.admin.changed import (
+    ChangedMeanwhile,
+    ChangedReply,
+    NotEnoughToTake,
+    find_last_change,
+    find_last_move,
+)
+from app.admin.csv_export import csv_file
+from app.admin.dependencies import Administrator, Db, ReportDb, ReportRoute, Support, Viewer
+from app.admin.schemas import PAGE, Moment, Pasted, ReasonBody
+from app.admin.support_limits import Limits, counted, require_small
+from app.admin.users import queries
+from app.admin.users.queries import Balance, Position, Sort
+from app.admin.users.schemas import (
+    AccountStatus,
+    AdjustBody,
+    AdjustReply,
+    GrantBody,
+    GrantReply,
+    InventoryReply,
+    SpellingGroup,
+    SpellingsReply,
+    StatusBody,
+    TimelineEntry,
+    TimelineReply,
+    UserReply,
+    UserRow,
+    UsersReply,
+)
+from app.admin.users.search import MAX_GROUPS, list_spelling_groups
+from app.admin.users.timeline import KINDS, TimelineKind, list_timeline
+from app.analytics.usage_reports import count_uses
+from app.auth.caller import Environment
+from app.auth.id_tokens.revocations import revoke_tokens_before
+from app.billing.erasure import lock_person
+from app.billing.errors import AccountNotFound, BalanceChanged, InsufficientCredits
+from app.billing.free_grants import grant_free_in
+from app.billing.posting import Credit
+from app.billing.router import Billing
+from app.billing.schemas import InsufficientCreditsReply
+from app.billing.service import BillingService
+from app.db import Database, Session, first_id_at
+from app.errors import InvalidRequest
+from app.http.schemas import ERRORS, MAX_INT64, ErrorReply
+from app.settings import Settings
+from app.timestamps import bounded
+from app.tools.router import Tools
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+CHANGE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ChangedReply | ErrorReply}}
+CHANGES_OF_STATUS = ("account.suspend", "account.reopen", "account.close", "account.erase")
+Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.-]{1,64}$")]
+router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS, route_class=ReportRoute)
+
+
+class Filters(BaseModel):
+    search: Pasted | None = None
+    environment: Environment | None = None
+    status: AccountStatus | None = None
+    plan_name: Pasted | None = None
+    balance: Balance | None = None
+    active_since: Moment | None = None
+    inactive_since: Moment | None = None
+
+
+class Page(Filters):
+    sort: Sort = "newest"
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Cursor | None = None
+
+
+@router.get("")
+async def list_users(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Query()]) -> UsersReply:
+    """`search`: an account's id, or how an external id, an e-mail address, a name or the words inside them begin. Case,
+    Unicode form and blanks around it make no difference. Of several words, all have to match.
+
+    Sorted by balance or last activity, and filtered by activity, users appear as they were at `as_of`, a minute ago or
+    so; what is told of each is as it is now. Whoever moves while pages are turned may be met twice or not at all.
+    """
+    filters, sort, limit = wanted.model_dump(exclude=PAGE), wanted.sort, wanted.limit
+    before = None if wanted.cursor is None else _position(sort, wanted.cursor)
+    async with db.read() as session:
+        rows = await queries.list_users(session, before=before, limit=limit + 1, sort=sort, **filters)
+        old = sort != "newest" or wanted.active_since is not None or wanted.inactive_since is not None
+        as_of = await queries.find_activity_as_of(session) if old else None
+        truncated = wanted.search is not None and await queries.finds_too_many(session, wanted.search)
+    users = [UserRow(**row) for row in rows[:limit]]
+    cursor = _cursor(rows[limit - 1]) if len(rows) > limit else None
+    return UsersReply(users=users, next_cursor=cursor, as_of=as_of, truncated=truncated)
+
+
+@router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+async def export_users(admin: Support, db: ReportDb, primary: Db, wanted: Annotated[Filters, Query()]) -> Response:
+    """All users that match, as a file for a spreadsheet. The newest first, so that each is met once, whoever moves.
+
+    A `search` looks at as many matches as the list does. The export is in the audit log.
+    """
+
+    async def next_page(last: queries.Row | None, limit: int) -> Sequence[queries.Row]:
+        before = None if last is None else Position(None, last["account_id"])
+        async with db.read() as session:
+            return await queries.list_users(session, before=before, limit=limit, **wanted.model_dump())
+
+    record = partial(record_export, primary, admin, "users", wanted.model_dump())
+    return await csv_file("users", tuple(UserRow.model_fields), next_page, record)
+
+
+@router.get("/spellings")
+async def list_spellings(admin: Viewer, db: ReportDb) -> SpellingsReply:
+    """Open accounts whose identities differ in nothing but case, width or Unicode form: perhaps one person's.
+
+    They are never merged by the service. Closed accounts are left out.
+    """
+    async with db.read() as session:
+        groups = await list_spelling_groups(session)
+        ids = [account_id for group in groups[:MAX_GROUPS] for account_id in group]
+        rows = await queries.list_users_by_id(session, ids)
+    users = {row["account_id"]: UserRow(**row) for row in rows}
+    shown = [[users[account_id] for account_id in group if account_id in users] for group in groups[:MAX_GROUPS]]
+    return SpellingsReply(
+        groups=[SpellingGroup(users=group) for group in shown if len(group) > 1], truncated=len(groups) > MAX_GROUPS
+    )
+
+
+@router.get("/{account_id}", responses=NOT_FOUND)
+async def get_user(account_id: UUID, admin: Viewer, db: Db, tools: Tools) -> UserReply:
+    row = await find_user(db, account_id)
+    products = [
+        InventoryReply(
+            product_type=balance.product_type,
+            free=balance.free,
+            paid=balance.paid,
+            main_pool=balance.main_pool,
+            total_uses=balance.total_uses,
+        )
+        for balance in await tools.balances(account_id, admin.now)
+    ]
+    async with db.consistent_read() as session:
+        uses = await count_uses(session, account_id)
+    return UserReply(**row, uses=uses, products=products)
+
+
+@router.get("/{account_id}/timeline", responses=NOT_FOUND)
+async def get_timeline(
+    account_id: UUID,
+    admin: Viewer,
+    db: Db,
+    kind: Annotated[list[TimelineKind], Query(max_length=len(KINDS))] = [],  # noqa: B006  (FastAPI copies it)
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: UUID | None = None,
+    until: Moment | None = None,
+    interaction_id: Pasted | None = None,
+) -> TimelineReply:
+    """Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all.
+
+    Each event appears once: an adjustment is the credit, with the admin who made it, unless only `admin` is asked for;
+    a purchase appears when its credits are booked, and until then when it was begun. `until` leaves out what is not
+    older; `interaction_id` leaves the charges and tool uses that name the interaction.
+    """
+    await find_user(db, account_id)
+    kinds = sorted(set(kind)) or KINDS
+    async with db.read() as session:
+        bounds = [bound for bound in (cursor, None if until is None else first_id_at(until)) if bound is not None]
+        rows = await list_timeline(
+            session,
+            account_id,
+            kinds,
+            before=min(bounds, default=None),
+            limit=limit + 1,
+            interaction_id=interaction_id,
+        )
+    entries = [TimelineEntry(**row) for row in rows[:limit]]
+    return TimelineReply(entries=entries, next_cursor=entries[-1].id if len(rows) > limit else None)
+
+
+@router.post(
+    "/{account_id}/credits",
+    status_code=status.HTTP_201_CREATED,
+    responses={**NOT_FOUND, 402: {"model": InsufficientCreditsReply}, 409: {"model": ChangedReply}},
+)
+async def adjust_credits(
+    account_id: UUID, body: AdjustBody, admin: Support, limits: Limits, db: Db, billing: Billing
+) -> AdjustReply:
+    """Give or take paid credits. What is taken must be there: nothing becomes debt. The same key again: no effect."""
+    if body.credits == 0:
+        raise InvalidRequest("credits must not be 0", field="credits")
+    require_small(body.credits, admin, limits)
+    user = await find_user(db, account_id)
+    require_anonymous(body.reason, user)
+    environment = user["environment"]
+    async with db.transaction() as tx, counted(tx, admin, limits):
+        credit = await _adjust(tx, account_id, body, admin, billing)
+        if not credit.replayed:
+            await admin.record(
+                tx,
+                "account.adjust",
+                "account",
+                account_id,
+                environment=environment,
+                before={"paid": credit.paid_after - credit.credits},
+                after={"paid": credit.paid_after, "credit_id": credit.credit_id},
+                reason=body.reason,
+            )
+    return AdjustReply(
+        credit_id=credit.credit_id, credits=credit.credits, paid_after=credit.paid_after, replayed=credit.replayed
+    )
+
+
+async def _adjust(tx: Session, account_id: UUID, body: AdjustBody, admin: Admin, billing: BillingService) -> Credit:
+    """Raises ChangedMeanwhile, NotEnoughToTake."""
+    try:
+        return await billing.adjust_in(
+            tx,
+            account_id,
+            body.credits,
+            actor=admin.caller.actor,
+            now=admin.now,
+            description=body.reason,
+            idempotency_key=body.idempotency_key,
+            seen_paid=body.seen_paid,
+        )
+    except BalanceChanged as error:
+        current = {"paid": error.paid}
+        last = await find_last_move(tx, account_id)
+        raise ChangedMeanwhile("The balance has changed", current=current, **last) from error
+    except InsufficientCredits as error:
+        raise NotEnoughToTake(error) from error
+
+
+@router.post("/{account_id}/free-credits", status_code=status.HTTP_201_CREATED, responses=CHANGE)
+async def grant_free_credits(account_id: UUID, body: GrantBody, admin: Support, limits: Limits, db: Db) -> GrantReply:
+    """Add one-time free credits, which charges spend before paid ones. The same key again: no effect."""
+    require_small(body.credits, admin, limits)
+    user = await find_user(db, account_id)
+    require_anonymous(body.reason, user)
+    async with db.transaction() as tx, counted(tx, admin, limits):
+        granted = await grant_free_in(
+            tx,
+            account_id,
+            body.credits,
+            actor=admin.caller.actor,
+            now=admin.now,
+            idempotency_key=body.idempotency_key,
+        )
+        if not granted.replayed:
+            await admin.record(
+                tx,
+                "account.grant_free",
+                "account",
+                account_id,
+                environment=user["environment"],
+                before={"free": granted.free_after - granted.credits},
+                after={"free": granted.free_after, "grant_id": granted.grant_id},
+                reason=body.reason,
+            )
+    return GrantReply(
+        grant_id=granted.grant_id,
+        credits=granted.credits,
+        free_after=granted.free_after,
+        replayed=granted.replayed,
+    )
+
+
+@router.post("/{account_id}/suspend", responses=CHANGE)
+async def suspend_user(
+    account_id: UUID, body: StatusBody, admin: Support, limits: Limits, db: Db, billing: Billing
+) -> UserRow:
+    """Stop the account from spending. The agent hears the reason."""
+    return await _set_status(account_id, "suspended", body, admin, limits, db, billing)
+
+
+@router.post("/{account_id}/reopen", responses=CHANGE)
+async def reopen_user(
+    account_id: UUID, body: StatusBody, admin: Support, limits: Limits, db: Db, billing: Billing
+) -> UserRow:
+    """Let a suspended or closed account spend again."""
+    return await _set_status(account_id, "active", body, admin, limits, db, billing)
+
+
+@router.post("/{account_id}/close", responses=CHANGE)
+async def close_user(
+    account_id: UUID, body: StatusBody, admin: Administrator, limits: Limits, db: Db, billing: Billing
+) -> UserRow:
+    """End the account: it neither spends nor receives."""
+    return await _set_status(account_id, "closed", body, admin, limits, db, billing)
+
+
+@router.post("/{account_id}/revoke-tokens", responses=NOT_FOUND)
+async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support, db: Db) -> UserRow:
+    """Refuse every token that the user has now, everywhere within a second. New ones work."""
+    row = await find_user(db, account_id)
+    if row["external_id"] is None:
+        raise AccountNotFound
+    require_anonymous(body.reason, row)
+    async with db.transaction() as tx:
+        if not await lock_person(tx, account_id):
+            raise AccountNotFound
+        await revoke_tokens_before(
+            tx,
+            admin.now,
+            environment=row["environment"],
+            oauth_provider=row["oauth_provider"],
+            external_id=row["external_id"],
+            now=admin.now,
+        )
+        await admin.record(
+            tx,
+            "account.revoke_tokens",
+            "account",
+            account_id,
+            environment=row["environment"],
+            after={"tokens_before": admin.now},
+            reason=body.reason,
+        )
+    return _row(row)
+
+
+async def _set_status(
+    account_id: UUID,
+    new: AccountStatus,
+    body: StatusBody,
+    admin: Admin,
+    limits: Settings,
+    db: Database,
+    billing: Billing,
+) -> UserRow:
+    user, reason = await find_user(db, account_id), body.reason
+    require_anonymous(reason, user)
+    environment = user["environment"]
+    told = reason if new == "suspended" else None  # which the agent hears; elsewhere only the audit log does
+    async with db.transaction() as tx, counted(tx, admin, limits):
+        before = await billing.set_status_in(tx, account_id, new, told, admin.now)
+        if body.seen_status not in (None, before[0]):
+            last = await find_last_change(tx, "account", account_id, *CHANGES_OF_STATUS)
+            raise ChangedMeanwhile(f"The account is {before[0]} by now", current=_standing(*before), **last)
+        if before != (new, told):
+            action = {"active": "reopen", "suspended": "suspend", "closed": "close"}[new]
+            await admin.record(
+                tx,
+                f"account.{action}",
+                "account",
+                account_id,
+                environment=environment,
+                before=_standing(*before),
+                after=_standing(new, told),
+                reason=reason,
+            )
+    return _row(await find_user(db, account_id))
+
+
+async def find_user(db: Database, account_id: UUID) -> queries.Row:
+    """Raises AccountNotFound."""
+    async with db.read() as session:
+        row = await queries.find_user(session, account_id)
+    if row is None:
+        raise AccountNotFound
+    return row
+
+
+SHORTEST_NAME = 5  # fewer letters may well be a word
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def _cursor(row: queries.Row) -> str:
+    """What the row is sorted by (credits, or microseconds since 1970), and its account."""
+    value, account_id = row["sorted_by"], row["account_id"]
+    if value is None:
+        return str(account_id)
+    return f"{(value - EPOCH) // MICROSECOND if isinstance(value, datetime) else value}.{account_id}"
+
+
+def _position(sort: Sort, cursor: str) -> Position:
+    """Raises InvalidRequest for a cursor that no page of this order gave."""
+    number, _, account_id = cursor.rpartition(".")
+    try:
+        if sort == "newest":
+            return Position(None, UUID(cursor))
+        value = int(number)
+        if not 0 <= value <= MAX_INT64:
+            raise ValueError
+        return Position(value if sort == "balance" else bounded(EPOCH + value * MICROSECOND), UUID(account_id))
+    except (ValueError, OverflowError):
+        raise InvalidRequest(
+            "cursor is not of this list: send next_cursor of the page before", field="cursor"
+        ) from None
+
+
+def require_anonymous(reason: str, user: queries.Row) -> None:
+    """Raises InvalidRequest for a reason that holds one of the user's names: the audit log keeps it for ever."""
+    for name in ("external_id", "customer_email", "display_name"):
+        known = (user[name] or "").casefold()
+        if len(known) >= SHORTEST_NAME and known in reason.casefold():
+            raise InvalidRequest(
+                "reason must not name the user, as the audit log keeps it for ever: name a ticket", field="reason"
+            )
+
+
+def _standing(account_status: str, reason: str | None) -> dict[str, str]:
+    return {"status": account_status} | ({} if reason is None else {"status_reason": reason})
+
+
+def _row(row: queries.Row) -> UserRow:
+    return UserRow(**{name: row[name] for name in UserRow.model_fields})

@@ -1,0 +1,53 @@
+"""The table of API keys."""
+
+from datetime import datetime
+
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Text, text
+from sqlalchemy.dialects.postgresql import CIDR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+from app.db.columns import Timestamp
+
+
+class ApiKey(Base):
+    """A key by its public id. Of the secret there is only a hash.
+
+    A trigger notifies every process of a change to anything here but `name`, `last_used_at` and `requests_total`.
+    """
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("key_id ~ '^[0-9a-z]{16}$'", name="key_id"),
+        CheckConstraint("environment IN ('live', 'test')", name="environment"),
+        CheckConstraint("length(name) BETWEEN 1 AND 255", name="name"),
+        CheckConstraint("secret_hash LIKE '$argon2id$%'", name="secret_hash"),
+        CheckConstraint(
+            "cardinality(permissions) > 0"
+            " AND permissions <@ ARRAY['billing:read', 'billing:write', 'billing:credit']::text[]",
+            name="permissions",
+        ),
+        CheckConstraint("rate_limit_per_minute > 0", name="rate_limit_per_minute"),
+        CheckConstraint("length(client_subject) BETWEEN 1 AND 512", name="client_subject"),
+        CheckConstraint("(rotated_to IS NULL) = (grace_ends_at IS NULL)", name="rotation"),
+    )
+
+    key_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    environment: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    secret_hash: Mapped[str] = mapped_column(Text, comment="Argon2id of the whole key text")
+    permissions: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    ip_allow_list: Mapped[list[str]] = mapped_column(ARRAY(CIDR), comment="empty: any address")
+    rate_limit_per_minute: Mapped[int | None] = mapped_column(BigInteger, comment="null: the configured default")
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    expires_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    revoked_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    rotated_to: Mapped[str | None] = mapped_column(ForeignKey("api_keys.key_id", ondelete="RESTRICT"), unique=True)
+    grace_ends_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="end of a rotated key")
+    last_used_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="written at most once a minute")
+    requests_total: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("0"), comment="written with last_used_at or soon after"
+    )
+    client_subject: Mapped[str | None] = mapped_column(
+        Text, comment="subject of the client certificate that requests must come with; null: none is needed"
+    )

@@ -1,0 +1,207 @@
+"""Life of an API key: create, change, rotate, revoke."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from ipaddress import ip_network
+from typing import Any, Final
+
+from app.auth.api_keys import queries
+from app.auth.api_keys.hashing import ARGON2
+from app.auth.api_keys.keys import MAX_NAME_CHARS, MAX_SUBJECT_CHARS, KeyFacts, Network, NewKey, generate_key
+from app.auth.authenticator import _storable
+from app.auth.caller import Environment, Permission
+from app.auth.client_certificate import is_subject
+from app.auth.errors import (
+    KeyNotActive,
+    KeyNotFound,
+)
+from app.db import Session
+from app.errors import InvalidRequest
+from app.timestamps import bounded
+
+MAX_LISTED_KEYS = 1000
+
+
+MAX_RATE_LIMIT_PER_MINUTE = 2**31 - 1
+
+
+MAX_ALLOWED_NETWORKS = 100
+
+
+UNCHANGED: Final[Any] = object()
+"""Stands for "leave as it is" where None means "none"."""
+
+
+def _checked(
+    *,
+    name: str,
+    permissions: Collection[Permission],
+    ip_allow_list: Sequence[str | Network],
+    subject: str | None,
+    limit: int | None,
+    expires_at: datetime | None,
+) -> dict[str, Any]:
+    """Column values of what a person chose for a key. Raises InvalidRequest, which names the field."""
+    if not 0 < len(name) <= MAX_NAME_CHARS or "\0" in name:
+        raise InvalidRequest(f"name must have 1 to {MAX_NAME_CHARS} characters", field="name")
+    if not permissions:
+        raise InvalidRequest("permissions must name at least one", field="permissions")
+    try:
+        allowed = sorted({str(ip_network(network)) for network in ip_allow_list})
+    except ValueError as error:
+        raise InvalidRequest(f"ip_allow_list: {error}", field="ip_allow_list") from None
+    if len(allowed) > MAX_ALLOWED_NETWORKS:
+        raise InvalidRequest(f"ip_allow_list holds at most {MAX_ALLOWED_NETWORKS} networks", field="ip_allow_list")
+    if subject is not None and not (0 < len(subject) <= MAX_SUBJECT_CHARS and subject.isprintable()):
+        raise InvalidRequest(
+            f"client_subject must have 1 to {MAX_SUBJECT_CHARS} printable characters", field="client_subject"
+        )
+    if subject is not None and not is_subject(subject):
+        raise InvalidRequest(
+            "client_subject must be a certificate's subject, such as CN=agent-7,O=Example", field="client_subject"
+        )
+    if limit is not None and not 0 < limit <= MAX_RATE_LIMIT_PER_MINUTE:
+        raise InvalidRequest("rate_limit_per_minute must be 1 or more", field="rate_limit_per_minute")
+    try:
+        expires_at = None if expires_at is None else bounded(expires_at)
+    except ValueError as error:
+        raise InvalidRequest(f"expires_at {error}", field="expires_at") from None
+    return {
+        "name": name,
+        "permissions": sorted(permission.value for permission in permissions),
+        "ip_allow_list": allowed,
+        "client_subject": subject,
+        "rate_limit_per_minute": limit,
+        "expires_at": expires_at,
+    }
+
+
+async def create_key(
+    tx: Session,
+    *,
+    environment: Environment,
+    name: str,
+    permissions: Collection[Permission],
+    now: datetime,
+    expires_at: datetime | None = None,
+    ip_allow_list: Sequence[str | Network] = (),
+    client_subject: str | None = None,
+    rate_limit_per_minute: int | None = None,
+) -> NewKey:
+    """Make a key, usable once `tx` has committed. Its text is in the answer and nowhere else. Raises InvalidRequest."""
+    chosen = _checked(
+        name=name,
+        permissions=permissions,
+        ip_allow_list=ip_allow_list,
+        subject=client_subject,
+        limit=rate_limit_per_minute,
+        expires_at=expires_at,
+    )
+    if expires_at is not None and expires_at <= now:
+        raise InvalidRequest("expires_at must lie in the future", field="expires_at")
+    key = generate_key(environment)
+    await queries.insert_key(
+        tx,
+        {
+            "key_id": key.key_id,
+            "environment": environment,
+            "secret_hash": await ARGON2.hash(key.secret_text),
+            "created_at": now,
+            **chosen,
+        },
+    )
+    return key
+
+
+async def list_keys(
+    db: Session,
+    *,
+    environment: Environment | None = None,
+    after: KeyFacts | None = None,
+    limit: int = MAX_LISTED_KEYS,
+) -> list[KeyFacts]:
+    """Newest first, at most `limit`, from behind `after`. Ended keys included."""
+    behind = None if after is None else (after.created_at, after.key_id)
+    return await queries.list_keys(db, environment, behind, min(limit, MAX_LISTED_KEYS))
+
+
+async def find_key(db: Session, key_id: str) -> KeyFacts:
+    """Raises KeyNotFound."""
+    key = await queries.find_key_facts(db, key_id)
+    if key is None:
+        raise KeyNotFound
+    return key
+
+
+async def lock_key(tx: Session, key_id: str) -> KeyFacts:
+    """Locks the key until commit. Raises KeyNotFound."""
+    key = await queries.lock_key(tx, key_id)
+    if key is None:
+        raise KeyNotFound
+    return key
+
+
+async def _lock_active_key(tx: Session, key_id: str, now: datetime) -> KeyFacts:
+    """Locks the key until commit. Raises KeyNotFound, KeyNotActive."""
+    key = await lock_key(tx, key_id)
+    if key.status(now) != "active":
+        raise KeyNotActive(key.status(now))
+    return key
+
+
+async def update_key(
+    tx: Session,
+    key_id: str,
+    *,
+    now: datetime,
+    name: str = UNCHANGED,
+    permissions: Collection[Permission] = UNCHANGED,
+    expires_at: datetime | None = UNCHANGED,
+    ip_allow_list: Sequence[str | Network] = UNCHANGED,
+    client_subject: str | None = UNCHANGED,
+    rate_limit_per_minute: int | None = UNCHANGED,
+) -> KeyFacts:
+    """Change an active key, everywhere within 1 s of the commit. Locks it until then.
+
+    An expiry that is not in the future ends the key. Raises KeyNotFound, KeyNotActive, InvalidRequest.
+    """
+    key = await _lock_active_key(tx, key_id, now)
+    values = _checked(
+        name=key.name if name is UNCHANGED else name,
+        permissions=key.permissions if permissions is UNCHANGED else permissions,
+        ip_allow_list=key.ip_allow_list if ip_allow_list is UNCHANGED else ip_allow_list,
+        subject=key.client_subject if client_subject is UNCHANGED else client_subject,
+        limit=key.rate_limit_per_minute if rate_limit_per_minute is UNCHANGED else rate_limit_per_minute,
+        expires_at=_storable(key.expires_at) if expires_at is UNCHANGED else expires_at,
+    )
+    return await queries.update_key(tx, key_id, values)
+
+
+async def rotate_key(tx: Session, key_id: str, *, grace_s: int, now: datetime) -> NewKey:
+    """Make a successor with the same rights and expiry; the old key works for another `grace_s` seconds.
+
+    Locks the old key until commit. Raises KeyNotFound, KeyNotActive.
+    """
+    old = await _lock_active_key(tx, key_id, now)
+    new = await create_key(
+        tx,
+        environment=old.environment,
+        name=old.name,
+        permissions=old.permissions,
+        now=now,
+        expires_at=_storable(old.expires_at),
+        ip_allow_list=old.ip_allow_list,
+        client_subject=old.client_subject,
+        rate_limit_per_minute=old.rate_limit_per_minute,
+    )
+    ends_at = now + timedelta(seconds=grace_s)
+    await queries.update_key(tx, key_id, {"rotated_to": new.key_id, "grace_ends_at": ends_at})
+    return new
+
+
+async def revoke_key(tx: Session, key_id: str, *, now: datetime) -> KeyFacts:
+    """End a key, everywhere within 1 s of the commit. Locks it until then. Again: no effect. Raises KeyNotFound."""
+    key = await lock_key(tx, key_id)
+    if key.revoked_at is not None:
+        return key
+    return await queries.update_key(tx, key_id, {"revoked_at": now})

@@ -1,0 +1,146 @@
+"""Whether an API key is right and works, at the cost of a digest where it was seen before."""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.auth.api_keys import queries
+from app.auth.api_keys.brute_force import FailedAttempts
+from app.auth.api_keys.hashing import Argon2
+from app.auth.api_keys.keys import KeyFacts, parse_key
+from app.auth.cache import InvalidatedCache
+from app.auth.caller import Actor, Caller
+from app.auth.errors import InvalidApiKey, TooManyAttempts
+from app.auth.rate_limits.token_buckets import TokenBuckets
+from app.db import Database
+from app.db.listener import NotificationListener
+
+MAX_CACHED_KEYS = 10_000
+WRONG_PER_MINUTE = 10
+"""Secrets of one key from one address. A single process's FailedAttempts never let so many pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A row of api_keys, and the Caller that it makes."""
+
+    facts: KeyFacts
+    secret_hash: str
+    caller: Caller
+
+
+class KeyVerifier:
+    """Verifies key texts. Argon2 runs once per key and process; then a digest under a key of this process decides.
+
+    The digest stands for the hash that it was verified against, so it stays good when the row changes otherwise. The
+    row itself counts only while the listener is current, else it is read for each request.
+
+    Wrong secrets slow down whoever sends them (FailedAttempts), in this process. Beside that they take from a bucket of
+    `buckets`: where processes share these, more processes let nobody guess more.
+    """
+
+    def __init__(self, db: Database, listener: NotificationListener, argon2: Argon2, buckets: TokenBuckets) -> None:
+        self._db = db
+        self._listener = listener
+        self._argon2 = argon2
+        self._attempts = FailedAttempts()
+        self._buckets = buckets
+        self._keys: InvalidatedCache[str, KnownKey] = InvalidatedCache(MAX_CACHED_KEYS)
+        self._digest_key = secrets.token_bytes(64)
+        self._verified: OrderedDict[str, tuple[str, bytes]] = OrderedDict()  # key id -> (hash, digest)
+        self._under_way: dict[tuple[str, bytes], asyncio.Task[None]] = {}
+
+    async def verify(self, text: str, address: str, now: datetime) -> KnownKey:
+        """The key, if `text` is right and the key works at `now`. `address` is whose failures are counted.
+
+        Raises InvalidApiKey, TooManyAttempts, or Busy when too many keys wait for their first verification.
+        """
+        parsed = parse_key(text)
+        if parsed is None:
+            raise InvalidApiKey("malformed")
+        environment, key_id = parsed
+        key = await self._working_key(key_id, now)
+        if key.facts.environment != environment:
+            raise InvalidApiKey("other environment")
+        digest = hashlib.blake2b(text.encode(), key=self._digest_key, digest_size=32).digest()
+        if not self._is_verified(key, digest):
+            await self._verify_once(key, text, digest, address)
+            key = await self._working_key(key_id, now)  # it may have been revoked while Argon2 ran
+        return key
+
+    def forget(self, key_id: str) -> None:
+        """A notification: the key's row changed."""
+        self._keys.forget(key_id)
+
+    def forget_all(self) -> None:
+        self._keys.forget_all()
+
+    async def stop(self) -> None:
+        """Give up verifications under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _working_key(self, key_id: str, now: datetime) -> KnownKey:
+        key = self._keys.get(key_id) if self._listener.is_current(asyncio.get_running_loop().time()) else None
+        if key is None:
+            key = await self._keys.load(key_id, self._read)
+        if key is None:
+            raise InvalidApiKey("unknown")
+        if not key.facts.works(now):
+            raise InvalidApiKey(key.facts.status(now))
+        return key
+
+    async def _read(self, key_id: str) -> KnownKey | None:
+        found = await queries.find_key(self._db, key_id)
+        if found is None:
+            return None
+        facts, secret_hash = found
+        return KnownKey(facts, secret_hash, Caller(facts.environment, Actor("api_key", key_id), facts.permissions))
+
+    def _is_verified(self, key: KnownKey, digest: bytes) -> bool:
+        known = self._verified.get(key.facts.key_id)
+        if known is None or known[0] != key.secret_hash or not hmac.compare_digest(known[1], digest):
+            return False
+        self._verified.move_to_end(key.facts.key_id)
+        return True
+
+    async def _verify_once(self, key: KnownKey, text: str, digest: bytes, address: str) -> None:
+        """Requests with the same text wait for the same run of Argon2; one that gives up does not end it."""
+        task = self._under_way.get((key.secret_hash, digest))
+        if task is None:
+            task = asyncio.create_task(self._run_argon2(key, text, digest, address))
+            self._under_way[key.secret_hash, digest] = task
+            task.add_done_callback(lambda done: self._finish((key.secret_hash, digest), done))
+        await asyncio.shield(task)
+
+    def _finish(self, what: tuple[str, bytes], done: "asyncio.Task[None]") -> None:
+        del self._under_way[what]
+        if not done.cancelled():
+            done.exception()  # looked at, so that asyncio does not report it when every caller has given up
+
+    async def _run_argon2(self, key: KnownKey, text: str, digest: bytes, address: str) -> None:
+        key_id, clock = key.facts.key_id, asyncio.get_running_loop().time
+        bucket = f"wrong secrets {key_id} {address}"
+        wait_s = self._buckets.wait_s(bucket, WRONG_PER_MINUTE, clock())
+        wait_s = wait_s or self._attempts.begin(key_id, address, clock())
+        if wait_s:
+            raise TooManyAttempts(retry_after_s=wait_s)
+        try:
+            right = await self._argon2.verify(key.secret_hash, text)
+        except BaseException:
+            self._attempts.undecided(key_id, address)
+            raise
+        if not right:
+            self._buckets.take(bucket, WRONG_PER_MINUTE, clock())
+            raise InvalidApiKey("wrong secret")
+        self._attempts.succeeded(key_id, address)
+        self._verified[key_id] = (key.secret_hash, digest)
+        self._verified.move_to_end(key_id)
+        if len(self._verified) > MAX_CACHED_KEYS:
+            self._verified.popitem(last=False)

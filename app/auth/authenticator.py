@@ -1,0 +1,149 @@
+"""Authenticates requests, and manages the keys that they are made with."""
+
+import asyncio
+from datetime import datetime
+from uuid import UUID
+
+import httpx
+import structlog
+from fastapi import Request
+
+from app.auth.api_keys.hashing import ARGON2, Argon2
+from app.auth.api_keys.keys import (
+    Address,
+    parse_key,
+)
+from app.auth.api_keys.last_used import LastUsed
+from app.auth.api_keys.verifier import KeyVerifier
+from app.auth.caller import Actor, Caller, UserIdentity
+from app.auth.client_address import client_address, origin
+from app.auth.client_certificate import verified_subject
+from app.auth.errors import (
+    AddressNotAllowed,
+    ClientCertificateRequired,
+    InvalidApiKey,
+    RateLimited,
+    TooManyAttempts,
+)
+from app.auth.id_tokens.revocations import TokenRevocations
+from app.auth.id_tokens.verifier import InvalidToken, TokenVerifier
+from app.auth.rate_limits.token_buckets import TokenBuckets
+from app.auth.spelling import FoldedProviders
+from app.db import Database
+from app.db.listener import NotificationListener
+from app.settings import Settings
+from app.timestamps import EARLIEST, LATEST
+
+API_KEYS_CHANNEL = "api_keys"
+REVOCATIONS_CHANNEL = "token_revocations"
+
+log = structlog.get_logger()
+
+
+def _token_buckets(settings: Settings) -> TokenBuckets:
+    if settings.redis_url is None:
+        return TokenBuckets()
+    from app.auth.rate_limits.redis_buckets import (
+        SharedTokenBuckets,  # its driver takes half as long to load as everything else
+    )
+
+    return SharedTokenBuckets(settings.redis_url)
+
+
+class Authenticator:
+    """Who a request comes from. One per process, started before the first request and stopped after the last.
+
+    A key seen before costs a digest and two token buckets: no database, no Argon2.
+    """
+
+    def __init__(
+        self, db: Database, settings: Settings, listener: NotificationListener, *, argon2: Argon2 = ARGON2
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._buckets = _token_buckets(settings)
+        self._keys = KeyVerifier(db, listener, argon2, self._buckets)
+        self._revocations = TokenRevocations(db, FoldedProviders(settings.folded_providers))
+        listener.subscribe(API_KEYS_CHANNEL, self._keys.forget, self._keys.forget_all)
+        listener.subscribe(REVOCATIONS_CHANNEL, self._revocations.forget, self._revocations.forget_all)
+        self._last_used = LastUsed(db)
+        self._http = httpx.AsyncClient()
+        self._tokens = TokenVerifier(settings.all_issuers, self._http)
+
+    def start(self) -> None:
+        """Begin to note when keys were used last, and to share limits if that is configured."""
+        self._buckets.start()
+        self._last_used.start()
+
+    async def stop(self) -> None:
+        """End every task and connection, and write the last uses that are not yet written."""
+        await self._buckets.stop()
+        await self._last_used.stop()
+        await self._keys.stop()
+        await self._tokens.aclose()
+        await self._http.aclose()
+
+    def is_current(self) -> bool:
+        """Whether changes by other processes reach this one; while they do not, each request reads its key's row."""
+        return self._listener.is_current(asyncio.get_running_loop().time())
+
+    def admit(self, request: Request) -> Address | None:
+        """The client's address, once its token bucket gave a token. Raises RateLimited."""
+        peer = request.client.host if request.client is not None else None
+        forwarded_for = request.headers.getlist("x-forwarded-for") if self._settings.trusted_proxies else []
+        address = client_address(peer, forwarded_for, self._settings.trusted_proxies)
+        self._take("address", origin(address), self._settings.rate_limit_per_address)
+        return address
+
+    def admit_account(self, account_id: UUID) -> None:
+        """Take a token from the bucket of the account that a request names. Raises RateLimited."""
+        self._take("account", str(account_id), self._settings.rate_limit_per_account)
+
+    async def caller_of_key(self, request: Request, text: str, address: Address | None, now: datetime) -> Caller:
+        """The caller whose API key `text` is.
+
+        Raises InvalidApiKey, TooManyAttempts, AddressNotAllowed, ClientCertificateRequired, RateLimited, or Busy.
+        """
+        try:
+            key = await self._keys.verify(text, origin(address), now)
+        except (InvalidApiKey, TooManyAttempts) as error:
+            parsed = parse_key(text)
+            log.info(
+                "api_key_refused",
+                key_id=parsed[1] if parsed is not None else None,
+                reason=error.reason if isinstance(error, InvalidApiKey) else error.code,
+            )
+            raise
+        facts = key.facts
+        structlog.contextvars.bind_contextvars(key_id=facts.key_id)
+        if not facts.allows(address):
+            raise AddressNotAllowed
+        bound_to = facts.client_subject
+        if bound_to is not None and bound_to != verified_subject(request, self._settings.trusted_proxies):
+            raise ClientCertificateRequired
+        self._take("API key", facts.key_id, facts.rate_limit_per_minute or self._settings.rate_limit_per_key)
+        self._last_used.note(facts.key_id, now)
+        return key.caller
+
+    async def caller_of_token(self, token: str, now: datetime) -> Caller:
+        """The end user whom the ID token names. Raises InvalidToken or IssuerUnavailable."""
+        claims = await self._tokens.verify(token, now)
+        if await self._revocations.is_revoked(claims, cache_counts=self.is_current()):
+            raise InvalidToken("revoked")
+        user = UserIdentity(claims.oauth_provider, claims.external_id, claims.email, claims.display_name)
+        # The ledger keeps actors for ever and must not name a person there, so it gets the token's digest.
+        return Caller(claims.environment, Actor("user", claims.token_id), frozenset(), user)
+
+    def _take(self, subject: str, name: str, limit_per_minute: int) -> None:
+        now_s = asyncio.get_running_loop().time()
+        wait_s = self._buckets.take(f"{subject} {name}", limit_per_minute, now_s)
+        if wait_s:
+            raise RateLimited(subject, retry_after_s=wait_s)
+
+
+# --- managing keys --------------------------------------------------------------------------------------------
+
+
+def _storable(expires_at: datetime | None) -> datetime | None:
+    """A stored expiry as one that may be stored again: an earlier version took any year."""
+    return None if expires_at is None else min(max(expires_at, EARLIEST), LATEST)

@@ -1,0 +1,36 @@
+"""Which client certificate a request came with."""
+
+import re
+from collections.abc import Sequence
+
+from fastapi import Request
+
+from app.auth.api_keys.keys import Network
+from app.auth.client_address import parse_address
+
+_PART = r"(?:[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)*)=(?:\\.|[^\\,+])+"
+_SUBJECT = re.compile(rf"{_PART}(?:[,+] ?{_PART})*")
+SUBJECT_HEADER = "X-Client-Subject"
+
+
+def is_subject(text: str) -> bool:
+    """Whether the text is a distinguished name (RFC 4514), such as `CN=agent-7,O=Example`."""
+    return _SUBJECT.fullmatch(text) is not None
+
+
+def verified_subject(request: Request, trusted: Sequence[Network]) -> str | None:
+    """The subject of the client certificate that a trusted proxy has verified. None: without one, as far as we know.
+
+    Only the proxy that the request comes from is asked, by a header that it takes away from everybody's requests and
+    writes itself. From anybody else the header is nothing, and so is one that is there twice: who wrote which?
+    """
+    peer = parse_address(request.client.host) if request.client is not None else None
+    if peer is None or not any(peer in network for network in trusted):
+        return None
+    subjects = request.headers.getlist(SUBJECT_HEADER)
+    if len(subjects) != 1:
+        return None
+    try:
+        return subjects[0].encode("latin-1").decode() or None  # names may have letters of any alphabet
+    except UnicodeDecodeError:
+        return None

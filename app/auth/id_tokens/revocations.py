@@ -1,0 +1,90 @@
+"""End users' tokens that are taken back before they expire."""
+
+from datetime import datetime, timedelta
+
+from app.auth.cache import InvalidatedCache
+from app.auth.caller import Environment
+from app.auth.id_tokens import queries
+from app.auth.id_tokens.queries import TokenState
+from app.auth.id_tokens.verifier import MAX_TOKEN_LIFE, TokenClaims
+from app.auth.spelling import FoldedProviders
+from app.db import Database, Session
+from app.errors import InvalidRequest
+
+MAX_CACHED_TOKENS = 10_000
+KEEP_AFTER_EXPIRY = timedelta(hours=1)  # well past the leeway with which an expired token is still accepted
+ALL_TOKENS = ""
+"""Notified instead of a token's id when a user's cut-off moves: which tokens that concerns is not known there."""
+
+
+async def revoke_token(tx: Session, token_id: str, *, expires_at: datetime, now: datetime) -> None:
+    """Refuse the token (`TokenClaims.token_id`, or `token_id_of_jti`) in every process within 1 s of the commit."""
+    await queries.upsert_revoked_token(tx, token_id, expires_at, now)
+
+
+async def revoke_tokens_before(
+    tx: Session,
+    moment: datetime,
+    *,
+    environment: Environment,
+    oauth_provider: str,
+    external_id: str,
+    now: datetime,
+) -> None:
+    """Refuse all tokens of a user that were issued before `moment`, within 1 s of the commit. Never moves back.
+
+    Raises InvalidRequest for a moment in the future, which would refuse tokens that do not exist yet.
+    """
+    if moment > now:
+        raise InvalidRequest("Tokens can be revoked up to now, not up to a moment in the future")
+    await queries.upsert_token_cutoff(tx, environment, oauth_provider, external_id, moment)
+
+
+async def forget_user(tx: Session, *, environment: Environment, oauth_provider: str, external_id: str) -> None:
+    """Delete the cut-off of the user's tokens, which names the person; a salted digest goes on refusing them.
+
+    Without it a stolen token would work again.
+    """
+    await queries.replace_token_cutoff_by_digest(tx, environment, oauth_provider, external_id)
+
+
+async def purge_expired_revocations(tx: Session, *, now: datetime) -> int:
+    """Delete revocations of tokens that nobody accepts any more, and erased users' cut-offs of such; how many."""
+    tokens = await queries.delete_revoked_tokens_expired_before(tx, now - KEEP_AFTER_EXPIRY)
+    return tokens + await queries.delete_erased_cutoffs_before(tx, now - MAX_TOKEN_LIFE - KEEP_AFTER_EXPIRY)
+
+
+class TokenRevocations:
+    """Whether a verified token was taken back, from memory where the change listener vouches for it."""
+
+    def __init__(self, db: Database, folded_providers: FoldedProviders) -> None:
+        self._db = db
+        self._folded_providers = folded_providers
+        self._states: InvalidatedCache[str, TokenState] = InvalidatedCache(MAX_CACHED_TOKENS)
+
+    async def is_revoked(self, claims: TokenClaims, *, cache_counts: bool) -> bool:
+        async def read(token_id: str) -> TokenState:
+            # A cut-off stands under the spelling of the account, which may be the folded one.
+            own = (claims.oauth_provider, claims.external_id)
+            states = [
+                await queries.find_token_state(self._db, token_id, claims.environment, *spelling)
+                for spelling in dict.fromkeys((own, self._folded_providers.fold(*own)))
+            ]
+            moments = [state.not_before for state in states if state.not_before is not None]
+            return TokenState(any(state.revoked for state in states), max(moments, default=None))
+
+        state = self._states.get(claims.token_id) if cache_counts else None
+        if state is None:
+            state = await self._states.load(claims.token_id, read)
+        assert state is not None
+        return state.revoked or (state.not_before is not None and claims.issued_at < state.not_before)
+
+    def forget(self, token_id: str) -> None:
+        """A notification: this token's state changed, or with ALL_TOKENS any token's."""
+        if token_id == ALL_TOKENS:
+            self._states.forget_all()
+        else:
+            self._states.forget(token_id)
+
+    def forget_all(self) -> None:
+        self._states.forget_all()

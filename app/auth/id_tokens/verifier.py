@@ -1,0 +1,308 @@
+"""End users' ID tokens: who they name, or why they are refused. No database: the caller checks revocation."""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+import httpx
+from joserfc import jws
+from joserfc.errors import JoseError
+
+from app.auth.caller import Environment
+from app.auth.id_tokens.jwks import IssuerUnavailable, JWKSCache, VerificationKey
+from app.errors import AppError
+from app.settings import Issuer
+
+__all__ = ["InvalidToken", "IssuerUnavailable", "TokenClaims", "TokenVerifier", "token_id_of_jti"]
+
+MAX_TOKEN_CHARS = 16_384
+MAX_CLAIM_CHARS = 255
+MAX_AUDIENCES = 100
+MAX_CACHED_TOKENS = 10_000
+LEEWAY_S = 30
+MAX_TOKEN_LIFE = timedelta(days=30)
+"""A token ends so long after it was issued, if not earlier: what refuses it need not be kept for longer."""
+END_OF_TIME_S = 253_402_300_799  # the last second of 9999, where datetime ends
+ALGORITHMS = ("RS256", "ES256")
+COMPACT_JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+
+
+class InvalidToken(AppError):
+    """The bearer token does not identify anyone. `reason` says why and quotes nothing of the token."""
+
+    status, code = 401, "invalid_token"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Invalid token: {reason}", headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class TokenClaims:
+    """What a verified token says. (environment, oauth_provider, external_id) is the end user's identity."""
+
+    environment: Environment
+    oauth_provider: str
+    external_id: str
+    issuer: str
+    subject: str
+    token_id: str
+    issued_at: datetime
+    expires_at: datetime
+    email: str | None
+    display_name: str | None
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """All of them, for who needs another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    claims: TokenClaims
+    keys: JWKSCache
+    thumbprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A token taken apart. Nothing in it is to be believed before the signature is checked."""
+
+    header: dict[str, Any]
+    payload: bytes
+    claims: dict[str, Any]
+    signing_input: str
+
+
+def token_id_of_jti(issuer: str, jti: str) -> str:
+    """The `token_id` of a token that carries a `jti`, to revoke it without having it. 64 hexadecimal digits."""
+    return hashlib.sha256(f"jti\0{issuer}\0{jti}".encode()).hexdigest()
+
+
+class TokenVerifier:
+    """Checks ID tokens against the configured issuers. Time comes with each call; the HTTP client stays the caller's.
+
+    Several configurations may share an `issuer` when their audiences differ (a live and a test client id): the
+    token's audience chooses. Raises ValueError when two of them claim the same audience.
+    """
+
+    def __init__(self, issuers: Iterable[Issuer], http: httpx.AsyncClient) -> None:
+        self._issuers: dict[str, dict[str, Issuer]] = {}
+        self._keys: dict[str, JWKSCache] = {}
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        for config in issuers:
+            by_audience = self._issuers.setdefault(config.issuer, {})
+            for audience in config.audiences:
+                if audience in by_audience:
+                    raise ValueError(f"issuer {config.issuer} has the audience {audience} twice")
+                by_audience[audience] = config
+            self._keys.setdefault(config.jwks_url, JWKSCache(config.jwks_url, http))
+
+    async def verify(self, token: str, now: datetime) -> TokenClaims:
+        """Who `token` names. A token seen before costs a digest, as long as its issuer still publishes its key.
+
+        Raises InvalidToken, or IssuerUnavailable when the issuer's keys were never fetched and cannot be now.
+        """
+        if len(token) > MAX_TOKEN_CHARS:
+            raise InvalidToken("too long")
+        try:
+            digest = hashlib.sha256(token.encode("ascii")).digest()
+        except UnicodeEncodeError:
+            raise InvalidToken("malformed") from None
+        known = self._recall(digest, now)
+        if known is not None:
+            return known
+        parts = _take_apart(token)
+        config = self._choose_issuer(parts.claims)
+        keys = self._keys[config.jwks_url]
+        alg, kid = _read_header(parts.header)
+        key = await keys.find(kid, alg, now)
+        if key is None:
+            raise InvalidToken("unknown key")
+        _check_signature(token, parts.payload, key)
+        claims = _read_claims(parts, config, now)
+        self._remember(digest, _Verified(claims, keys, key.thumbprint))
+        return claims
+
+    async def aclose(self) -> None:
+        """End the fetches that are under way."""
+        for keys in self._keys.values():
+            await keys.aclose()
+
+    def _recall(self, digest: bytes, now: datetime) -> TokenClaims | None:
+        entry = self._verified.get(digest)
+        if entry is None:
+            return None
+        if _expired(entry.claims.expires_at.timestamp(), now) or not entry.keys.trusts(entry.thumbprint, now):
+            del self._verified[digest]
+            return None
+        self._verified.move_to_end(digest)
+        return entry.claims
+
+    def _remember(self, digest: bytes, entry: _Verified) -> None:
+        self._verified[digest] = entry
+        while len(self._verified) > MAX_CACHED_TOKENS:
+            self._verified.popitem(last=False)
+
+    def _choose_issuer(self, claims: dict[str, Any]) -> Issuer:
+        """The configuration that the unverified `iss` and `aud` point to. They decide only whose keys are asked."""
+        issuer = claims.get("iss")
+        by_audience = self._issuers.get(issuer) if isinstance(issuer, str) else None
+        if by_audience is None:
+            raise InvalidToken("unknown issuer")
+        audiences = claims.get("aud")
+        if isinstance(audiences, str):
+            audiences = [audiences]
+        if not isinstance(audiences, list) or not 0 < len(audiences) <= MAX_AUDIENCES:
+            raise InvalidToken("malformed audience")
+        if not all(isinstance(audience, str) for audience in audiences):
+            raise InvalidToken("malformed audience")
+        ours = [by_audience[audience] for audience in audiences if audience in by_audience]
+        if not ours:
+            raise InvalidToken("wrong audience")
+        if any(config is not ours[0] for config in ours):
+            raise InvalidToken("ambiguous audience")
+        authorized_party = claims.get("azp")
+        if authorized_party is not None and not isinstance(authorized_party, str):
+            raise InvalidToken("malformed authorized party")
+        # With one audience Google's azp may be another client of the same project (an Android app), so it is not asked.
+        if len(audiences) > 1 and authorized_party not in ours[0].audiences:
+            raise InvalidToken("wrong authorized party")
+        return ours[0]
+
+
+def _take_apart(token: str) -> _Parts:
+    match = COMPACT_JWS.fullmatch(token)
+    if match is None:
+        raise InvalidToken("malformed")
+    header, payload = _decode_segment(match[1]), _decode_segment(match[2])
+    return _Parts(_parse_object(header), payload, _parse_object(payload), f"{match[1]}.{match[2]}")
+
+
+def _decode_segment(segment: str) -> bytes:
+    try:
+        return base64.b64decode(segment + "=" * (-len(segment) % 4), altchars=b"-_", validate=True)
+    except binascii.Error:
+        raise InvalidToken("malformed") from None
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate member")  # two readers of one token could otherwise see two users
+    return members
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _parse_object(document: bytes) -> dict[str, Any]:
+    try:
+        # Decoded here because json.loads would guess at UTF-16 and UTF-32 as well.
+        parsed = json.loads(
+            document.decode("utf-8"), object_pairs_hook=_unique_members, parse_constant=_refuse_constant
+        )
+    except (ValueError, RecursionError):
+        raise InvalidToken("malformed") from None
+    if not isinstance(parsed, dict):
+        raise InvalidToken("malformed")
+    return parsed
+
+
+def _read_header(header: dict[str, Any]) -> tuple[str, str | None]:
+    """The algorithm and the key's id. `jku`, `jwk`, `x5u` and `x5c` are never looked at."""
+    alg, kid, typ = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
+    if not isinstance(alg, str) or alg not in ALGORITHMS:
+        raise InvalidToken("algorithm not allowed")
+    if "crit" in header:
+        raise InvalidToken("critical header not understood")
+    if not isinstance(typ, str) or typ.upper() != "JWT":
+        raise InvalidToken("not an ID token")  # an access token (at+jwt) or a logout token from the same issuer
+    if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_CLAIM_CHARS):
+        raise InvalidToken("malformed key id")
+    return alg, kid
+
+
+def _check_signature(token: str, payload: bytes, key: VerificationKey) -> None:
+    registry = jws.JWSRegistry(algorithms=[key.alg], strict_check_header=False)
+    registry.max_header_length = MAX_TOKEN_CHARS
+    try:
+        signed = jws.deserialize_compact(token, key.key, registry=registry)
+    except (JoseError, ValueError, TypeError, RecursionError):
+        raise InvalidToken("bad signature") from None
+    if signed.payload != payload:
+        raise InvalidToken("bad signature")  # the library read other bytes than we did
+
+
+def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
+    claims = parts.claims
+    issued_s = _numeric_date(claims, "iat")
+    expires_s = min(_numeric_date(claims, "exp"), issued_s + MAX_TOKEN_LIFE.total_seconds())
+    not_before_s = _numeric_date(claims, "nbf") if claims.get("nbf") is not None else issued_s
+    if _expired(expires_s, now):
+        raise InvalidToken("expired")
+    if max(issued_s, not_before_s) > now.timestamp() + LEEWAY_S:
+        raise InvalidToken("not valid yet")
+    if expires_s <= issued_s:
+        raise InvalidToken("expires before it is issued")
+    email = _text(claims, "email") if is_email_verified(claims) else None
+    external_id = email if config.subject_claim == "email" else _text(claims, config.subject_claim)
+    subject = _text(claims, "sub")
+    if external_id is None or subject is None:
+        raise InvalidToken("no usable subject")
+    # Without the signature: an ECDSA signature can be rewritten into another valid one, which would dodge a revocation.
+    token_id = hashlib.sha256(parts.signing_input.encode()).hexdigest()
+    if claims.get("jti") is not None:
+        jti = _text(claims, "jti")
+        if jti is None:
+            raise InvalidToken("malformed token id")
+        token_id = token_id_of_jti(config.issuer, jti)
+    return TokenClaims(
+        environment=config.environment,
+        oauth_provider=config.provider,
+        external_id=external_id,
+        issuer=config.issuer,
+        subject=subject,
+        token_id=token_id,
+        issued_at=datetime.fromtimestamp(issued_s, UTC),
+        expires_at=datetime.fromtimestamp(expires_s, UTC),
+        email=email,
+        display_name=_text(claims, "name"),
+        claims=claims,
+    )
+
+
+def is_email_verified(claims: Mapping[str, Any]) -> bool:
+    """Whether the issuer says so: true, or "true" as Apple and Amazon Cognito write it. Nothing else counts."""
+    verified = claims.get("email_verified")
+    return verified is True or verified == "true"
+
+
+def _expired(expires_s: float, now: datetime) -> bool:
+    return now.timestamp() >= expires_s + LEEWAY_S
+
+
+def _numeric_date(claims: dict[str, Any], name: str) -> float:
+    value = claims.get(name)
+    # A bool is an int to isinstance; the comparison also refuses an infinity, written as 1e999.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < END_OF_TIME_S:
+        raise InvalidToken(f"malformed {name}")
+    return float(value)
+
+
+def _text(claims: dict[str, Any], name: str) -> str | None:
+    """A claim that the database can store: 1 to 255 characters, no NUL, no lone surrogate. Else None."""
+    value = claims.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_CLAIM_CHARS or "\0" in value:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None
+    return value
