@@ -4,21 +4,23 @@ import asyncio
 import importlib
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+import app
 from app.connection_urls import PostgresUrl
 from app.db import ASYNCPG, Base
 from app.db.role_check import privileges_of
 from app.db.schema_check import OLDEST
 from app.settings import load_settings
 
-# Puts their tables into Base.metadata.
-for package in ("auth", "configuration", "billing", "tools", "payments", "analytics", "risk", "admin"):
-    importlib.import_module(f"app.{package}.models")
+# Importing a package's models puts its tables into Base.metadata.
+for path in sorted(Path(app.__file__).parent.rglob("models.py")):
+    importlib.import_module(".".join(("app", *path.relative_to(Path(app.__file__).parent).with_suffix("").parts)))
 
 MIGRATION_LOCK = 0x0C1215B1  # any constant: two migrations at once wait for each other
 LOCK_TIMEOUT = "5s"  # a migration that cannot get its lock gives up instead of queueing all traffic behind it

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 from fastapi import FastAPI
 
+import app.accounts.router
 import app.admin.admins.router
 import app.admin.alerts.router
 import app.admin.analytics.margins
@@ -22,6 +23,7 @@ import app.admin.users.personal_data
 import app.admin.users.router
 import app.billing.router
 import app.health.router
+import app.metering.router
 import app.payments.currencies
 import app.payments.packs
 import app.payments.router
@@ -61,6 +63,8 @@ currency (500 = $5.00). Every error answers `{"detail", "code", "request_id"}`."
 ROOT = Path(__file__).parent.parent
 ROUTERS = (
     app.billing.router,
+    app.accounts.router,
+    app.metering.router,
     app.tools.router,
     app.payments.router,
     app.payments.currencies,
@@ -98,11 +102,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.gateway = gateway
     app.state.providers = {"postgresql": postgresql_probe(db), "stripe": stripe_probe(gateway)}
     app.state.billing = BillingService(db, configuration)
-    app.state.billing.accounts.listen(listener)
+    app.state.accounts = app.state.billing.accounts
+    app.state.accounts.directory.listen(listener)
     app.state.tools = ProductInventoryService(db, configuration, app.state.billing)
     app.state.payments = PaymentService(db, configuration, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)
-    app.state.billing.accounts.limit(app.state.auth.admit_account)
+    app.state.accounts.directory.limit(app.state.auth.admit_account)
     app.state.admin_sessions = AdminSessions(db, settings)
     http = httpx.AsyncClient()
     app.state.sign_in = SignIn(settings, http)

@@ -19,15 +19,15 @@ import asyncpg
 import uvloop
 from pydantic import SecretStr
 
+from app.accounts.directory import Identity, Profile
 from app.auth.api_keys.service import create_key
 from app.auth.caller import Actor, Permission
-from app.billing.accounts import Identity, Profile
-from app.billing.pools import Credits
 from app.billing.service import BillingService
-from app.billing.verify import verify_ledger
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster, find_binaries
+from app.ledger.pools import Credits
+from app.ledger.verification import verify_ledger
 from app.settings import Mode, Settings
 from bench import load
 from bench.lone import medians_ms
@@ -57,7 +57,7 @@ async def fill(settings: Settings) -> tuple[UUID, list[str]]:
     now = datetime.now(UTC)
     for i in range(ACCOUNTS):
         identity = Identity("live", "oauth:google", external_id(i))
-        account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
+        account_id = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, now)
         await billing.credit(
             account_id, credits=Credits(10**9), currency="USD", transaction_type="grant", actor=ACTOR, now=now
         )

@@ -17,16 +17,16 @@ import stripe
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from app.accounts.directory import Identity
 from app.analytics.checks import ROLLUP_CHECKS
 from app.auth.api_keys.service import create_key
 from app.auth.caller import Actor, Environment, Permission
-from app.billing.accounts import Identity
 from app.billing.service import BillingService
-from app.billing.verify import verify_ledger
 from app.clock import request_time
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import ephemeral_cluster
+from app.ledger.verification import verify_ledger
 from app.main import create_app
 from app.observability.logs import configure_logging
 from app.settings import Mode, Settings

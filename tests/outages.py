@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.auth.caller import Permission
-from app.billing.verify import verify_ledger
 from app.db import Database
+from app.ledger.verification import verify_ledger
 from tests.chaos.proxy import PostgresProxy
 from tests.conftest import make_key, running_app, settings_for
 from tests.databases import Urls

@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import Message, Scope
 
-from app.billing.accounts import Identity, Profile
+from app.accounts.directory import Identity, Profile
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
 from app.http.admission import (
@@ -151,7 +151,7 @@ def test_after_a_standstill_a_second_is_enough_to_take_a_second_of_work_in_again
 async def test_who_waits_for_an_account_leaves_the_place_to_others(
     billing: BillingService, database: Urls, identity: Identity, now: datetime
 ) -> None:
-    account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
+    account_id = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, now)
     limiter = ConcurrencyLimiter()
 
     slot = limiter.acquire(0.0)

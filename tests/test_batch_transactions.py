@@ -10,15 +10,16 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from app.accounts.directory import Identity, Profile
 from app.billing import queries
-from app.billing.accounts import Identity, Profile
-from app.billing.ledger import lock_account
 from app.billing.posting import CHARGE, Charged, ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import LOOKUP_PLANNING, Database, was_rolled_back
 from app.db.driver_pool import PoolExhausted
 from app.db.statements import Tx, fetch
+from app.ledger import queries as ledger_queries
+from app.ledger.locked_account import lock_account
 from app.observability.metrics import CONNECTION_TIMEOUTS
 from tests.books import account_locked, connected
 from tests.conftest import ACTOR, settings_for
@@ -50,11 +51,11 @@ async def create(tx: Tx, account_id: UUID) -> None:
     counters = dict.fromkeys(("daily_free", "free", "paid", "debt", "total_uses", "last_entry_no"), 0)
     names = {"environment": "live", "currency": "USD", "plan_name": "free", "daily_free_day": None}
     row = {"account_id": account_id, **names, **counters, "created_at": now, "updated_at": now}
-    await queries.insert_accounts(tx, [row])
+    await ledger_queries.insert_accounts(tx, [row])
 
 
 async def exists(db: Database, account_id: UUID) -> bool:
-    return await queries.find_account(db, account_id) is not None
+    return await ledger_queries.find_account(db, account_id) is not None
 
 
 async def test_a_block_that_ends_is_committed_and_one_that_raises_is_not(small: Database) -> None:
@@ -114,13 +115,13 @@ async def test_connections_cut_while_idle_are_replaced_before_anything_is_sent(
 ) -> None:
     """A charge without a key is answered, although it may not be sent twice."""
     billing = BillingService(small, Configuration(small, settings_for(own_database)))
-    account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
+    account_id = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, now)
     request = ChargeRequest(account_id, 100, None, ACTOR, now)
     assert isinstance(await billing.charge(request), Charged)
     async with connected(own_database) as superuser:
         assert await superuser.fetchval(CUT) > 0
     assert isinstance(await billing.charge(request), Charged)
-    assert (await billing.state(account_id))["free"] == 1
+    assert (await billing.accounts.state(account_id))["free"] == 1
 
 
 async def test_without_a_free_connection_nothing_is_sent(own_database: Urls) -> None:
@@ -144,7 +145,7 @@ async def test_a_batch_can_wait_for_locks_for_a_shorter_time(
     small: Database, own_database: Urls, identity: Identity, now: datetime
 ) -> None:
     billing = BillingService(small, Configuration(small, settings_for(own_database)))
-    account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
+    account_id = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, now)
     async with account_locked(own_database, account_id):
         with pytest.raises(asyncpg.LockNotAvailableError):
             async with small.batch(lock_timeout_ms=10) as tx:
@@ -159,7 +160,7 @@ async def test_a_statement_gives_the_same_rows_in_either_kind_of_transaction(
 ) -> None:
     """JSON, times and ids included."""
     billing = BillingService(small, Configuration(small, settings_for(own_database)))
-    account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
+    account_id = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, now)
     details = {"message_id": "m", "nested": {"é": [1, None]}}
     request = ChargeRequest(account_id, 100, None, ACTOR, now, idempotency_key="k", details=details)
     assert isinstance(await billing.charge(request), Charged)

@@ -19,7 +19,7 @@ import pytest
 from pydantic import SecretStr
 from typer.main import get_command
 
-from app.billing.accounts import Identity, Profile
+from app.accounts.directory import Identity, Profile
 from app.billing.service import BillingService
 from app.cli import cli
 from app.configuration import queries
@@ -65,7 +65,7 @@ async def account_id(own_database: Urls) -> str:
     settings = settings_for(own_database)
     db = Database(settings.database_url)
     identity = Identity("live", "oauth:google", "a:b/c@example.com")
-    found = await BillingService(db, Configuration(db, settings)).accounts.resolve(
+    found = await BillingService(db, Configuration(db, settings)).accounts.directory.resolve(
         identity, Profile(), ACTOR, datetime.now(UTC)
     )
     await db.close()

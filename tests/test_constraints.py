@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import asyncpg
 import pytest
 
-from app.billing.pools import MAX_CREDITS
+from app.ledger.pools import MAX_CREDITS
 from tests.databases import CONSTRAINTS, SERVICE_ROLE, Urls
 from tests.good_rows import ACCOUNT, ADMIN, NOBODY, NOW, ROWS, Row
 

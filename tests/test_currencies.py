@@ -7,13 +7,13 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
+from app.accounts.directory import Identity, Opening, Profile
 from app.admin.configuration.schemas import DefaultsBody, PacksBody
-from app.billing.accounts import Identity, Opening, Profile
-from app.billing.errors import UnknownCurrency
 from app.billing.service import BillingService
 from app.configuration.documents import Packs
 from app.currencies import CURRENCIES, info_of
 from app.demo.stripe.account import Account, AccountConfig, StripeError
+from app.ledger.errors import UnknownCurrency
 from ciris_billing import Currencies
 from tests.books import connected
 from tests.conftest import ACTOR, ClientFor, settings_for
@@ -128,7 +128,7 @@ async def test_an_account_that_exists_keeps_its_currency_and_no_new_one_begins_i
     refused = await agent.post("/v1/billing/accounts", json={**user, "currency": "ZZZ"})
     assert (refused.status_code, refused.json()["code"]) == (422, "unknown_currency")
     with pytest.raises(UnknownCurrency):
-        await billing.get_or_create_account(
+        await billing.accounts.get_or_create_account(
             Identity("live", user["oauth_provider"], user["external_id"]),
             Profile(),
             Opening(currency="ZZZ"),

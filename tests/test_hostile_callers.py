@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.billing.accounts import Identity
+from app.accounts.directory import Identity
 from app.billing.service import BillingService
 from app.settings import Issuer
 from tests.conftest import ClientFor, Keys, running_app, settings_for
@@ -214,7 +214,7 @@ async def test_text_that_looks_like_sql_is_text(http: httpx.AsyncClient, keys: K
         first = await http.post("/v1/billing/charges", json=charge, headers=live(keys))
         again = await http.post("/v1/billing/charges", json=charge, headers=live(keys))
         assert (first.status_code, again.status_code, first.json()["description"]) == (201, 409, text)
-        found = await billing.find_account_id(Identity("live", f"oauth:{text}", name))
+        found = await billing.accounts.find_account_id(Identity("live", f"oauth:{text}", name))
         assert str(found) == first.json()["account_id"]
         rows = (await http.get("/v1/billing/transactions", params=user, headers=live(keys))).json()
         assert [row["description"] for row in rows["transactions"]] == [text]

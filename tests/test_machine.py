@@ -23,13 +23,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from app.accounts.directory import Identity, Profile
 from app.billing import posting
-from app.billing.accounts import Identity, Profile
-from app.billing.errors import AccountSuspended, IdempotencyKeyReused
-from app.billing.pools import Credits, Shortfall
-from app.billing.verify import verify_ledger
 from app.demo.stripe.account import StripeError
 from app.demo.stripe.webhooks import signature
+from app.ledger.errors import AccountSuspended, IdempotencyKeyReused
+from app.ledger.pools import Credits, Shortfall
+from app.ledger.verification import verify_ledger
 from app.tools import service as tools
 from tests.books import balances
 from tests.conftest import ACTOR
@@ -62,7 +62,7 @@ class Machine(RuleBasedStateMachine):
         self.purchases: dict[str, tuple[str, str]] = {}
         identity = Identity("live", "oauth:google", f"{uuid.uuid4()}@example.com")
         accounts = world.billing.accounts
-        self.account_id = world.run(accounts.resolve(identity, Profile(), ACTOR, self.now))
+        self.account_id = world.run(accounts.directory.resolve(identity, Profile(), ACTOR, self.now))
         self.model = Model(
             DAILY_FREE,
             DAILY_FREE,
@@ -270,7 +270,7 @@ class Machine(RuleBasedStateMachine):
         self._set_status("active", None)
 
     def _set_status(self, status: str, reason: str | None) -> None:
-        self.world.run(self.world.billing.set_status(self.account_id, status, reason, self.now))
+        self.world.run(self.world.billing.accounts.set_status(self.account_id, status, reason, self.now))
         self.model.suspended = status == "suspended"
 
     @rule(hours=st.sampled_from([1, 3, 24, 49]))

@@ -18,7 +18,7 @@ def test_a_mutant_finds_its_text_once_and_its_tests_are_there(mutant: Mutant) ->
 def test_each_mutated_file_has_tests_that_must_notice() -> None:
     files = mutated_files()
     assert {
-        "app/billing/pools.py",
+        "app/ledger/pools.py",
         "app/payments/facts.py",
         "app/tools/service.py",
         "app/auth/id_tokens/verifier.py",

@@ -15,6 +15,7 @@ from app.billing import queries as billing_queries
 from app.db import Database
 from app.db.driver_pool import Connection
 from app.db.point_reads import EXECUTIONS, MAX_BATCH, PointRead
+from app.ledger import queries as ledger_queries
 from app.tools import queries as tool_queries
 from tests.databases import Urls
 
@@ -52,16 +53,14 @@ async def test_who_asks_while_an_execution_is_under_way_sees_what_was_committed_
     }
     values |= {"daily_free": 0, "daily_free_day": now.date(), "free": 0, "paid": 0, "debt": 0, "total_uses": 0}
     async with db.transaction() as tx:
-        await billing_queries.insert_accounts(
-            tx, [{**values, "last_entry_no": 0, "created_at": now, "updated_at": now}]
-        )
+        await ledger_queries.insert_accounts(tx, [{**values, "last_entry_no": 0, "created_at": now, "updated_at": now}])
     change = text("UPDATE accounts SET total_uses = :n WHERE account_id = :account_id")
     readers = []
     for n in range(1, 30):
-        readers += [asyncio.create_task(billing_queries.find_account(db, account_id)) for _ in range(5)]
+        readers += [asyncio.create_task(ledger_queries.find_account(db, account_id)) for _ in range(5)]
         async with db.transaction() as tx:
             await tx.execute(change, {"n": n, "account_id": account_id})
-        row = await billing_queries.find_account(db, account_id)
+        row = await ledger_queries.find_account(db, account_id)
         assert row is not None
         assert row["total_uses"] == n
     await asyncio.gather(*readers)
@@ -124,7 +123,7 @@ async def test_a_failure_reaches_everybody_who_waits_for_it(db: Database) -> Non
 @pytest.mark.parametrize(
     ("read", "table"),
     [
-        (billing_queries._FIND_ACCOUNT, "accounts"),
+        (ledger_queries._FIND_ACCOUNT, "accounts"),
         (billing_queries._FIND_CHARGE_BY_KEY, "charges"),
         (tool_queries._FIND_USAGE_BY_KEY, "product_usage_log"),
         (tool_queries._FIND_INVENTORY, "product_inventory"),

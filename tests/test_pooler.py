@@ -15,9 +15,9 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app.billing.verify import verify_ledger
 from app.db import LOOKUP_PLANNING, Database
 from app.db.schema_check import bound_role
+from app.ledger.verification import verify_ledger
 from tests.books import balances, connected
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls, create_database, drop_database

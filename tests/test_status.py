@@ -6,8 +6,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from app.billing.verify import verify_ledger
 from app.db import Database
+from app.ledger.verification import verify_ledger
 from tests.books import connected
 from tests.conftest import ClientFor, running_app, settings_for
 from tests.databases import Urls

@@ -10,13 +10,13 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from app.billing.accounts import Identity, Profile
-from app.billing.pools import Credits
+from app.accounts.directory import Identity, Profile
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
-from app.billing.verify import last_verification, verify_ledger
 from app.configuration.service import Configuration
 from app.db import Database
+from app.ledger.pools import Credits
+from app.ledger.verification import last_verification, verify_ledger
 from app.tools.service import ProductInventoryService
 from tests.books import connected
 from tests.conftest import ACTOR, settings_for
@@ -38,7 +38,9 @@ async def write_history(urls: Urls) -> UUID:
     db = Database(settings.database_url)
     billing = BillingService(db, Configuration(db, settings))
     tools = ProductInventoryService(db, Configuration(db, settings), billing)
-    account_id = await billing.accounts.resolve(Identity("live", "oauth:google", "a@b.c"), Profile(), ACTOR, NOW)
+    account_id = await billing.accounts.directory.resolve(
+        Identity("live", "oauth:google", "a@b.c"), Profile(), ACTOR, NOW
+    )
     await billing.credit(account_id, credits=Credits(20), currency=None, transaction_type="grant", actor=ACTOR, now=NOW)
     charge = await billing.charge(ChargeRequest(account_id, 500, "USD", ACTOR, NOW))  # 1 daily, 3 free, 1 paid
     assert isinstance(charge, Charged)

@@ -11,7 +11,7 @@ import { createRoot } from "react-dom/client";
 import { RouterProvider } from "react-router";
 
 import { setCsrfToken, whenForbidden, whenSignedOut } from "./api/client";
-import { mayPass } from "./api/errors";
+import { isRetryable } from "./api/errors";
 import { SESSION } from "./api/session";
 import { router } from "./routes";
 import { readableColors, theme } from "./theme";
@@ -21,7 +21,7 @@ const RELOADED = "reloaded";
 const networkMode = "always";
 const queries = new QueryClient({
   defaultOptions: {
-    queries: { networkMode, staleTime: 10_000, retry: (failures, error) => failures < 2 && mayPass(error) },
+    queries: { networkMode, staleTime: 10_000, retry: (failures, error) => failures < 2 && isRetryable(error) },
     mutations: { networkMode, retry: false },
   },
 });

@@ -35,7 +35,7 @@ def upgrade() -> None:
     op.create_table(
         "account_search_words",
         sa.Column("account_id", sa.Uuid(), nullable=False),
-        sa.Column("word", sa.Text(collation="C"), nullable=False, comment="folded: see app/billing/search.py"),
+        sa.Column("word", sa.Text(collation="C"), nullable=False, comment="folded: see app/accounts/search.py"),
         sa.PrimaryKeyConstraint("account_id", "word", name=op.f("pk_account_search_words")),
     )
     op.create_index(

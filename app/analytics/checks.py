@@ -1,6 +1,6 @@
 """The proof that the sums by day are the books': each query returns the first difference as `culprit`, or nothing.
 
-They run beside those of the ledger (app.billing.verify), in the same snapshot.
+They run beside those of the ledger (app.ledger.verification), in the same snapshot.
 """
 
 from app.analytics.attribution import DAY_KEY, KEY, SUMS, own_calls, shares, stale

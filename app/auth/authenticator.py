@@ -36,7 +36,6 @@ from app.timestamps import EARLIEST, LATEST
 
 API_KEYS_CHANNEL = "api_keys"
 REVOCATIONS_CHANNEL = "token_revocations"
-
 log = structlog.get_logger()
 
 

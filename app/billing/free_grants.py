@@ -11,10 +11,10 @@ from uuid import UUID
 from sqlalchemy import insert, select
 
 from app.auth.caller import Actor
-from app.billing.errors import IdempotencyKeyReused
-from app.billing.ledger import Cause, Kind, lock_account, write
 from app.billing.models import FreeGrant
 from app.db import Session, new_id
+from app.ledger.errors import IdempotencyKeyReused
+from app.ledger.locked_account import Cause, Kind, lock_account, write
 
 
 @dataclass(frozen=True, slots=True)

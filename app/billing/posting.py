@@ -12,13 +12,13 @@ from uuid import UUID
 
 from app.auth.caller import Actor
 from app.billing import queries
-from app.billing.errors import CurrencyMismatch, IdempotencyKeyReused
-from app.billing.ledger import Cause, Kind, LockedAccount
-from app.billing.pools import Paid, Shortfall, cost_of
 from app.billing.queries import Key
 from app.db import Session, new_id
 from app.db.statements import Tx
 from app.errors import AppError
+from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
+from app.ledger.locked_account import Cause, Kind, LockedAccount
+from app.ledger.pools import Paid, Shortfall, cost_of
 
 CHARGE = "charge"
 """The operation of `/v1/billing/charges`: the key space that its idempotency keys belong to."""

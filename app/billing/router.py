@@ -3,20 +3,16 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
+from fastapi import APIRouter, Query, Request, Response, status
 from pydantic import BaseModel
 
+from app.accounts.schemas import OAuthProvider, identity_of
 from app.auth.api_keys.key_route import KeyRoute
-from app.auth.caller import Permission
-from app.auth.dependencies import Minter, Reader, ReaderOrUser, Writer, WriterOrUser
-from app.billing.accounts import Opening
+from app.auth.dependencies import Minter, Reader, ReaderOrUser, WriterOrUser
+from app.billing.dependencies import Billing
 from app.billing.errors import InsufficientCredits
-from app.billing.llm_usage import LlmUsageReport, record_llm_usage
-from app.billing.pools import Shortfall, cost_of
 from app.billing.posting import ChargeRequest, Refused, Replayed
 from app.billing.schemas import (
-    AccountBody,
-    AccountReply,
     ChargeBody,
     ChargeReply,
     CheckBody,
@@ -24,30 +20,19 @@ from app.billing.schemas import (
     CreditBody,
     CreditReply,
     InsufficientCreditsReply,
-    OAuthProvider,
     ReplayedCharge,
     ReplayedCredit,
     Transaction,
     TransactionsReply,
-    identity_of,
 )
 from app.billing.service import BillingService
-from app.billing.usage_schemas import LlmUsageBody, LlmUsageReply
 from app.clock import Now
 from app.errors import error_body
 from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.http.schemas import ERRORS, MAX_INT64, ErrorReply, Key255
+from app.ledger.pools import Shortfall, cost_of
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
-
-
-async def billing_service(request: Request) -> BillingService:
-    service: BillingService = request.app.state.billing
-    return service
-
-
-Billing = Annotated[BillingService, Depends(billing_service)]
-"""Not for the hottest routes, which take just what KeyRoute gives them."""
 
 
 # First the busiest: FastAPI looks for a request's route in this order.
@@ -65,7 +50,9 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
     """Charge an interaction that happened. The same idempotency key again answers 409 and charges nothing."""
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
-    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile(caller))
+    account_id, _ = await billing.accounts.directory.find_or_create(
+        identity, caller.actor, now, profile=body.profile(caller)
+    )
     outcome = await billing.charge(
         ChargeRequest(
             account_id=account_id,
@@ -79,7 +66,7 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
         )
     )
     if not isinstance(outcome, Replayed):  # a replay writes nothing
-        await billing.accounts.note_profile(account_id, body.profile(caller), now)
+        await billing.accounts.directory.note_profile(account_id, body.profile(caller), now)
     match outcome:
         case Replayed(charge):
             existing = ReplayedCharge.of(charge, **error_body("Charge already exists", "charge_exists"))
@@ -97,8 +84,10 @@ async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, 
     """Ask whether the user may go on, before an interaction. Creates a missing account with its free uses."""
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
-    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile(caller))
-    await billing.accounts.note_profile(account_id, body.profile(caller), now)
+    account_id, _ = await billing.accounts.directory.find_or_create(
+        identity, caller.actor, now, profile=body.profile(caller)
+    )
+    await billing.accounts.directory.note_profile(account_id, body.profile(caller), now)
     return CheckReply.of(await billing.check(account_id, now))
 
 
@@ -136,8 +125,8 @@ async def create_credit(
     body: CreditBody, request: Request, caller: Minter, billing: Billing, now: Now
 ) -> CreditReply | Response:
     """Give paid credits to an existing account. The same idempotency key again answers 409 and gives nothing."""
-    account_id = await billing.find_account_id(body.identity(caller))
-    await billing.accounts.record_profile(account_id, body.profile(caller), now)
+    account_id = await billing.accounts.find_account_id(body.identity(caller))
+    await billing.accounts.directory.record_profile(account_id, body.profile(caller), now)
     credit = await billing.credit(
         account_id,
         credits=cost_of(body.amount_minor),
@@ -153,45 +142,6 @@ async def create_credit(
         existing = ReplayedCredit.of(credit, **error_body("Credit already exists", "credit_exists"))
         return _conflict(existing, {"X-Existing-Credit-ID": str(credit.credit_id)})
     return CreditReply.of(credit)
-
-
-@router.post(
-    "/accounts",
-    status_code=status.HTTP_201_CREATED,
-    responses={200: {"model": AccountReply, "description": "The account existed"}},
-)
-async def create_account(
-    body: AccountBody, caller: Writer, billing: Billing, now: Now, response: Response
-) -> AccountReply:
-    """Create the user's account, or give the existing one back unchanged but for its profile."""
-    identity, initial_minor = body.identity(caller), body.initial_balance_minor or 0
-    if Permission.CREDIT not in caller.permissions and initial_minor > 0:
-        if await billing.accounts.find(identity) is None:
-            caller.require(Permission.CREDIT)  # an agent's key must not mint
-        initial_minor = 0  # nor when the account is erased right now, and created by this request after all
-    opening = Opening(cost_of(initial_minor), body.currency, body.plan_name)
-    account_id, created = await billing.get_or_create_account(
-        identity, body.profile(caller), opening, caller.actor, now
-    )
-    if not created:
-        response.status_code = status.HTTP_200_OK
-    return AccountReply.of(await billing.account(caller.environment, account_id))
-
-
-@router.get("/accounts/{account_id}", responses={404: {"model": ErrorReply}})
-async def get_account(account_id: UUID, caller: Reader, billing: Billing) -> AccountReply:
-    return AccountReply.of(await billing.account(caller.environment, account_id))
-
-
-@router.get("/accounts/{oauth_provider}/{external_id:path}", responses={404: {"model": ErrorReply}})
-async def get_account_of_user(
-    oauth_provider: Annotated[OAuthProvider, Path()],
-    external_id: Annotated[Key255, Path()],
-    caller: Reader,
-    billing: Billing,
-) -> AccountReply:
-    account_id = await billing.find_account_id(identity_of(caller, oauth_provider, external_id))
-    return AccountReply.of(await billing.account(caller.environment, account_id))
 
 
 @router.get("/transactions")
@@ -211,16 +161,6 @@ async def list_transactions(
         total_count=total,
         has_more=offset + len(rows) < total,
     )
-
-
-@router.post("/litellm/usage", status_code=status.HTTP_201_CREATED)
-async def report_llm_usage(body: LlmUsageBody, request: Request, caller: Writer, now: Now) -> LlmUsageReply:
-    """Record what an interaction's LLM calls cost. Moves no credits."""
-    billing: BillingService = request.app.state.billing
-    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(caller), caller.actor, now)
-    report = LlmUsageReport(**{name: getattr(body, name) for name in LlmUsageReport.__slots__})
-    usage_log_id = await record_llm_usage(request.app.state.db, account_id, report, now)
-    return LlmUsageReply(logged=True, usage_log_id=usage_log_id)
 
 
 def _conflict(existing: BaseModel, headers: dict[str, str]) -> Response:

@@ -10,81 +10,17 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     Field,
     StringConstraints,
 )
 
-from app.auth.caller import Caller
+from app.accounts.schemas import IdentityFields
 from app.billing import descriptions
-from app.billing.accounts import Identity, Profile
-from app.billing.errors import IdentityRequired
-from app.billing.pools import MINOR_PER_CREDIT
 from app.billing.posting import Charge, Credit
 from app.billing.service import CreditStatus
-from app.http.schemas import MAX_INT64, ErrorReply, Key255, Label, Reply, Text255, Timestamp, _no_nul
-from app.settings import Currency
-
-OAuthProvider = Annotated[
-    str,
-    StringConstraints(pattern=r"^oauth:[^\x00]+$", max_length=255),
-    Field(examples=["oauth:google"], description="`oauth:` and the provider's name; any provider."),
-]
-AmountMinor = Annotated[int, Field(strict=True, ge=1, le=MAX_INT64, description="Hundredths of a credit; rounded up.")]
-GrantMinor = Annotated[
-    int,
-    Field(
-        strict=True, le=MAX_INT64, multiple_of=MINOR_PER_CREDIT, description="Hundredths of a credit: whole credits."
-    ),
-]
-UpperCurrency = Annotated[Currency, BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)]
-
-
-class ProfileFields(BaseModel):
-    """Attributes of the person. null means "not given" and changes nothing.
-
-    With a user's token only the marketing fields count; the e-mail address and the name are those of the token.
-    """
-
-    wa_id: Label | None = None
-    tenant_id: Label | None = None
-    customer_email: Text255 | None = None
-    display_name: Text255 | None = None
-    user_role: Text255 | None = None
-    agent_id: Label | None = None
-    marketing_opt_in: bool | None = Field(default=None, description="false withdraws an earlier consent.")
-    marketing_opt_in_source: Text255 | None = None
-
-    def profile(self, caller: Caller) -> Profile:
-        """The attributes that the caller may set. Of its own user, a token proves no others than those it contains."""
-        given = Profile(**{name: getattr(self, name) for name in Profile.__slots__})
-        if caller.user is None:
-            return given
-        return Profile(
-            customer_email=caller.user.email,
-            display_name=caller.user.display_name,
-            marketing_opt_in=given.marketing_opt_in,
-            marketing_opt_in_source=given.marketing_opt_in_source,
-        )
-
-
-class IdentityFields(ProfileFields):
-    """Who pays. Absent only when the caller is an end user, whose token says it."""
-
-    oauth_provider: OAuthProvider | None = None
-    external_id: Key255 | None = Field(default=None, examples=["user@example.com"])
-
-    def identity(self, caller: Caller) -> Identity:
-        return identity_of(caller, self.oauth_provider, self.external_id)
-
-
-def identity_of(caller: Caller, oauth_provider: str | None, external_id: str | None) -> Identity:
-    """The token's identity, if the caller is an end user; else the request's. Raises IdentityRequired."""
-    if caller.user is not None:
-        return Identity(caller.environment, caller.user.oauth_provider, caller.user.external_id)
-    if oauth_provider is None or external_id is None:
-        raise IdentityRequired("oauth_provider" if oauth_provider is None else "external_id")
-    return Identity(caller.environment, oauth_provider, external_id)
+from app.http.schemas import ErrorReply, Key255, Label, Reply, Timestamp, _no_nul
+from app.ledger.amounts import AmountMinor, GrantMinor, UpperCurrency
+from app.ledger.pools import MINOR_PER_CREDIT
 
 
 class CheckContext(BaseModel):
@@ -208,54 +144,6 @@ class CreditReply(Reply):
             description=descriptions.of_credit(credit.description, credit.transaction_type, credit.credits),
             created_at=credit.created_at,
             **error,
-        )
-
-
-class AccountBody(IdentityFields):
-    initial_balance_minor: Annotated[GrantMinor, Field(ge=0)] | None = Field(
-        default=None, description="Counts only when the account is created; above 0 it needs `billing:credit`."
-    )
-    currency: UpperCurrency | None = None
-    plan_name: Key255 | None = None
-
-
-class AccountReply(Reply):
-    account_id: UUID
-    oauth_provider: str | None
-    external_id: str | None
-    wa_id: str | None
-    tenant_id: str | None
-    customer_email: str | None
-    display_name: str | None
-    balance_minor: int
-    paid_credits: int
-    free_uses_remaining: int
-    total_uses: int
-    currency: str
-    plan_name: str
-    status: Literal["active", "suspended", "closed"]
-    marketing_opt_in: bool
-    marketing_opt_in_at: Timestamp | None
-    marketing_opt_in_source: str | None
-    created_at: Timestamp
-    updated_at: Timestamp
-
-    @classmethod
-    def of(cls, account: dict[str, Any]) -> Self:
-        return cls(
-            **{
-                "wa_id": None,
-                "tenant_id": None,
-                "customer_email": None,
-                "display_name": None,
-                "marketing_opt_in_at": None,
-                "marketing_opt_in_source": None,
-                **account,
-                "marketing_opt_in": account.get("marketing_opt_in") or False,
-                "balance_minor": account["paid"] * MINOR_PER_CREDIT,
-                "paid_credits": account["paid"],
-                "free_uses_remaining": account["free"],
-            }
         )
 
 

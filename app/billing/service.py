@@ -1,7 +1,7 @@
 """BillingService: checks, charges and credits of the main pools. Units are credits unless a name says `_minor`."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,20 +9,11 @@ from uuid import UUID
 
 import structlog
 
+from app.accounts.directory import Identity
+from app.accounts.service import AccountService
 from app.auth.caller import Actor, Environment
 from app.billing import queries
-from app.billing.accounts import AccountDirectory, Identity, Opening, Profile
-from app.billing.closing import settle_purchases
-from app.billing.errors import (
-    AccountErased,
-    AccountNotFound,
-    BalanceChanged,
-    ChargeNotFound,
-    InsufficientCredits,
-)
-from app.billing.lane import ChargeLane, lock_decide_commit
-from app.billing.ledger import Kind, LockedAccount, lock_account, write
-from app.billing.pools import Credits, Pools, Shortfall, cost_of, daily_free_on, pay
+from app.billing.errors import BalanceChanged, ChargeNotFound, InsufficientCredits
 from app.billing.posting import (
     CHARGE,
     Charge,
@@ -44,6 +35,10 @@ from app.configuration.service import Configuration
 from app.db import Database, Session
 from app.db.statements import Tx
 from app.errors import AppError
+from app.ledger.batching import Batcher, lock_decide_commit
+from app.ledger.errors import AccountNotFound
+from app.ledger.locked_account import Kind, LockedAccount, lock_account, write
+from app.ledger.pools import Credits, Pools, Shortfall, cost_of, daily_free_on, pay
 from app.observability.metrics import CHECKS, ChargeCounter
 from app.settings import Pack
 
@@ -70,19 +65,19 @@ class BillingService:
     def __init__(self, db: Database, configuration: Configuration) -> None:
         self._db = db
         self.configuration = configuration
-        self.accounts = AccountDirectory(db, configuration)
-        self._lane: ChargeLane[ChargeRequest, Outcome] = ChargeLane(self._charge_together, db.lock_waiters)
+        self.accounts = AccountService(db, configuration)
+        self._batcher: Batcher[ChargeRequest, Outcome] = Batcher(self._charge_together, db.lock_waiters)
 
     async def stop(self) -> None:
         """Once no request is left: wait for what they began."""
-        await asyncio.gather(self._lane.stop(), self.accounts.stop())
+        await asyncio.gather(self._batcher.stop(), self.accounts.stop())
 
     # --- reads: no lock, no write ---
 
     async def check(self, account_id: UUID, now: datetime) -> CreditStatus:
         config = await self.configuration.current()
         allowance = config.defaults.daily_free_uses
-        row = await self.state(account_id)
+        row = await self.accounts.state(account_id)
         left, day = row["daily_free"], row["daily_free_day"]
         daily_free = daily_free_on(now.date(), left=left, day=day, allowance=allowance)
         pools = Pools(daily_free, row["free"], row["paid"])
@@ -91,30 +86,6 @@ class BillingService:
         name = config.default_pack(row["currency"])
         pack = None if name is None else config.packs[name]
         return CreditStatus(pools, allowance, row["total_uses"], row["plan_name"], row["status"], pack)
-
-    async def state(self, account_id: UUID) -> Mapping[str, Any]:
-        """The account's columns. Raises AccountNotFound."""
-        row = await queries.find_account(self._db, account_id)
-        if row is None:
-            raise AccountNotFound
-        return row
-
-    async def account(self, environment: Environment, account_id: UUID) -> dict[str, Any]:
-        """The account, its identity and its profile, as columns. Raises AccountNotFound."""
-        row = await self.state(account_id)
-        if row["environment"] != environment:
-            raise AccountNotFound
-        structlog.contextvars.bind_contextvars(account_id=str(account_id))
-        oauth_provider, external_id = await queries.find_identity(self._db, account_id) or (None, None)
-        profile = await queries.find_profile(self._db, account_id)
-        return {**(profile or {}), **row, "oauth_provider": oauth_provider, "external_id": external_id}
-
-    async def find_account_id(self, identity: Identity) -> UUID:
-        """Raises AccountNotFound."""
-        account_id = await self.accounts.find(identity)
-        if account_id is None:
-            raise AccountNotFound
-        return account_id
 
     async def get_charge(self, environment: Environment, charge_id: UUID) -> Charge:
         async with self._db.read() as db:
@@ -126,7 +97,7 @@ class BillingService:
 
     async def charge_of_key(self, identity: Identity, actor: Actor, idempotency_key: str) -> Charge:
         """The charge that carries the key in the actor's key space. Raises ChargeNotFound, for an unknown user too."""
-        account_id = await self.accounts.find(identity)
+        account_id = await self.accounts.directory.find(identity)
         if account_id is None:
             raise ChargeNotFound
         row = await queries.find_charge_by_key(self._db, CHARGE, Key(account_id, actor.kind, idempotency_key))
@@ -136,7 +107,7 @@ class BillingService:
 
     async def transactions(self, identity: Identity, limit: int, offset: int) -> tuple[Sequence[Any], int]:
         """A page of the account's charges and credits, newest first, and how many there are in all."""
-        account_id = await self.accounts.find(identity)
+        account_id = await self.accounts.directory.find(identity)
         if account_id is None:
             return [], 0
         async with self._db.read() as db:
@@ -156,12 +127,12 @@ class BillingService:
             COUNTER.outcome(outcome)
             return outcome
         may_retry = request.idempotency_key is not None
-        return await self._lane.run(request, request.account_id, may_retry=may_retry)
+        return await self._batcher.run(request, request.account_id, may_retry=may_retry)
 
     @property
     def waiting(self) -> int:
         """How many charges wait for their transaction to end."""
-        return self._lane.size
+        return self._batcher.size
 
     async def _replay(self, request: ChargeRequest) -> Outcome | None:
         if request.key is None:
@@ -319,65 +290,6 @@ class BillingService:
         )
         await write(tx, [account], now)
         return credit
-
-    # --- accounts ---
-
-    async def get_or_create_account(
-        self, identity: Identity, profile: Profile, opening: Opening, actor: Actor, now: datetime
-    ) -> tuple[UUID, bool]:
-        """The account's id and whether it is new; `opening` counts only then."""
-        account_id, created = await self.accounts.find_or_create(identity, actor, now, opening, profile)
-        if not created:
-            await self.accounts.record_profile(account_id, profile, now)
-        return account_id, created
-
-    async def set_status(self, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
-        """Suspend (with a reason), reopen or close. Locks the account, so that no charge straddles the change.
-
-        Closing has the worker cancel the account's open purchases; reopening, book the payments that arrived meanwhile.
-        """
-        async with self._db.transaction() as tx:
-            await self.set_status_in(tx, account_id, status, reason, now)
-
-    async def set_status_in(
-        self, tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime
-    ) -> tuple[str, str | None]:
-        """`set_status` as part of the caller's transaction: the status before it, and its reason.
-
-        Raises AccountErased.
-        """
-        account = await lock_account(tx, account_id)
-        if account.erased_at is not None and status != "closed":
-            raise AccountErased
-        await queries.update_account_status(tx, account_id, status, reason, now)
-        if "closed" in (status, account.status) and status != account.status:
-            await settle_purchases(tx, account_id, now)
-        return account.status, account.status_reason
-
-    async def suspend_unless_stopped_in(
-        self, tx: Session, account_id: UUID, reason: str, replaces: Collection[str], now: datetime
-    ) -> bool:
-        """Suspend an active account, or one that is suspended for a reason that this one replaces. Locks the account.
-
-        Part of the caller's transaction. False: it is stopped for this or another reason, and stays so.
-        """
-        account = await lock_account(tx, account_id)
-        if account.status == "closed" or account.status_reason == reason:
-            return False
-        if account.status != "active" and account.status_reason not in replaces:
-            return False
-        await queries.update_account_status(tx, account_id, "suspended", reason, now)
-        return True
-
-    async def reopen_if_stopped_in(
-        self, tx: Session, account_id: UUID, reasons: Collection[str], now: datetime
-    ) -> bool:
-        """Reopen an account that is suspended for one of these reasons. Locks the account. False: it is not."""
-        account = await lock_account(tx, account_id)
-        if account.status != "suspended" or account.status_reason not in reasons:
-            return False
-        await queries.update_account_status(tx, account_id, "active", None, now)
-        return True
 
 
 def _count(outcomes: Sequence[Outcome]) -> None:

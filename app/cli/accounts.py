@@ -5,15 +5,15 @@ from uuid import UUID
 
 import typer
 
+from app.accounts.directory import Identity
 from app.auth.caller import Actor
-from app.billing.accounts import Identity
-from app.billing.pools import Credits
 from app.billing.service import BillingService
 from app.cli.output import AsJson, show
 from app.cli.running import World, WorldOption, run
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
+from app.ledger.pools import Credits
 from app.settings import Settings
 
 accounts_cli = typer.Typer(help="Look at a customer's account, and put it right.", no_args_is_help=True)
@@ -28,11 +28,11 @@ async def _find_account(
     billing: BillingService, world: World, account_id: UUID | None, provider: str | None, external_id: str | None
 ) -> UUID:
     if account_id is not None:
-        await billing.account(world.value, account_id)  # of this world, or AccountNotFound
+        await billing.accounts.account(world.value, account_id)  # of this world, or AccountNotFound
         return account_id
     if provider is None or external_id is None:
         raise typer.BadParameter("give --account-id, or --provider and --external-id")
-    return await billing.find_account_id(Identity(world.value, provider, external_id))
+    return await billing.accounts.find_account_id(Identity(world.value, provider, external_id))
 
 
 @accounts_cli.command("show")
@@ -48,7 +48,7 @@ def accounts_show(
     async def work(db: Database, settings: Settings) -> dict[str, Any]:
         billing = BillingService(db, Configuration(db, settings))
         found = await _find_account(billing, environment, account_id, provider, external_id)
-        return await billing.account(environment.value, found)
+        return await billing.accounts.account(environment.value, found)
 
     show([run(work)], as_json, single=True)
 
@@ -96,7 +96,7 @@ def _set_status(
     async def work(db: Database, settings: Settings) -> None:
         billing = BillingService(db, Configuration(db, settings))
         found = await _find_account(billing, world, account_id, provider, external_id)
-        await billing.set_status(found, status, reason, utc_now())
+        await billing.accounts.set_status(found, status, reason, utc_now())
 
     run(work)
 

@@ -4,12 +4,12 @@ import typer
 
 from app.analytics.checks import ROLLUP_CHECKS
 from app.billing.service import BillingService
-from app.billing.verify import verify_ledger
 from app.cli.output import AsJson, progress, show
 from app.cli.running import FAILED, run
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
+from app.ledger.verification import verify_ledger
 from app.payments.gateway import StripeGateway
 from app.payments.reconciliation_tally import Attempts
 from app.payments.service import PaymentService

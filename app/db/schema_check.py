@@ -11,7 +11,7 @@ from sqlalchemy import text
 from app.db import Database, session_bounds
 from app.errors import is_database_unavailable
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 # A wheel carries the migrations inside the package; from a checkout they are used where they stand.
 MIGRATIONS = next(
     (folder for folder in (PACKAGE / "migrations", PACKAGE.parent / "alembic") if (folder / "env.py").exists()),

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from app.accounts.directory import Identity, Profile
 from app.auth.admins.admins import add_admin
 from app.auth.api_keys.keys import parse_key
 from app.auth.api_keys.service import create_key, list_keys
 from app.auth.caller import Actor, Environment, Permission
-from app.billing.accounts import Identity, Profile
-from app.billing.pools import Credits
 from app.billing.service import BillingService
-from app.billing.verify import last_verification
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stand_ins import ADMIN_EMAIL
+from app.ledger.pools import Credits
+from app.ledger.verification import last_verification
 from app.settings import Settings
 
 ACTOR = Actor("system", "demo")
@@ -65,7 +65,7 @@ async def prepare(env: Mapping[str, str], state_dir: Path) -> tuple[Keys, bool]:
         async with db.transaction() as tx:
             await add_admin(tx, ADMIN_EMAIL, "admin", now=now)
         billing = BillingService(db, Configuration(db, settings))
-        account_id = await billing.accounts.resolve(PAID_USER, Profile(display_name="Paid User"), ACTOR, now)
+        account_id = await billing.accounts.directory.resolve(PAID_USER, Profile(display_name="Paid User"), ACTOR, now)
         await billing.credit(
             account_id,
             credits=Credits(20),

@@ -11,11 +11,11 @@ from datetime import datetime
 import structlog
 
 from app.analytics import totals
-from app.billing.verify import last_verification
 from app.clock import utc_now
 from app.db import Database
 from app.errors import describe, is_database_unavailable
 from app.jobs import count_failed, find_queue
+from app.ledger.verification import last_verification
 from app.observability import metrics
 from app.observability.metrics import Sum
 from app.payments.queries import find_unsettled

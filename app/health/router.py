@@ -10,7 +10,6 @@ from fastapi import APIRouter, Header, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Field
 
-from app.billing.verify import last_verification
 from app.clock import Now
 from app.db import Database
 from app.db.replica import ReadReplica
@@ -18,6 +17,7 @@ from app.errors import AppError, is_database_unavailable
 from app.health.gauges import measure_standing
 from app.health.provider_status import DATABASE_DOWN, WAIT_S, ProviderProbe, State, overall
 from app.http.schemas import ErrorReply, InvalidReply, Reply, Timestamp
+from app.ledger.verification import last_verification
 from app.observability.metrics import REGISTRY
 from app.settings import Settings
 

@@ -27,14 +27,9 @@ def _rfc3339(value: datetime) -> str:
 
 
 Text255 = Annotated[str, StringConstraints(max_length=255), AfterValidator(_no_nul)]
-
-
 Key255 = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_no_nul)]
-
-
 Label = Annotated[str, Field(coerce_numbers_to_str=True, max_length=255), AfterValidator(_no_nul)]
 """An id that only travels through: chat platforms' numeric ids arrive as JSON numbers as often as strings."""
-
 
 Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
 

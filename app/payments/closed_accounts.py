@@ -6,8 +6,8 @@ from typing import Any
 
 import structlog
 
-from app.billing.ledger import lock_account
 from app.db import Database
+from app.ledger.locked_account import lock_account
 from app.payments import queries
 from app.payments.errors import RefundRefused
 from app.payments.gateway import StripeGateway

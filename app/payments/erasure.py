@@ -3,7 +3,7 @@
 The payment's id stays: without it no refund or dispute would find its purchase any more.
 """
 
-from app.billing.erasure import Texts
+from app.accounts.erasure import Texts
 
 TEXTS = Texts(
     "purchases",

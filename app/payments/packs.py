@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from app.accounts.schemas import OAuthProvider, identity_of
 from app.auth.dependencies import ReaderOrUser
-from app.billing.router import Billing
-from app.billing.schemas import OAuthProvider, identity_of
+from app.billing.dependencies import Billing
 from app.currencies import info_of
 from app.http.schemas import ERRORS, Key255, Reply
 from app.payments.service import PaymentService
@@ -41,7 +41,9 @@ async def list_packs(
     if caller.user is None and oauth_provider is None and external_id is None:
         packs = await payments.all_packs()
     else:
-        packs = await payments.packs_of(await billing.accounts.find(identity_of(caller, oauth_provider, external_id)))
+        packs = await payments.packs_of(
+            await billing.accounts.directory.find(identity_of(caller, oauth_provider, external_id))
+        )
     return PacksForSaleReply(
         packs=[
             PackReply(

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, status
 
+from app.accounts.schemas import OAuthProvider, identity_of
 from app.auth.dependencies import ReaderOrUser, WriterOrUser
 from app.auth.guarded_route import GuardedRoute
-from app.billing.router import Billing
-from app.billing.schemas import OAuthProvider, identity_of
+from app.billing.dependencies import Billing
 from app.clock import Now
 from app.http.schemas import ERRORS, ErrorReply, Key255
 from app.payments.errors import PaymentNotFound
@@ -35,7 +35,7 @@ async def account_of_view(
     environment."""
     if caller.user is None and oauth_provider is None and external_id is None:
         return None
-    account_id = await billing.accounts.find(identity_of(caller, oauth_provider, external_id))
+    account_id = await billing.accounts.directory.find(identity_of(caller, oauth_provider, external_id))
     if account_id is None:
         raise PaymentNotFound
     return account_id
@@ -52,7 +52,9 @@ async def create_purchase(
 ) -> PurchaseReply:
     """Begin to buy a pack of credits. A second click gets the same open payment back, not a second one."""
     body.require_return_url_of(request.app.state.settings.return_url_schemes)
-    account_id = await billing.accounts.resolve(body.identity(caller), body.profile(caller), caller.actor, now)
+    account_id = await billing.accounts.directory.resolve(
+        body.identity(caller), body.profile(caller), caller.actor, now
+    )
     payment = await payments.open_purchase(
         caller.environment,
         account_id,

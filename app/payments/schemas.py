@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, Field, HttpUrl, StringConstraints
 
-from app.billing.schemas import IdentityFields
+from app.accounts.schemas import IdentityFields
 from app.http.schemas import Key255, Reply
 from app.payments.facts import PurchaseStatus
 from app.payments.service import Payment

@@ -11,11 +11,11 @@ from uuid import UUID
 import structlog
 
 from app.auth.caller import CallerKind, Environment
-from app.billing.errors import AccountClosed
-from app.billing.ledger import lock_account
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
+from app.ledger.errors import AccountClosed
+from app.ledger.locked_account import lock_account
 from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.payments import queries
 from app.payments.closed_accounts import give_back
@@ -89,7 +89,7 @@ class PaymentService:
         config = await self._configuration.current()
         currency = config.defaults.currency
         if account_id is not None:
-            currency = (await self._billing.state(account_id))["currency"]
+            currency = (await self._billing.accounts.state(account_id))["currency"]
         return {name: pack for name, pack in config.packs.items() if pack.currency == currency}
 
     async def open_purchase(
@@ -136,7 +136,7 @@ class PaymentService:
         return await self._payment(account_id, purchase["purchase_id"], intent.client_secret)
 
     async def _is_closed(self, account_id: UUID) -> bool:
-        return bool((await self._billing.state(account_id))["status"] == "closed")
+        return bool((await self._billing.accounts.state(account_id))["status"] == "closed")
 
     async def _intent_of(self, purchase: Mapping[str, Any], now: datetime) -> PaymentIntent:
         """The purchase's payment at Stripe, opened there if it is not yet (or if we died before we could note it).
@@ -205,7 +205,7 @@ class PaymentService:
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
         assert purchase is not None
-        account = await self._billing.state(account_id)
+        account = await self._billing.accounts.state(account_id)
         booked = purchase["credit_id"] is not None
         return Payment(
             payment_id=purchase["payment_intent_id"],

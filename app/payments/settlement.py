@@ -8,10 +8,10 @@ from typing import Any, Literal
 import structlog
 
 from app.auth.caller import Actor, Environment
-from app.billing.ledger import Kind, LockedAccount, lock_account, write
 from app.billing.posting import give_credits
 from app.db import Session
 from app.jobs import defer
+from app.ledger.locked_account import Kind, LockedAccount, lock_account, write
 from app.payments import queries
 from app.payments.facts import (
     FINAL_DISPUTE,

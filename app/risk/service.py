@@ -273,7 +273,7 @@ async def _stop(tx: Session, billing: BillingService, alert: queries.Row, stop: 
     return [
         account_id
         for account_id in sorted(alert["account_ids"])
-        if await billing.suspend_unless_stopped_in(tx, account_id, reason, ours, now)
+        if await billing.accounts.suspend_unless_stopped_in(tx, account_id, reason, ours, now)
     ]
 
 
@@ -282,12 +282,12 @@ async def _let_go_on(tx: Session, billing: BillingService, alert: queries.Row, n
     ours = {reason_of(name, alert["alert_id"]) for name in ("hold", "suspend")}
     going_on = []
     for account_id in sorted(alert["account_ids"]):
-        if not await billing.reopen_if_stopped_in(tx, account_id, ours, now):
+        if not await billing.accounts.reopen_if_stopped_in(tx, account_id, ours, now):
             continue
         other = await queries.find_alert_that_stops(tx, account_id, but=alert["alert_id"])  # under the account's lock
         if other is None:
             going_on.append(account_id)
         else:
             reason = reason_of(other["stopped"], other["alert_id"])
-            await billing.suspend_unless_stopped_in(tx, account_id, reason, (), now)
+            await billing.accounts.suspend_unless_stopped_in(tx, account_id, reason, (), now)
     return going_on

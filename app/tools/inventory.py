@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from app.auth.caller import Actor
-from app.billing.ledger import Cause, Kind, LockedAccount
 from app.db.statements import Tx
+from app.ledger.locked_account import Cause, Kind, LockedAccount
 from app.settings import Product
 from app.tools import queries
 from app.tools.catalogue import free_on

@@ -8,8 +8,8 @@ from sqlalchemy import BigInteger, CheckConstraint, Date, DateTime, ForeignKey, 
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.billing.pools import MAX_CREDITS
 from app.db import Base
+from app.ledger.pools import MAX_CREDITS
 
 Timestamp = DateTime(timezone=True)
 

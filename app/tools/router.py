@@ -5,18 +5,19 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from app.accounts.directory import Profile
+from app.accounts.schemas import OAuthProvider, identity_of
 from app.auth.api_keys.key_route import KeyRoute
 from app.auth.caller import Caller, Permission
 from app.auth.dependencies import ReaderOrUser, require
-from app.billing.accounts import Profile
+from app.billing.dependencies import Billing
 from app.billing.errors import InsufficientCredits
-from app.billing.pools import Shortfall
-from app.billing.router import Billing
-from app.billing.schemas import InsufficientCreditsReply, OAuthProvider, identity_of
+from app.billing.schemas import InsufficientCreditsReply
 from app.billing.service import BillingService
 from app.clock import Now
 from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.http.schemas import ERRORS, ErrorReply, Key255
+from app.ledger.pools import Shortfall
 from app.tools.schemas import ToolBalanceReply, ToolBalancesReply, ToolChargeBody, ToolChargeReply, ToolCheckReply
 from app.tools.service import ProductInventoryService, Replayed
 
@@ -41,7 +42,7 @@ async def account_of_query(
 ) -> UUID:
     """The account of the token's user or, with an API key, of the user that the query names; created if need be."""
     identity = identity_of(caller, oauth_provider, external_id)
-    return await billing.accounts.resolve(identity, Profile(), caller.actor, now)
+    return await billing.accounts.directory.resolve(identity, Profile(), caller.actor, now)
 
 
 Tools = Annotated[ProductInventoryService, Depends(product_inventory_service)]
@@ -78,7 +79,9 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
     billing: BillingService = request.app.state.billing
     tools: ProductInventoryService = request.app.state.tools
     identity = body.identity(caller)
-    account_id, _ = await billing.accounts.find_or_create(identity, caller.actor, now, profile=body.profile(caller))
+    account_id, _ = await billing.accounts.directory.find_or_create(
+        identity, caller.actor, now, profile=body.profile(caller)
+    )
     outcome = await tools.charge(
         account_id,
         body.product_type,
@@ -88,7 +91,7 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
         request_id=body.request_id,
     )
     if not isinstance(outcome, Replayed):  # a replay writes nothing
-        await billing.accounts.note_profile(account_id, body.profile(caller), now)
+        await billing.accounts.directory.note_profile(account_id, body.profile(caller), now)
     if isinstance(outcome, Shortfall):
         raise InsufficientCredits(available=outcome.available, required=outcome.required, affordable=0)
     reply = ToolChargeReply.of(outcome.use)

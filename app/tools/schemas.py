@@ -5,9 +5,9 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.billing.pools import MINOR_PER_CREDIT
-from app.billing.schemas import IdentityFields
+from app.accounts.schemas import IdentityFields
 from app.http.schemas import Key255, Label, Reply
+from app.ledger.pools import MINOR_PER_CREDIT
 from app.tools.service import ToolBalance, ToolUse
 
 

@@ -12,16 +12,16 @@ from typing import Any
 from uuid import UUID
 
 from app.auth.caller import Actor
-from app.billing.errors import AccountNotFound, IdempotencyKeyReused
-from app.billing.lane import ChargeLane, lock_decide_commit
-from app.billing.ledger import Cause, Kind, LockedAccount, lock_account, write
-from app.billing.pools import MINOR_PER_CREDIT, Credits, Shortfall
 from app.billing.posting import ChargeRequest, Refused, post_paid_charge, record_charges
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database, new_id
 from app.db.statements import Tx
 from app.errors import AppError
+from app.ledger.batching import Batcher, lock_decide_commit
+from app.ledger.errors import AccountNotFound, IdempotencyKeyReused
+from app.ledger.locked_account import Cause, Kind, LockedAccount, lock_account, write
+from app.ledger.pools import MINOR_PER_CREDIT, Credits, Shortfall
 from app.observability.metrics import CHECKS, ChargeCounter
 from app.settings import Product
 from app.tools import queries
@@ -114,18 +114,16 @@ class ProductInventoryService:
         self._db = db
         self._configuration = configuration
         self._billing = billing
-        self._lane: ChargeLane[ToolChargeRequest, Outcome | Refused] = ChargeLane(
-            self._charge_together, db.lock_waiters
-        )
+        self._batcher: Batcher[ToolChargeRequest, Outcome | Refused] = Batcher(self._charge_together, db.lock_waiters)
 
     async def stop(self) -> None:
         """Once no request is left: wait for what they began."""
-        await self._lane.stop()
+        await self._batcher.stop()
 
     async def balance(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
         """Takes no lock and writes nothing. Raises UnknownProduct."""
         product = find_product((await self._configuration.current()).products, product_type)
-        account = await self._billing.state(account_id)
+        account = await self._billing.accounts.state(account_id)
         row = await queries.find_inventory(self._db, account_id, product_type)
         return _balance(product_type, product, account, row, now.date())
 
@@ -136,7 +134,7 @@ class ProductInventoryService:
         return balance
 
     async def balances(self, account_id: UUID, now: datetime) -> list[ToolBalance]:
-        account = await self._billing.state(account_id)
+        account = await self._billing.accounts.state(account_id)
         async with self._db.read() as db:
             rows = {row["product_type"]: row for row in await queries.list_inventory(db, account_id)}
         products = (await self._configuration.current()).products.items()
@@ -164,7 +162,7 @@ class ProductInventoryService:
             product = find_product((await self._configuration.current()).products, product_type)
         if outcome is None:
             request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id)
-            outcome = await self._lane.run(request, account_id, may_retry=idempotency_key is not None)
+            outcome = await self._batcher.run(request, account_id, may_retry=idempotency_key is not None)
         if isinstance(outcome, Refused):
             raise outcome.error
         return outcome
@@ -180,7 +178,7 @@ class ProductInventoryService:
     @property
     def waiting(self) -> int:
         """How many tool charges wait for their transaction to end."""
-        return self._lane.size
+        return self._batcher.size
 
     async def _charge_many(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused]:
         outcomes = await self._charge_together(requests, False)

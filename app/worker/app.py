@@ -23,6 +23,10 @@ from procrastinate.jobs import Status
 from procrastinate.worker import Worker
 from psycopg_pool import AsyncConnectionPool
 
+from app.accounts.activity import refresh_activity
+from app.accounts.closing import SETTLE_PURCHASES
+from app.accounts.erasure import BOOKS, FORGET_TEXTS, forget_texts
+from app.accounts.search import refresh_search
 from app.admin.audit.log import record_by_system
 from app.admin.purchases import reconciliation
 from app.analytics.checks import ROLLUP_CHECKS
@@ -31,12 +35,7 @@ from app.analytics.rollup import database_time
 from app.analytics.rollup import roll_up as add_to_sums
 from app.auth.admins.sessions import purge_expired_sessions
 from app.auth.id_tokens.revocations import purge_expired_revocations
-from app.billing.activity import refresh_activity
-from app.billing.closing import SETTLE_PURCHASES
-from app.billing.erasure import BOOKS, FORGET_TEXTS, forget_texts
-from app.billing.search import refresh_search
 from app.billing.service import BillingService
-from app.billing.verify import last_verification, verify_ledger
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.connection_urls import PostgresUrl
@@ -44,6 +43,7 @@ from app.db import SHARE_OF_LISTS, Database
 from app.db.schema_check import wait_until_fit
 from app.health.router import VERSION
 from app.jobs import QUEUE
+from app.ledger.verification import last_verification, verify_ledger
 from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
 from app.observability.sentry import flush_reports

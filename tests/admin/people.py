@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 
 from app.auth.caller import Permission
-from app.billing.pools import Credits
+from app.ledger.pools import Credits
 from tests.admin.conftest import Office
 from tests.books import connected
 from tests.conftest import ACTOR, make_key

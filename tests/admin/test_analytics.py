@@ -19,9 +19,9 @@ from app.analytics.rollup import SETTLED, attribute_step, roll_up, roll_up_step
 from app.analytics.sources import first_id_at
 from app.analytics.usage_reports import sum_credits_by_key
 from app.auth.caller import Actor, Environment
-from app.billing.llm_usage import LlmUsageReport, record_llm_usage
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
+from app.metering.llm_usage import LlmUsageReport, record_llm_usage
 from app.tools.service import ProductInventoryService
 from tests.admin.analytics_books import COUNTS, POOLS, Books, Row, Share, Use, day_of, monday, read_books
 from tests.admin.analytics_fill import fill

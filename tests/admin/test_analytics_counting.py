@@ -24,8 +24,8 @@ from app.analytics.days import Days
 from app.analytics.rollup import SETTLED, database_time, roll_up, roll_up_step
 from app.analytics.sources import ALL_IDS, first_id_at, interactions
 from app.auth.caller import Permission
-from app.billing.verify import verify_ledger
 from app.db import Database, Session
+from app.ledger.verification import verify_ledger
 from tests.admin.analytics_fill import fill
 from tests.admin.conftest import Office
 from tests.books import connected

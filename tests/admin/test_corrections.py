@@ -8,9 +8,9 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.accounts.directory import Identity, Profile
 from app.auth.caller import Permission
-from app.billing.accounts import Identity, Profile
-from app.billing.pools import Credits
+from app.ledger.pools import Credits
 from tests.admin.conftest import Office
 from tests.books import balances
 from tests.conftest import ACTOR, make_key
@@ -22,7 +22,7 @@ async def customer(office: Office, now: object) -> tuple[UUID, dict[str, str]]:
     identity = Identity("live", "oauth:google", f"Customer-{uuid.uuid4()}@example.com")
     billing = office.app.state.billing
     profile = Profile(customer_email=f"Mail_{identity.external_id}", display_name=f"Name% {identity.external_id}")
-    account_id = await billing.accounts.resolve(identity, profile, ACTOR, now)
+    account_id = await billing.accounts.directory.resolve(identity, profile, ACTOR, now)
     await billing.credit(account_id, credits=Credits(50), currency=None, transaction_type="grant", actor=ACTOR, now=now)
     return account_id, {"oauth_provider": identity.oauth_provider, "external_id": identity.external_id}
 
@@ -168,7 +168,7 @@ async def test_pages_are_complete_while_accounts_are_opened(
     prefix = f"page-{uuid.uuid4().hex}"
 
     async def open_account(i: int) -> UUID:
-        opened: UUID = await billing.accounts.resolve(
+        opened: UUID = await billing.accounts.directory.resolve(
             Identity("test", "oauth:google", f"{prefix}-{i}"), Profile(), ACTOR, now
         )
         return opened

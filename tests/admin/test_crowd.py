@@ -9,9 +9,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import event, text
 
+from app.accounts.activity import refresh_activity
 from app.admin.users import queries as user_queries
 from app.admin.users.queries import Position
-from app.billing.activity import refresh_activity
 from app.db import Database, Session
 from tests.books import connected
 from tests.databases import Urls, create_database, drop_database

@@ -10,11 +10,11 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.accounts.directory import Identity, Profile
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.rollup import SETTLED, roll_up
-from app.billing.accounts import Identity, Profile
-from app.billing.verify import verify_ledger
 from app.db import new_id
+from app.ledger.verification import verify_ledger
 from app.worker.app import create_worker, running_services
 from tests.admin.conftest import Office
 from tests.admin.people import LLM, Person, account_of, somebody
@@ -269,10 +269,10 @@ async def test_account_made_while_its_identity_goes_is_a_new_one(office: Office,
     billing = office.app.state.billing
     ids: set[UUID] = set()
     for _ in range(10):
-        made = await billing.accounts.resolve(identity, Profile(), ACTOR, datetime.now(UTC))
+        made = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, datetime.now(UTC))
         person = Person(made, {"external_id": identity.external_id}, "", "")
         found, answer = await asyncio.gather(
-            billing.accounts.resolve(identity, Profile(), ACTOR, datetime.now(UTC)), erase(admin, person)
+            billing.accounts.directory.resolve(identity, Profile(), ACTOR, datetime.now(UTC)), erase(admin, person)
         )
         assert answer.status_code in (200, 404, 422)
         ids |= {made, found}

@@ -9,8 +9,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.billing.erasure import BOOKS, erase_person, forget_texts
-from app.billing.verify import verify_ledger
+from app.accounts.erasure import BOOKS, erase_person, forget_texts
+from app.ledger.verification import verify_ledger
 from tests.admin.conftest import Office
 from tests.admin.test_users import open_account
 from tests.books import balances
@@ -96,7 +96,7 @@ async def test_closed_accounts_get_nothing_and_names_stay_out(office: Office, ad
     name = f"somebody{uuid.uuid4().hex}@example.com"
     account_id = await open_account(office, name)
     assert (await admin.post(path(account_id), json=grant(5, reason=f"for {name}"))).status_code == 422
-    await office.app.state.billing.set_status(account_id, "closed", None, datetime.now(UTC))
+    await office.app.state.billing.accounts.set_status(account_id, "closed", None, datetime.now(UTC))
     answer = await admin.post(path(account_id), json=grant(5))
     assert answer.status_code in (403, 409)
     assert (await balances(office.urls, account_id))["free"] == 3

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import httpx
 import pytest
 
-from app.billing.erasure import FORGET_TEXTS
+from app.accounts.erasure import FORGET_TEXTS
 from app.jobs import defer
 from app.payments.facts import PurchaseStatus
 from app.worker.app import create_worker, running_services

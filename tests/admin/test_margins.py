@@ -14,9 +14,9 @@ from app.analytics.erasure import forget_interactions
 from app.analytics.rollup import SETTLED, roll_up, roll_up_step
 from app.analytics.sources import first_id_at
 from app.auth.caller import Actor
-from app.billing.llm_usage import LlmUsageReport, record_llm_usage
-from app.billing.pools import Credits
 from app.billing.posting import Charged, ChargeRequest
+from app.ledger.pools import Credits
+from app.metering.llm_usage import LlmUsageReport, record_llm_usage
 from tests.admin.shops import open_shop, sign_in
 from tests.admin.test_purchases import bought
 from tests.books import connected

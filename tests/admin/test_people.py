@@ -12,9 +12,9 @@ import httpx
 import pytest
 from sqlalchemy import Engine, event
 
+from app.accounts.directory import Profile
+from app.accounts.erasure import erase_person, forget_texts
 from app.admin.audit.log import record_by_system
-from app.billing.accounts import Profile
-from app.billing.erasure import erase_person, forget_texts
 from app.payments.erasure import TEXTS
 from app.risk.service import look
 from tests.admin.conftest import DOMAIN
@@ -46,7 +46,7 @@ async def sold_to(shop: Shop, email: str | None = None, name: str | None = None,
     """A purchase of an account of its own, of which Stripe has told everything."""
     account_id = await shop.account()
     if email is not None or name is not None:
-        await shop.billing.accounts.record_profile(
+        await shop.billing.accounts.directory.record_profile(
             account_id, Profile(customer_email=email, display_name=name), shop.now
         )
     purchase = await bought(shop, account_id, **options)

@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.billing.verify import verify_ledger
+from app.ledger.verification import verify_ledger
 from tests.admin.conftest import DOMAIN
 from tests.admin.shops import open_shop, sign_in
 from tests.databases import Urls

@@ -10,8 +10,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.billing.verify import verify_ledger
 from app.demo.stripe.webhooks import signature
+from app.ledger.verification import verify_ledger
 from app.worker.app import MAX_ATTEMPTS, create_worker, running_services
 from tests.admin.conftest import DOMAIN
 from tests.admin.shops import open_shop, sign_in

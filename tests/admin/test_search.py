@@ -10,10 +10,10 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.billing import search, search_queries
-from app.billing.accounts import Identity, Profile
-from app.billing.erasure import erase_person
-from app.billing.search import refresh_search, words_of
+from app.accounts import search, search_queries
+from app.accounts.directory import Identity, Profile
+from app.accounts.erasure import erase_person
+from app.accounts.search import refresh_search, words_of
 from tests.admin.conftest import Office
 from tests.admin.test_users import found, open_account
 from tests.books import connected
@@ -215,16 +215,18 @@ async def test_spellings_of_one_person_are_reported_and_never_merged(
     accounts = []
     for provider, external_id in spellings:
         identity = Identity("live", provider, external_id.format(mark=mark))
-        account_id, created = await office.app.state.billing.accounts.find_or_create(identity, ACTOR, datetime.now(UTC))
+        account_id, created = await office.app.state.billing.accounts.directory.find_or_create(
+            identity, ACTOR, datetime.now(UTC)
+        )
         assert created
         accounts.append(account_id)
     await open_account(office, f"other{mark}@example.com")
     test = Identity("test", spellings[0][0], spellings[0][1].format(mark=mark))  # another world, another person
-    await office.app.state.billing.accounts.find_or_create(test, ACTOR, datetime.now(UTC))
+    await office.app.state.billing.accounts.directory.find_or_create(test, ACTOR, datetime.now(UTC))
     await read()
     assert await groups_with(viewer, accounts[0]) == [set(accounts)]
     for account_id in accounts[1:]:  # acted upon: one account is left
-        await office.app.state.billing.set_status(account_id, "closed", None, datetime.now(UTC))
+        await office.app.state.billing.accounts.set_status(account_id, "closed", None, datetime.now(UTC))
     assert await groups_with(viewer, accounts[0]) == []
 
 
@@ -274,7 +276,9 @@ async def test_identities_that_exist_are_found_by_their_own_spelling_first(offic
     async with running_app(settings_for(office.urls, folded_providers=["oauth:google"])) as app:
         for name, expected in {**old, "aNN": old["ann"]}.items():
             identity = Identity("live", "oauth:google", f"{name}{mark}")
-            account_id, created = await app.state.billing.accounts.find_or_create(identity, ACTOR, datetime.now(UTC))
+            account_id, created = await app.state.billing.accounts.directory.find_or_create(
+                identity, ACTOR, datetime.now(UTC)
+            )
             assert (account_id, created) == (expected, False)
 
 
@@ -283,7 +287,7 @@ async def test_racing_spellings_of_a_new_person_make_one_account(office: Office)
     async with running_app(settings_for(office.urls, folded_providers=["oauth:google"])) as app:
         identities = [Identity("live", "oauth:google", f"{name}{mark}") for name in ("Ann", "ann", "ANN", "aNn") * 3]
         results = await asyncio.gather(
-            *(app.state.billing.accounts.find_or_create(one, ACTOR, datetime.now(UTC)) for one in identities)
+            *(app.state.billing.accounts.directory.find_or_create(one, ACTOR, datetime.now(UTC)) for one in identities)
         )
     assert len({account_id for account_id, _ in results}) == 1
     assert sum(created for _, created in results) == 1

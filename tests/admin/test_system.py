@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from app.auth.admins.admins import add_admin
-from app.billing.verify import verify_ledger
 from app.clock import request_time
 from app.db import Database
+from app.ledger.verification import verify_ledger
 from tests.admin.conftest import DOMAIN, SECRET, Office
 from tests.books import connected
 from tests.conftest import running_app, settings_for

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.auth.caller import Permission
-from app.billing.pools import Credits
+from app.ledger.pools import Credits
 from tests.admin.conftest import DOMAIN, Office
 from tests.admin.test_users import USERS, adjust, open_account
 from tests.conftest import ACTOR, make_key

@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.billing.activity import LATEST_COMMIT, refresh_activity
+from app.accounts.activity import LATEST_COMMIT, refresh_activity
 from tests.admin.conftest import Office
 from tests.admin.test_users import USERS, adjust, open_account
 from tests.books import connected

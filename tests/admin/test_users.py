@@ -11,8 +11,8 @@ from uuid import UUID
 import httpx
 import pytest
 
+from app.accounts.directory import Identity, Opening, Profile
 from app.auth.caller import Environment, Permission
-from app.billing.accounts import Identity, Opening, Profile
 from app.billing.service import BillingService
 from tests.admin.conftest import DOMAIN, SECRET, Office
 from tests.books import account_locked, balances, connected
@@ -35,7 +35,7 @@ async def open_account(
     billing: BillingService = office.app.state.billing
     identity = Identity(environment, "oauth:google", external_id or f"{uuid.uuid4()}@example.com")
     opening = Opening(paid=paid, plan_name=plan_name)
-    account_id, created = await billing.get_or_create_account(
+    account_id, created = await billing.accounts.get_or_create_account(
         identity, Profile(**profile), opening, ACTOR, datetime.now(UTC)
     )
     assert created

@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.billing.accounts import AccountDirectory, Identity
+from app.accounts.directory import AccountDirectory, Identity
 from app.billing.service import BillingService
 from tests.books import balances, connected
 from tests.conftest import ClientFor, Keys
@@ -270,7 +270,7 @@ async def test_closed_account_spends_and_receives_nothing(
     minter: httpx.AsyncClient, billing: BillingService, user: User, now: datetime
 ) -> None:
     opened = (await minter.post("/v1/billing/accounts", json={**user, "initial_balance_minor": 700})).json()
-    await billing.set_status(UUID(opened["account_id"]), "closed", None, now)
+    await billing.accounts.set_status(UUID(opened["account_id"]), "closed", None, now)
     charge = await minter.post("/v1/billing/charges", json={**user, "amount_minor": 100})
     credit = await minter.post("/v1/billing/credits", json={**user, "amount_minor": 100, "transaction_type": "grant"})
     assert [(a.status_code, a.json()["code"]) for a in (charge, credit)] == [(403, "account_closed")] * 2

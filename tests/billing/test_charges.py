@@ -13,15 +13,15 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.accounts.directory import Identity, Profile
 from app.auth.caller import Permission
-from app.billing.accounts import Identity, Profile
-from app.billing.lane import MAX_WAITING
-from app.billing.pools import Credits, Shortfall
 from app.billing.posting import Charged, ChargeRequest, Refused, Replayed
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.errors import Busy
+from app.ledger.batching import MAX_WAITING
+from app.ledger.pools import Credits, Shortfall
 from tests.books import account_locked, balances, connected, counts
 from tests.conftest import ACTOR, make_key, settings_for
 from tests.databases import Urls
@@ -35,7 +35,7 @@ def body(user: User, key: str | None = None, amount_minor: int = 100, **fields: 
 
 
 async def open_account(billing: BillingService, identity: Identity, now: datetime, paid: int = 0) -> UUID:
-    account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
+    account_id = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, now)
     if paid:
         await billing.credit(
             account_id, credits=Credits(paid), currency="USD", transaction_type="grant", actor=ACTOR, now=now
@@ -69,7 +69,7 @@ async def test_parallel_charges_of_many_sizes_spend_exactly_what_is_there(
     assert (await balances(database, account_id))["paid"] == 0
 
 
-async def test_batches_without_the_lane_never_overspend(
+async def test_batches_without_the_batcher_never_overspend(
     billing: BillingService, identity: Identity, now: datetime, database: Urls
 ) -> None:
     """The same through transactions that really run side by side, each waiting for the account's lock."""
@@ -82,7 +82,7 @@ async def test_batches_without_the_lane_never_overspend(
 async def test_two_services_never_overspend(
     db: Database, billing: BillingService, identity: Identity, now: datetime, database: Urls
 ) -> None:
-    """Two lanes that know nothing of each other, as in two processes."""
+    """Two batchers that share nothing, as in two processes."""
     account_id = await open_account(billing, identity, now, paid=47)
     other = BillingService(db, billing.configuration)
     outcomes = await asyncio.gather(
@@ -166,7 +166,7 @@ async def test_equal_request_in_flight_waits_and_then_replays(
 async def test_locked_account_delays_only_itself(
     billing: BillingService, identity: Identity, now: datetime, database: Urls
 ) -> None:
-    """While one account is held, its lane goes on serving the others."""
+    """While one account is held, its lane still serves the others."""
     held = await open_account(billing, identity, now, paid=10)
     others = [
         await open_account(billing, Identity("live", "oauth:x", uuid.uuid4().hex), now, paid=10) for _ in range(6)
@@ -321,14 +321,14 @@ async def test_suspended_account_is_refused_but_its_replays_are_answered(
     agent: httpx.AsyncClient, billing: BillingService, user: User, now: datetime
 ) -> None:
     account = UUID((await agent.post("/v1/billing/charges", json=body(user, "before"))).json()["account_id"])
-    await billing.set_status(account, "suspended", "chargeback", now)
+    await billing.accounts.set_status(account, "suspended", "chargeback", now)
     refused = await agent.post("/v1/billing/charges", json=body(user, "after"))
     assert (refused.status_code, refused.json()["detail"]) == (403, "Account suspended: chargeback")
     assert (await agent.post("/v1/billing/charges", json=body(user, "before"))).status_code == 409
     check = (await agent.post("/v1/billing/check", json=user)).json()
     assert (check["has_credit"], check["reason"], check["free_uses_remaining"]) == (False, "Account suspended", 0)
     assert check["purchase_required"] is False
-    await billing.set_status(account, "active", None, now)
+    await billing.accounts.set_status(account, "active", None, now)
     assert (await agent.post("/v1/billing/charges", json=body(user, "after"))).status_code == 201
 
 

@@ -8,8 +8,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.billing.pools import MAX_CREDITS
 from app.billing.service import BillingService
+from app.ledger.pools import MAX_CREDITS
 from tests.billing.test_charges import User, body
 from tests.books import account_locked, balances, connected, counts
 from tests.databases import Urls
@@ -86,8 +86,8 @@ async def test_parallel_credits_charges_and_suspensions_add_up(
     """Everything that moves one account at once: nothing is lost, nothing is made, the entries have no gap."""
 
     async def suspend_and_reopen() -> None:
-        await billing.set_status(opened, "suspended", "for a moment", now)
-        await billing.set_status(opened, "active", None, now)
+        await billing.accounts.set_status(opened, "suspended", "for a moment", now)
+        await billing.accounts.set_status(opened, "active", None, now)
 
     given = [minter.post(CREDITS, json=credit(user, 300, idempotency_key=f"c{i}")) for i in range(20)]
     taken = [minter.post("/v1/billing/charges", json=body(user, f"k{i}", 200)) for i in range(40)]
@@ -157,7 +157,7 @@ async def test_currency_is_the_accounts(minter: httpx.AsyncClient, user: User, o
 async def test_suspended_account_may_receive_but_not_spend(
     minter: httpx.AsyncClient, billing: BillingService, user: User, opened: UUID, now: Any
 ) -> None:
-    await billing.set_status(opened, "suspended", "chargeback", now)
+    await billing.accounts.set_status(opened, "suspended", "chargeback", now)
     assert (await minter.post(CREDITS, json=credit(user))).status_code == 201
     assert (await minter.post("/v1/billing/charges", json=body(user))).status_code == 403
     check = (await minter.post("/v1/billing/check", json=user)).json()

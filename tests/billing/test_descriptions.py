@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict, StrictStr
 
 from app.billing import descriptions
-from app.billing.ledger import Kind, lock_account, write
 from app.billing.posting import give_credits
 from app.db import Database
+from app.ledger.locked_account import Kind, lock_account, write
 from tests.billing.test_charges import body
 from tests.billing.test_credits import CREDITS, credit
 from tests.billing.test_key_spaces import by_key

@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
-from app.billing import accounts, queries
-from app.billing.accounts import CACHED_IDENTITY_BYTES, AccountDirectory, Identity
+from app.accounts import directory as directory_module
+from app.accounts import queries
+from app.accounts.directory import CACHED_IDENTITY_BYTES, AccountDirectory, Identity
 from app.configuration.service import Configuration
 from app.db import Database
 from app.db.listener import NotificationListener
@@ -71,5 +72,5 @@ def test_a_digest_has_128_bits_and_is_keyed(monkeypatch: pytest.MonkeyPatch) -> 
     identity = Identity("live", "oauth:google", "ann")
     digest = identity.digest()
     assert len(digest) * 8 >= 128
-    monkeypatch.setattr(accounts, "_DIGEST_KEY", bytes(32))
+    monkeypatch.setattr(directory_module, "_DIGEST_KEY", bytes(32))
     assert identity.digest() != digest

@@ -11,13 +11,13 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from app.accounts.directory import Identity
 from app.auth.caller import Actor, CallerKind
-from app.billing.accounts import Identity
-from app.billing.pools import Credits
 from app.billing.posting import Charged, ChargeRequest, Replayed
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database, new_id
+from app.ledger.pools import Credits
 from app.payments.queries import find_purchase_by_key
 from app.settings import Settings
 from tests.billing.test_charges import open_account

@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from app.accounts.directory import Identity
 from app.auth.caller import Actor, CallerKind
-from app.billing.accounts import Identity
-from app.billing.pools import Credits
 from app.billing.posting import Charged, ChargeRequest, Refused, Replayed
 from app.billing.service import BillingService
 from app.db import new_id
+from app.ledger.pools import Credits
 from tests.billing.test_charges import body, open_account
 from tests.books import balances
 from tests.conftest import Keys

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.billing.accounts import Identity, Profile
+from app.accounts.directory import Identity, Profile
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
@@ -78,7 +78,7 @@ async def test_a_charge_whose_commit_is_lost_is_retried_only_with_a_key(
     database: Urls,
 ) -> None:
     billing, tools = services
-    account_id = await billing.accounts.resolve(identity, Profile(), ACTOR, now)
+    account_id = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, now)
     cutter.cut_next(cuts)
     if operation == "charge":
         charging: Awaitable[object] = billing.charge(

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.billing.pools import MAX_CREDITS, Credits, Paid, Pools, Shortfall, cost_of, daily_free_on, pay
+from app.ledger.pools import MAX_CREDITS, Credits, Paid, Pools, Shortfall, cost_of, daily_free_on, pay
 
 CREDITS = st.integers(0, MAX_CREDITS)
 POOLS = st.builds(Pools, CREDITS, CREDITS, CREDITS)

@@ -10,13 +10,13 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from app.billing.accounts import Identity, Profile
-from app.billing.errors import BalanceLimitExceeded
-from app.billing.ledger import MAX_INT64
+from app.accounts.directory import Identity, Profile
 from app.billing.posting import Charged, ChargeRequest, Refused
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
+from app.ledger.errors import BalanceLimitExceeded
+from app.ledger.locked_account import MAX_INT64
 from tests.books import account_locked, connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import Urls
@@ -37,7 +37,7 @@ def service(small: Database, own_database: Urls) -> BillingService:
 
 async def open_account(service: BillingService, now: datetime) -> uuid.UUID:
     identity = Identity("live", "oauth:google", f"{uuid.uuid4()}@example.com")
-    return await service.accounts.resolve(identity, Profile(), ACTOR, now)
+    return await service.accounts.directory.resolve(identity, Profile(), ACTOR, now)
 
 
 def charge_of(account_id: uuid.UUID, now: datetime, key: str | None = None) -> ChargeRequest:

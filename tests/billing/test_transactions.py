@@ -7,9 +7,12 @@ import asyncpg
 import httpx
 import pytest
 
+from app.accounts import models as accounts_models
 from app.analytics import models as analytics_models
 from app.billing import models as billing_models
 from app.db import Base
+from app.ledger import models as ledger_models
+from app.metering import models as metering_models
 from app.payments import models as payments_models
 from app.tools import models as tools_models
 from tests.billing.test_charges import User, body
@@ -33,13 +36,13 @@ TRANSACTIONS = "/v1/billing/transactions"
 MONEY = [
     model.__tablename__
     for model in (
-        billing_models.Account,
-        billing_models.AccountActivity,
-        billing_models.LedgerEntry,
+        ledger_models.Account,
+        accounts_models.AccountActivity,
+        ledger_models.LedgerEntry,
         billing_models.Charge,
         billing_models.Credit,
         billing_models.FreeGrant,
-        billing_models.LlmUsage,
+        metering_models.LlmUsage,
         tools_models.ProductInventory,
         tools_models.ProductUsage,
         payments_models.Purchase,

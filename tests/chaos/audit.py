@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pydantic import SecretStr
 
 from app.analytics.checks import ROLLUP_CHECKS
-from app.billing.verify import verify_ledger
 from app.db import Database
+from app.ledger.verification import verify_ledger
 from tests.books import connected
 from tests.chaos.load import Journal
 from tests.chaos.stack import Stack

@@ -17,16 +17,16 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr
 
+from app.accounts.directory import Identity, Profile
 from app.auth.admins.admins import add_admin
 from app.auth.admins.sessions import AdminSessions
 from app.auth.api_keys.service import create_key
 from app.auth.caller import Permission
-from app.billing.accounts import Identity, Profile
-from app.billing.pools import Credits
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster
+from app.ledger.pools import Credits
 from app.settings import Mode, Settings
 from tests.chaos.clock import Clock
 from tests.chaos.middle import Middle, running_middle
@@ -236,7 +236,7 @@ async def _fill(urls: Urls) -> Keys:
     )
     billing, now = BillingService(db, Configuration(db, settings)), datetime.now(UTC)
     for user in users():
-        account_id = await billing.accounts.resolve(Identity("live", **user), Profile(), ACTOR, now)
+        account_id = await billing.accounts.directory.resolve(Identity("live", **user), Profile(), ACTOR, now)
         await billing.credit(
             account_id, credits=Credits(10**9), currency="USD", transaction_type="grant", actor=ACTOR, now=now
         )

@@ -18,10 +18,10 @@ from pydantic import SecretStr
 from app.analytics.checks import ROLLUP_CHECKS
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
-from app.billing.verify import verify_ledger
 from app.configuration.service import Configuration
 from app.db import Database
 from app.db.role_check import excess_privileges
+from app.ledger.verification import verify_ledger
 from tests.clusters.servers import DATABASE, Primary, Server
 from tests.conftest import ACTOR, settings_for
 from tests.databases import ROOT, Urls

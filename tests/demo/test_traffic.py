@@ -17,13 +17,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from app.accounts.directory import Opening, Profile
 from app.analytics.days import Days
 from app.analytics.money_reports import find_standing, sum_movements
 from app.analytics.usage_reports import find_usage
 from app.auth.caller import Environment
-from app.billing.accounts import Opening, Profile
 from app.billing.service import BillingService
-from app.billing.verify import verify_ledger
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.data import PAID_USER
@@ -31,6 +30,7 @@ from app.demo.stand_ins import PACKS
 from app.demo.traffic.events import Adjusted, Bought, Charged, Credited, Event, ProfileTold, Reported, ToolUsed
 from app.demo.traffic.people import LIVE_PEOPLE
 from app.demo.traffic.story import write_story
+from app.ledger.verification import verify_ledger
 from tests.books import connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import ROOT, Urls, create_database, drop_database
@@ -108,7 +108,7 @@ async def new_town() -> AsyncIterator[Town]:
     urls = await create_database(name)
     try:
         db = Database(SecretStr(urls.service), pool_size=3)
-        await BillingService(db, Configuration(db, settings_for(urls))).get_or_create_account(
+        await BillingService(db, Configuration(db, settings_for(urls))).accounts.get_or_create_account(
             PAID_USER, Profile(), Opening(paid=7), ACTOR, UNTIL
         )
         await db.close()

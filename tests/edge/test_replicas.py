@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from app.auth.caller import Permission
-from app.billing.verify import verify_ledger
 from app.db import Database
+from app.ledger.verification import verify_ledger
 from tests.books import connected
 from tests.conftest import make_key
 from tests.databases import Urls, create_database, drop_database

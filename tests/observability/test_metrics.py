@@ -150,7 +150,7 @@ async def test_the_database_is_asked_with_each_scrape(shop: Shop, scrape: Scrape
     async with shop.db.transaction() as tx:
         await defer(tx, "reconcile_purchase", {}, now - timedelta(minutes=20))
     async with account_locked(shop.urls, account_id):
-        blocked = asyncio.create_task(shop.billing.set_status(account_id, "suspended", "because", now))
+        blocked = asyncio.create_task(shop.billing.accounts.set_status(account_id, "suspended", "because", now))
         await asyncio.sleep(0.3)
         held = await scrape()
     await blocked

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from app.auth.caller import Permission
 from app.db import Database
-from app.observability import sentry as reports
+from app.observability import sentry
 from tests.books import connected
 from tests.conftest import make_key
 from tests.databases import Urls
@@ -83,7 +83,7 @@ async def test_an_error_is_reported_without_what_the_caller_sent(own_database: U
     assert len(envelopes) == 1
     assert not any(secret.encode() in envelopes[0] for secret in (MARK, key, key.rsplit("_", 1)[1]))
     event = event_of(envelopes[0])
-    assert set(event) <= reports.SENT
+    assert set(event) <= sentry.SENT
     assert event["message"] == "unhandled_error"
     assert event["environment"] == "development"
     assert event["tags"] == {"request_id": "this-request", "key_id": key.split("_")[2]}
@@ -95,10 +95,10 @@ async def test_an_error_is_reported_without_what_the_caller_sent(own_database: U
 
 def test_what_the_sdk_adds_of_itself_is_left_out() -> None:
     extra: Any = {"message": "m", "user": {"email": MARK}, "request": {"data": MARK}, "extra": {}, "breadcrumbs": {}}
-    assert reports._only_what_may_be_sent(extra, {}) == {"message": "m"}
+    assert sentry._only_what_may_be_sent(extra, {}) == {"message": "m"}
 
 
 def test_a_wrong_address_is_refused_by_name_and_not_repeated() -> None:
     with pytest.raises(ValueError, match="SENTRY_DSN") as refused:
-        reports.start_reporting(f"{MARK}", environment="e", release="r")
+        sentry.start_reporting(f"{MARK}", environment="e", release="r")
     assert MARK not in str(refused.value)

@@ -13,12 +13,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.accounts.directory import Identity, Profile
 from app.auth.caller import Environment, Permission
-from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
-from app.billing.verify import verify_ledger
 from app.db import Database
 from app.demo.stripe.webhooks import signature
+from app.ledger.verification import verify_ledger
 from app.payments.service import Payment, PaymentService
 from app.settings import Settings
 from tests.books import balances, connected
@@ -58,7 +58,7 @@ class Shop:
 
     async def account(self, environment: Environment = "live") -> UUID:
         identity = Identity(environment, "oauth:google", f"{uuid.uuid4()}@example.com")
-        return await self.billing.accounts.resolve(identity, Profile(), ACTOR, self.now)
+        return await self.billing.accounts.directory.resolve(identity, Profile(), ACTOR, self.now)
 
     async def open(self, account_id: UUID, **options: Any) -> Payment:
         return await self.payments.open_purchase("live", account_id, now=self.now, **options)

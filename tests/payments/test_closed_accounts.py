@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from app.billing.erasure import erase_person
-from app.billing.errors import AccountClosed
+from app.accounts.erasure import erase_person
+from app.ledger.errors import AccountClosed
 from app.payments.errors import PaymentProviderUnavailable
 from app.settings import Settings
 from app.worker.app import RETRY, create_worker, running_services
@@ -20,7 +20,7 @@ End = Callable[[Shop, UUID], Awaitable[None]]
 
 
 async def close(shop: Shop, account_id: UUID) -> None:
-    await shop.billing.set_status(account_id, "closed", None, shop.now)
+    await shop.billing.accounts.set_status(account_id, "closed", None, shop.now)
 
 
 async def erase(shop: Shop, account_id: UUID) -> None:
@@ -151,7 +151,7 @@ async def test_refund_that_stripe_refuses_waits_for_an_admin_and_is_not_tried_fo
 @with_settings(closed_account_payments="review")
 async def test_reopening_books_the_money_that_waits(shop: Shop) -> None:
     account_id = await paid_after_closing(shop)
-    await shop.billing.set_status(account_id, "active", None, shop.now)
+    await shop.billing.accounts.set_status(account_id, "active", None, shop.now)
     await run_jobs(shop.settings)
     assert await state_of(shop, account_id) == ("succeeded", None, 0)
     assert await shop.balances(account_id) == (20, 0)
@@ -160,7 +160,7 @@ async def test_reopening_books_the_money_that_waits(shop: Shop) -> None:
 async def test_account_that_is_reopened_before_the_refund_is_credited_instead(shop: Shop) -> None:
     account_id = await paid_after_closing(shop)
     [purchase] = await shop.purchases(account_id)
-    await shop.billing.set_status(account_id, "active", None, shop.now)
+    await shop.billing.accounts.set_status(account_id, "active", None, shop.now)
     assert not await shop.payments.refund_closed(account_id, purchase["purchase_id"], shop.now)
     assert await shop.balances(account_id) == (20, 0)
     assert (await shop.stripe("GET", "refunds"))["data"] == []
@@ -170,7 +170,7 @@ async def test_refund_that_a_reopening_overtakes_takes_the_credits_again(shop: S
     """The money has gone back while the credits were booked: in the end there are neither."""
     account_id = await paid_after_closing(shop)
     await shop.refund((await shop.purchases(account_id))[0]["payment_intent_id"], 500)
-    await shop.billing.set_status(account_id, "active", None, shop.now)
+    await shop.billing.accounts.set_status(account_id, "active", None, shop.now)
     await shop.payments.settle_purchases(account_id, shop.now)
     await shop.deliver_all(("charge.refunded",))
     assert await shop.balances(account_id) == (0, 0)

@@ -12,14 +12,14 @@ from uuid import UUID
 
 import pytest
 
-from app.billing.accounts import Identity, Profile
-from app.billing.pools import MAX_CREDITS, Credits
+from app.accounts.directory import Identity, Profile
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stripe.account import Account, AccountConfig
 from app.demo.stripe.webhooks import signature
+from app.ledger.pools import MAX_CREDITS, Credits
 from app.payments.errors import InvalidSignature
 from app.payments.facts import taken_back
 from app.payments.gateway import StripeGateway
@@ -54,7 +54,9 @@ async def payments(db: Database, paying: Settings) -> AsyncIterator[PaymentServi
 
 async def new_account(db: Database, paying: Settings, now: datetime) -> UUID:
     identity = Identity("live", "oauth:google", f"{uuid.uuid4()}@example.com")
-    return await BillingService(db, Configuration(db, paying)).accounts.resolve(identity, Profile(), ACTOR, now)
+    return await BillingService(db, Configuration(db, paying)).accounts.directory.resolve(
+        identity, Profile(), ACTOR, now
+    )
 
 
 async def deliver(payments: PaymentService, event: dict[str, Any], now: datetime) -> None:

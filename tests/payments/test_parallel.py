@@ -3,8 +3,8 @@
 import asyncio
 import json
 
-from app.billing.pools import Credits, Shortfall
 from app.billing.posting import Charged, ChargeRequest
+from app.ledger.pools import Credits, Shortfall
 from app.payments.errors import RefundRefused
 from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop

@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from app.auth.caller import Environment
-from app.billing.errors import AccountSuspended, IdempotencyKeyReused
-from app.billing.pools import MAX_CREDITS, Credits
 from app.billing.posting import ChargeRequest
 from app.configuration.service import Configuration
+from app.ledger.errors import AccountSuspended, IdempotencyKeyReused
+from app.ledger.pools import MAX_CREDITS, Credits
 from app.payments.errors import PaymentNotFound, PaymentProviderFailed, PaymentProviderUnavailable
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
@@ -88,7 +88,7 @@ async def test_idempotency_key_stands_for_one_purchase_for_ever(shop: Shop) -> N
 async def test_suspended_account_cannot_buy_but_gets_what_it_paid_for(shop: Shop) -> None:
     account_id = await shop.account()
     payment_id = (await shop.open(account_id)).payment_id
-    await shop.billing.set_status(account_id, "suspended", "fraud", shop.now)
+    await shop.billing.accounts.set_status(account_id, "suspended", "fraud", shop.now)
     for options in ({}, {"pack": "large"}):
         with pytest.raises(AccountSuspended):
             await shop.open(account_id, **options)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from app.billing.pools import Shortfall
 from app.billing.posting import Charged, ChargeRequest
 from app.demo.stripe.account import CLOSED_DISPUTE, Account, RefundOutcome
+from app.ledger.pools import Shortfall
 from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop, with_settings
 from tests.payments.test_history import CREDITS, PRICE, History

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from app.billing.ledger import lock_account, write
-from app.billing.pools import MAX_CREDITS, Credits
 from app.billing.posting import ChargeRequest, give_credits
+from app.ledger.locked_account import lock_account, write
+from app.ledger.pools import MAX_CREDITS, Credits
 from app.payments.facts import REFUND_STATUSES, Refund, RefundStatus, merge_refund, refunded_money
 from app.payments.service import OVERLAP
 from app.payments.stripe_events import parse_event

@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.billing.ledger_checks import CHECKS
-from app.billing.verify import verify_ledger
+from app.ledger.checks import CHECKS
+from app.ledger.verification import verify_ledger
 from tests.books import connected
 from tests.databases import ROOT, Urls, alembic
 from tests.payments.conftest import Shop

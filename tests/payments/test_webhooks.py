@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.billing.erasure import erase_person, forget_texts
+from app.accounts.erasure import erase_person, forget_texts
 from app.demo.stripe.webhooks import signature
 from app.payments.erasure import TEXTS
 from app.payments.gateway import StripeGateway

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.accounts.directory import Identity
 from app.admin.audit.log import record_by_system
 from app.auth.admins.admins import Role, add_admin
 from app.auth.caller import Permission
-from app.billing.accounts import Identity
 from app.db import Database
 from app.payments import settlement
 from app.payments.stripe_objects import HANDLED
@@ -110,7 +110,7 @@ async def buy(house: House, agent: httpx.AsyncClient, who: dict[str, str], card:
 
 async def account_of(house: House, who: dict[str, str]) -> UUID:
     identity = Identity("live", who["oauth_provider"], who["external_id"])
-    account_id = await house.app.state.billing.accounts.find(identity)
+    account_id = await house.app.state.billing.accounts.directory.find(identity)
     assert isinstance(account_id, UUID)
     return account_id
 

@@ -203,7 +203,7 @@ async def test_a_person_decides_and_changes_their_mind(house: House, agent: http
 
 async def test_who_was_stopped_by_others_stays_stopped(house: House, agent: httpx.AsyncClient) -> None:
     alert_id, account_id = await alert_about(house, agent)
-    await house.app.state.billing.set_status(account_id, "suspended", "chargeback", house.now)
+    await house.app.state.billing.accounts.set_status(account_id, "suspended", "chargeback", house.now)
     async with await office(house) as support:
         for decision in ("hold", "dismiss"):
             assert (await support.post(f"{ALERTS}/{alert_id}/{decision}", json=REASON)).status_code == 200

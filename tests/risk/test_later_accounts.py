@@ -266,6 +266,6 @@ async def test_many_accounts_join_a_bounded_number_at_a_time(
 async def test_an_account_reopened_by_hand_is_not_held_again(house: House, agent: httpx.AsyncClient) -> None:
     alert_id, accounts = await found_card(house, agent)
     await decide(house, alert_id, "hold")
-    await house.app.state.billing.set_status(accounts[0], "active", None, house.now)
+    await house.app.state.billing.accounts.set_status(accounts[0], "active", None, house.now)
     await house.look()
     assert await house.status(accounts[0]) == ("active", None)

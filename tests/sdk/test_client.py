@@ -102,7 +102,7 @@ async def test_credits_account_and_transactions(billing: Any, who: User) -> None
         await billing.get_account(who)
     assert missing.value.code == "account_not_found"
     named = dataclasses.replace(who, customer_email="ada@example.com", display_name="Ada", marketing_opt_in=True)
-    account = await billing.get_or_create_account(named, plan_name="pro")
+    account = await billing.accounts.get_or_create_account(named, plan_name="pro")
     assert (account.plan_name, account.display_name, account.marketing_opt_in) == ("pro", "Ada", True)
     assert await billing.get_account(who) == await billing.get_account(account_id=account.account_id)
     credit = await billing.add_credits(who, amount_minor=2000, idempotency_key="k", transaction_type="bonus")
@@ -220,7 +220,7 @@ async def test_refusals_have_types(service: Service, client: AsyncBillingClient,
 
 async def test_suspended_account(client: AsyncBillingClient, db: Database, settings: Settings, who: User) -> None:
     account = await client.get_or_create_account(who)
-    await BillingService(db, Configuration(db, settings)).set_status(
+    await BillingService(db, Configuration(db, settings)).accounts.set_status(
         account.account_id, "suspended", "spam", datetime.now(UTC)
     )
     with pytest.raises(AccountSuspended) as suspended:

@@ -163,7 +163,7 @@ async def test_gate_is_shut_for_accounts_that_may_not_spend(
     error: type[Exception],
 ) -> None:
     account = await client.get_or_create_account(who)
-    await BillingService(db, Configuration(db, settings)).set_status(
+    await BillingService(db, Configuration(db, settings)).accounts.set_status(
         account.account_id, status, reason, datetime.now(UTC)
     )
     with pytest.raises(error):

@@ -84,7 +84,7 @@ async def test_check_of_each_kind_of_user(
     assert await check(minter, user) == {**GUIDE_EXAMPLE, **paid}
     path = f"/v1/billing/accounts/{user['oauth_provider']}/{user['external_id']}"
     account_id = uuid.UUID((await minter.get(path)).json()["account_id"])
-    await BillingService(db, Configuration(db, settings)).set_status(
+    await BillingService(db, Configuration(db, settings)).accounts.set_status(
         account_id, "suspended", "chargebacks", datetime.now(UTC)
     )
     suspended = {"has_credit": False, "credits_remaining": 15, "total_uses": 3, "reason": "Account suspended"}

@@ -8,11 +8,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.billing.accounts import Identity
-from app.billing.pools import Credits
+from app.accounts.directory import Identity
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
+from app.ledger.pools import Credits
 from app.settings import Settings
 from app.tools.service import Charged, ProductInventoryService
 from tests.auth.test_user_tokens import issuer, mint
@@ -101,7 +101,7 @@ async def test_accrual_is_posted_when_a_use_needs_it(
     await use(agent, user, 1)
     set_clock(MIDNIGHT + timedelta(days=3))
     assert said(await agent.post(CHARGE, json=tool(user))) == paid_by("free", cost_minor=0, uses=4, free=12)
-    account_id = await billing.find_account_id(identity)
+    account_id = await billing.accounts.find_account_id(identity)
     assert await entries(database, account_id) == [
         ("free", 3, 3, "opening_grant", "account"),
         ("web_search/free", 10, 10, "opening_grant", "tool_usage"),
@@ -216,7 +216,7 @@ async def test_reads_write_nothing_and_take_no_lock(
     await use(agent, user, 1)
     set_clock(MIDNIGHT + timedelta(days=5))  # there is something to accrue
     before = (await counts(database), await versions(database))
-    async with account_locked(database, await billing.find_account_id(identity)):
+    async with account_locked(database, await billing.accounts.find_account_id(identity)):
         for path in (BALANCE, f"{BALANCE}/web_search", f"{BALANCE}/image_gen", f"{CHECK}/web_search"):
             await read(agent, path, user)
     assert (await counts(database), await versions(database)) == before
@@ -232,7 +232,7 @@ async def test_read_that_names_a_new_user_opens_the_account_but_no_inventory(
         assert found == {"balances": [expected, balance("image_gen", price_minor=1000, free=5)]}
     else:
         assert found == (expected if path.startswith(BALANCE) else check_of(expected, has_credit=True))
-    assert await balances(database, await billing.find_account_id(identity)) == {**NOTHING, "free": 3}
+    assert await balances(database, await billing.accounts.find_account_id(identity)) == {**NOTHING, "free": 3}
 
 
 @pytest.mark.parametrize("product", ["nope", "WEB_SEARCH", "web_search ", "web_search/free", "ünïcode"])
@@ -294,13 +294,13 @@ async def test_first_use_creates_the_account(
 ) -> None:
     answer = await agent.post(CHARGE, json=tool(user, customer_email="me@example.com"))
     assert said(answer) == paid_by("free", cost_minor=0, uses=1, free=9)
-    account_id = await billing.find_account_id(identity)
+    account_id = await billing.accounts.find_account_id(identity)
     assert await entries(database, account_id) == [
         ("free", 3, 3, "opening_grant", "account"),
         ("web_search/free", 10, 10, "opening_grant", "tool_usage"),
         ("web_search/free", -1, 9, "tool_charge", "tool_usage"),
     ]
-    assert (await billing.account("live", account_id))["customer_email"] == "me@example.com"
+    assert (await billing.accounts.account("live", account_id))["customer_email"] == "me@example.com"
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ async def test_account_that_is_not_active_is_refused_but_its_replays_are_answere
 ) -> None:
     account_id = await open_with(minter, user, paid=5)
     first = await minter.post(CHARGE, json=tool(user, "before"))
-    await billing.set_status(account_id, status, reason, now)
+    await billing.accounts.set_status(account_id, status, reason, now)
     shown = balance(main=5, uses=1)  # what was paid for, nothing free
     assert await read(minter, f"{BALANCE}/web_search", user) == shown
     assert await read(minter, f"{CHECK}/web_search", user) == check_of(shown, has_credit=False)
@@ -329,7 +329,7 @@ async def test_account_that_is_not_active_is_refused_but_its_replays_are_answere
     assert refused.json()["code"] == f"account_{status}"
     assert (await minter.post(CHARGE, json=tool(user, "before"))).json() == first.json()
     assert await counts(database) == before
-    await billing.set_status(account_id, "active", None, now)
+    await billing.accounts.set_status(account_id, "active", None, now)
     assert said(await minter.post(CHARGE, json=tool(user, "after")))["total_uses"] == 2
 
 

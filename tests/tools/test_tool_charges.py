@@ -12,11 +12,11 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from app.accounts.directory import Identity
 from app.auth.caller import Permission
-from app.billing.accounts import Identity
-from app.billing.pools import Credits
 from app.billing.service import BillingService
 from app.db import Database
+from app.ledger.pools import Credits
 from tests.billing.test_charges import User, body
 from tests.billing.test_credits import credit
 from tests.books import account_locked, balances, connected, counts
@@ -271,7 +271,7 @@ async def test_replay_takes_no_lock_and_an_equal_request_in_flight_waits(
     agent: httpx.AsyncClient, billing: BillingService, user: User, identity: Identity, database: Urls
 ) -> None:
     first = await agent.post(CHARGE, json=tool(user, "first"))
-    async with account_locked(database, await billing.find_account_id(identity)), asyncio.timeout(2):
+    async with account_locked(database, await billing.accounts.find_account_id(identity)), asyncio.timeout(2):
         assert (await agent.post(CHARGE, json=tool(user, "first"))).json() == first.json()
         waiting = [asyncio.create_task(agent.post(CHARGE, json=tool(user, "second"))) for _ in range(2)]
         await asyncio.sleep(0.3)

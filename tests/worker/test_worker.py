@@ -17,14 +17,14 @@ import pytest
 import stripe
 from pydantic import SecretStr
 
+from app.accounts.directory import Identity, Profile
 from app.auth.id_tokens.revocations import revoke_token
-from app.billing.accounts import Identity, Profile
 from app.billing.service import BillingService
-from app.billing.verify import last_verification
 from app.configuration.service import Configuration
 from app.db import Database
 from app.errors import is_database_unavailable
 from app.jobs import defer
+from app.ledger.verification import last_verification
 from app.settings import Settings
 from app.worker.app import JOBS_AT_ONCE, LONGER_S, MAX_ATTEMPTS, Services, create_worker, running_services
 from tests.admin.analytics_fill import fill
@@ -85,7 +85,7 @@ async def test_job_exists_exactly_when_its_cause_does(services: Services, own_da
 async def buy(settings: Settings, services: Services, at: datetime) -> tuple[uuid.UUID, str]:
     """Open a purchase at that time; its account and its payment."""
     identity = Identity("live", "oauth:google", "buyer@example.com")
-    account_id = await BillingService(services.db, Configuration(services.db, settings)).accounts.resolve(
+    account_id = await BillingService(services.db, Configuration(services.db, settings)).accounts.directory.resolve(
         identity, Profile(), ACTOR, at
     )
     payment = await services.payments.open_purchase("live", account_id, now=at)

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { didNothing, errorOf, isStale, mayPass, problemsOf, unanswered } from "./errors";
+import { didNothing, errorOf, isStale, isRetryable, problemsOf, unanswered } from "./errors";
 
 describe("an error answer", () => {
   it("tells its sentence, code and request", () => {
@@ -56,13 +56,13 @@ describe("an error answer", () => {
 
 describe("trying again", () => {
   it("is worth it where the request was not at fault", () => {
-    expect([0, 429, 503].map((status) => mayPass(errorOf(status, null, null)))).toEqual([true, true, true]);
-    expect(mayPass(errorOf(409, null, null))).toBe(false);
+    expect([0, 429, 503].map((status) => isRetryable(errorOf(status, null, null)))).toEqual([true, true, true]);
+    expect(isRetryable(errorOf(409, null, null))).toBe(false);
   });
 
   it("is not worth it at once where nothing answered for long, and nobody knows what was done", () => {
     const [slow, gone] = [unanswered(new DOMException("", "TimeoutError")), unanswered(new TypeError("fetch failed"))];
-    expect([slow, gone].map(mayPass)).toEqual([false, true]);
+    expect([slow, gone].map(isRetryable)).toEqual([false, true]);
     expect([slow, gone].map(didNothing)).toEqual([false, false]);
     expect(slow.message).toContain("is not known");
   });

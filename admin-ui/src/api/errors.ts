@@ -1,6 +1,6 @@
 import { formatLocal } from "../logic/dates";
 import { flatten } from "../logic/diff";
-import { inWords, nameInWords } from "../logic/told";
+import { humanizeFacts, fieldLabel } from "../logic/fieldLabels";
 import type { components } from "./schema";
 
 type ErrorBody = components["schemas"]["ErrorReply"] | components["schemas"]["InvalidReply"];
@@ -33,7 +33,7 @@ export function errorOf(status: number, body: unknown, requestId: string | null)
   if (!isErrorBody(body)) {
     return new ApiError(status, `The server answered ${status} without saying why.`, null, requestId);
   }
-  const { message, problems } = told(body);
+  const { message, problems } = messageOf(body);
   return new ApiError(status, message, body.code, body.request_id ?? requestId, problems);
 }
 
@@ -42,7 +42,7 @@ function isErrorBody(body: unknown): body is ErrorBody {
 }
 
 /** The whole in a sentence, where fields are called as the forms call them; and what is wrong with each. */
-function told(body: ErrorBody): { message: string; problems: Problem[] } {
+function messageOf(body: ErrorBody): { message: string; problems: Problem[] } {
   const { detail } = body;
   if (isChanged(body)) return { message: changeInWords(body), problems: [] };
   if (typeof detail !== "string") {
@@ -55,7 +55,7 @@ function told(body: ErrorBody): { message: string; problems: Problem[] } {
   const field = "field" in body ? body.field : null;
   if (field === null || field === undefined) return { message: detail, problems: [] };
   // Such a sentence begins with its field.
-  const message = detail.startsWith(field) ? nameInWords(field) + detail.slice(field.length) : detail;
+  const message = detail.startsWith(field) ? fieldLabel(field) + detail.slice(field.length) : detail;
   return { message, problems: [{ field, message }] };
 }
 
@@ -68,7 +68,7 @@ function isChanged(body: ErrorBody): body is ChangedBody {
 /** What changed, by whom and when, and what is there now. */
 function changeInWords({ detail, current, changed_by: by, changed_at: at }: ChangedBody): string {
   const who = by === null || at === null ? "" : ` (${by}, ${formatLocal(at)})`;
-  const now = flatten(inWords(current) ?? {}).map(([name, value]) => `${name}: ${value}`);
+  const now = flatten(humanizeFacts(current) ?? {}).map(([name, value]) => `${name}: ${value}`);
   return `${detail}${who}. Now: ${now.join("; ")}. Nothing was done: look at the current figures and decide again.`;
 }
 
@@ -80,7 +80,7 @@ export function isStale(error: unknown): boolean {
 /** Items are counted from one; a model's name among many, as the path to an item may have it, is nobody's. */
 function inForm(path: (string | number)[]): string {
   const parts = path.filter((part) => typeof part === "number" || /^[a-z]/.test(part));
-  return parts.map((part) => (typeof part === "number" ? `(${part + 1})` : nameInWords(part))).join(" ") || "The request";
+  return parts.map((part) => (typeof part === "number" ? `(${part + 1})` : fieldLabel(part))).join(" ") || "The request";
 }
 
 function capitalized(text: string): string {
@@ -110,7 +110,7 @@ export function isUnanswered(error: unknown): boolean {
 }
 
 /** Whether trying again may help soon: the server did not say that the request itself was wrong, nor was it waited for long. */
-export function mayPass(error: unknown): boolean {
+export function isRetryable(error: unknown): boolean {
   if (!(error instanceof ApiError)) return true;
   return !isUnanswered(error) && (error.status === 0 || error.status === 429 || error.status >= 500);
 }

@@ -123,6 +123,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/billing/transactions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Transactions
+         * @description The account's charges and credits, newest first. An unknown account has none.
+         */
+        get: operations["list_transactions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/billing/accounts": {
         parameters: {
             query?: never;
@@ -169,26 +189,6 @@ export interface paths {
         };
         /** Get Account Of User */
         get: operations["get_account_of_user"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/v1/billing/transactions": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List Transactions
-         * @description The account's charges and credits, newest first. An unknown account has none.
-         */
-        get: operations["list_transactions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -4231,6 +4231,106 @@ export interface components {
             /** Idempotency Key */
             idempotency_key?: string | null;
         };
+        /** PurchaseDetails */
+        PurchaseDetails: {
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            buyer: components["schemas"]["Person"];
+            /**
+             * Purchase Id
+             * Format: uuid
+             */
+            purchase_id: string;
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /** Payment Id */
+            payment_id: string | null;
+            /** Pack */
+            pack: string;
+            /** Credits */
+            credits: number;
+            /** Amount Minor */
+            amount_minor: number;
+            /** Currency */
+            currency: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown";
+            /** Received Minor */
+            received_minor: number | null;
+            /**
+             * Received Currency
+             * @description Of what arrived and went back; another than agreed: for review.
+             */
+            received_currency: string | null;
+            /** Refunded Minor */
+            refunded_minor: number;
+            /** Credits Refunded */
+            credits_refunded: number;
+            /** Credits Disputed */
+            credits_disputed: number;
+            /** Credited */
+            credited: boolean;
+            /** Review Reason */
+            review_reason: string | null;
+            /**
+             * State
+             * @description The status, or how much of the money of a succeeded one went back.
+             * @enum {string}
+             */
+            state: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded";
+            /**
+             * Card Brand
+             * @description As Stripe names it; of what is no card, the kind of payment.
+             */
+            card_brand: string | null;
+            /** Card Last4 */
+            card_last4: string | null;
+            /** Created At */
+            created_at: string;
+            /** Updated At */
+            updated_at: string;
+            /** Events */
+            events: components["schemas"]["PaymentEventReply"][];
+            /** Disputes */
+            disputes: components["schemas"]["DisputeReply"][];
+            /**
+             * Refunds
+             * @description Known by id, oldest first. Those that failed gave nothing back.
+             */
+            refunds: components["schemas"]["RefundReply"][];
+        };
+        /** PurchaseReply */
+        PurchaseReply: {
+            /** Payment Id */
+            payment_id: string;
+            /**
+             * Client Secret
+             * @description For Stripe.js in the buyer's browser. null once paid.
+             */
+            client_secret: string | null;
+            /** Amount Minor */
+            amount_minor: number;
+            /** Currency */
+            currency: string;
+            /** Uses Purchased */
+            uses_purchased: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown";
+            /** Publishable Key */
+            publishable_key: string;
+        };
         /** PurchaseRow */
         PurchaseRow: {
             /**
@@ -5332,106 +5432,6 @@ export interface components {
              */
             csrf_token: string;
         };
-        /** PurchaseReply */
-        app__admin__schemas__PurchaseReply: {
-            /**
-             * Account Id
-             * Format: uuid
-             */
-            account_id: string;
-            buyer: components["schemas"]["Person"];
-            /**
-             * Purchase Id
-             * Format: uuid
-             */
-            purchase_id: string;
-            /**
-             * Environment
-             * @enum {string}
-             */
-            environment: "live" | "test";
-            /** Payment Id */
-            payment_id: string | null;
-            /** Pack */
-            pack: string;
-            /** Credits */
-            credits: number;
-            /** Amount Minor */
-            amount_minor: number;
-            /** Currency */
-            currency: string;
-            /**
-             * Status
-             * @enum {string}
-             */
-            status: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown";
-            /** Received Minor */
-            received_minor: number | null;
-            /**
-             * Received Currency
-             * @description Of what arrived and went back; another than agreed: for review.
-             */
-            received_currency: string | null;
-            /** Refunded Minor */
-            refunded_minor: number;
-            /** Credits Refunded */
-            credits_refunded: number;
-            /** Credits Disputed */
-            credits_disputed: number;
-            /** Credited */
-            credited: boolean;
-            /** Review Reason */
-            review_reason: string | null;
-            /**
-             * State
-             * @description The status, or how much of the money of a succeeded one went back.
-             * @enum {string}
-             */
-            state: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded";
-            /**
-             * Card Brand
-             * @description As Stripe names it; of what is no card, the kind of payment.
-             */
-            card_brand: string | null;
-            /** Card Last4 */
-            card_last4: string | null;
-            /** Created At */
-            created_at: string;
-            /** Updated At */
-            updated_at: string;
-            /** Events */
-            events: components["schemas"]["PaymentEventReply"][];
-            /** Disputes */
-            disputes: components["schemas"]["DisputeReply"][];
-            /**
-             * Refunds
-             * @description Known by id, oldest first. Those that failed gave nothing back.
-             */
-            refunds: components["schemas"]["RefundReply"][];
-        };
-        /** PurchaseReply */
-        app__payments__schemas__PurchaseReply: {
-            /** Payment Id */
-            payment_id: string;
-            /**
-             * Client Secret
-             * @description For Stripe.js in the buyer's browser. null once paid.
-             */
-            client_secret: string | null;
-            /** Amount Minor */
-            amount_minor: number;
-            /** Currency */
-            currency: string;
-            /** Uses Purchased */
-            uses_purchased: number;
-            /**
-             * Status
-             * @enum {string}
-             */
-            status: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown";
-            /** Publishable Key */
-            publishable_key: string;
-        };
     };
     responses: never;
     parameters: never;
@@ -6025,6 +6025,94 @@ export interface operations {
             };
         };
     };
+    list_transactions: {
+        parameters: {
+            query?: {
+                oauth_provider?: string | null;
+                external_id?: string | null;
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TransactionsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     create_account: {
         parameters: {
             query?: never;
@@ -6266,94 +6354,6 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorReply"];
-                };
-            };
-            /** @description Request Entity Too Large */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorReply"];
-                };
-            };
-            /** @description Unprocessable Entity */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["InvalidReply"];
-                };
-            };
-            /** @description Too Many Requests */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorReply"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorReply"];
-                };
-            };
-        };
-    };
-    list_transactions: {
-        parameters: {
-            query?: {
-                oauth_provider?: string | null;
-                external_id?: string | null;
-                limit?: number;
-                offset?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["TransactionsReply"];
-                };
-            };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorReply"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorReply"];
-                };
-            };
-            /** @description Forbidden */
-            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6868,7 +6868,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["app__payments__schemas__PurchaseReply"];
+                    "application/json": components["schemas"]["PurchaseReply"];
                 };
             };
             /** @description Bad Request */
@@ -9973,7 +9973,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["app__admin__schemas__PurchaseReply"];
+                    "application/json": components["schemas"]["PurchaseDetails"];
                 };
             };
             /** @description Bad Request */

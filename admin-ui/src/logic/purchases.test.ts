@@ -13,7 +13,7 @@ import {
   reviewOf,
   stripeUrl,
   unexplainedRefunds,
-  whereItStands,
+  reconciliationStatus,
 } from "./purchases";
 
 setCurrencies(EXAMPLES);
@@ -91,16 +91,16 @@ it("says that everything was reconciled only when it was, and why nothing happen
     finished_at: "2026-11-21T10:00:03Z",
     outcome: { events: 1, payments: 0, failed: 0 },
   };
-  expect(whereItStands(queued)).toMatchObject({ tone: "wait", title: "Queued" });
-  expect(whereItStands({ ...queued, worker_seen_at: "2026-11-21T09:00:00Z" })).toMatchObject({
+  expect(reconciliationStatus(queued)).toMatchObject({ tone: "wait", title: "Queued" });
+  expect(reconciliationStatus({ ...queued, worker_seen_at: "2026-11-21T09:00:00Z" })).toMatchObject({
     tone: "bad",
     title: "Nothing has happened yet",
     text: "Worker is silent. Stripe is asked as soon as it runs again.",
   });
-  expect(whereItStands({ ...queued, state: "running" }).tone).toBe("wait");
-  expect(whereItStands({ ...queued, state: "failed" }).title).toContain("failed");
-  expect(whereItStands(finished)).toMatchObject({ tone: "good", title: "Reconciled" });
-  expect(whereItStands({ ...finished, outcome: { events: 0, payments: 0, failed: 1 } }).tone).toBe("warn");
+  expect(reconciliationStatus({ ...queued, state: "running" }).tone).toBe("wait");
+  expect(reconciliationStatus({ ...queued, state: "failed" }).title).toContain("failed");
+  expect(reconciliationStatus(finished)).toMatchObject({ tone: "good", title: "Reconciled" });
+  expect(reconciliationStatus({ ...finished, outcome: { events: 0, payments: 0, failed: 1 } }).tone).toBe("warn");
   const later = "2026-11-23T10:00:00Z";
   expect([finished, { ...finished, now: later }, { ...queued, state: "failed" as const, now: later }].map(isOld)).toEqual([
     false,

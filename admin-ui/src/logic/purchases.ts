@@ -104,7 +104,7 @@ interface Standing {
 }
 
 /** Says that something was done only when it was. */
-export function whereItStands({ state, outcome, worker_seen_at, now }: Reconciliation): Standing {
+export function reconciliationStatus({ state, outcome, worker_seen_at, now }: Reconciliation): Standing {
   if (state === "finished" && outcome !== null) {
     return { tone: outcome.failed > 0 ? "warn" : "good", title: "Reconciled", text: reconciledOf(outcome) };
   }

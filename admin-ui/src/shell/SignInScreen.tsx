@@ -3,7 +3,7 @@ import { IconLogin2 } from "@tabler/icons-react";
 import { useEffect } from "react";
 
 import { hasEnded } from "../api/client";
-import { refusalOf, signInPath } from "../logic/signIn";
+import { refusalOf, signInPath } from "./signInMessages";
 import { Logo } from "./Logo";
 
 export function SignInScreen() {

@@ -25,7 +25,7 @@ from app.admin.users import queries as user_queries
 from app.admin.users.router import require_anonymous
 from app.auth.caller import Environment
 from app.auth.guarded_route import GuardedRoute
-from app.billing.router import Billing
+from app.billing.dependencies import Billing
 from app.billing.service import BillingService
 from app.db import Database, Session
 from app.errors import InvalidRequest

@@ -37,7 +37,7 @@ from app.admin.users.queries import list_users_by_id
 from app.analytics import margin_reports, money_reports, usage_reports
 from app.analytics.days import Days
 from app.analytics.revenue import Prices, find_prices
-from app.billing.router import Billing
+from app.billing.dependencies import Billing
 from app.db import Session
 from app.http.schemas import ERRORS
 

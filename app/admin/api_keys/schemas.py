@@ -12,11 +12,7 @@ from app.auth.caller import Environment, Permission
 from app.http.schemas import Reply, Timestamp
 
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]+$")]
-
-
 ClientSubject = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SUBJECT_CHARS)]
-
-
 CLIENT_SUBJECT = "Subject of the client certificate that requests must come with; null: none is needed."
 
 

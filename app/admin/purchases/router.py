@@ -21,7 +21,7 @@ from app.admin.purchases.schemas import (
     BookedReply,
     DisputeReply,
     PaymentEventReply,
-    PurchaseReply,
+    PurchaseDetails,
     PurchaseRow,
     PurchasesReply,
     ReconciliationReply,
@@ -116,14 +116,14 @@ async def reconcile_all(admin: Support, db: Db) -> ReconciliationReply:
 
 
 @router.get("/{purchase_id}", responses=NOT_FOUND)
-async def get_purchase_with_events(purchase_id: UUID, admin: Viewer, db: Db) -> PurchaseReply:
+async def get_purchase_with_events(purchase_id: UUID, admin: Viewer, db: Db) -> PurchaseDetails:
     """A purchase with what Stripe told us about it, in the order in which it came."""
     row = await _find(db, purchase_id)
     async with db.read() as session:
         events = await queries.list_events(session, row["environment"], row["payment_id"]) if row["payment_id"] else []
         disputes = await queries.list_disputes(session, row["account_id"], purchase_id)
         refunds = await _list_refunds(session, row["account_id"], purchase_id)
-    return PurchaseReply(
+    return PurchaseDetails(
         **row,
         refunds=refunds,
         events=[PaymentEventReply(**event) for event in events],

@@ -69,7 +69,7 @@ class RefundReply(Reply):
     reason: str | None = Field(description="The admin's; of one asked for at Stripe, Stripe's.")
 
 
-class PurchaseReply(PurchaseRow):
+class PurchaseDetails(PurchaseRow):
     events: list[PaymentEventReply]
     disputes: list[DisputeReply]
     refunds: list[RefundReply] = Field(description="Known by id, oldest first. Those that failed gave nothing back.")

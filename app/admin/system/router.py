@@ -22,15 +22,14 @@ from app.admin.system.schemas import (
     WebhooksReply,
 )
 from app.auth.guarded_route import GuardedRoute
-from app.billing.verify import last_verification
 from app.http.schemas import ERRORS, MAX_INT64, ErrorReply
 from app.jobs import JobStatus, list_jobs, retry_failed
+from app.ledger.verification import last_verification
 from app.payments.settlement import Outcome
 
 SECRET = re.compile("secret|token|password|credential|key", re.IGNORECASE)
 JobId = Annotated[int, Path(ge=1, le=MAX_INT64)]
 EventCursor = Annotated[str, StringConstraints(pattern=r"^(live|test)\.[^\x00]{1,255}$")]
-
 router = APIRouter(prefix="/admin/system", tags=["admin: system"], responses=ERRORS, route_class=GuardedRoute)
 
 

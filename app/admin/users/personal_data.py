@@ -6,12 +6,12 @@ from uuid import UUID
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
+from app.accounts.erasure import erase_person
 from app.admin.dependencies import Administrator, Db, Support
 from app.admin.users.personal_data_export import export_account
 from app.admin.users.router import NOT_FOUND, find_user, require_anonymous
 from app.admin.users.schemas import EraseBody, UserRow
 from app.auth.guarded_route import GuardedRoute
-from app.billing.erasure import erase_person
 from app.errors import InvalidRequest
 from app.http.schemas import ERRORS
 

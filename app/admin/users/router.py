@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response, status
 from pydantic import BaseModel, Field, StringConstraints
 
+from app.accounts.erasure import lock_person
 from app.admin.audit.log import Admin, record_export
 from app.admin.changed import (
     ChangedMeanwhile,
@@ -44,16 +45,16 @@ from app.admin.users.timeline import KINDS, TimelineKind, list_timeline
 from app.analytics.usage_reports import count_uses
 from app.auth.caller import Environment
 from app.auth.id_tokens.revocations import revoke_tokens_before
-from app.billing.erasure import lock_person
-from app.billing.errors import AccountNotFound, BalanceChanged, InsufficientCredits
+from app.billing.dependencies import Billing
+from app.billing.errors import BalanceChanged, InsufficientCredits
 from app.billing.free_grants import grant_free_in
 from app.billing.posting import Credit
-from app.billing.router import Billing
 from app.billing.schemas import InsufficientCreditsReply
 from app.billing.service import BillingService
 from app.db import Database, Session, first_id_at
 from app.errors import InvalidRequest
 from app.http.schemas import ERRORS, MAX_INT64, ErrorReply
+from app.ledger.errors import AccountNotFound
 from app.settings import Settings
 from app.timestamps import bounded
 from app.tools.router import Tools
@@ -341,7 +342,7 @@ async def _set_status(
     environment = user["environment"]
     told = reason if new == "suspended" else None  # which the agent hears; elsewhere only the audit log does
     async with db.transaction() as tx, counted(tx, admin, limits):
-        before = await billing.set_status_in(tx, account_id, new, told, admin.now)
+        before = await billing.accounts.set_status_in(tx, account_id, new, told, admin.now)
         if body.seen_status not in (None, before[0]):
             last = await find_last_change(tx, "account", account_id, *CHANGES_OF_STATUS)
             raise ChangedMeanwhile(f"The account is {before[0]} by now", current=_standing(*before), **last)

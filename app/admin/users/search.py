@@ -1,6 +1,6 @@
 """The back office's search for people, and accounts that may be one person's. One statement a function; none writes.
 
-The worker keeps the words of most accounts (app/billing/search.py). Those of the newest rows, which it may not have
+The worker keeps the words of most accounts (app/accounts/search.py). Those of the newest rows, which it may not have
 read yet, are matched here, so a new account is found at once.
 """
 
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.billing.search import LATEST_COMMIT, begins_words, spelling_digest, words_of
+from app.accounts.search import LATEST_COMMIT, begins_words, spelling_digest, words_of
 from app.db import Session, first_id_at
 
 MAX_MATCHES = 500

@@ -75,7 +75,6 @@ async def disable_admin(tx: Session, email: str, now: datetime) -> Row[Any] | No
 
 _SESSION = list(AdminSession.__table__.columns)
 
-
 _FIND_SESSION = """
     SELECT s.session_id, s.admin_id, s.created_at, s.expires_at, s.revoked_at, u.email, u.role, u.disabled_at
       FROM admin_sessions s JOIN admin_users u ON u.admin_id = s.admin_id

@@ -13,7 +13,6 @@ from app.db import Database
 FLUSH_EVERY_S = 5.0
 MIN_INTERVAL = timedelta(minutes=1)
 MAX_KEYS_PER_FLUSH = 10_000
-
 log = structlog.get_logger()
 
 

@@ -20,14 +20,8 @@ from app.errors import InvalidRequest
 from app.timestamps import bounded
 
 MAX_LISTED_KEYS = 1000
-
-
 MAX_RATE_LIMIT_PER_MINUTE = 2**31 - 1
-
-
 MAX_ALLOWED_NETWORKS = 100
-
-
 UNCHANGED: Final[Any] = object()
 """Stands for "leave as it is" where None means "none"."""
 

@@ -19,8 +19,8 @@ NICENESS = 5
 
 async def story_ends(services: Past) -> datetime:
     """When the demo was set up: kept in the database, so that the story is the same however often it is begun."""
-    account_id = await services.billing.find_account_id(PAID_USER)
-    created_at: datetime = (await services.billing.state(account_id))["created_at"]
+    account_id = await services.billing.accounts.find_account_id(PAID_USER)
+    created_at: datetime = (await services.billing.accounts.state(account_id))["created_at"]
     return created_at
 
 

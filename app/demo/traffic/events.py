@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from app.billing.accounts import Identity, Profile
-from app.billing.llm_usage import LlmUsageReport
+from app.accounts.directory import Identity, Profile
+from app.metering.llm_usage import LlmUsageReport
 
 
 @dataclass(frozen=True, slots=True)

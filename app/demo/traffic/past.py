@@ -20,14 +20,14 @@ import stripe
 from fastapi import FastAPI
 
 import app.db.ids
+from app.accounts.directory import AccountDirectory, Creation, Identity
 from app.auth.caller import Environment
-from app.billing.accounts import AccountDirectory, Creation, Identity
-from app.billing.ledger import LockedAccount
 from app.billing.posting import Charge, ChargeRequest, Outcome
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stripe.webhooks import signature
+from app.ledger.locked_account import LockedAccount
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
 from app.payments.stripe_objects import HANDLED
@@ -79,7 +79,7 @@ class PastBilling(BillingService):
 
     def __init__(self, db: Database, configuration: Configuration) -> None:
         super().__init__(db, configuration)
-        self.accounts = PastAccounts(db, configuration)
+        self.accounts.directory = PastAccounts(db, configuration)
 
     def _decide(
         self,

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from app.accounts.directory import Identity, Profile
 from app.auth.caller import Environment
-from app.billing.accounts import Identity, Profile
 
 DAYS = 35
 LIVE_PEOPLE = 252

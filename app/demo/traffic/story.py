@@ -11,8 +11,7 @@ from decimal import Decimal
 from random import Random
 from typing import Literal
 
-from app.billing.accounts import Profile
-from app.billing.llm_usage import LlmUsageReport
+from app.accounts.directory import Profile
 from app.demo.traffic.events import (
     Adjusted,
     Bought,
@@ -28,6 +27,7 @@ from app.demo.traffic.events import (
     ToolUsed,
 )
 from app.demo.traffic.people import LIVE_PEOPLE, Person, busyness, moment_on, people
+from app.metering.llm_usage import LlmUsageReport
 from app.settings import Settings
 from app.tools.catalogue import free_on
 

@@ -14,11 +14,9 @@ import httpx
 import stripe
 from sqlalchemy import text
 
+from app.accounts.directory import Identity
 from app.auth.api_keys.last_used import LastUsed
 from app.auth.caller import Actor
-from app.billing.accounts import Identity
-from app.billing.llm_usage import record_llm_usage
-from app.billing.pools import Credits
 from app.billing.posting import ChargeRequest
 from app.demo.stripe.account import BUYERS_PREFIX, check_digit
 from app.demo.traffic.events import (
@@ -39,6 +37,8 @@ from app.demo.traffic.office import LLM_KEY, TOOLS_KEY, Office, Step
 from app.demo.traffic.past import Past, at
 from app.demo.traffic.people import AGENTS
 from app.demo.traffic.story import write_story
+from app.ledger.pools import Credits
+from app.metering.llm_usage import record_llm_usage
 from app.payments import queries
 from app.tools.service import ToolChargeRequest
 
@@ -141,7 +141,7 @@ class Teller:
         past = self.past
         if isinstance(event, ProfileTold):
             actor = self._actor(event, AGENTS[0].key_name)
-            self.accounts[event.identity] = await past.billing.accounts.resolve(
+            self.accounts[event.identity] = await past.billing.accounts.directory.resolve(
                 event.identity, event.profile, actor, event.at
             )
             return

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, RSAKey
 
+from app.auth.id_tokens import verifier as verifier_module
 from app.auth.id_tokens.jwks import parse_jwks
 from app.auth.id_tokens.verifier import TokenVerifier
 from tests.auth.tokens.conftest import ATTACKER, EC_P256, EC_P384, JSON, KEY_MEMBERS, MISSING, b64, refusal
@@ -34,7 +35,7 @@ async def test_the_memory_is_bounded_and_keeps_the_recently_used(
     signature_checks: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(verifier, "MAX_CACHED_TOKENS", 2)
+    monkeypatch.setattr(verifier_module, "MAX_CACHED_TOKENS", 2)
     first, second, third = (oidc.mint(nonce=str(number)) for number in range(3))
     for token in (first, second, first, third, first, second):
         await verifier.verify(token, now)

@@ -2,7 +2,7 @@ import { Text } from "@mantine/core";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
-import { cohortRows, heatOf, type CohortRow } from "../../logic/cohorts";
+import { cohortRows, heatOf, type CohortRow } from "./cohortTable";
 import { formatShare } from "../../logic/decimals";
 import { formatNumber } from "../../logic/format";
 import { formatDay, utcDay } from "../../logic/ranges";

@@ -9,7 +9,7 @@ import { Timestamp } from "../../components/Timestamp";
 import { factsOf } from "../../logic/configuration";
 import { humanize, shortId } from "../../logic/format";
 import { personOf } from "../../logic/names";
-import { inWords, refundInWords } from "../../logic/told";
+import { humanizeFacts, humanizeRefund } from "../../logic/fieldLabels";
 import classes from "./AuditItem.module.css";
 import { ACTIONS, pageOf, TARGETS } from "./labels";
 
@@ -44,14 +44,14 @@ export function AuditItem({ entry }: { entry: AuditEntry }) {
 
 /** Before and after, in words. A configuration's document is told by its parts. */
 function changeOf({ target_type, action, before, after }: AuditEntry): Pick<AuditEntry, "before" | "after"> {
-  if (action === "purchase.refund") return refundInWords(before, after);
+  if (action === "purchase.refund") return humanizeRefund(before, after);
   return { before: shown(target_type, before), after: shown(target_type, after) };
 }
 
 function shown(targetType: string, state: AuditEntry["before"]): AuditEntry["before"] {
-  if (targetType !== "config" || state === null) return inWords(state);
+  if (targetType !== "config" || state === null) return humanizeFacts(state);
   const { document, ...rest } = state;
-  return inWords({ ...rest, ...factsOf(document as AuditEntry["before"]) });
+  return humanizeFacts({ ...rest, ...factsOf(document as AuditEntry["before"]) });
 }
 
 function Target({ entry }: { entry: AuditEntry }) {

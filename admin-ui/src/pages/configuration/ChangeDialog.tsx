@@ -11,7 +11,7 @@ import { ListSkeleton } from "../../components/ListSkeleton";
 import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import { factsOf } from "../../logic/configuration";
 import { diff, type Facts } from "../../logic/diff";
-import { inWords } from "../../logic/told";
+import { humanizeFacts } from "../../logic/fieldLabels";
 import { SECTIONS } from "./labels";
 
 interface Props {
@@ -58,7 +58,7 @@ export function ChangeDialog({ title, before, after, consequences, version, reas
 function Comparison({ before, after }: { before: Facts; after: Facts }) {
   const same = diff(before, after).every(({ change }) => change === "same");
   if (same) return <Text size="sm">Nothing that it does is different from now.</Text>;
-  return <Diff removals before={inWords(before)} after={inWords(after)} />;
+  return <Diff removals before={humanizeFacts(before)} after={humanizeFacts(after)} />;
 }
 
 interface ResetProps {

@@ -4,7 +4,7 @@ import { IconArrowsSplit } from "@tabler/icons-react";
 import type { SectionState } from "../../api/models";
 import { Diff } from "../../components/Diff";
 import type { Facts } from "../../logic/diff";
-import { inWords } from "../../logic/told";
+import { humanizeFacts } from "../../logic/fieldLabels";
 import { WhoAndWhy } from "./State";
 
 interface Props {
@@ -34,14 +34,14 @@ export function Conflict({ current, before, theirs, mine, onKeep, onDrop }: Prop
           <Text size="sm" fw={600}>
             What they changed
           </Text>
-          <Diff removals before={inWords(before)} after={inWords(theirs)} />
+          <Diff removals before={humanizeFacts(before)} after={humanizeFacts(theirs)} />
         </div>
         {mine !== null && (
           <div>
             <Text size="sm" fw={600}>
               What yours would change of it
             </Text>
-            <Diff removals before={inWords(theirs)} after={inWords(mine)} />
+            <Diff removals before={humanizeFacts(theirs)} after={humanizeFacts(mine)} />
           </div>
         )}
         <Group gap="xs">

@@ -12,7 +12,7 @@ import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
 import { factsOf } from "../../logic/configuration";
 import type { Facts } from "../../logic/diff";
-import { inWords } from "../../logic/told";
+import { humanizeFacts } from "../../logic/fieldLabels";
 import classes from "./History.module.css";
 import { SECTIONS } from "./labels";
 
@@ -116,7 +116,7 @@ function Item({ version, before, settings, isCurrent, onUse }: ItemProps) {
         </Text>
       ) : (
         <>
-          <Diff removals before={inWords(factsOf(earlier))} after={inWords(factsOf(document))} />
+          <Diff removals before={humanizeFacts(factsOf(earlier))} after={humanizeFacts(factsOf(document))} />
           {overSettings && earlier !== null && (
             <Text size="xs" c="dimmed" mt={4}>
               Compared with the settings as they are today.

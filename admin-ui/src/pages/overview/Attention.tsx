@@ -6,7 +6,7 @@ import { Link } from "react-router";
 import { api, bodyOf } from "../../api/client";
 import { useOpenAlerts } from "../../api/openAlerts";
 import { ErrorAlert } from "../../components/ErrorAlert";
-import { needsOf } from "../../logic/attention";
+import { needsOf } from "./needsAttention";
 
 const EVERY_MS = 30_000;
 

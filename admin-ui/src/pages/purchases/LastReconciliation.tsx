@@ -8,7 +8,7 @@ import { api, bodyOf } from "../../api/client";
 import type { Reconciliation } from "../../api/models";
 import { Timestamp } from "../../components/Timestamp";
 import { pathWith } from "../../logic/filters";
-import { isOld, isUnderWay, whereItStands } from "../../logic/purchases";
+import { isOld, isUnderWay, reconciliationStatus } from "../../logic/purchases";
 
 const EVERY_MS = 2_000;
 
@@ -31,7 +31,7 @@ export function LastReconciliation() {
 }
 
 function Told({ run }: { run: Reconciliation }) {
-  const { title, text, tone } = whereItStands(run);
+  const { title, text, tone } = reconciliationStatus(run);
   const log = pathWith("/audit", { target_type: "job", target_id: String(run.job_id) });
   return (
     <Alert

@@ -18,7 +18,7 @@ import { Timestamp } from "../../components/Timestamp";
 import { flatten, type Facts } from "../../logic/diff";
 import { humanize } from "../../logic/format";
 import { amountOf, balanceOf, wasFree } from "../../logic/timeline";
-import { inWords } from "../../logic/told";
+import { humanizeFacts } from "../../logic/fieldLabels";
 import { ACTIONS } from "../audit/labels";
 import classes from "./TimelineItem.module.css";
 
@@ -62,7 +62,7 @@ export function TimelineItem({ entry }: { entry: TimelineEntry }) {
         <div className={classes.details}>
           <FactList facts={factsOf(entry)} />
           {entry.kind === "admin" && (
-            <Diff before={inWords(entry.details.before as Facts | null)} after={inWords(entry.details.after as Facts | null)} />
+            <Diff before={humanizeFacts(entry.details.before as Facts | null)} after={humanizeFacts(entry.details.after as Facts | null)} />
           )}
           {typeof entry.details.purchase_id === "string" && (
             <Group mt="xs">
@@ -120,7 +120,7 @@ function factsOf({ kind, details, id }: TimelineEntry): [string, string][] {
   const told = Object.fromEntries(
     Object.entries(known).filter(([name, value]) => name !== "purchase_id" && value !== null && value !== undefined),
   );
-  const facts = flatten(inWords(told) ?? {});
+  const facts = flatten(humanizeFacts(told) ?? {});
   const more = flatten((metadata as Facts | undefined) ?? {}).map(([name, value]): [string, string] => [humanize(name), value]);
   return [...facts, ...more, ["Id", id]];
 }

@@ -5,9 +5,10 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from app.billing import queries
-from app.billing.errors import AccountClosed
+from app.accounts.erasure import lock_person
 from app.db import Database, new_id
+from app.ledger.errors import AccountClosed
+from app.metering import queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ async def record_llm_usage(db: Database, account_id: UUID, report: LlmUsageRepor
     usage_log_id = new_id()
     row = {name: getattr(report, name) for name in LlmUsageReport.__slots__}
     async with db.transaction() as tx:
-        if not await queries.lock_person(tx, account_id):
+        if not await lock_person(tx, account_id):
             raise AccountClosed
         values = {**row, "account_id": account_id, "usage_log_id": usage_log_id, "created_at": now}
         if not await queries.insert_llm_usage(tx, values):

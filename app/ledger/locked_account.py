@@ -17,10 +17,10 @@ from typing import Any, Literal
 from uuid import UUID
 
 from app.auth.caller import Actor, Environment
-from app.billing import queries
-from app.billing.errors import AccountClosed, AccountSuspended, BalanceLimitExceeded
-from app.billing.pools import MAX_CREDITS, Pools, daily_free_on
 from app.db.statements import Tx
+from app.ledger import queries
+from app.ledger.errors import AccountClosed, AccountSuspended, BalanceLimitExceeded
+from app.ledger.pools import MAX_CREDITS, Pools, daily_free_on
 
 MAX_INT64 = 2**63 - 1
 

@@ -1,4 +1,4 @@
-import { pathWith } from "./filters";
+import { pathWith } from "../logic/filters";
 
 /** What the server says, in an address, of a sign-in that it refused. */
 const REFUSALS: Record<string, string> = {

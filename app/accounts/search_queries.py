@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.dialects.postgresql import insert
 
-from app.billing.models import SearchRefresh
+from app.accounts.models import SearchRefresh
 from app.db import Session
 
 _FIND_SEARCH_REFRESH = text("SELECT as_of, walked_to FROM account_search_refresh")

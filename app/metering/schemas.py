@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from app.billing.schemas import IdentityFields, OAuthProvider
+from app.accounts.schemas import IdentityFields, OAuthProvider
 from app.http.schemas import MAX_INT64, Key255, Reply, Text255
 
 PREFIX = "oauth:"

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 
-import type { System } from "../api/models";
-import { needsOf } from "./attention";
+import type { System } from "../../api/models";
+import { needsOf } from "./needsAttention";
 
 const NOW = "2026-11-21T10:00:00Z";
 const WELL: System = {

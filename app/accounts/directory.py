@@ -11,18 +11,18 @@ from uuid import UUID
 
 import structlog
 
+from app.accounts import queries
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Actor, Environment
-from app.billing import queries
-from app.billing.errors import UnknownCurrency
-from app.billing.lane import ChargeLane
-from app.billing.ledger import Cause, Kind, LockedAccount, write_new
 from app.configuration.documents import Defaults
 from app.configuration.service import Configuration
 from app.currencies import CURRENCIES
 from app.db import Database, new_id
 from app.db.listener import NotificationListener
 from app.errors import Busy, is_database_unavailable
+from app.ledger.batching import Batcher
+from app.ledger.errors import UnknownCurrency
+from app.ledger.locked_account import Cause, Kind, LockedAccount, write_new
 
 CACHED_IDENTITY_BYTES = 64 * 2**20
 CACHED_IDENTITY_ENTRY_BYTES = 320
@@ -105,7 +105,7 @@ class AccountDirectory:
         self._configuration = configuration
         self._listener: NotificationListener | None = None
         self._admit: Callable[[UUID], None] = lambda _: None
-        self._creations: ChargeLane[Creation, UUID | Existed] = ChargeLane(
+        self._creations: Batcher[Creation, UUID | Existed] = Batcher(
             self._create_together, db.lock_waiters, name="accounts"
         )
         self._ids: InvalidatedCache[bytes, UUID] = InvalidatedCache(

@@ -57,34 +57,34 @@ const CREDITS = new Set(["paid", "paid_after", "from_daily_free", "from_free", "
 const TIME = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}/;
 
 /** Names in words, amounts with their unit, times in the reader's zone. A currency says what its neighbours are in. */
-export function inWords(facts: Facts | null, timeZone?: string): Facts | null {
+export function humanizeFacts(facts: Facts | null, timeZone?: string): Facts | null {
   if (facts === null) return null;
   const { currency, ...rest } = facts;
-  const told = typeof currency === "string" ? currency : null;
-  const hasMoney = told !== null && Object.keys(rest).some((name) => name.endsWith("_minor"));
+  const code = typeof currency === "string" ? currency : null;
+  const hasMoney = code !== null && Object.keys(rest).some((name) => name.endsWith("_minor"));
   const named = Object.entries(hasMoney ? rest : facts);
-  return Object.fromEntries(named.map(([name, value]) => [nameInWords(name), valueInWords(name, value, told, timeZone)]));
+  return Object.fromEntries(named.map(([name, value]) => [fieldLabel(name), humanizeValue(name, value, code, timeZone)]));
 }
 
 /** A refund's entry: what had been given back of a purchase, and what will have been. */
-export function refundInWords(before: Facts | null, after: Facts | null): { before: Facts; after: Facts } {
+export function humanizeRefund(before: Facts | null, after: Facts | null): { before: Facts; after: Facts } {
   const { refunded_minor: had, currency } = before ?? {};
   const { refund_minor: more, idempotency_key } = after ?? {};
-  const told = typeof currency === "string" ? currency : null;
+  const code = typeof currency === "string" ? currency : null;
   // Early entries name no currency.
-  const money = (minor: number) => (told === null ? (minor / 100).toFixed(2) : formatMoney(minor, told));
+  const money = (minor: number) => (code === null ? (minor / 100).toFixed(2) : formatMoney(minor, code));
   const hadMinor = typeof had === "number" ? had : 0;
   return {
     before: { "Given back": money(hadMinor) },
-    after: { "Given back": typeof more === "number" ? money(hadMinor + more) : show(more), ...inWords(idempotency_key === undefined ? {} : { idempotency_key }) },
+    after: { "Given back": typeof more === "number" ? money(hadMinor + more) : show(more), ...humanizeFacts(idempotency_key === undefined ? {} : { idempotency_key }) },
   };
 }
 
-export function nameInWords(name: string): string {
+export function fieldLabel(name: string): string {
   return NAMES[name] ?? humanize(name.replace(/_minor$/, ""));
 }
 
-function valueInWords(name: string, value: unknown, currency: string | null, timeZone?: string): string {
+function humanizeValue(name: string, value: unknown, currency: string | null, timeZone?: string): string {
   const empty = value === null || value === undefined || (Array.isArray(value) && value.length === 0);
   if (empty && name in NOTHING) return NOTHING[name] ?? "";
   if (typeof value === "number") {

@@ -13,13 +13,13 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.accounts import queries
+from app.accounts.closing import settle_purchases
 from app.auth.caller import Environment
 from app.auth.id_tokens.revocations import forget_user
-from app.billing import queries
-from app.billing.closing import settle_purchases
-from app.billing.errors import AccountNotFound
 from app.db import Database, Session
 from app.jobs import defer
+from app.ledger.errors import AccountNotFound
 
 FORGET_TEXTS = "forget_texts"
 """The task that takes callers' texts out of an erased account's books."""

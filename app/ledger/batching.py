@@ -1,7 +1,7 @@
-"""The charge lane: concurrent charges share a transaction.
+"""Group commit: concurrent requests that move credits share a transaction (ADR 2).
 
-A commit costs the same for one charge as for a hundred. So charges that arrive while a transaction is under way wait
-for it to end, and then go together into the next. Nobody waits for company: a lone charge starts at once.
+A commit costs the same for one charge as for a hundred. Requests that arrive while a transaction is under way go
+together into the next one. A lone request starts at once.
 """
 
 import asyncio
@@ -14,22 +14,21 @@ from uuid import UUID
 
 import structlog
 
-from app.billing.ledger import LockedAccount, lock_accounts
 from app.db import Database, was_rolled_back
 from app.db.driver_pool import PoolExhausted
 from app.db.statements import Tx
 from app.errors import Busy
 from app.http.admission import SLOT, Slot
+from app.ledger.locked_account import LockedAccount, lock_accounts
 from app.observability import tracing
 from app.observability.metrics import LOCK_WAIT_SECONDS
 
 Outcome = TypeVar("Outcome")
 Request = TypeVar("Request")
 log = structlog.get_logger()
-
 LANES = 2  # one transaction is prepared while another commits
 MAX_BATCH = 128
-MAX_WAITING = 2_000  # about a second's work; beyond it a quick 503 serves callers better than a late answer
+MAX_WAITING = 2_000  # about one second of work; beyond it an early 503 is better than a late answer
 
 
 @dataclass(slots=True)
@@ -39,12 +38,12 @@ class _Waiting(Generic[Request, Outcome]):
     may_retry: bool
     outcome: "asyncio.Future[Outcome]"
     cause: Any
-    """The span of its request, where there are any."""
+    """The tracing span of its request, or None."""
     slot: Slot | None
     held_at_s: float = 0.0
 
     def settle(self, outcome: Outcome) -> None:
-        if not self.outcome.done():  # its caller may have given up
+        if not self.outcome.done():  # its caller may have been cancelled
             self.outcome.set_result(outcome)
 
     def fail(self, error: Exception) -> None:
@@ -53,10 +52,8 @@ class _Waiting(Generic[Request, Outcome]):
 
 
 RunBatch = Callable[[list[_Waiting[Any, Any]]], Awaitable[None]]
-
-
 RunTogether = Callable[[Sequence[Request], bool], Awaitable[Sequence[Outcome | None]]]
-"""Decides and records requests in one transaction: `(requests, skip_locked)` -> their outcomes, after the commit."""
+"""`(requests, skip_locked)` -> outcomes after the commit. Decides and records all requests in one transaction."""
 
 
 class OfAccount(Protocol):
@@ -75,13 +72,12 @@ async def lock_decide_commit(
     *,
     skip_locked: bool,
 ) -> list[Outcome | None]:
-    """Lock the requests' accounts, let `decide` record what it decides, and commit: one transaction for all of them.
+    """Lock the accounts of all requests, let `decide` read and write, and commit: one transaction.
 
-    The locks come in a statement of their own, before anything that the decision rests on is read: a statement that
-    locks and decides at once would decide on a snapshot older than its lock. So of two equal requests in flight, the
-    second waits, and then finds the first one's key.
+    A separate first statement takes the locks. A statement that locked and read at once would read a snapshot older
+    than its lock. So the second of two equal requests waits, and then finds the key that the first has stored.
 
-    With `skip_locked`, None answers a request whose account is locked by another transaction (or does not exist).
+    With `skip_locked`, the outcome is None for an account that another transaction has locked, or that does not exist.
     """
     async with db.batch() as tx:
         accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=skip_locked)
@@ -90,12 +86,12 @@ async def lock_decide_commit(
     return [next(outcomes) if not skip_locked or request.account_id in accounts else None for request in requests]
 
 
-class ChargeLane(Generic[Request, Outcome]):
+class Batcher(Generic[Request, Outcome]):
     """Runs requests in batches, each batch in one transaction, by `run_together(requests, skip_locked)`.
 
-    With `skip_locked`, None answers a request whose account another transaction has locked. Those run again without it,
-    one call at a time for each such account, so that an account's queue delays only itself; `lock_waiters` bounds how
-    many such calls hold a connection. Two lanes never contend: an account always uses the same one.
+    A request whose account another transaction has locked has the outcome None. It runs again without `skip_locked`,
+    one call at a time for each account, so that the queue of an account delays no other. `lock_waiters` bounds how
+    many of these calls hold a connection. Two lanes never contend: an account always uses the same one.
     """
 
     def __init__(
@@ -110,10 +106,10 @@ class ChargeLane(Generic[Request, Outcome]):
         self._size = 0
 
     async def run(self, request: Request, account_id: UUID, *, may_retry: bool) -> Outcome:
-        """The request's outcome, once its transaction has committed.
+        """Return the request's outcome, once its transaction has committed.
 
-        `may_retry`: the request may be tried again even when its batch may have been committed, because a key
-        protects it from being recorded twice. Raises Busy when too many wait.
+        `may_retry`: an idempotency key protects the request from being recorded twice, so it may run again even when
+        its batch may have been committed. Raises Busy when MAX_WAITING requests wait.
         """
         if self._size >= MAX_WAITING:
             raise Busy
@@ -129,16 +125,16 @@ class ChargeLane(Generic[Request, Outcome]):
 
     @property
     def size(self) -> int:
-        """How many requests wait for their outcome."""
+        """The number of requests without an outcome."""
         return self._size
 
     async def stop(self) -> None:
-        """Wait for the transactions under way, which go on when their callers have given up."""
+        """Wait for the transactions under way. They continue when their callers are cancelled."""
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     def _start(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
-        if key not in self._running:  # else whoever runs takes the new request along
-            # An empty context: what a batch logs is not the doing of the request that happened to start it.
+        if key not in self._running:  # the running task takes the new request along
+            # An empty context: log lines of a batch do not belong to the request that started it.
             self._running[key] = asyncio.create_task(self._drain(key, queue, run_batch), context=Context())
 
     async def _drain(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
@@ -147,7 +143,7 @@ class ChargeLane(Generic[Request, Outcome]):
                 if batch := _take(queue):
                     await run_batch(batch)
         finally:
-            # Nothing is awaited between the last look at the queue and this, so no request is left behind.
+            # No await between the last check of the queue and this line, so no request is left behind.
             del self._running[key]
             self._held.pop(key, None)
 
@@ -166,12 +162,12 @@ class ChargeLane(Generic[Request, Outcome]):
                 waiting.settle(outcome)
 
     def _recover(self, batch: list[_Waiting[Request, Outcome]], error: Exception) -> None:
-        """One request's failure is not its neighbours', nor is a cut connection: try each account's again, by itself.
+        """Run the requests of a failed batch again, each account's in a transaction of its own.
 
-        Once, and where that is safe: when the failed transaction left nothing for certain, or a key would show what it
-        left. Not when there was no connection to be had, which a second try would only make worse.
+        Once, and only where it is safe: the transaction was certainly rolled back, or an idempotency key shows what it
+        stored. Not after an exhausted pool, which a second attempt would load further.
         """
-        log.warning("charge_batch_failed", lane=self._name, size=len(batch), error=type(error).__name__)
+        log.warning("charge_batch_failed", batcher=self._name, size=len(batch), error=type(error).__name__)
         overloaded = isinstance(error, PoolExhausted | Busy)
         for waiting in batch:
             if not overloaded and (waiting.may_retry or was_rolled_back(error)):
@@ -206,6 +202,6 @@ class ChargeLane(Generic[Request, Outcome]):
 
 
 def _take(queue: deque[_Waiting[Request, Outcome]]) -> list[_Waiting[Request, Outcome]]:
-    """Up to a batch of those whose callers still wait."""
+    """Take up to MAX_BATCH requests whose callers still wait."""
     taken = (queue.popleft() for _ in range(min(len(queue), MAX_BATCH)))
     return [waiting for waiting in taken if not waiting.outcome.done()]

@@ -11,10 +11,10 @@ from types import MappingProxyType
 
 import structlog
 
-from app.billing import queries
-from app.billing.ledger_checks import CHECKS
 from app.clock import utc_now
 from app.db import Base, Database, new_id
+from app.ledger import queries
+from app.ledger.checks import CHECKS
 
 NONE: Mapping[str, str] = MappingProxyType({})
 log = structlog.get_logger()

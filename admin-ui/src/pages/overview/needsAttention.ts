@@ -1,6 +1,6 @@
-import type { System } from "../api/models";
-import { formatCount } from "./format";
-import { workerState } from "./system";
+import type { System } from "../../api/models";
+import { formatCount } from "../../logic/format";
+import { workerState } from "../../logic/system";
 
 export interface Need {
   text: string;

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from app.billing import queries
+from app.accounts import queries
 from app.db import Database
 
 ACCOUNTS_AT_ONCE = 10_000

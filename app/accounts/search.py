@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from app.billing import search_queries as queries
+from app.accounts import search_queries as queries
 from app.db import Database, first_id_at
 
 ACCOUNTS_AT_ONCE = 2_000

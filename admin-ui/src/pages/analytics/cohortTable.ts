@@ -1,5 +1,5 @@
-import type { Cohort } from "../api/models";
-import { weekOf } from "./ranges";
+import type { Cohort } from "../../api/models";
+import { weekOf } from "../../logic/ranges";
 
 export interface CohortRow extends Omit<Cohort, "weeks"> {
   /** Active accounts by week since the first; null: that week has not begun. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { refusalOf, signInPath } from "./signIn";
+import { refusalOf, signInPath } from "./signInMessages";
 
 describe("a refused sign-in", () => {
   it("is told in our words, with its request", () => {

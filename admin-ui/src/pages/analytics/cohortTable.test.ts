@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { cohortRows, heatOf } from "./cohorts";
+import { cohortRows, heatOf } from "./cohortTable";
 
 it("cohorts are as wide as the oldest; weeks without use are 0, those to come nothing", () => {
   const cohorts = [

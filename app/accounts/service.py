@@ -1,0 +1,116 @@
+"""AccountService: reads accounts, and opens, suspends, reopens and closes them."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from app.accounts import queries
+from app.accounts.closing import settle_purchases
+from app.accounts.directory import AccountDirectory, Identity, Opening, Profile
+from app.accounts.errors import AccountErased
+from app.auth.caller import Actor, Environment
+from app.configuration.service import Configuration
+from app.db import Database, Session
+from app.ledger import queries as ledger_queries
+from app.ledger.errors import AccountNotFound
+from app.ledger.locked_account import lock_account
+
+
+class AccountService:
+    """One per process. `directory` finds the account of an identity.
+
+    A method whose name ends in `_in` is part of the caller's transaction. The others open their own and have committed
+    when they return.
+    """
+
+    def __init__(self, db: Database, configuration: Configuration) -> None:
+        self._db = db
+        self.directory = AccountDirectory(db, configuration)
+
+    async def stop(self) -> None:
+        """Wait for the transactions under way. Call it once no request is left."""
+        await self.directory.stop()
+
+    async def state(self, account_id: UUID) -> Mapping[str, Any]:
+        """The account's columns. Raises AccountNotFound."""
+        row = await ledger_queries.find_account(self._db, account_id)
+        if row is None:
+            raise AccountNotFound
+        return row
+
+    async def account(self, environment: Environment, account_id: UUID) -> dict[str, Any]:
+        """The account, its identity and its profile, as columns. Raises AccountNotFound."""
+        row = await self.state(account_id)
+        if row["environment"] != environment:
+            raise AccountNotFound
+        structlog.contextvars.bind_contextvars(account_id=str(account_id))
+        oauth_provider, external_id = await queries.find_identity(self._db, account_id) or (None, None)
+        profile = await queries.find_profile(self._db, account_id)
+        return {**(profile or {}), **row, "oauth_provider": oauth_provider, "external_id": external_id}
+
+    async def find_account_id(self, identity: Identity) -> UUID:
+        """Raises AccountNotFound."""
+        account_id = await self.directory.find(identity)
+        if account_id is None:
+            raise AccountNotFound
+        return account_id
+
+    async def get_or_create_account(
+        self, identity: Identity, profile: Profile, opening: Opening, actor: Actor, now: datetime
+    ) -> tuple[UUID, bool]:
+        """The account's id and whether it is new; `opening` counts only then."""
+        account_id, created = await self.directory.find_or_create(identity, actor, now, opening, profile)
+        if not created:
+            await self.directory.record_profile(account_id, profile, now)
+        return account_id, created
+
+    async def set_status(self, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
+        """Suspend (with a reason), reopen or close. Locks the account, so that no charge straddles the change.
+
+        Closing has the worker cancel the account's open purchases; reopening, book the payments that arrived meanwhile.
+        """
+        async with self._db.transaction() as tx:
+            await self.set_status_in(tx, account_id, status, reason, now)
+
+    async def set_status_in(
+        self, tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime
+    ) -> tuple[str, str | None]:
+        """`set_status` as part of the caller's transaction: the status before it, and its reason.
+
+        Raises AccountErased.
+        """
+        account = await lock_account(tx, account_id)
+        if account.erased_at is not None and status != "closed":
+            raise AccountErased
+        await ledger_queries.update_account_status(tx, account_id, status, reason, now)
+        if "closed" in (status, account.status) and status != account.status:
+            await settle_purchases(tx, account_id, now)
+        return account.status, account.status_reason
+
+    async def suspend_unless_stopped_in(
+        self, tx: Session, account_id: UUID, reason: str, replaces: Collection[str], now: datetime
+    ) -> bool:
+        """Suspend an active account, or one that is suspended for a reason that this one replaces. Locks the account.
+
+        Part of the caller's transaction. False: it is stopped for this or another reason, and stays so.
+        """
+        account = await lock_account(tx, account_id)
+        if account.status == "closed" or account.status_reason == reason:
+            return False
+        if account.status != "active" and account.status_reason not in replaces:
+            return False
+        await ledger_queries.update_account_status(tx, account_id, "suspended", reason, now)
+        return True
+
+    async def reopen_if_stopped_in(
+        self, tx: Session, account_id: UUID, reasons: Collection[str], now: datetime
+    ) -> bool:
+        """Reopen an account that is suspended for one of these reasons. Locks the account. False: it is not."""
+        account = await lock_account(tx, account_id)
+        if account.status != "suspended" or account.status_reason not in reasons:
+            return False
+        await ledger_queries.update_account_status(tx, account_id, "active", None, now)
+        return True

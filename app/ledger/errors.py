@@ -1,0 +1,58 @@
+"""Errors of the ledger."""
+
+from app.errors import AppError
+
+
+class AccountSuspended(AppError):
+    status, code = 403, "account_suspended"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Account suspended: {reason}")
+
+
+class AccountClosed(AppError):
+    status, code = 403, "account_closed"
+
+    def __init__(self) -> None:
+        super().__init__("Account closed")
+
+
+class IdempotencyKeyReused(AppError):
+    """The key was used before for another amount, currency or product."""
+
+    status, code = 422, "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"idempotency_key {key!r} was used before with other parameters")
+
+
+class CurrencyMismatch(AppError):
+    status, code = 422, "currency_mismatch"
+
+    def __init__(self, given: str, expected: str) -> None:
+        super().__init__(f"currency {given} is not the account's, {expected}")
+
+
+class BalanceLimitExceeded(AppError):
+    """The balance would no longer fit 64 bits in hundredths of a credit."""
+
+    status, code = 422, "balance_limit_exceeded"
+
+    def __init__(self) -> None:
+        super().__init__("amount_minor is too large: the account's balance would exceed 64 bits")
+
+
+class AccountNotFound(AppError):
+    status, code = 404, "account_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("Account not found")
+
+
+class UnknownCurrency(AppError):
+    """An account in it could buy nothing."""
+
+    status, code = 422, "unknown_currency"
+
+    def __init__(self, currency: str) -> None:
+        super().__init__(f"currency {currency} is not one that Stripe charges, so the account could buy nothing")

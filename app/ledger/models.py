@@ -1,0 +1,109 @@
+"""Tables of accounts and ledger entries."""
+
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Date,
+    ForeignKey,
+    Index,
+    Text,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+from app.db.columns import Timestamp
+from app.ledger.pools import MAX_CREDITS
+
+
+def _within_bounds(column: str) -> str:
+    return f"{column} BETWEEN 0 AND {MAX_CREDITS}"
+
+
+class Account(Base):
+    """A customer's pools, and their one mutex: whoever moves credits locks this row first."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (
+        CheckConstraint("environment IN ('live', 'test')", name="environment"),
+        CheckConstraint("status IN ('active', 'suspended', 'closed')", name="status"),
+        CheckConstraint("(status = 'suspended') = (status_reason IS NOT NULL)", name="status_reason"),
+        CheckConstraint(_within_bounds("daily_free"), name="daily_free"),
+        CheckConstraint(_within_bounds("free"), name="free"),
+        CheckConstraint(_within_bounds("paid"), name="paid"),
+        CheckConstraint(_within_bounds("debt"), name="debt"),
+        CheckConstraint("total_uses >= 0", name="total_uses"),
+        CheckConstraint("last_entry_no >= 0", name="last_entry_no"),
+        CheckConstraint("erased_at IS NULL OR status = 'closed'", name="erased_at"),
+        # Of columns that no charge changes, so that updates stay HOT.
+        Index(None, "environment", "account_id"),
+        Index("ix_accounts_not_active", "account_id", postgresql_where=text("status <> 'active'")),
+        Index("ix_accounts_debt", "account_id", postgresql_where=text("debt > 0")),
+        {"postgresql_with": {"fillfactor": 70}},  # room for the next version of a row beside it (HOT updates)
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    environment: Mapped[str] = mapped_column(Text)
+    currency: Mapped[str] = mapped_column(Text)
+    plan_name: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text, server_default=text("'active'"))
+    status_reason: Mapped[str | None] = mapped_column(Text)
+    daily_free: Mapped[int] = mapped_column(BigInteger, comment="free uses left of the day daily_free_day")
+    daily_free_day: Mapped[date | None] = mapped_column(Date, comment="UTC day of the last daily allowance")
+    free: Mapped[int] = mapped_column(BigInteger, comment="one-time free uses left")
+    paid: Mapped[int] = mapped_column(BigInteger, comment="paid credits left")
+    debt: Mapped[int] = mapped_column(BigInteger, comment="credits taken back after they were spent")
+    total_uses: Mapped[int] = mapped_column(BigInteger, comment="credits spent from daily_free, free and paid")
+    last_entry_no: Mapped[int] = mapped_column(BigInteger, comment="number of ledger entries")
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp)
+    erased_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="when its person was erased: closed for ever")
+
+
+class LedgerEntry(Base):
+    """One movement of one pool. Append-only: by privilege, and by trigger."""
+
+    __tablename__ = "ledger_entries"
+    __table_args__ = (
+        CheckConstraint("delta <> 0", name="delta"),
+        CheckConstraint(_within_bounds("balance_after"), name="balance_after"),
+        CheckConstraint("entry_no > 0", name="entry_no"),
+        # Few rows: what accounts were opened with by who makes them with a balance. Reports count them by day.
+        Index(
+            "ix_ledger_entries_opening_paid",
+            "created_at",
+            postgresql_include=["account_id", "delta"],
+            postgresql_where=text("kind = 'opening_grant' AND pool = 'paid'"),
+        ),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    entry_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    pool: Mapped[str] = mapped_column(Text)
+    unit: Mapped[str] = mapped_column(Text, server_default=text("'credit'"))
+    delta: Mapped[int] = mapped_column(BigInteger)
+    balance_after: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(Text)
+    cause_type: Mapped[str] = mapped_column(Text)
+    cause_id: Mapped[UUID]
+    actor_type: Mapped[str] = mapped_column(Text)
+    actor_id: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class LedgerVerification(Base):
+    """One run of the proof over the whole ledger, and what it found."""
+
+    __tablename__ = "ledger_verifications"
+    __table_args__ = (CheckConstraint("ok = (problem IS NULL)", name="problem"),)
+
+    verification_id: Mapped[UUID] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(Timestamp)
+    finished_at: Mapped[datetime] = mapped_column(Timestamp)
+    ok: Mapped[bool]
+    accounts: Mapped[int] = mapped_column(BigInteger)
+    entries: Mapped[int] = mapped_column(BigInteger)
+    problem: Mapped[str | None] = mapped_column(Text, comment="the first culprit")

@@ -1,0 +1,114 @@
+"""Queries of accounts and ledger entries. A function that locks rows says so in its name."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import update
+from sqlalchemy.dialects.postgresql import insert
+
+from app.db import Database, Session, Snapshot
+from app.db.point_reads import PointRead
+from app.db.statements import Tx, arrays_of, fetch, insert_rows
+from app.ledger.models import Account, LedgerEntry, LedgerVerification
+
+ACCOUNT = list(Account.__table__.columns)
+
+_FIND_ACCOUNT = PointRead(
+    f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = k.id",  # noqa: S608  (our own words; what callers say is bound)
+    id="uuid",
+)
+
+_ACCOUNTS_IN_ORDER = f"""
+    SELECT {", ".join(column.name for column in ACCOUNT)} FROM accounts
+     WHERE account_id = ANY ($1::uuid[]) ORDER BY account_id
+    """  # noqa: S608  (the names are our own columns')
+
+# NO KEY: inserts that merely reference the account need not wait
+_LOCK_ACCOUNTS = f"{_ACCOUNTS_IN_ORDER} FOR NO KEY UPDATE"
+_LOCK_FREE_ACCOUNTS = f"{_ACCOUNTS_IN_ORDER} FOR NO KEY UPDATE SKIP LOCKED"
+
+_MOVED = (
+    *("account_id", "daily_free", "daily_free_day", "free", "paid", "debt"),
+    *("total_uses", "last_entry_no", "updated_at"),
+)
+
+_UPDATE_ACCOUNTS = f"""
+    UPDATE accounts a SET {", ".join(f"{name} = n.{name}" for name in _MOVED[1:])}
+      FROM unnest({arrays_of(Account, _MOVED)}) AS n ({", ".join(_MOVED)})
+     WHERE a.account_id = n.account_id AND a.account_id = ANY ($1)
+    """  # noqa: S608  (the names are our own columns')
+
+
+async def find_account(db: Database, account_id: UUID) -> Mapping[str, Any] | None:
+    return await db.find(_FIND_ACCOUNT, account_id)
+
+
+async def lock_accounts(tx: Tx, account_ids: Sequence[UUID], *, skip_locked: bool) -> Sequence[Mapping[str, Any]]:
+    return await fetch(tx, _LOCK_FREE_ACCOUNTS if skip_locked else _LOCK_ACCOUNTS, list(account_ids))
+
+
+async def insert_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await insert_rows(tx, Account, rows)
+
+
+async def update_accounts(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    """The caller holds the locks of these accounts."""
+    await fetch(tx, _UPDATE_ACCOUNTS, *([row[name] for row in rows] for name in _MOVED))
+
+
+async def update_account_status(tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
+    """The caller holds the account's lock."""
+    await tx.execute(
+        update(Account)
+        .where(Account.account_id == account_id)
+        .values(status=status, status_reason=reason, updated_at=now)
+    )
+
+
+async def insert_ledger_entries(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    await insert_rows(tx, LedgerEntry, rows)
+
+
+_CONSTRAINTS = """
+    SELECT t.relname, c.conname AS name
+      FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
+     WHERE t.relnamespace = 'public'::regnamespace AND c.convalidated
+     UNION ALL
+    SELECT t.relname, g.tgname
+      FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
+     WHERE t.relnamespace = 'public'::regnamespace AND g.tgenabled IN ('O', 'A') AND NOT g.tgisinternal
+    """
+
+_FIND_LAST_VERIFICATION = """
+    SELECT started_at, finished_at, accounts, entries, problem
+      FROM ledger_verifications ORDER BY finished_at DESC LIMIT 1
+    """
+
+
+async def count_ledger(snapshot: Snapshot) -> tuple[int, int]:
+    row = await snapshot.fetchrow(
+        "SELECT (SELECT count(*) FROM accounts) AS accounts, (SELECT count(*) FROM ledger_entries) AS entries"
+    )
+    assert row is not None
+    return row["accounts"], row["entries"]
+
+
+async def first_missing_constraint(snapshot: Snapshot, expected: Sequence[tuple[str, str]]) -> str | None:
+    present = {(row["relname"], row["name"]) for row in await snapshot.fetch(_CONSTRAINTS)}
+    missing = sorted(set(expected) - present)
+    return " on ".join(reversed(missing[0])) if missing else None
+
+
+async def first_culprit(snapshot: Snapshot, check: str) -> str | None:
+    culprit: str | None = await snapshot.fetchval(check)
+    return culprit
+
+
+async def insert_verification(tx: Session, row: dict[str, Any]) -> None:
+    await tx.execute(insert(LedgerVerification).values(**row))
+
+
+async def find_last_verification(db: Database) -> Mapping[str, Any] | None:
+    return await db.fetch_row(_FIND_LAST_VERIFICATION)
