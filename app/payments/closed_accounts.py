@@ -1,8 +1,6 @@
 """Money that arrived for a closed account: it goes back to the payer."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import structlog
 
@@ -11,6 +9,7 @@ from app.ledger.locked_account import lock_account
 from app.payments import queries
 from app.payments.errors import RefundRefused
 from app.payments.gateway import StripeGateway
+from app.payments.purchase import Purchase
 from app.payments.settlement import apply
 
 ACCOUNT_CLOSED = "account_closed"
@@ -18,24 +17,22 @@ ACCOUNT_CLOSED = "account_closed"
 log = structlog.get_logger()
 
 
-async def give_back(db: Database, gateway: StripeGateway, purchase: Mapping[str, Any], now: datetime) -> bool:
-    """Refund all that is left of a purchase's money; whether Stripe does. What it refuses waits for an admin.
+async def give_back(db: Database, gateway: StripeGateway, purchase: Purchase, payment_id: str, now: datetime) -> bool:
+    """Refund the rest of a purchase's money. Return whether Stripe does; a refusal waits for an admin.
 
     Idempotent: the key at Stripe is the purchase's. Raises PaymentProviderUnavailable.
     """
-    account_id, purchase_id = purchase["account_id"], purchase["purchase_id"]
-    environment, payment_id = purchase["environment"], purchase["payment_intent_id"]
-    key = f"refund {purchase_id} {ACCOUNT_CLOSED}"
+    key = f"refund {purchase.purchase_id} {ACCOUNT_CLOSED}"
     try:
         facts = await gateway.refund(
-            environment, payment_id, None, idempotency_key=key, request_key=ACCOUNT_CLOSED, at=now
+            purchase.environment, payment_id, None, idempotency_key=key, request_key=ACCOUNT_CLOSED, at=now
         )
     except RefundRefused as error:
-        log.error("refund_of_closed_account_refused", purchase_id=str(purchase_id), reason=error.detail)
+        log.error("refund_of_closed_account_refused", purchase_id=str(purchase.purchase_id), reason=error.detail)
         async with db.transaction() as tx:
-            await lock_account(tx, account_id)
-            await queries.note_refused_refund(tx, account_id, purchase_id, now)
+            await lock_account(tx, purchase.account_id)
+            await queries.note_refused_refund(tx, purchase.account_id, purchase.purchase_id, now)
         return False
     async with db.transaction() as tx:
-        await apply(tx, environment, facts, now)
+        await apply(tx, purchase.environment, facts, now)
     return True

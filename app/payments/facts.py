@@ -10,16 +10,6 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-PAYMENT_STATUSES = (
-    "requires_payment_method",
-    "requires_confirmation",
-    "requires_action",
-    "requires_capture",
-    "processing",
-    "succeeded",
-    "canceled",
-)
-"""Stripe's words. Ours are these and `pending` (Stripe has not heard of it yet), `failed` and `unknown`."""
 PurchaseStatus = Literal[
     "pending",
     "requires_payment_method",
@@ -32,6 +22,16 @@ PurchaseStatus = Literal[
     "canceled",
     "unknown",
 ]
+PAYMENT_STATUSES: tuple[PurchaseStatus, ...] = (
+    "requires_payment_method",
+    "requires_confirmation",
+    "requires_action",
+    "requires_capture",
+    "processing",
+    "succeeded",
+    "canceled",
+)
+"""Stripe's statuses. Ours are these, `pending` (not opened at Stripe yet), `failed` and `unknown`."""
 DELAYED_ACTIONS = (
     "display_bank_transfer_instructions",
     "boleto_display_details",
@@ -92,7 +92,7 @@ class PaymentFacts:
 
     payment_intent_id: str
     at: datetime
-    status: str | None = None
+    status: PurchaseStatus | None = None
     next_action: str | None = None
     """Stripe's type of what the buyer has to do; it belongs to the status."""
     received_minor: int | None = None

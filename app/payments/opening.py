@@ -1,8 +1,6 @@
 """Opening a purchase: which pack is sold at which price, and which click gets the purchase that is there already."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from app.auth.caller import CallerKind, Environment
@@ -15,6 +13,7 @@ from app.ledger.locked_account import LockedAccount, lock_account
 from app.payments import queries
 from app.payments.errors import TooManyOpenPurchases, UnknownPack
 from app.payments.facts import BEGUN_FOR, CANCELED_AFTER
+from app.payments.purchase import Purchase
 
 REUSED_FOR = timedelta(hours=1)
 """A second click within it gets the first one's payment, while that is unpaid."""
@@ -32,7 +31,7 @@ async def find_or_insert(
     idempotency_key: str | None,
     max_open: int,
     now: datetime,
-) -> Mapping[str, Any]:
+) -> Purchase:
     """The purchase that this click is about, inserted with a job that looks after it if it is a new one.
 
     Locks the account. `pack` None is the first one that is sold in the account's currency. Raises UnknownPack,
@@ -43,7 +42,7 @@ async def find_or_insert(
     existing = None
     if idempotency_key is not None:  # it stands for what was bought then, whatever is sold today
         existing = await queries.find_purchase_by_key(tx, account_id, caller_kind, idempotency_key)
-        if existing is not None and pack not in (None, existing["pack"]):
+        if existing is not None and pack not in (None, existing.pack):
             raise IdempotencyKeyReused(idempotency_key)
     name = pack or config.default_pack(account.currency) or next(iter(config.packs))
     if existing is None and name not in config.packs:
@@ -71,30 +70,23 @@ async def _insert(
     caller_kind: CallerKind,
     idempotency_key: str | None,
     now: datetime,
-) -> Mapping[str, Any]:
+) -> Purchase:
     sold = config.packs[pack]
     require_currency(account, sold.currency)  # so that reports count the revenue of its credits in one currency
-    purchase = {
-        "account_id": account.account_id,
-        "purchase_id": new_id(),
-        "environment": environment,
-        "pack": pack,
-        "credits": sold.credits,
-        "amount_minor": sold.price_minor,
-        "currency": sold.currency,
-        "attempt": 1,
-        "idempotency_key": idempotency_key,
-        "caller_kind": caller_kind,
-        "payment_intent_id": None,
-        "status": "pending",
-        "status_at": now,
-        "refunded_minor": 0,
-        "credits_refunded": 0,
-        "credits_disputed": 0,
-        "created_at": now,
-        "updated_at": now,
-    }
+    purchase = Purchase(
+        account_id=account.account_id,
+        purchase_id=new_id(),
+        environment=environment,
+        pack=pack,
+        credits=sold.credits,
+        amount_minor=sold.price_minor,
+        currency=sold.currency,
+        idempotency_key=idempotency_key,
+        caller_kind=caller_kind,
+        status_at=now,
+        created_at=now,
+        updated_at=now,
+    )
     await queries.insert_purchase(tx, purchase)
-    job = {"account_id": str(account.account_id), "purchase_id": str(purchase["purchase_id"])}
-    await defer(tx, "reconcile_purchase", job, now + STUCK_AFTER)
+    await defer(tx, "reconcile_purchase", purchase.as_job, now + STUCK_AFTER)
     return purchase

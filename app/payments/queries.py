@@ -1,20 +1,24 @@
-"""The payments' SQL: one statement a function. A purchase is guarded by its account's lock, held by whoever writes."""
+"""The payments' SQL: one statement a function. Writers of a purchase hold its account's lock."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select, text, update
+from sqlalchemy import Select, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.auth.caller import CallerKind
+from app.auth.caller import CallerKind, Environment
 from app.db import Database, Session
-from app.payments.facts import DELAYED_ACTIONS, Dispute, Refund
-from app.payments.models import PaymentCursor, PaymentEvent, Purchase, PurchaseDispute, PurchaseRefund
+from app.payments import models
+from app.payments.facts import DELAYED_ACTIONS, Dispute, Event, Refund
+from app.payments.models import PaymentCursor, PaymentEvent, PurchaseDispute, PurchaseRefund
+from app.payments.purchase import Purchase, PurchaseKey
 
 Row = Mapping[str, Any]
-PURCHASE = list(Purchase.__table__.columns)
+_PURCHASES = models.Purchase
+_PURCHASE = [getattr(_PURCHASES, field.name).label(field.name) for field in fields(Purchase)]
 OPEN = ("pending", "requires_payment_method", "requires_confirmation", "requires_action", "failed")
 """No money is under way: Stripe can cancel it."""
 UNPAID = (*OPEN, "processing", "requires_capture")
@@ -23,64 +27,70 @@ CANCELABLE = (*OPEN, "requires_capture")
 MAX_UNSETTLED = 500
 # As facts.has_begun decides.
 _HAS_BEGUN = or_(
-    Purchase.status.in_(("processing", "requires_capture")),
-    and_(Purchase.status == "requires_action", Purchase.next_action.in_(DELAYED_ACTIONS)),
+    _PURCHASES.status.in_(("processing", "requires_capture")),
+    and_(_PURCHASES.status == "requires_action", _PURCHASES.next_action.in_(DELAYED_ACTIONS)),
 )
 Feed = Literal["payments", "refunds"]
 """Parts of the provider's event log that are read with a cursor each."""
 _READ_UNTIL: dict[Feed, str] = {"payments": "events_read_until", "refunds": "refunds_read_until"}
 
 
-async def insert_purchase(tx: Session, row: Row) -> None:
-    await tx.execute(insert(Purchase).values(**row))
+def _values(purchase: Purchase) -> dict[str, Any]:
+    return {field.name: getattr(purchase, field.name) for field in fields(purchase)}
 
 
-async def find_purchase(db: Session, account_id: UUID, purchase_id: UUID) -> dict[str, Any] | None:
-    query = select(*PURCHASE).where(Purchase.account_id == account_id, Purchase.purchase_id == purchase_id)
-    row = (await db.execute(query)).mappings().one_or_none()
-    return None if row is None else dict(row)
+async def _find(db: Session, query: "Select[Any]") -> Purchase | None:
+    row = (await db.execute(query.limit(1))).mappings().one_or_none()
+    return None if row is None else Purchase(**row)
+
+
+async def insert_purchase(tx: Session, purchase: Purchase) -> None:
+    await tx.execute(insert(_PURCHASES).values(**_values(purchase)))
+
+
+async def find_purchase(db: Session, account_id: UUID, purchase_id: UUID) -> Purchase | None:
+    return await _find(
+        db,
+        select(*_PURCHASE).where(_PURCHASES.account_id == account_id, _PURCHASES.purchase_id == purchase_id),
+    )
 
 
 async def find_purchase_by_key(
     tx: Session, account_id: UUID, caller_kind: CallerKind, idempotency_key: str
-) -> dict[str, Any] | None:
+) -> Purchase | None:
     """The caller's own purchase; else one whose kind of caller is unknown, so that no click of before is paid twice."""
     query = (
-        select(*PURCHASE)
+        select(*_PURCHASE)
         .where(
-            Purchase.account_id == account_id,
-            Purchase.idempotency_key == idempotency_key,
-            or_(Purchase.caller_kind == caller_kind, Purchase.caller_kind.is_(None)),
+            _PURCHASES.account_id == account_id,
+            _PURCHASES.idempotency_key == idempotency_key,
+            or_(_PURCHASES.caller_kind == caller_kind, _PURCHASES.caller_kind.is_(None)),
         )
-        .order_by(Purchase.caller_kind.nulls_last())
-        .limit(1)
+        .order_by(_PURCHASES.caller_kind.nulls_last())
     )
-    row = (await tx.execute(query)).mappings().one_or_none()
-    return None if row is None else dict(row)
+    return await _find(tx, query)
 
 
 async def find_open_purchase(
     tx: Session, account_id: UUID, pack: str, *, fresh_since: datetime, begun_since: datetime
-) -> dict[str, Any] | None:
+) -> Purchase | None:
     """The unpaid purchase of the pack that a second click gets: one that was begun to be paid, or the newest fresh one.
 
     Purchases with an idempotency key are found by that key only.
     """
     query = (
-        select(*PURCHASE)
+        select(*_PURCHASE)
         .where(
-            Purchase.account_id == account_id,
-            Purchase.pack == pack,
-            Purchase.idempotency_key.is_(None),
-            Purchase.status.in_(UNPAID),
-            Purchase.received_minor.is_(None),
-            or_(Purchase.created_at > fresh_since, and_(_HAS_BEGUN, Purchase.created_at > begun_since)),
+            _PURCHASES.account_id == account_id,
+            _PURCHASES.pack == pack,
+            _PURCHASES.idempotency_key.is_(None),
+            _PURCHASES.status.in_(UNPAID),
+            _PURCHASES.received_minor.is_(None),
+            or_(_PURCHASES.created_at > fresh_since, and_(_HAS_BEGUN, _PURCHASES.created_at > begun_since)),
         )
-        .order_by(_HAS_BEGUN.desc(), Purchase.created_at.desc())
-        .limit(1)
+        .order_by(_HAS_BEGUN.desc(), _PURCHASES.created_at.desc())
     )
-    row = (await tx.execute(query)).mappings().one_or_none()
-    return None if row is None else dict(row)
+    return await _find(tx, query)
 
 
 async def count_open_purchases(
@@ -91,40 +101,40 @@ async def count_open_purchases(
     Those that the worker cancels by now count no longer, whether it has done so or not.
     """
     found = (
-        select(Purchase.purchase_id)
+        select(_PURCHASES.purchase_id)
         .where(
-            Purchase.account_id == account_id,
-            Purchase.status.in_(OPEN),
-            Purchase.received_minor.is_(None),
-            or_(Purchase.created_at > open_since, and_(_HAS_BEGUN, Purchase.created_at > begun_since)),
+            _PURCHASES.account_id == account_id,
+            _PURCHASES.status.in_(OPEN),
+            _PURCHASES.received_minor.is_(None),
+            or_(_PURCHASES.created_at > open_since, and_(_HAS_BEGUN, _PURCHASES.created_at > begun_since)),
         )
         .limit(limit)
     )
     return (await tx.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
 
 
-async def find_purchase_of_payment(db: Session, environment: str, payment_intent_id: str) -> dict[str, Any] | None:
-    query = select(*PURCHASE).where(
-        Purchase.payment_intent_id == payment_intent_id, Purchase.environment == environment
+async def find_purchase_of_payment(db: Session, environment: Environment, payment_intent_id: str) -> Purchase | None:
+    query = select(*_PURCHASE).where(
+        _PURCHASES.payment_intent_id == payment_intent_id, _PURCHASES.environment == environment
     )
-    row = (await db.execute(query.limit(1))).mappings().one_or_none()
-    return None if row is None else dict(row)
+    return await _find(db, query)
 
 
-async def update_purchase(tx: Session, account_id: UUID, purchase_id: UUID, changes: Row) -> None:
-    await tx.execute(
-        update(Purchase).where(Purchase.account_id == account_id, Purchase.purchase_id == purchase_id).values(**changes)
-    )
+async def update_purchase(tx: Session, purchase: Purchase) -> None:
+    """Store the purchase's state. The account is locked."""
+    values = _values(purchase)
+    keys = {name: values.pop(name) for name in ("account_id", "purchase_id")}
+    await tx.execute(update(_PURCHASES).filter_by(**keys).values(**values))
 
 
 async def cancel_unopened(tx: Session, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
     """Unless it has been opened at Stripe meanwhile. The account is locked."""
     await tx.execute(
-        update(Purchase)
+        update(_PURCHASES)
         .where(
-            Purchase.account_id == account_id,
-            Purchase.purchase_id == purchase_id,
-            Purchase.payment_intent_id.is_(None),
+            _PURCHASES.account_id == account_id,
+            _PURCHASES.purchase_id == purchase_id,
+            _PURCHASES.payment_intent_id.is_(None),
         )
         .values(status="canceled", status_at=now, updated_at=now)
     )
@@ -133,12 +143,12 @@ async def cancel_unopened(tx: Session, account_id: UUID, purchase_id: UUID, now:
 async def begin_next_attempt(tx: Session, account_id: UUID, purchase_id: UUID, attempt: int, now: datetime) -> None:
     """Count an attempt that failed at Stripe, once, unless the purchase has been opened there meanwhile."""
     await tx.execute(
-        update(Purchase)
+        update(_PURCHASES)
         .where(
-            Purchase.account_id == account_id,
-            Purchase.purchase_id == purchase_id,
-            Purchase.attempt == attempt,
-            Purchase.payment_intent_id.is_(None),
+            _PURCHASES.account_id == account_id,
+            _PURCHASES.purchase_id == purchase_id,
+            _PURCHASES.attempt == attempt,
+            _PURCHASES.payment_intent_id.is_(None),
         )
         .values(attempt=attempt + 1, updated_at=now)
     )
@@ -146,54 +156,54 @@ async def begin_next_attempt(tx: Session, account_id: UUID, purchase_id: UUID, a
 
 async def touch_purchase(tx: Session, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
     await tx.execute(
-        update(Purchase)
-        .where(Purchase.account_id == account_id, Purchase.purchase_id == purchase_id)
+        update(_PURCHASES)
+        .where(_PURCHASES.account_id == account_id, _PURCHASES.purchase_id == purchase_id)
         .values(updated_at=now)
     )
 
 
-async def list_unsettled(db: Session, environment: str, *, until: datetime) -> Sequence[Row]:
+async def list_unsettled(db: Session, environment: Environment, *, until: datetime) -> list[PurchaseKey]:
     """Purchases older than `until` that are neither credited, canceled nor under review, and that were not looked at
     since `until`; the longest not looked at first, so that none starves."""
     query = (
-        select(Purchase.account_id, Purchase.purchase_id)
+        select(_PURCHASES.account_id, _PURCHASES.purchase_id)
         .where(
-            Purchase.environment == environment,
-            Purchase.credit_id.is_(None),
-            Purchase.status != "canceled",
-            Purchase.review_reason.is_(None),
-            Purchase.created_at < until,
-            Purchase.updated_at < until,
+            _PURCHASES.environment == environment,
+            _PURCHASES.credit_id.is_(None),
+            _PURCHASES.status != "canceled",
+            _PURCHASES.review_reason.is_(None),
+            _PURCHASES.created_at < until,
+            _PURCHASES.updated_at < until,
         )
-        .order_by(Purchase.updated_at)
+        .order_by(_PURCHASES.updated_at)
         .limit(MAX_UNSETTLED)
     )
-    return [dict(row) for row in (await db.execute(query)).mappings()]
+    return [PurchaseKey(**row) for row in (await db.execute(query)).mappings()]
 
 
-async def list_to_refund(db: Session, environment: str, *, until: datetime) -> Sequence[Row]:
+async def list_to_refund(db: Session, environment: Environment, *, until: datetime) -> list[PurchaseKey]:
     """Purchases whose money arrived for a closed account and has not gone back, not looked at since `until`."""
     query = (
-        select(Purchase.account_id, Purchase.purchase_id)
+        select(_PURCHASES.account_id, _PURCHASES.purchase_id)
         .where(
-            Purchase.environment == environment,
-            Purchase.credit_id.is_(None),
-            Purchase.status != "canceled",
-            Purchase.review_reason == "account_closed",
-            Purchase.updated_at < until,
+            _PURCHASES.environment == environment,
+            _PURCHASES.credit_id.is_(None),
+            _PURCHASES.status != "canceled",
+            _PURCHASES.review_reason == "account_closed",
+            _PURCHASES.updated_at < until,
         )
-        .order_by(Purchase.updated_at)
+        .order_by(_PURCHASES.updated_at)
         .limit(MAX_UNSETTLED)
     )
-    return [dict(row) for row in (await db.execute(query)).mappings()]
+    return [PurchaseKey(**row) for row in (await db.execute(query)).mappings()]
 
 
 async def list_unsettled_of(db: Session, account_id: UUID) -> Sequence[UUID]:
     """The account's purchases that are neither credited nor canceled, those under review as well; oldest first."""
     query = (
-        select(Purchase.purchase_id)
-        .where(Purchase.account_id == account_id, Purchase.credit_id.is_(None), Purchase.status != "canceled")
-        .order_by(Purchase.created_at)
+        select(_PURCHASES.purchase_id)
+        .where(_PURCHASES.account_id == account_id, _PURCHASES.credit_id.is_(None), _PURCHASES.status != "canceled")
+        .order_by(_PURCHASES.created_at)
         .limit(MAX_UNSETTLED)
     )
     return (await db.execute(query)).scalars().all()
@@ -202,11 +212,11 @@ async def list_unsettled_of(db: Session, account_id: UUID) -> Sequence[UUID]:
 async def note_refused_refund(tx: Session, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
     """The money of a closed account cannot be refunded automatically: an admin has to. The account is locked."""
     await tx.execute(
-        update(Purchase)
+        update(_PURCHASES)
         .where(
-            Purchase.account_id == account_id,
-            Purchase.purchase_id == purchase_id,
-            Purchase.review_reason == "account_closed",
+            _PURCHASES.account_id == account_id,
+            _PURCHASES.purchase_id == purchase_id,
+            _PURCHASES.review_reason == "account_closed",
         )
         .values(review_reason="refund_refused", updated_at=now)
     )
@@ -234,24 +244,32 @@ async def find_unsettled(db: Database) -> Row:
     return row
 
 
-async def list_disputes(db: Session, account_id: UUID, purchase_id: UUID) -> list[Dispute]:
+async def list_disputes(db: Session, key: PurchaseKey) -> list[Dispute]:
     columns = (
         PurchaseDispute.dispute_id,
         PurchaseDispute.amount_minor,
         PurchaseDispute.status,
         PurchaseDispute.decided_at,
     )
-    query = select(*columns).where(PurchaseDispute.account_id == account_id, PurchaseDispute.purchase_id == purchase_id)
+    query = select(*columns).where(
+        PurchaseDispute.account_id == key.account_id, PurchaseDispute.purchase_id == key.purchase_id
+    )
     return [Dispute(**row) for row in (await db.execute(query.limit(1000))).mappings()]
 
 
-async def upsert_dispute(tx: Session, row: Row) -> None:
-    keys = ["account_id", "purchase_id", "dispute_id"]
-    changed = {name: value for name, value in row.items() if name not in keys}
-    await tx.execute(insert(PurchaseDispute).values(**row).on_conflict_do_update(index_elements=keys, set_=changed))
+async def upsert_dispute(tx: Session, key: PurchaseKey, dispute: Dispute, now: datetime) -> None:
+    keys = {"account_id": key.account_id, "purchase_id": key.purchase_id, "dispute_id": dispute.dispute_id}
+    values = {
+        "amount_minor": dispute.amount_minor,
+        "status": dispute.status,
+        "decided_at": dispute.decided_at,
+        "updated_at": now,
+    }
+    statement = insert(PurchaseDispute).values(**keys, **values)
+    await tx.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=values))
 
 
-async def find_first_decision(tx: Session, environment: str, payment_intent_id: str) -> datetime | None:
+async def find_first_decision(tx: Session, environment: Environment, payment_intent_id: str) -> datetime | None:
     """The provider's time of the first decision about a dispute of the payment that was received and applied."""
     query = (
         select(PaymentEvent.created_at)
@@ -284,10 +302,18 @@ async def list_refunds(db: Session, account_id: UUID, purchase_id: UUID) -> list
     return [Refund(**row) for row in (await db.execute(query.limit(1000))).mappings()]
 
 
-async def upsert_refund(tx: Session, row: Row) -> None:
-    keys = ["account_id", "purchase_id", "refund_id"]
-    changed = {name: value for name, value in row.items() if name not in keys}
-    await tx.execute(insert(PurchaseRefund).values(**row).on_conflict_do_update(index_elements=keys, set_=changed))
+async def upsert_refund(tx: Session, key: PurchaseKey, refund: Refund, now: datetime) -> None:
+    keys = {"account_id": key.account_id, "purchase_id": key.purchase_id, "refund_id": refund.refund_id}
+    values = {
+        "amount_minor": refund.amount_minor,
+        "status": refund.status,
+        "request_key": refund.request_key,
+        "reason": refund.reason,
+        "created_at": refund.created_at,
+        "updated_at": now,
+    }
+    statement = insert(PurchaseRefund).values(**keys, **values)
+    await tx.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=values))
 
 
 # A version without refunds by id writes Stripe's largest total into refunded_minor, with refunds that failed.
@@ -307,23 +333,32 @@ _LIST_MISBOOKED_REFUNDS = text(
 )
 
 
-async def list_misbooked_refunds(db: Session, environment: str, since: datetime) -> Sequence[str]:
+async def list_misbooked_refunds(db: Session, environment: Environment, since: datetime) -> Sequence[str]:
     """Return payments of purchases updated since, whose `refunded_minor` differs from `facts.refunded_money`."""
     values = {"environment": environment, "since": since}
     return (await db.execute(_LIST_MISBOOKED_REFUNDS, values)).scalars().all()
 
 
-async def insert_event(tx: Session, row: Row) -> bool:
-    """False when the event has had its effect. Waits for a concurrent delivery of the same event to commit.
+async def insert_event(tx: Session, environment: Environment, event: Event, now: datetime) -> bool:
+    """Store a received event. Return False when it has had its effect.
 
-    One that was ignored may be tried again: it can have overtaken what makes its payment ours.
+    Waits for a concurrent delivery of the same event to commit. An ignored event is applied again, because it can have
+    overtaken the fact that makes its payment ours.
     """
     statement = (
         insert(PaymentEvent)
-        .values(**row)
+        .values(
+            environment=environment,
+            event_id=event.event_id,
+            type=event.type,
+            payment_intent_id=event.facts.payment_intent_id if event.facts else None,
+            outcome="ignored",
+            created_at=event.created_at,
+            received_at=now,
+        )
         .on_conflict_do_update(
             index_elements=["environment", "event_id"],
-            set_={"received_at": row["received_at"]},
+            set_={"received_at": now},
             where=PaymentEvent.outcome == "ignored",
         )
         .returning(PaymentEvent.event_id)
@@ -331,7 +366,7 @@ async def insert_event(tx: Session, row: Row) -> bool:
     return (await tx.execute(statement)).scalar_one_or_none() is not None
 
 
-async def update_event_outcome(tx: Session, environment: str, event_id: str, outcome: str) -> None:
+async def update_event_outcome(tx: Session, environment: Environment, event_id: str, outcome: str) -> None:
     await tx.execute(
         update(PaymentEvent)
         .where(PaymentEvent.environment == environment, PaymentEvent.event_id == event_id)
@@ -339,12 +374,12 @@ async def update_event_outcome(tx: Session, environment: str, event_id: str, out
     )
 
 
-async def find_cursor(db: Session, environment: str, feed: Feed) -> datetime | None:
+async def find_cursor(db: Session, environment: Environment, feed: Feed) -> datetime | None:
     query = select(PaymentCursor.__table__.columns[_READ_UNTIL[feed]]).where(PaymentCursor.environment == environment)
     return (await db.execute(query)).scalar_one_or_none()
 
 
-async def upsert_cursor(tx: Session, environment: str, feed: Feed, read_until: datetime) -> None:
+async def upsert_cursor(tx: Session, environment: Environment, feed: Feed, read_until: datetime) -> None:
     """Payments are read first, and make the row."""
     changed = {_READ_UNTIL[feed]: read_until}
     row = {"environment": environment, "events_read_until": read_until, **changed}

@@ -51,11 +51,11 @@ async def reconcile_money_back(
     """
     async with db.read() as session:
         purchase = await queries.find_purchase(session, account_id, purchase_id)
-    if purchase is None or purchase["payment_intent_id"] is None:
+    if purchase is None or purchase.payment_intent_id is None:
         return
-    environment = purchase["environment"]
+    environment = purchase.environment
     try:
-        async for facts in gateway.money_back(environment, purchase["payment_intent_id"], at=now):
+        async for facts in gateway.money_back(environment, purchase.payment_intent_id, at=now):
             await _apply(db, environment, facts, now)
     except PaymentNotFound:
         return  # the keys are another account's by now
@@ -69,7 +69,7 @@ async def _book_if_new(db: Database, environment: Environment, facts: PaymentFac
         purchase = await queries.find_purchase_of_payment(session, environment, facts.payment_intent_id)
         if purchase is None:
             return False
-        refunds = await queries.list_refunds(session, purchase["account_id"], purchase["purchase_id"])
+        refunds = await queries.list_refunds(session, purchase.account_id, purchase.purchase_id)
     known = {refund.refund_id: refund for refund in refunds}
     if all(known.get(said.refund_id) == merge_refund(known.get(said.refund_id), said) for said in facts.refunds):
         return False

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 import structlog
@@ -31,6 +31,7 @@ from app.payments.errors import (
 from app.payments.facts import CANCELED_AFTER, Event, PaymentFacts, lifetime
 from app.payments.gateway import PaymentIntent, StripeGateway
 from app.payments.opening import STUCK_AFTER, find_or_insert
+from app.payments.purchase import Purchase
 from app.payments.reconciliation_tally import Attempts
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
 from app.payments.settlement import Outcome, apply
@@ -124,7 +125,7 @@ class PaymentService:
                     max_open=self._configuration.settings.max_open_purchases,
                     now=now,
                 )
-            if purchase["status"] == "canceled" and purchase["payment_intent_id"] is None:
+            if purchase.status == "canceled" and purchase.payment_intent_id is None:
                 raise PurchaseGivenUp
             intent = await self._intent_of(purchase, now)
             await self._apply(environment, intent.facts, now)
@@ -133,19 +134,19 @@ class PaymentService:
             # The last click's payment has come to its end, as we hear only now: this click begins another.
         if await self._is_closed(account_id):
             raise AccountClosed  # since this click began; the job of the closing cancels the payment
-        return await self._payment(account_id, purchase["purchase_id"], intent.client_secret)
+        return await self._payment(account_id, purchase.purchase_id, intent.client_secret)
 
     async def _is_closed(self, account_id: UUID) -> bool:
         return bool((await self._billing.accounts.state(account_id))["status"] == "closed")
 
-    async def _intent_of(self, purchase: Mapping[str, Any], now: datetime) -> PaymentIntent:
+    async def _intent_of(self, purchase: Purchase, now: datetime) -> PaymentIntent:
         """The purchase's payment at Stripe, opened there if it is not yet (or if we died before we could note it).
 
         A purchase that Stripe rejects ends here, so that the next click begins another one. Raises PurchaseRejected.
         """
-        environment: Environment = purchase["environment"]
-        if purchase["payment_intent_id"] is not None:
-            payment_id = purchase["payment_intent_id"]
+        environment = purchase.environment
+        if purchase.payment_intent_id is not None:
+            payment_id = purchase.payment_intent_id
             try:
                 return await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
             except PaymentNotFound:
@@ -156,22 +157,20 @@ class PaymentService:
         try:
             return await self._gateway.create_payment_intent(
                 environment,
-                account_id=purchase["account_id"],
-                purchase_id=purchase["purchase_id"],
-                attempt=purchase["attempt"],
-                amount_minor=purchase["amount_minor"],
-                currency=purchase["currency"],
+                account_id=purchase.account_id,
+                purchase_id=purchase.purchase_id,
+                attempt=purchase.attempt,
+                amount_minor=purchase.amount_minor,
+                currency=purchase.currency,
                 at=now,
             )
         except PaymentProviderFailed:
             # Stripe remembers its own failure under the key: whoever asks next must ask with another one.
             async with self._db.transaction() as tx:
-                await queries.begin_next_attempt(
-                    tx, purchase["account_id"], purchase["purchase_id"], purchase["attempt"], now
-                )
+                await queries.begin_next_attempt(tx, purchase.account_id, purchase.purchase_id, purchase.attempt, now)
             raise
         except PaymentProviderRejects as error:
-            await self._cancel_unopened(purchase["account_id"], purchase["purchase_id"], now)
+            await self._cancel_unopened(purchase.account_id, purchase.purchase_id, now)
             raise PurchaseRejected from error
 
     async def _cancel_unopened(self, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
@@ -191,31 +190,32 @@ class PaymentService:
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase_of_payment(db, environment, payment_id)
-        if purchase is None or of not in (None, purchase["account_id"]):
+        if purchase is None or of not in (None, purchase.account_id):
             raise PaymentNotFound
-        structlog.contextvars.bind_contextvars(account_id=str(purchase["account_id"]))
+        structlog.contextvars.bind_contextvars(account_id=str(purchase.account_id))
         client_secret = None
-        if purchase["credit_id"] is None:
+        if not purchase.is_booked:
             intent = await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
             client_secret = intent.client_secret
             await self._apply(environment, intent.facts, now)
-        return await self._payment(purchase["account_id"], purchase["purchase_id"], client_secret)
+        return await self._payment(purchase.account_id, purchase.purchase_id, client_secret)
 
     async def _payment(self, account_id: UUID, purchase_id: UUID, client_secret: str | None) -> Payment:
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
         assert purchase is not None
+        assert purchase.payment_intent_id is not None
         account = await self._billing.accounts.state(account_id)
-        booked = purchase["credit_id"] is not None
+        booked = purchase.is_booked
         return Payment(
-            payment_id=purchase["payment_intent_id"],
+            payment_id=purchase.payment_intent_id,
             client_secret=None if booked else client_secret,
-            amount_minor=purchase["amount_minor"],
-            currency=purchase["currency"],
-            uses_purchased=purchase["credits"],
-            status=purchase["status"],
-            publishable_key=await self._gateway.publishable_key(purchase["environment"]),
-            credits_added=purchase["credits"] if booked else 0,
+            amount_minor=purchase.amount_minor,
+            currency=purchase.currency,
+            uses_purchased=purchase.credits,
+            status=purchase.status,
+            publishable_key=await self._gateway.publishable_key(purchase.environment),
+            credits_added=purchase.credits if booked else 0,
             balance_after=account["paid"],
         )
 
@@ -232,17 +232,17 @@ class PaymentService:
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
-        if purchase is None or purchase["payment_intent_id"] is None:
+        if purchase is None or purchase.payment_intent_id is None:
             raise PaymentNotFound
         facts = await self._gateway.refund(
-            purchase["environment"],
-            purchase["payment_intent_id"],
+            purchase.environment,
+            purchase.payment_intent_id,
             amount_minor,
             idempotency_key=f"refund {purchase_id} {request_key(idempotency_key)}",
             request_key=request_key(idempotency_key),
             at=now,
         )
-        await self._apply(purchase["environment"], facts, now)
+        await self._apply(purchase.environment, facts, now)
 
     # --- hearing ---
 
@@ -261,16 +261,7 @@ class PaymentService:
     async def _receive(self, environment: Environment, event: Event, now: datetime) -> Outcome | Literal["repeated"]:
         """What became of the event. Its id is stored with its effect, so one does not exist without the other."""
         async with self._db.transaction() as tx:
-            row = {
-                "environment": environment,
-                "event_id": event.event_id,
-                "type": event.type,
-                "payment_intent_id": event.facts.payment_intent_id if event.facts else None,
-                "outcome": "ignored",
-                "created_at": event.created_at,
-                "received_at": now,
-            }
-            if not await queries.insert_event(tx, row):
+            if not await queries.insert_event(tx, environment, event, now):
                 return "repeated"
             if event.facts is None:
                 return "ignored"
@@ -334,8 +325,8 @@ class PaymentService:
     async def _ask_about_stuck(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
         async with self._db.read() as db:
             stuck = await queries.list_unsettled(db, environment, until=now - STUCK_AFTER)
-        for purchase in stuck:
-            account_id, purchase_id = purchase["account_id"], purchase["purchase_id"]
+        for key in stuck:
+            account_id, purchase_id = key.account_id, key.purchase_id
             work = self.reconcile_purchase(account_id, purchase_id, now)
             if not await attempts.attempt("payments", work, purchase_id=str(purchase_id)):
                 async with self._db.transaction() as tx:  # to the end of the queue, so that it starves no other
@@ -344,7 +335,7 @@ class PaymentService:
     async def _book_if_missing(self, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
         async with self._db.read() as db:
             purchase = await queries.find_purchase_of_payment(db, environment, facts.payment_intent_id)
-        if purchase is not None and purchase["received_minor"] is not None:
+        if purchase is not None and purchase.received_minor is not None:
             return False
         async with self._db.transaction() as tx:
             return await apply(tx, environment, facts, now) != "ignored"
@@ -359,17 +350,17 @@ class PaymentService:
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
-        if purchase is None or purchase["status"] == "canceled":
+        if purchase is None or purchase.status == "canceled":
             return False
-        if purchase["credit_id"] is not None and purchase["review_reason"] is None:
+        if purchase.is_booked and purchase.review_reason is None:
             return False
-        age = now - purchase["created_at"]
-        if age > CANCELED_AFTER and purchase["payment_intent_id"] is None:
+        age = now - purchase.created_at
+        if age > CANCELED_AFTER and purchase.payment_intent_id is None:
             # Its buyer never got anything to pay with, and Stripe no longer knows the idempotency key.
             await self._cancel_unopened(account_id, purchase_id, now)
             return False
         intent = await self._intent_of(purchase, now)
-        status, environment = intent.facts.status, purchase["environment"]
+        status, environment = intent.facts.status, purchase.environment
         expired = status in queries.OPEN and age > lifetime(status, intent.facts.next_action)
         if expired or (status in queries.CANCELABLE and await self._is_closed(account_id)):
             intent = await self._gateway.cancel_payment_intent(environment, intent.payment_intent_id, at=now)
@@ -409,21 +400,20 @@ class PaymentService:
             return False
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
-        if purchase is None or purchase["review_reason"] != "account_closed" or purchase["payment_intent_id"] is None:
+        if purchase is None or purchase.review_reason != "account_closed" or purchase.payment_intent_id is None:
             return False
         if not await self._is_closed(account_id):
             await self.reconcile_purchase(account_id, purchase_id, now)
             return False
-        return await give_back(self._db, self._gateway, purchase, now)
+        return await give_back(self._db, self._gateway, purchase, purchase.payment_intent_id, now)
 
     async def _refund_closed(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
         """The safety net of the job that each such payment has."""
         async with self._db.read() as db:
             waiting = await queries.list_to_refund(db, environment, until=now - STUCK_AFTER)
-        for purchase in waiting:
-            account_id, purchase_id = purchase["account_id"], purchase["purchase_id"]
-            work = self.refund_closed(account_id, purchase_id, now)
-            await attempts.attempt("payments", work, purchase_id=str(purchase_id))
+        for key in waiting:
+            work = self.refund_closed(key.account_id, key.purchase_id, now)
+            await attempts.attempt("payments", work, purchase_id=str(key.purchase_id))
 
 
 def request_key(idempotency_key: str) -> str:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from app.payments.facts import PAYMENT_STATUSES, Event, PaymentFacts
+from app.payments.facts import PAYMENT_STATUSES, Event, PaymentFacts, PurchaseStatus
 from app.payments.stripe_objects import (
     HANDLED,
     THIN_EVENT,
@@ -31,7 +31,7 @@ def _uuid(value: object) -> UUID | None:
 def intent_facts(intent: Mapping[str, Any], *, at: datetime, failed: bool = False) -> PaymentFacts:
     """What a payment intent says about its payment. `failed`: its last attempt did. Raises KeyError, ValueError."""
     metadata = intent.get("metadata") or {}
-    status = intent["status"] if intent["status"] in PAYMENT_STATUSES else "unknown"
+    status: PurchaseStatus = intent["status"] if intent["status"] in PAYMENT_STATUSES else "unknown"
     if failed or (status == "requires_payment_method" and intent.get("last_payment_error")):
         status = "failed"  # the last attempt; another one may still succeed
     paid = status == "succeeded"

@@ -4,7 +4,6 @@ import asyncio
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import httpx
@@ -13,6 +12,7 @@ from app.analytics.rollup import SETTLED, roll_up
 from app.db import Database, new_id
 from app.payments import settlement
 from app.payments.facts import PaymentFacts
+from app.payments.purchase import Purchase
 from app.risk import queries
 from app.risk.service import look, reason_of
 from tests.admin.market import DOMAIN
@@ -328,13 +328,20 @@ async def test_among_many_rows_indexes_are_used(house: House) -> None:
 
 
 def test_facts_without_a_card_leave_the_known_one() -> None:
-    purchase: dict[str, Any] = {
-        "card_fingerprint": "fp1",
-        "credit_id": None,
-        "received_minor": None,
-        "refunded_minor": 0,
-        "status": "pending",
-        "status_at": datetime.now(UTC),
-    }
-    settlement._merge(purchase, PaymentFacts("pi_1", datetime.now(UTC)))
-    assert purchase["card_fingerprint"] == "fp1"
+    now = datetime.now(UTC)
+    purchase = Purchase(
+        account_id=uuid.uuid4(),
+        purchase_id=uuid.uuid4(),
+        environment="live",
+        pack="standard",
+        credits=20,
+        amount_minor=500,
+        currency="USD",
+        caller_kind="key",
+        idempotency_key=None,
+        card_fingerprint="fp1",
+        status_at=now,
+        created_at=now,
+        updated_at=now,
+    )
+    assert settlement._merge(purchase, PaymentFacts("pi_1", now)).card_fingerprint == "fp1"

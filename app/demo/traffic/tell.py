@@ -40,6 +40,7 @@ from app.demo.traffic.story import write_story
 from app.ledger.pools import Credits
 from app.metering.llm_usage import record_llm_usage
 from app.payments import queries
+from app.payments.purchase import Purchase
 from app.tools.service import ToolChargeRequest
 
 Kind = TypeVar("Kind", bound=Event)
@@ -156,9 +157,9 @@ class Teller:
             case Bought():
                 await self._buy(event, account_id)
             case Refunded():
-                purchase = await self._purchase(account_id, event.purchase)
-                await self.office.refund(account_id, purchase["purchase_id"], event.amount_minor, event.reason)
-                await past.deliver(event.identity.environment, purchase["payment_intent_id"])
+                purchase, payment_id = await self._paid(account_id, event.purchase)
+                await self.office.refund(account_id, purchase.purchase_id, event.amount_minor, event.reason)
+                await past.deliver(event.identity.environment, payment_id)
             case Disputed() | DisputeLost():
                 await self._dispute(event, account_id)
             case StatusSet():
@@ -178,18 +179,24 @@ class Teller:
             idempotency_key=f"{event.transaction_type} {event.at.isoformat()}",
         )
 
-    async def _purchase(self, account_id: UUID, name: str) -> dict[str, Any]:
+    async def _purchase(self, account_id: UUID, name: str) -> Purchase:
         async with self.past.db.read() as session:
             purchase = await queries.find_purchase_by_key(session, account_id, "key", name)
         assert purchase is not None, name
         return purchase
+
+    async def _paid(self, account_id: UUID, name: str) -> tuple[Purchase, str]:
+        """Return a purchase that was opened at Stripe, and the id of its payment."""
+        purchase = await self._purchase(account_id, name)
+        assert purchase.payment_intent_id is not None, name
+        return purchase, purchase.payment_intent_id
 
     async def _buy(self, event: Bought, account_id: UUID) -> None:
         """Open it, and try the cards as the buyer's browser would; the worker gives up what nobody paid."""
         world, payments = event.identity.environment, self.past.payments
         async with self.past.db.read() as session:
             known = await queries.find_purchase_by_key(session, account_id, "key", event.name)
-        payment_id = known["payment_intent_id"] if known is not None else None
+        payment_id = known.payment_intent_id if known is not None else None
         if payment_id is None:  # an account that was closed later opens none again
             opened = await payments.open_purchase(
                 world, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
@@ -207,13 +214,13 @@ class Teller:
         if event.given_up_at is not None:
             with at(event.given_up_at):
                 purchase = await self._purchase(account_id, event.name)
-                await payments.reconcile_purchase(account_id, purchase["purchase_id"], event.given_up_at)
+                await payments.reconcile_purchase(account_id, purchase.purchase_id, event.given_up_at)
                 await self.past.deliver(world, payment_id)
 
     async def _dispute(self, event: Disputed | DisputeLost, account_id: UUID) -> None:
         """The buyer's bank takes the money back; and keeps it, when nobody objects."""
         world = event.identity.environment
-        payment_id = (await self._purchase(account_id, event.purchase))["payment_intent_id"]
+        _, payment_id = await self._paid(account_id, event.purchase)
         disputes = self.past.stripe(world).v1.disputes
         known = (await disputes.list_async({"payment_intent": payment_id})).data
         if isinstance(event, Disputed) and not known:
