@@ -18,10 +18,10 @@ import structlog
 from pydantic import SecretStr
 
 from app.auth.caller import Environment
+from app.circuit_breaker import CircuitBreaker
 from app.configuration.service import Configuration
 from app.observability import tracing
 from app.observability.metrics import STRIPE_REJECTIONS, STRIPE_SECONDS
-from app.payments.circuit_breaker import Breaker
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
@@ -47,6 +47,9 @@ from app.settings import Settings, StripeKeys
 OBJECT_ID = re.compile(r"/(?:pi|ch|py|re|evt|acct|du|dp)_[^/?]+")
 SIGNATURE_TOLERANCE_S = 300
 RETRIES = 2
+UNANSWERED_CALLS = 3
+"""So many in a row open the circuit breaker."""
+BREAKER_PAUSE_S = 1.0
 REFUSED = (stripe.InvalidRequestError, stripe.AuthenticationError, stripe.PermissionError)
 CODES_OF_KEYS = (
     "account_invalid",
@@ -108,7 +111,9 @@ class StripeGateway:
         self._addresses: Any = {"api": settings.stripe_api_base} if settings.stripe_api_base else {}
         self._http = _Http(timeout=settings.stripe_timeout_s)
         self._clients: dict[Environment, tuple[StripeKeys, stripe.StripeClient]] = {}
-        self._breaker = Breaker(trial_s=settings.stripe_timeout_s)
+        self._breaker = CircuitBreaker(
+            failures=UNANSWERED_CALLS, pause_s=BREAKER_PAUSE_S, probe_s=settings.stripe_timeout_s
+        )
 
     def _client(self, secret_key: SecretStr) -> stripe.StripeClient:
         # Retries share the time of one call. They also settle a race for one idempotency key (409, "in progress").
@@ -338,7 +343,7 @@ class StripeGateway:
         except (stripe.StripeError, httpx.HTTPError, TimeoutError) as error:
             status = getattr(error, "http_status", None)
             if status is None:
-                self._breaker.silent(_now_s())
+                self._breaker.unanswered(_now_s())
             else:
                 self._breaker.answered()
             log.warning("stripe_unavailable", error=type(error).__name__, status=status)

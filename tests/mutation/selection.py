@@ -13,6 +13,8 @@ PACKAGES = (
     "app/payments",
     "app/tools",
 )
+FILES = ("app/circuit_breaker.py",)
+"""Single files beside the packages."""
 NOT_MUTATED = ("__init__.py", "models.py", "schemas.py", "checks.py", "webhooks.py")
 """Declarations: constraints have mutants of their own (tests/mutants.py), fields have the nasty-input tests."""
 
@@ -73,7 +75,7 @@ BY_FILE: dict[str, tuple[str, ...]] = {
     "app/ledger/verification.py": ("tests/test_verify.py",),
     "app/metering/llm_usage.py": ("tests/billing/test_llm_usage.py", "tests/sdk/test_client.py", "tests/test_wire.py"),
     "app/metering/schemas.py": ("tests/billing/test_llm_usage.py", "tests/test_wire.py"),
-    "app/payments/circuit_breaker.py": ("tests/payments/test_breaker.py", *PAYMENTS),
+    "app/circuit_breaker.py": ("tests/test_circuit_breaker.py", "tests/payments/test_stripe_outage.py", *TOKENS),
     "app/payments/currencies.py": ("tests/test_currencies.py", *PAYMENTS),
     "app/payments/facts.py": ("tests/payments/test_disputes.py", "tests/payments/test_refunds.py", *PAYMENTS),
     "app/payments/opening.py": ("tests/payments/test_open_purchases.py", *PAYMENTS),
@@ -89,10 +91,11 @@ BY_FILE: dict[str, tuple[str, ...]] = {
 def mutated_files() -> list[str]:
     """Paths of the files whose decisions are mutated, from the project's folder."""
     found = (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
-    return [str(path.relative_to(ROOT)) for path in found if path.name not in NOT_MUTATED]
+    inside = (str(path.relative_to(ROOT)) for path in found if path.name not in NOT_MUTATED)
+    return [*FILES, *inside]
 
 
 def selected_tests(file: str) -> tuple[str, ...]:
     """Test files and folders, each once."""
     package = "/".join(Path(file).parts[:2])
-    return tuple(dict.fromkeys(BY_FILE.get(file, BY_PACKAGE[package])))
+    return tuple(dict.fromkeys(BY_FILE[file] if file in BY_FILE else BY_PACKAGE[package]))

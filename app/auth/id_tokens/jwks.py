@@ -11,11 +11,12 @@ import httpx
 import structlog
 from joserfc.jwk import ECKey, RSAKey
 
+from app.circuit_breaker import CircuitBreaker
 from app.errors import AppError
 
 FETCH_TIMEOUT_S = 2.0
 MAX_AGE_S = 900.0
-RETRY_INTERVAL_S = 60.0  # between refreshes of a stale set, and between those that an unknown kid asks for
+RETRY_INTERVAL_S = 60.0  # after a refresh that failed, and between the refreshes that unknown kids cause
 FIRST_FETCH_RETRY_S = 2.0
 MAX_DOCUMENT_BYTES = 262_144
 MAX_KEYS = 100
@@ -106,11 +107,16 @@ def _within(moment: datetime | None, now: datetime, seconds: float) -> bool:
     return moment is not None and 0 <= (now - moment).total_seconds() < seconds
 
 
+def _breaker(pause_s: float) -> CircuitBreaker:
+    return CircuitBreaker(failures=1, pause_s=pause_s, probe_s=FETCH_TIMEOUT_S)
+
+
 class JWKSCache:
     """The keys published at one URL. The URL is configuration; nothing inside a token or a key ever names another.
 
-    One fetch at a time, shared by all who wait for it. A set older than MAX_AGE_S is refreshed in the background while
-    it goes on serving. A fetch that fails changes nothing, for however long the outage lasts.
+    One fetch at a time, shared by all callers that wait for it. A set older than MAX_AGE_S is refreshed in the
+    background and keeps serving. A fetch that fails changes nothing, however long the outage lasts; a circuit breaker
+    spaces the next ones, by FIRST_FETCH_RETRY_S until the first set is there and by RETRY_INTERVAL_S afterwards.
     """
 
     def __init__(self, url: str, http: httpx.AsyncClient) -> None:
@@ -119,7 +125,8 @@ class JWKSCache:
         self._keys: list[VerificationKey] = []
         self._thumbprints: frozenset[str] = frozenset()
         self._fetched_at: datetime | None = None
-        self._attempted_at: datetime | None = None
+        self._first_fetch = _breaker(FIRST_FETCH_RETRY_S)
+        self._refreshes = _breaker(RETRY_INTERVAL_S)
         self._unknown_kid_at: datetime | None = None
         self._refresh: asyncio.Task[None] | None = None
 
@@ -160,20 +167,18 @@ class JWKSCache:
         return next((key for key in self._keys if key.kid == kid and key.alg == alg), None)
 
     async def _fetch_first(self, now: datetime) -> None:
-        if not _within(self._attempted_at, now, FIRST_FETCH_RETRY_S):
+        if self._first_fetch.admits(now.timestamp()):
             self._start_refresh(now)
         await self._refreshed()
         if not self._keys:
             raise IssuerUnavailable
 
     def _refresh_when_stale(self, now: datetime) -> None:
-        fresh = _within(self._fetched_at, now, MAX_AGE_S)
-        if not fresh and not _within(self._attempted_at, now, RETRY_INTERVAL_S):
+        if not _within(self._fetched_at, now, MAX_AGE_S) and self._refreshes.admits(now.timestamp()):
             self._start_refresh(now)
 
     def _start_refresh(self, now: datetime) -> None:
         if self._refresh is None or self._refresh.done():
-            self._attempted_at = now
             self._refresh = asyncio.create_task(self._fetch(now))
 
     async def _refreshed(self) -> None:
@@ -187,7 +192,11 @@ class JWKSCache:
                 keys = parse_jwks(await self._download())
         except Exception as error:  # whatever the far side sends or does, the last good set stays
             log.warning("jwks_refresh_failed", url=self.url, error=type(error).__name__, detail=str(error)[:200])
+            for breaker in (self._first_fetch, self._refreshes):
+                breaker.unanswered(now.timestamp())  # as of the start of the fetch
             return
+        for breaker in (self._first_fetch, self._refreshes):
+            breaker.answered()
         self._keys = keys
         self._thumbprints = frozenset(key.thumbprint for key in keys)
         self._fetched_at = now
