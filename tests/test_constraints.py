@@ -22,6 +22,8 @@ class Violation:
 
     table: str
     rows: list[Row] = field(default_factory=lambda: [{}])
+    without: str | None = None
+    """A narrower key that would refuse the row first. A later revision drops it."""
 
 
 def over(table: str, column: str) -> Violation:
@@ -123,6 +125,7 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_alerts_decided": Violation("alerts", [{"decided_at": NOW}]),
     "uq_alerts_environment_rule_subject_day": Violation("alerts", [{}, {"alert_id": OTHER}]),
     "ck_purchases_environment": Violation("purchases", [{"environment": "prod"}]),
+    "ck_purchases_provider": Violation("purchases", [{"provider": "fondy"}]),
     "ck_purchases_status": Violation("purchases", [{"status": "lost"}]),
     "ck_purchases_caller_kind": Violation("purchases", [{"caller_kind": "robot"}]),
     "ck_purchases_credits": Violation("purchases", [{"credits": 0}]),
@@ -140,6 +143,13 @@ VIOLATIONS: dict[str, Violation] = {
     "uq_purchases_account_id_payment_intent_id": Violation(
         "purchases", [{}, {"purchase_id": OTHER, "idempotency_key": None}]
     ),
+    "uq_purchases_provider_payment": Violation(
+        "purchases",
+        [{}, {"purchase_id": OTHER, "idempotency_key": None}],
+        without="uq_purchases_account_id_payment_intent_id",
+    ),
+    "uq_payment_events_provider_event": Violation("payment_events", [{}, {}], without="pk_payment_events"),
+    "uq_payment_cursors_provider": Violation("payment_cursors", [{}, {}], without="pk_payment_cursors"),
     "ck_purchase_disputes_status": Violation("purchase_disputes", [{"status": "maybe"}]),
     "ck_purchase_disputes_amount_minor": Violation("purchase_disputes", [{"amount_minor": -1}]),
     "fk_purchase_disputes_account_id_purchase_id_purchases": Violation("purchase_disputes", [{"purchase_id": OTHER}]),
@@ -147,6 +157,8 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_purchase_refunds_amount_minor": Violation("purchase_refunds", [{"amount_minor": -1}]),
     "fk_purchase_refunds_account_id_purchase_id_purchases": Violation("purchase_refunds", [{"purchase_id": OTHER}]),
     "ck_payment_events_environment": Violation("payment_events", [{"environment": "prod"}]),
+    "ck_payment_events_provider": Violation("payment_events", [{"provider": "fondy"}]),
+    "ck_payment_cursors_provider": Violation("payment_cursors", [{"provider": "fondy"}]),
     "ck_payment_events_outcome": Violation("payment_events", [{"outcome": "lost"}]),
     "ck_payment_cursors_environment": Violation("payment_cursors", [{"environment": "prod"}]),
     "ck_free_grants_credits": Violation("free_grants", [{"credits": 0}]),
@@ -193,6 +205,10 @@ async def test_good_row_is_accepted(tx: "asyncpg.Connection[asyncpg.Record]", ta
 async def test_violation_is_refused(tx: "asyncpg.Connection[asyncpg.Record]", name: str) -> None:
     violation = VIOLATIONS[name]
     *before, last = violation.rows
+    if violation.without is not None:
+        await tx.execute("RESET ROLE")
+        await tx.execute(f"ALTER TABLE {violation.table} DROP CONSTRAINT {violation.without}")
+        await tx.execute(f"SET ROLE {SERVICE_ROLE}")
     for changes in before:
         await insert(tx, violation.table, ROWS[violation.table] | changes)
     with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refused:

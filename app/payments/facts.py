@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
+Provider = Literal["stripe"]
+"""The payment providers. A provider's ids of payments and events are unique only beside its name (ADR 25)."""
 PurchaseStatus = Literal[
     "pending",
     "requires_payment_method",
@@ -88,9 +90,10 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class PaymentFacts:
-    """One statement about a payment, as of `at`. None: not said."""
+    """One statement about a payment, as of `at`. None: not stated."""
 
-    payment_intent_id: str
+    provider: Provider
+    provider_payment_id: str
     at: datetime
     status: PurchaseStatus | None = None
     next_action: str | None = None
@@ -111,6 +114,7 @@ class PaymentFacts:
 class Event:
     """An entry of the provider's event log. `facts` is None for what does not concern us."""
 
+    provider: Provider
     event_id: str
     type: str
     created_at: datetime

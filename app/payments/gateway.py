@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -34,10 +34,11 @@ from app.payments.errors import (
     PaymentsNotConfigured,
     RefundRefused,
 )
-from app.payments.facts import Event, PaymentFacts
+from app.payments.facts import Event, PaymentFacts, Provider
 from app.payments.stripe_events import intent_facts, parse_event
 from app.payments.stripe_objects import (
     REQUEST_KEY,
+    STRIPE,
     dispute_of,
     refund_of,
     stripe_amount,
@@ -103,6 +104,8 @@ class StripeGateway:
     call at a time finds out whether it does again: the others are told at once. `at` is when we ask: what Stripe
     answers is no older.
     """
+
+    provider: Final[Provider] = STRIPE
 
     def __init__(self, settings: Settings, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -251,7 +254,9 @@ class StripeGateway:
         with contextlib.suppress(PaymentProviderError, PaymentNotFound):
             charge = await self._answer(client.v1.charges.retrieve_async(str(refund.charge)))
             total = stripe_amount(charge.amount_refunded)
-        return PaymentFacts(payment_intent_id, at, refunded_minor=total, refunds=(refund_of(refund.to_dict()),))
+        return PaymentFacts(
+            self.provider, payment_intent_id, at, refunded_minor=total, refunds=(refund_of(refund.to_dict()),)
+        )
 
     async def succeeded_since(
         self, environment: Environment, since: datetime, *, at: datetime
@@ -271,7 +276,9 @@ class StripeGateway:
         page = await self._answer((await self._of(environment)).v1.refunds.list_async(params))
         async for refund in self._all(page):
             if refund.payment_intent is not None:
-                yield PaymentFacts(str(refund.payment_intent), at, refunds=(refund_of(refund.to_dict()),))
+                yield PaymentFacts(
+                    self.provider, str(refund.payment_intent), at, refunds=(refund_of(refund.to_dict()),)
+                )
 
     async def money_back(
         self, environment: Environment, payment_intent_id: str, *, at: datetime
@@ -280,9 +287,9 @@ class StripeGateway:
         service = (await self._of(environment)).v1
         params: Any = {"payment_intent": payment_intent_id, "limit": 100}
         async for refund in self._all(await self._answer(service.refunds.list_async(params))):
-            yield PaymentFacts(payment_intent_id, at, refunds=(refund_of(refund.to_dict()),))
+            yield PaymentFacts(self.provider, payment_intent_id, at, refunds=(refund_of(refund.to_dict()),))
         async for dispute in self._all(await self._answer(service.disputes.list_async(params))):
-            yield PaymentFacts(payment_intent_id, at, dispute=dispute_of("", dispute.to_dict()))
+            yield PaymentFacts(self.provider, payment_intent_id, at, dispute=dispute_of("", dispute.to_dict()))
 
     async def events_between(
         self, environment: Environment, types: Collection[str], since: datetime, until: datetime

@@ -21,6 +21,11 @@ from app.db import Base
 Timestamp = DateTime(timezone=True)
 
 
+def _provider() -> Mapped[str]:
+    """Part of the keys of purchases, events and cursors. Versions without it write the default (ADR 25)."""
+    return mapped_column(Text, server_default=text("'stripe'"), comment="the payment provider whose ids the row holds")
+
+
 class Purchase(Base):
     """One sale of a pack: written before Stripe is called, credited once its payment has arrived as agreed."""
 
@@ -31,6 +36,7 @@ class Purchase(Base):
             "account_id", "idempotency_key", "caller_kind", name="uq_purchases_account_id_idempotency_key"
         ),
         UniqueConstraint("account_id", "payment_intent_id"),
+        Index("uq_purchases_provider_payment", "account_id", "provider", "payment_intent_id", unique=True),
         Index(None, "payment_intent_id"),
         Index(
             "ix_purchases_unsettled", "created_at", postgresql_where=text("credit_id IS NULL AND status <> 'canceled'")
@@ -53,6 +59,7 @@ class Purchase(Base):
             "'requires_capture', 'processing', 'succeeded', 'failed', 'canceled', 'unknown')",
             name="status",
         ),
+        CheckConstraint("provider = 'stripe'", name="provider"),
         CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
         CheckConstraint("credits > 0", name="credits"),
         CheckConstraint("amount_minor > 0", name="amount_minor"),
@@ -73,6 +80,7 @@ class Purchase(Base):
     amount_minor: Mapped[int] = mapped_column(BigInteger, comment="price in minor units of the currency")
     currency: Mapped[str] = mapped_column(Text)
     idempotency_key: Mapped[str | None] = mapped_column(Text)
+    provider: Mapped[str] = _provider()
     payment_intent_id: Mapped[str | None] = mapped_column(Text)
     attempt: Mapped[int] = mapped_column(
         BigInteger, server_default=text("1"), comment="to open it at Stripe; part of the key that we send"
@@ -159,12 +167,15 @@ class PaymentEvent(Base):
     __table_args__ = (
         Index(None, "payment_intent_id"),
         Index(None, "received_at", "created_at", "event_id"),
+        Index("uq_payment_events_provider_event", "environment", "provider", "event_id", unique=True),
+        CheckConstraint("provider = 'stripe'", name="provider"),
         CheckConstraint("environment IN ('live', 'test')", name="environment"),
         CheckConstraint("outcome IN ('applied', 'ignored', 'review')", name="outcome"),
     )
 
     environment: Mapped[str] = mapped_column(Text, primary_key=True)
     event_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    provider: Mapped[str] = _provider()
     type: Mapped[str] = mapped_column(Text)
     payment_intent_id: Mapped[str | None] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(Text)
@@ -180,9 +191,14 @@ class PaymentCursor(Base):
     """
 
     __tablename__ = "payment_cursors"
-    __table_args__ = (CheckConstraint("environment IN ('live', 'test')", name="environment"),)
+    __table_args__ = (
+        Index("uq_payment_cursors_provider", "environment", "provider", unique=True),
+        CheckConstraint("environment IN ('live', 'test')", name="environment"),
+        CheckConstraint("provider = 'stripe'", name="provider"),
+    )
 
     environment: Mapped[str] = mapped_column(Text, primary_key=True)
+    provider: Mapped[str] = _provider()
     events_read_until: Mapped[datetime] = mapped_column(Timestamp)
     refunds_read_until: Mapped[datetime | None] = mapped_column(
         Timestamp, comment="up to when events about refunds have been read; null: never"

@@ -12,7 +12,7 @@ from app.ledger.errors import IdempotencyKeyReused
 from app.ledger.locked_account import LockedAccount, lock_account
 from app.payments import queries
 from app.payments.errors import TooManyOpenPurchases, UnknownPack
-from app.payments.facts import BEGUN_FOR, CANCELED_AFTER
+from app.payments.facts import BEGUN_FOR, CANCELED_AFTER, Provider
 from app.payments.purchase import Purchase
 
 REUSED_FOR = timedelta(hours=1)
@@ -26,6 +26,7 @@ async def find_or_insert(
     account_id: UUID,
     config: Current,
     *,
+    provider: Provider,
     pack: str | None,
     caller_kind: CallerKind,
     idempotency_key: str | None,
@@ -49,7 +50,7 @@ async def find_or_insert(
         raise UnknownPack(name, list(config.packs))
     if idempotency_key is None:
         existing = await queries.find_open_purchase(
-            tx, account_id, name, fresh_since=now - REUSED_FOR, begun_since=now - BEGUN_FOR
+            tx, account_id, provider, name, fresh_since=now - REUSED_FOR, begun_since=now - BEGUN_FOR
         )
     if existing is not None:
         return existing
@@ -58,12 +59,13 @@ async def find_or_insert(
     )
     if open_purchases >= max_open:
         raise TooManyOpenPurchases(max_open)
-    return await _insert(tx, environment, account, config, name, caller_kind, idempotency_key, now)
+    return await _insert(tx, environment, provider, account, config, name, caller_kind, idempotency_key, now)
 
 
 async def _insert(
     tx: Session,
     environment: Environment,
+    provider: Provider,
     account: LockedAccount,
     config: Current,
     pack: str,
@@ -77,6 +79,7 @@ async def _insert(
         account_id=account.account_id,
         purchase_id=new_id(),
         environment=environment,
+        provider=provider,
         pack=pack,
         credits=sold.credits,
         amount_minor=sold.price_minor,

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.auth.caller import CallerKind, Environment
-from app.payments.facts import PurchaseStatus
+from app.payments.facts import Provider, PurchaseStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,11 @@ class Purchase:
     caller_kind: CallerKind | None
     """None: written by a version that did not store it. Such a purchase matches every kind of caller."""
     idempotency_key: str | None
-    payment_intent_id: str | None = None
-    """None: not opened at Stripe yet, or opened and not noted."""
+    provider: Provider
+    provider_payment_id: str | None = None
+    """None: not opened at the provider yet, or opened and not noted. The column is `payment_intent_id` (ADR 25)."""
     attempt: int = 1
-    """Part of the idempotency key at Stripe; grows when Stripe fails."""
+    """Part of the idempotency key at the provider; grows when the provider fails."""
     status: PurchaseStatus = "pending"
     status_at: datetime
     next_action: str | None = None

@@ -6,19 +6,21 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Select, and_, func, or_, select, text, update
+from sqlalchemy import Select, Update, and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app.auth.caller import CallerKind, Environment
 from app.db import Database, Session
 from app.payments import models
-from app.payments.facts import DELAYED_ACTIONS, Dispute, Event, Refund
+from app.payments.facts import DELAYED_ACTIONS, Dispute, Event, Provider, Refund
 from app.payments.models import PaymentCursor, PaymentEvent, PurchaseDispute, PurchaseRefund
 from app.payments.purchase import Purchase, PurchaseKey
 
 Row = Mapping[str, Any]
 _PURCHASES = models.Purchase
-_PURCHASE = [getattr(_PURCHASES, field.name).label(field.name) for field in fields(Purchase)]
+_COLUMNS = {field.name: field.name for field in fields(Purchase)} | {"provider_payment_id": "payment_intent_id"}
+"""The column of each field. A column keeps its name while versions run that know it by that name (ADR 25)."""
+_PURCHASE = [getattr(_PURCHASES, column).label(name) for name, column in _COLUMNS.items()]
 OPEN = ("pending", "requires_payment_method", "requires_confirmation", "requires_action", "failed")
 """No money is under way: Stripe can cancel it."""
 UNPAID = (*OPEN, "processing", "requires_capture")
@@ -36,7 +38,7 @@ _READ_UNTIL: dict[Feed, str] = {"payments": "events_read_until", "refunds": "ref
 
 
 def _values(purchase: Purchase) -> dict[str, Any]:
-    return {field.name: getattr(purchase, field.name) for field in fields(purchase)}
+    return {column: getattr(purchase, name) for name, column in _COLUMNS.items()}
 
 
 async def _find(db: Session, query: "Select[Any]") -> Purchase | None:
@@ -72,7 +74,7 @@ async def find_purchase_by_key(
 
 
 async def find_open_purchase(
-    tx: Session, account_id: UUID, pack: str, *, fresh_since: datetime, begun_since: datetime
+    tx: Session, account_id: UUID, provider: Provider, pack: str, *, fresh_since: datetime, begun_since: datetime
 ) -> Purchase | None:
     """The unpaid purchase of the pack that a second click gets: one that was begun to be paid, or the newest fresh one.
 
@@ -82,6 +84,7 @@ async def find_open_purchase(
         select(*_PURCHASE)
         .where(
             _PURCHASES.account_id == account_id,
+            _PURCHASES.provider == provider,
             _PURCHASES.pack == pack,
             _PURCHASES.idempotency_key.is_(None),
             _PURCHASES.status.in_(UNPAID),
@@ -113,9 +116,13 @@ async def count_open_purchases(
     return (await tx.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
 
 
-async def find_purchase_of_payment(db: Session, environment: Environment, payment_intent_id: str) -> Purchase | None:
+async def find_purchase_of_payment(
+    db: Session, environment: Environment, provider: Provider, payment_id: str
+) -> Purchase | None:
     query = select(*_PURCHASE).where(
-        _PURCHASES.payment_intent_id == payment_intent_id, _PURCHASES.environment == environment
+        _PURCHASES.payment_intent_id == payment_id,
+        _PURCHASES.environment == environment,
+        _PURCHASES.provider == provider,
     )
     return await _find(db, query)
 
@@ -162,13 +169,16 @@ async def touch_purchase(tx: Session, account_id: UUID, purchase_id: UUID, now: 
     )
 
 
-async def list_unsettled(db: Session, environment: Environment, *, until: datetime) -> list[PurchaseKey]:
+async def list_unsettled(
+    db: Session, environment: Environment, provider: Provider, *, until: datetime
+) -> list[PurchaseKey]:
     """Purchases older than `until` that are neither credited, canceled nor under review, and that were not looked at
     since `until`; the longest not looked at first, so that none starves."""
     query = (
         select(_PURCHASES.account_id, _PURCHASES.purchase_id)
         .where(
             _PURCHASES.environment == environment,
+            _PURCHASES.provider == provider,
             _PURCHASES.credit_id.is_(None),
             _PURCHASES.status != "canceled",
             _PURCHASES.review_reason.is_(None),
@@ -181,12 +191,15 @@ async def list_unsettled(db: Session, environment: Environment, *, until: dateti
     return [PurchaseKey(**row) for row in (await db.execute(query)).mappings()]
 
 
-async def list_to_refund(db: Session, environment: Environment, *, until: datetime) -> list[PurchaseKey]:
+async def list_to_refund(
+    db: Session, environment: Environment, provider: Provider, *, until: datetime
+) -> list[PurchaseKey]:
     """Purchases whose money arrived for a closed account and has not gone back, not looked at since `until`."""
     query = (
         select(_PURCHASES.account_id, _PURCHASES.purchase_id)
         .where(
             _PURCHASES.environment == environment,
+            _PURCHASES.provider == provider,
             _PURCHASES.credit_id.is_(None),
             _PURCHASES.status != "canceled",
             _PURCHASES.review_reason == "account_closed",
@@ -269,13 +282,16 @@ async def upsert_dispute(tx: Session, key: PurchaseKey, dispute: Dispute, now: d
     await tx.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=values))
 
 
-async def find_first_decision(tx: Session, environment: Environment, payment_intent_id: str) -> datetime | None:
-    """The provider's time of the first decision about a dispute of the payment that was received and applied."""
+async def find_first_decision(
+    tx: Session, environment: Environment, provider: Provider, payment_id: str
+) -> datetime | None:
+    """Return the provider's time of the first decision about a dispute of the payment that was received and applied."""
     query = (
         select(PaymentEvent.created_at)
         .where(
-            PaymentEvent.payment_intent_id == payment_intent_id,
+            PaymentEvent.payment_intent_id == payment_id,
             PaymentEvent.environment == environment,
+            PaymentEvent.provider == provider,
             PaymentEvent.type == "charge.dispute.closed",
             PaymentEvent.outcome != "ignored",
         )
@@ -325,7 +341,7 @@ _LIST_MISBOOKED_REFUNDS = text(
         SELECT coalesce(sum(amount_minor), 0) AS known_minor,
                coalesce(sum(amount_minor) FILTER (WHERE status NOT IN ('failed', 'canceled')), 0) AS valid_minor
           FROM purchase_refunds r WHERE r.account_id = p.account_id AND r.purchase_id = p.purchase_id) refunds
-     WHERE p.environment = :environment AND p.refunded_minor > 0 AND p.updated_at >= :since
+     WHERE p.environment = :environment AND p.provider = :provider AND p.refunded_minor > 0 AND p.updated_at >= :since
        AND p.refunded_minor
            <> valid_minor + greatest(0, greatest(p.refunds_reported_minor, p.refunded_minor) - known_minor)
      ORDER BY p.updated_at LIMIT 500
@@ -333,9 +349,11 @@ _LIST_MISBOOKED_REFUNDS = text(
 )
 
 
-async def list_misbooked_refunds(db: Session, environment: Environment, since: datetime) -> Sequence[str]:
+async def list_misbooked_refunds(
+    db: Session, environment: Environment, provider: Provider, since: datetime
+) -> Sequence[str]:
     """Return payments of purchases updated since, whose `refunded_minor` differs from `facts.refunded_money`."""
-    values = {"environment": environment, "since": since}
+    values = {"environment": environment, "provider": provider, "since": since}
     return (await db.execute(_LIST_MISBOOKED_REFUNDS, values)).scalars().all()
 
 
@@ -344,44 +362,50 @@ async def insert_event(tx: Session, environment: Environment, event: Event, now:
 
     Waits for a concurrent delivery of the same event to commit. An ignored event is applied again, because it can have
     overtaken the fact that makes its payment ours.
+
+    The statement names no key, so it works with the present keys and with those of the next revision (ADR 25).
     """
-    statement = (
-        insert(PaymentEvent)
-        .values(
-            environment=environment,
-            event_id=event.event_id,
-            type=event.type,
-            payment_intent_id=event.facts.payment_intent_id if event.facts else None,
-            outcome="ignored",
-            created_at=event.created_at,
-            received_at=now,
-        )
-        .on_conflict_do_update(
-            index_elements=["environment", "event_id"],
-            set_={"received_at": now},
-            where=PaymentEvent.outcome == "ignored",
-        )
-        .returning(PaymentEvent.event_id)
+    row = insert(PaymentEvent).values(
+        environment=environment,
+        provider=event.provider,
+        event_id=event.event_id,
+        type=event.type,
+        payment_intent_id=event.facts.provider_payment_id if event.facts else None,
+        outcome="ignored",
+        created_at=event.created_at,
+        received_at=now,
     )
-    return (await tx.execute(statement)).scalar_one_or_none() is not None
+    inserted = await tx.execute(row.on_conflict_do_nothing().returning(PaymentEvent.event_id))
+    if inserted.scalar_one_or_none() is not None:
+        return True
+    again = _update_event(environment, event).where(PaymentEvent.outcome == "ignored").values(received_at=now)
+    return (await tx.execute(again.returning(PaymentEvent.event_id))).scalar_one_or_none() is not None
 
 
-async def update_event_outcome(tx: Session, environment: Environment, event_id: str, outcome: str) -> None:
-    await tx.execute(
-        update(PaymentEvent)
-        .where(PaymentEvent.environment == environment, PaymentEvent.event_id == event_id)
-        .values(outcome=outcome)
+async def update_event_outcome(tx: Session, environment: Environment, event: Event, outcome: str) -> None:
+    await tx.execute(_update_event(environment, event).values(outcome=outcome))
+
+
+def _update_event(environment: Environment, event: Event) -> Update:
+    return update(PaymentEvent).where(
+        PaymentEvent.environment == environment,
+        PaymentEvent.provider == event.provider,
+        PaymentEvent.event_id == event.event_id,
     )
 
 
-async def find_cursor(db: Session, environment: Environment, feed: Feed) -> datetime | None:
-    query = select(PaymentCursor.__table__.columns[_READ_UNTIL[feed]]).where(PaymentCursor.environment == environment)
+async def find_cursor(db: Session, environment: Environment, provider: Provider, feed: Feed) -> datetime | None:
+    query = select(PaymentCursor.__table__.columns[_READ_UNTIL[feed]]).where(
+        PaymentCursor.environment == environment, PaymentCursor.provider == provider
+    )
     return (await db.execute(query)).scalar_one_or_none()
 
 
-async def upsert_cursor(tx: Session, environment: Environment, feed: Feed, read_until: datetime) -> None:
-    """Payments are read first, and make the row."""
+async def upsert_cursor(
+    tx: Session, environment: Environment, provider: Provider, feed: Feed, read_until: datetime
+) -> None:
+    """Store up to when a feed has been read. The first run reads payments first, which inserts the row."""
+    keys = {"environment": environment, "provider": provider}
     changed = {_READ_UNTIL[feed]: read_until}
-    row = {"environment": environment, "events_read_until": read_until, **changed}
-    statement = insert(PaymentCursor).values(**row)
-    await tx.execute(statement.on_conflict_do_update(index_elements=["environment"], set_=changed))
+    statement = insert(PaymentCursor).values(**keys, **{"events_read_until": read_until, **changed})
+    await tx.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed))

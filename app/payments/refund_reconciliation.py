@@ -32,13 +32,15 @@ async def reconcile_refunds(
     try:
         async for facts in gateway.refunds_since(environment, now - LISTED_FOR, at=now):
             work = _book_if_new(db, environment, facts, now)
-            await attempts.attempt("payments", work, payment_intent_id=facts.payment_intent_id)
+            await attempts.attempt("payments", work, payment_intent_id=facts.provider_payment_id)
     except PaymentProviderForbids:
         log.warning("stripe_key_may_not_list_refunds", environment=environment)
     async with db.read() as session:
-        payment_intent_ids = await queries.list_misbooked_refunds(session, environment, now - REPAIRED_FOR)
+        payment_intent_ids = await queries.list_misbooked_refunds(
+            session, environment, gateway.provider, now - REPAIRED_FOR
+        )
     for payment_intent_id in payment_intent_ids:
-        work = _apply(db, environment, PaymentFacts(payment_intent_id, now), now)
+        work = _apply(db, environment, PaymentFacts(gateway.provider, payment_intent_id, now), now)
         await attempts.attempt("payments", work, payment_intent_id=payment_intent_id)
 
 
@@ -51,11 +53,11 @@ async def reconcile_money_back(
     """
     async with db.read() as session:
         purchase = await queries.find_purchase(session, account_id, purchase_id)
-    if purchase is None or purchase.payment_intent_id is None:
+    if purchase is None or purchase.provider_payment_id is None:
         return
     environment = purchase.environment
     try:
-        async for facts in gateway.money_back(environment, purchase.payment_intent_id, at=now):
+        async for facts in gateway.money_back(environment, purchase.provider_payment_id, at=now):
             await _apply(db, environment, facts, now)
     except PaymentNotFound:
         return  # the keys are another account's by now
@@ -66,7 +68,9 @@ async def reconcile_money_back(
 async def _book_if_new(db: Database, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
     """Book a refund that is new, or has a new status. Return whether it was."""
     async with db.read() as session:
-        purchase = await queries.find_purchase_of_payment(session, environment, facts.payment_intent_id)
+        purchase = await queries.find_purchase_of_payment(
+            session, environment, facts.provider, facts.provider_payment_id
+        )
         if purchase is None:
             return False
         refunds = await queries.list_refunds(session, purchase.account_id, purchase.purchase_id)

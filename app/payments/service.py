@@ -119,13 +119,14 @@ class PaymentService:
                     environment,
                     account_id,
                     config,
+                    provider=self._gateway.provider,
                     pack=pack,
                     caller_kind=caller_kind,
                     idempotency_key=idempotency_key,
                     max_open=self._configuration.settings.max_open_purchases,
                     now=now,
                 )
-            if purchase.status == "canceled" and purchase.payment_intent_id is None:
+            if purchase.status == "canceled" and purchase.provider_payment_id is None:
                 raise PurchaseGivenUp
             intent = await self._intent_of(purchase, now)
             await self._apply(environment, intent.facts, now)
@@ -145,15 +146,17 @@ class PaymentService:
         A purchase that Stripe rejects ends here, so that the next click begins another one. Raises PurchaseRejected.
         """
         environment = purchase.environment
-        if purchase.payment_intent_id is not None:
-            payment_id = purchase.payment_intent_id
+        if purchase.provider_payment_id is not None:
+            payment_id = purchase.provider_payment_id
             try:
                 return await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
             except PaymentNotFound:
                 # The keys are another account's by now. Nobody can pay this any more; if somebody has, and the old keys
                 # come back, its money is booked all the same.
                 log.error("payment_of_another_account", payment_intent_id=payment_id)
-                return PaymentIntent(payment_id, None, PaymentFacts(payment_id, now, status="canceled"))
+                return PaymentIntent(
+                    payment_id, None, PaymentFacts(purchase.provider, payment_id, now, status="canceled")
+                )
         try:
             return await self._gateway.create_payment_intent(
                 environment,
@@ -189,7 +192,7 @@ class PaymentService:
         "unknown" until a person has looked. Raises PaymentNotFound, PaymentProviderUnavailable.
         """
         async with self._db.read() as db:
-            purchase = await queries.find_purchase_of_payment(db, environment, payment_id)
+            purchase = await queries.find_purchase_of_payment(db, environment, self._gateway.provider, payment_id)
         if purchase is None or of not in (None, purchase.account_id):
             raise PaymentNotFound
         structlog.contextvars.bind_contextvars(account_id=str(purchase.account_id))
@@ -204,11 +207,11 @@ class PaymentService:
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
         assert purchase is not None
-        assert purchase.payment_intent_id is not None
+        assert purchase.provider_payment_id is not None
         account = await self._billing.accounts.state(account_id)
         booked = purchase.is_booked
         return Payment(
-            payment_id=purchase.payment_intent_id,
+            payment_id=purchase.provider_payment_id,
             client_secret=None if booked else client_secret,
             amount_minor=purchase.amount_minor,
             currency=purchase.currency,
@@ -232,11 +235,11 @@ class PaymentService:
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
-        if purchase is None or purchase.payment_intent_id is None:
+        if purchase is None or purchase.provider_payment_id is None:
             raise PaymentNotFound
         facts = await self._gateway.refund(
             purchase.environment,
-            purchase.payment_intent_id,
+            purchase.provider_payment_id,
             amount_minor,
             idempotency_key=f"refund {purchase_id} {request_key(idempotency_key)}",
             request_key=request_key(idempotency_key),
@@ -266,7 +269,7 @@ class PaymentService:
             if event.facts is None:
                 return "ignored"
             outcome = await apply(tx, environment, event.facts, now)
-            await queries.update_event_outcome(tx, environment, event.event_id, outcome)
+            await queries.update_event_outcome(tx, environment, event, outcome)
         return outcome
 
     async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> None:
@@ -289,7 +292,7 @@ class PaymentService:
                     await self._catch_up_on_events(environment, feed, types, now, attempts)
                 async for facts in self._gateway.succeeded_since(environment, now - CANCELED_AFTER, at=now):
                     work = self._book_if_missing(environment, facts, now)
-                    await attempts.attempt("payments", work, payment_intent_id=facts.payment_intent_id)
+                    await attempts.attempt("payments", work, payment_intent_id=facts.provider_payment_id)
                 await reconcile_refunds(self._db, self._gateway, environment, now, attempts)
                 await self._ask_about_stuck(environment, now, attempts)
                 await self._refund_closed(environment, now, attempts)
@@ -302,7 +305,7 @@ class PaymentService:
     ) -> None:
         """Read Stripe's event log, a piece at a time. The cursor stays before an event that could not be applied."""
         async with self._db.read() as db:
-            cursor = await queries.find_cursor(db, environment, feed)
+            cursor = await queries.find_cursor(db, environment, self._gateway.provider, feed)
         since = max(now - ASKED_FOR, (cursor or now - ASKED_FOR) - OVERLAP)
         failed: datetime | None = None
         while since < now:
@@ -312,7 +315,7 @@ class PaymentService:
                 if not await attempts.attempt("events", work, event_id=event.event_id, type=event.type):
                     failed = failed or event.created_at
             async with self._db.transaction() as tx:
-                await queries.upsert_cursor(tx, environment, feed, failed or until)
+                await queries.upsert_cursor(tx, environment, self._gateway.provider, feed, failed or until)
             since = until
 
     async def _catch_up_on(self, environment: Environment, event: Event, now: datetime) -> bool:
@@ -324,7 +327,7 @@ class PaymentService:
 
     async def _ask_about_stuck(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
         async with self._db.read() as db:
-            stuck = await queries.list_unsettled(db, environment, until=now - STUCK_AFTER)
+            stuck = await queries.list_unsettled(db, environment, self._gateway.provider, until=now - STUCK_AFTER)
         for key in stuck:
             account_id, purchase_id = key.account_id, key.purchase_id
             work = self.reconcile_purchase(account_id, purchase_id, now)
@@ -334,7 +337,9 @@ class PaymentService:
 
     async def _book_if_missing(self, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
         async with self._db.read() as db:
-            purchase = await queries.find_purchase_of_payment(db, environment, facts.payment_intent_id)
+            purchase = await queries.find_purchase_of_payment(
+                db, environment, facts.provider, facts.provider_payment_id
+            )
         if purchase is not None and purchase.received_minor is not None:
             return False
         async with self._db.transaction() as tx:
@@ -355,7 +360,7 @@ class PaymentService:
         if purchase.is_booked and purchase.review_reason is None:
             return False
         age = now - purchase.created_at
-        if age > CANCELED_AFTER and purchase.payment_intent_id is None:
+        if age > CANCELED_AFTER and purchase.provider_payment_id is None:
             # Its buyer never got anything to pay with, and Stripe no longer knows the idempotency key.
             await self._cancel_unopened(account_id, purchase_id, now)
             return False
@@ -400,17 +405,17 @@ class PaymentService:
             return False
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
-        if purchase is None or purchase.review_reason != "account_closed" or purchase.payment_intent_id is None:
+        if purchase is None or purchase.review_reason != "account_closed" or purchase.provider_payment_id is None:
             return False
         if not await self._is_closed(account_id):
             await self.reconcile_purchase(account_id, purchase_id, now)
             return False
-        return await give_back(self._db, self._gateway, purchase, purchase.payment_intent_id, now)
+        return await give_back(self._db, self._gateway, purchase, purchase.provider_payment_id, now)
 
     async def _refund_closed(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
         """The safety net of the job that each such payment has."""
         async with self._db.read() as db:
-            waiting = await queries.list_to_refund(db, environment, until=now - STUCK_AFTER)
+            waiting = await queries.list_to_refund(db, environment, self._gateway.provider, until=now - STUCK_AFTER)
         for key in waiting:
             work = self.refund_closed(key.account_id, key.purchase_id, now)
             await attempts.attempt("payments", work, purchase_id=str(key.purchase_id))

@@ -25,7 +25,6 @@ from app.payments.facts import (
 )
 from app.payments.purchase import Purchase
 
-STRIPE = Actor("stripe", "stripe")
 REFUND_CLOSED = "refund_closed"
 """The task that gives money back that arrived for a closed account."""
 Outcome = Literal["applied", "ignored", "review"]
@@ -44,9 +43,9 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
     # The row that was read before the lock may be old.
     purchase = await queries.find_purchase(tx, found.account_id, found.purchase_id)
     assert purchase is not None
-    if purchase.payment_intent_id not in (None, facts.payment_intent_id):
+    if purchase.provider_payment_id not in (None, facts.provider_payment_id):
         # It names our purchase, but it is not the payment that we gave to the buyer.
-        log.error("payment_of_another_intent", payment_intent_id=facts.payment_intent_id, paid=facts.received_minor)
+        log.error("payment_of_another_intent", payment_intent_id=facts.provider_payment_id, paid=facts.received_minor)
         return "ignored"
     if account.erased_at is not None:
         facts = replace(facts, card=None)  # erased with the person
@@ -61,15 +60,17 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
 
 async def _find(tx: Session, environment: Environment, facts: PaymentFacts) -> Purchase | None:
     """Find by the payment's id; else by our ids in its metadata, for a payment whose id we died before storing."""
-    purchase = await queries.find_purchase_of_payment(tx, environment, facts.payment_intent_id)
+    purchase = await queries.find_purchase_of_payment(tx, environment, facts.provider, facts.provider_payment_id)
     if purchase is None and facts.account_id is not None and facts.purchase_id is not None:
         purchase = await queries.find_purchase(tx, facts.account_id, facts.purchase_id)
-    return purchase if purchase is not None and purchase.environment == environment else None
+    if purchase is None or (purchase.environment, purchase.provider) != (environment, facts.provider):
+        return None
+    return purchase
 
 
 def _merge(purchase: Purchase, facts: PaymentFacts) -> Purchase:
     """Return the purchase with the payment's id, money, card and status as the facts state them."""
-    purchase = replace(purchase, payment_intent_id=facts.payment_intent_id)
+    purchase = replace(purchase, provider_payment_id=facts.provider_payment_id)
     if facts.received_minor is not None and not purchase.is_booked:
         purchase = replace(purchase, received_minor=facts.received_minor, received_currency=facts.received_currency)
     if (card := facts.card) is not None:
@@ -115,7 +116,9 @@ async def _merge_disputes(tx: Session, purchase: Purchase, facts: PaymentFacts, 
         known = disputes.get(said.dispute_id)
         if known is not None and known.status in FINAL_DISPUTE and known.decided_at is None:
             # A version without times of decisions keeps the first decision that it receives.
-            decided_at = await queries.find_first_decision(tx, purchase.environment, facts.payment_intent_id)
+            decided_at = await queries.find_first_decision(
+                tx, purchase.environment, facts.provider, facts.provider_payment_id
+            )
             known = replace(known, decided_at=decided_at)
         merged = merge_dispute(known, said)
         await queries.upsert_dispute(tx, purchase.key, merged, now)
@@ -196,9 +199,9 @@ async def _give(
         account,
         credits,
         kind.value,
-        actor=STRIPE,
+        actor=Actor(purchase.provider, purchase.provider),
         now=now,
         description=f"{purchase.pack} pack{', refund undone' if returns else ''}",
-        external_transaction_id=purchase.payment_intent_id,
+        external_transaction_id=purchase.provider_payment_id,
     )
     return credit.credit_id

@@ -10,6 +10,7 @@ import structlog
 from app.payments.facts import PAYMENT_STATUSES, Event, PaymentFacts, PurchaseStatus
 from app.payments.stripe_objects import (
     HANDLED,
+    STRIPE,
     THIN_EVENT,
     charge_facts,
     stripe_amount,
@@ -36,7 +37,8 @@ def intent_facts(intent: Mapping[str, Any], *, at: datetime, failed: bool = Fals
         status = "failed"  # the last attempt; another one may still succeed
     paid = status == "succeeded"
     return PaymentFacts(
-        payment_intent_id=stripe_id(intent["id"]),
+        provider=STRIPE,
+        provider_payment_id=stripe_id(intent["id"]),
         at=at,
         status=status,
         next_action=_next_action(intent) if status == "requires_action" else None,
@@ -68,7 +70,7 @@ def parse_event(event: Mapping[str, Any]) -> Event:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         # Signed by Stripe, so not to be refused for ever; but a person should see it.
         log.error("stripe_event_malformed", event_id=event_id, type=kind, exc_info=error)
-    return Event(event_id, kind, created_at, event.get("livemode") is True, facts)
+    return Event(STRIPE, event_id, kind, created_at, event.get("livemode") is True, facts)
 
 
 def _facts(kind: str, data: Mapping[str, Any], at: datetime) -> PaymentFacts | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from app.payments.facts import REFUND_STATUSES, Card, Dispute, DisputeStatus, Event, PaymentFacts, Refund
+from app.payments.facts import REFUND_STATUSES, Card, Dispute, DisputeStatus, Event, PaymentFacts, Provider, Refund
 
 Object = Mapping[str, Any]
 REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
@@ -42,6 +42,7 @@ DISPUTES: dict[str, DisputeStatus] = {
 THIN_EVENT = "v2.core.event"
 REQUEST_KEY = "request_key"
 """In a refund's metadata: names our request for it, so that its audit entry is found, whatever dies in between."""
+STRIPE: Provider = "stripe"
 FUNDS_WITHDRAWN = "charge.dispute.funds_withdrawn"
 MAX_INT64 = 2**63 - 1
 log = structlog.get_logger()
@@ -125,10 +126,11 @@ def charge_facts(kind: str, data: Object, at: datetime) -> PaymentFacts | None:
         return None  # we charge by payment intents only
     payment_intent_id = stripe_id(data["payment_intent"])
     if kind in REFUND_EVENTS:
-        return PaymentFacts(payment_intent_id, at, refunds=(refund_of(data),))
+        return PaymentFacts(STRIPE, payment_intent_id, at, refunds=(refund_of(data),))
     if kind.startswith("charge.dispute."):
-        return PaymentFacts(payment_intent_id, at, dispute=dispute_of(kind, data))
+        return PaymentFacts(STRIPE, payment_intent_id, at, dispute=dispute_of(kind, data))
     return PaymentFacts(
+        STRIPE,
         payment_intent_id,
         at,
         refunded_minor=stripe_amount(data["amount_refunded"]),
@@ -150,4 +152,4 @@ def thin_event(event: Object) -> Event:
     if created_at.tzinfo is None:
         created_at = created_at.replace(tzinfo=UTC)
     log.error("stripe_thin_event", event_id=event_id, type=kind, remedy="set the webhook endpoint to snapshot payloads")
-    return Event(event_id, kind, created_at, event.get("livemode") is True, None)
+    return Event(STRIPE, event_id, kind, created_at, event.get("livemode") is True, None)

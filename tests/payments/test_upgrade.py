@@ -104,13 +104,18 @@ OLD = {
 }
 
 
+def revision_before(name: str) -> str:
+    """Return the revision before the one whose file has this name behind its number."""
+    [file] = (ROOT / "alembic" / "versions").glob(f"*_{name}.py")
+    before = re.search(r'^down_revision = "(\w+)"', file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert before is not None
+    return before[1]
+
+
 @pytest.fixture
 async def old_books(own_database: Urls) -> Urls:
     """A database of the revision before, with purchases, then upgraded."""
-    [file] = (ROOT / "alembic" / "versions").glob("*_purchase_refunds.py")
-    before = re.search(r'^down_revision = "(\w+)"', file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert before is not None
-    alembic(own_database, "downgrade", before[1])
+    alembic(own_database, "downgrade", revision_before("purchase_refunds"))
     async with connected(own_database) as connection:
         for purchase in OLD.values():
             await purchase.insert(connection)

@@ -339,9 +339,10 @@ def test_facts_without_a_card_leave_the_known_one() -> None:
         currency="USD",
         caller_kind="key",
         idempotency_key=None,
+        provider="stripe",
         card_fingerprint="fp1",
         status_at=now,
         created_at=now,
         updated_at=now,
     )
-    assert settlement._merge(purchase, PaymentFacts("pi_1", now)).card_fingerprint == "fp1"
+    assert settlement._merge(purchase, PaymentFacts("stripe", "pi_1", now)).card_fingerprint == "fp1"

@@ -188,15 +188,15 @@ class Teller:
     async def _paid(self, account_id: UUID, name: str) -> tuple[Purchase, str]:
         """Return a purchase that was opened at Stripe, and the id of its payment."""
         purchase = await self._purchase(account_id, name)
-        assert purchase.payment_intent_id is not None, name
-        return purchase, purchase.payment_intent_id
+        assert purchase.provider_payment_id is not None, name
+        return purchase, purchase.provider_payment_id
 
     async def _buy(self, event: Bought, account_id: UUID) -> None:
         """Open it, and try the cards as the buyer's browser would; the worker gives up what nobody paid."""
         world, payments = event.identity.environment, self.past.payments
         async with self.past.db.read() as session:
             known = await queries.find_purchase_by_key(session, account_id, "key", event.name)
-        payment_id = known.payment_intent_id if known is not None else None
+        payment_id = known.provider_payment_id if known is not None else None
         if payment_id is None:  # an account that was closed later opens none again
             opened = await payments.open_purchase(
                 world, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
