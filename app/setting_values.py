@@ -1,14 +1,17 @@
 """Setting values: where they come from beside environment variables, and what is never part of one."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import SecretStr
+from pydantic import SecretStr, StringConstraints
 from pydantic_settings import EnvSettingsSource, SettingsError
 
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+"""The name of an entry, such as a pack or a product."""
 BYTE_ORDER_MARK = "\ufeff"
 INVISIBLE = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode's categories of control characters, of bytes that are no UTF-8, and of line and paragraph separators."""
@@ -72,3 +75,13 @@ def _key(name: str, key: Any) -> Any:
     if isinstance(key, str) and _checked(name, key) != key.strip():
         raise ValueError(f"{name} has a name with blanks at its ends")
     return key
+
+
+def one_word(secret: SecretStr) -> SecretStr:
+    """The secret as it is. Raises ValueError for one that cannot be part of a header, such as one with a line break.
+
+    HTTP clients quote such a header in their errors.
+    """
+    if re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()) is None:
+        raise ValueError("is empty, or has spaces, line breaks or letters that no key has")
+    return secret

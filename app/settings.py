@@ -4,45 +4,25 @@ Every field is the environment variable of the same name in capitals. `NAME_FILE
 from a file instead. The README lists them all; a test keeps that list complete.
 """
 
-import re
 from base64 import b64decode
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    IPvAnyNetwork,
-    SecretStr,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.connection_urls import PostgresUrl, check_redis_url
-from app.currencies import CURRENCIES, problem_of
-from app.setting_values import SecretFiles, clean
+from app.issuers import Issuer, google_issuers
+from app.packs import KnownCurrency, OfferedPack
+from app.products import Product
+from app.setting_values import SecretFiles, Slug, clean, one_word
+from app.stripe_keys import StripeKeys
 
 MIN_SECRET_CHARS = 32
 ENCRYPTION_KEY_BYTES = 32
 MAX_KEY_ID_CHARS = 64
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-
-
-def _known(code: str) -> str:
-    if code not in CURRENCIES:
-        raise ValueError(f"Stripe does not charge {code}")
-    return code
-
-
-KnownCurrency = Annotated[Currency, AfterValidator(_known)]
 AppScheme = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z][A-Za-z0-9+.-]{1,62}$")]
 SCHEMES_OF_BROWSERS = frozenset(
     {"about", "blob", "data", "file", "filesystem", "ftp", "http", "https", "javascript", "vbscript", "view-source"}
@@ -54,85 +34,6 @@ class Mode(StrEnum):
     PRODUCTION = "production"
     DEVELOPMENT = "development"
     DEMO = "demo"
-
-
-class Pack(BaseModel):
-    """What one purchase buys: `credits` credits for `price_minor` minor units of `currency`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    currency: Currency = "USD"
-    price_minor: int = Field(gt=0, le=99_999_999)
-    credits: int = Field(gt=0, le=1_000_000_000)
-
-
-class OfferedPack(Pack):
-    """A pack whose price Stripe accepts, as far as that is known before asking. A stored one may be just a Pack."""
-
-    currency: KnownCurrency = "USD"
-
-    @field_validator("price_minor")
-    @classmethod
-    def _can_be_charged(cls, price_minor: int, info: ValidationInfo) -> int:
-        currency = info.data.get("currency")  # absent when it is not valid itself
-        if currency is not None and (problem := problem_of(currency, price_minor)) is not None:
-            raise ValueError(problem)
-        return price_minor
-
-
-class Product(BaseModel):
-    """A tool's price and free tier. Free uses accrue `daily_free` at each UTC midnight, up to `free_cap`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    initial_free: int = Field(ge=0, le=1_000_000)
-    daily_free: int = Field(ge=0, le=1_000_000)
-    price_credits: int = Field(gt=0, le=1_000_000)
-    free_cap: int | None = Field(default=None, ge=0, le=2_000_000, description="Default: initial + daily.")
-
-    @property
-    def cap(self) -> int:
-        return self.initial_free + self.daily_free if self.free_cap is None else self.free_cap
-
-
-class Issuer(BaseModel):
-    """An OIDC issuer whose ID tokens identify end users. `provider` becomes their `oauth_provider`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    issuer: str = Field(min_length=1, max_length=255)
-    jwks_url: str = Field(pattern=r"^https?://\S+$")
-    audiences: list[str] = Field(min_length=1)
-    provider: str = Field(pattern=r"^oauth:.+", max_length=255)
-    subject_claim: str = "sub"
-    environment: Literal["live", "test"] = "live"
-
-
-GOOGLE_JWKS_URL = "https://www.googleapis.com/oauth2/v3/certs"
-GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")  # both forms are in use, says Google
-
-
-def one_word(secret: SecretStr) -> SecretStr:
-    """The secret as it is. Raises ValueError for one that cannot be part of a header, such as one with a line break.
-
-    HTTP clients quote such a header in their errors.
-    """
-    if re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()) is None:
-        raise ValueError("is empty, or has spaces, line breaks or letters that no key has")
-    return secret
-
-
-class StripeKeys(BaseModel):
-    """One environment's Stripe account. Absent keys mean: no purchases in that environment."""
-
-    secret_key: SecretStr
-    publishable_key: str = Field(pattern=r"^[\x21-\x7e]*$")
-    webhook_secret: SecretStr
-
-    @field_validator("secret_key", "webhook_secret")
-    @classmethod
-    def _secrets_are_one_word(cls, secret: SecretStr) -> SecretStr:
-        return one_word(secret)
 
 
 def _check_postgres_url(url: SecretStr | None) -> SecretStr | None:
@@ -433,16 +334,7 @@ class Settings(BaseSettings):
         """The configured issuers, Google first when client ids are given."""
         if not self.google_client_ids:
             return self.issuers
-        google = [
-            Issuer(
-                issuer=name,
-                jwks_url=GOOGLE_JWKS_URL,
-                audiences=self.google_client_ids,
-                provider="oauth:google",
-            )
-            for name in GOOGLE_ISSUERS
-        ]
-        return [*google, *self.issuers]
+        return [*google_issuers(self.google_client_ids), *self.issuers]
 
     @classmethod
     def settings_customise_sources(

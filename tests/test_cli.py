@@ -27,8 +27,10 @@ from app.configuration.providers import seal_keys
 from app.configuration.sealing import Sealer
 from app.configuration.service import Configuration
 from app.db import Database
+from app.issuers import Issuer
 from app.main import create_app
-from app.settings import Issuer, Settings, StripeKeys
+from app.settings import Settings
+from app.stripe_keys import StripeKeys
 from tests.auth.test_changes_spread import PROMISE_S
 from tests.auth.test_user_tokens import issuer, mint
 from tests.books import connected

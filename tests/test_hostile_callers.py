@@ -14,7 +14,7 @@ import pytest
 
 from app.accounts.directory import Identity
 from app.billing.service import BillingService
-from app.settings import Issuer
+from app.issuers import Issuer
 from tests.conftest import ClientFor, Keys, running_app, settings_for
 from tests.databases import Urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc

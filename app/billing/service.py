@@ -40,7 +40,7 @@ from app.ledger.errors import AccountNotFound
 from app.ledger.locked_account import Kind, LockedAccount, lock_account, write
 from app.ledger.pools import Credits, Pools, Shortfall, cost_of, daily_free_on, pay
 from app.observability.metrics import CHECKS, ChargeCounter
-from app.settings import Pack
+from app.packs import Pack
 
 COUNTER = ChargeCounter(CHARGE, ("daily_free", "free", "paid"))
 CHECKED = {result: CHECKS.labels(CHARGE, result) for result in ("credit", "exhausted", "inactive")}

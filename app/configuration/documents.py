@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.auth.caller import Environment
-from app.settings import Currency, Pack, Product, Settings, Slug
+from app.packs import Currency, Pack
+from app.products import Product
+from app.setting_values import Slug
+from app.settings import Settings
 
 Section = Literal["packs", "products", "defaults", "provider_live", "provider_test"]
 SECTIONS: tuple[Section, ...] = ("packs", "products", "defaults", "provider_live", "provider_test")

@@ -25,7 +25,8 @@ from app.configuration.providers import configured_keys, open_keys, require_keys
 from app.configuration.sealing import CannotOpen, Sealer
 from app.db import Session
 from app.errors import InvalidRequest
-from app.settings import Settings, StripeKeys
+from app.settings import Settings
+from app.stripe_keys import StripeKeys
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from pydantic import SecretStr
 from app.auth.caller import Environment
 from app.configuration.sealing import Sealed, Sealer
 from app.errors import InvalidRequest
-from app.settings import Settings, StripeKeys
+from app.settings import Settings
+from app.stripe_keys import StripeKeys
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "secret_key": ("sk", "rk"),

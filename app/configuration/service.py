@@ -23,7 +23,10 @@ from app.configuration.providers import configured_keys, open_keys
 from app.configuration.sealing import CannotOpen, Sealed, Sealer
 from app.db import Database
 from app.db.listener import NotificationListener
-from app.settings import Pack, Product, Settings, StripeKeys
+from app.packs import Pack
+from app.products import Product
+from app.settings import Settings
+from app.stripe_keys import StripeKeys
 
 CHANNEL = "configuration"
 log = structlog.get_logger()

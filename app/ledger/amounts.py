@@ -9,7 +9,7 @@ from pydantic import (
 
 from app.http.schemas import MAX_INT64
 from app.ledger.pools import MINOR_PER_CREDIT
-from app.settings import Currency
+from app.packs import Currency
 
 AmountMinor = Annotated[int, Field(strict=True, ge=1, le=MAX_INT64, description="Hundredths of a credit; rounded up.")]
 

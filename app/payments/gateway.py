@@ -43,7 +43,8 @@ from app.payments.stripe_objects import (
     refund_of,
     stripe_amount,
 )
-from app.settings import Settings, StripeKeys
+from app.settings import Settings
+from app.stripe_keys import StripeKeys
 
 OBJECT_ID = re.compile(r"/(?:pi|ch|py|re|evt|acct|du|dp)_[^/?]+")
 SIGNATURE_TOLERANCE_S = 300

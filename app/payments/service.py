@@ -17,6 +17,7 @@ from app.db import Database
 from app.ledger.errors import AccountClosed
 from app.ledger.locked_account import lock_account
 from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
+from app.packs import Pack
 from app.payments import queries
 from app.payments.closed_accounts import give_back
 from app.payments.errors import (
@@ -36,7 +37,6 @@ from app.payments.reconciliation_tally import Attempts
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
 from app.payments.settlement import Outcome, apply
 from app.payments.stripe_objects import HANDLED, REFUND_EVENTS
-from app.settings import Pack
 
 ASKED_FOR = timedelta(days=30)
 """Stripe's event log reaches back so far, and so do we."""

@@ -7,7 +7,7 @@ A product starts with `initial_free` uses on the day the account is created. Eac
 from collections.abc import Mapping
 from datetime import date
 
-from app.settings import Product
+from app.products import Product
 from app.tools.errors import UnknownProduct
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from app.auth.caller import Actor
 from app.db.statements import Tx
 from app.ledger.locked_account import Cause, Kind, LockedAccount
-from app.settings import Product
+from app.products import Product
 from app.tools import queries
 from app.tools.catalogue import free_on
 

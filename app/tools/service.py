@@ -23,7 +23,7 @@ from app.ledger.errors import AccountNotFound, IdempotencyKeyReused
 from app.ledger.locked_account import Cause, Kind, LockedAccount, lock_account, write
 from app.ledger.pools import MINOR_PER_CREDIT, Credits, Shortfall
 from app.observability.metrics import CHECKS, ChargeCounter
-from app.settings import Product
+from app.products import Product
 from app.tools import queries
 from app.tools.catalogue import find_product, free_on
 from app.tools.inventory import Inventory, read_inventories, stored_or_initial

@@ -12,7 +12,7 @@ import pytest
 
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.sealing import CannotOpen, Sealed, Sealer
-from app.settings import StripeKeys
+from app.stripe_keys import StripeKeys
 from tests.admin.market import LIVE, SECRET, Market, key_material, running_market, soon, user
 from tests.books import connected
 from tests.conftest import running_app, settings_for

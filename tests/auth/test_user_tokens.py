@@ -23,7 +23,7 @@ from app.auth.id_tokens.revocations import (
 from app.auth.id_tokens.verifier import MAX_TOKEN_LIFE, TokenClaims, token_id_of_jti
 from app.db import Database
 from app.errors import InvalidRequest
-from app.settings import Issuer
+from app.issuers import Issuer
 from tests.auth.conftest import MakeKey, Process, StartProcess, until
 from tests.auth.test_changes_spread import PROMISE_S, kill_listeners
 from tests.chaos.proxy import PostgresProxy

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.settings import Issuer, Settings
+from app.issuers import Issuer
+from app.settings import Settings
 from tests.conftest import running_app
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 

@@ -7,7 +7,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.settings import Issuer, Pack, Settings
+from app.issuers import Issuer
+from app.packs import Pack
+from app.settings import Settings
 from tests.books import connected
 from tests.conftest import Keys, running_app
 from tests.databases import Urls

@@ -12,10 +12,10 @@ from app.billing.posting import ChargeRequest
 from app.configuration.service import Configuration
 from app.ledger.errors import AccountSuspended, IdempotencyKeyReused
 from app.ledger.pools import MAX_CREDITS, Credits
+from app.packs import Pack
 from app.payments.errors import PaymentNotFound, PaymentProviderFailed, PaymentProviderUnavailable
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
-from app.settings import Pack
 from tests.books import connected
 from tests.conftest import ACTOR
 from tests.payments.conftest import Shop

@@ -14,8 +14,9 @@ from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
+from app.issuers import Issuer
 from app.main import create_app
-from app.settings import Issuer, Settings
+from app.settings import Settings
 from ciris_billing import (
     AccountClosed,
     AccountSuspended,

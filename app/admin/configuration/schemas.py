@@ -10,7 +10,7 @@ from app.auth.caller import Environment
 from app.configuration.documents import MAX_ENTRIES, Defaults, NamedPack, Packs, Products, Section
 from app.configuration.editing import Version
 from app.http.schemas import Reply, Timestamp
-from app.settings import KnownCurrency, OfferedPack
+from app.packs import KnownCurrency, OfferedPack
 
 KEY = StringConstraints(min_length=8, max_length=255, pattern=r"^[A-Za-z0-9_]+$")
 PublishableKey = Annotated[str, KEY]

@@ -18,7 +18,8 @@ from app.auth.errors import NotAnAdmin, SignInFailed, SignInNotConfigured
 from app.auth.id_tokens.verifier import InvalidToken, TokenVerifier, is_email_verified
 from app.db import new_id
 from app.errors import Busy, InvalidRequest
-from app.settings import GOOGLE_ISSUERS, Issuer, Settings
+from app.issuers import GOOGLE_ISSUERS, Issuer
+from app.settings import Settings
 
 try:  # Authlib takes httpx's successor wherever some package has brought it along
     from httpx2 import HTTPError as OAuthHTTPError

@@ -18,7 +18,7 @@ from joserfc.errors import JoseError
 from app.auth.caller import Environment
 from app.auth.id_tokens.jwks import IssuerUnavailable, JWKSCache, VerificationKey
 from app.errors import AppError
-from app.settings import Issuer
+from app.issuers import Issuer
 
 __all__ = ["InvalidToken", "IssuerUnavailable", "TokenClaims", "TokenVerifier", "token_id_of_jti"]
 

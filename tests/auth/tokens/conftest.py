@@ -16,7 +16,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey, RSAKey
 
 from app.auth.id_tokens.verifier import InvalidToken, TokenVerifier
-from app.settings import Issuer
+from app.issuers import Issuer
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 
 AUDIENCE = WEB.client_id

@@ -1,0 +1,30 @@
+"""Issuers: the OpenID providers whose ID tokens identify end users."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+GOOGLE_JWKS_URL = "https://www.googleapis.com/oauth2/v3/certs"
+GOOGLE_ISSUERS = ("https://accounts.google.com", "accounts.google.com")
+"""Google documents both forms as in use."""
+
+
+class Issuer(BaseModel):
+    """An OIDC issuer whose ID tokens identify end users. `provider` becomes their `oauth_provider`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(min_length=1, max_length=255)
+    jwks_url: str = Field(pattern=r"^https?://\S+$")
+    audiences: list[str] = Field(min_length=1)
+    provider: str = Field(pattern=r"^oauth:.+", max_length=255)
+    subject_claim: str = "sub"
+    environment: Literal["live", "test"] = "live"
+
+
+def google_issuers(client_ids: list[str]) -> list[Issuer]:
+    """Return Google under both of its names, for the tokens of these OAuth clients."""
+    return [
+        Issuer(issuer=name, jwks_url=GOOGLE_JWKS_URL, audiences=client_ids, provider="oauth:google")
+        for name in GOOGLE_ISSUERS
+    ]
