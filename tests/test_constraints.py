@@ -95,7 +95,7 @@ VIOLATIONS: dict[str, Violation] = {
     "fk_admin_audit_log_admin_id_admin_users": Violation("admin_audit_log", [{"admin_id": NOBODY}]),
     "ck_admin_audit_log_action": Violation("admin_audit_log", [{"action": ""}]),
     "ck_admin_audit_log_environment": Violation("admin_audit_log", [{"environment": "prod"}]),
-    "ck_configuration_versions_section": Violation("configuration_versions", [{"section": "prices"}]),
+    "ck_configuration_versions_section": Violation("configuration_versions", [{"section": "New prices"}]),
     "ck_configuration_versions_version": Violation("configuration_versions", [{"version": 0}]),
     "fk_configuration_versions_admin_id_admin_users": Violation("configuration_versions", [{"admin_id": NOBODY}]),
     "ck_payment_providers_environment": Violation("payment_providers", [{"environment": "prod"}]),

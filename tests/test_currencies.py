@@ -8,9 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.accounts.directory import Identity, Opening, Profile
-from app.admin.configuration.schemas import DefaultsBody, PacksBody
 from app.billing.service import BillingService
-from app.configuration.documents import Packs
+from app.configuration.sections import OfferedDefaults, OfferedPacks, Packs
 from app.currencies import CURRENCIES, info_of
 from app.demo.stripe.account import Account, AccountConfig, StripeError
 from app.ledger.errors import UnknownCurrency
@@ -41,7 +40,7 @@ def accepts(code: str, price_minor: int) -> bool:
     """Whether the form takes a pack of this price."""
     pack = {"name": "p", "price_minor": price_minor, "currency": code, "credits": 1}
     try:
-        PacksBody.model_validate({"packs": [pack], **REASON})
+        OfferedPacks.model_validate({"packs": [pack], **REASON})
     except ValidationError:
         return False
     return True
@@ -100,7 +99,7 @@ def test_amounts_are_shown_in_stripes_digits(code: str, minor: int, shown: str) 
 )
 def test_a_refused_pack_says_which_field_and_why(pack: dict[str, Any], field: str, words: str, database: Urls) -> None:
     with pytest.raises(ValidationError) as caught:
-        PacksBody.model_validate({"packs": [{**pack, "name": "p", "credits": 1}], **REASON})
+        OfferedPacks.model_validate({"packs": [{**pack, "name": "p", "credits": 1}], **REASON})
     [error] = caught.value.errors()
     assert error["loc"] == ("packs", 0, field)
     assert words in error["msg"]
@@ -115,9 +114,9 @@ def test_packs_that_were_stored_before_can_still_be_read() -> None:
 
 def test_new_accounts_are_in_a_currency_that_stripe_charges(database: Urls) -> None:
     defaults = {"free_uses": 0, "daily_free_uses": 0, "plan_name": "free", **REASON}
-    assert DefaultsBody.model_validate({**defaults, "currency": "JPY"}).currency == "JPY"
+    assert OfferedDefaults.model_validate({**defaults, "currency": "JPY"}).currency == "JPY"
     with pytest.raises(ValidationError, match="does not charge ZZZ"):
-        DefaultsBody.model_validate({**defaults, "currency": "ZZZ"})
+        OfferedDefaults.model_validate({**defaults, "currency": "ZZZ"})
     with pytest.raises(ValidationError, match="does not charge ZZZ"):
         settings_for(database, default_currency="ZZZ")
 

@@ -14,7 +14,7 @@ import structlog
 from app.accounts import queries
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Actor, Environment
-from app.configuration.documents import Defaults
+from app.configuration.sections import Defaults
 from app.configuration.service import Configuration
 from app.currencies import CURRENCIES
 from app.db import Database, new_id

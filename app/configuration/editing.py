@@ -10,19 +10,11 @@ from pydantic import SecretStr
 
 from app.auth.caller import Environment
 from app.configuration import queries
-from app.configuration.documents import (
-    PROVIDER_SECTIONS,
-    Document,
-    Provider,
-    Section,
-    defaults_of,
-    packs_of,
-    products_of,
-    tail,
-)
 from app.configuration.errors import ConfigurationChanged
 from app.configuration.providers import configured_keys, open_keys, require_keys_of, seal_keys
 from app.configuration.sealing import CannotOpen, Sealer
+from app.configuration.section import Document, Section
+from app.configuration.sections import PROVIDER_SECTIONS, SECTIONS, Provider
 from app.db import Session
 from app.errors import InvalidRequest
 from app.settings import Settings
@@ -65,55 +57,52 @@ class ConfigurationEditor:
         """Whether there is a key to store secrets under."""
         return self._sealer.key_id is not None
 
-    async def find(self, db: Session, section: Section) -> Version:
-        """The section as it stands: set by an admin, or as the settings have it."""
-        row = await queries.find_latest(db, section)
+    async def find(self, db: Session, section: Section[Any]) -> Version:
+        """Return the section's last version, or the document of the settings."""
+        row = await queries.find_latest(db, section.name)
         version = Version(0, None) if row is None else _version(row)
         return version if version.document is not None else replace(version, document=self.from_settings(section))
 
-    async def versions(self, db: Session, section: Section, *, before: int | None, limit: int) -> list[Version]:
+    async def versions(self, db: Session, section: Section[Any], *, before: int | None, limit: int) -> list[Version]:
         """Newest first. Without a document: back to the settings."""
-        return [_version(row) for row in await queries.list_versions(db, section, before=before, limit=limit)]
+        return [_version(row) for row in await queries.list_versions(db, section.name, before=before, limit=limit)]
 
     async def change(
-        self, tx: Session, section: Section, document: Document | None, change: Change
+        self, tx: Session, section: Section[Any], document: Document | None, change: Change
     ) -> tuple[Version, Version]:
-        """Set a section, or go back to the settings: what it was, and is. Locks the configuration until commit.
+        """Set a section, or return it to the settings. Return the versions before and after.
 
-        What is so already stays the version that it is. Everywhere within 1 s of the commit. Raises
-        ConfigurationChanged, and InvalidRequest for packs of which new accounts could buy none.
+        Locks the configuration until commit. A document that equals the present one adds no version. Every process
+        reads the change within 1 s of the commit. Raises ConfigurationChanged, and what the section's check raises.
         """
         await queries.lock_configuration(tx)
         before = await self._expected(tx, section, change)
         wanted = self.from_settings(section) if document is None else document
-        await self._require_packs_for_new_accounts(tx, section, wanted)
+        if section.check is not None:
+            section.check(await self._documents_with(tx, section, wanted))
         if wanted == before.document and (document is not None or before.source == "settings"):
             return before, before
         return before, await self._add_version(tx, section, document, change)
 
-    async def _expected(self, tx: Session, section: Section, change: Change) -> Version:
+    async def _expected(self, tx: Session, section: Section[Any], change: Change) -> Version:
         before = await self.find(tx, section)
         if before.version != change.expected_version:
-            raise ConfigurationChanged(section, before.version)
+            raise ConfigurationChanged(section.name, before.version)
         return before
 
-    async def _require_packs_for_new_accounts(self, tx: Session, section: Section, wanted: Document | None) -> None:
-        """Whoever has an account in one currency is sold nothing in another."""
-        if section not in ("packs", "defaults"):
-            return
-        packs = wanted if section == "packs" else (await self.find(tx, "packs")).document
-        defaults = wanted if section == "defaults" else (await self.find(tx, "defaults")).document
-        assert packs is not None  # the settings always have some
-        assert defaults is not None
-        currency = defaults["currency"]
-        if all(pack["currency"] != currency for pack in packs["packs"]):
-            raise InvalidRequest(
-                f"no pack is sold in {currency}, the currency of new accounts: they could buy nothing", field="currency"
-            )
+    async def _documents_with(
+        self, tx: Session, section: Section[Any], wanted: Document | None
+    ) -> Mapping[str, Document]:
+        """Return the sections' documents by name, with `wanted` in the place of the section's own."""
+        others = [other for other in SECTIONS if other.is_editable and other.name != section.name]
+        found = {other.name: (await self.find(tx, other)).document for other in others} | {section.name: wanted}
+        return {name: document for name, document in found.items() if document is not None}
 
-    async def _add_version(self, tx: Session, section: Section, document: Document | None, change: Change) -> Version:
+    async def _add_version(
+        self, tx: Session, section: Section[Any], document: Document | None, change: Change
+    ) -> Version:
         row = {
-            "section": section,
+            "section": section.name,
             "version": change.expected_version + 1,
             "document": document,
             "reason": change.reason,
@@ -124,16 +113,12 @@ class ConfigurationEditor:
         await queries.insert_version(tx, row)
         return await self.find(tx, section)
 
-    def from_settings(self, section: Section) -> Document | None:
-        """What the settings say, whatever was set since; of a provider's secrets the tails. None: they have no keys."""
-        if section == "packs":
-            return packs_of(self._settings).model_dump()
-        if section == "products":
-            return products_of(self._settings).model_dump()
-        if section == "defaults":
-            return defaults_of(self._settings).model_dump()
-        keys = configured_keys(self._settings, "live" if section == "provider_live" else "test")
-        return None if keys is None else _shown(keys).model_dump()
+    def from_settings(self, section: Section[Any]) -> Document | None:
+        """Return the document that the settings give, whether or not an admin has set the section.
+
+        A provider's document holds the tails of its secrets. None: the settings have no keys.
+        """
+        return section.of(self._settings)
 
     async def change_provider(
         self,
@@ -162,9 +147,11 @@ class ConfigurationEditor:
         await self._require_webhook_secret_of_its_own(tx, environment, webhook_secret)
         await queries.upsert_sealed(tx, environment, seal_keys(self._sealer, environment, keys), change.now)
         # A version even if it looks the same: of the secrets it shows only the tails.
-        return before, await self._add_version(tx, PROVIDER_SECTIONS[environment], _shown(keys).model_dump(), change)
+        return before, await self._add_version(
+            tx, PROVIDER_SECTIONS[environment], Provider.of(keys).model_dump(), change
+        )
 
-    async def reset(self, tx: Session, section: Section, change: Change) -> tuple[Version, Version]:
+    async def reset(self, tx: Session, section: Section[Any], change: Change) -> tuple[Version, Version]:
         """Go back to the settings, and forget a provider's stored keys: what it was, and is.
 
         As `change`; raises InvalidRequest when the settings' webhook secret is the other environment's by now.
@@ -214,14 +201,6 @@ class ConfigurationEditor:
             return open_keys(self._sealer, environment, "", sealed)
         except CannotOpen:
             return None  # as good as none: to be given again
-
-
-def _shown(keys: StripeKeys) -> Provider:
-    return Provider(
-        publishable_key=keys.publishable_key,
-        secret_key_tail=tail(keys.secret_key.get_secret_value()),
-        webhook_secret_tail=tail(keys.webhook_secret.get_secret_value()),
-    )
 
 
 def _version(row: Mapping[str, Any]) -> Version:

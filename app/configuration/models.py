@@ -18,9 +18,7 @@ class ConfigurationVersion(Base):
 
     __tablename__ = "configuration_versions"
     __table_args__ = (
-        CheckConstraint(
-            "section IN ('packs', 'products', 'defaults', 'provider_live', 'provider_test')", name="section"
-        ),
+        CheckConstraint("section ~ '^[a-z][a-z0-9_]{0,62}$'", name="section"),
         CheckConstraint("version > 0", name="version"),
     )
 

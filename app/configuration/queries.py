@@ -8,7 +8,6 @@ from sqlalchemy import delete, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.auth.caller import Environment
-from app.configuration.documents import Section
 from app.configuration.models import ConfigurationVersion, PaymentProvider
 from app.configuration.sealing import Sealed
 from app.db import Database, Session
@@ -36,7 +35,7 @@ async def lock_configuration(tx: Session) -> None:
     await tx.execute(_LOCK)
 
 
-async def find_latest(db: Session, section: Section) -> Mapping[str, Any] | None:
+async def find_latest(db: Session, section: str) -> Mapping[str, Any] | None:
     query = (
         select(*ConfigurationVersion.__table__.columns)
         .where(ConfigurationVersion.section == section)
@@ -47,9 +46,7 @@ async def find_latest(db: Session, section: Section) -> Mapping[str, Any] | None
     return None if row is None else dict(row)
 
 
-async def list_versions(
-    db: Session, section: Section, *, before: int | None, limit: int
-) -> Sequence[Mapping[str, Any]]:
+async def list_versions(db: Session, section: str, *, before: int | None, limit: int) -> Sequence[Mapping[str, Any]]:
     """Newest first."""
     query = (
         select(*ConfigurationVersion.__table__.columns)

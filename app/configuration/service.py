@@ -1,26 +1,20 @@
 """Configuration: what is set now, in every process within a second of the change."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from pydantic import BaseModel
 
 from app.auth.caller import Environment
 from app.auth.spelling import FoldedProviders
 from app.configuration import queries
-from app.configuration.documents import (
-    PROVIDER_SECTIONS,
-    Defaults,
-    Packs,
-    Products,
-    defaults_of,
-    packs_of,
-    products_of,
-)
 from app.configuration.providers import configured_keys, open_keys
 from app.configuration.sealing import CannotOpen, Sealed, Sealer
+from app.configuration.section import DocumentT, Section
+from app.configuration.sections import DEFAULTS, PACKS, PRODUCTS, PROVIDER_SECTIONS, SECTIONS, Defaults
 from app.db import Database
 from app.db.listener import NotificationListener
 from app.packs import Pack
@@ -32,15 +26,30 @@ CHANNEL = "configuration"
 log = structlog.get_logger()
 
 
+def _document(documents: Mapping[str, BaseModel], section: Section[DocumentT]) -> DocumentT:
+    document = documents[section.name]
+    assert isinstance(document, section.document)
+    return document
+
+
 @dataclass(frozen=True, slots=True)
 class Current:
     """One consistent state of the whole configuration."""
 
     changes: int
+    documents: Mapping[str, BaseModel]
+    """Of each section that admins edit, by its name."""
     packs: Mapping[str, Pack]
     products: Mapping[str, Product]
-    defaults: Defaults
     providers: Mapping[Environment, StripeKeys]
+
+    def document(self, section: Section[DocumentT]) -> DocumentT:
+        """Return the document of a section that admins edit."""
+        return _document(self.documents, section)
+
+    @property
+    def defaults(self) -> Defaults:
+        return self.document(DEFAULTS)
 
     def default_pack(self, currency: str) -> str | None:
         """What a purchase by an account of this currency buys that names no pack; None: nothing is sold in it."""
@@ -54,8 +63,16 @@ class Configuration:
     (the worker, commands) every question reads one row.
     """
 
-    def __init__(self, db: Database, settings: Settings, listener: NotificationListener | None = None) -> None:
+    def __init__(
+        self,
+        db: Database,
+        settings: Settings,
+        listener: NotificationListener | None = None,
+        *,
+        sections: Sequence[Section[Any]] = SECTIONS,
+    ) -> None:
         self._db = db
+        self._sections = [section for section in sections if section.is_editable]
         self._settings = settings
         self._listener = listener
         self.folded_providers = FoldedProviders(settings.folded_providers)
@@ -91,15 +108,19 @@ class Configuration:
         self._current = None
 
     def _read(self, row: Mapping[str, Any]) -> Current:
-        documents = row["documents"] or {}
-        packs = Packs.model_validate(documents.get("packs") or packs_of(self._settings))
-        products = Products.model_validate(documents.get("products") or products_of(self._settings))
+        stored = row["documents"] or {}
+        documents = {
+            section.name: section.document.model_validate(
+                stored.get(section.name) or section.from_settings(self._settings)
+            )
+            for section in self._sections
+        }
         return Current(
             changes=row["changes"],
-            packs={pack.name: pack for pack in packs.packs},
-            products={product.name: product for product in products.products},
-            defaults=Defaults.model_validate(documents.get("defaults") or defaults_of(self._settings)),
-            providers=self._providers(documents, row["sealed"] or {}),
+            documents=documents,
+            packs={pack.name: pack for pack in _document(documents, PACKS).packs},
+            products={product.name: product for product in _document(documents, PRODUCTS).products},
+            providers=self._providers(stored, row["sealed"] or {}),
         )
 
     def _providers(self, documents: Mapping[str, Any], sealed: Mapping[str, Any]) -> dict[Environment, StripeKeys]:
@@ -107,7 +128,7 @@ class Configuration:
         which may be of another account."""
         found: dict[Environment, StripeKeys] = {}
         for environment, section in PROVIDER_SECTIONS.items():
-            document = documents.get(section)
+            document = documents.get(section.name)
             if document is None:
                 keys = configured_keys(self._settings, environment)
                 if keys is not None:

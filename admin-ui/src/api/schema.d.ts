@@ -1493,12 +1493,12 @@ export interface paths {
         };
         /**
          * Get Packs
-         * @description What is sold, the pack first that a purchase buys which names none.
+         * @description The packs for sale, the default one first: a purchase that names no pack buys it.
          */
         get: operations["get_packs"];
         /**
          * Set Packs
-         * @description Replace what is sold. Purchases that are open keep the price that they were offered.
+         * @description Replace the packs for sale. Open purchases keep the price at which they were offered.
          */
         put: operations["set_packs"];
         post?: never;
@@ -1519,7 +1519,7 @@ export interface paths {
         get: operations["get_products"];
         /**
          * Set Products
-         * @description Replace the catalogue. What users have left of a product that is gone waits until it comes back.
+         * @description Replace the catalogue. The uses that users have left of a removed product are kept for its return.
          */
         put: operations["set_products"];
         post?: never;
@@ -1540,7 +1540,7 @@ export interface paths {
         get: operations["get_defaults"];
         /**
          * Set Defaults
-         * @description Set what new accounts start with, and daily free uses: who has had today's gets the new ones tomorrow (UTC).
+         * @description Set the start of new accounts, and daily free uses. An account that has had today's free uses gets the new number tomorrow (UTC).
          */
         put: operations["set_defaults"];
         post?: never;
@@ -1639,7 +1639,7 @@ export interface paths {
         };
         /**
          * Get Section Of Settings
-         * @description What a reset would go back to.
+         * @description The document to which a reset returns.
          */
         get: operations["get_section_of_settings"];
         put?: never;
@@ -1661,7 +1661,7 @@ export interface paths {
         put?: never;
         /**
          * Reset Section
-         * @description Go back to the settings; a provider's stored keys are forgotten. The section's newest versions.
+         * @description Return to the settings and delete a provider's stored keys. The section's newest versions.
          */
         post: operations["reset_section"];
         delete?: never;

@@ -1,35 +1,32 @@
 """`/admin/config`: prices, products, defaults and payment providers, in every process within a second."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 
-from app.admin.audit.log import Admin
 from app.admin.configuration.schemas import (
-    CatalogueReply,
-    ChangeFields,
-    DefaultsBody,
-    DefaultsReply,
-    PacksBody,
-    PacksReply,
-    ProductsBody,
     ProviderBody,
     ProviderReply,
     ProvidersReply,
-    SettingsReply,
     TryProviderBody,
     TryProviderReply,
-    VersionReply,
-    VersionsReply,
     state_of,
+)
+from app.admin.configuration.section_routes import (
+    CONFLICT,
+    Editor,
+    add_editing_routes,
+    add_history_routes,
+    by,
+    record,
 )
 from app.admin.dependencies import Administrator, Db, Viewer
 from app.auth.caller import Environment
 from app.auth.guarded_route import GuardedRoute
-from app.configuration.documents import PROVIDER_SECTIONS, Defaults, Document, Packs, Products, Section
-from app.configuration.editing import Change, ConfigurationEditor, Version
-from app.db import Database, Session
-from app.http.schemas import ERRORS, ErrorReply
+from app.configuration.editing import ConfigurationEditor
+from app.configuration.sections import PROVIDER_SECTIONS, SECTIONS
+from app.db import Session
+from app.http.schemas import ERRORS
 from app.payments.errors import (
     PaymentProviderForbids,
     PaymentProviderRefused,
@@ -40,14 +37,7 @@ from app.payments.errors import (
 from app.payments.gateway import StripeGateway
 from app.settings import Settings
 
-CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorReply}}
-ENVIRONMENTS: dict[Section, Environment] = {section: name for name, section in PROVIDER_SECTIONS.items()}
 router = APIRouter(prefix="/admin/config", tags=["admin: configuration"], responses=ERRORS, route_class=GuardedRoute)
-
-
-async def configuration_editor(request: Request) -> ConfigurationEditor:
-    editor: ConfigurationEditor = request.app.state.configuration_editor
-    return editor
 
 
 async def stripe_gateway(request: Request) -> StripeGateway:
@@ -55,51 +45,10 @@ async def stripe_gateway(request: Request) -> StripeGateway:
     return gateway
 
 
-Editor = Annotated[ConfigurationEditor, Depends(configuration_editor)]
 Gateway = Annotated[StripeGateway, Depends(stripe_gateway)]
 
 
-@router.get("/packs")
-async def get_packs(admin: Viewer, db: Db, editor: Editor) -> PacksReply:
-    """What is sold, the pack first that a purchase buys which names none."""
-    version = await _find(db, editor, "packs")
-    return PacksReply(**state_of(version), **_document(version))
-
-
-@router.put("/packs", responses=CONFLICT)
-async def set_packs(body: PacksBody, admin: Administrator, db: Db, editor: Editor) -> PacksReply:
-    """Replace what is sold. Purchases that are open keep the price that they were offered."""
-    document = body.model_dump(include=set(Packs.model_fields))
-    version = await _change(admin, db, editor, "packs", document, body)
-    return PacksReply(**state_of(version), **_document(version))
-
-
-@router.get("/products")
-async def get_products(admin: Viewer, db: Db, editor: Editor) -> CatalogueReply:
-    version = await _find(db, editor, "products")
-    return CatalogueReply(**state_of(version), **_document(version))
-
-
-@router.put("/products", responses=CONFLICT)
-async def set_products(body: ProductsBody, admin: Administrator, db: Db, editor: Editor) -> CatalogueReply:
-    """Replace the catalogue. What users have left of a product that is gone waits until it comes back."""
-    document = body.model_dump(include=set(Products.model_fields))
-    version = await _change(admin, db, editor, "products", document, body)
-    return CatalogueReply(**state_of(version), **_document(version))
-
-
-@router.get("/defaults")
-async def get_defaults(admin: Viewer, db: Db, editor: Editor) -> DefaultsReply:
-    version = await _find(db, editor, "defaults")
-    return DefaultsReply(**state_of(version), **_document(version))
-
-
-@router.put("/defaults", responses=CONFLICT)
-async def set_defaults(body: DefaultsBody, admin: Administrator, db: Db, editor: Editor) -> DefaultsReply:
-    """Set what new accounts start with, and daily free uses: who has had today's gets the new ones tomorrow (UTC)."""
-    document = body.model_dump(include=set(Defaults.model_fields))
-    version = await _change(admin, db, editor, "defaults", document, body)
-    return DefaultsReply(**state_of(version), **_document(version))
+add_editing_routes(router, SECTIONS)
 
 
 @router.get("/providers")
@@ -124,12 +73,12 @@ async def set_provider(
         before, after = await editor.change_provider(
             tx,
             environment,
-            _by(admin, body),
+            by(admin, body),
             publishable_key=body.publishable_key,
             secret_key=body.secret_key,
             webhook_secret=body.webhook_secret,
         )
-        await _record(admin, tx, PROVIDER_SECTIONS[environment], before, after)
+        await record(admin, tx, PROVIDER_SECTIONS[environment], before, after)
         return await _provider(tx, editor, environment)
 
 
@@ -159,81 +108,7 @@ async def try_provider(
     return TryProviderReply(ok=problem is None, problem=problem, note=note)
 
 
-@router.get("/{section}/versions")
-async def list_versions(
-    section: Section,
-    admin: Viewer,
-    db: Db,
-    editor: Editor,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[int | None, Query(ge=1, le=2**53)] = None,
-) -> VersionsReply:
-    """Every version that admins have set, newest first."""
-    async with db.read() as session:
-        versions = await editor.versions(session, section, before=cursor, limit=limit + 1)
-    return VersionsReply(
-        section=section,
-        versions=[
-            VersionReply(**{name: getattr(version, name) for name in VersionReply.model_fields})
-            for version in versions[:limit]
-        ],
-        next_cursor=versions[limit - 1].version if len(versions) > limit else None,
-    )
-
-
-@router.get("/{section}/settings")
-async def get_section_of_settings(section: Section, admin: Viewer, editor: Editor) -> SettingsReply:
-    """What a reset would go back to."""
-    return SettingsReply(section=section, document=editor.from_settings(section))
-
-
-@router.post("/{section}/reset", responses=CONFLICT)
-async def reset_section(
-    section: Section, body: ChangeFields, admin: Administrator, db: Db, editor: Editor
-) -> VersionsReply:
-    """Go back to the settings; a provider's stored keys are forgotten. The section's newest versions."""
-    async with db.transaction() as tx:
-        before, after = await editor.reset(tx, section, _by(admin, body))
-        await _record(admin, tx, section, before, after)
-    return await list_versions(section, admin, db, editor, limit=1, cursor=None)
-
-
-def _document(version: Version) -> Document:
-    assert version.document is not None  # the settings always have one, save for providers
-    return version.document
-
-
-async def _find(db: Database, editor: ConfigurationEditor, section: Section) -> Version:
-    async with db.read() as session:
-        return await editor.find(session, section)
-
-
-async def _change(
-    admin: Admin, db: Database, editor: ConfigurationEditor, section: Section, document: Document, body: ChangeFields
-) -> Version:
-    async with db.transaction() as tx:
-        before, after = await editor.change(tx, section, document, _by(admin, body))
-        await _record(admin, tx, section, before, after)
-    return after
-
-
-def _by(admin: Admin, body: ChangeFields) -> Change:
-    return Change(body.version, body.reason, admin.caller.email, admin.caller.admin_id, admin.now)
-
-
-async def _record(admin: Admin, tx: Session, section: Section, before: Version, after: Version) -> None:
-    if before.version == after.version:
-        return
-    await admin.record(
-        tx,
-        "config.change",
-        "config",
-        section,
-        environment=ENVIRONMENTS.get(section),
-        before={"version": before.version, "document": before.document},
-        after={"version": after.version, "document": after.document},
-        reason=after.reason,
-    )
+add_history_routes(router, SECTIONS)
 
 
 async def _provider(session: Session, editor: ConfigurationEditor, environment: Environment) -> ProviderReply:

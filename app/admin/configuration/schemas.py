@@ -1,16 +1,15 @@
 """The wire format of `/admin/config`. No answer holds more of a secret than its tail."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, create_model
 
 from app.admin.schemas import Reason
 from app.auth.caller import Environment
-from app.configuration.documents import MAX_ENTRIES, Defaults, NamedPack, Packs, Products, Section
 from app.configuration.editing import Version
+from app.configuration.section import Section
 from app.http.schemas import Reply, Timestamp
-from app.packs import KnownCurrency, OfferedPack
 
 KEY = StringConstraints(min_length=8, max_length=255, pattern=r"^[A-Za-z0-9_]+$")
 PublishableKey = Annotated[str, KEY]
@@ -41,32 +40,21 @@ class SectionState(Reply):
     changed_at: Timestamp | None
 
 
-class OfferedNamedPack(OfferedPack, NamedPack):
-    """A pack that Stripe can sell."""
+def body_of(section: Section[Any]) -> type[ChangeFields]:
+    """Return the wire type of a change: the section's document, as strict as offers are, and the change's fields."""
+    bases: tuple[Any, ...] = (section.offered or section.document, ChangeFields)
+    return cast("type[ChangeFields]", create_model(f"{_titled(section)}Body", __base__=bases))
 
 
-class PacksBody(Packs, ChangeFields):
-    packs: list[OfferedNamedPack] = Field(min_length=1, max_length=MAX_ENTRIES)  # type: ignore[assignment]  # stricter
+def reply_of(section: Section[Any]) -> type[BaseModel]:
+    """Return the wire type of a section: its document and its state."""
+    bases: tuple[Any, ...] = (section.document, SectionState)
+    name = section.reply_name or f"{_titled(section)}Reply"
+    return cast("type[BaseModel]", create_model(name, __base__=bases))
 
 
-class PacksReply(Packs, SectionState):
-    pass
-
-
-class ProductsBody(Products, ChangeFields):
-    pass
-
-
-class CatalogueReply(Products, SectionState):
-    pass
-
-
-class DefaultsBody(Defaults, ChangeFields):
-    currency: KnownCurrency
-
-
-class DefaultsReply(Defaults, SectionState):
-    pass
+def _titled(section: Section[Any]) -> str:
+    return section.name.title().replace("_", "")
 
 
 class ProviderBody(ChangeFields):
@@ -110,14 +98,14 @@ class VersionReply(Reply):
     changed_at: Timestamp
 
 
-class VersionsReply(Reply):
-    section: Section
+class Versions(Reply):
+    section: str
     versions: list[VersionReply]
     next_cursor: int | None
 
 
-class SettingsReply(Reply):
-    section: Section
+class SectionOfSettings(Reply):
+    section: str
     document: dict[str, Any] | None = Field(description="As a version's document; null: the settings have no keys.")
 
 

@@ -1,0 +1,190 @@
+"""The configuration's sections: packs, products, defaults and the payment providers of both environments.
+
+A new section is a document and an entry of SECTIONS here. README.md shows an example.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from app.auth.caller import Environment
+from app.configuration.providers import configured_keys
+from app.configuration.section import Document, Section
+from app.errors import InvalidRequest
+from app.packs import Currency, KnownCurrency, OfferedPack, Pack
+from app.products import Product
+from app.setting_values import Slug
+from app.settings import Settings
+from app.stripe_keys import StripeKeys
+
+MAX_ENTRIES = 100
+TAIL_CHARS = 4
+
+
+class NamedPack(Pack):
+    """A price pack. `price_minor` is in minor units of the currency."""
+
+    name: Slug
+
+
+class OfferedNamedPack(OfferedPack, NamedPack):
+    """A pack that Stripe can sell."""
+
+
+class NamedProduct(Product):
+    """A tool's price, in credits, and its free tier."""
+
+    name: Slug
+
+
+def _require_distinct(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{name} is there twice")
+        seen.add(name)
+
+
+class Packs(BaseModel):
+    """The packs for sale. A purchase that names no pack buys the first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    packs: list[NamedPack] = Field(min_length=1, max_length=MAX_ENTRIES)
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        _require_distinct(pack.name for pack in self.packs)
+        return self
+
+
+class OfferedPacks(Packs):
+    packs: list[OfferedNamedPack] = Field(min_length=1, max_length=MAX_ENTRIES)  # type: ignore[assignment]  # stricter
+
+
+class Products(BaseModel):
+    """The tools that agents may charge for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    products: list[NamedProduct] = Field(max_length=MAX_ENTRIES)
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        _require_distinct(product.name for product in self.products)
+        return self
+
+
+class Defaults(BaseModel):
+    """The start of a new account; `daily_free_uses` is every account's, each UTC day."""
+
+    model_config = ConfigDict(frozen=True)
+
+    free_uses: int = Field(ge=0, le=1_000_000, description="One-time free uses of a new account.")
+    daily_free_uses: int = Field(ge=0, le=1_000_000, description="Free uses per account and UTC day.")
+    plan_name: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+    currency: Currency
+
+
+class OfferedDefaults(Defaults):
+    currency: KnownCurrency
+
+
+class Provider(BaseModel):
+    """A payment provider's account, without its secrets: their last characters only."""
+
+    model_config = ConfigDict(frozen=True)
+
+    publishable_key: str
+    secret_key_tail: str
+    webhook_secret_tail: str
+
+    @classmethod
+    def of(cls, keys: StripeKeys) -> Self:
+        return cls(
+            publishable_key=keys.publishable_key,
+            secret_key_tail=tail(keys.secret_key.get_secret_value()),
+            webhook_secret_tail=tail(keys.webhook_secret.get_secret_value()),
+        )
+
+
+def tail(secret: str) -> str:
+    """Return the part of a secret by which an admin recognizes it."""
+    return f"…{secret[-TAIL_CHARS:]}" if len(secret) >= 4 * TAIL_CHARS else "…"
+
+
+def _packs_of(settings: Settings) -> Packs:
+    return Packs(packs=[NamedPack(name=name, **pack.model_dump()) for name, pack in settings.packs.items()])
+
+
+def _products_of(settings: Settings) -> Products:
+    products = settings.products.items()
+    return Products(products=[NamedProduct(name=name, **product.model_dump()) for name, product in products])
+
+
+def _defaults_of(settings: Settings) -> Defaults:
+    return Defaults(
+        free_uses=settings.free_uses,
+        daily_free_uses=settings.daily_free_uses,
+        plan_name=settings.default_plan_name,
+        currency=settings.default_currency,
+    )
+
+
+def _require_pack_for_new_accounts(documents: Mapping[str, Document]) -> None:
+    """An account can buy only in its own currency, so new accounts need a pack in theirs."""
+    currency = documents["defaults"]["currency"]
+    if all(pack["currency"] != currency for pack in documents["packs"]["packs"]):
+        raise InvalidRequest(
+            f"no pack is sold in {currency}, the currency of new accounts: they could buy nothing", field="currency"
+        )
+
+
+PACKS = Section(
+    name="packs",
+    document=Packs,
+    offered=OfferedPacks,
+    from_settings=_packs_of,
+    check=_require_pack_for_new_accounts,
+    read_description="The packs for sale, the default one first: a purchase that names no pack buys it.",
+    change_description="Replace the packs for sale. Open purchases keep the price at which they were offered.",
+)
+PRODUCTS = Section(
+    name="products",
+    document=Products,
+    from_settings=_products_of,
+    change_description="Replace the catalogue. The uses that users have left of a removed product are kept for its "
+    "return.",
+    reply_name="CatalogueReply",
+)
+DEFAULTS = Section(
+    name="defaults",
+    document=Defaults,
+    offered=OfferedDefaults,
+    from_settings=_defaults_of,
+    check=_require_pack_for_new_accounts,
+    change_description="Set the start of new accounts, and daily free uses. An account that has had today's free uses "
+    "gets the new number tomorrow (UTC).",
+)
+
+
+def _provider_section(environment: Environment) -> Section[Provider]:
+    def from_settings(settings: Settings) -> Provider | None:
+        keys = configured_keys(settings, environment)
+        return None if keys is None else Provider.of(keys)
+
+    return Section(
+        name=f"provider_{environment}",
+        document=Provider,
+        from_settings=from_settings,
+        is_editable=False,
+        environment=environment,
+    )
+
+
+PROVIDER_SECTIONS: Mapping[Environment, Section[Provider]] = {
+    "live": _provider_section("live"),
+    "test": _provider_section("test"),
+}
+SECTIONS: tuple[Section[Any], ...] = (PACKS, PRODUCTS, DEFAULTS, *PROVIDER_SECTIONS.values())

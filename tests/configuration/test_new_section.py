@@ -1,0 +1,127 @@
+"""A new section of the configuration is one declaration: the generic code loads, validates, edits and shows it."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from app.admin.configuration.section_routes import add_editing_routes, add_history_routes
+from app.configuration.section import Document, Section
+from app.configuration.sections import DEFAULTS, PACKS, SECTIONS
+from app.configuration.service import Configuration
+from app.errors import InvalidRequest
+from app.settings import Settings
+from tests.admin.conftest import DOMAIN
+from tests.admin.shops import open_shop, sign_in
+from tests.databases import Urls
+from tests.payments.conftest import Shop
+
+
+class Plans(BaseModel):
+    names: list[str] = Field(min_length=1)
+
+
+class OfferedPlans(Plans):
+    names: list[str] = Field(min_length=1, max_length=2)
+
+
+def _require_default_plan(documents: Mapping[str, Document]) -> None:
+    if documents["defaults"]["plan_name"] not in documents["plans"]["names"]:
+        raise InvalidRequest("the plan of new accounts is missing", field="names")
+
+
+def _from_settings(settings: Settings) -> Plans:
+    return Plans(names=[settings.default_plan_name])
+
+
+PLANS = Section(
+    name="plans",
+    document=Plans,
+    offered=OfferedPlans,
+    from_settings=_from_settings,
+    check=_require_default_plan,
+    change_description="Replace the plans.",
+)
+
+
+@pytest.fixture
+async def shop(own_database: Urls) -> AsyncIterator[Shop]:
+    async with open_shop(own_database) as shop:
+        router = APIRouter(prefix="/admin/config")
+        add_editing_routes(router, [PLANS])
+        add_history_routes(router, [PLANS])
+        shop.app.router.routes[:0] = router.routes  # before the pages, which match every path
+        yield shop
+
+
+@pytest.fixture
+async def admin(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    async with await sign_in(shop, "admin") as client:
+        yield client
+
+
+def body(version: int, *names: str) -> dict[str, Any]:
+    return {"version": version, "reason": "a test", "names": list(names)}
+
+
+async def test_the_document_of_the_settings_counts_until_an_admin_sets_it(shop: Shop, admin: httpx.AsyncClient) -> None:
+    answer = (await admin.get("/admin/config/plans")).json()
+    assert (answer["names"], answer["version"], answer["source"]) == (["free"], 0, "settings")
+    configuration = Configuration(shop.db, shop.settings, sections=[*SECTIONS, PLANS])
+    assert (await configuration.current()).document(PLANS) == Plans(names=["free"])
+    changed = await admin.put("/admin/config/plans", json=body(0, "free", "pro"))
+    assert changed.status_code == 200, changed.text
+    current = await configuration.current()
+    assert current.document(PLANS) == Plans(names=["free", "pro"])
+    assert current.document(DEFAULTS) == current.defaults
+    unaware = await Configuration(shop.db, shop.settings).current()  # as a version without the section
+    assert (unaware.changes, unaware.defaults) == (1, current.defaults)
+    assert {pack.name: pack for pack in current.document(PACKS).packs} == current.packs
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ([], "at least 1 item"),  # by the document
+        (["free", "pro", "max"], "at most 2 items"),  # by the stricter form of new versions
+        (["pro"], "the plan of new accounts is missing"),  # beside the other sections
+    ],
+)
+async def test_a_version_that_breaks_a_rule_is_refused(admin: httpx.AsyncClient, names: list[str], reason: str) -> None:
+    answer = await admin.put("/admin/config/plans", json=body(0, *names))
+    assert answer.status_code == 422
+    assert reason in answer.text
+    assert (await admin.get("/admin/config/plans")).json()["version"] == 0
+
+
+async def test_changes_appear_in_the_history_and_the_audit_log(shop: Shop, admin: httpx.AsyncClient) -> None:
+    await admin.put("/admin/config/plans", json=body(0, "free", "pro"))
+    conflict = await admin.put("/admin/config/plans", json=body(0, "free"))
+    assert (conflict.status_code, conflict.json()["code"]) == (409, "configuration_changed")
+    assert (await admin.get("/admin/config/plans/settings")).json()["document"] == {"names": ["free"]}
+    reset = await admin.post("/admin/config/plans/reset", json={"version": 1, "reason": "back"})
+    assert reset.json()["versions"][0]["document"] is None
+    history = (await admin.get("/admin/config/plans/versions")).json()
+    assert history["section"] == "plans"
+    assert [(version["version"], version["document"]) for version in history["versions"]] == [
+        (2, None),
+        (1, {"names": ["free", "pro"]}),
+    ]
+    assert {version["changed_by"] for version in history["versions"]} == {f"admin@{DOMAIN}"}
+    rows = await shop.rows("SELECT target_id FROM admin_audit_log WHERE action = 'config.change' ORDER BY audit_id")
+    assert [row["target_id"] for row in rows] == ["plans", "plans"]
+
+
+async def test_the_routes_need_the_roles_of_every_section(shop: Shop) -> None:
+    async with await sign_in(shop, "viewer") as viewer:
+        assert (await viewer.get("/admin/config/plans")).status_code == 200
+        assert (await viewer.put("/admin/config/plans", json=body(0, "free"))).status_code == 403
+
+
+def test_the_api_describes_the_section(shop: Shop) -> None:
+    described = shop.app.openapi()
+    assert described["paths"]["/admin/config/plans"]["put"]["description"] == "Replace the plans."
+    assert set(described["components"]["schemas"]["PlansBody"]["properties"]) == {"names", "version", "reason"}
