@@ -1,11 +1,10 @@
 """PaymentService: purchases from the click to the credits. No call to Stripe is ever made in a transaction."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
-from typing import Literal
 from uuid import UUID
 
 import structlog
@@ -16,7 +15,7 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.ledger.errors import AccountClosed
 from app.ledger.locked_account import lock_account
-from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
+from app.observability.metrics import WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.packs import Pack
 from app.payments import queries
 from app.payments.closed_accounts import give_back
@@ -29,27 +28,17 @@ from app.payments.errors import (
     PurchaseGivenUp,
     PurchaseRejected,
 )
-from app.payments.facts import CANCELED_AFTER, Event, PaymentFacts, lifetime
+from app.payments.event_log import catch_up
+from app.payments.facts import CANCELED_AFTER, PaymentFacts, lifetime
 from app.payments.gateway import PaymentIntent, StripeGateway
+from app.payments.inbox import receive
 from app.payments.opening import STUCK_AFTER, find_or_insert
 from app.payments.purchase import Purchase
 from app.payments.reconciliation_tally import Attempts
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
-from app.payments.settlement import Outcome, apply
-from app.payments.stripe_objects import HANDLED, REFUND_EVENTS
+from app.payments.settlement import apply
 
-ASKED_FOR = timedelta(days=30)
-"""Stripe's event log reaches back so far, and so do we."""
-READ_AT_ONCE: Mapping[queries.Feed, timedelta] = {"payments": timedelta(hours=6), "refunds": timedelta(days=6)}
-"""How much of the event log is held in memory, and read before the cursor moves. Refunds are few."""
 PLAIN_KEY = re.compile("[!-~]([ -~]{0,198}[!-~])?")
-FEEDS: Mapping[queries.Feed, Collection[str]] = {
-    "payments": tuple(kind for kind in HANDLED if kind not in REFUND_EVENTS),
-    "refunds": REFUND_EVENTS,
-}
-"""Refunds have a cursor of their own: an older version, beside this one or before it, does not read their events."""
-OVERLAP = timedelta(hours=1)
-"""Events can appear in the log later than their own time; reading some twice is free."""
 log = structlog.get_logger()
 
 
@@ -253,24 +242,13 @@ class PaymentService:
         """Apply a signed event once, however often it comes. Committed when this returns. Raises InvalidSignature."""
         try:
             environment, event = await self._gateway.verify_webhook(payload, signature)
-            outcome = await self._receive(environment, event, now)
+            outcome = await receive(self._db, environment, event, now)
         except BaseException as error:  # to run out of time is to be cancelled
             WEBHOOK_FAILURES.labels("signature" if isinstance(error, InvalidSignature) else "error").inc()
             raise
         WEBHOOKS.labels(environment, outcome).inc()
         if outcome in ("applied", "review"):
             WEBHOOK_LAG.observe(max(0.0, (now - event.created_at).total_seconds()))
-
-    async def _receive(self, environment: Environment, event: Event, now: datetime) -> Outcome | Literal["repeated"]:
-        """What became of the event. Its id is stored with its effect, so one does not exist without the other."""
-        async with self._db.transaction() as tx:
-            if not await queries.insert_event(tx, environment, event, now):
-                return "repeated"
-            if event.facts is None:
-                return "ignored"
-            outcome = await apply(tx, environment, event.facts, now)
-            await queries.update_event_outcome(tx, environment, event, outcome)
-        return outcome
 
     async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> None:
         async with self._db.transaction() as tx:
@@ -288,8 +266,7 @@ class PaymentService:
         attempts = attempts or Attempts()
         for environment in await self._gateway.environments():
             try:
-                for feed, types in FEEDS.items():
-                    await self._catch_up_on_events(environment, feed, types, now, attempts)
+                await catch_up(self._db, self._gateway, environment, now, attempts)
                 async for facts in self._gateway.succeeded_since(environment, now - CANCELED_AFTER, at=now):
                     work = self._book_if_missing(environment, facts, now)
                     await attempts.attempt("payments", work, payment_intent_id=facts.provider_payment_id)
@@ -299,31 +276,6 @@ class PaymentService:
             except PaymentProviderError:
                 attempts.done["failed"] += 1
         return attempts.done
-
-    async def _catch_up_on_events(
-        self, environment: Environment, feed: queries.Feed, types: Collection[str], now: datetime, attempts: Attempts
-    ) -> None:
-        """Read Stripe's event log, a piece at a time. The cursor stays before an event that could not be applied."""
-        async with self._db.read() as db:
-            cursor = await queries.find_cursor(db, environment, self._gateway.provider, feed)
-        since = max(now - ASKED_FOR, (cursor or now - ASKED_FOR) - OVERLAP)
-        failed: datetime | None = None
-        while since < now:
-            until = min(since + READ_AT_ONCE[feed], now)
-            for event in await self._gateway.events_between(environment, types, since, until):
-                work = self._catch_up_on(environment, event, now)
-                if not await attempts.attempt("events", work, event_id=event.event_id, type=event.type):
-                    failed = failed or event.created_at
-            async with self._db.transaction() as tx:
-                await queries.upsert_cursor(tx, environment, self._gateway.provider, feed, failed or until)
-            since = until
-
-    async def _catch_up_on(self, environment: Environment, event: Event, now: datetime) -> bool:
-        """Whether the event had an effect only now."""
-        missed = await self._receive(environment, event, now) in ("applied", "review")
-        if missed:
-            EVENTS_CAUGHT_UP.inc()
-        return missed
 
     async def _ask_about_stuck(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
         async with self._db.read() as db:

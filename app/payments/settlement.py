@@ -12,7 +12,7 @@ from app.billing.posting import give_credits
 from app.db import Session
 from app.jobs import defer
 from app.ledger.locked_account import Kind, LockedAccount, lock_account, write
-from app.payments import queries
+from app.payments import event_queries, queries
 from app.payments.facts import (
     FINAL_DISPUTE,
     WITHDRAWN_DISPUTE,
@@ -116,7 +116,7 @@ async def _merge_disputes(tx: Session, purchase: Purchase, facts: PaymentFacts, 
         known = disputes.get(said.dispute_id)
         if known is not None and known.status in FINAL_DISPUTE and known.decided_at is None:
             # A version without times of decisions keeps the first decision that it receives.
-            decided_at = await queries.find_first_decision(
+            decided_at = await event_queries.find_first_decision(
                 tx, purchase.environment, facts.provider, facts.provider_payment_id
             )
             known = replace(known, decided_at=decided_at)

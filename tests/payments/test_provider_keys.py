@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from app.ledger.verification import verify_ledger
-from app.payments import queries
+from app.payments import event_queries, queries
 from app.payments.facts import Event as ProviderEvent
 from app.payments.stripe_objects import STRIPE
 from tests.books import connected
@@ -85,7 +85,7 @@ async def test_rows_from_before_belong_to_stripe_and_keep_their_credits(
     _, purchase = upgraded
     assert (await verify_ledger(shop.db, shop.now)).ok
     async with shop.db.read() as db:
-        assert await queries.find_cursor(db, "live", STRIPE, "payments") == AT
+        assert await event_queries.find_cursor(db, "live", STRIPE, "payments") == AT
         found = await queries.find_purchase_of_payment(db, "live", STRIPE, purchase.payment_id)
     assert found is not None
     assert (found.provider, found.credits, found.is_booked) == ("stripe", CREDITS, True)
@@ -142,8 +142,8 @@ async def test_concurrent_deliveries_to_both_versions_apply_once(shop: Shop) -> 
     async def new(event_id: str) -> None:
         event = ProviderEvent(STRIPE, event_id, "payment_intent.succeeded", shop.now, True, None)
         async with shop.db.transaction() as tx:
-            if await queries.insert_event(tx, "live", event, shop.now):
-                await queries.update_event_outcome(tx, "live", event, "applied")
+            if await event_queries.insert_event(tx, "live", event, shop.now):
+                await event_queries.update_event_outcome(tx, "live", event, "applied")
                 applied[event_id] = applied.get(event_id, 0) + 1
 
     async with connected(shop.urls) as one, connected(shop.urls) as other:
@@ -161,12 +161,12 @@ async def test_both_versions_move_one_cursor(shop: Shop) -> None:
         await connection.execute(OLD_UPSERT_CURSOR, "live", AT, AT)
         for feed, until in (("payments", AT + hour), ("refunds", AT + 2 * hour)):
             async with shop.db.transaction() as tx:
-                await queries.upsert_cursor(tx, "live", STRIPE, feed, until)  # type: ignore[arg-type]  # one of the two
+                await event_queries.upsert_cursor(tx, "live", STRIPE, feed, until)  # type: ignore[arg-type]  # one of the two
         assert await connection.fetchval("SELECT events_read_until FROM payment_cursors") == AT + hour
         await connection.execute(OLD_UPSERT_CURSOR, "live", AT, AT + 3 * hour)
     async with shop.db.read() as db:
-        assert await queries.find_cursor(db, "live", STRIPE, "payments") == AT + 3 * hour
-        assert await queries.find_cursor(db, "live", STRIPE, "refunds") == AT + 2 * hour
+        assert await event_queries.find_cursor(db, "live", STRIPE, "payments") == AT + 3 * hour
+        assert await event_queries.find_cursor(db, "live", STRIPE, "refunds") == AT + 2 * hour
 
 
 async def test_a_purchase_that_the_version_before_opened_is_found_and_booked(shop: Shop) -> None:

@@ -12,8 +12,8 @@ import pytest
 from app.billing.posting import ChargeRequest, give_credits
 from app.ledger.locked_account import lock_account, write
 from app.ledger.pools import MAX_CREDITS, Credits
+from app.payments.event_log import OVERLAP
 from app.payments.facts import REFUND_STATUSES, Refund, RefundStatus, merge_refund, refunded_money
-from app.payments.service import OVERLAP
 from app.payments.stripe_events import parse_event
 from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop
