@@ -1,7 +1,7 @@
 """Connection URLs: one parser for PostgreSQL and Redis, and the arguments that each driver takes for them.
 
 Accepts what libpq accepts for the parts of a URL, and a fixed list of parameters. Every other parameter is refused by
-name, because one that a driver ignores would promise what it does not keep. No message quotes a password.
+name, because a driver that ignores it would silently not do what it says. No message quotes a password.
 """
 
 import os
@@ -37,10 +37,10 @@ class InvalidUrl(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PostgresUrl:
-    """Where a PostgreSQL is, and how to connect to it.
+    """The address of a PostgreSQL server, and the parameters of connections to it.
 
-    Several `hosts` are tried in turn. A host that begins with a slash is the folder of a Unix socket. What is absent is
-    the driver's default.
+    Several `hosts` are tried in turn. A host that begins with a slash is the folder of a Unix socket. Absent values are
+    the driver's defaults.
     """
 
     hosts: tuple[tuple[str, int | None], ...] = ()
@@ -51,7 +51,7 @@ class PostgresUrl:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Raises InvalidUrl."""
+        """Parse a URL. Raises InvalidUrl."""
         parts = _split(url, ("postgresql", "postgres"), POSTGRES_PARAMETERS)
         given = parts.parameters
         named = {name: given.pop(name) for name in _PARTS if name in given}
@@ -79,9 +79,9 @@ class PostgresUrl:
     def asyncpg(
         self, *, timeout_s: float | None = None, suffix: str = "", settings: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Arguments of `asyncpg.connect`, of which SQLAlchemy takes them as `connect_args`.
+        """Return the arguments of `asyncpg.connect`, which are also SQLAlchemy's `connect_args`.
 
-        `timeout_s`: the longest that connecting may take; `connect_timeout` shortens it. `suffix` is appended to the
+        `timeout_s` bounds the time to connect; `connect_timeout` shortens it. `suffix` is appended to the
         application's name.
         """
         timeouts = [float(self.parameters["connect_timeout"])] if "connect_timeout" in self.parameters else []
@@ -99,12 +99,12 @@ class PostgresUrl:
         if "target_session_attrs" in self.parameters:
             arguments["target_session_attrs"] = self.parameters["target_session_attrs"]
         tls = {name: self.parameters[name] for name in _TLS if name in self.parameters}
-        if tls:  # which the driver takes in a URL only
+        if tls:  # the driver accepts these in a URL only
             arguments["dsn"] = f"postgresql://?{urlencode(tls, quote_via=quote)}"
         return {name: value for name, value in arguments.items() if value is not None}
 
     def libpq(self) -> str:
-        """libpq's connection string, for psycopg."""
+        """Return libpq's connection string, for psycopg."""
         values = {"user": self.user, "password": self.password, "dbname": self.database, **self.parameters}
         if self.hosts:
             values["host"] = ",".join(host for host, _ in self.hosts)
@@ -114,7 +114,7 @@ class PostgresUrl:
 
 
 def check_redis_url(url: str) -> None:
-    """Raises InvalidUrl unless the URL is one that Redis' client takes as it is written."""
+    """Raise InvalidUrl unless Redis' client accepts the URL as it is written."""
     parts = _split(url, ("redis", "rediss", "unix"), REDIS_PARAMETERS)
     if len(parts.hosts) > 1:
         raise InvalidUrl("names several hosts, of which Redis' client takes one")
@@ -137,7 +137,7 @@ class _Parts:
 
 
 def _split(url: str, schemes: tuple[str, ...], known: tuple[str, ...]) -> _Parts:
-    """As libpq splits a URL: a user and a password end at the first `@` before the first slash."""
+    """Split a URL as libpq does: a user and a password end at the first `@` before the first slash."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in schemes:
         raise InvalidUrl(f"must begin with {' or '.join(f'{each}://' for each in schemes)}")
@@ -189,7 +189,7 @@ def _checked(name: str, value: str) -> str:
 
 
 def _hosts(hosts: str, ports: str) -> tuple[tuple[str, int | None], ...]:
-    """`host:port,host:port`; or hosts and as many `ports`, or one for all."""
+    """Parse `host:port,host:port`, or hosts with as many `ports`, or with one port for all."""
     if not hosts:
         if ports:
             raise InvalidUrl("has the parameter port, but no host")
@@ -223,7 +223,7 @@ def _require_together(parameters: Mapping[str, str], *names: str) -> None:
 
 
 def _refuse_open_key(key: Path) -> None:
-    """libpq's rule, which the worker would meet only when it connects."""
+    """Apply libpq's rule at start, which the worker would otherwise meet when it connects."""
     status = key.stat()
     allowed = 0o740 if status.st_uid == 0 else 0o700
     if status.st_mode & 0o777 & ~allowed:

@@ -1,4 +1,4 @@
-"""Price packs: what one purchase buys, and in which currencies packs are sold."""
+"""Price packs: the credits and the price of one purchase."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ KnownCurrency = Annotated[Currency, AfterValidator(_known)]
 
 
 class Pack(BaseModel):
-    """What one purchase buys: `credits` credits for `price_minor` minor units of `currency`."""
+    """One purchase buys `credits` credits for `price_minor` minor units of `currency`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,14 +29,14 @@ class Pack(BaseModel):
 
 
 class OfferedPack(Pack):
-    """A pack whose price Stripe accepts, as far as that is known before asking. A stored one may be just a Pack."""
+    """A pack whose price Stripe accepts by its published rules. A stored pack may break them."""
 
     currency: KnownCurrency = "USD"
 
     @field_validator("price_minor")
     @classmethod
     def _can_be_charged(cls, price_minor: int, info: ValidationInfo) -> int:
-        currency = info.data.get("currency")  # absent when it is not valid itself
+        currency = info.data.get("currency")  # absent if it is invalid
         if currency is not None and (problem := problem_of(currency, price_minor)) is not None:
             raise ValueError(problem)
         return price_minor

@@ -1,4 +1,4 @@
-"""Setting values: where they come from beside environment variables, and what is never part of one."""
+"""Setting values: their sources beside environment variables, and the removal of blanks and control characters."""
 
 import os
 import re
@@ -33,15 +33,15 @@ def _read(name: str, path: str) -> str:
     try:
         return _stripped(Path(path).read_text(encoding="utf-8"))
     except UnicodeDecodeError:
-        # Without the cause, which quotes what it could not decode.
+        # Without the cause, which quotes the undecoded bytes.
         raise SettingsError(f"{name.upper()}_FILE: {path} is not text in UTF-8") from None
 
 
 def clean(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings' values without blanks and line breaks at the ends, whatever their depth.
+    """Return the settings' values without blanks and line breaks at the ends, at any depth.
 
-    Editors, `echo` and secret stores append them, and they are no part of any value. Raises ValueError, which names the
-    setting, for other control characters: what they were meant to be cannot be known.
+    Editors, `echo` and secret stores append them, and no value contains them. Raises ValueError, which names the
+    setting, for other control characters, because their intended meaning is unknown.
     """
     return {name: _cleaned(name.upper(), value) for name, value in values.items()}
 
@@ -78,7 +78,7 @@ def _key(name: str, key: Any) -> Any:
 
 
 def one_word(secret: SecretStr) -> SecretStr:
-    """The secret as it is. Raises ValueError for one that cannot be part of a header, such as one with a line break.
+    """Return the secret. Raise ValueError if it cannot be part of a header, for example because of a line break.
 
     HTTP clients quote such a header in their errors.
     """

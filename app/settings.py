@@ -27,7 +27,7 @@ AppScheme = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z][
 SCHEMES_OF_BROWSERS = frozenset(
     {"about", "blob", "data", "file", "filesystem", "ftp", "http", "https", "javascript", "vbscript", "view-source"}
 )
-"""Not an app's: a browser runs their addresses or opens them itself."""
+"""No app can claim them: a browser runs their addresses or opens them itself."""
 
 
 class Mode(StrEnum):
@@ -90,17 +90,20 @@ class Settings(BaseSettings):
         description="A request that takes longer answers 503. Callers give up at 5 s.",
     )
     request_head_timeout_s: float = Field(
-        default=10.0, gt=0, le=60, description="A connection whose request's head does not come by then is closed."
+        default=10.0,
+        gt=0,
+        le=60,
+        description="A connection is closed if the head of its request has not arrived by then.",
     )
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Larger request bodies answer 413.")
 
     host: str = Field(default="127.0.0.1", description="Address that `serve` listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port that `serve` listens on.")
     drain_s: float = Field(
-        default=3.0, ge=0, le=60, description="How long `serve` goes on after SIGTERM, while `/ready` says 503."
+        default=3.0, ge=0, le=60, description="How long `serve` continues after SIGTERM, while `/ready` answers 503."
     )
     trusted_proxies: list[IPvAnyNetwork] = Field(
-        default=[], description="Networks (JSON list of CIDRs) whose `X-Forwarded-For` is believed."
+        default=[], description="Networks (JSON list of CIDRs) whose `X-Forwarded-For` is trusted."
     )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe log line.")
     log_json: bool = Field(default=True, description="JSON lines; `false` for a terminal.")
@@ -121,7 +124,7 @@ class Settings(BaseSettings):
     )
     sentry_dsn: SecretStr | None = Field(
         default=None,
-        description="Where errors are reported, without what callers sent; needs the extra `sentry`. Absent: nowhere.",
+        description="Where errors are reported, without callers' data; needs the extra `sentry`. Absent: nowhere.",
     )
 
     free_uses: int = Field(default=3, ge=0, le=1_000_000, description="One-time free uses of a new account.")
@@ -155,8 +158,8 @@ class Settings(BaseSettings):
         default=10,
         ge=1,
         le=1000,
-        description="Open and unpaid purchases that one account may have. One that nobody begins to pay expires after "
-        "24 hours.",
+        description="Open and unpaid purchases that one account may have. One that the buyer does not begin to pay "
+        "expires after 24 hours.",
     )
     closed_account_payments: Literal["refund", "review"] = Field(
         default="refund",
@@ -171,8 +174,8 @@ class Settings(BaseSettings):
 
     encryption_keys: dict[str, SecretStr] = Field(
         default={},
-        description="JSON object, id -> 32 random bytes in base64: seal the provider keys that admins set. "
-        "The first seals; the others only open what they sealed (`ciris-billing config reseal`).",
+        description="JSON object, id -> 32 random bytes in base64: encrypt the provider keys that admins set. "
+        "The first encrypts; the others only decrypt their own rows (`ciris-billing config reseal`).",
     )
 
     google_client_ids: list[str] = Field(
@@ -195,7 +198,7 @@ class Settings(BaseSettings):
         description="OpenID provider that signs admins in. A slash at its end makes no difference.",
     )
     admin_oauth_client_id: str | None = Field(
-        default=None, description="OAuth client id of the back office. Absent: nobody can sign in."
+        default=None, description="OAuth client id of the back office. Absent: no admin can sign in."
     )
     admin_oauth_client_secret: SecretStr | None = Field(default=None, description="Its secret, where it has one.")
     admin_email_domain: str = Field(
@@ -205,7 +208,7 @@ class Settings(BaseSettings):
         "account's own (`hd`).",
     )
     admin_session_secret: SecretStr | None = Field(
-        default=None, description="Signs admins' sessions. Changing it signs everybody out."
+        default=None, description="Signs admins' sessions. Changing it signs all admins out."
     )
     admin_ui_dir: Path = Field(
         default=Path("admin-ui/dist"), description="Where the back office's built pages are, from the project's folder."
@@ -223,12 +226,12 @@ class Settings(BaseSettings):
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")
     rate_limit_per_account: int = Field(
-        default=3000, ge=1, description="Requests per minute that name one account, whoever makes them."
+        default=3000, ge=1, description="Requests per minute that name one account, from all callers together."
     )
     redis_url: SecretStr | None = Field(
         default=None,
         description="Redis or Valkey, `redis://…` or `rediss://…`, through which processes share these limits. "
-        "Without it each process has them for itself.",
+        "Without it each process applies them alone.",
     )
     key_rotation_grace_s: int = Field(
         default=86_400, ge=0, le=315_360_000, description="How long a rotated key still works: ten years at most."
@@ -316,17 +319,17 @@ class Settings(BaseSettings):
 
     @property
     def direct_url(self) -> SecretStr:
-        """PostgreSQL without a pooler in between, as the service's role."""
+        """PostgreSQL without a pooler, as the service's role."""
         return self.database_direct_url or self.database_url
 
     @property
     def is_pooled(self) -> bool:
-        """Whether `database_url` is a pooler's, whose connections change hands after each transaction."""
+        """Whether `database_url` is a pooler's, which assigns connections for one transaction at a time."""
         return self.database_direct_url is not None
 
     @property
     def base_url(self) -> str:
-        """Where browsers find this service, without a slash at the end."""
+        """The service's address for browsers, without a slash at the end."""
         return self.public_url or f"http://{self.host}:{self.port}"
 
     @property
@@ -350,5 +353,5 @@ class Settings(BaseSettings):
 
 @cache
 def load_settings() -> Settings:
-    """The process's settings. Raises pydantic.ValidationError, which names every wrong variable."""
+    """Return the process's settings. Raises pydantic.ValidationError, which names every wrong variable."""
     return Settings()

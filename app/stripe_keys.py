@@ -6,7 +6,7 @@ from app.setting_values import one_word
 
 
 class StripeKeys(BaseModel):
-    """One environment's Stripe account. Absent keys mean: no purchases in that environment."""
+    """The keys of one environment's Stripe account. Without them, the environment has no purchases."""
 
     secret_key: SecretStr
     publishable_key: str = Field(pattern=r"^[\x21-\x7e]*$")

@@ -1,1 +1,1 @@
-"""What the operators set while the service runs: packs, products, defaults, payment providers."""
+"""Configuration that admins change while the service runs: packs, products, defaults, payment providers."""

@@ -1,4 +1,4 @@
-"""Changing the configuration: sections are replaced as a whole, each change a version of its own."""
+"""ConfigurationEditor: replaces sections as a whole. Each change is a version."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from app.stripe_keys import StripeKeys
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A section as it is or was. Version 0: nobody has ever set it."""
+    """A section at one version. Version 0: no admin has set it."""
 
     version: int
     document: Document | None
@@ -35,7 +35,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Who changes something, when and why. `expected_version` is what they looked at when they decided to."""
+    """The author, time and reason of a change. `expected_version` is the version that the author has read."""
 
     expected_version: int
     reason: str
@@ -45,7 +45,7 @@ class Change:
 
 
 class ConfigurationEditor:
-    """What `Configuration` reads is written here, in the caller's transaction."""
+    """Writes the configuration that `Configuration` reads, in the caller's transaction."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class ConfigurationEditor:
 
     @property
     def can_seal(self) -> bool:
-        """Whether there is a key to store secrets under."""
+        """Whether an encryption key is set, so that secrets can be stored."""
         return self._sealer.key_id is not None
 
     async def find(self, db: Session, section: Section[Any]) -> Version:
@@ -64,7 +64,7 @@ class ConfigurationEditor:
         return version if version.document is not None else replace(version, document=self.from_settings(section))
 
     async def versions(self, db: Session, section: Section[Any], *, before: int | None, limit: int) -> list[Version]:
-        """Newest first. Without a document: back to the settings."""
+        """Return the versions, newest first. A version without a document returned to the settings."""
         return [_version(row) for row in await queries.list_versions(db, section.name, before=before, limit=limit)]
 
     async def change(
@@ -130,7 +130,7 @@ class ConfigurationEditor:
         secret_key: SecretStr | None,
         webhook_secret: SecretStr | None,
     ) -> tuple[Version, Version]:
-        """Set an environment's provider: what it was, and is. A secret that is None stays as it is stored.
+        """Set an environment's provider. Return the versions before and after. A secret that is None stays as stored.
 
         Locks as `change` does. Raises ConfigurationChanged, EncryptionNotConfigured, InvalidRequest.
         """
@@ -146,15 +146,16 @@ class ConfigurationEditor:
         require_keys_of(environment, keys, is_local=self._is_local)
         await self._require_webhook_secret_of_its_own(tx, environment, webhook_secret)
         await queries.upsert_sealed(tx, environment, seal_keys(self._sealer, environment, keys), change.now)
-        # A version even if it looks the same: of the secrets it shows only the tails.
+        # Always a new version: equal documents can hide new secrets, of which they hold only the tails.
         return before, await self._add_version(
             tx, PROVIDER_SECTIONS[environment], Provider.of(keys).model_dump(), change
         )
 
     async def reset(self, tx: Session, section: Section[Any], change: Change) -> tuple[Version, Version]:
-        """Go back to the settings, and forget a provider's stored keys: what it was, and is.
+        """Return to the settings and delete a provider's stored keys. Return the versions before and after.
 
-        As `change`; raises InvalidRequest when the settings' webhook secret is the other environment's by now.
+        Locks and raises as `change` does. Also raises InvalidRequest when the other environment now has the settings'
+        webhook secret.
         """
         before, after = await self.change(tx, section, None, change)
         for environment, provider in PROVIDER_SECTIONS.items():
@@ -175,13 +176,13 @@ class ConfigurationEditor:
             )
 
     async def is_readable(self, db: Session, environment: Environment) -> bool:
-        """Whether the keys that are stored for an environment can be opened."""
+        """Return whether the stored keys of an environment can be opened."""
         return await self._stored_keys(db, environment) is not None
 
     async def reseal(self, tx: Session, now: datetime) -> int:
-        """Seal what is stored under the first of the encryption keys; how many rows. Locks the configuration.
+        """Seal stored keys again under the first encryption key. Return the number of rows. Locks the configuration.
 
-        Raises CannotOpen for what was sealed under a key that is gone.
+        Raises CannotOpen for a row that was sealed under a key that is no longer configured.
         """
         await queries.lock_configuration(tx)
         resealed = 0
@@ -200,7 +201,7 @@ class ConfigurationEditor:
         try:
             return open_keys(self._sealer, environment, "", sealed)
         except CannotOpen:
-            return None  # as good as none: to be given again
+            return None  # treated as absent: an admin has to enter them again
 
 
 def _version(row: Mapping[str, Any]) -> Version:

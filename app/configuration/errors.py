@@ -1,4 +1,4 @@
-"""What can go wrong with the configuration, each with its status."""
+"""Configuration errors that end a request."""
 
 from app.errors import AppError
 

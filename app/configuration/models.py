@@ -1,4 +1,4 @@
-"""The configuration's tables: what it was and is, and the secrets that go with it."""
+"""The configuration's tables: all versions of its sections, and the sealed secrets."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ Timestamp = DateTime(timezone=True)
 
 
 class ConfigurationVersion(Base):
-    """A section as it was set. Append-only; the last version counts. No document: back to the settings."""
+    """A version of a section. Append-only; the last version counts. No document: back to the settings."""
 
     __tablename__ = "configuration_versions"
     __table_args__ = (

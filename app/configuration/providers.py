@@ -1,4 +1,4 @@
-"""Payment providers: their keys as they are stored, and which keys make sense where."""
+"""Payment providers: storage of their keys, and the rules for keys of each environment."""
 
 import json
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 def configured_keys(settings: Settings, environment: Environment) -> StripeKeys | None:
-    """What the settings say."""
+    """Return the keys in the settings."""
     return settings.stripe_live if environment == "live" else settings.stripe_test
 
 
 def seal_keys(sealer: Sealer, environment: Environment, keys: StripeKeys) -> Sealed:
-    """Raises EncryptionNotConfigured."""
+    """Encrypt the secret keys. Raises EncryptionNotConfigured."""
     secrets = {
         "secret_key": keys.secret_key.get_secret_value(),
         "webhook_secret": keys.webhook_secret.get_secret_value(),
@@ -32,7 +32,7 @@ def seal_keys(sealer: Sealer, environment: Environment, keys: StripeKeys) -> Sea
 
 
 def open_keys(sealer: Sealer, environment: Environment, publishable_key: str, sealed: Sealed) -> StripeKeys:
-    """Raises CannotOpen."""
+    """Decrypt stored keys. Raises CannotOpen."""
     secrets = json.loads(sealer.open(sealed, _row(environment)))
     return StripeKeys(
         publishable_key=publishable_key,
@@ -46,7 +46,7 @@ def _row(environment: Environment) -> str:
 
 
 def require_keys_of(environment: Environment, keys: StripeKeys, *, is_local: bool) -> None:
-    """Refuse what is no key of Stripe's, or is of its other mode; the local Stripe has one only.
+    """Refuse texts that are no keys of Stripe, and keys of its other mode. The local Stripe has one mode only.
 
     Raises InvalidRequest, which names the field.
     """

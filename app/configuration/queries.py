@@ -1,4 +1,4 @@
-"""The configuration's SQL: one statement a function. A function that takes a lock says so in its name."""
+"""The configuration's SQL: one statement a function. A function that takes a lock has `lock` in its name."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -24,14 +24,14 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('configuration'))")
 
 
 async def find_current(db: Database) -> Mapping[str, Any]:
-    """How many changes there were, each section's last document, and the sealed secrets: one state of them all."""
+    """Return the number of changes, each section's last document, and the sealed secrets, in one consistent state."""
     row = await db.fetch_row(_FIND_CURRENT)
     assert row is not None
     return row
 
 
 async def lock_configuration(tx: Session) -> None:
-    """One change at a time, until commit."""
+    """Lock the configuration until commit, so that changes happen one at a time."""
     await tx.execute(_LOCK)
 
 
@@ -47,7 +47,7 @@ async def find_latest(db: Session, section: str) -> Mapping[str, Any] | None:
 
 
 async def list_versions(db: Session, section: str, *, before: int | None, limit: int) -> Sequence[Mapping[str, Any]]:
-    """Newest first."""
+    """Return the section's versions, newest first."""
     query = (
         select(*ConfigurationVersion.__table__.columns)
         .where(ConfigurationVersion.section == section)

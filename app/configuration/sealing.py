@@ -1,4 +1,4 @@
-"""Secrets at rest: AES-256-GCM under one of several keys, each with an id, so that keys can be changed."""
+"""Encryption of secrets at rest: AES-256-GCM under one of several keys. Their ids allow rotation."""
 
 import base64
 import os
@@ -15,7 +15,7 @@ NONCE_BYTES = 12
 
 
 class CannotOpen(Exception):
-    """The key that sealed it is not among ours, or what is stored has been tampered with."""
+    """The sealing key is not configured, or the stored bytes were changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Sealed:
 
 
 class Sealer:
-    """Seals under the first key, opens under any. Keys are 32 bytes in base64, as the settings have checked.
+    """Seals under the first key, opens under any. Keys are 32 bytes in base64; the settings check that.
 
-    `what` is bound to the text: sealed for one row, it opens for no other.
+    `what` is bound to the text, so a text that is sealed for one row opens for no other.
     """
 
     def __init__(self, keys: Mapping[str, SecretStr]) -> None:
@@ -36,7 +36,7 @@ class Sealer:
 
     @property
     def key_id(self) -> str | None:
-        """Of the key that seals; None when there is none."""
+        """The id of the sealing key. None: no key is configured."""
         return next(iter(self._keys), None)
 
     def seal(self, text: str, what: str) -> Sealed:

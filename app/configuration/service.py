@@ -1,4 +1,4 @@
-"""Configuration: what is set now, in every process within a second of the change."""
+"""Configuration: the values in force, in every process within a second of a change."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -52,15 +52,15 @@ class Current:
         return self.document(DEFAULTS)
 
     def default_pack(self, currency: str) -> str | None:
-        """What a purchase by an account of this currency buys that names no pack; None: nothing is sold in it."""
+        """Return the pack that a purchase in this currency buys by default. None: no pack is sold in the currency."""
         return next((name for name, pack in self.packs.items() if pack.currency == currency), None)
 
 
 class Configuration:
-    """What stands in the database wins over the settings, section by section.
+    """Reads the configuration. The database overrides the settings, section by section.
 
-    With a listener, what was read counts until a change is notified, as long as the listener is current. Without one
-    (the worker, commands) every question reads one row.
+    With a listener, the last state is reused until a change is notified, as long as the listener is current. Without
+    one (the worker, commands) every call reads one row.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Configuration:
 
     @property
     def settings(self) -> Settings:
-        """What only a restart changes."""
+        """The settings, which only a restart changes."""
         return self._settings
 
     async def current(self) -> Current:
@@ -99,7 +99,7 @@ class Configuration:
         row = await queries.find_current(self._db)
         if known is None or known.changes != row["changes"]:
             known = self._read(row)
-        if before == self._notifications:  # else it may be older than a change, and serves this request only
+        if before == self._notifications:  # else the state may be older than a change, and serves this call only
             self._current = known
         return known
 
@@ -124,8 +124,11 @@ class Configuration:
         )
 
     def _providers(self, documents: Mapping[str, Any], sealed: Mapping[str, Any]) -> dict[Environment, StripeKeys]:
-        """The keys of each environment that has some. Those that cannot be opened are none: not the settings' ones,
-        which may be of another account."""
+        """Return the keys of each environment that has keys.
+
+        Stored keys that cannot be opened count as absent. The settings' keys do not replace them: they may belong to
+        another Stripe account.
+        """
         found: dict[Environment, StripeKeys] = {}
         for environment, section in PROVIDER_SECTIONS.items():
             document = documents.get(section.name)

@@ -1,4 +1,4 @@
-"""Money that arrived for a closed account: it goes back to the payer."""
+"""Refunds to the payers of money that arrived for closed accounts."""
 
 from datetime import datetime
 

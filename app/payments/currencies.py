@@ -1,4 +1,4 @@
-"""`/v1/billing/currencies`: the provider's currencies, for everything that shows or reads an amount."""
+"""`/v1/billing/currencies`: the provider's currencies, for clients that show or read amounts."""
 
 from fastapi import APIRouter, Response
 from pydantic import Field

@@ -1,6 +1,6 @@
-"""What callers wrote beside a purchase, and what becomes of it when the person is erased.
+"""Erasure of callers' texts in purchases when a person is erased.
 
-The payment's id stays: without it no refund or dispute would find its purchase any more.
+The payment's id stays: without it, refunds and disputes would no longer find their purchase.
 """
 
 from app.accounts.erasure import Texts

@@ -13,11 +13,11 @@ class PaymentsNotConfigured(AppError):
 
 
 class PaymentProviderError(AppError):
-    """Stripe did not do what it was asked to."""
+    """Stripe did not carry out a request."""
 
 
 class PaymentProviderUnavailable(PaymentProviderError):
-    """Stripe does not answer in time, or answers that it cannot. Nothing is lost: ask again."""
+    """Stripe does not answer in time, or reports a failure. Nothing is lost: retry."""
 
     status, code = 503, "payment_provider_unavailable"
 
@@ -26,19 +26,19 @@ class PaymentProviderUnavailable(PaymentProviderError):
 
 
 class PaymentProviderFailed(PaymentProviderUnavailable):
-    """Stripe answers that something failed on its side, and will say the same again to the same idempotency key."""
+    """Stripe reports a failure on its side, and repeats it for the same idempotency key."""
 
 
 class PaymentProviderRefused(PaymentProviderUnavailable):
-    """Stripe answers, but not to the operator's key: once the operator has put it right, the same request succeeds."""
+    """Stripe does not accept the operator's key. Once the operator has corrected it, the same request succeeds."""
 
 
 class PaymentProviderForbids(PaymentProviderRefused):
-    """Stripe knows the key, which has not the right to this: a restricted one."""
+    """Stripe knows the key, a restricted one without this permission."""
 
 
 class PaymentProviderRejects(PaymentProviderError):
-    """Stripe finds the request itself invalid (400), and will again. The operator is alerted."""
+    """Stripe finds the request itself invalid (400), so a retry fails too. The operator is alerted."""
 
     status, code = 422, "payment_provider_rejects"
 
@@ -48,7 +48,7 @@ class PaymentProviderRejects(PaymentProviderError):
 
 
 class PurchaseRejected(AppError):
-    """Stripe does not accept the payment that was to be opened: its amount or its currency, for example."""
+    """Stripe does not accept the new payment, for example because of its amount or currency."""
 
     status, code = 422, "purchase_rejected"
 
@@ -69,7 +69,7 @@ class TooManyOpenPurchases(AppError):
 
 
 class RefundRefused(AppError):
-    """Stripe will not give this money back: it is more than is left, or the payment is disputed."""
+    """Stripe does not refund this money: it is more than the rest of the payment, or the payment is disputed."""
 
     status, code = 409, "refund_refused"
 
@@ -94,7 +94,7 @@ class PaymentNotFound(AppError):
 
 
 class PurchaseGivenUp(AppError):
-    """The idempotency key is that of a purchase that Stripe never heard of, and that was given up after a day."""
+    """The idempotency key belongs to a purchase that was never opened at Stripe and was canceled after a day."""
 
     status, code = 409, "purchase_given_up"
 

@@ -1,7 +1,7 @@
-"""What a payment provider says about a payment, and what follows for the credits: pure.
+"""Facts: statements of a payment provider about payments, and the pure rules that turn them into credits.
 
-Facts arrive late, twice and out of order. So none of them is an instruction: each is merged into what is known, in a
-way in which order and repetition do not matter, and then the credits are brought to where the sum of it all says.
+Facts arrive late, twice and out of order, so none of them is an instruction. Each is merged into the known state by a
+rule for which order and repetition do not matter. Then the credits are moved to the amount that the state calls for.
 """
 
 from collections.abc import Iterable
@@ -46,13 +46,13 @@ DELAYED_ACTIONS = (
 """Stripe's types of `next_action` that the buyer completes hours or days later, away from the browser: bank transfers,
 vouchers and micro-deposits. The other types end within minutes, such as 3-D Secure (`use_stripe_sdk`)."""
 CANCELED_AFTER = timedelta(hours=24)
-"""Stripe remembers idempotency keys for so long; after it, a payment that nobody has begun to pay is canceled."""
+"""Stripe remembers idempotency keys for so long. Then a payment that its buyer has not begun to pay is canceled."""
 BEGUN_FOR = timedelta(days=30)
-"""How long a payment that was begun may take, unless Stripe ends it earlier."""
+"""The longest that a begun payment may take, unless Stripe ends it earlier."""
 DisputeStatus = Literal["warning", "open", "won", "lost"]
 RefundStatus = Literal["pending", "requires_action", "succeeded", "canceled", "failed"]
 REFUND_STATUSES: tuple[RefundStatus, ...] = ("pending", "requires_action", "succeeded", "canceled", "failed")
-"""In the order in which one replaces another: a refund that succeeded can fail later, and a failed one stays failed."""
+"""Each replaces the earlier ones: a refund that succeeded can fail later, and a failed one stays failed."""
 UNDONE_REFUND = ("canceled", "failed")
 FINAL_DISPUTE = ("won", "lost")
 WITHDRAWN_DISPUTE = ("open", "lost")
@@ -64,7 +64,7 @@ class Dispute:
     amount_minor: int
     status: DisputeStatus
     decided_at: datetime | None = None
-    """The provider's time of the decision. None: open, or decided by a version that did not store it."""
+    """The provider's time of the decision. None: open, or stored by a version without this field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,14 @@ class Refund:
     status: RefundStatus
     created_at: datetime
     request_key: str | None = None
-    """Of our own request for it. None: asked for elsewhere, or by a version that did not send it."""
+    """The key of our own request. None: requested elsewhere, or by a version that did not send it."""
     reason: str | None = None
-    """The provider's word for why."""
+    """In the provider's words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What paid, as the provider describes it. `brand` of what is no card is the kind of payment."""
+    """The means of payment, as the provider describes it. Without a card, `brand` is the kind of payment."""
 
     fingerprint: str | None
     brand: str | None
@@ -97,7 +97,7 @@ class PaymentFacts:
     at: datetime
     status: PurchaseStatus | None = None
     next_action: str | None = None
-    """Stripe's type of what the buyer has to do; it belongs to the status."""
+    """Stripe's type of the buyer's next step. It belongs to the status."""
     received_minor: int | None = None
     received_currency: str | None = None
     refunded_minor: int | None = None
@@ -112,7 +112,7 @@ class PaymentFacts:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An entry of the provider's event log. `facts` is None for what does not concern us."""
+    """An entry of the provider's event log. `facts` is None for events that do not concern us."""
 
     provider: Provider
     event_id: str
@@ -124,21 +124,21 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """Credits that refunds and disputes have taken back of a purchase."""
+    """Credits of a purchase that refunds and disputes have taken back."""
 
     refunded: int
     disputed: int
 
 
 def has_begun(status: str | None, next_action: str | None) -> bool:
-    """Whether the buyer has begun to pay, so that the payment may succeed days later without another click."""
+    """Return whether the buyer has begun to pay, so that the payment may succeed days later without another click."""
     if status == "requires_action":
         return next_action in DELAYED_ACTIONS
     return status in ("processing", "requires_capture")
 
 
 def lifetime(status: str | None, next_action: str | None) -> timedelta:
-    """How long after its opening an unpaid purchase is canceled."""
+    """Return the time after which an unpaid purchase is canceled, from its opening."""
     return BEGUN_FOR if has_begun(status, next_action) else CANCELED_AFTER
 
 
@@ -191,9 +191,9 @@ def refunded_money(reported_minor: int, refunds: Iterable[Refund]) -> int:
 
 
 def taken_back(*, credits: int, amount_minor: int, refunded_minor: int, withdrawn_minor: int) -> TakenBack:
-    """The credits to be taken back, in proportion to the money, in whole credits, rounded in the customer's favour.
+    """Return the credits to take back, in proportion to the money, rounded to whole credits in the customer's favor.
 
-    Refunds come first: a dispute takes what they have left, so that no cent counts twice.
+    Refunds come first: a dispute takes from their rest, so that no cent counts twice.
     """
     refunded = min(refunded_minor, amount_minor)
     gone = min(refunded + withdrawn_minor, amount_minor)

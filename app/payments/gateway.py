@@ -1,4 +1,4 @@
-"""Stripe, as the rest of the service sees it. The only import of stripe."""
+"""StripeGateway: every call to Stripe. The only module that imports stripe."""
 
 import asyncio
 import contextlib
@@ -61,11 +61,11 @@ CODES_OF_KEYS = (
     "secret_key_required",
     "testmode_charges_only",
 )
-"""Codes of invalid requests (400) that are about the operator's key or account."""
+"""Codes of invalid requests (400) that concern the operator's key or account."""
 Answer = TypeVar("Answer")
 Operation = Literal["create", "read"]
 Trial = Literal["ok", "restricted", "other_mode"]
-"""What became of trying a key: it may do all, or all that was tried; or it is none of the environment's."""
+"""The outcome of trying a key: full rights, the tried rights of a restricted key, or a key of Stripe's other mode."""
 log = structlog.get_logger()
 
 
@@ -79,7 +79,7 @@ class PaymentIntent:
 
 
 class _Http(stripe.HTTPXClient):
-    """The SDK's client, each try of its requests timed and traced, and the trace passed on to Stripe."""
+    """The SDK's HTTP client, which times and traces each attempt and passes the trace on to Stripe."""
 
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
@@ -97,13 +97,13 @@ class _Http(stripe.HTTPXClient):
 
 
 class StripeGateway:
-    """One client per environment. Each call is bounded by `stripe_timeout_s`; no call may be made in a transaction.
+    """Stripe's API, with one client per environment. Each call is bounded by `stripe_timeout_s`.
 
-    Every method raises PaymentsNotConfigured without keys, PaymentProviderUnavailable when Stripe does not answer,
-    PaymentProviderRefused when it does not accept the keys, and PaymentProviderRejects when it finds the request
-    invalid. Once Stripe has not answered a few times in a row, only one
-    call at a time finds out whether it does again: the others are told at once. `at` is when we ask: what Stripe
-    answers is no older.
+    Callers must not hold a transaction open. Every method raises PaymentsNotConfigured without keys,
+    PaymentProviderUnavailable when Stripe does not answer, PaymentProviderRefused when it does not accept the keys, and
+    PaymentProviderRejects when it finds the request invalid. A circuit breaker opens after UNANSWERED_CALLS calls in a
+    row without an answer: then one call at a time is the probe, and the others fail at once. `at` is the time of the
+    request; the answer is no older.
     """
 
     provider: Final[Provider] = STRIPE
@@ -120,7 +120,7 @@ class StripeGateway:
         )
 
     def _client(self, secret_key: SecretStr) -> stripe.StripeClient:
-        # Retries share the time of one call. They also settle a race for one idempotency key (409, "in progress").
+        # Retries share the time limit of a call. They also settle a race for one idempotency key (409, "in progress").
         return stripe.StripeClient(
             secret_key.get_secret_value(),
             base_addresses=self._addresses,
@@ -132,7 +132,7 @@ class StripeGateway:
         await self._http.close_async()  # type: ignore[no-untyped-call]  # stripe leaves it untyped
 
     async def environments(self) -> list[Environment]:
-        """Those that have a provider now."""
+        """Return the environments that have a provider now."""
         return list((await self._configuration.current()).providers)
 
     async def publishable_key(self, environment: Environment) -> str:
@@ -145,7 +145,7 @@ class StripeGateway:
         return keys
 
     async def _of(self, environment: Environment) -> stripe.StripeClient:
-        """The client of the keys that count now, for one call."""
+        """Return the client of the keys in force, for one call. Raises PaymentProviderUnavailable: breaker open."""
         keys = await self._keys_of(environment)
         if not self._breaker.admits(_now_s()):
             raise PaymentProviderUnavailable
@@ -157,17 +157,17 @@ class StripeGateway:
         return client
 
     async def try_key(self, environment: Environment, secret_key: SecretStr | None) -> Trial:
-        """Ask Stripe what a key is good for, or the one that counts now. Stores and changes nothing.
+        """Try a key at Stripe, by default the key in force. Return its rights. Stores and changes nothing.
 
         Raises PaymentProviderRefused for a key that Stripe does not know, and PaymentProviderForbids for a restricted
-        one that cannot even read what purchases need.
+        key that cannot read payments and events, which purchases need.
         """
         secret_key = secret_key or (await self._keys_of(environment)).secret_key
         client = self._client(secret_key)
         try:
             balance = await self._answer(client.v1.balance.retrieve_async())
         except PaymentProviderForbids:
-            # Purchases never ask for the balance. What they do ask for must be allowed; the key's text tells its mode.
+            # Purchases do not read the balance. They read payments and events. The key's prefix shows its mode.
             await self._answer(client.v1.payment_intents.list_async({"limit": 1}))
             await self._answer(client.v1.events.list_async({"limit": 1}))
             if self._is_local or secret_key.get_secret_value().startswith(f"rk_{environment}_"):
@@ -176,7 +176,7 @@ class StripeGateway:
         return "ok" if self._is_local or balance.livemode == (environment == "live") else "other_mode"
 
     async def ping(self) -> None:
-        """Ask Stripe for one payment, with the keys of live or, without those, of test."""
+        """List one payment at Stripe, with the keys of live or, without those, of test."""
         environments = await self.environments()
         if not environments:
             raise PaymentsNotConfigured
@@ -194,8 +194,10 @@ class StripeGateway:
         currency: str,
         at: datetime,
     ) -> PaymentIntent:
-        """The purchase's payment. Asked again for the same attempt within a day, Stripe gives the same answer again:
-        the payment, or its own failure (PaymentProviderFailed), after which only another attempt can succeed.
+        """Open the purchase's payment.
+
+        For the same attempt within a day, Stripe repeats its answer: the payment, or its own failure
+        (PaymentProviderFailed), after which only another attempt can succeed.
         """
         created = await self._answer(
             (await self._of(environment)).v1.payment_intents.create_async(
@@ -221,7 +223,7 @@ class StripeGateway:
     async def cancel_payment_intent(
         self, environment: Environment, payment_intent_id: str, *, at: datetime
     ) -> PaymentIntent:
-        """End a payment, so that it cannot be paid. One that cannot be canceled any more comes back as it is: paid."""
+        """Cancel a payment, so that it cannot be paid. Return it as it is when it can no longer be canceled: paid."""
         service = (await self._of(environment)).v1.payment_intents
         try:
             return _payment_intent(await self._answer(service.cancel_async(payment_intent_id), operation=None), at)
@@ -238,9 +240,9 @@ class StripeGateway:
         request_key: str,
         at: datetime,
     ) -> PaymentFacts:
-        """Give money of a payment back: the refund, and the total of all that is known at Stripe. Raises RefundRefused.
+        """Refund money of a payment. Return the refund and Stripe's total of refunds. Raises RefundRefused.
 
-        Without the total when Stripe does not answer that second question: the webhook brings it.
+        The total is absent when Stripe does not answer the second call. Then the webhook brings it.
         """
         client = await self._of(environment)
         params: Any = {"payment_intent": payment_intent_id, "metadata": {REQUEST_KEY: request_key}}
@@ -262,7 +264,7 @@ class StripeGateway:
     async def succeeded_since(
         self, environment: Environment, since: datetime, *, at: datetime
     ) -> AsyncIterator[PaymentFacts]:
-        """Payments that have succeeded, of those created since."""
+        """Yield the succeeded payments of those created since."""
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
         page = await self._answer((await self._of(environment)).v1.payment_intents.list_async(params))
         async for intent in self._all(page):
@@ -272,7 +274,7 @@ class StripeGateway:
     async def refunds_since(
         self, environment: Environment, since: datetime, *, at: datetime
     ) -> AsyncIterator[PaymentFacts]:
-        """Refunds that were begun since, as they are now."""
+        """Yield the refunds created since, in their present state."""
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
         page = await self._answer((await self._of(environment)).v1.refunds.list_async(params))
         async for refund in self._all(page):
@@ -284,7 +286,7 @@ class StripeGateway:
     async def money_back(
         self, environment: Environment, payment_intent_id: str, *, at: datetime
     ) -> AsyncIterator[PaymentFacts]:
-        """The refunds and disputes of one payment, as they are now."""
+        """Yield the refunds and disputes of one payment, in their present state."""
         service = (await self._of(environment)).v1
         params: Any = {"payment_intent": payment_intent_id, "limit": 100}
         async for refund in self._all(await self._answer(service.refunds.list_async(params))):
@@ -295,7 +297,7 @@ class StripeGateway:
     async def events_between(
         self, environment: Environment, types: Collection[str], since: datetime, until: datetime
     ) -> list[Event]:
-        """The entries of Stripe's event log of these types, oldest first. Stripe keeps them for 30 days."""
+        """Return the entries of Stripe's event log of these types, oldest first. Stripe keeps them for 30 days."""
         created = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
         params: Any = {"created": created, "types": list(types), "limit": 100}
         page = await self._answer((await self._of(environment)).v1.events.list_async(params))
@@ -303,9 +305,9 @@ class StripeGateway:
         return [self._of_environment(environment, event) for event in reversed(events)]
 
     async def verify_webhook(self, payload: bytes, signature: str | None) -> tuple[Environment, Event]:
-        """The event, and the environment whose secret signed it. Raises InvalidSignature.
+        """Return the event and the environment whose secret signed it. Raises InvalidSignature.
 
-        A live endpoint of Stripe's can be sent events of its test mode as well: they are none of this environment's.
+        A live endpoint of Stripe can also receive events of its test mode. They do not concern this environment.
         """
         for environment, keys in (await self._configuration.current()).providers.items():
             secret = keys.webhook_secret.get_secret_value()
@@ -316,20 +318,21 @@ class StripeGateway:
                 _refuse_future(signature or "")
                 return environment, self._of_environment(environment, parse_event(json.loads(payload)))
             except (stripe.SignatureVerificationError, ValueError, TypeError):
-                continue  # TypeError: a signature that is not ASCII, which cannot be compared
+                continue  # TypeError: a signature that is not ASCII
         raise InvalidSignature
 
     def _of_environment(self, environment: Environment, event: Event) -> Event:
-        """The event, without its facts when they are of Stripe's other mode. The local Stripe has one mode only."""
+        """Return the event, without facts if it is of Stripe's other mode. The local Stripe has one mode only."""
         if self._is_local or event.livemode == (environment == "live"):
             return event
         log.error("stripe_event_of_other_mode", event_id=event.event_id, environment=environment)
         return replace(event, facts=None)
 
     async def _answer(self, call: Awaitable[Answer], *, operation: Operation | None = "read") -> Answer:
-        """Stripe's errors as ours, and its time bounded: the SDK's own time-out is one for each of a call's parts.
+        """Await a call within the time limit, and raise Stripe's errors as ours.
 
-        A rejection of `operation` alerts the operator; None: the caller expects rejections.
+        The SDK's own time-out applies to each part of a call, not to the whole. A rejection of `operation` alerts the
+        operator. None: the caller expects rejections.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -344,7 +347,7 @@ class StripeGateway:
             raise (PaymentProviderForbids if error.http_status == 403 else PaymentProviderRefused) from error
         except stripe.IdempotencyError as error:
             self._breaker.answered()
-            # 400: the key was used for something else. 409: the same is under way, and even retries met it there.
+            # 400: the key was used for another request. 409: the same request was in progress, during all retries.
             if error.http_status == 400:
                 raise self._rejection(error, operation) from error
             raise PaymentProviderUnavailable from error
@@ -369,7 +372,7 @@ class StripeGateway:
         return PaymentProviderRejects(error.code)
 
     async def _all(self, page: Any) -> AsyncIterator[Any]:
-        """Every object of a paged list, with a failure of a later page told like that of the first."""
+        """Yield every object of a paged list. A failure of a later page raises the same errors as the first."""
         pages = page.auto_paging_iter().__aiter__()
         while True:
             try:

@@ -11,7 +11,7 @@ from app.payments.settlement import Outcome, apply
 
 
 async def receive(db: Database, environment: Environment, event: Event, now: datetime) -> Outcome | Literal["repeated"]:
-    """Apply an event in a transaction of its own. Return the outcome.
+    """Apply an event in its own transaction. Return the outcome.
 
     The event's id is stored with its effect, so neither exists without the other.
     """

@@ -1,4 +1,4 @@
-"""Purchases and what Stripe said about them."""
+"""Tables of purchases, refunds, disputes, events and cursors."""
 
 from datetime import datetime
 from uuid import UUID
@@ -27,7 +27,7 @@ def _provider() -> Mapped[str]:
 
 
 class Purchase(Base):
-    """One sale of a pack: written before Stripe is called, credited once its payment has arrived as agreed."""
+    """One sale of a pack. Stored before Stripe is called, credited once its payment has arrived as agreed."""
 
     __tablename__ = "purchases"
     __table_args__ = (
@@ -88,14 +88,14 @@ class Purchase(Base):
     status: Mapped[str] = mapped_column(Text)
     status_at: Mapped[datetime] = mapped_column(Timestamp, comment="Stripe's time of the status")
     next_action: Mapped[str | None] = mapped_column(
-        Text, comment="Stripe's type of what the buyer has to do; counts while the status is requires_action"
+        Text, comment="Stripe's type of the buyer's next step; counts while the status is requires_action"
     )
     received_minor: Mapped[int | None] = mapped_column(BigInteger, comment="null: not paid")
     received_currency: Mapped[str | None] = mapped_column(Text)
     review_reason: Mapped[str | None] = mapped_column(Text, comment="why a person has to look at it")
     card_fingerprint: Mapped[str | None] = mapped_column(Text, comment="Stripe's name of the card that paid")
     card_brand: Mapped[str | None] = mapped_column(
-        Text, comment="as Stripe names it; of what is no card, the kind of payment"
+        Text, comment="as Stripe names it; without a card, the kind of payment"
     )
     card_last4: Mapped[str | None] = mapped_column(Text, comment="its last four digits, as far as Stripe tells them")
     credit_id: Mapped[UUID | None] = mapped_column(comment="the credit that it became")
@@ -108,12 +108,13 @@ class Purchase(Base):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
     caller_kind: Mapped[str | None] = mapped_column(
-        Text, comment="key, user or admin: whose idempotency key it is; null: unknown, so it matches every kind"
+        Text,
+        comment="key, user or admin: the idempotency key's kind of caller; null: unknown, so it matches every kind",
     )
 
 
 class PurchaseDispute(Base):
-    """A dispute of a purchase. While open, and once lost, Stripe has withdrawn `amount_minor`."""
+    """A dispute of a purchase. Stripe has withdrawn `amount_minor` while it is open and once it is lost."""
 
     __tablename__ = "purchase_disputes"
     __table_args__ = (
@@ -136,7 +137,7 @@ class PurchaseDispute(Base):
 
 
 class PurchaseRefund(Base):
-    """A refund of a purchase. It counts as money given back unless it failed or was canceled."""
+    """A refund of a purchase. Its money counts as refunded unless the refund failed or was canceled."""
 
     __tablename__ = "purchase_refunds"
     __table_args__ = (
@@ -184,9 +185,9 @@ class PaymentEvent(Base):
 
 
 class PaymentCursor(Base):
-    """Up to when Stripe's event log has been read.
+    """The cursor of a provider's event log: the time up to which it has been read.
 
-    Events about refunds have a time of their own: versions without refunds by id move the other one and do not read
+    Events about refunds have a separate time, because versions without refunds by id move the other one and do not read
     them.
     """
 

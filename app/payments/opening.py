@@ -1,4 +1,4 @@
-"""Opening a purchase: which pack is sold at which price, and which click gets the purchase that is there already."""
+"""Opening of purchases: the pack and price that are sold, and the reuse of a purchase by a second click."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -16,7 +16,7 @@ from app.payments.facts import BEGUN_FOR, CANCELED_AFTER, Provider
 from app.payments.purchase import Purchase
 
 REUSED_FOR = timedelta(hours=1)
-"""A second click within it gets the first one's payment, while that is unpaid."""
+"""A second click within this time gets the payment of the first, while that is unpaid."""
 STUCK_AFTER = timedelta(minutes=10)
 
 
@@ -33,15 +33,15 @@ async def find_or_insert(
     max_open: int,
     now: datetime,
 ) -> Purchase:
-    """The purchase that this click is about, inserted with a job that looks after it if it is a new one.
+    """Return the purchase of this click. Insert a new one with a job that reconciles it later.
 
-    Locks the account. `pack` None is the first one that is sold in the account's currency. Raises UnknownPack,
+    Locks the account. `pack` None is the first pack in the account's currency. Raises UnknownPack,
     CurrencyMismatch, IdempotencyKeyReused, TooManyOpenPurchases, AccountSuspended, AccountClosed.
     """
     account = await lock_account(tx, account_id)
     account.require_active()
     existing = None
-    if idempotency_key is not None:  # it stands for what was bought then, whatever is sold today
+    if idempotency_key is not None:  # it names the earlier purchase, even of a pack that is no longer sold
         existing = await queries.find_purchase_by_key(tx, account_id, caller_kind, idempotency_key)
         if existing is not None and pack not in (None, existing.pack):
             raise IdempotencyKeyReused(idempotency_key)
@@ -74,7 +74,7 @@ async def _insert(
     now: datetime,
 ) -> Purchase:
     sold = config.packs[pack]
-    require_currency(account, sold.currency)  # so that reports count the revenue of its credits in one currency
+    require_currency(account, sold.currency)  # reports count the revenue of an account in one currency
     purchase = Purchase(
         account_id=account.account_id,
         purchase_id=new_id(),

@@ -22,12 +22,12 @@ _COLUMNS = {field.name: field.name for field in fields(Purchase)} | {"provider_p
 """The column of each field. A column keeps its name while versions run that know it by that name (ADR 25)."""
 _PURCHASE = [getattr(_PURCHASES, column).label(name) for name, column in _COLUMNS.items()]
 OPEN = ("pending", "requires_payment_method", "requires_confirmation", "requires_action", "failed")
-"""No money is under way: Stripe can cancel it."""
+"""No money is on its way: Stripe can cancel the payment."""
 UNPAID = (*OPEN, "processing", "requires_capture")
-"""No second payment is begun beside it."""
+"""No second payment is opened beside it."""
 CANCELABLE = (*OPEN, "requires_capture")
 MAX_UNSETTLED = 500
-# As facts.has_begun decides.
+# The same rule as facts.has_begun.
 _HAS_BEGUN = or_(
     _PURCHASES.status.in_(("processing", "requires_capture")),
     and_(_PURCHASES.status == "requires_action", _PURCHASES.next_action.in_(DELAYED_ACTIONS)),
@@ -57,7 +57,10 @@ async def find_purchase(db: Session, account_id: UUID, purchase_id: UUID) -> Pur
 async def find_purchase_by_key(
     tx: Session, account_id: UUID, caller_kind: CallerKind, idempotency_key: str
 ) -> Purchase | None:
-    """The caller's own purchase; else one whose kind of caller is unknown, so that no click of before is paid twice."""
+    """Return the caller's purchase under this key; else one whose kind of caller is unknown.
+
+    The second case keeps a click from before the kinds of caller from being paid twice.
+    """
     query = (
         select(*_PURCHASE)
         .where(
@@ -73,7 +76,7 @@ async def find_purchase_by_key(
 async def find_open_purchase(
     tx: Session, account_id: UUID, provider: Provider, pack: str, *, fresh_since: datetime, begun_since: datetime
 ) -> Purchase | None:
-    """The unpaid purchase of the pack that a second click gets: one that was begun to be paid, or the newest fresh one.
+    """Return the unpaid purchase of the pack that a second click gets: a begun one, or the newest fresh one.
 
     Purchases with an idempotency key are found by that key only.
     """
@@ -96,9 +99,9 @@ async def find_open_purchase(
 async def count_open_purchases(
     tx: Session, account_id: UUID, *, open_since: datetime, begun_since: datetime, limit: int
 ) -> int:
-    """How many purchases of the account are open and unpaid, `limit` at most. The account is locked.
+    """Return the number of open and unpaid purchases of the account, `limit` at most. The account is locked.
 
-    Those that the worker cancels by now count no longer, whether it has done so or not.
+    Purchases that are due to be canceled do not count, even if the worker has not canceled them yet.
     """
     found = (
         select(_PURCHASES.purchase_id)
@@ -132,7 +135,7 @@ async def update_purchase(tx: Session, purchase: Purchase) -> None:
 
 
 async def cancel_unopened(tx: Session, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
-    """Unless it has been opened at Stripe meanwhile. The account is locked."""
+    """Cancel a purchase unless it has been opened at Stripe since it was read. The account is locked."""
     await tx.execute(
         update(_PURCHASES)
         .where(
@@ -145,7 +148,7 @@ async def cancel_unopened(tx: Session, account_id: UUID, purchase_id: UUID, now:
 
 
 async def begin_next_attempt(tx: Session, account_id: UUID, purchase_id: UUID, attempt: int, now: datetime) -> None:
-    """Count an attempt that failed at Stripe, once, unless the purchase has been opened there meanwhile."""
+    """Count a failed attempt at Stripe, once, unless the purchase has been opened there since it was read."""
     await tx.execute(
         update(_PURCHASES)
         .where(
@@ -169,8 +172,10 @@ async def touch_purchase(tx: Session, account_id: UUID, purchase_id: UUID, now: 
 async def list_unsettled(
     db: Session, environment: Environment, provider: Provider, *, until: datetime
 ) -> list[PurchaseKey]:
-    """Purchases older than `until` that are neither credited, canceled nor under review, and that were not looked at
-    since `until`; the longest not looked at first, so that none starves."""
+    """Return purchases that are neither credited, canceled nor under review.
+
+    They were neither opened nor checked since `until`. The least recently checked come first, so each gets its turn.
+    """
     query = (
         select(_PURCHASES.account_id, _PURCHASES.purchase_id)
         .where(
@@ -191,7 +196,7 @@ async def list_unsettled(
 async def list_to_refund(
     db: Session, environment: Environment, provider: Provider, *, until: datetime
 ) -> list[PurchaseKey]:
-    """Purchases whose money arrived for a closed account and has not gone back, not looked at since `until`."""
+    """Return purchases whose money arrived for a closed account and was not refunded, not checked since `until`."""
     query = (
         select(_PURCHASES.account_id, _PURCHASES.purchase_id)
         .where(
@@ -209,7 +214,7 @@ async def list_to_refund(
 
 
 async def list_unsettled_of(db: Session, account_id: UUID) -> Sequence[UUID]:
-    """The account's purchases that are neither credited nor canceled, those under review as well; oldest first."""
+    """Return the account's purchases that are neither credited nor canceled, also those under review, oldest first."""
     query = (
         select(_PURCHASES.purchase_id)
         .where(_PURCHASES.account_id == account_id, _PURCHASES.credit_id.is_(None), _PURCHASES.status != "canceled")
@@ -220,7 +225,7 @@ async def list_unsettled_of(db: Session, account_id: UUID) -> Sequence[UUID]:
 
 
 async def note_refused_refund(tx: Session, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
-    """The money of a closed account cannot be refunded automatically: an admin has to. The account is locked."""
+    """Leave a closed account's refund to an admin, because Stripe refused it. The account is locked."""
     await tx.execute(
         update(_PURCHASES)
         .where(
@@ -232,8 +237,8 @@ async def note_refused_refund(tx: Session, account_id: UUID, purchase_id: UUID, 
     )
 
 
-# By the index of what is not settled, which is little: an open purchase is canceled after a day. A purchase under
-# review is nobody's to ask about; one that waits for its first answer from Stripe is asked about as well.
+# Uses the index of unsettled purchases, which are few: an open purchase is canceled after a day. Purchases under review
+# are not checked with Stripe. Purchases that wait for their first answer from Stripe are.
 _FIND_UNSETTLED = """
     SELECT count(*) FILTER (WHERE received_minor IS NOT NULL) AS not_credited,
            min(status_at) FILTER (WHERE received_minor IS NOT NULL) AS not_credited_since,
@@ -245,9 +250,10 @@ _FIND_UNSETTLED = """
 
 
 async def find_unsettled(db: Database) -> Row:
-    """How many are paid but not credited, since when; since when one was not asked about; the last event's arrival.
+    """Return measurements of unsettled purchases, of which it reads the 10,000 oldest.
 
-    Looks at the 10,000 oldest.
+    They are the number of paid purchases without credits, the time of the oldest such purchase, the time of the oldest
+    check with Stripe, and the arrival of the last event.
     """
     row = await db.fetch_row(_FIND_UNSETTLED)
     assert row is not None
@@ -280,7 +286,7 @@ async def upsert_dispute(tx: Session, key: PurchaseKey, dispute: Dispute, now: d
 
 
 async def list_refunds(db: Session, account_id: UUID, purchase_id: UUID) -> list[Refund]:
-    """The refunds of a purchase that are known by id, oldest first."""
+    """Return the refunds of a purchase that are known by id, oldest first."""
     columns = (
         PurchaseRefund.refund_id,
         PurchaseRefund.amount_minor,

@@ -1,4 +1,4 @@
-"""How a reconciliation goes on when one thing of many fails."""
+"""Tally of a reconciliation, which continues when one of its steps fails."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -8,22 +8,25 @@ import structlog
 from app.payments.errors import PaymentProviderRefused, PaymentProviderUnavailable
 
 GIVE_UP_AFTER = 3
-"""So many calls in a row that Stripe did not answer mean that it is away."""
+"""So many calls in a row without an answer from Stripe end the reconciliation."""
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Attempts:
-    """What a reconciliation did. A failure of one thing stops nothing else: it is logged, and tried again next time."""
+    """The counts of a reconciliation. A failed step is logged and repeated by the next run; the others continue."""
 
     done: dict[str, int] = field(default_factory=lambda: {"events": 0, "payments": 0, "failed": 0})
     unanswered: int = 0
     on_attempt: Callable[[int], None] = lambda attempted: None
-    """Called after each attempt with their number, failed ones included."""
+    """Called after each attempt with the number of attempts, failed ones included."""
     attempted: int = 0
 
     async def attempt(self, kind: str, work: Awaitable[int], **about: object) -> bool:
-        """Whether it could be done. Raises PaymentProviderUnavailable once Stripe seems to be away."""
+        """Await a step and count it. Return whether it succeeded.
+
+        Raises PaymentProviderUnavailable after GIVE_UP_AFTER calls in a row without an answer.
+        """
         self.attempted += 1
         try:
             self.done[kind] += await work

@@ -30,9 +30,11 @@ async def account_of_view(
     oauth_provider: OAuthProvider | None = None,
     external_id: Key255 | None = None,
 ) -> UUID | None:
-    """The account to which the view is limited: an end user's own, or that of the user whom an API key's query names,
-    so that an agent need not trust a payment id from a browser. None for a key that names nobody: it sees its
-    environment."""
+    """Return the account to which the view is limited: an end user's own, or that of the user in an API key's query.
+
+    The query lets an agent use a payment id from a browser without trusting it. None for a key that names no user: it
+    sees its environment.
+    """
     if caller.user is None and oauth_provider is None and external_id is None:
         return None
     account_id = await billing.accounts.directory.find(identity_of(caller, oauth_provider, external_id))
@@ -71,5 +73,5 @@ async def create_purchase(
 async def get_purchase(
     payment_id: PathPaymentId, caller: ReaderOrUser, own: Own, payments: Payments, now: Now
 ) -> PurchaseStatusReply:
-    """The purchase as it stands at Stripe. Books its credits, if Stripe says succeeded before the webhook did."""
+    """The purchase as Stripe reports it now. Books its credits if Stripe reports success before the webhook arrives."""
     return PurchaseStatusReply.of(await payments.payment(caller.environment, payment_id, now, of=own))

@@ -19,7 +19,7 @@ WEB = ("http", "https")
 
 
 def _absolute_url(value: str) -> str:
-    """The browser passes it to Stripe; nothing here fetches it."""
+    """The browser passes the address to Stripe. This service does not fetch it."""
     if scheme_of(value) in WEB:
         HttpUrl(value)
     elif re.fullmatch("[!-~]+", value) is None:
@@ -72,7 +72,7 @@ class PurchaseReply(Reply):
 
 
 class PurchaseStatusReply(PurchaseReply):
-    """`succeeded` is said only once the credits are booked."""
+    """`succeeded` means that the credits are booked."""
 
     credits_added: int
     balance_after: int = Field(description="Paid credits now.")

@@ -1,4 +1,4 @@
-"""PaymentService: purchases from the click to the credits. No call to Stripe is ever made in a transaction."""
+"""PaymentService: purchases from the click to the credits. No call to Stripe is made inside a transaction."""
 
 import re
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """A purchase as its buyer sees it. `credits_added` and `balance_after` are in credits."""
+    """A purchase as the API returns it to its buyer. `credits_added` and `balance_after` are in credits."""
 
     payment_id: str
     client_secret: str | None
@@ -71,11 +71,11 @@ class PaymentService:
     # --- buying ---
 
     async def all_packs(self) -> Mapping[str, Pack]:
-        """Every pack that is for sale, by name."""
+        """Return every pack that is for sale, by name."""
         return (await self._configuration.current()).packs
 
     async def packs_of(self, account_id: UUID | None) -> Mapping[str, Pack]:
-        """The packs in the account's currency, the default one first. None: an account that does not exist yet."""
+        """Return the packs in the account's currency, the default one first. None: the account of a new user."""
         config = await self._configuration.current()
         currency = config.defaults.currency
         if account_id is not None:
@@ -92,14 +92,14 @@ class PaymentService:
         caller_kind: CallerKind = "key",
         idempotency_key: str | None = None,
     ) -> Payment:
-        """Begin to buy a pack; a second click gets the same payment back. Locks the account for a moment.
+        """Begin to buy a pack. A second click gets the same payment back. Locks the account briefly.
 
-        Written down before Stripe hears of it, with a job that looks after it later: whatever dies in between, the
-        money finds its purchase. Raises UnknownPack, CurrencyMismatch, IdempotencyKeyReused, TooManyOpenPurchases,
+        The purchase is stored before Stripe is called, with a job that reconciles it later, so money finds its purchase
+        after a crash at any point. Raises UnknownPack, CurrencyMismatch, IdempotencyKeyReused, TooManyOpenPurchases,
         PurchaseGivenUp, PurchaseRejected, AccountSuspended, AccountClosed, PaymentsNotConfigured,
         PaymentProviderUnavailable.
         """
-        await self._gateway.publishable_key(environment)  # refuse before anything is written
+        await self._gateway.publishable_key(environment)  # raises before anything is written
         config = await self._configuration.current()
         for _ in range(2):
             async with self._db.transaction() as tx:
@@ -121,18 +121,18 @@ class PaymentService:
             await self._apply(environment, intent.facts, now)
             if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
                 break
-            # The last click's payment has come to its end, as we hear only now: this click begins another.
+            # Stripe reports only now that the last click's payment has ended, so this click begins another.
         if await self._is_closed(account_id):
-            raise AccountClosed  # since this click began; the job of the closing cancels the payment
+            raise AccountClosed  # closed since this click began; the job of the closing cancels the payment
         return await self._payment(account_id, purchase.purchase_id, intent.client_secret)
 
     async def _is_closed(self, account_id: UUID) -> bool:
         return bool((await self._billing.accounts.state(account_id))["status"] == "closed")
 
     async def _intent_of(self, purchase: Purchase, now: datetime) -> PaymentIntent:
-        """The purchase's payment at Stripe, opened there if it is not yet (or if we died before we could note it).
+        """Return the purchase's payment at Stripe. Open it there if that has not happened, or was not noted.
 
-        A purchase that Stripe rejects ends here, so that the next click begins another one. Raises PurchaseRejected.
+        A purchase that Stripe rejects is canceled, so that the next click begins another one. Raises PurchaseRejected.
         """
         environment = purchase.environment
         if purchase.provider_payment_id is not None:
@@ -140,8 +140,8 @@ class PaymentService:
             try:
                 return await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
             except PaymentNotFound:
-                # The keys are another account's by now. Nobody can pay this any more; if somebody has, and the old keys
-                # come back, its money is booked all the same.
+                # The keys now belong to another Stripe account, so no buyer can pay this payment. If it was paid before
+                # and the old keys return, its money is booked.
                 log.error("payment_of_another_account", payment_intent_id=payment_id)
                 return PaymentIntent(
                     payment_id, None, PaymentFacts(purchase.provider, payment_id, now, status="canceled")
@@ -157,7 +157,7 @@ class PaymentService:
                 at=now,
             )
         except PaymentProviderFailed:
-            # Stripe remembers its own failure under the key: whoever asks next must ask with another one.
+            # Stripe repeats its failure for this idempotency key, so the next attempt needs another key.
             async with self._db.transaction() as tx:
                 await queries.begin_next_attempt(tx, purchase.account_id, purchase.purchase_id, purchase.attempt, now)
             raise
@@ -170,15 +170,16 @@ class PaymentService:
             await lock_account(tx, account_id)
             await queries.cancel_unopened(tx, account_id, purchase_id, now)
 
-    # --- asking ---
+    # --- reading ---
 
     async def payment(
         self, environment: Environment, payment_id: str, now: datetime, *, of: UUID | None = None
     ) -> Payment:
-        """The payment as it stands at Stripe, its credits booked if it has succeeded. `of`: only this account's.
+        """Return the payment as Stripe reports it, after booking its credits if it has succeeded.
 
-        A payment that is booked is answered from our own rows. One whose money arrived, but not as agreed, is
-        "unknown" until a person has looked. Raises PaymentNotFound, PaymentProviderUnavailable.
+        `of` limits the search to one account. A booked payment is answered from our own rows. A payment whose money did
+        not arrive as agreed is "unknown" until an admin has reviewed it. Raises PaymentNotFound,
+        PaymentProviderUnavailable.
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase_of_payment(db, environment, self._gateway.provider, payment_id)
@@ -211,16 +212,16 @@ class PaymentService:
             balance_after=account["paid"],
         )
 
-    # --- giving back ---
+    # --- refunding ---
 
     async def refund(
         self, account_id: UUID, purchase_id: UUID, amount_minor: int | None, idempotency_key: str, now: datetime
     ) -> None:
-        """Give money back, all that is left without `amount_minor`; take the credits back in proportion.
+        """Refund money and take the credits back in proportion. Without `amount_minor`, refund the rest.
 
-        The same key again gives nothing more. Raises PaymentNotFound, RefundRefused,
-        PaymentProviderUnavailable: then it is not known whether the money went, and to ask again with the same key is
-        safe; the webhook takes the credits in any case.
+        The same key again refunds nothing more. Raises PaymentNotFound, RefundRefused, PaymentProviderUnavailable.
+        After the last one the outcome is not known: a retry with the same key is safe, and the webhook takes the
+        credits in any case.
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
@@ -236,14 +237,14 @@ class PaymentService:
         )
         await self._apply(purchase.environment, facts, now)
 
-    # --- hearing ---
+    # --- receiving events ---
 
     async def handle_webhook(self, payload: bytes, signature: str | None, now: datetime) -> None:
-        """Apply a signed event once, however often it comes. Committed when this returns. Raises InvalidSignature."""
+        """Apply a signed event once, however often Stripe delivers it. Raises InvalidSignature."""
         try:
             environment, event = await self._gateway.verify_webhook(payload, signature)
             outcome = await receive(self._db, environment, event, now)
-        except BaseException as error:  # to run out of time is to be cancelled
+        except BaseException as error:  # includes the cancellation at the deadline
             WEBHOOK_FAILURES.labels("signature" if isinstance(error, InvalidSignature) else "error").inc()
             raise
         WEBHOOKS.labels(environment, outcome).inc()
@@ -257,11 +258,10 @@ class PaymentService:
     # --- reconciling ---
 
     async def reconcile(self, now: datetime, attempts: Attempts | None = None) -> dict[str, int]:
-        """Heal what webhooks have missed, in every environment: how many events and payments were caught up on.
+        """Apply what webhooks have missed, in every environment. Return the numbers of events and payments.
 
-        Reads Stripe's event log since the last time, lists succeeded payments and new refunds, and asks about purchases
-        that are stuck.
-        "failed" counts what could not be done.
+        Reads Stripe's event log since the last run, lists succeeded payments and new refunds, and retrieves the
+        payments of unsettled purchases. "failed" counts steps that raised an error.
         """
         attempts = attempts or Attempts()
         for environment in await self._gateway.environments():
@@ -284,7 +284,7 @@ class PaymentService:
             account_id, purchase_id = key.account_id, key.purchase_id
             work = self.reconcile_purchase(account_id, purchase_id, now)
             if not await attempts.attempt("payments", work, purchase_id=str(purchase_id)):
-                async with self._db.transaction() as tx:  # to the end of the queue, so that it starves no other
+                async with self._db.transaction() as tx:  # to the end of the queue, behind the other purchases
                     await queries.touch_purchase(tx, account_id, purchase_id, now)
 
     async def _book_if_missing(self, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
@@ -298,12 +298,12 @@ class PaymentService:
             return await apply(tx, environment, facts, now) != "ignored"
 
     async def reconcile_purchase(self, account_id: UUID, purchase_id: UUID, now: datetime) -> bool:
-        """Ask Stripe about one purchase; whether its money turned out to have arrived.
+        """Retrieve one purchase's payment from Stripe and apply it. Return whether its money has arrived.
 
-        A purchase that may never have reached Stripe (we died in between) is opened there now, unpaid. One that nobody
-        has begun to pay for a day, or that was begun and not paid for 30 days, is canceled, at Stripe first; one of a
-        closed account at once: so each comes to an end. One that is booked is asked about only while it waits for a
-        person: there may be room for its credits by now. Raises PurchaseRejected.
+        A purchase that may not have reached Stripe, because the process died, is opened there now, unpaid. Every
+        purchase ends: it is canceled, at Stripe first, after a day if the buyer has not begun to pay, after 30 days if
+        the buyer has begun, and at once if the account is closed. A booked purchase is retrieved only while it waits
+        for review, because there may be room for its credits by now. Raises PurchaseRejected.
         """
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
@@ -313,7 +313,7 @@ class PaymentService:
             return False
         age = now - purchase.created_at
         if age > CANCELED_AFTER and purchase.provider_payment_id is None:
-            # Its buyer never got anything to pay with, and Stripe no longer knows the idempotency key.
+            # Its buyer never received a payment to pay, and Stripe has forgotten the idempotency key.
             await self._cancel_unopened(account_id, purchase_id, now)
             return False
         intent = await self._intent_of(purchase, now)
@@ -325,7 +325,7 @@ class PaymentService:
         return intent.facts.received_minor is not None
 
     async def reconcile_money_back(self, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
-        """Ask Stripe for the refunds and disputes of one purchase. Raises PaymentProviderUnavailable."""
+        """Apply the refunds and disputes that Stripe has for one purchase. Raises PaymentProviderUnavailable."""
         await reconcile_money_back(self._db, self._gateway, account_id, purchase_id, now)
 
     # --- closed accounts ---
@@ -333,7 +333,8 @@ class PaymentService:
     async def settle_purchases(self, account_id: UUID, now: datetime) -> None:
         """Reconcile every unsettled purchase of an account that was closed, erased or reopened.
 
-        Idempotent. A failure of one stops no other; the first one is raised in the end, so that the job is retried.
+        Idempotent. A failure of one purchase does not stop the others. The first failure is raised at the end, so that
+        the job is retried.
         """
         async with self._db.read() as db:
             unsettled = await queries.list_unsettled_of(db, account_id)
@@ -348,9 +349,9 @@ class PaymentService:
             raise failure
 
     async def refund_closed(self, account_id: UUID, purchase_id: UUID, now: datetime) -> bool:
-        """Give the money back that arrived for a closed account, if CLOSED_ACCOUNT_PAYMENTS says so.
+        """Refund money that arrived for a closed account, if CLOSED_ACCOUNT_PAYMENTS is `refund`.
 
-        Whether it went back. Payments of an account that was reopened are booked instead. Raises
+        Return whether the money went back. A payment of a reopened account is booked instead. Raises
         PaymentProviderUnavailable.
         """
         if self._configuration.settings.closed_account_payments != "refund":
@@ -365,7 +366,7 @@ class PaymentService:
         return await give_back(self._db, self._gateway, purchase, purchase.provider_payment_id, now)
 
     async def _refund_closed(self, environment: Environment, now: datetime, attempts: Attempts) -> None:
-        """The safety net of the job that each such payment has."""
+        """Repeat the refunds of closed accounts whose own jobs have failed."""
         async with self._db.read() as db:
             waiting = await queries.list_to_refund(db, environment, self._gateway.provider, until=now - STUCK_AFTER)
         for key in waiting:
@@ -374,5 +375,5 @@ class PaymentService:
 
 
 def request_key(idempotency_key: str) -> str:
-    """The key, or its digest when it does not fit Stripe's header: 255 plain characters, with what we put before it."""
+    """Return the key, or its digest when it does not fit Stripe's header: 255 plain characters with our prefix."""
     return idempotency_key if PLAIN_KEY.fullmatch(idempotency_key) else sha256(idempotency_key.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Stripe's events and payment intents as facts."""
+"""Parsing of Stripe's events and payment intents into facts."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -30,11 +30,11 @@ def _uuid(value: object) -> UUID | None:
 
 
 def intent_facts(intent: Mapping[str, Any], *, at: datetime, failed: bool = False) -> PaymentFacts:
-    """What a payment intent says about its payment. `failed`: its last attempt did. Raises KeyError, ValueError."""
+    """Return the facts of a payment intent. `failed`: its last attempt failed. Raises KeyError, ValueError."""
     metadata = intent.get("metadata") or {}
     status: PurchaseStatus = intent["status"] if intent["status"] in PAYMENT_STATUSES else "unknown"
     if failed or (status == "requires_payment_method" and intent.get("last_payment_error")):
-        status = "failed"  # the last attempt; another one may still succeed
+        status = "failed"  # the last attempt failed; another one may still succeed
     paid = status == "succeeded"
     return PaymentFacts(
         provider=STRIPE,
@@ -55,7 +55,7 @@ def _next_action(intent: Mapping[str, Any]) -> str | None:
 
 
 def parse_event(event: Mapping[str, Any]) -> Event:
-    """Raises ValueError for what is not an event of Stripe's. A handled event with a malformed object has no facts."""
+    """Parse an event. A handled event with a malformed object has no facts. Raises ValueError for anything else."""
     try:
         if event.get("object") == THIN_EVENT:
             return thin_event(event)
@@ -68,7 +68,7 @@ def parse_event(event: Mapping[str, Any]) -> Event:
         if kind in HANDLED:
             facts = _facts(kind, data, created_at)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        # Signed by Stripe, so not to be refused for ever; but a person should see it.
+        # Stripe signed it and would repeat it, so it is accepted. The error log shows it to the operator.
         log.error("stripe_event_malformed", event_id=event_id, type=kind, exc_info=error)
     return Event(STRIPE, event_id, kind, created_at, event.get("livemode") is True, facts)
 

@@ -1,4 +1,4 @@
-"""The events of Stripe that are handled; its refunds and disputes as facts, in the shapes of all API versions."""
+"""Parsing of Stripe's refunds, disputes and charges into facts, in the shapes of all API versions."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -36,12 +36,12 @@ DISPUTES: dict[str, DisputeStatus] = {
     "warning_needs_response": "warning",
     "warning_under_review": "warning",
     "warning_closed": "warning",
-    # Before 2014-11-20: decided for us, after the charge had been refunded. The refund is counted as a refund.
+    # Before 2014-11-20: decided for us after the charge had been refunded. The refund counts as a refund.
     "charge_refunded": "won",
 }
 THIN_EVENT = "v2.core.event"
 REQUEST_KEY = "request_key"
-"""In a refund's metadata: names our request for it, so that its audit entry is found, whatever dies in between."""
+"""In a refund's metadata: names our request, so that its audit entry is found after a crash at any point."""
 STRIPE: Provider = "stripe"
 FUNDS_WITHDRAWN = "charge.dispute.funds_withdrawn"
 MAX_INT64 = 2**63 - 1
@@ -68,7 +68,7 @@ def stripe_time(seconds: object) -> datetime:
 
 
 def refund_of(refund: Object) -> Refund:
-    """Raises KeyError, ValueError, OverflowError for an object that is no refund, or has a status that is new to us."""
+    """Return a refund. Raises KeyError, ValueError, OverflowError for any other object, and for an unknown status."""
     status = "succeeded" if refund["status"] is None else refund["status"]  # null: a charge of the first API versions
     known = REFUND_STATUSES[REFUND_STATUSES.index(status)]
     return Refund(
@@ -82,7 +82,7 @@ def refund_of(refund: Object) -> Refund:
 
 
 def card_of(charge: Object) -> Card | None:
-    """What paid for a charge. None: Stripe does not say. Of a card, the fingerprint is the same for every payer."""
+    """Return the means of payment of a charge. None: unknown. A card has the same fingerprint for every payer."""
     details = charge.get("payment_method_details") or {}
     kind = _label(details.get("type"))
     if kind is None:
@@ -93,17 +93,17 @@ def card_of(charge: Object) -> Card | None:
 
 
 def _label(value: object) -> str | None:
-    """A short text to be shown; None for anything else."""
+    """Return a short text for display; None for anything else."""
     return value if isinstance(value, str) and 1 <= len(value) <= 255 and value.isprintable() else None
 
 
 def refunds_inside(charge: Object) -> tuple[Refund, ...]:
-    """The refunds that a charge carries: in API versions before 2022-11-15 the last ten, since then none."""
+    """Return the refunds inside a charge: in API versions before 2022-11-15 the last ten, since then none."""
     return tuple(refund_of(refund) for refund in (charge.get("refunds") or {}).get("data", ()))
 
 
 def dispute_of(kind: str, dispute: Object) -> Dispute:
-    """The dispute as an event of type `kind` shows it. Raises KeyError, ValueError.
+    """Return the dispute that an event of type `kind` contains. Raises KeyError, ValueError.
 
     A dispute that Stripe prevented never becomes a chargeback. Its money is withdrawn if Stripe resolved it by
     refunding the cardholder, and stays if the issuer dropped it: the dispute's balance transactions say which.
@@ -123,7 +123,7 @@ def charge_facts(kind: str, data: Object, at: datetime) -> PaymentFacts | None:
     Raises KeyError, TypeError, ValueError, AttributeError, OverflowError for a malformed object.
     """
     if not data.get("payment_intent"):
-        return None  # we charge by payment intents only
+        return None  # all our payments are payment intents
     payment_intent_id = stripe_id(data["payment_intent"])
     if kind in REFUND_EVENTS:
         return PaymentFacts(STRIPE, payment_intent_id, at, refunds=(refund_of(data),))

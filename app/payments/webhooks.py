@@ -1,4 +1,4 @@
-"""`/v1/billing/webhooks`: what Stripe tells us."""
+"""`/v1/billing/webhooks`: receives Stripe's events."""
 
 from typing import Annotated
 
@@ -20,6 +20,6 @@ router = APIRouter(prefix="/v1/billing/webhooks", tags=["webhooks"])
 async def stripe_webhook(
     request: Request, payments: Payments, now: Now, stripe_signature: Annotated[str | None, Header()] = None
 ) -> WebhookReply:
-    """200 once the event's effect is committed; anything else makes Stripe send it again."""
+    """Answers 200 once the event's effect is committed. Any other status makes Stripe send it again."""
     await payments.handle_webhook(await request.body(), stripe_signature, now)
     return WebhookReply()

@@ -1,4 +1,4 @@
-"""Why a decision about an alert is refused."""
+"""Errors of decisions about alerts."""
 
 from app.errors import AppError
 
@@ -11,7 +11,7 @@ class AlertNotFound(AppError):
 
 
 class AlertNamesNoAccount(AppError):
-    """An alert about an API key: its accounts are many people's."""
+    """The alert is about an API key, whose accounts belong to many people."""
 
     status, code = 409, "alert_names_no_account"
 

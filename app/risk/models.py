@@ -1,4 +1,4 @@
-"""What is unusual, by rules that operators change, and what was found."""
+"""Tables of the rules for unusual activity, which operators change, and of the alerts that they raised."""
 
 from datetime import date, datetime
 from uuid import UUID
@@ -14,13 +14,13 @@ _RULES = "'accounts_per_key', 'purchases_per_card', 'refunds_per_account', 'spen
 
 
 class AlertRule(Base):
-    """From when on something is unusual, and what is done by itself. Every rule has its row, from the migration on."""
+    """A rule: the threshold of unusual activity and the automatic action. The migration inserts a row for each."""
 
     __tablename__ = "alert_rules"
     __table_args__ = (
         CheckConstraint(f"rule IN ({_RULES})", name="rule"),
         CheckConstraint("action IN ('off', 'notify', 'hold', 'suspend')", name="action"),
-        # A key is many people's: a person decides about it, in the keys' own page.
+        # Many people share a key, so an admin decides about it on the page of API keys.
         CheckConstraint("rule <> 'accounts_per_key' OR action IN ('off', 'notify')", name="keys_only_notify"),
         CheckConstraint("threshold > 0", name="threshold"),
         CheckConstraint("window_h BETWEEN 1 AND 720", name="window_h"),
@@ -35,7 +35,7 @@ class AlertRule(Base):
 
 
 class Alert(Base):
-    """One finding: a subject's on a day, once, however often and by how many workers it was found."""
+    """One finding about a subject on a day, stored once, even if several workers find it several times."""
 
     __tablename__ = "alerts"
     __table_args__ = (
@@ -53,18 +53,18 @@ class Alert(Base):
     rule: Mapped[str] = mapped_column(Text)
     subject: Mapped[str] = mapped_column(Text, comment="an API key's id, an account's id, a card's digest")
     day: Mapped[date] = mapped_column(Date, comment="UTC day on which it was first seen")
-    observed: Mapped[int] = mapped_column(BigInteger, comment="the most that was seen")
-    usual: Mapped[int | None] = mapped_column(BigInteger, comment="what the account spends on a day, for a spike")
+    observed: Mapped[int] = mapped_column(BigInteger, comment="the highest value seen")
+    usual: Mapped[int | None] = mapped_column(BigInteger, comment="for a spike: the account's usual spending on a day")
     threshold: Mapped[int] = mapped_column(BigInteger, comment="of the rule, at that time")
     window_h: Mapped[int] = mapped_column(BigInteger, comment="of the rule, at that time")
-    account_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid()), comment="that can be stopped for it")
+    account_ids: Mapped[list[UUID]] = mapped_column(ARRAY(Uuid()), comment="accounts that can be stopped for it")
     exempt_ids: Mapped[list[UUID]] = mapped_column(
         ARRAY(Uuid()),
         server_default=text("'{}'"),
-        comment="accounts that stopped does not cover: a person let them go on",
+        comment="accounts that an admin released, which stopped does not cover",
     )
     status: Mapped[str] = mapped_column(Text, server_default=text("'open'"))
-    stopped: Mapped[str | None] = mapped_column(Text, comment="hold or suspend: what its accounts are under")
+    stopped: Mapped[str | None] = mapped_column(Text, comment="hold or suspend: how its accounts are stopped")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     last_seen_at: Mapped[datetime] = mapped_column(Timestamp)
     decided_at: Mapped[datetime | None] = mapped_column(Timestamp)

@@ -1,4 +1,4 @@
-"""The rules' SQL: one statement a function. What it reads belongs to other packages, which it does not change.
+"""The rules' SQL: one statement a function. It reads tables of other packages and changes none of them.
 
 Each rule reads a bounded part of its table by an index: the newest accounts, the sales of a few days, one day's sums.
 """
@@ -18,19 +18,19 @@ from app.risk.models import Alert, AlertRule
 
 Row = Mapping[str, Any]
 MAX_FINDINGS = 200
-"""Of a rule and run, the most striking first. What is left over is found again once those are dealt with."""
+"""Per rule and run, the highest values first. A later run finds the others once these are decided."""
 MAX_ACCOUNTS = 500
-"""Accounts that one finding, and one alert, can name."""
+"""The most accounts that one finding, and one alert, can name."""
 MAX_NEW_ACCOUNTS = 200_000
-"""The newest, at which the rule about keys looks."""
+"""The newest accounts, which the rule about keys reads."""
 MAX_SPENDERS = 50_000
-"""Of an environment and day, at whose past the rule about spikes looks: those who spent most."""
+"""The accounts with the highest spending of an environment and day, whose past the rule about spikes reads."""
 PAST_DAYS = 28
 LEAST_PAST_DAYS = 3
 _RULE = list(AlertRule.__table__.columns)
 _ALERT = list(Alert.__table__.columns)
 
-# An account's first entry in the ledger is what it was opened with, by whom. Account ids grow with time.
+# An account's first entry in the ledger names the actor that opened it. Account ids grow with time.
 _ACCOUNTS_PER_KEY = text(
     """
     WITH made AS (
@@ -65,7 +65,7 @@ _REFUNDS_PER_ACCOUNT = text(
      ORDER BY observed DESC LIMIT :limit
     """
 )
-# Its own rate: what it spends on a day on which it spends anything.
+# The account's usual rate is its spending on a day with any spending.
 _SPEND_SPIKE = text(
     """
     SELECT e.environment, CAST(d.account_id AS text) AS subject, d.credits AS observed,
@@ -94,7 +94,7 @@ def _since(rule: Row, now: datetime) -> Row:
 
 
 def _day(rule: Row, now: datetime) -> Row:
-    """The day that the sums have come to. Right after midnight that is the day before, as a whole."""
+    """Return the day up to which sums are complete. Right after midnight that is the whole day before."""
     return {"day": (now - 2 * SETTLED).date(), "minimum": rule["minimum"]}
 
 
@@ -107,7 +107,7 @@ FINDERS: Mapping[str, tuple[Any, Callable[[Row, datetime], Row]]] = {
 
 
 async def find_unusual(db: Session, rule: Row, now: datetime) -> Sequence[Row]:
-    """Whom the rule is about now: environment, subject, observed, usual, account_ids. At most MAX_FINDINGS."""
+    """Return the rule's findings now: environment, subject, observed, usual, account_ids. At most MAX_FINDINGS."""
     statement, bounds = FINDERS[rule["rule"]]
     values = {"threshold": rule["threshold"], "limit": MAX_FINDINGS, **bounds(rule, now)}
     return [dict(row) for row in (await db.execute(statement, values)).mappings()]
@@ -127,7 +127,7 @@ async def update_rule(tx: Session, rule: str, changes: Row) -> None:
 
 
 async def lock_latest_alert(tx: Session, found: Row) -> Row | None:
-    """The alert about the same subject: one that is open, or else the newest. Locks it until commit."""
+    """Return the open alert about the same subject, or else the newest. Lock it until commit."""
     query = (
         select(*_ALERT)
         .where(
@@ -144,7 +144,7 @@ async def lock_latest_alert(tx: Session, found: Row) -> Row | None:
 
 
 async def insert_alert(tx: Session, row: Row) -> bool:
-    """False: the day has its alert about the same. Waits for another worker that is about to store it."""
+    """Insert an alert. Return False if the day has one about the subject. Waits for a worker that is inserting it."""
     statement = (
         insert(Alert)
         .values(**row)
@@ -166,7 +166,7 @@ async def lock_alert(tx: Session, alert_id: UUID) -> Row | None:
 
 
 async def find_alert_that_stops(tx: Session, account_id: UUID, *, but: UUID) -> Row | None:
-    """The newest alert, except one, for which the account is to be stopped. The account is locked."""
+    """Return the newest alert but one for which the account has to be stopped. The account is locked."""
     query = (
         select(*_ALERT)
         .where(
@@ -195,7 +195,7 @@ async def list_alerts(
     rule: str | None = None,
     environment: str | None = None,
 ) -> Sequence[Row]:
-    """Newest first; `before` is the last id of the page before."""
+    """Return alerts, newest first. `before` is the last id of the previous page."""
     query = select(*_ALERT)
     if before is not None:
         query = query.where(Alert.alert_id < before)
@@ -207,6 +207,6 @@ async def list_alerts(
 
 
 async def count_open(db: Session) -> Mapping[str, int]:
-    """Open alerts by rule."""
+    """Return the numbers of open alerts by rule."""
     query = select(Alert.rule, func.count().label("open")).where(Alert.status == "open").group_by(Alert.rule)
     return {row.rule: row.open for row in (await db.execute(query)).all()}

@@ -34,18 +34,18 @@ STATUS_AFTER: dict[Decision, AlertStatus] = {
 STOPPED_AT_ONCE = 50
 """Accounts that one transaction locks and stops."""
 DOUBLE = 2
-"""A decided alert opens again when so many times as much is seen as at the decision."""
+"""A decided alert opens again when the observed value is so many times that of the decision."""
 log = structlog.get_logger()
 
 
 def reason_of(stopped: str, alert_id: UUID) -> str:
-    """What the agent hears, and by which the accounts that an alert stopped are known."""
+    """Return the reason that the agent receives. It identifies the accounts that an alert stopped."""
     words = "On hold for unusual activity" if stopped == "hold" else "Unusual activity"
     return f"{words}: alert {alert_id}"
 
 
 class Record(Protocol):
-    """Writes an audit row of the system's, in the transaction that makes the change."""
+    """Writes an audit row of the system, in the transaction that makes the change."""
 
     async def __call__(
         self,
@@ -63,7 +63,7 @@ class Record(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one look works with."""
+    """The context of one scan."""
 
     db: Database
     billing: BillingService
@@ -72,9 +72,9 @@ class Scan:
 
 
 async def look(db: Database, reports: Database, billing: BillingService, record: Record, now: datetime) -> int:
-    """Store what is unusual now, and do what the rules and earlier decisions say: the number of new alerts.
+    """Store what is unusual now, and act by the rules and earlier decisions. Return the number of new alerts.
 
-    A finding that is known only lets its later accounts join (`_join`). `reports` must allow its statements longer than
+    A known finding only adds its later accounts to its alert (`_join`). `reports` must allow its statements longer than
     a request may take.
     """
     new = 0
@@ -88,13 +88,13 @@ async def look(db: Database, reports: Database, billing: BillingService, record:
         except Exception as error:
             if not is_database_unavailable(error):
                 raise
-            # An account's lock, perhaps. The next run finds it again, and the other findings do not wait for it.
+            # Perhaps an account's lock. The next run finds it again, and the other findings do not wait for it.
             log.warning("alert_not_stored", rule=rule["rule"], error=type(error).__name__)
     return new
 
 
 async def _store(scan: Scan, rule: queries.Row, found: queries.Row) -> bool:
-    """Whether the finding is new. Each transaction stops a bounded number of accounts, as it locks them all."""
+    """Return whether the finding is new. Each transaction stops a bounded number of accounts, as it locks them all."""
     accounts, is_new = sorted(found["account_ids"]), False
     for first in range(0, max(1, len(accounts)), STOPPED_AT_ONCE):
         part = {**found, "rule": rule["rule"], "account_ids": accounts[first : first + STOPPED_AT_ONCE]}
@@ -104,7 +104,7 @@ async def _store(scan: Scan, rule: queries.Row, found: queries.Row) -> bool:
 
 
 async def _store_part(tx: Session, scan: Scan, rule: queries.Row, found: queries.Row) -> bool:
-    """Insert an alert, or let the accounts join the alert that their subject has. Locks the alert, then accounts."""
+    """Insert an alert, or add the accounts to their subject's alert. Locks the alert, then accounts."""
     alert = await queries.lock_latest_alert(tx, found)
     if alert is None or _is_of_the_past(alert, scan.now):
         if await _open(tx, scan, rule, found, last=alert):
@@ -116,7 +116,7 @@ async def _store_part(tx: Session, scan: Scan, rule: queries.Row, found: queries
 
 
 def _is_of_the_past(alert: queries.Row, now: datetime) -> bool:
-    """Decided, and on an earlier UTC day: what is found now is a new finding."""
+    """Return whether the alert was decided on an earlier UTC day, so that a finding now is a new one."""
     days = [alert["day"], *([alert["decided_at"].date()] if alert["decided_at"] else [])]
     return alert["status"] != "open" and all(day < now.date() for day in days)
 
@@ -124,7 +124,7 @@ def _is_of_the_past(alert: queries.Row, now: datetime) -> bool:
 async def _open(tx: Session, scan: Scan, rule: queries.Row, found: queries.Row, *, last: queries.Row | None) -> bool:
     """Store a new alert and stop its accounts, in the same transaction. False: another worker has stored the day's."""
     alert_id = new_id()
-    # What the last decision about the subject stops, it stops on the next day too.
+    # The last decision about the subject stays in force on the next day.
     stop = (last and last["stopped"]) or _stop_of(rule)
     row = {
         **found,
@@ -207,7 +207,7 @@ def _stop_of(rule: queries.Row) -> str | None:
 
 
 def _why(rule: queries.Row, alert: queries.Row | None) -> str:
-    """The audit row's reason: the decision in force, or else the rule's action."""
+    """Return the audit row's reason: the decision in force, or else the rule's action."""
     if alert is not None and alert["stopped"] is not None and alert["status"] == "acted":
         return (
             f"Found by {rule['rule']}; {alert['decided_by']} decided to {alert['stopped']} (alert {alert['alert_id']})"
@@ -218,7 +218,7 @@ def _why(rule: queries.Row, alert: queries.Row | None) -> str:
 async def _stop_and_record(
     tx: Session, scan: Scan, alert: queries.Row, account_ids: Sequence[UUID], stop: str, why: str
 ) -> list[UUID]:
-    """Stop these accounts of an alert, each with an audit row: the accounts that this call stopped."""
+    """Stop these accounts of an alert, each with an audit row. Return the accounts that this call stopped."""
     stopped = await _stop(tx, scan.billing, {**alert, "account_ids": account_ids}, stop, scan.now)
     for account_id in stopped:
         await scan.record(
@@ -237,7 +237,7 @@ async def _stop_and_record(
 async def decide(
     tx: Session, billing: BillingService, alert_id: UUID, decision: Decision, by: str, now: datetime
 ) -> tuple[dict[str, Any], list[UUID]]:
-    """Do what a person decided: the alert as it was before, and the accounts that were stopped or let go on.
+    """Carry out an admin's decision. Return the alert before it, and the accounts that were stopped or released.
 
     Locks the alert, then its accounts. The same decision again changes nothing. Raises AlertNotFound,
     AlertNamesNoAccount.
@@ -278,7 +278,7 @@ async def _stop(tx: Session, billing: BillingService, alert: queries.Row, stop: 
 
 
 async def _let_go_on(tx: Session, billing: BillingService, alert: queries.Row, now: datetime) -> list[UUID]:
-    """The accounts that go on. One that another alert stops as well stays stopped, by that one's reason."""
+    """Release the alert's accounts. Return them. An account that another alert stops stays stopped, with its reason."""
     ours = {reason_of(name, alert["alert_id"]) for name in ("hold", "suspend")}
     going_on = []
     for account_id in sorted(alert["account_ids"]):

@@ -1,4 +1,4 @@
-"""What tools cost, and how their free uses accrue: pure, over the configured products.
+"""Catalogue: the configured products, and the accrual of their free uses. Pure.
 
 A product starts with `initial_free` uses on the day the account is created. Each UTC midnight adds `daily_free`, up to
 `cap`. A balance above a lowered cap stays as it is: nothing is clamped.
@@ -12,7 +12,7 @@ from app.tools.errors import UnknownProduct
 
 
 def find_product(products: Mapping[str, Product], product_type: str) -> Product:
-    """Raises UnknownProduct."""
+    """Return the product of this name. Raises UnknownProduct."""
     product = products.get(product_type)
     if product is None:
         raise UnknownProduct(product_type)
@@ -20,6 +20,6 @@ def find_product(products: Mapping[str, Product], product_type: str) -> Product:
 
 
 def free_on(today: date, *, left: int, day: date, product: Product) -> int:
-    """Free uses on `today`, given what was `left` on `day`. A clock that steps back adds nothing."""
+    """Return the free uses on `today`, from those `left` on `day`. A clock that steps back adds nothing."""
     midnights = max(0, (today - day).days)
     return max(left, min(left + midnights * product.daily_free, product.cap))

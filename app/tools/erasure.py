@@ -1,4 +1,4 @@
-"""What callers wrote beside a tool's use, and what becomes of it when the person is erased."""
+"""Erasure of callers' texts in tool uses when a person is erased."""
 
 from app.accounts.erasure import Texts
 

@@ -1,4 +1,4 @@
-"""What a locked account has of a product: the counterpart of LockedAccount for a product's pools."""
+"""Inventory: a locked account's uses of a product, the counterpart of LockedAccount for a product's pools."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from app.tools.catalogue import free_on
 
 @dataclass(slots=True)
 class Inventory:
-    """What a locked account has of a product, and had on `free_day`. `opened`: whether it has a row yet."""
+    """A locked account's uses of a product. `free` holds on `free_day`. `opened`: whether the row exists."""
 
     account: LockedAccount
     product_type: str
@@ -29,7 +29,7 @@ class Inventory:
     changed_at: datetime | None = None
 
     def payer(self, today: date) -> str | None:
-        """Which source would pay the next use."""
+        """Return the source that would pay the next use."""
         if free_on(today, left=self.free, day=self.free_day, product=self.product) > 0:
             return "free"
         if self.paid > 0:
@@ -37,7 +37,7 @@ class Inventory:
         return "main_pool" if self.account.balances["paid"] >= self.product.price_credits else None
 
     def accrue(self, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Post the free uses that were given since: on opening, and at each midnight."""
+        """Post the free uses of the opening and of each midnight since `free_day`."""
         pool = self._pool("free")
         if not self.opened:
             self.account.post(pool, self.free, Kind.OPENING_GRANT, cause, actor, now)
@@ -47,7 +47,7 @@ class Inventory:
         self.free, self.free_day, self.changed_at = free, max(self.free_day, now.date()), now
 
     def move(self, source: str, uses: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Post so many `uses` to "free" or "paid". Comes after `accrue`."""
+        """Post `uses` to "free" or "paid". Call `accrue` first."""
         self.account.post(self._pool(source), uses, kind, cause, actor, now)
         self.free, self.paid = self.account.balances[self._pool("free")], self.account.balances[self._pool("paid")]
 
@@ -69,7 +69,7 @@ class Inventory:
     def of(
         cls, account: LockedAccount, product_type: str, product: Product, row: Mapping[str, Any] | None
     ) -> "Inventory":
-        """Puts the product's balances into the account, as they are stored."""
+        """Return the inventory of a stored row, and add the product's stored balances to the account."""
         stored = {"free": 0, "paid": 0} if row is None else row
         account.balances |= {f"{product_type}/{source}": stored[source] for source in ("free", "paid")}
         start = stored_or_initial(account.created_at, product, row)
@@ -79,7 +79,7 @@ class Inventory:
 async def read_inventories(
     tx: Tx, accounts: Mapping[UUID, LockedAccount], products: Mapping[queries.Pair, Product]
 ) -> dict[queries.Pair, Inventory]:
-    """What the locked accounts have of each product, by account and product type."""
+    """Return the locked accounts' inventories, by account and product type."""
     rows = await queries.find_inventories(tx, list(products))
     return {
         (account_id, name): Inventory.of(accounts[account_id], name, product, rows.get((account_id, name)))
@@ -89,7 +89,7 @@ async def read_inventories(
 
 
 def stored_or_initial(created_at: datetime, product: Product, row: Mapping[str, Any] | None) -> dict[str, Any]:
-    """An inventory's columns; without a row, as on the day that the account was created."""
+    """Return an inventory's columns. Without a row, they are those of the day of the account's creation."""
     if row is None:
         return {"free": product.initial_free, "free_day": created_at.date(), "paid": 0, "total_uses": 0}
     return {name: row[name] for name in ("free", "free_day", "paid", "total_uses")}

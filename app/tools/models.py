@@ -1,4 +1,4 @@
-"""Credits per product, and the log of their use. Like all books they know only `account_id`, which leads every key."""
+"""Tables of uses per product and of their log. As in all books, `account_id` leads every key."""
 
 from datetime import date, datetime
 from typing import Any
@@ -15,7 +15,7 @@ Timestamp = DateTime(timezone=True)
 
 
 class ProductInventory(Base):
-    """What an account has left of a product. No row: never used."""
+    """An account's remaining uses of a product. No row: never used."""
 
     __tablename__ = "product_inventory"
     __table_args__ = (
@@ -34,7 +34,7 @@ class ProductInventory(Base):
 
 
 class ProductUsage(Base):
-    """One use of a tool: what paid for it, and the answer that a replay repeats."""
+    """One use of a tool: the source that paid for it, and the answer that a replay repeats."""
 
     __tablename__ = "product_usage_log"
     __table_args__ = (

@@ -13,13 +13,13 @@ from app.tools.models import ProductInventory, ProductUsage
 
 _COLUMNS = "account_id, product_type, free, free_day, paid, total_uses"
 _FIND_INVENTORY = PointRead(
-    f"SELECT {_COLUMNS} FROM product_inventory WHERE account_id = k.account AND product_type = k.product",  # noqa: S608  (our own words; what callers say is bound)
+    f"SELECT {_COLUMNS} FROM product_inventory WHERE account_id = k.account AND product_type = k.product",  # noqa: S608  (our own words; callers' values are bound)
     account="uuid",
     product="text",
 )
 _USAGE_COLUMNS = "account_id, idempotency_key, product_type, usage_log_id, result"
 _FIND_USAGE_BY_KEY = PointRead(
-    f"SELECT {_USAGE_COLUMNS} FROM product_usage_log WHERE account_id = k.account AND idempotency_key = k.key",  # noqa: S608  (our own words; what callers say is bound)
+    f"SELECT {_USAGE_COLUMNS} FROM product_usage_log WHERE account_id = k.account AND idempotency_key = k.key",  # noqa: S608  (our own words; callers' values are bound)
     account="uuid",
     key="text",
 )
@@ -44,12 +44,12 @@ async def list_inventory(db: Session, account_id: UUID) -> Sequence[Mapping[str,
 
 
 async def find_inventories(tx: Tx, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
-    """The inventories of (account_id, product_type) pairs. The caller holds the accounts' locks, which guard them."""
+    """Return the inventories of (account_id, product_type) pairs. The caller holds the accounts' locks."""
     return {(row["account_id"], row["product_type"]): row for row in await find_many(tx, _FIND_INVENTORY, pairs)}
 
 
 async def upsert_inventories(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The caller holds the accounts' locks."""
+    """Store inventories. The caller holds the accounts' locks."""
     await fetch(tx, _UPSERT_INVENTORIES, *([row[name] for row in rows] for name in _STORED))
 
 
@@ -58,7 +58,7 @@ async def find_usage_by_key(db: Database, account_id: UUID, idempotency_key: str
 
 
 async def find_usages_by_keys(tx: Tx, pairs: Sequence[Pair]) -> dict[Pair, Mapping[str, Any]]:
-    """The uses that already carry these (account_id, idempotency_key) pairs."""
+    """Return the uses that already have these (account_id, idempotency_key) pairs."""
     return {(row["account_id"], row["idempotency_key"]): row for row in await find_many(tx, _FIND_USAGE_BY_KEY, pairs)}
 
 

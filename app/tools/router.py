@@ -1,4 +1,4 @@
-"""`/v1/tools`: what a user can spend on a tool, and the charge for a use."""
+"""`/v1/tools`: the balances of tools, checks, and charges for uses."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -40,7 +40,7 @@ async def account_of_query(
     oauth_provider: OAuthProvider | None = None,
     external_id: Key255 | None = None,
 ) -> UUID:
-    """The account of the token's user or, with an API key, of the user that the query names; created if need be."""
+    """Return the account of the token's user or, with an API key, of the user in the query. Create it if missing."""
     identity = identity_of(caller, oauth_provider, external_id)
     return await billing.accounts.directory.resolve(identity, Profile(), caller.actor, now)
 

@@ -1,4 +1,4 @@
-"""ProductInventoryService: what a tool call costs, and who pays for it.
+"""ProductInventoryService: charges, checks and balances of tool uses.
 
 A tool charge is one use, paid by the first of these that can: the product's free uses, the product's paid uses, the
 main pool's paid credits at the product's price.
@@ -35,9 +35,9 @@ CHECKED = {result: CHECKS.labels(OPERATION, result) for result in ("credit", "ex
 
 @dataclass(frozen=True, slots=True)
 class ToolBalance:
-    """What an account can spend on one product. `main_pool` counts the uses that the main pool would pay.
+    """An account's spendable uses of one product. `main_pool` counts the uses that the main pool would pay.
 
-    An account that is not active shows its paid credits, but nothing free, and has no credit.
+    An account that is not active shows its paid credits but no free uses, and has no credit.
     """
 
     product_type: str
@@ -70,7 +70,7 @@ class ToolChargeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A recorded use, as the reply and every replay of it say it."""
+    """A recorded use, with the values of its reply and of every replay."""
 
     usage_log_id: UUID
     source: str
@@ -98,7 +98,7 @@ Outcome = Charged | Replayed | Shortfall
 
 @dataclass(slots=True)
 class _Batch:
-    """What a transaction has read under its locks, and the rows that it will write."""
+    """The state that a transaction has read under its locks, and the rows that it will write."""
 
     accounts: Mapping[UUID, LockedAccount]
     inventories: Mapping[queries.Pair, Inventory]
@@ -117,18 +117,18 @@ class ProductInventoryService:
         self._batcher: Batcher[ToolChargeRequest, Outcome | Refused] = Batcher(self._charge_together, db.lock_waiters)
 
     async def stop(self) -> None:
-        """Once no request is left: wait for what they began."""
+        """Wait for batches that are under way. Call it after the last request."""
         await self._batcher.stop()
 
     async def balance(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
-        """Takes no lock and writes nothing. Raises UnknownProduct."""
+        """Return the balance without a lock or a write. Raises UnknownProduct."""
         product = find_product((await self._configuration.current()).products, product_type)
         account = await self._billing.accounts.state(account_id)
         row = await queries.find_inventory(self._db, account_id, product_type)
         return _balance(product_type, product, account, row, now.date())
 
     async def check(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
-        """The balance, counted as a check. Raises UnknownProduct."""
+        """Return the balance, and count a check. Raises UnknownProduct."""
         balance = await self.balance(account_id, product_type, now)
         CHECKED["credit" if balance.has_credit else "exhausted" if balance.active else "inactive"].inc()
         return balance
@@ -158,7 +158,7 @@ class ProductInventoryService:
         outcome: Outcome | Refused | None = None
         if idempotency_key is not None:
             outcome = await self._replay(account_id, product_type, idempotency_key)
-        if not isinstance(outcome, Replayed):  # which stays good when the product is gone
+        if not isinstance(outcome, Replayed):  # a replay is answered after its product was removed, too
             product = find_product((await self._configuration.current()).products, product_type)
         if outcome is None:
             request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id)
@@ -177,7 +177,7 @@ class ProductInventoryService:
 
     @property
     def waiting(self) -> int:
-        """How many tool charges wait for their transaction to end."""
+        """The number of tool charges that wait for their transaction to end."""
         return self._batcher.size
 
     async def _charge_many(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused]:
@@ -194,7 +194,7 @@ class ProductInventoryService:
     async def _charge_locked(
         self, tx: Tx, accounts: dict[UUID, LockedAccount], requests: Sequence[ToolChargeRequest]
     ) -> list[Outcome | Refused]:
-        """Decide and record: what is read here is read after the locks (see `lock_decide_commit`)."""
+        """Decide and record a batch. All reads here happen under the locks (see `lock_decide_commit`)."""
         keys = [(r.account_id, r.idempotency_key) for r in requests if r.idempotency_key is not None]
         products = {(r.account_id, r.product_type): r.product for r in requests}
         inventories = await read_inventories(tx, accounts, products)
@@ -208,7 +208,7 @@ class ProductInventoryService:
         return outcomes
 
     def _decide(self, request: ToolChargeRequest, batch: _Batch) -> Outcome | Refused:
-        """One use against a locked account. Posts to the account, and adds to the batch, when it is new."""
+        """Decide one use against a locked account. Post a new use to the account, and add it to the batch."""
         account = batch.accounts.get(request.account_id)
         if account is None:
             return Refused(AccountNotFound())
@@ -234,7 +234,7 @@ class ProductInventoryService:
         return Charged(use)
 
     async def grant(self, account_id: UUID, product_type: str, uses: Credits, *, actor: Actor, now: datetime) -> int:
-        """Give paid uses of a product, and return how many there are then. Locks the account until commit."""
+        """Give paid uses of a product. Return their new number. Locks the account until commit."""
         product = find_product((await self._configuration.current()).products, product_type)
         pair = (account_id, product_type)
         async with self._db.transaction() as tx:
@@ -249,7 +249,7 @@ class ProductInventoryService:
 
 
 def _count(outcomes: Sequence[Outcome | Refused]) -> None:
-    """Comes after the commit: what was rolled back has taken nothing. The main pool is counted in credits."""
+    """Count outcomes after the commit, because a rollback takes nothing. The main pool is counted in credits."""
     for outcome in outcomes:
         COUNTER.outcome(outcome)
         if isinstance(outcome, Charged):
@@ -315,7 +315,7 @@ def _balance(
 
 
 def _replayed(product_type: str, idempotency_key: str, row: Mapping[str, Any]) -> Replayed | Refused:
-    """Refused when the key was used for another product."""
+    """Return the recorded use. Refuse a key that was used for another product."""
     if row["product_type"] != product_type:
         return Refused(IdempotencyKeyReused(idempotency_key))
     return Replayed(ToolUse(**{**row["result"], "usage_log_id": row["usage_log_id"]}))

@@ -320,7 +320,7 @@ export interface paths {
         };
         /**
          * Get Purchase
-         * @description The purchase as it stands at Stripe. Books its credits, if Stripe says succeeded before the webhook did.
+         * @description The purchase as Stripe reports it now. Books its credits if Stripe reports success before the webhook arrives.
          */
         get: operations["get_purchase_status"];
         put?: never;
@@ -340,7 +340,7 @@ export interface paths {
         };
         /**
          * Get Purchase
-         * @description The purchase as it stands at Stripe. Books its credits, if Stripe says succeeded before the webhook did.
+         * @description The purchase as Stripe reports it now. Books its credits if Stripe reports success before the webhook arrives.
          */
         get: operations["get_purchase"];
         put?: never;
@@ -406,7 +406,7 @@ export interface paths {
         put?: never;
         /**
          * Stripe Webhook
-         * @description 200 once the event's effect is committed; anything else makes Stripe send it again.
+         * @description Answers 200 once the event's effect is committed. Any other status makes Stripe send it again.
          */
         post: operations["stripe_webhook"];
         delete?: never;
@@ -1559,7 +1559,7 @@ export interface paths {
         };
         /**
          * Get Providers
-         * @description Each environment's payment provider. Secrets are shown by their tails only, to anybody.
+         * @description Each environment's payment provider. Of secrets it shows the last characters only, to every role.
          */
         get: operations["get_providers"];
         put?: never;
@@ -2318,7 +2318,7 @@ export interface components {
         CatalogueReply: {
             /**
              * Version
-             * @description 0: nobody has ever set it.
+             * @description 0: no admin has set it.
              */
             version: number;
             /**
@@ -2802,7 +2802,7 @@ export interface components {
         DefaultsReply: {
             /**
              * Version
-             * @description 0: nobody has ever set it.
+             * @description 0: no admin has set it.
              */
             version: number;
             /**
@@ -3886,7 +3886,7 @@ export interface components {
         PacksReply: {
             /**
              * Version
-             * @description 0: nobody has ever set it.
+             * @description 0: no admin has set it.
              */
             version: number;
             /**
@@ -4107,7 +4107,7 @@ export interface components {
         ProviderReply: {
             /**
              * Version
-             * @description 0: nobody has ever set it.
+             * @description 0: no admin has set it.
              */
             version: number;
             /**
@@ -4401,7 +4401,7 @@ export interface components {
         };
         /**
          * PurchaseStatusReply
-         * @description `succeeded` is said only once the credits are booked.
+         * @description `succeeded` means that the credits are booked.
          */
         PurchaseStatusReply: {
             /** Payment Id */
@@ -5209,7 +5209,7 @@ export interface components {
             problem: string | null;
             /**
              * Note
-             * @description What is to be known of a key that is accepted.
+             * @description A remark about an accepted key.
              */
             note: string | null;
         };

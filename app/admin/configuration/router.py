@@ -53,7 +53,7 @@ add_editing_routes(router, SECTIONS)
 
 @router.get("/providers")
 async def get_providers(request: Request, admin: Viewer, db: Db, editor: Editor) -> ProvidersReply:
-    """Each environment's payment provider. Secrets are shown by their tails only, to anybody."""
+    """Each environment's payment provider. Of secrets it shows the last characters only, to every role."""
     settings: Settings = request.app.state.settings
     async with db.read() as session:
         providers = [await _provider(session, editor, environment) for environment in PROVIDER_SECTIONS]

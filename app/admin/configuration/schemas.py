@@ -33,7 +33,7 @@ class ChangeFields(Reply):
 
 
 class SectionState(Reply):
-    version: int = Field(description="0: nobody has ever set it.")
+    version: int = Field(description="0: no admin has set it.")
     source: Literal["settings", "admin"]
     reason: str | None = Field(description="Why it was set.")
     changed_by: str | None
@@ -87,7 +87,7 @@ class TryProviderBody(Reply):
 class TryProviderReply(Reply):
     ok: bool
     problem: str | None
-    note: str | None = Field(description="What is to be known of a key that is accepted.")
+    note: str | None = Field(description="A remark about an accepted key.")
 
 
 class VersionReply(Reply):
