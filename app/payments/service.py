@@ -126,8 +126,7 @@ class PaymentService:
                 )
             if purchase["status"] == "canceled" and purchase["payment_intent_id"] is None:
                 raise PurchaseGivenUp
-            intent = await self._intent_of(purchase, now)
-            await self._apply(environment, intent.facts, now)
+            intent = await self._booked_intent_of(purchase, now)
             if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
                 break
             # The last click's payment has come to its end, as we hear only now: this click begins another.
@@ -137,6 +136,22 @@ class PaymentService:
 
     async def _is_closed(self, account_id: UUID) -> bool:
         return bool((await self._billing.accounts.state(account_id))["status"] == "closed")
+
+    async def _booked_intent_of(self, purchase: Mapping[str, Any], now: datetime) -> PaymentIntent:
+        """Return the purchase's payment at Stripe, after booking its state.
+
+        A purchase has one payment: the first that is stored. If Stripe fails between two clicks, each click may open a
+        payment of its own. Buyers get the client secret of the stored payment only, so no other payment can be paid.
+        """
+        intent = await self._intent_of(purchase, now)
+        if await self._apply(purchase["environment"], intent.facts, now) != "ignored":
+            return intent
+        async with self._db.read() as db:
+            stored = await queries.find_purchase(db, purchase["account_id"], purchase["purchase_id"])
+        assert stored is not None
+        intent = await self._intent_of(stored, now)
+        await self._apply(stored["environment"], intent.facts, now)
+        return intent
 
     async def _intent_of(self, purchase: Mapping[str, Any], now: datetime) -> PaymentIntent:
         """The purchase's payment at Stripe, opened there if it is not yet (or if we died before we could note it).
@@ -278,9 +293,9 @@ class PaymentService:
             await queries.update_event_outcome(tx, environment, event.event_id, outcome)
         return outcome
 
-    async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> None:
+    async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> Outcome:
         async with self._db.transaction() as tx:
-            await apply(tx, environment, facts, now)
+            return await apply(tx, environment, facts, now)
 
     # --- reconciling ---
 
