@@ -21,10 +21,14 @@ UNPAID = (*OPEN, "processing", "requires_capture")
 """No second payment is begun beside it."""
 CANCELABLE = (*OPEN, "requires_capture")
 MAX_UNSETTLED = 500
-# As facts.has_begun decides.
+# As facts.has_begun decides. Never null: PostgreSQL sorts null before true.
 _HAS_BEGUN = or_(
     Purchase.status.in_(("processing", "requires_capture")),
-    and_(Purchase.status == "requires_action", Purchase.next_action.in_(DELAYED_ACTIONS)),
+    and_(
+        Purchase.status == "requires_action",
+        Purchase.next_action.is_not(None),
+        Purchase.next_action.in_(DELAYED_ACTIONS),
+    ),
 )
 Feed = Literal["payments", "refunds"]
 """Parts of the provider's event log that are read with a cursor each."""
