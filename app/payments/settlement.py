@@ -43,6 +43,7 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
     # What was read before the lock may be old.
     purchase = await queries.find_purchase(tx, found["account_id"], found["purchase_id"])
     assert purchase is not None
+    known = dict(purchase)
     if purchase["payment_intent_id"] not in (None, facts.payment_intent_id):
         # It names our purchase, but it is not the payment that we gave to the buyer.
         log.error("payment_of_another_intent", payment_intent_id=facts.payment_intent_id, paid=facts.received_minor)
@@ -53,8 +54,10 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
     await _merge_refunds(tx, purchase, facts, now)
     withdrawn_minor = await _merge_disputes(tx, purchase, facts, now)
     await _settle(tx, account, purchase, withdrawn_minor, now)
-    purchase["updated_at"] = now
-    await queries.update_purchase(tx, purchase.pop("account_id"), purchase.pop("purchase_id"), purchase)
+    # Not the other columns: the erasure of a person clears some of them without the account's lock.
+    changes = {name: value for name, value in purchase.items() if value != known[name]}
+    changes["updated_at"] = now
+    await queries.update_purchase(tx, known["account_id"], known["purchase_id"], changes)
     await write(tx, [account], now)
     return "review" if purchase["review_reason"] else "applied"
 

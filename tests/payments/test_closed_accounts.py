@@ -8,8 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from app.accounts.erasure import erase_person
+from app.accounts.erasure import erase_person, forget_texts
 from app.ledger.errors import AccountClosed
+from app.payments import queries
+from app.payments.erasure import TEXTS
 from app.payments.errors import PaymentProviderUnavailable
 from app.settings import Settings
 from app.worker.app import RETRY, create_worker, running_services
@@ -223,6 +225,28 @@ async def test_what_was_credited_before_the_closing_stays(shop: Shop) -> None:
     await shop.deliver_all(SUCCEEDED)
     assert await state_of(shop, account_id) == ("succeeded", None, 0)
     assert await shop.balances(account_id) == (20, 0)
+
+
+async def test_a_booking_does_not_write_back_what_the_erasure_clears(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker runs both jobs of an erasure at the same time. The second one ends while the first books."""
+    account_id = await shop.account()
+    await shop.open(account_id, idempotency_key="ann@example.com")
+    await shop.execute("UPDATE purchases SET card_brand = 'visa', card_last4 = '4242'")
+    await erase(shop, account_id)
+    list_refunds = queries.list_refunds
+
+    async def clear_first(*args: Any, **keys: Any) -> Any:
+        monkeypatch.undo()
+        await forget_texts(shop.db, account_id, [TEXTS])
+        return await list_refunds(*args, **keys)
+
+    monkeypatch.setattr(queries, "list_refunds", clear_first)
+    await shop.payments.settle_purchases(account_id, shop.now)
+    [purchase] = await shop.purchases(account_id)
+    assert purchase["status"] == "canceled"
+    assert {purchase[name] for name in TEXTS.become} == {None}
 
 
 async def paid_after_closing(shop: Shop) -> UUID:
