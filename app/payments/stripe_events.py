@@ -10,6 +10,7 @@ import structlog
 from app.payments.facts import PAYMENT_STATUSES, Event, PaymentFacts
 from app.payments.stripe_objects import (
     HANDLED,
+    MALFORMED,
     THIN_EVENT,
     charge_facts,
     stripe_amount,
@@ -65,7 +66,7 @@ def parse_event(event: Mapping[str, Any]) -> Event:
     try:
         if kind in HANDLED:
             facts = _facts(kind, data, created_at)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except MALFORMED as error:
         # Signed by Stripe, so not to be refused for ever; but a person should see it.
         log.error("stripe_event_malformed", event_id=event_id, type=kind, exc_info=error)
     return Event(event_id, kind, created_at, event.get("livemode") is True, facts)
