@@ -45,7 +45,7 @@ class DriverPool:
         self._timeout_s = timeout_s
         self._name = name
         self._turns = asyncio.Semaphore(size)
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[Connection, float]] = []
         self.guard = guard
         guard.subscribe(self.close)
         self.size = size
@@ -66,12 +66,12 @@ class DriverPool:
     def release_turn(self) -> None:
         self._turns.release()
 
-    def take_idle(self) -> "Connection | None":
-        """An open connection that served another caller before."""
+    def take_idle(self) -> "tuple[Connection, float] | None":
+        """An open connection that served another caller before, and for how many seconds it was idle."""
         while self._idle:
-            connection = self._idle.pop()
+            connection, since_s = self._idle.pop()
             if not connection.is_closed():
-                return connection
+                return connection, _now_s() - since_s
         return None
 
     async def connect(self) -> Connection:
@@ -88,14 +88,19 @@ class DriverPool:
     def put_back(self, connection: Connection, generation: int) -> None:
         """Keep the connection for the next caller, unless the guard has discarded its `generation`."""
         if generation == self.guard.generation and not connection.is_closed():
-            self._idle.append(connection)
+            self._idle.append((connection, _now_s()))
         else:
             connection.terminate()
 
     def close(self) -> None:
         """Close the connections that are idle."""
         while self._idle:
-            self._idle.pop().terminate()
+            connection, _ = self._idle.pop()
+            connection.terminate()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class BatchTransaction:
@@ -150,7 +155,8 @@ class BatchTransactions:
         """
         if self._health.is_down:
             raise DatabaseDown
-        if (idle := self.pool.take_idle()) is not None:
+        if (taken := self.pool.take_idle()) is not None:
+            idle, _ = taken
             try:
                 await idle.execute(begin, timeout=PING_TIMEOUT_S)
                 return idle
