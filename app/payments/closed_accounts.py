@@ -10,6 +10,7 @@ from app.db import Database
 from app.ledger.locked_account import lock_account
 from app.payments import queries
 from app.payments.errors import RefundRefused
+from app.payments.facts import UNDONE_REFUND
 from app.payments.gateway import StripeGateway
 from app.payments.settlement import apply
 
@@ -21,10 +22,17 @@ log = structlog.get_logger()
 async def give_back(db: Database, gateway: StripeGateway, purchase: Mapping[str, Any], now: datetime) -> bool:
     """Refund all that is left of a purchase's money; whether Stripe does. What it refuses waits for an admin.
 
-    Idempotent: the key at Stripe is the purchase's. Raises PaymentProviderUnavailable.
+    So does the money of a refund that failed later, since the next one would fail as well. Idempotent: the key at
+    Stripe is the purchase's. Raises PaymentProviderUnavailable.
     """
     account_id, purchase_id = purchase["account_id"], purchase["purchase_id"]
     environment, payment_id = purchase["environment"], purchase["payment_intent_id"]
+    async with db.read() as session:
+        earlier = await queries.find_refund_of_request(session, account_id, purchase_id, ACCOUNT_CLOSED)
+    if earlier is not None and earlier.status in UNDONE_REFUND:
+        log.error("refund_of_closed_account_failed", purchase_id=str(purchase_id))
+        await _leave_to_an_admin(db, purchase, now)
+        return False
     key = f"refund {purchase_id} {ACCOUNT_CLOSED}"
     try:
         facts = await gateway.refund(
@@ -32,10 +40,14 @@ async def give_back(db: Database, gateway: StripeGateway, purchase: Mapping[str,
         )
     except RefundRefused as error:
         log.error("refund_of_closed_account_refused", purchase_id=str(purchase_id), reason=error.detail)
-        async with db.transaction() as tx:
-            await lock_account(tx, account_id)
-            await queries.note_refused_refund(tx, account_id, purchase_id, now)
+        await _leave_to_an_admin(db, purchase, now)
         return False
     async with db.transaction() as tx:
         await apply(tx, environment, facts, now)
     return True
+
+
+async def _leave_to_an_admin(db: Database, purchase: Mapping[str, Any], now: datetime) -> None:
+    async with db.transaction() as tx:
+        await lock_account(tx, purchase["account_id"])
+        await queries.note_refused_refund(tx, purchase["account_id"], purchase["purchase_id"], now)

@@ -288,6 +288,12 @@ async def list_refunds(db: Session, account_id: UUID, purchase_id: UUID) -> list
     return [Refund(**row) for row in (await db.execute(query.limit(1000))).mappings()]
 
 
+async def find_refund_of_request(db: Session, account_id: UUID, purchase_id: UUID, request_key: str) -> Refund | None:
+    """The refund of a purchase that a request of our own made."""
+    refunds = await list_refunds(db, account_id, purchase_id)
+    return next((refund for refund in refunds if refund.request_key == request_key), None)
+
+
 async def upsert_refund(tx: Session, row: Row) -> None:
     keys = ["account_id", "purchase_id", "refund_id"]
     changed = {name: value for name, value in row.items() if name not in keys}

@@ -19,6 +19,8 @@ from app.billing.service import BillingService
 from app.db import Database
 from app.demo.stripe.webhooks import signature
 from app.ledger.verification import verify_ledger
+from app.payments.facts import PaymentFacts
+from app.payments.gateway import StripeGateway
 from app.payments.service import Payment, PaymentService
 from app.settings import Settings
 from tests.books import balances, connected
@@ -137,6 +139,17 @@ class Shop:
 def with_settings(**settings: object) -> pytest.MarkDecorator:
     """A test whose shop has these settings."""
     return pytest.mark.parametrize("shop", [settings], indirect=True, ids=[""])
+
+
+@pytest.fixture
+def forgotten_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripe forgets the idempotency keys of refunds at once, as it does after a day."""
+    refund = StripeGateway.refund
+
+    async def refund_with_a_new_key(*args: Any, idempotency_key: str, **options: Any) -> PaymentFacts:
+        return await refund(*args, idempotency_key=f"{idempotency_key} {uuid.uuid4()}", **options)
+
+    monkeypatch.setattr(StripeGateway, "refund", refund_with_a_new_key)
 
 
 @pytest.fixture

@@ -150,6 +150,25 @@ async def test_refund_that_stripe_refuses_waits_for_an_admin_and_is_not_tried_fo
     assert len(await shop.jobs("refund_closed")) == 1
 
 
+@pytest.mark.usefixtures("forgotten_keys")
+async def test_refund_that_fails_later_waits_for_an_admin_and_is_not_tried_for_ever(shop: Shop) -> None:
+    account_id = await paid_after_closing(shop)
+    [purchase] = await shop.purchases(account_id)
+    assert await shop.payments.refund_closed(account_id, purchase["purchase_id"], shop.now)
+    assert await state_of(shop, account_id) == ("canceled", None, 500)
+    [refund] = (await shop.stripe("GET", "refunds"))["data"]
+    await shop.control(f"refunds/{refund['id']}/settle", outcome="failed")
+    await shop.deliver_all(("refund.failed",))
+    assert await state_of(shop, account_id) == ("unknown", "account_closed", 0)
+    assert not await shop.payments.refund_closed(account_id, purchase["purchase_id"], shop.now)
+    for minutes in (11, 22):
+        await shop.payments.reconcile(shop.now + timedelta(minutes=minutes))
+        assert await state_of(shop, account_id) == ("unknown", "refund_refused", 0)
+    assert len((await shop.stripe("GET", "refunds"))["data"]) == 1
+    await shop.payments.refund(account_id, purchase["purchase_id"], None, "by hand", shop.now)
+    assert await state_of(shop, account_id) == ("canceled", None, 500)
+
+
 @with_settings(closed_account_payments="review")
 async def test_reopening_books_the_money_that_waits(shop: Shop) -> None:
     account_id = await paid_after_closing(shop)

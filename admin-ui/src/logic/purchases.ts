@@ -65,7 +65,7 @@ export function reviewOf(reason: string): string {
     return "The money arrived after the account was closed, so nothing was credited. The worker refunds it, unless the operator chose otherwise. Refund it yourself, or reopen the account, which books it.";
   }
   if (reason === "refund_refused") {
-    return "The money arrived after the account was closed, and Stripe refused to refund it. Refund it at Stripe or by other means, or reopen the account, which books it.";
+    return "The money arrived after the account was closed, and Stripe refused to refund it, or the refund failed. Refund it at Stripe or by other means, or reopen the account, which books it.";
   }
   return humanize(reason);
 }
