@@ -14,7 +14,7 @@ from app.auth.caller import CallerKind, Environment
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
-from app.ledger.errors import AccountClosed
+from app.ledger.errors import AccountClosed, IdempotencyKeyReused
 from app.ledger.locked_account import lock_account
 from app.observability.metrics import EVENTS_CAUGHT_UP, WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.payments import queries
@@ -27,6 +27,7 @@ from app.payments.errors import (
     PaymentProviderRejects,
     PurchaseGivenUp,
     PurchaseRejected,
+    RefundRefused,
 )
 from app.payments.facts import CANCELED_AFTER, Event, PaymentFacts, lifetime
 from app.payments.gateway import PaymentIntent, StripeGateway
@@ -241,20 +242,26 @@ class PaymentService:
     ) -> None:
         """Give money back, all that is left without `amount_minor`; take the credits back in proportion.
 
-        The same key again gives nothing more. Raises PaymentNotFound, RefundRefused,
-        PaymentProviderUnavailable: then it is not known whether the money went, and to ask again with the same key is
-        safe; the webhook takes the credits in any case.
+        The same key again gives nothing more, also after a day, when Stripe has forgotten it. Raises PaymentNotFound,
+        RefundRefused, PaymentProviderUnavailable: then it is not known whether the money went, and to ask again with
+        the same key is safe; the webhook takes the credits in any case.
         """
+        key = request_key(idempotency_key)
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
+            earlier = await queries.find_refund_of_request(db, account_id, purchase_id, key)
         if purchase is None or purchase["payment_intent_id"] is None:
             raise PaymentNotFound
+        if earlier is not None and amount_minor not in (None, earlier.amount_minor):
+            raise RefundRefused(IdempotencyKeyReused.code)
+        if earlier is not None:
+            return
         facts = await self._gateway.refund(
             purchase["environment"],
             purchase["payment_intent_id"],
             amount_minor,
-            idempotency_key=f"refund {purchase_id} {request_key(idempotency_key)}",
-            request_key=request_key(idempotency_key),
+            idempotency_key=f"refund {purchase_id} {key}",
+            request_key=key,
             at=now,
         )
         await self._apply(purchase["environment"], facts, now)

@@ -257,7 +257,7 @@ async def test_what_stripe_refuses_changes_nothing_and_is_told(shop: Shop, admin
     path = f"{PURCHASES}/{purchase['purchase_id']}/refund"
     assert (await admin.post(path, json=refund("a", 501))).status_code == 409
     assert (await admin.post(path, json=refund("b", 100))).status_code == 200
-    reused = await admin.post(path, json=refund("b", 200))  # Stripe's own guard of its idempotency keys
+    reused = await admin.post(path, json=refund("b", 200))
     assert (reused.status_code, reused.json()["code"]) == (409, "refund_refused")
     assert (await admin.post(path, json=refund("c"))).json()["refunded_minor"] == 500
     again = await admin.post(path, json=refund("d"))
