@@ -35,6 +35,8 @@ from tests.mutation.selection import mutated_files, selected_tests
 RESULTS = ROOT / "var" / "mutation.jsonl"
 REPORT = ROOT / "docs" / "mutation.md"
 TIMEOUT_S = 300.0
+UNMUTATED_TIMEOUT_S = 1800.0
+"""For all tests together."""
 
 
 @dataclass(frozen=True)
@@ -109,22 +111,25 @@ def worker() -> Iterator["subprocess.Popen[str]"]:
             process.wait()
 
 
-def run_in(process: "subprocess.Popen[str]", file: str, source: str) -> str:
-    """The outcome of the tests of `file` with `source` in its place."""
+def run_in(
+    process: "subprocess.Popen[str]", file: str, source: str, tests: tuple[str, ...], timeout_s: float = TIMEOUT_S
+) -> str:
+    """The outcome of `tests` with `source` in the place of `file`."""
     assert process.stdin is not None
     assert process.stdout is not None
-    request = {"file": file, "source": source, "tests": list(selected_tests(file)), "timeout_s": TIMEOUT_S}
+    request = {"file": file, "source": source, "tests": list(tests), "timeout_s": timeout_s}
     process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()
     return process.stdout.readline().strip()
 
 
-def failing_as_they_are(files: set[str]) -> list[str]:
-    """Files whose tests fail without any mutation: nothing could be learned from them."""
-    distinct = {selected_tests(file): file for file in files}
+def require_passing_tests(files: set[str]) -> None:
+    """Run all tests of `files` once without a mutation: nothing could be learned from a test that fails anyway."""
+    tests = tuple(sorted({test for file in files for test in selected_tests(file)}))
+    file = min(files)
     with worker() as process:
-        sources = {file: (ROOT / file).read_text(encoding="utf-8") for file in distinct.values()}
-        return [file for file, source in sources.items() if run_in(process, file, source) != "survived"]
+        if run_in(process, file, (ROOT / file).read_text(encoding="utf-8"), tests, UNMUTATED_TIMEOUT_S) != "survived":
+            raise SystemExit(f"A test fails without a mutation, one of: {' '.join(tests)}")
 
 
 def work(jobs: "queue.SimpleQueue[Job]", outcomes: dict[str, str], file: IO[str], lock: threading.Lock) -> None:
@@ -134,7 +139,7 @@ def work(jobs: "queue.SimpleQueue[Job]", outcomes: dict[str, str], file: IO[str]
                 job = jobs.get_nowait()
             except queue.Empty:
                 return
-            outcome = run_in(process, job.file, job.mutation.source)
+            outcome = run_in(process, job.file, job.mutation.source, selected_tests(job.file))
             with lock:
                 outcomes[job.digest] = outcome
                 file.write(json.dumps({"digest": job.digest, "tests": job.tests, "outcome": outcome}) + "\n")
@@ -212,8 +217,8 @@ def main() -> int:
     RESULTS.parent.mkdir(exist_ok=True)
     with ephemeral_cluster() as cluster, RESULTS.open("a", encoding="utf-8") as file:
         prepare(cluster)
-        if failing := failing_as_they_are({job.file for job in untried}):
-            raise SystemExit(f"Tests fail without a mutation, those of: {', '.join(failing)}")
+        if untried:
+            require_passing_tests({job.file for job in untried})
         arguments = (waiting, outcomes, file, threading.Lock())
         threads = [threading.Thread(target=work, args=arguments) for _ in range(options.jobs)]
         for thread in threads:
