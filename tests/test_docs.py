@@ -101,7 +101,12 @@ def test_make_targets_of_the_documentation_exist() -> None:
 
 def test_links_lead_somewhere() -> None:
     """Checks the pages outside docs/. The site's build checks those inside (tests/sdk/test_site.py)."""
-    pages = [*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md"), ROOT / "sdk" / "README.md", ROOT / "tests" / "README.md"]
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / ".github").rglob("*.md"),
+        ROOT / "sdk" / "README.md",
+        ROOT / "tests" / "README.md",
+    ]
     pages += [*(ROOT / "examples").rglob("*.md"), *(ROOT / "app").rglob("README.md")]
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
