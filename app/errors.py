@@ -182,7 +182,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(error_body(details, "validation_error"), 422)
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def http_error_response(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an HTTPException of Starlette or FastAPI."""
     assert isinstance(error, HTTPException)
     code, detail = STATUS_CODES.get(error.status_code, "http_error"), error.detail
     if detail == UNREADABLE_BODY:
@@ -193,4 +194,4 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(HTTPException, http_error_response)
