@@ -1,4 +1,4 @@
-"""Hot routes: a short way to the endpoints that agents and proxies call all the time (ADR 18)."""
+"""Hot routes: a fast path to the endpoints that agents and proxies call all the time (ADR 18)."""
 
 import inspect
 import json
@@ -18,7 +18,7 @@ from app.auth.guarded_route import FRESH_S, GuardedRoute
 from app.clock import utc_now
 
 PARAMETERS = {"body", "request", "caller", "now"}
-ShortWay = Callable[[Request], Awaitable[Response | None]]
+FastPath = Callable[[Request], Awaitable[Response | None]]
 """The response, or None where FastAPI has to serve the request."""
 ErrorResponse = Callable[[Request, Exception], Awaitable[JSONResponse]]
 
@@ -29,7 +29,7 @@ class KeyRoute(GuardedRoute):
     FastAPI walks the tree of a route's dependencies for each request, which takes longer than a replay itself.
     """
 
-    def short_way(self) -> ShortWay | None:
+    def fast_path(self) -> FastPath | None:
         """Return a function that authenticates, parses the body and calls the endpoint; None for other endpoints."""
         guard = self.guard()
         if set(inspect.signature(self.endpoint).parameters) != PARAMETERS or not isinstance(guard, RequireKey):
@@ -73,24 +73,24 @@ class HotRoutes:
     def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], http_error: ErrorResponse) -> None:
         self.app = app
         self._http_error = http_error
-        self._short_ways: dict[str, tuple[KeyRoute, ShortWay]] = {}
+        self._fast_paths: dict[str, tuple[KeyRoute, FastPath]] = {}
         for route in routes:
-            if isinstance(route, KeyRoute) and (way := route.short_way()) is not None:
-                self._short_ways[route.path] = route, way
+            if isinstance(route, KeyRoute) and (fast_path := route.fast_path()) is not None:
+                self._fast_paths[route.path] = route, fast_path
 
     @property
     def paths(self) -> frozenset[str]:
-        return frozenset(self._short_ways)
+        return frozenset(self._fast_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known = self._short_ways.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        known = self._fast_paths.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         if known is None:
             await self.app(scope, receive, send)
             return
-        scope["route"], short_way = known  # for the log line and the metric
+        scope["route"], fast_path = known  # for the log line and the metric
         request = Request(scope, receive)
         try:
-            response = await short_way(request)
+            response = await fast_path(request)
         except HTTPException as error:  # of a body that is too large, or that arrives while the limiter is full
             response = await self._http_error(request, error)
         if response is None:
