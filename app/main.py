@@ -40,7 +40,7 @@ from app.configuration.service import Configuration
 from app.db import requests_database
 from app.db.listener import NotificationListener
 from app.db.replica import ReadReplica
-from app.errors import http_error_response, install_error_handlers, response_for
+from app.errors import install_error_handlers, response_for
 from app.health.gauges import measure_connections
 from app.health.provider_status import postgresql_probe, stripe_probe
 from app.health.router import VERSION
@@ -163,7 +163,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     api.mount("/admin-ui", pages)
     install_error_handlers(api)
     hot = [route for module in ROUTERS for route in module.router.routes]
-    api.add_middleware(HotRoutes, routes=hot, http_error=http_error_response)
+    api.add_middleware(HotRoutes, routes=hot)
     api.add_middleware(HeadAsGet)
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
     api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

@@ -174,7 +174,7 @@ class AccountDirectory:
                 return found, False
             if opening is not None and opening.currency is not None and opening.currency not in CURRENCIES:
                 raise UnknownCurrency(opening.currency)
-            created = await self._creations.run(creation, UUID(bytes=new.digest()), may_retry=True)
+            created = await self._creations.run(creation, UUID(bytes=new.digest()), key=new)
             if isinstance(created, UUID):
                 structlog.contextvars.bind_contextvars(account_id=str(created))
                 return created, True

@@ -66,7 +66,9 @@ class BillingService:
         self._db = db
         self.configuration = configuration
         self.accounts = AccountService(db, configuration)
-        self._batcher: Batcher[ChargeRequest, Outcome] = Batcher(self._charge_together, db.lock_waiters)
+        self._batcher: Batcher[ChargeRequest, Outcome] = Batcher(
+            self._charge_together, db.lock_waiters, find_replay=self._replay
+        )
 
     async def stop(self) -> None:
         """Once no request is left: wait for what they began."""
@@ -119,15 +121,10 @@ class BillingService:
     async def charge(self, request: ChargeRequest) -> Outcome:
         """Spend credits, cheapest pool first. Locks the account until commit. Replaying a key spends nothing.
 
-        A key seen before is answered from one indexed read, without a lock: replays are the hottest path. What is new
-        shares a transaction with the charges that arrive at the same time. Raises Busy when too many wait.
+        A replay costs one indexed read without a lock: it is the hottest path. A new charge shares a transaction with
+        the charges that arrive at the same time. Raises Busy when too many wait.
         """
-        outcome = await self._replay(request)
-        if outcome is not None:
-            COUNTER.outcome(outcome)
-            return outcome
-        may_retry = request.idempotency_key is not None
-        return await self._batcher.run(request, request.account_id, may_retry=may_retry)
+        return await self._batcher.run(request, request.account_id, key=request.key)
 
     @property
     def waiting(self) -> int:
@@ -138,7 +135,11 @@ class BillingService:
         if request.key is None:
             return None
         row = await queries.find_charge_by_key(self._db, CHARGE, request.key)
-        return None if row is None else replayed(request, charge_of(row))
+        if row is None:
+            return None
+        outcome = replayed(request, charge_of(row))
+        COUNTER.outcome(outcome)
+        return outcome
 
     async def charge_many(self, requests: Sequence[ChargeRequest]) -> list[Outcome]:
         """Decide and record any number of charges in one transaction and a constant number of statements.

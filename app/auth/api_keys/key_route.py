@@ -7,20 +7,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.dependencies import RequireKey
 from app.auth.guarded_route import FRESH_S, GuardedRoute
 from app.clock import utc_now
+from app.errors import ERROR_HANDLERS, handled
 
 PARAMETERS = {"body", "request", "caller", "now"}
 FastPath = Callable[[Request], Awaitable[Response | None]]
 """The response, or None where FastAPI has to serve the request."""
-ErrorResponse = Callable[[Request, Exception], Awaitable[JSONResponse]]
 
 
 class KeyRoute(GuardedRoute):
@@ -70,9 +68,8 @@ class HotRoutes:
     error has one wording. FastAPI then gets the body that was read already.
     """
 
-    def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute], http_error: ErrorResponse) -> None:
+    def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute]) -> None:
         self.app = app
-        self._http_error = http_error
         self._fast_paths: dict[str, tuple[KeyRoute, FastPath]] = {}
         for route in routes:
             if isinstance(route, KeyRoute) and (fast_path := route.fast_path()) is not None:
@@ -91,8 +88,8 @@ class HotRoutes:
         request = Request(scope, receive)
         try:
             response = await fast_path(request)
-        except HTTPException as error:  # of a body that is too large, or that arrives while the limiter is full
-            response = await self._http_error(request, error)
+        except tuple(ERROR_HANDLERS) as error:
+            response = await handled(request, error)
         if response is None:
             await self.app(scope, _again(request, receive), send)
         else:
