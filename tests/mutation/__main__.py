@@ -90,15 +90,15 @@ def known_outcomes(jobs: list[Job]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def worker() -> Iterator["subprocess.Popen[str]"]:
-    """A process that runs mutants in a copy of the project."""
+def worker(log: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that runs mutants in a copy of the project. `log` gets the output of the latest run."""
     with tempfile.TemporaryDirectory(prefix="ciris-billing-mutation-") as folder:
         tree = Path(folder) / "project"
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NO_SOURCE))
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.mutation.worker"],
             cwd=tree,
-            env={**os.environ, "PYTHONPATH": str(tree)},
+            env={**os.environ, "PYTHONPATH": str(tree), "MUTATION_LOG": str(log)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -127,13 +127,13 @@ def require_passing_tests(files: set[str]) -> None:
     """Run all tests of `files` once without a mutation: nothing could be learned from a test that fails anyway."""
     tests = tuple(sorted({test for file in files for test in selected_tests(file)}))
     file = min(files)
-    with worker() as process:
+    with worker(RESULTS.with_suffix(".log")) as process:
         if run_in(process, file, (ROOT / file).read_text(encoding="utf-8"), tests, UNMUTATED_TIMEOUT_S) != "survived":
-            raise SystemExit("A test fails without a mutation")
+            raise SystemExit("A test fails without a mutation, see var/mutation.log")
 
 
 def work(jobs: "queue.SimpleQueue[Job]", outcomes: dict[str, str], file: IO[str], lock: threading.Lock) -> None:
-    with worker() as process:
+    with worker(Path(os.devnull)) as process:
         while True:
             try:
                 job = jobs.get_nowait()

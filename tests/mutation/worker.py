@@ -27,13 +27,14 @@ class _Xdist:
     """Replaces pytest-xdist's fixture, which names databases: the processes of mutants share a cluster."""
 
     @pytest.fixture(scope="session")
-    def worker_id(self) -> str:
+    @classmethod
+    def worker_id(cls) -> str:
         return f"mutant{os.getppid()}"
 
 
 def _run_pytest(tests: list[str]) -> int:
     os.setsid()
-    log = os.open("mutant.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(os.environ["MUTATION_LOG"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
     plugins = ("no:cacheprovider", "no:randomly", "no:xdist")
