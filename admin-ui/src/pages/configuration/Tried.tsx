@@ -7,7 +7,7 @@ interface Props {
   check: { data: { ok: boolean; problem: string | null; note: string | null } | undefined; error: Error | null };
 }
 
-/** What came of asking Stripe. */
+/** The result of testing a key with Stripe. */
 export function Tried({ check: { data, error } }: Props) {
   if (error !== null) return <ErrorAlert error={error} />;
   if (data === undefined) return null;

@@ -9,8 +9,8 @@ import { pathWith } from "../../logic/filters";
 import { formatNumber } from "../../logic/format";
 import { Figure } from "../../reports/Figure";
 
-/** How things are now, whatever days were asked for. */
-export function Standing({ overview: { now, environment } }: { overview: Overview }) {
+/** Current totals, independent of the chosen range. */
+export function CurrentTotals({ overview: { now, environment } }: { overview: Overview }) {
   const users = (balance: string, text: string, status?: string) => (
     <Anchor component={Link} size="xs" underline="always" to={pathWith("/users", { balance, status, environment })}>
       {text}
@@ -19,13 +19,13 @@ export function Standing({ overview: { now, environment } }: { overview: Overvie
   const figures: [string, number, ReactNode][] = [
     ["Accounts", now.accounts, undefined],
     ["Paying users", now.paying_users, `${formatShare(now.paying_users, now.accounts) ?? "None"} of all accounts`],
-    ["Exhausted users", now.exhausted_users, users("empty", "Who has nothing left", "active")],
-    ["Paid credits not spent", now.paid_outstanding, users("paid", "Who has some")],
-    ["Paid product uses not used", now.product_paid_outstanding, undefined],
-    ["Debt in credits", now.debt, users("debt", "Who owes")],
+    ["Users without credits", now.exhausted_users, users("empty", "View users without credits", "active")],
+    ["Unspent paid credits", now.paid_outstanding, users("paid", "View users with paid credits")],
+    ["Unused paid product uses", now.product_paid_outstanding, undefined],
+    ["Debt (credits)", now.debt, users("debt", "View users in debt")],
   ];
   return (
-    <Section title="As it is now">
+    <Section title="Current totals">
       <SimpleGrid cols={{ base: 2, md: 3 }} spacing="sm">
         {figures.map(([name, value, hint]) => (
           <Figure key={name} name={name} value={formatNumber(value)} hint={hint} />
