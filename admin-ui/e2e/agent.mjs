@@ -54,7 +54,7 @@ try {
   await page.screenshot({ path: `${folder}/bought.png` });
   // A slow payment while credits are left: the page shows it as pending, also after a reload.
   await page.getByRole("button", { name: "20 uses for 5.00 USD" }).click();
-  await page.getByRole("button", { name: /takes its time$/ }).click();
+  await page.getByRole("button", { name: /stays in processing$/ }).click();
   await page.getByText("processing").first().waitFor();
   await page.goto(base);
   await page.getByText("Your payment is pending (processing)").waitFor();
