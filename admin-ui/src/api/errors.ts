@@ -67,9 +67,9 @@ function isChanged(body: ErrorBody): body is ChangedBody {
 
 /** Describe a write conflict: the change, who made it and when, and the current values. */
 function conflictMessage({ detail, current, changed_by: by, changed_at: at }: ChangedBody): string {
-  const who = by === null || at === null ? "" : ` (${by}, ${formatLocal(at)})`;
+  const author = by === null || at === null ? "" : ` (${by}, ${formatLocal(at)})`;
   const now = flatten(humanizeFacts(current) ?? {}).map(([name, value]) => `${name}: ${value}`);
-  return `${detail}${who}. Current values: ${now.join("; ")}. No changes were made. Review the current values and try again.`;
+  return `${detail}${author}. Current values: ${now.join("; ")}. No changes were made. Review the current values and try again.`;
 }
 
 /** Whether the write was rejected because it was based on outdated values. */

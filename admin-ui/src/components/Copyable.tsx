@@ -21,7 +21,7 @@ export function CopyIcon({ value, label }: { value: string; label: string }) {
 export function Copyable({ value, what, short = false }: { value: string; what: string; short?: boolean }) {
   return (
     <Group gap={4} wrap="nowrap" component="span" display="inline-flex">
-      <Code title={value} style={{ overflowWrap: "anywhere" }}>
+      <Code title={value} style={short ? { whiteSpace: "nowrap" } : { overflowWrap: "anywhere" }}>
         {short ? shortId(value) : value}
       </Code>
       <CopyIcon value={value} label={`Copy ${what}`} />

@@ -29,7 +29,7 @@ describe("humanizeFacts", () => {
     expect(humanizeFacts(null)).toBeNull();
   });
 
-  it("keeps a separate currency field, and tells hundredths of credits from money", () => {
+  it("keeps a separate currency field, and does not confuse hundredths of credits with money", () => {
     expect(humanizeFacts({ currency: "EUR", free_uses: 3 })).toEqual({ Currency: "EUR", "Free credits": "3" });
     expect(humanizeFacts({ amount_minor: 100 })).toEqual({ Amount: "1 credit" });
     expect(humanizeFacts({ amount_minor: 150 })).toEqual({ Amount: "1.50 credits" });
@@ -45,7 +45,7 @@ describe("humanizeRefund", () => {
     });
     expect(humanizeRefund({ refunded_minor: 0 }, { refund_minor: "all that is left" })).toEqual({
       before: { Refunded: "0.00" },
-      after: { Refunded: "all that is left" },
+      after: { Refunded: "full amount" },
     });
   });
 });

@@ -54,7 +54,7 @@ const EMPTY_VALUES: Record<string, string> = {
   rate_limit_per_minute: "default",
 };
 const CREDITS = new Set(["paid", "paid_after", "from_daily_free", "from_free", "from_paid", "credits"]);
-const TIME = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}/;
+const TIME = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}/;
 
 /** Return labels and formatted values: amounts with their unit, times in the reader's zone. `currency` is the unit of the `_minor` fields beside it. */
 export function humanizeFacts(facts: Facts | null, timeZone?: string): Facts | null {
@@ -66,6 +66,9 @@ export function humanizeFacts(facts: Facts | null, timeZone?: string): Facts | n
   return Object.fromEntries(named.map(([name, value]) => [fieldLabel(name), humanizeValue(name, value, code, timeZone)]));
 }
 
+/** A refund without an amount returns all remaining money. */
+const FULL_REFUND = "full amount";
+
 /** Return the total refunded amount before and after a refund, for its audit log entry. */
 export function humanizeRefund(before: Facts | null, after: Facts | null): { before: Facts; after: Facts } {
   const { refunded_minor: had, currency } = before ?? {};
@@ -76,7 +79,7 @@ export function humanizeRefund(before: Facts | null, after: Facts | null): { bef
   const hadMinor = typeof had === "number" ? had : 0;
   return {
     before: { "Refunded": money(hadMinor) },
-    after: { "Refunded": typeof more === "number" ? money(hadMinor + more) : show(more), ...humanizeFacts(idempotency_key === undefined ? {} : { idempotency_key }) },
+    after: { "Refunded": typeof more === "number" ? money(hadMinor + more) : FULL_REFUND, ...humanizeFacts(idempotency_key === undefined ? {} : { idempotency_key }) },
   };
 }
 

@@ -65,7 +65,7 @@ export function reviewAdvice(reason: string): string {
     return "The money arrived after the account was closed, so no credits were booked. The worker refunds it unless CLOSED_ACCOUNT_PAYMENTS is set to review. Refund it yourself, or reopen the account to book the credits.";
   }
   if (reason === "refund_refused") {
-    return "The money arrived after the account was closed, and Stripe rejected the refund. Refund it in Stripe or by other means, or reopen the account to book the credits.";
+    return "The money arrived after the account was closed, and Stripe rejected the refund or the refund failed. Refund it in Stripe or by other means, or reopen the account to book the credits.";
   }
   return humanize(reason);
 }

@@ -5,7 +5,7 @@ import type { SectionState } from "../../api/models";
 import { Diff } from "../../components/Diff";
 import type { Facts } from "../../logic/diff";
 import { humanizeFacts } from "../../logic/fieldLabels";
-import { WhoAndWhy } from "./State";
+import { LastChange } from "./State";
 
 interface Props {
   current: SectionState;
@@ -29,7 +29,7 @@ export function Conflict({ current, before, theirs, mine, onKeep, onDrop }: Prop
     >
       <Stack gap="sm" align="flex-start">
         <Text size="sm">Your edits are kept below and have not been saved.</Text>
-        <WhoAndWhy state={current} />
+        <LastChange state={current} />
         <div>
           <Text size="sm" fw={600}>
             Their changes

@@ -9,8 +9,8 @@ import { ActionDialog } from "../../components/ActionDialog";
 import { Diff } from "../../components/Diff";
 import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import type { Facts } from "../../logic/diff";
-import { WhoAndWhy } from "./State";
-import { Tried } from "./Tried";
+import { LastChange } from "./State";
+import { ConnectionTest } from "./ConnectionTest";
 
 const LEAST = 8;
 
@@ -30,7 +30,7 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
   const [webhook, setWebhook] = useState("");
   const [reason, setReason] = useState("");
   const { environment } = provider;
-  const overtaken = provider.version !== base.version;
+  const conflicting = provider.version !== base.version;
   // Only keys that are stored here and can be decrypted can be kept.
   const keeps = provider.source === "admin" && provider.readable;
   const enough = (text: string) => text.length >= LEAST || (keeps && text === "");
@@ -56,7 +56,7 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
       title={`New Stripe keys, ${environment}`}
       confirmLabel="Save keys"
       blocked={
-        (overtaken ? "Another admin changed the keys: review the change above" : null) ??
+        (conflicting ? "Another admin changed the keys: review the change above" : null) ??
         (publishable.length < LEAST ? "Enter the publishable key" : null) ??
         (enough(secret) ? null : "Enter the secret key") ??
         (enough(webhook) ? null : "Enter the webhook secret") ??
@@ -87,10 +87,10 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
     >
       {(problemOf) => (
         <>
-          {overtaken && (
+          {conflicting && (
             <Alert color="orange" variant="outline" role="alert" title="Another admin changed the keys while you were editing">
               <Stack gap="xs" align="flex-start">
-                <WhoAndWhy state={provider} />
+                <LastChange state={provider} />
                 <Diff before={shownOf(base)} after={shownOf(provider)} />
                 <Button size="xs" variant="default" onClick={() => setBase(provider)}>
                   Replace with my keys
@@ -132,7 +132,7 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
                   Test secret key
                 </Button>
               </Group>
-              <Tried check={check} />
+              <ConnectionTest check={check} />
             </Stack>
           )}
           <Text size="sm">

@@ -15,8 +15,8 @@ import type { Facts as Changed } from "../../logic/diff";
 import { ResetDialog } from "./ChangeDialog";
 import { History } from "./History";
 import { KeysDialog } from "./KeysDialog";
-import { SourceTag, WhoAndWhy } from "./State";
-import { Tried } from "./Tried";
+import { SourceTag, LastChange } from "./State";
+import { ConnectionTest } from "./ConnectionTest";
 import { SECTIONS } from "./labels";
 
 const PROVIDERS = ["configuration", "providers"];
@@ -70,7 +70,7 @@ function Provider({ provider, canStore }: { provider: ProviderState; canStore: b
     <>
       <Section title={SECTIONS[section]} aside={<SourceTag state={provider} />}>
         <Stack gap="sm">
-          <WhoAndWhy state={provider} />
+          <LastChange state={provider} />
           {!provider.readable && (
             <Alert color="red" variant="outline" role="alert" icon={<IconAlertTriangle aria-hidden />} title="Stored keys cannot be decrypted">
               Purchases in this environment are disabled. Restore the encryption key in ENCRYPTION_KEYS, or enter the Stripe
@@ -105,7 +105,7 @@ function Provider({ provider, canStore }: { provider: ProviderState; canStore: b
               </RoleButton>
             )}
           </Group>
-          <Tried check={check} />
+          <ConnectionTest check={check} />
         </Stack>
       </Section>
       <History section={section} current={provider.version} />

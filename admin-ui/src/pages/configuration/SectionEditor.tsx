@@ -15,7 +15,7 @@ import { ChangeDialog, ResetDialog } from "./ChangeDialog";
 import { Conflict } from "./Conflict";
 import { History } from "./History";
 import { LeaveWarning } from "./LeaveWarning";
-import { SourceTag, WhoAndWhy } from "./State";
+import { SourceTag, LastChange } from "./State";
 import { SECTIONS } from "./labels";
 import { keyOf, type FormProps, type SectionForm } from "./section";
 
@@ -58,7 +58,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
   const draft = edit?.draft ?? form.toDraft(form.documentOf(current));
   const { document, errors } = form.parse(draft);
   const dirty = JSON.stringify(draft) !== JSON.stringify(form.toDraft(form.documentOf(base)));
-  const overtaken = dirty && current.version !== base.version;
+  const conflicting = dirty && current.version !== base.version;
   const now = factsOf(form.documentOf(current));
   const drop = () => {
     setEdit(null);
@@ -92,9 +92,9 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
         }
       >
         <Stack gap="md">
-          <WhoAndWhy state={current} />
+          <LastChange state={current} />
           {!may && <Text size="sm">Read-only: changes require the admin role.</Text>}
-          {overtaken && (
+          {conflicting && (
             <Conflict
               current={current}
               before={factsOf(form.documentOf(base))}
@@ -116,7 +116,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
             </Alert>
           )}
           <Group gap="xs">
-            <RoleButton needs="admin" variant="filled" blocked={blockedBy(dirty, overtaken)} onClick={review}>
+            <RoleButton needs="admin" variant="filled" blocked={blockedBy(dirty, conflicting)} onClick={review}>
               Review and save
             </RoleButton>
             {dirty && (
@@ -178,7 +178,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
   );
 }
 
-function blockedBy(dirty: boolean, overtaken: boolean): string | null {
+function blockedBy(dirty: boolean, conflicting: boolean): string | null {
   if (!dirty) return "No changes to save";
-  return overtaken ? "Another admin changed this: review the change above" : null;
+  return conflicting ? "Another admin changed this: review the change above" : null;
 }

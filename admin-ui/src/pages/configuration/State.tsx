@@ -8,7 +8,7 @@ export function SourceTag({ state }: { state: SectionState }) {
   return state.source === "admin" ? <Tag tone="info">Customized</Tag> : <Tag tone="quiet">Server settings</Tag>;
 }
 
-export function WhoAndWhy({ state }: { state: SectionState }) {
+export function LastChange({ state }: { state: SectionState }) {
   if (state.changed_at === null) {
     return (
       <Text size="sm" c="dimmed">

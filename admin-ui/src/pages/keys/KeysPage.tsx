@@ -137,7 +137,7 @@ function Limits({ apiKey }: { apiKey: ApiKey }) {
   const networks = apiKey.ip_allow_list.length;
   return (
     <Text size="xs" component="span" title={apiKey.ip_allow_list.join("\n")}>
-      {rate === null ? "Default rate" : `${formatNumber(rate)} per minute`}
+      {rate === null ? "Default rate" : `${formatNumber(rate)}/minute`}
       <br />
       {apiKey.client_subject !== null && (
         <>

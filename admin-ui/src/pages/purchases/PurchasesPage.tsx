@@ -182,7 +182,7 @@ function Nothing({ view, filtered }: { view: View | null; filtered: boolean }) {
 }
 
 const VIEW_HINTS: Record<View, string> = {
-  paid_not_credited: "Lists payments whose credits were not booked. Reconcile to check with Stripe.",
-  refunded_but_credited: "Lists refunded purchases whose credits were not taken back.",
-  for_review: "Lists payments with another amount or currency than the price, and payments to closed accounts.",
+  paid_not_credited: "Payments whose credits were not booked are listed here. Reconcile to check with Stripe.",
+  refunded_but_credited: "Refunded purchases whose credits were not taken back are listed here.",
+  for_review: "Payments with another amount or currency than the price, and payments to closed accounts, are listed here.",
 };

@@ -32,7 +32,7 @@ export function Inbox({ everyMs }: { everyMs: number }) {
         rowKey={(event) => `${event.environment}-${event.event_id}`}
         empty={
           <EmptyState title="No webhooks for review" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
-            Lists events of payments that do not match their purchase.
+            Events of payments that do not match their purchase are listed here.
           </EmptyState>
         }
       />

@@ -61,7 +61,7 @@ export function Timeline({ accountId }: { accountId: string }) {
         <DayFilter name="until" label="Until" />
         <Select
           label="Entries per page"
-          w={{ base: "calc(50% - 6px)", xs: 130 }}
+          w={{ base: "calc(50% - 6px)", xs: 150 }}
           data={[...SIZES]}
           value={size}
           allowDeselect={false}

@@ -8,7 +8,7 @@ interface Props {
 }
 
 /** The result of testing a key with Stripe. */
-export function Tried({ check: { data, error } }: Props) {
+export function ConnectionTest({ check: { data, error } }: Props) {
   if (error !== null) return <ErrorAlert error={error} />;
   if (data === undefined) return null;
   if (data.ok)
