@@ -291,7 +291,7 @@ class Machine(RuleBasedStateMachine):
         stored = await balances(self.world.urls, self.account_id)
         assert (stored["free"], stored["paid"], stored["debt"]) == (model.free, model.paid, model.debt)
         check = await self.world.billing.check(self.account_id, self.now)
-        assert (check.pools.daily_free, check.pools.free, check.pools.paid, check.total_uses, check.status) == (
+        assert (check.daily_free, check.free, check.paid, check.total_uses, check.status) == (
             model.daily_free,
             model.free,
             model.paid,

@@ -18,7 +18,7 @@ from app.db.statements import Tx
 from app.errors import AppError
 from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.locked_account import Cause, Kind, LockedAccount
-from app.ledger.pools import Paid, Shortfall, cost_of
+from app.ledger.pools import CREDIT, Bucket, Debit, Shortfall, cost_of
 
 CHARGE = "charge"
 """The operation of `/v1/billing/charges`: the key space that its idempotency keys belong to."""
@@ -63,7 +63,7 @@ class Charge:
 @dataclass(frozen=True, slots=True)
 class Charged:
     charge: Charge
-    parts: Paid
+    debits: Sequence[Debit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +103,20 @@ def require_currency(account: LockedAccount, currency: str) -> None:
 
 
 def post_charge(
-    account: LockedAccount, request: ChargeRequest, parts: Paid, *, allowance: int, operation: str
+    account: LockedAccount, request: ChargeRequest, debits: Sequence[Debit], *, allowance: int, operation: str
 ) -> dict[str, Any]:
-    """Post what each pool pays, and return the row for `record_charges`. The account is locked."""
+    """Post each debit to the locked account, and return the row for `record_charges`."""
     charge_id = new_id()
     cause = Cause("charge", charge_id)
-    if parts.daily_free:
-        account.renew_daily_free(allowance, cause, request.actor, request.at)
     kind = Kind.CHARGE if operation == CHARGE else Kind.TOOL_CHARGE
-    for pool in ("daily_free", "free", "paid"):
-        account.post(pool, -getattr(parts, pool), kind, cause, request.actor, request.at)
-    cost = parts.daily_free + parts.free + parts.paid
+    parts = {"daily_free": 0, "free": 0, "paid": 0}
+    cost = 0
+    for bucket, amount in debits:
+        if bucket.kind == "daily_free":
+            account.renew_daily_free(allowance, cause, request.actor, request.at)
+        account.post(bucket.id, -amount, kind, cause, request.actor, request.at)
+        parts[bucket.kind] += amount
+        cost += amount
     account.total_uses += cost
     return {
         "account_id": account.account_id,
@@ -125,9 +128,9 @@ def post_charge(
         "amount_minor": request.amount_minor,
         "currency": account.currency,
         "cost": cost,
-        "from_daily_free": parts.daily_free,
-        "from_free": parts.free,
-        "from_paid": parts.paid,
+        "from_daily_free": parts["daily_free"],
+        "from_free": parts["free"],
+        "from_paid": parts["paid"],
         "paid_after": account.balances["paid"],
         "description": request.description,
         "metadata": json.dumps(request.details),
@@ -136,8 +139,10 @@ def post_charge(
 
 
 def post_paid_charge(account: LockedAccount, request: ChargeRequest, *, operation: str) -> dict[str, Any]:
-    """As `post_charge`, from paid credits alone, of which the account has enough."""
-    return post_charge(account, request, Paid(0, 0, cost_of(request.amount_minor)), allowance=0, operation=operation)
+    """As `post_charge`, from paid credits alone. The account holds enough of them."""
+    paid = Bucket("paid", "paid", CREDIT, account.balances["paid"])
+    debits = [Debit(paid, cost_of(request.amount_minor))]
+    return post_charge(account, request, debits, allowance=0, operation=operation)
 
 
 async def record_charges(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:

@@ -49,15 +49,15 @@ class CheckReply(Reply):
     @classmethod
     def of(cls, status: CreditStatus) -> Self:
         active = status.status == "active"
-        has_credit = active and status.pools.total > 0
+        has_credit = active and status.spendable > 0
         purchase_required = active and not has_credit
         offered = status.pack if purchase_required else None
         reason = None if has_credit else "No free uses or credits remaining" if active else f"Account {status.status}"
         return cls(
             has_credit=has_credit,
-            credits_remaining=status.pools.paid,
-            free_uses_remaining=status.pools.free if active else 0,
-            daily_free_uses_remaining=status.pools.daily_free if active else 0,
+            credits_remaining=status.paid,
+            free_uses_remaining=status.free if active else 0,
+            daily_free_uses_remaining=status.daily_free if active else 0,
             daily_free_uses_limit=status.daily_free_limit,
             total_uses=status.total_uses,
             plan_name=status.plan_name,

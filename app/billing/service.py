@@ -38,7 +38,7 @@ from app.errors import AppError
 from app.ledger.batching import Batcher, lock_decide_commit
 from app.ledger.errors import AccountNotFound
 from app.ledger.locked_account import Kind, LockedAccount, lock_account, write
-from app.ledger.pools import Credits, Pools, Shortfall, cost_of, daily_free_on, pay
+from app.ledger.pools import CREDIT, Credits, Shortfall, cost_of, daily_free_on, pay
 from app.observability.metrics import CHECKS, ChargeCounter
 from app.settings import Pack
 
@@ -50,13 +50,20 @@ CHECKED = {result: CHECKS.labels(CHARGE, result) for result in ("credit", "exhau
 class CreditStatus:
     """An account as a check sees it."""
 
-    pools: Pools
+    daily_free: int
+    free: int
+    paid: int
     daily_free_limit: int
     total_uses: int
     plan_name: str
     status: str
     pack: Pack | None
-    """What a purchase buys that names none."""
+    """The default pack: what a purchase buys that names no pack. None: the account's currency has none."""
+
+    @property
+    def spendable(self) -> int:
+        """All credits that a charge could spend now."""
+        return self.daily_free + self.free + self.paid
 
 
 class BillingService:
@@ -82,12 +89,20 @@ class BillingService:
         row = await self.accounts.state(account_id)
         left, day = row["daily_free"], row["daily_free_day"]
         daily_free = daily_free_on(now.date(), left=left, day=day, allowance=allowance)
-        pools = Pools(daily_free, row["free"], row["paid"])
         active = row["status"] == "active"
-        CHECKED["inactive" if not active else "credit" if pools.total > 0 else "exhausted"].inc()
         name = config.default_pack(row["currency"])
-        pack = None if name is None else config.packs[name]
-        return CreditStatus(pools, allowance, row["total_uses"], row["plan_name"], row["status"], pack)
+        status = CreditStatus(
+            daily_free=daily_free,
+            free=row["free"],
+            paid=row["paid"],
+            daily_free_limit=allowance,
+            total_uses=row["total_uses"],
+            plan_name=row["plan_name"],
+            status=row["status"],
+            pack=None if name is None else config.packs[name],
+        )
+        CHECKED["inactive" if not active else "credit" if status.spendable > 0 else "exhausted"].inc()
+        return status
 
     async def get_charge(self, environment: Environment, charge_id: UUID) -> Charge:
         async with self._db.read() as db:
@@ -190,21 +205,22 @@ class BillingService:
         key = request.key
         if key is not None and (existing := used.get(key)) is not None:
             return replayed(request, existing)
+        cost = cost_of(request.amount_minor)
         try:
             account.require_active()
             require_currency(account, request.currency or account.currency)
-            account.require_room_for_uses(cost_of(request.amount_minor))
+            account.require_room_for_uses(cost)
         except AppError as error:
             return Refused(error)
-        parts = pay(account.pools_on(request.at.date(), allowance), cost_of(request.amount_minor))
-        if isinstance(parts, Shortfall):
-            return parts
-        row = post_charge(account, request, parts, allowance=allowance, operation=CHARGE)
+        debits = pay(account.buckets_on(request.at.date(), allowance), cost, unit=CREDIT, now=request.at)
+        if isinstance(debits, Shortfall):
+            return debits
+        row = post_charge(account, request, debits, allowance=allowance, operation=CHARGE)
         new.append(row)
         charge = charge_of({**row, "metadata": request.details})
         if key is not None:
             used[key] = charge
-        return Charged(charge, parts)
+        return Charged(charge, debits)
 
     # --- credits ---
 
@@ -298,6 +314,5 @@ def _count(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         COUNTER.outcome(outcome)
         if isinstance(outcome, Charged):
-            for pool in ("daily_free", "free", "paid"):
-                if taken := getattr(outcome.parts, pool):
-                    COUNTER.taken(pool, taken)
+            for bucket, amount in outcome.debits:
+                COUNTER.taken(bucket.kind, amount)

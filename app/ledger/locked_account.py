@@ -20,7 +20,7 @@ from app.auth.caller import Actor, Environment
 from app.db.statements import Tx
 from app.ledger import queries
 from app.ledger.errors import AccountClosed, AccountSuspended, BalanceLimitExceeded
-from app.ledger.pools import MAX_CREDITS, Pools, daily_free_on
+from app.ledger.pools import CREDIT, MAX_CREDITS, Bucket, daily_free_on
 
 MAX_INT64 = 2**63 - 1
 
@@ -115,13 +115,15 @@ class LockedAccount:
         self.post("daily_free", allowance, Kind.DAILY_ALLOWANCE, cause, actor, now)
         self.daily_free_day = today
 
-    def pools_on(self, today: date, allowance: int) -> Pools:
-        return Pools(
-            daily_free=daily_free_on(
-                today, left=self.balances["daily_free"], day=self.daily_free_day, allowance=allowance
-            ),
-            free=self.balances["free"],
-            paid=self.balances["paid"],
+    def buckets_on(self, today: date, allowance: int) -> tuple[Bucket, Bucket, Bucket]:
+        """Return the buckets of credits in burn order, with the daily free uses as they are on `today`."""
+        daily_free = daily_free_on(
+            today, left=self.balances["daily_free"], day=self.daily_free_day, allowance=allowance
+        )
+        return (
+            Bucket("daily_free", "daily_free", CREDIT, daily_free),
+            Bucket("free", "free", CREDIT, self.balances["free"]),
+            Bucket("paid", "paid", CREDIT, self.balances["paid"]),
         )
 
     def give_paid(self, credits: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:

@@ -323,8 +323,8 @@ async def test_daily_free_uses_come_back_at_midnight(
     before = midnight - timedelta(microseconds=1)
     kinds = [type(await billing.charge(request(account_id, before))).__name__ for _ in range(3)]
     assert kinds == ["Charged", "Charged", "Shortfall"]
-    assert (await billing.check(account_id, before)).pools.daily_free == 0
-    assert (await billing.check(account_id, midnight)).pools.daily_free == 2
+    assert (await billing.check(account_id, before)).daily_free == 0
+    assert (await billing.check(account_id, midnight)).daily_free == 2
     assert isinstance(await billing.charge(request(account_id, midnight)), Charged)
     assert isinstance(await billing.charge(request(account_id, before)), Charged)  # a clock that steps back
     assert isinstance(await billing.charge(request(account_id, before)), Shortfall)
