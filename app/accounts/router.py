@@ -13,7 +13,7 @@ from app.auth.caller import Permission
 from app.auth.dependencies import Reader, Writer
 from app.clock import Now
 from app.http.schemas import ERRORS, ErrorReply, Key255
-from app.ledger.pools import cost_of
+from app.ledger.pools import credits_of_grant
 
 router = APIRouter(prefix="/v1/billing/accounts", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
 
@@ -32,7 +32,7 @@ async def create_account(
         if await accounts.directory.find(identity) is None:
             caller.require(Permission.CREDIT)  # an agent's key must not mint
         initial_minor = 0  # nor when the account is erased right now, and created by this request after all
-    opening = Opening(cost_of(initial_minor), body.currency, body.plan_name)
+    opening = Opening(credits_of_grant(initial_minor), body.currency, body.plan_name)
     account_id, created = await accounts.get_or_create_account(
         identity, body.profile(caller), opening, caller.actor, now
     )

@@ -30,7 +30,7 @@ from app.clock import Now
 from app.errors import error_body
 from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.http.schemas import ERRORS, MAX_INT64, ErrorReply, Key255
-from app.ledger.pools import Shortfall, cost_of
+from app.ledger.pools import Shortfall, credits_of_grant
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
 
@@ -129,7 +129,7 @@ async def create_credit(
     await billing.accounts.directory.record_profile(account_id, body.profile(caller), now)
     credit = await billing.credit(
         account_id,
-        credits=cost_of(body.amount_minor),
+        credits=credits_of_grant(body.amount_minor),
         currency=body.currency,
         transaction_type=body.transaction_type,
         actor=caller.actor,

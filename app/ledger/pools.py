@@ -24,8 +24,22 @@ MAX_CREDITS = (2**63 - 1) // MINOR_PER_CREDIT
 
 
 def cost_of(amount_minor: int) -> Credits:
-    """Return the credits that a charge of `amount_minor` hundredths costs, rounded up: 1 and 100 both cost one."""
+    """Return the credits that a charge of `amount_minor` hundredths costs, rounded up: 1 and 100 both cost one.
+
+    For charges only. A rule such as a minimum charge belongs here and must never raise a grant.
+    """
     return Credits(-(-amount_minor // MINOR_PER_CREDIT))
+
+
+def credits_of_grant(amount_minor: int) -> Credits:
+    """Return the credits that a grant of `amount_minor` hundredths gives. Exact: no rounding can add a credit.
+
+    Raises ValueError for a negative amount and for parts of a credit, which the wire types reject first.
+    """
+    credits, part = divmod(amount_minor, MINOR_PER_CREDIT)
+    if credits < 0 or part:
+        raise ValueError(f"a grant of {amount_minor} hundredths is not a number of whole credits")
+    return Credits(credits)
 
 
 class Bucket(NamedTuple):

@@ -14,6 +14,7 @@ from app.ledger.pools import (
     Debit,
     Shortfall,
     cost_of,
+    credits_of_grant,
     daily_free_on,
     pay,
 )
@@ -130,6 +131,17 @@ def test_cost_is_rounded_up_to_whole_credits(amount_minor: int) -> None:
 
 def test_1_and_100_cost_one_credit_and_101_two() -> None:
     assert [cost_of(amount) for amount in (1, 99, 100, 101, 200)] == [1, 1, 1, 2, 2]
+
+
+@given(st.integers(0, MAX_CREDITS))
+def test_a_grant_gives_exactly_its_credits(credits: int) -> None:
+    assert credits_of_grant(100 * credits) == credits
+
+
+@pytest.mark.parametrize("amount_minor", [-100, -1, 1, 99, 101])
+def test_a_grant_of_no_whole_credits_is_an_error(amount_minor: int) -> None:
+    with pytest.raises(ValueError, match="whole credits"):
+        credits_of_grant(amount_minor)
 
 
 @given(CREDITS, CREDITS, st.integers(-400, 400))
