@@ -1,10 +1,12 @@
 """The proof of the ledger: a sound one passes, and each way of spoiling it is found, with the culprit named."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import get_args, get_type_hints
 from uuid import UUID
 
 import pytest
@@ -14,10 +16,13 @@ from app.accounts.directory import Identity, Profile
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
-from app.db import Database
+from app.db import Base, Database
+from app.ledger.checks import LEDGER, Proof, compose
+from app.ledger.locked_account import Cause
 from app.ledger.pools import Credits
-from app.ledger.verification import last_verification, verify_ledger
+from app.ledger.verification import last_verification
 from app.tools.service import ProductInventoryService
+from app.verification import PROOFS, verify_books
 from tests.books import connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import SERVICE_ROLE, Urls, create_database, drop_database
@@ -48,7 +53,7 @@ async def write_history(urls: Urls) -> UUID:
     await tools.charge(account_id, "web_search", actor=ACTOR, now=NOW)
     for _ in range(6):  # 5 free ones, and one that the main pool pays
         await tools.charge(account_id, "image_gen", actor=ACTOR, now=NOW)
-    verification = await verify_ledger(db, NOW)
+    verification = await verify_books(db, NOW)
     assert verification.ok, verification.problem
     await db.close()
     return account_id
@@ -79,7 +84,7 @@ async def spoil(urls: Urls, sql: str) -> None:
 async def problem_of(urls: Urls) -> str | None:
     db = Database(SecretStr(urls.service))
     try:
-        found = await verify_ledger(db, NOW)
+        found = await verify_books(db, NOW)
         last = await last_verification(db)
         assert last is not None
         assert (last.ok, last.problem) == (found.ok, found.problem)
@@ -199,6 +204,27 @@ async def test_spoilt_books_name_the_culprit(sql: str, expected: str, copy: Urls
     assert expected.format(books.account_id) in problem
 
 
+def test_no_two_packages_use_one_name() -> None:
+    with pytest.raises(ValueError, match="registered twice: a broken chain"):
+        compose([Proof(checks={"a broken chain": "SELECT 1"})])
+    with pytest.raises(ValueError, match="registered twice: account"):
+        compose([Proof(causes={"account": "true"})])
+
+
+def test_each_cause_that_an_entry_can_name_is_proved_by_its_package() -> None:
+    causes = [cause for proof in (LEDGER, *PROOFS) for cause in proof.causes]
+    assert sorted(causes) == sorted(get_args(get_type_hints(Cause)["type"]))
+
+
+def test_the_ledgers_checks_read_no_table_of_a_package_above_it() -> None:
+    ours = {mapper.class_.__tablename__ for mapper in Base.registry.mappers if "ledger" in mapper.class_.__module__}
+    read = {
+        table for sql in compose([]).values() for table in re.findall(r"\b(?:FROM|JOIN) ([a-z_]+)", sql, re.IGNORECASE)
+    }
+    assert "ledger_entries" in read
+    assert read - {"pg_class"} <= ours
+
+
 async def test_what_is_written_meanwhile_does_not_disturb(copy: Urls, books: Books) -> None:
     """All checks see one moment: charges that commit between two of them are not half there."""
     settings = settings_for(copy)
@@ -216,7 +242,7 @@ async def test_what_is_written_meanwhile_does_not_disturb(copy: Urls, books: Boo
         return n
 
     writers = [asyncio.create_task(keep_crediting()) for _ in range(2)]
-    problems = [(await verify_ledger(db, NOW)).problem for _ in range(10)]
+    problems = [(await verify_books(db, NOW)).problem for _ in range(10)]
     finished = True
     assert sum(await asyncio.gather(*writers)) > 10
     await db.close()

@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.admin.conftest import DOMAIN
 from tests.admin.shops import open_shop, sign_in
 from tests.databases import Urls
@@ -94,7 +94,7 @@ async def refunds_told(shop: Shop) -> list[dict[str, Any]]:
 
 
 async def verified(shop: Shop) -> None:
-    verification = await verify_ledger(shop.db, datetime.now(UTC))
+    verification = await verify_books(shop.db, datetime.now(UTC))
     assert verification.ok, verification.problem
 
 

@@ -18,11 +18,11 @@ from app.auth.caller import Environment, Permission
 from app.billing.service import BillingService
 from app.db import Database
 from app.demo.stripe.webhooks import signature
-from app.ledger.verification import verify_ledger
 from app.payments.facts import PaymentFacts
 from app.payments.gateway import StripeGateway
 from app.payments.service import Payment, PaymentService
 from app.settings import Settings
+from app.verification import verify_books
 from tests.books import balances, connected
 from tests.conftest import ACTOR, make_key, running_app, settings_for
 from tests.databases import Urls
@@ -169,5 +169,5 @@ async def shop(own_database: Urls, request: pytest.FixtureRequest) -> AsyncItera
         )
         async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
             yield Shop(app, own_database, settings, local, http)
-            verification = await verify_ledger(app.state.db, datetime.now(UTC))
+            verification = await verify_books(app.state.db, datetime.now(UTC))
             assert verification.ok, verification.problem
