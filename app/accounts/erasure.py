@@ -62,6 +62,7 @@ BOOKS = (
         },
     ),
     Texts("free_grants", "grant_id", {"idempotency_key": "NULL"}),
+    Texts("holds", "hold_id", {"idempotency_key": "NULL"}),
 )
 
 

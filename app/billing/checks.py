@@ -5,18 +5,20 @@ from app.ledger.checks import SPENT, Proof
 PROOF = Proof(
     checks={
         "a charge that is not what its entries say": f"""
-            SELECT format('account %s, charge %s: recorded %s/%s/%s, entries %s/%s/%s', c.account_id, c.charge_id,
-                          c.from_daily_free, c.from_free, c.from_paid,
-                          coalesce(e.daily_free, 0), coalesce(e.free, 0), coalesce(e.paid, 0)) AS culprit
+            SELECT format('account %s, charge %s: recorded %s/%s/%s/%s, entries %s/%s/%s/%s', c.account_id, c.charge_id,
+                          c.from_daily_free, c.from_free, c.from_paid, c.from_grants,
+                          coalesce(e.daily_free, 0), coalesce(e.free, 0), coalesce(e.paid, 0), coalesce(e.grants, 0))
+                   AS culprit
               FROM charges c
               LEFT JOIN (SELECT account_id, cause_id,
                                 -sum(delta) FILTER (WHERE pool = 'daily_free') AS daily_free,
                                 -sum(delta) FILTER (WHERE pool = 'free') AS free,
-                                -sum(delta) FILTER (WHERE pool = 'paid') AS paid
+                                -sum(delta) FILTER (WHERE pool = 'paid') AS paid,
+                                -sum(delta) FILTER (WHERE pool = 'grant') AS grants
                            FROM ledger_entries WHERE cause_type = 'charge' AND {SPENT} GROUP BY 1, 2) e
                 ON e.account_id = c.account_id AND e.cause_id = c.charge_id
-             WHERE (c.from_daily_free, c.from_free, c.from_paid)
-                   <> (coalesce(e.daily_free, 0), coalesce(e.free, 0), coalesce(e.paid, 0))
+             WHERE (c.from_daily_free, c.from_free, c.from_paid, c.from_grants)
+                   <> (coalesce(e.daily_free, 0), coalesce(e.free, 0), coalesce(e.paid, 0), coalesce(e.grants, 0))
              ORDER BY c.account_id, c.entry_no LIMIT 1
             """,  # noqa: S608  (our own words)
         "a credit that is not what its entries say": """

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Index,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -43,8 +44,10 @@ class Charge(Base):
         Index(None, "charge_id"),
         CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
         CheckConstraint("amount_minor > 0", name="amount_minor"),
-        CheckConstraint("cost = from_daily_free + from_free + from_paid AND cost > 0", name="cost"),
-        CheckConstraint("from_daily_free >= 0 AND from_free >= 0 AND from_paid >= 0", name="parts"),
+        CheckConstraint("cost = from_daily_free + from_free + from_paid + from_grants AND cost > 0", name="cost"),
+        CheckConstraint(
+            "from_daily_free >= 0 AND from_free >= 0 AND from_paid >= 0 AND from_grants >= 0", name="parts"
+        ),
     )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
@@ -63,6 +66,7 @@ class Charge(Base):
     details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     caller_kind: Mapped[str | None] = mapped_column(Text, comment=CALLER_KIND)
+    from_grants: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class Credit(Base):

@@ -11,8 +11,8 @@ entries.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-SPENT = "kind IN ('charge', 'tool_charge') AND pool IN ('daily_free', 'free', 'paid')"
-"""SQL condition: the ledger entry spends credits of the main pools."""
+SPENT = "kind IN ('charge', 'tool_charge') AND unit = 'credit' AND pool IN ('daily_free', 'free', 'paid', 'grant')"
+"""SQL condition: the ledger entry spends credits, and not a product's uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Proof:
     checks: Mapping[str, str] = field(default_factory=dict)
     """By the name of the fault that a query looks for."""
     balances: Sequence[str] = ()
-    """Queries of the stored balances (account_id, pool, balance) that ledger entries must add up to."""
+    """Queries of the stored balances (account_id, pool, unit, grant_id, balance) that entries must add up to."""
     causes: Mapping[str, str] = field(default_factory=dict)
     """By `cause_type`: the condition under which a ledger entry `e` has its cause."""
 
@@ -42,8 +42,8 @@ LEDGER = Proof(
             SELECT format('account %s, entry %s, pool %s: balance after is %s, expected %s',
                           account_id, entry_no, pool, balance_after, before + delta) AS culprit
               FROM (SELECT account_id, entry_no, pool, delta, balance_after,
-                           coalesce(lag(balance_after) OVER (PARTITION BY account_id, pool ORDER BY entry_no), 0)
-                               AS before
+                           coalesce(lag(balance_after) OVER (
+                               PARTITION BY account_id, pool, unit, grant_id ORDER BY entry_no), 0) AS before
                       FROM ledger_entries) chain
              WHERE balance_after <> before + delta OR balance_after < 0
              ORDER BY account_id, entry_no LIMIT 1
@@ -57,14 +57,30 @@ LEDGER = Proof(
              WHERE a.total_uses <> coalesce(s.spent, 0)
              ORDER BY a.account_id LIMIT 1
             """,
+        "a hold that is not its parts": """
+            SELECT format('account %s, hold %s: amount %s, parts %s', h.account_id, h.hold_id, h.amount,
+                          coalesce(p.total, 0)) AS culprit
+              FROM holds h
+              LEFT JOIN (SELECT account_id, hold_id, sum(amount) AS total FROM hold_parts GROUP BY 1, 2) p
+                USING (account_id, hold_id)
+             WHERE h.amount <> coalesce(p.total, 0)
+             ORDER BY h.account_id, h.hold_id LIMIT 1
+            """,
     },
     balances=(
-        "SELECT account_id, 'daily_free' AS pool, daily_free AS balance FROM accounts",
-        "SELECT account_id, 'free', free FROM accounts",
-        "SELECT account_id, 'paid', paid FROM accounts",
-        "SELECT account_id, 'debt', debt FROM accounts",
+        "SELECT account_id, 'daily_free' AS pool, 'credit' AS unit, CAST(NULL AS uuid) AS grant_id,"
+        " daily_free AS balance FROM accounts",
+        "SELECT account_id, 'free', 'credit', NULL, free FROM accounts",
+        "SELECT account_id, 'paid', 'credit', NULL, paid FROM accounts",
+        "SELECT account_id, 'debt', 'credit', NULL, debt FROM accounts",
+        "SELECT account_id, 'grant', unit, grant_id, remaining FROM grants",
+        "SELECT account_id, 'held', unit, NULL, amount FROM holds WHERE status = 'held'",
     ),
-    causes={"account": "e.cause_id = e.account_id"},
+    causes={
+        "account": "e.cause_id = e.account_id",
+        "grant": "EXISTS (SELECT FROM grants g WHERE g.account_id = e.account_id AND g.grant_id = e.cause_id)",
+        "hold": "EXISTS (SELECT FROM holds h WHERE h.account_id = e.account_id AND h.hold_id = e.cause_id)",
+    },
 )
 """The proof of the ledger's own tables, except for the checks that need the parts of all packages (`compose`)."""
 
@@ -100,13 +116,17 @@ def compose(proofs: Sequence[Proof]) -> dict[str, str]:
 
 def _sums(balances: Sequence[str]) -> str:
     return f"""
-        SELECT format('account %s, pool %s: balance %s, sum of entries %s',
-                      account_id, pool, coalesce(b.balance, 0), coalesce(s.total, 0)) AS culprit
-          FROM ({" UNION ALL ".join(balances)}) b
-          FULL JOIN (SELECT account_id, pool, sum(delta) AS total FROM ledger_entries GROUP BY 1, 2) s
-            USING (account_id, pool)
-         WHERE coalesce(b.balance, 0) <> coalesce(s.total, 0)
-         ORDER BY account_id, pool LIMIT 1
+        SELECT format('account %s, pool %s: balance %s, sum of entries %s', account_id,
+                      concat_ws(' ', pool, nullif(unit, 'credit'), grant_id), balance, total) AS culprit
+          FROM (SELECT account_id, pool, unit, grant_id, sum(balance) AS balance, sum(total) AS total
+                  FROM (SELECT account_id, pool, unit, grant_id, balance, 0 AS total
+                          FROM ({" UNION ALL ".join(balances)}) b
+                         UNION ALL
+                        SELECT account_id, pool, unit, grant_id, 0, sum(delta) FROM ledger_entries GROUP BY 1, 2, 3, 4)
+                       both_sides
+                 GROUP BY 1, 2, 3, 4) s
+         WHERE balance <> total
+         ORDER BY account_id, pool, unit, grant_id LIMIT 1
         """
 
 

@@ -50,14 +50,17 @@ class Kind(StrEnum):
 class Cause:
     """The row that a ledger entry belongs to."""
 
-    type: Literal["account", "charge", "tool_usage", "credit", "tool_grant"]
+    type: Literal["account", "charge", "tool_usage", "credit", "tool_grant", "grant", "hold"]
     id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
+    """`delta` and `balance_after` are in `unit`: credits, or nanos of a currency."""
+
     entry_no: int
     pool: str
+    unit: str
     delta: int
     balance_after: int
     kind: Kind
@@ -102,7 +105,7 @@ class LockedAccount:
             raise BalanceLimitExceeded
         self.balances[pool] = balance
         self.last_entry_no += 1
-        self.entries.append(Entry(self.last_entry_no, pool, delta, balance, kind, cause, actor, now))
+        self.entries.append(Entry(self.last_entry_no, pool, CREDIT, delta, balance, kind, cause, actor, now))
 
     def renew_daily_free(self, allowance: int, cause: Cause, actor: Actor, now: datetime) -> None:
         """Expire what is left of an earlier day's allowance and grant today's. Once a UTC day."""
@@ -202,6 +205,7 @@ def _entry_row(account_id: UUID, entry: Entry) -> dict[str, Any]:
         "account_id": account_id,
         "entry_no": entry.entry_no,
         "pool": entry.pool,
+        "unit": entry.unit,
         "delta": entry.delta,
         "balance_after": entry.balance_after,
         "kind": entry.kind.value,

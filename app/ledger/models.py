@@ -8,8 +8,10 @@ from sqlalchemy import (
     CheckConstraint,
     Date,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -18,9 +20,17 @@ from app.db import Base
 from app.db.columns import Timestamp
 from app.ledger.pools import MAX_CREDITS
 
+UNIT = "unit = 'credit' OR unit ~ '^[A-Z]{3}$'"
+UNIT_COMMENT = "credit, or the account's currency: then nanos of it"
+
 
 def _within_bounds(column: str) -> str:
     return f"{column} BETWEEN 0 AND {MAX_CREDITS}"
+
+
+def _of_unit(lower_bound: str, column: str) -> str:
+    """Credits fit 64 bits in hundredths. Money fits 64 bits in nanos, which the column's type ensures."""
+    return f"{lower_bound} AND (unit <> 'credit' OR {column} <= {MAX_CREDITS})"
 
 
 class Account(Base):
@@ -69,8 +79,14 @@ class LedgerEntry(Base):
     __tablename__ = "ledger_entries"
     __table_args__ = (
         CheckConstraint("delta <> 0", name="delta"),
-        CheckConstraint(_within_bounds("balance_after"), name="balance_after"),
+        CheckConstraint(_of_unit("balance_after >= 0", "balance_after"), name="balance_after"),
         CheckConstraint("entry_no > 0", name="entry_no"),
+        # Pools of credits and of a product's uses never hold money.
+        CheckConstraint(
+            "unit = 'credit' OR pool !~ '^(daily_free|free|paid|debt|.*/.*)$' AND unit ~ '^[A-Z]{3}$'", name="unit"
+        ),
+        CheckConstraint("(pool = 'grant') = (grant_id IS NOT NULL)", name="grant_id"),
+        ForeignKeyConstraint(["account_id", "grant_id"], ["grants.account_id", "grants.grant_id"], ondelete="RESTRICT"),
         # Few rows: what accounts were opened with by who makes them with a balance. Reports count them by day.
         Index(
             "ix_ledger_entries_opening_paid",
@@ -84,6 +100,7 @@ class LedgerEntry(Base):
     entry_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     pool: Mapped[str] = mapped_column(Text)
     unit: Mapped[str] = mapped_column(Text, server_default=text("'credit'"))
+    grant_id: Mapped[UUID | None] = mapped_column(comment="the lot that moved; only in the pool grant")
     delta: Mapped[int] = mapped_column(BigInteger)
     balance_after: Mapped[int] = mapped_column(BigInteger)
     kind: Mapped[str] = mapped_column(Text)
@@ -92,6 +109,79 @@ class LedgerEntry(Base):
     actor_type: Mapped[str] = mapped_column(Text)
     actor_id: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class Grant(Base):
+    """A lot: an amount with an expiry or a priority. A pool of its account, beside the plain balances."""
+
+    __tablename__ = "grants"
+    __table_args__ = (
+        CheckConstraint(UNIT, name="unit"),
+        CheckConstraint(_of_unit("amount > 0", "amount"), name="amount"),
+        CheckConstraint("remaining BETWEEN 0 AND amount", name="remaining"),
+        CheckConstraint("category IN ('promotional', 'subscription', 'purchased', 'compensation')", name="category"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    grant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    unit: Mapped[str] = mapped_column(Text, comment=UNIT_COMMENT)
+    amount: Mapped[int] = mapped_column(BigInteger, comment="at first")
+    remaining: Mapped[int] = mapped_column(BigInteger, comment="not spent, held or expired")
+    priority: Mapped[int] = mapped_column(BigInteger, comment="lower numbers pay first")
+    category: Mapped[str] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(Text, comment="why it was given, such as signup or a plan's period")
+    expires_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="from then on it cannot pay")
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class Hold(Base):
+    """An amount reserved before work starts. It is in the pool `held` until the hold is settled."""
+
+    __tablename__ = "holds"
+    __table_args__ = (
+        UniqueConstraint("account_id", "idempotency_key", "caller_kind"),
+        CheckConstraint(UNIT, name="unit"),
+        CheckConstraint(_of_unit("amount > 0", "amount"), name="amount"),
+        CheckConstraint("reported BETWEEN 0 AND amount", name="reported"),
+        CheckConstraint("status IN ('held', 'captured', 'released', 'expired')", name="status"),
+        CheckConstraint("on_expiry IN ('release', 'capture_reported', 'capture_all')", name="on_expiry"),
+        CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    hold_id: Mapped[UUID] = mapped_column(primary_key=True)
+    unit: Mapped[str] = mapped_column(Text, comment=UNIT_COMMENT)
+    amount: Mapped[int] = mapped_column(BigInteger, comment="in the pool held while the status is held")
+    reported: Mapped[int] = mapped_column(BigInteger, comment="progress, for on_expiry = capture_reported")
+    status: Mapped[str] = mapped_column(Text)
+    on_expiry: Mapped[str] = mapped_column(Text)
+    idempotency_key: Mapped[str | None] = mapped_column(Text, comment="null: the person was erased")
+    caller_kind: Mapped[str] = mapped_column(Text, comment="key, user or admin: whose idempotency key it is")
+    expires_at: Mapped[datetime] = mapped_column(Timestamp)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class HoldPart(Base):
+    """The part of a hold that came from one pool or lot, and returns there on release. Append-only by privilege."""
+
+    __tablename__ = "hold_parts"
+    __table_args__ = (
+        ForeignKeyConstraint(["account_id", "hold_id"], ["holds.account_id", "holds.hold_id"], ondelete="RESTRICT"),
+        ForeignKeyConstraint(["account_id", "grant_id"], ["grants.account_id", "grants.grant_id"], ondelete="RESTRICT"),
+        CheckConstraint("part_no > 0", name="part_no"),
+        CheckConstraint("pool <> 'held'", name="pool"),
+        CheckConstraint("(pool = 'grant') = (grant_id IS NOT NULL)", name="grant_id"),
+        CheckConstraint("amount > 0", name="amount"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hold_id: Mapped[UUID] = mapped_column(primary_key=True)
+    part_no: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, comment="burn order, from 1"
+    )
+    pool: Mapped[str] = mapped_column(Text, comment="that the part came from")
+    grant_id: Mapped[UUID | None] = mapped_column(comment="the lot, if the pool is grant")
+    amount: Mapped[int] = mapped_column(BigInteger, comment="in the hold's unit")
 
 
 class LedgerVerification(Base):

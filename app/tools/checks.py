@@ -26,8 +26,8 @@ PROOF = Proof(
             """,
     },
     balances=(
-        "SELECT account_id, product_type || '/free', free FROM product_inventory",
-        "SELECT account_id, product_type || '/paid', paid FROM product_inventory",
+        "SELECT account_id, product_type || '/free', 'credit', NULL, free FROM product_inventory",
+        "SELECT account_id, product_type || '/paid', 'credit', NULL, paid FROM product_inventory",
     ),
     causes={
         "tool_usage": """

@@ -104,6 +104,7 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         "reason",  # one of Stripe's words
         "agent_id",  # an agent is no person
         "caller_kind",
+        *("category", "on_expiry"),  # of grants and holds
         *("actor_type", "actor_id"),  # keys, admins, Stripe; of an end user's token a digest
     }
     forgotten = {
@@ -115,6 +116,7 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         ("credits", "description"),
         ("credits", "external_transaction_id"),
         ("free_grants", "idempotency_key"),
+        ("holds", "idempotency_key"),
         ("product_usage_log", "idempotency_key"),
         ("product_usage_log", "request_id"),
         ("purchases", "idempotency_key"),
