@@ -100,7 +100,12 @@ def _create_tables() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("on_expiry", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True, comment="null: the person was erased"),
-        sa.Column("caller_kind", sa.Text(), nullable=False, comment="key, user or admin: whose idempotency key it is"),
+        sa.Column(
+            "caller_kind",
+            sa.Text(),
+            nullable=False,
+            comment="key, user or admin: the caller of the idempotency key",
+        ),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint(UNIT, name=op.f("ck_holds_unit")),

@@ -1,8 +1,8 @@
-"""Billing's tables.
+"""Tables of charges, credits and free grants.
 
-Who and money are apart: identities and profiles map people to an opaque `account_id`; accounts, charges, credits and
-the ledger know only that id, and it leads every key, so that the books can be sharded by account and a person
-can be erased without touching them.
+Identity and money are separate. Identities and profiles map people to an opaque `account_id`. Accounts, charges,
+credits and the ledger contain only that id, and it leads every key. So the books can be sharded by account, and a
+person can be erased without changing them.
 """
 
 from datetime import datetime
@@ -28,11 +28,11 @@ CALLER_KIND = "key, user or admin: the caller whose idempotency keys this key be
 
 
 class Charge(Base):
-    """Credits spent, from up to three pools at once. An idempotency key is unique per `operation` and `caller_kind`."""
+    """Credits spent, from one or more buckets. An idempotency key is unique per `operation` and `caller_kind`."""
 
     __tablename__ = "charges"
     __table_args__ = (
-        # The name is older than caller_kind: earlier versions look for it when they verify the ledger (ADR 21).
+        # The name lacks caller_kind: earlier versions look for this name when they verify the ledger (ADR 21).
         UniqueConstraint(
             "account_id",
             "operation",
@@ -70,7 +70,7 @@ class Charge(Base):
 
 
 class Credit(Base):
-    """Paid credits given or, with a negative number, taken back."""
+    """Paid credits given. A negative number: taken back."""
 
     __tablename__ = "credits"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""BillingService: checks, charges and credits of the main pools. Units are credits unless a name says `_minor`."""
+"""BillingService: checks, charges and credits of the main pools. Amounts are credits, except names in `_minor`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ CHECKED = {result: CHECKS.labels(CHARGE, result) for result in ("credit", "exhau
 
 @dataclass(frozen=True, slots=True)
 class CreditStatus:
-    """An account as a check sees it."""
+    """The state of an account in a check. Amounts are credits."""
 
     daily_free: int
     free: int
@@ -58,7 +58,7 @@ class CreditStatus:
     plan_name: str
     status: str
     pack: Pack | None
-    """The default pack: what a purchase buys that names no pack. None: the account's currency has none."""
+    """The pack of a purchase that names none. None: no default pack has the account's currency."""
 
     @property
     def spendable(self) -> int:
@@ -78,7 +78,7 @@ class BillingService:
         )
 
     async def stop(self) -> None:
-        """Once no request is left: wait for what they began."""
+        """Wait for the transactions under way. Call it once no request is left."""
         await asyncio.gather(self._batcher.stop(), self.accounts.stop())
 
     # --- reads: no lock, no write ---
@@ -113,7 +113,7 @@ class BillingService:
         return charge_of(row)
 
     async def charge_of_key(self, identity: Identity, actor: Actor, idempotency_key: str) -> Charge:
-        """The charge that carries the key in the actor's key space. Raises ChargeNotFound, for an unknown user too."""
+        """Return the charge with the key in the actor's key space. Raises ChargeNotFound, also for an unknown user."""
         account_id = await self.accounts.directory.find(identity)
         if account_id is None:
             raise ChargeNotFound
@@ -123,7 +123,7 @@ class BillingService:
         return charge_of(row)
 
     async def transactions(self, identity: Identity, limit: int, offset: int) -> tuple[Sequence[Any], int]:
-        """A page of the account's charges and credits, newest first, and how many there are in all."""
+        """Return a page of the account's charges and credits, newest first, and the total number."""
         account_id = await self.accounts.directory.find(identity)
         if account_id is None:
             return [], 0
@@ -134,7 +134,7 @@ class BillingService:
     # --- charges ---
 
     async def charge(self, request: ChargeRequest) -> Outcome:
-        """Spend credits, cheapest pool first. Locks the account until commit. Replaying a key spends nothing.
+        """Spend credits, in burn order. Locks the account until commit. Replaying a key spends nothing.
 
         A replay costs one indexed read without a lock: it is the hottest path. A new charge shares a transaction with
         the charges that arrive at the same time. Raises Busy when too many wait.
@@ -143,7 +143,7 @@ class BillingService:
 
     @property
     def waiting(self) -> int:
-        """How many charges wait for their transaction to end."""
+        """The number of charges that wait for their transaction to end."""
         return self._batcher.size
 
     async def _replay(self, request: ChargeRequest) -> Outcome | None:
@@ -199,7 +199,7 @@ class BillingService:
         used: dict[Key, Charge],
         new: list[dict[str, Any]],
     ) -> Outcome:
-        """One charge against a locked account. Posts to the account, and adds to `used` and `new`, when it is new."""
+        """Decide one charge on a locked account. A new charge is posted, and added to `used` and `new`."""
         if account is None:
             return Refused(AccountNotFound())
         key = request.key
@@ -239,7 +239,7 @@ class BillingService:
     ) -> Credit:
         """Add paid credits. Locks the account until commit. Replaying a key adds nothing.
 
-        A `purchase` pays the account's debt first. `currency` None is the account's own. Raises AccountClosed,
+        A `purchase` pays the account's debt first. `currency` None means the account's currency. Raises AccountClosed,
         CurrencyMismatch, IdempotencyKeyReused, BalanceLimitExceeded.
         """
         async with self._db.transaction() as tx:
@@ -278,11 +278,11 @@ class BillingService:
         idempotency_key: str,
         seen_paid: int | None = None,
     ) -> Credit:
-        """Add paid credits or, with a negative number, take some of those that are there. Locks the account.
+        """Add paid credits, or take some of the present ones if `credits` is negative. Locks the account until commit.
 
-        Part of the caller's transaction. Replaying a key changes nothing. `seen_paid`: only if the account has so many.
-        Raises BalanceChanged, AccountClosed (for a gift), InsufficientCredits, IdempotencyKeyReused,
-        BalanceLimitExceeded.
+        Part of the caller's transaction. Replaying a key changes nothing. With `seen_paid`, applies only if the account
+        has exactly so many paid credits. Raises BalanceChanged, AccountClosed (if credits are added),
+        InsufficientCredits, IdempotencyKeyReused, BalanceLimitExceeded.
         """
         account = await lock_account(tx, account_id)
         wanted = (credits, account.currency, Kind.ADJUSTMENT.value)
@@ -310,7 +310,7 @@ class BillingService:
 
 
 def _count(outcomes: Sequence[Outcome]) -> None:
-    """Comes after the commit: what was rolled back has taken nothing."""
+    """Count outcomes in the metrics. Called after the commit: a charge that was rolled back has spent nothing."""
     for outcome in outcomes:
         COUNTER.outcome(outcome)
         if isinstance(outcome, Charged):

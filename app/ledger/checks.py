@@ -17,7 +17,7 @@ SPENT = "kind IN ('charge', 'tool_charge') AND unit = 'credit' AND pool IN ('dai
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a package adds to the proof of the books, as SQL over its own tables and the ledger's."""
+    """A package's part of the proof of the books: SQL over its own tables and the ledger's."""
 
     checks: Mapping[str, str] = field(default_factory=dict)
     """By the name of the fault that a query looks for."""

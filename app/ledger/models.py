@@ -1,4 +1,4 @@
-"""Tables of accounts and ledger entries."""
+"""Tables of accounts, ledger entries, grants and holds, and of verification runs."""
 
 from datetime import date, datetime
 from uuid import UUID
@@ -34,7 +34,7 @@ def _of_unit(lower_bound: str, column: str) -> str:
 
 
 class Account(Base):
-    """A customer's pools, and their one mutex: whoever moves credits locks this row first."""
+    """A customer's balances, and their mutex: every transaction that moves them locks this row first."""
 
     __tablename__ = "accounts"
     __table_args__ = (
@@ -48,7 +48,7 @@ class Account(Base):
         CheckConstraint("total_uses >= 0", name="total_uses"),
         CheckConstraint("last_entry_no >= 0", name="last_entry_no"),
         CheckConstraint("erased_at IS NULL OR status = 'closed'", name="erased_at"),
-        # Of columns that no charge changes, so that updates stay HOT.
+        # Only columns that no charge changes, so that updates stay HOT.
         Index(None, "environment", "account_id"),
         Index("ix_accounts_not_active", "account_id", postgresql_where=text("status <> 'active'")),
         Index("ix_accounts_debt", "account_id", postgresql_where=text("debt > 0")),
@@ -74,7 +74,7 @@ class Account(Base):
 
 
 class LedgerEntry(Base):
-    """One movement of one pool. Append-only: by privilege, and by trigger."""
+    """One movement of one pool. Append-only, by privilege and by trigger."""
 
     __tablename__ = "ledger_entries"
     __table_args__ = (
@@ -87,7 +87,7 @@ class LedgerEntry(Base):
         ),
         CheckConstraint("(pool = 'grant') = (grant_id IS NOT NULL)", name="grant_id"),
         ForeignKeyConstraint(["account_id", "grant_id"], ["grants.account_id", "grants.grant_id"], ondelete="RESTRICT"),
-        # Few rows: what accounts were opened with by who makes them with a balance. Reports count them by day.
+        # Few rows: opening balances of accounts that are created with one. Reports count them by day.
         Index(
             "ix_ledger_entries_opening_paid",
             "created_at",
@@ -156,7 +156,7 @@ class Hold(Base):
     status: Mapped[str] = mapped_column(Text)
     on_expiry: Mapped[str] = mapped_column(Text)
     idempotency_key: Mapped[str | None] = mapped_column(Text, comment="null: the person was erased")
-    caller_kind: Mapped[str] = mapped_column(Text, comment="key, user or admin: whose idempotency key it is")
+    caller_kind: Mapped[str] = mapped_column(Text, comment="key, user or admin: the caller of the idempotency key")
     expires_at: Mapped[datetime] = mapped_column(Timestamp)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
@@ -185,7 +185,7 @@ class HoldPart(Base):
 
 
 class LedgerVerification(Base):
-    """One run of the proof over the whole ledger, and what it found."""
+    """One run of the verification over the whole ledger, and its outcome."""
 
     __tablename__ = "ledger_verifications"
     __table_args__ = (CheckConstraint("ok = (problem IS NULL)", name="problem"),)

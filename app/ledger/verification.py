@@ -1,7 +1,7 @@
-"""The proof: every balance is the sum of its movements, over the whole database, in one consistent snapshot.
+"""Verification: proves over the whole database that every balance is the sum of its entries, in one snapshot.
 
-Each check is one query for rows that should not exist, and names the first of them. Nothing is repaired: what is wrong
-is for a person to look at.
+Each check is one query for rows that must not exist, and names the first of them. Nothing is repaired: an operator
+decides about a mismatch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a run found: how much it looked at, and the first problem (None: none)."""
+    """The outcome of a run: the numbers of accounts and entries that it read, and the first problem or None."""
 
     started_at: datetime
     finished_at: datetime
@@ -34,7 +34,7 @@ class Verification:
 
 
 def expected_constraints() -> Iterable[tuple[str, str]]:
-    """(table, name) of every constraint that the models declare, and of the trigger that guards the ledger."""
+    """Yield (table, name) of every constraint that the models declare, and of the trigger that guards the ledger."""
     yield "ledger_entries", "ledger_entries_append_only"
     for table in Base.metadata.tables.values():
         for constraint in table.constraints:
@@ -89,7 +89,7 @@ async def verify_ledger(
 
 
 async def last_verification(db: Database) -> Verification | None:
-    """The latest recorded run, by whichever process."""
+    """Return the latest recorded run of any process."""
     row = await queries.find_last_verification(db)
     if row is None:
         return None
