@@ -27,6 +27,18 @@ class Proof:
     """By `cause_type`: the condition under which a ledger entry `e` has its cause."""
 
 
+_PLAIN = "unit = 'credit' AND grant_id IS NULL"
+"""Nearly all entries: sorting them by two columns takes half as long as by four."""
+
+
+def _chain(pool: str, condition: str) -> str:
+    """Return a query of the entries that meet the condition, each with the `before` that its predecessor left."""
+    return f"""
+        SELECT account_id, entry_no, pool, delta, balance_after,
+               coalesce(lag(balance_after) OVER (PARTITION BY {pool} ORDER BY entry_no), 0) AS before
+          FROM ledger_entries WHERE {condition}"""
+
+
 LEDGER = Proof(
     checks={
         "a gap in an account's entries": """
@@ -38,13 +50,11 @@ LEDGER = Proof(
              WHERE coalesce(e.n, 0) <> a.last_entry_no OR coalesce(e.last, 0) <> a.last_entry_no
              ORDER BY a.account_id LIMIT 1
             """,
-        "a broken chain": """
+        "a broken chain": f"""
             SELECT format('account %s, entry %s, pool %s: balance after is %s, expected %s',
                           account_id, entry_no, pool, balance_after, before + delta) AS culprit
-              FROM (SELECT account_id, entry_no, pool, delta, balance_after,
-                           coalesce(lag(balance_after) OVER (
-                               PARTITION BY account_id, pool, unit, grant_id ORDER BY entry_no), 0) AS before
-                      FROM ledger_entries) chain
+              FROM ({_chain("account_id, pool", _PLAIN)} UNION ALL
+                    {_chain("account_id, pool, unit, grant_id", f"NOT ({_PLAIN})")}) chain
              WHERE balance_after <> before + delta OR balance_after < 0
              ORDER BY account_id, entry_no LIMIT 1
             """,
