@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.ledger.checks import compose
-from app.verification import PROOFS, verify_books
+from app.verification import verify_books
+from tests.billing.test_unit_versions import VERIFICATION
 from tests.books import connected
 from tests.databases import ROOT, Urls, alembic
 from tests.payments.conftest import Shop
@@ -114,7 +114,7 @@ async def old_books(own_database: Urls) -> Urls:
     async with connected(own_database) as connection:
         for purchase in OLD.values():
             await purchase.insert(connection)
-        found = {name: await connection.fetch(sql) for name, sql in compose(PROOFS).items()}
+        found = {name: await connection.fetch(sql) for name, sql in VERIFICATION["checks"].items()}
     # A won dispute without room is booked by half: the purchase and its credits agree all the same.
     assert {name: rows for name, rows in found.items() if rows} == {}
     alembic(own_database, "upgrade", "head")
