@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -18,6 +20,7 @@ from app.timestamps import read_every_timestamp
 Row: TypeAlias = Mapping[str, Any]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+_PLACEHOLDER = re.compile(r"\$(\d+)")
 CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
@@ -104,17 +107,46 @@ def _now_s() -> float:
 
 
 class BatchTransaction:
-    """A transaction straight on the driver, whose statements are prepared once for each connection."""
+    """A transaction straight on the driver. Its statements are prepared once for each connection."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_writes")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._writes: list[tuple[str, tuple[object, ...]]] = []
 
     async def fetch(self, sql: str, *values: object) -> Sequence[Row]:
         with tracing.statement(sql):
             rows: Sequence[Row] = await self._connection.fetch(sql, *values)
         return rows
+
+    def write(self, sql: str, *values: object) -> None:
+        """Execute an INSERT or UPDATE before COMMIT, in one statement with the others: a round trip for all of them.
+
+        They see one snapshot, so no two of them may change the same row, and a later `fetch` does not see them.
+        Foreign keys are checked once all of them are done.
+        """
+        self._writes.append((sql, values))
+
+    async def flush(self) -> None:
+        """Execute the writes. Raise what the driver raises for any of them."""
+        if self._writes:
+            sql = _in_one_statement(tuple(sql for sql, _ in self._writes))
+            await self.fetch(sql, *(value for _, values in self._writes for value in values))
+            self._writes.clear()
+
+
+@cache
+def _in_one_statement(statements: tuple[str, ...]) -> str:
+    """Data-modifying statements as one, with consecutive numbers for their placeholders."""
+    count = 0
+    numbered: list[str] = []
+    for statement in statements:
+        first = count
+        numbered.append(_PLACEHOLDER.sub(lambda found: f"${int(found[1]) + first}", statement))  # noqa: B023  (used at once)
+        count += max((int(number) for number in _PLACEHOLDER.findall(statement)), default=0)
+    *others, last = numbered
+    return f"WITH {', '.join(f'w{n} AS ({other})' for n, other in enumerate(others))} {last}" if others else last
 
 
 class BatchTransactions:
@@ -137,7 +169,9 @@ class BatchTransactions:
             generation = self.pool.guard.generation
             connection = await self._begun(begin)
             try:
-                yield BatchTransaction(connection)
+                tx = BatchTransaction(connection)
+                yield tx
+                await tx.flush()
                 await _commit(connection)
             except BaseException as error:
                 await self._abandon(connection, generation, error)

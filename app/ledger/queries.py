@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.db import Database, Session, Snapshot
 from app.db.point_reads import PointRead
-from app.db.statements import Tx, arrays_of, fetch, insert_rows
+from app.db.statements import Tx, arrays_of, fetch, insert_rows, write
 from app.ledger.models import Account, LedgerEntry, LedgerVerification
 
 ACCOUNT = list(Account.__table__.columns)
@@ -55,7 +55,7 @@ async def insert_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def update_accounts(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     """Store the balances of accounts. The caller holds their locks."""
-    await fetch(tx, _UPDATE_ACCOUNTS, *([row[name] for row in rows] for name in _MOVED))
+    await write(tx, _UPDATE_ACCOUNTS, *([row[name] for row in rows] for name in _MOVED))
 
 
 async def update_account_status(tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
