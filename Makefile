@@ -7,7 +7,7 @@ WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
 # Images of Python often set it. Each process, of hundreds, would compile all that it imports: seconds of a core.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test check check-service check-pages docs ui tools browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
+.PHONY: help run test unit check check-service check-pages docs ui tools browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,11 @@ run: $(READY) ## start everything on this machine; Ctrl-C ends it, the data stay
 test: $(READY) ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
 	+@$(MAKE) --no-print-directory -j3 check-service check-pages tools
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
+
+unit: ## only the tests in T=…, in the installed environment: make unit T=tests/billing/test_pools.py
+	@test -n "$(T)" || { echo "Name the tests to run: make unit T=tests/billing/test_pools.py" >&2; exit 2; }
+	@test -x $(BIN)/pytest || { echo "There is no environment in .venv yet: run 'make check' once, which installs it." >&2; exit 2; }
+	@$(BIN)/pytest $(T)
 
 check: $(READY) ## format, lint, types, import rules; the back office's pages too
 	+@$(MAKE) --no-print-directory -j2 check-service check-pages

@@ -1,11 +1,11 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
 
-// Where `npm run dev` finds the API.
+// The API to which `npm run dev` proxies requests.
 const api = process.env.API_URL ?? "http://127.0.0.1:8000";
 
-// What the server sends with these pages; `npm run preview` does too, so that what breaks it is seen here.
-// Mantine puts its colours and breakpoints into <style> elements as it runs: hence 'unsafe-inline', for styles only.
+// The same policy as the server's. `npm run preview` sends it, so that violations show up during development.
+// Mantine adds <style> elements at run time, which needs 'unsafe-inline' for styles.
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -21,7 +21,7 @@ export default defineConfig({
   base: "/admin-ui/",
   plugins: [react()],
   build: {
-    // Everything is a file of its own: a data: URL would need an exception in the content security policy.
+    // Do not inline assets: data: URLs would need an exception in the content security policy.
     assetsInlineLimit: 0,
     rollupOptions: {
       output: {

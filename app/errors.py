@@ -1,7 +1,7 @@
 """Errors know their HTTP status and their code; they become answers only here."""
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, TypeAlias
 
 import asyncpg
 import structlog
@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 log = structlog.get_logger()
+ErrorHandler: TypeAlias = Callable[[Request, Exception], Awaitable[JSONResponse]]
 
 BUSY_SQLSTATES = {
     "25006",  # read-only transaction: a standby, or a database that its operator or a full disk made read-only
@@ -190,7 +191,20 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(error_body(detail, code), error.status_code, error.headers)
 
 
+ERROR_HANDLERS: dict[type[Exception], ErrorHandler] = {
+    AppError: _app_error,
+    RequestValidationError: _invalid,
+    HTTPException: _http_error,
+}
+"""The errors that end a request as expected, and what answers them."""
+
+
+async def handled(request: Request, error: Exception) -> JSONResponse:
+    """The answer to one of the errors of ERROR_HANDLERS, as Starlette finds it: the handler of its nearest class."""
+    kind = next(kind for kind in type(error).__mro__ if kind in ERROR_HANDLERS)
+    return await ERROR_HANDLERS[kind](request, error)
+
+
 def install_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(AppError, _app_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
+    for kind, handler in ERROR_HANDLERS.items():
+        app.add_exception_handler(kind, handler)

@@ -31,6 +31,7 @@ import app.payments.webhooks
 import app.tools.router
 from app.auth.admins.sessions import AdminSessions
 from app.auth.admins.sign_in import SignIn
+from app.auth.api_keys.key_route import HotRoutes
 from app.auth.authenticator import Authenticator
 from app.billing.posting import CHARGE
 from app.billing.service import BillingService
@@ -161,6 +162,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     api.add_route("/admin-ui", app.admin.static_pages.redirect_to_pages, include_in_schema=False)
     api.mount("/admin-ui", pages)
     install_error_handlers(api)
+    hot = [route for module in ROUTERS for route in module.router.routes]
+    api.add_middleware(HotRoutes, routes=hot)
     api.add_middleware(HeadAsGet)
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
     api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

@@ -27,8 +27,8 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster, find_binaries
 from app.ledger.pools import Credits
-from app.ledger.verification import verify_ledger
 from app.settings import Mode, Settings
+from app.verification import verify_books
 from bench import load
 from bench.lone import medians_ms
 from tests.databases import TEMPLATE, Urls, prepare, urls
@@ -208,7 +208,7 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
     print(f"  without statistics: {'  '.join(f'{rate:,.0f}' for rate in rounds)}")
     print(f"  after ANALYZE: {after:,.0f} (all of the table above)")
     db = Database(SecretStr(database.service))
-    verification = await verify_ledger(db, datetime.now(UTC))
+    verification = await verify_books(db, datetime.now(UTC))
     await db.close()
     rate = pgbench(cluster, TEMPLATE, options.seconds, clients=8)  # which counts uses that nobody paid for
     print(f"{'pgbench row update':<22}{rate:>10,.0f}{'':>20}{rate / ceiling.per_second:>12.2f}")

@@ -18,7 +18,6 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.accounts.directory import Identity
-from app.analytics.checks import ROLLUP_CHECKS
 from app.auth.api_keys.service import create_key
 from app.auth.caller import Actor, Environment, Permission
 from app.billing.service import BillingService
@@ -26,10 +25,10 @@ from app.clock import request_time
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import ephemeral_cluster
-from app.ledger.verification import verify_ledger
 from app.main import create_app
 from app.observability.logs import configure_logging
 from app.settings import Mode, Settings
+from app.verification import verify_books
 from tests.databases import ADMIN_URL, Urls, create_database, drop_database, prepare
 
 _cluster = contextlib.ExitStack()
@@ -72,7 +71,7 @@ async def database(worker_id: str) -> AsyncIterator[Urls]:
     urls = await create_database(name)
     yield urls
     db = Database(SecretStr(urls.service))
-    verification = await verify_ledger(db, datetime.now(UTC), ROLLUP_CHECKS)
+    verification = await verify_books(db, datetime.now(UTC))
     await db.close()
     await drop_database(name)
     assert verification.ok, verification.problem

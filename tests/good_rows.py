@@ -10,6 +10,7 @@ NOW = datetime.now(UTC)
 ACCOUNT = uuid.UUID(int=1)
 ADMIN = uuid.UUID(int=78)
 NOBODY = uuid.UUID(int=99)
+HOLD = uuid.UUID(int=79)
 Row = dict[str, Any]
 
 ROWS: dict[str, Row] = {
@@ -59,6 +60,39 @@ ROWS: dict[str, Row] = {
         "actor_type": "system",
         "actor_id": "tests",
         "created_at": NOW,
+    },
+    "grants": {
+        "account_id": ACCOUNT,
+        "grant_id": uuid.UUID(int=10),
+        "unit": "credit",
+        "amount": 5,
+        "remaining": 5,
+        "priority": 1,
+        "category": "promotional",
+        "source": "signup",
+        "expires_at": NOW,
+        "created_at": NOW,
+    },
+    "holds": {
+        "account_id": ACCOUNT,
+        "hold_id": uuid.UUID(int=11),
+        "unit": "credit",
+        "amount": 5,
+        "reported": 0,
+        "status": "held",
+        "on_expiry": "release",
+        "idempotency_key": "key",
+        "caller_kind": "key",
+        "expires_at": NOW,
+        "created_at": NOW,
+    },
+    "hold_parts": {
+        "account_id": ACCOUNT,
+        "hold_id": HOLD,
+        "part_no": 1,
+        "pool": "paid",
+        "grant_id": None,
+        "amount": 5,
     },
     "charges": {
         "account_id": ACCOUNT,

@@ -69,9 +69,9 @@ CODE = [
     Mutant(
         "the replay of a key without a lock",
         (LOCKS,),
-        file="app/billing/service.py",
-        old="outcome = await self._replay(request)",
-        new="outcome = None",
+        file="app/ledger/batching.py",
+        old="replay = await self._find_replay(request)",
+        new="replay = None",
     ),
     Mutant(
         "the look at used keys of tool charges under the lock",
@@ -81,10 +81,10 @@ CODE = [
         new="{}",
     ),
     Mutant(
-        "the replay of a tool charge's key without a lock",
-        ("tests/tools",),
-        file="app/tools/service.py",
-        old="outcome = await self._replay(account_id, product_type, idempotency_key)",
+        "the replay of a key without a lock, of a key that this process has not seen",
+        (LOCKS,),
+        file="app/ledger/batching.py",
+        old="await self._settle_replays(batch)",
         new="pass",
     ),
     Mutant(

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from app.auth.caller import Permission
 from app.db import Database
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.chaos.proxy import PostgresProxy
 from tests.conftest import make_key, running_app, settings_for
 from tests.databases import Urls
@@ -124,7 +124,7 @@ async def running_service(urls: Urls, **changes: object) -> AsyncIterator[Servic
             assert (await client.post(f"/v1/billing/{path}", json=body)).status_code == 201
         yield service
         direct = Database(app.state.settings.direct_url, pool_size=3)
-        verification = await verify_ledger(direct, datetime.now(UTC))
+        verification = await verify_books(direct, datetime.now(UTC))
         await direct.close()
         assert verification.ok, verification.problem
 

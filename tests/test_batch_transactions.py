@@ -17,7 +17,7 @@ from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import LOOKUP_PLANNING, Database, was_rolled_back
 from app.db.driver_pool import PoolExhausted
-from app.db.statements import Tx, fetch
+from app.db.statements import Tx, fetch, write
 from app.ledger import queries as ledger_queries
 from app.ledger.locked_account import lock_account
 from app.observability.metrics import CONNECTION_TIMEOUTS
@@ -83,13 +83,38 @@ async def test_a_commit_that_postgresql_turns_into_a_rollback_is_an_error(small:
     async def swallow() -> None:
         async with small.batch() as tx:
             await create(tx, account_id)
-            with contextlib.suppress(asyncpg.UniqueViolationError):
-                await create(tx, account_id)
+            with contextlib.suppress(asyncpg.DivisionByZeroError):
+                await tx.fetch("SELECT 1 / 0")
 
     with pytest.raises(asyncpg.InFailedSQLTransactionError) as error:
         await swallow()
     assert was_rolled_back(error.value)
     assert not await exists(small, account_id)
+
+
+async def test_writes_are_one_statement_and_their_failure_is_raised(small: Database) -> None:
+    first, second = uuid4(), uuid4()
+    async with small.batch() as tx:
+        await create(tx, first)
+        await write(
+            tx,
+            "UPDATE accounts SET total_uses = $2, updated_at = $3 WHERE account_id = $1",
+            first,
+            1,
+            datetime.now(UTC),
+        )
+        await create(tx, second)
+        assert await tx.fetch("SELECT FROM accounts WHERE account_id = ANY ($1)", [first, second]) == []
+    assert await exists(small, first)
+    assert await exists(small, second)
+
+    async def repeat() -> None:
+        async with small.batch() as tx:
+            await create(tx, uuid4())
+            await create(tx, first)
+
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await repeat()
 
 
 async def test_a_caller_who_gives_up_leaves_nothing(small: Database) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from app.ledger.pools import MAX_CREDITS
 from tests.databases import CONSTRAINTS, SERVICE_ROLE, Urls
-from tests.good_rows import ACCOUNT, ADMIN, NOBODY, NOW, ROWS, Row
+from tests.good_rows import ACCOUNT, ADMIN, HOLD, NOBODY, NOW, ROWS, Row
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,30 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_accounts_last_entry_no": Violation("accounts", [{"last_entry_no": -1}]),
     "ck_ledger_entries_delta": Violation("ledger_entries", [{"delta": 0}]),
     "ck_ledger_entries_balance_after": Violation("ledger_entries", [{"balance_after": -1}]),
+    "ck_ledger_entries_unit": Violation("ledger_entries", [{"pool": "paid", "unit": "USD"}]),
+    "ck_ledger_entries_grant_id": Violation("ledger_entries", [{"pool": "grant"}]),
+    "fk_ledger_entries_account_id_grant_id_grants": Violation(
+        "ledger_entries", [{"pool": "grant", "grant_id": NOBODY}]
+    ),
+    "ck_grants_unit": Violation("grants", [{"unit": "money"}]),
+    "ck_grants_amount": Violation("grants", [{"amount": MAX_CREDITS + 1}]),
+    "ck_grants_remaining": Violation("grants", [{"remaining": 6}]),
+    "ck_grants_category": Violation("grants", [{"category": "stolen"}]),
+    "fk_grants_account_id_accounts": orphan("grants"),
+    "ck_holds_unit": Violation("holds", [{"unit": "usd"}]),
+    "ck_holds_amount": Violation("holds", [{"amount": 0}]),
+    "ck_holds_reported": Violation("holds", [{"reported": 6}]),
+    "ck_holds_status": Violation("holds", [{"status": "lost"}]),
+    "ck_holds_on_expiry": Violation("holds", [{"on_expiry": "keep"}]),
+    "ck_holds_caller_kind": Violation("holds", [{"caller_kind": "robot"}]),
+    "fk_holds_account_id_accounts": orphan("holds"),
+    "uq_holds_account_id_idempotency_key_caller_kind": Violation("holds", [{}, {"hold_id": OTHER}]),
+    "ck_hold_parts_part_no": Violation("hold_parts", [{"part_no": 0}]),
+    "ck_hold_parts_pool": Violation("hold_parts", [{"pool": "held"}]),
+    "ck_hold_parts_grant_id": Violation("hold_parts", [{"pool": "grant"}]),
+    "ck_hold_parts_amount": Violation("hold_parts", [{"amount": 0}]),
+    "fk_hold_parts_account_id_hold_id_holds": Violation("hold_parts", [{"hold_id": OTHER}]),
+    "fk_hold_parts_account_id_grant_id_grants": Violation("hold_parts", [{"pool": "grant", "grant_id": NOBODY}]),
     "ck_ledger_entries_entry_no": Violation("ledger_entries", [{"entry_no": 0}]),
     "fk_ledger_entries_account_id_accounts": orphan("ledger_entries"),
     "ck_charges_caller_kind": Violation("charges", [{"caller_kind": "robot"}]),
@@ -185,6 +209,7 @@ async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
     disputed = {"purchase_id": uuid.UUID(int=9), "idempotency_key": None, "payment_intent_id": None}
     await insert(connection, "purchases", ROWS["purchases"] | disputed)
     await insert(connection, "llm_interactions", ROWS["llm_interactions"] | {"interaction_id": "attributed"})
+    await insert(connection, "holds", ROWS["holds"] | {"hold_id": HOLD, "idempotency_key": "held"})
     yield connection
     await transaction.rollback()
     await connection.close()
@@ -214,6 +239,38 @@ async def test_violation_is_refused(tx: "asyncpg.Connection[asyncpg.Record]", na
     with pytest.raises(asyncpg.IntegrityConstraintViolationError) as refused:
         await insert(tx, violation.table, ROWS[violation.table] | last)
     assert refused.value.constraint_name == name
+
+
+UNIT_VIOLATIONS = {
+    "money in a product's pool": ("ledger_entries", {"pool": "web_search/paid", "unit": "USD"}, "unit"),
+    "money in a debt of credits": ("ledger_entries", {"pool": "debt", "unit": "USD"}, "unit"),
+    "a unit that is no currency": ("ledger_entries", {"pool": "money", "unit": "usd"}, "unit"),
+    "more credits than 64 bits of hundredths": ("ledger_entries", {"balance_after": MAX_CREDITS + 1}, "balance_after"),
+    "less than no money": ("ledger_entries", {"pool": "money", "unit": "USD", "balance_after": -1}, "balance_after"),
+    "a lot outside its pool": ("ledger_entries", {"grant_id": NOBODY}, "grant_id"),
+    "a charge of less than nothing from grants": ("charges", {"from_grants": -1, "from_paid": 2}, "parts"),
+    "a charge that grants overpay": ("charges", {"from_grants": 1}, "cost"),
+}
+
+
+@pytest.mark.parametrize(("table", "changes", "name"), UNIT_VIOLATIONS.values(), ids=UNIT_VIOLATIONS)
+async def test_units_and_grants_keep_their_bounds(
+    tx: "asyncpg.Connection[asyncpg.Record]", table: str, changes: Row, name: str
+) -> None:
+    with pytest.raises(asyncpg.CheckViolationError) as refused:
+        await insert(tx, table, ROWS[table] | changes)
+    assert refused.value.constraint_name == f"ck_{table}_{name}"
+
+
+async def test_money_uses_all_64_bits(tx: "asyncpg.Connection[asyncpg.Record]") -> None:
+    most = 2**63 - 1
+    await insert(tx, "grants", ROWS["grants"] | {"unit": "USD", "amount": most, "remaining": most})
+    await insert(tx, "holds", ROWS["holds"] | {"unit": "USD", "amount": most})
+    entry = {"unit": "USD", "delta": most, "balance_after": most}
+    await insert(tx, "ledger_entries", ROWS["ledger_entries"] | entry | {"pool": "money"})
+    grant = {"pool": "grant", "grant_id": ROWS["grants"]["grant_id"], "entry_no": 2}
+    await insert(tx, "ledger_entries", ROWS["ledger_entries"] | entry | grant)
+    await insert(tx, "charges", ROWS["charges"] | {"from_grants": 1, "from_paid": 0})
 
 
 async def test_every_constraint_has_a_violation(tx: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -1,4 +1,4 @@
-"""What users and operators can meet is documented: settings, error codes, commands. And what is documented exists."""
+"""Settings, error codes and commands are documented, and every documented one exists."""
 
 import importlib
 import pkgutil
@@ -17,7 +17,8 @@ from app.payments.stripe_objects import HANDLED
 from app.settings import Settings
 from tests.databases import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 CODES_OF_THE_FRAMEWORK = {
     "head_too_large",
@@ -47,9 +48,9 @@ def settings_table() -> str:
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
 
 
-def test_readme_lists_every_setting_as_it_is() -> None:
-    documented = README.split("<!-- settings -->\n")[1].split("\n<!-- /settings -->")[0]
-    assert documented == settings_table(), f"put this into README.md:\n{settings_table()}"
+def test_settings_page_lists_every_setting_as_it_is() -> None:
+    documented = SETTINGS.split("<!-- settings -->\n")[1].split("\n<!-- /settings -->")[0]
+    assert documented == settings_table(), f"put this into docs/settings.md:\n{settings_table()}"
 
 
 def test_deployment_lists_every_event_of_stripe_that_is_handled() -> None:
@@ -86,15 +87,28 @@ def commands() -> Iterator[str]:
         yield from (f"{name} {sub}" for sub in command.commands) if hasattr(command, "commands") else [name]
 
 
-def test_readme_lists_every_command() -> None:
-    section = README.split("## Commands")[1].split("## Settings")[0]
+def test_commands_page_lists_every_command() -> None:
+    section = COMMANDS.split("## Make targets")[0]
     documented = set(re.findall(r"`([a-z]+(?: [a-z]+)?)`", "\n".join(re.findall(r"^\| (`.*?) \|", section, re.M))))
     assert documented == set(commands())
 
 
+def test_make_targets_of_the_documentation_exist() -> None:
+    defined = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    documented = set(re.findall(r"^\| `make ([a-z]+)", COMMANDS, re.MULTILINE))
+    assert {"run", "test", "unit"} <= documented <= defined
+
+
 def test_links_lead_somewhere() -> None:
-    """Those of docs/ are the site's: tests/sdk/test_site.py builds it, which a dead link fails."""
-    for page in [ROOT / "README.md", ROOT / "sdk" / "README.md", *(ROOT / "examples").rglob("*.md")]:
+    """Checks the pages outside docs/. The site's build checks those inside (tests/sdk/test_site.py)."""
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / ".github").rglob("*.md"),
+        ROOT / "sdk" / "README.md",
+        ROOT / "tests" / "README.md",
+    ]
+    pages += [*(ROOT / "examples").rglob("*.md"), *(ROOT / "app").rglob("README.md")]
+    for page in pages:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"

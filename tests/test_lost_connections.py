@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from pydantic import SecretStr
@@ -51,6 +51,23 @@ async def test_the_first_request_after_idle_connections_were_cut_is_answered(
     assert answer.status_code == ask.expects, answer.text
 
 
+async def transaction_pid(db: Database) -> int:
+    async with db.transaction() as tx:
+        return int((await tx.execute(PID)).scalar_one())
+
+
+async def batch_pid(db: Database) -> int:
+    async with db.batch() as tx:
+        [row] = await tx.fetch(PID.text)
+    return int(row["pg_backend_pid"])
+
+
+async def point_read_pid(db: Database) -> int:
+    row = await db.fetch_row(PID.text)
+    assert row is not None
+    return int(row["pg_backend_pid"])
+
+
 async def pids_of(db: Database, number: int) -> set[int]:
     """Server processes behind so many connections of each pool at once."""
 
@@ -91,19 +108,21 @@ async def test_one_dead_connection_takes_the_idle_ones_of_every_pool_with_it(dat
         await db.close()
 
 
+@pytest.mark.parametrize("session", [transaction_pid, batch_pid, point_read_pid])
 async def test_a_connection_that_went_silent_while_idle_is_replaced_in_time(
-    database: Urls, monkeypatch: pytest.MonkeyPatch
+    database: Urls, monkeypatch: pytest.MonkeyPatch, session: Callable[[Database], Awaitable[int]]
 ) -> None:
     """As after a firewall has forgotten it: no reset ever comes."""
-    monkeypatch.setattr("app.db.pool_guard.PING_TIMEOUT_S", 0.1)
+    for module in ("pool_guard", "driver_pool", "point_reads"):
+        monkeypatch.setattr(f"app.db.{module}.PING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("app.db.point_reads.IDLE_LONG_S", 0)
     db = Database(SecretStr(database.service), timeout_s=30)
     silent = None
     try:
-        async with db.transaction() as tx:
-            silent = int((await tx.execute(PID)).scalar_one())
+        silent = await session(db)
         os.kill(silent, signal.SIGSTOP)
-        async with asyncio.timeout(20), db.transaction() as tx:
-            assert (await tx.execute(PID)).scalar_one() != silent
+        async with asyncio.timeout(20):
+            assert await session(db) != silent
     finally:
         if silent is not None:
             os.kill(silent, signal.SIGCONT)

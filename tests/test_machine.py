@@ -29,8 +29,8 @@ from app.demo.stripe.account import StripeError
 from app.demo.stripe.webhooks import signature
 from app.ledger.errors import AccountSuspended, IdempotencyKeyReused
 from app.ledger.pools import Credits, Shortfall
-from app.ledger.verification import verify_ledger
 from app.tools import service as tools
+from app.verification import verify_books
 from tests.books import balances
 from tests.conftest import ACTOR
 from tests.machine_world import BEGINNING, DAILY_FREE, FREE, HANDLED, PACKS, PRODUCTS, Bought, World, running_world
@@ -291,7 +291,7 @@ class Machine(RuleBasedStateMachine):
         stored = await balances(self.world.urls, self.account_id)
         assert (stored["free"], stored["paid"], stored["debt"]) == (model.free, model.paid, model.debt)
         check = await self.world.billing.check(self.account_id, self.now)
-        assert (check.pools.daily_free, check.pools.free, check.pools.paid, check.total_uses, check.status) == (
+        assert (check.daily_free, check.free, check.paid, check.total_uses, check.status) == (
             model.daily_free,
             model.free,
             model.paid,
@@ -310,7 +310,7 @@ class Machine(RuleBasedStateMachine):
             assert stored.get(f"{name}/paid", 0) == tool.paid
 
     def teardown(self) -> None:
-        verification = self.world.run(verify_ledger(self.world.db, self.now))
+        verification = self.world.run(verify_books(self.world.db, self.now))
         assert verification.ok, verification.problem
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.db import LOOKUP_PLANNING, Database
 from app.db.schema_check import bound_role
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.books import balances, connected
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls, create_database, drop_database
@@ -59,7 +59,7 @@ async def pooled_shop(urls: Urls, cache_size: int) -> AsyncIterator[Shop]:
         await bound_role(direct, settings.database_timeout_s)
         async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
             yield Shop(app, urls, settings, local, http)
-            verification = await verify_ledger(direct, datetime.now(UTC))
+            verification = await verify_books(direct, datetime.now(UTC))
             assert verification.ok, verification.problem
         await direct.close()
 

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from app.db import Database
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.books import connected
 from tests.conftest import ClientFor, running_app, settings_for
 from tests.databases import Urls
@@ -41,7 +41,7 @@ async def test_status_and_metrics_tell_of_the_last_verification(own_database: Ur
     db = Database(SecretStr(own_database.service))
     async with running_app(settings_for(own_database)) as app, client_of(app) as client:
         assert (await client.get("/v1/status")).json()["ledger"] is None
-        verification = await verify_ledger(db, datetime.now(UTC))
+        verification = await verify_books(db, datetime.now(UTC))
         assert verification.ok
         ledger = (await client.get("/v1/status")).json()["ledger"]
         assert (ledger["ok"], ledger["accounts"], ledger["entries"]) == (True, 0, 0)
@@ -51,7 +51,7 @@ async def test_status_and_metrics_tell_of_the_last_verification(own_database: Ur
             await connection.execute(
                 "ALTER TABLE ledger_entries DROP CONSTRAINT ck_ledger_entries_balance_after CASCADE"
             )
-        assert not (await verify_ledger(db, datetime.now(UTC))).ok
+        assert not (await verify_books(db, datetime.now(UTC))).ok
         assert (await client.get("/v1/status")).json()["ledger"]["ok"] is False
         assert samples((await client.get("/metrics")).text)[gauge] == passed
     await db.close()

@@ -1,4 +1,4 @@
-// What a user of the example agent does, in a real browser: ask until nothing is left, buy, ask again.
+// End-to-end test of the example agent, in a real browser: ask until no credits are left, buy, ask again.
 // BASE_URL: the agent; CHROMIUM; SHOTS: a folder
 import assert from "node:assert/strict";
 
@@ -12,9 +12,9 @@ const browser = await chromium.launch({
 });
 const page = await (await browser.newContext({ viewport: { width: 900, height: 800 } })).newPage();
 page.setDefaultTimeout(15_000);
-const complaints = [];
-page.on("pageerror", (error) => complaints.push(error.message));
-page.on("console", (message) => message.text().includes("Content Security Policy") && complaints.push(message.text()));
+const problems = [];
+page.on("pageerror", (error) => problems.push(error.message));
+page.on("console", (message) => message.text().includes("Content Security Policy") && problems.push(message.text()));
 const balance = (text) => page.locator("#balance", { hasText: text }).waitFor();
 
 async function ask(text) {
@@ -52,9 +52,9 @@ try {
   await page.getByText("4 noitseuq").waitFor();
   await balance("19 uses left, 4 used");
   await page.screenshot({ path: `${folder}/bought.png` });
-  // Before nothing is left, by a payment that takes its time; the page says so after a reload, too.
+  // A slow payment while credits are left: the page shows it as pending, also after a reload.
   await page.getByRole("button", { name: "20 uses for 5.00 USD" }).click();
-  await page.getByRole("button", { name: /takes its time$/ }).click();
+  await page.getByRole("button", { name: /stays in processing$/ }).click();
   await page.getByText("processing").first().waitFor();
   await page.goto(base);
   await page.getByText("Your payment is pending (processing)").waitFor();
@@ -67,7 +67,7 @@ try {
   await signIn("王秀英");
   await balance("3 uses left, 0 used");
   assert.equal(await page.getByLabel("Your question").inputValue(), "");
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(problems, []);
   console.log("done: bought and asked");
 } catch (error) {
   await page.screenshot({ path: `${folder}/failed.png` });

@@ -1,6 +1,6 @@
-// What an admin does, in a real browser, against a running service.
-// BASE_URL: the service; SIGN_IN_AS; USER: an external id; PURCHASE: a paid purchase's id; ALERT: an open alert's id, about
-// the user; API_KEY: that may buy; CHROMIUM; SHOTS: a folder
+// End-to-end test of an admin's tasks, in a real browser against a running service.
+// BASE_URL: the service; SIGN_IN_AS; USER: an external id; PURCHASE: a paid purchase's id; ALERT: the id of an open alert
+// about the user; API_KEY: one that can create purchases; CHROMIUM; SHOTS: a folder for screenshots
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -16,9 +16,9 @@ const browser = await chromium.launch({
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: "reduce" });
 context.setDefaultTimeout(15_000);
 const page = await context.newPage();
-const complaints = [];
-page.on("pageerror", (error) => complaints.push(error.message));
-page.on("console", (message) => message.text().includes("Content Security Policy") && complaints.push(message.text()));
+const problems = [];
+page.on("pageerror", (error) => problems.push(error.message));
+page.on("console", (message) => message.text().includes("Content Security Policy") && problems.push(message.text()));
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PAGES = [
   "/",
@@ -42,35 +42,35 @@ const PAGES = [
 const WRONG_NUMBERS = ["1.5", "-7", "1e5", "1,000", "１２", " ", "5 ", "12345678901234567890"];
 const NUMBERS_OF = {
   packs: ["Credits"],
-  products: ["Price in credits", "Free at first", "More free a day", "Up to"],
-  defaults: ["Free credits", "Free credits a day"],
+  products: ["Price in credits", "Initial free uses", "Daily free uses", "Maximum free uses"],
+  defaults: ["Free credits", "Daily free credits"],
 };
 const dialog = page.getByRole("dialog");
 const press = (name) => page.getByRole("button", { name, exact: true }).first().click();
 
 try {
-  await step("sign in, and be where one wanted to go", async () => {
+  await step("sign in, and return to the requested page", async () => {
     await page.goto(`${base}/admin-ui/users?search=${encodeURIComponent(user)}`);
     await page.getByRole("link", { name: "Sign in" }).click();
     await page.getByRole("button", { name: email }).click();
     await page.waitForURL(/\/admin-ui\/users\?search=/);
   });
-  await step("find the user and give credits", async () => {
+  await step("find the user and add credits", async () => {
     await page.getByRole("link", { name: user }).first().click();
     await press("Adjust credits");
     await dialog.getByRole("textbox", { name: "Credits" }).fill("25");
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4711");
-    await context.setOffline(true); // said at once, and not done later
-    await dialog.getByRole("button", { name: "Give 25" }).click();
+    await context.setOffline(true); // fails immediately, and is not sent later
+    await dialog.getByRole("button", { name: "Add 25" }).click();
     await dialog.getByText("The server cannot be reached").waitFor();
     await context.setOffline(false);
-    await dialog.getByRole("button", { name: "Give 25" }).click();
+    await dialog.getByRole("button", { name: "Add 25" }).click();
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("+25").first().waitFor();
     await page.reload(); // a deep link leads to the same page
     await page.getByText("Ticket 4711").filter({ visible: true }).first().waitFor();
   });
-  await step("type numbers that are none: each stays as typed, is named wrong at its field, and nothing is saved", async () => {
+  await step("type invalid numbers: each is kept with an error at its field, and nothing is saved", async () => {
     const writes = [];
     const note = (request) => request.method() !== "GET" && writes.push(request.url());
     page.on("request", note);
@@ -78,21 +78,21 @@ try {
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4711");
     await refused(dialog.getByRole("textbox", { name: "Credits" }), dialog.getByRole("button", { name: "Adjust" }), WRONG_NUMBERS);
     await dialog.getByRole("textbox", { name: "Credits" }).fill("2000000");
-    await dialog.getByRole("button", { name: "Give 2,000,000" }).click({ force: true });
-    await dialog.getByText("Confirm that you mean 2,000,000 credits").waitFor();
+    await dialog.getByRole("button", { name: "Add 2,000,000" }).click({ force: true });
+    await dialog.getByText("Confirm the amount: 2,000,000 credits").waitFor();
     await dialog.getByRole("button", { name: "Cancel" }).click();
     await page.goto(`${base}/admin-ui/alerts`);
-    await page.getByRole("button", { name: "Change the rule: Many purchases with one card" }).click();
+    await page.getByRole("button", { name: "Change rule: Many purchases with one card" }).click();
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4711");
-    for (const name of ["Purchases with one card", "In how many hours"]) {
-      await refused(dialog.getByRole("textbox", { name }), dialog.getByRole("button", { name: "Change the rule" }));
+    for (const name of ["Purchases per card", "Period in hours"]) {
+      await refused(dialog.getByRole("textbox", { name }), dialog.getByRole("button", { name: "Change rule" }));
       await dialog.getByRole("textbox", { name }).fill("5");
     }
     await dialog.getByRole("button", { name: "Cancel" }).click();
     await page.goto(`${base}/admin-ui/api-keys`);
-    await press("Create a key");
+    await press("Create key");
     await dialog.getByRole("textbox", { name: "Name" }).fill("n".repeat(120));
-    await refused(dialog.getByRole("textbox", { name: "Requests a minute" }), dialog.getByRole("button", { name: "Create the key" }));
+    await refused(dialog.getByRole("textbox", { name: "Requests per minute" }), dialog.getByRole("button", { name: "Create key" }));
     await dialog.getByRole("button", { name: "Cancel" }).click();
     for (const [section, names] of Object.entries(NUMBERS_OF)) {
       await page.goto(`${base}/admin-ui/configuration?section=${section}`);
@@ -110,14 +110,14 @@ try {
     const searchFor = async (text, address) => {
       await page.keyboard.press("Control+KeyK");
       await page.getByLabel("Search users, purchases, keys and pages").fill(text);
-      await page.keyboard.press("Enter"); // at once: it waits for the hits
+      await page.keyboard.press("Enter"); // before the results arrive
       await page.waitForURL(address);
     };
     const { users } = await (await context.request.get(`${base}/admin/users?search=${encodeURIComponent(user)}`)).json();
     const account = new RegExp(`/users/${users[0].account_id}`);
     await searchFor(` \u00a0${user.toUpperCase()}\u200b `, account);
     await searchFor(purchase, new RegExp(`/purchases/${purchase}`));
-    await searchFor(user.split("@")[1], account); // a word inside
+    await searchFor(user.split("@")[1], account); // a word inside the address
     await searchFor(alert, new RegExp(`/alerts/${alert}`));
     await searchFor(apiKey.split("_")[2].slice(0, 12), /\/api-keys\?search=/);
     await searchFor("audit", /\/audit/);
@@ -126,40 +126,40 @@ try {
     await page.goto(`${base}/admin-ui/audit`);
     await page.getByText("Ticket 4711").filter({ visible: true }).first().waitFor();
   });
-  await step("make a key, use it, revoke it", async () => {
+  await step("create a key, use it, revoke it", async () => {
     await page.goto(`${base}/admin-ui/api-keys`);
-    await press("Create a key");
+    await press("Create key");
     await dialog.getByRole("textbox", { name: "Name" }).fill("walk");
     await dialog.getByRole("button", { name: "Create" }).click();
     const key = (await dialog.getByText(/^cbk_/).innerText()).trim();
     assert.match(key, /^cbk_live_/);
     assert.equal(await checkWith(key), 200);
-    await press("I have it");
+    await press("Done");
     assert.ok(!(await page.content()).includes(key), "the key is still in the page");
     const row = page.getByRole("row").filter({ hasText: "walk" });
     await row.getByRole("button").last().click();
     await page.getByRole("menuitem", { name: "Revoke" }).click();
-    await dialog.getByRole("button", { name: "Revoke the key" }).click();
+    await dialog.getByRole("button", { name: "Revoke key" }).click();
     await dialog.waitFor({ state: "hidden" });
-    await page.waitForTimeout(1000); // within a second, it says
+    await page.waitForTimeout(1000); // takes effect within a second
     assert.equal(await checkWith(key), 401);
   });
-  await step("refund a purchase, and see the credits leave", async () => {
+  await step("refund a purchase, and see its credits taken back", async () => {
     await page.goto(`${base}/admin-ui/purchases/${purchase}`);
     await press("Refund");
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Unhappy customer");
     const writes = [];
     page.on("request", (request) => request.method() === "POST" && writes.push(request.url()));
-    await dialog.getByRole("button", { name: "Refund 5.00 USD" }).dblclick(); // of an impatient hand: asked once
+    await dialog.getByRole("button", { name: "Refund 5.00 USD" }).dblclick(); // a double click sends one request
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("20 by refunds").waitFor();
     assert.equal(writes.length, 1);
   });
-  await step("see an alert, hold the account, and let it go on", async () => {
+  await step("see an alert, hold the account, and release it", async () => {
     await page.goto(`${base}/admin-ui/`);
     await page.getByRole("link", { name: "1 open alert about unusual activity" }).click();
     await page.getByRole("link", { name: /^Alerts/ }).getByText("1").waitFor(); // the badge
-    await page.getByRole("link", { name: "Spending far above its own rate" }).first().click();
+    await page.getByRole("link", { name: "Spending far above the usual rate" }).first().click();
     await page.getByText("900 credits in a day, usually 12").waitFor();
     await press("Hold");
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Looks like a leaked token");
@@ -182,33 +182,33 @@ try {
     await press("Review and save");
     await dialog.getByText("5.00 USD for 20 credits, 0.25 USD each").waitFor();
     await dialog.getByRole("textbox", { name: "Reason" }).fill("Autumn prices");
-    await setPriceElsewhere(600); // a colleague is faster: nothing is overwritten unseen, nothing typed is lost
-    await dialog.getByRole("button", { name: "Save the change" }).click();
-    await page.getByText("Somebody changed this while you were typing").waitFor();
-    await press("Go on with mine");
+    await setPriceElsewhere(600); // a concurrent change: nothing is overwritten unseen, and no edit is lost
+    await dialog.getByRole("button", { name: "Save change" }).click();
+    await page.getByText("Another admin changed this while you were editing").waitFor();
+    await press("Keep my changes");
     await press("Review and save");
     await dialog.getByText("6.00 USD for 20 credits, 0.30 USD each").waitFor();
-    await dialog.getByRole("button", { name: "Save the change" }).click();
+    await dialog.getByRole("button", { name: "Save change" }).click();
     await dialog.waitFor({ state: "hidden" });
     await page.getByText("Version 2", { exact: true }).waitFor();
-    await page.waitForTimeout(1000); // within a second, it says
+    await page.waitForTimeout(1000); // takes effect within a second
     assert.equal((await buy()).amount_minor, 650);
   });
-  await step("see what the settings say before going back to them", async () => {
-    await press("Back to the settings");
-    await page.waitForFunction(() => document.activeElement?.matches("[role=dialog] textarea")); // where one writes
+  await step("compare the server settings before resetting to them", async () => {
+    await press("Reset to server settings");
+    await page.waitForFunction(() => document.activeElement?.matches("[role=dialog] textarea")); // the reason has the focus
     await dialog.getByText("6.50 USD for 20 credits, 0.325 USD each").waitFor();
     await dialog.getByText("5.00 USD for 20 credits, 0.25 USD each").waitFor();
     await dialog.getByRole("button", { name: "Cancel" }).click();
     await dialog.waitFor({ state: "hidden" });
   });
-  await step("read the audit log in words", async () => {
+  await step("read the audit log with labels and units", async () => {
     await page.goto(`${base}/admin-ui/audit?action=purchase.refund`);
-    await page.getByText("Given back").waitFor();
+    await page.getByText("Refunded", { exact: true }).waitFor();
     await page.getByText("0.00 USD").waitFor();
     assert.ok(!(await page.content()).includes("_minor"), "a raw field's name is in the page");
   });
-  await step("find no barrier on any page, in light and dark, and nothing wider than a phone", async () => {
+  await step("find no accessibility violations on any page, in light and dark, and nothing wider than a phone", async () => {
     for (const address of [...PAGES, await userPage()]) {
       await page.goto(`${base}/admin-ui${address}`);
       await page.locator("h1").waitFor();
@@ -216,13 +216,13 @@ try {
       await page.evaluate(axe);
       for (const colorScheme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme });
-        await page.waitForTimeout(250); // colours fade into each other until then, or until they have
+        await page.waitForTimeout(250); // wait for colour transitions
         await page.evaluate(() =>
           Promise.allSettled(
             document.getAnimations().flatMap((one) => (one instanceof CSSTransition ? [one.finished] : [])),
           ),
         );
-        assert.deepEqual(await barriers(), [], `${address} in ${colorScheme}`);
+        assert.deepEqual(await seriousViolations(), [], `${address} in ${colorScheme}`);
       }
       await page.setViewportSize({ width: 390, height: 844 });
       await page.waitForFunction(() => document.documentElement.scrollWidth <= window.innerWidth, null, { timeout: 3000 });
@@ -236,22 +236,22 @@ try {
     assert.equal((await context.request.get(`${base}/admin/oauth/user`)).status(), 401);
     assert.equal(await page.getByRole("alert").count(), 0);
   });
-  await step("hear why one is out: the session was ended elsewhere, or the sign-in refused", async () => {
+  await step("see the reason after a session was ended elsewhere, or a sign-in refused", async () => {
     await page.getByRole("link", { name: "Sign in" }).click();
     await page.getByRole("button", { name: email }).click();
     await page.getByRole("link", { name: "Users", exact: true }).waitFor();
     const { csrf_token: token } = await (await context.request.get(`${base}/admin/oauth/user`)).json();
     await context.request.post(`${base}/admin/oauth/logout`, { headers: { "X-CSRF-Token": token } });
     const go = page.getByRole("navigation").getByRole("link", { name: "Purchases" }).click();
-    // The page may find out by itself first, by what it asks for now and then: then there is nothing to click.
+    // A background request can notice the ended session first: then there is no link to click.
     await Promise.race([go.catch(() => undefined), page.getByText("Your session has ended").waitFor()]);
     await page.getByText("Your session has ended").waitFor();
     await page.goto(`${base}/admin/oauth/callback?state=of-another-browser&code=1`);
-    await page.getByText("Signing in did not work: it took too long").waitFor();
+    await page.getByText("Sign-in state mismatch or expired").waitFor();
     await page.evaluate(axe);
-    assert.deepEqual(await barriers(), []);
+    assert.deepEqual(await seriousViolations(), []);
   });
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(problems, []);
 } finally {
   await browser.close();
 }
@@ -267,18 +267,18 @@ async function step(name, work) {
   }
 }
 
-/** Each text stays in the field, which says what is wrong with it; the button does nothing. */
+/** Check that each text stays in its field with an error, and that the button does nothing. */
 async function refused(field, button, texts = WRONG_NUMBERS.slice(0, 2)) {
   for (const text of texts) {
     await field.fill(text);
-    await button.click({ force: true }); // it is marked as disabled, and takes clicks all the same
+    await button.click({ force: true }); // aria-disabled, so it receives clicks
     assert.equal(await field.inputValue(), text);
-    assert.equal(await field.getAttribute("aria-invalid"), "true", `${text} is not named wrong`);
+    assert.equal(await field.getAttribute("aria-invalid"), "true", `${text} has no error`);
   }
 }
 
-/** What axe-core finds seriously wrong. */
-async function barriers() {
+/** Return axe-core's serious and critical violations. */
+async function seriousViolations() {
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
   const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
   return serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(", ")}`);
@@ -297,7 +297,7 @@ async function setPriceElsewhere(priceMinor) {
   assert.equal(answer.status(), 200);
 }
 
-/** Each by a customer of its own: a purchase that is open keeps its price. */
+/** Create a purchase for a new customer, because an open purchase keeps its price. */
 async function buy() {
   const answer = await fetch(`${base}/v1/billing/purchases`, {
     method: "POST",

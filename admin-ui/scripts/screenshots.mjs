@@ -1,4 +1,4 @@
-// Pictures of the back office, and what axe-core finds on the pages.
+// Screenshots of the back office, with axe-core's findings on each page.
 // node scripts/screenshots.mjs <folder>         the pages, for the documentation (see `make screenshots`)
 // node scripts/screenshots.mjs <folder> --all   dialogs and other states as well, each light and dark, wide and on a phone
 // BASE_URL: where the pages are; SIGN_IN_AS; CHROMIUM; ONLY: names that contain this
@@ -16,7 +16,7 @@ const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, heig
 const MAX_HEIGHT = 1800;
 const FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"];
 
-// What docs/back-office.md shows. {user} and {purchase} are chosen from what there is (`examples`).
+// The pages in docs/back-office.md. `examples` chooses {user}, {purchase} and {alert} from the existing data.
 const PAGES = [
   { name: "users", address: "/users" },
   { name: "user", address: "/users/{user}" },
@@ -30,20 +30,29 @@ const PAGES = [
   { name: "audit", address: "/audit" },
   { name: "admins", address: "/admins" },
   { name: "system", address: "/system" },
-  { name: "overview", address: "/", dark: true }, // last: it says so while the worker has only just been started
+  { name: "overview", address: "/", dark: true }, // last: its health note needs a worker that has run for a while
 ];
 const STATES = [
   { name: "sign-in", address: "/users", signedOut: true },
-  { name: "users-none", address: "/users?search=nobody-is-called-so" },
+  { name: "users-none", address: "/users?search=no-such-user" },
   { name: "user-adjust", address: "/users/{user}", steps: button("Adjust credits") },
   { name: "user-suspend", address: "/users/{user}", steps: button("Suspend") },
   { name: "user-erase", address: "/users/{user}", steps: erase },
+  { name: "alert", address: "/alerts/{alert}" },
+  { name: "alert-hold", address: "/alerts/{alert}", steps: button("Hold") },
+  { name: "alert-rule", address: "/alerts", steps: button("Change rule: Many purchases with one card") },
+  { name: "analytics-test", address: "/analytics?environment=test" },
+  { name: "configuration-products", address: "/configuration?section=products" },
+  { name: "configuration-defaults", address: "/configuration?section=defaults" },
+  { name: "configuration-providers", address: "/configuration?section=providers" },
+  { name: "configuration-keys", address: "/configuration?section=providers", steps: button("Replace keys") },
+  { name: "purchases-reconcile", address: "/purchases", steps: button("Reconcile all") },
   { name: "users-spellings", address: "/users/spellings" },
   { name: "users-sorted", address: "/users?sort=balance" },
   { name: "user-missing", address: "/users/0" },
   { name: "purchases-view", address: "/purchases?view=paid_not_credited" },
   { name: "purchase-refund", address: "/purchases/{purchase}", steps: button("Refund") },
-  { name: "api-keys-create", address: "/api-keys", steps: button("Create a key") },
+  { name: "api-keys-create", address: "/api-keys", steps: button("Create key") },
   { name: "admins-invite", address: "/admins", steps: button("Invite") },
   { name: "search", address: "/users", steps: search },
   { name: "menu", address: "/users", steps: menu },
@@ -59,10 +68,10 @@ try {
   await mkdir(folder, { recursive: true });
   const cookies = await signIn();
   const chosen = await examples(cookies);
-  const wanted = [...PAGES, ...(all ? STATES : [])].filter(({ name }) => name.includes(process.env.ONLY ?? ""));
+  const selected = [...PAGES, ...(all ? STATES : [])].filter(({ name }) => name.includes(process.env.ONLY ?? ""));
   for (const scheme of ["light", "dark"]) {
     for (const size of Object.keys(SIZES)) {
-      for (const one of wanted) {
+      for (const one of selected) {
         if (all || scheme === "light" || (one.dark && size === "desktop")) {
           await shoot(one, chosen, one.signedOut ? [] : cookies, size, scheme);
         }
@@ -87,7 +96,7 @@ async function signIn() {
   return cookies;
 }
 
-// The user and the purchase to show: ones with a history.
+// Choose the user, the purchase and the alert to show: ones with a history.
 async function examples(cookies) {
   const context = await browser.newContext();
   await context.addCookies(cookies);
@@ -97,8 +106,9 @@ async function examples(cookies) {
   const { users } = await get("/users?balance=paid&environment=live&limit=200");
   const named = users.filter((one) => one.customer_email && one.display_name);
   const busiest = named.toSorted((one, other) => other.total_uses - one.total_uses)[0];
+  const { alerts } = await get("/alerts?environment=live");
   await context.close();
-  return { user: busiest?.account_id, purchase: (partly ?? purchases[0])?.purchase_id };
+  return { user: busiest?.account_id, purchase: (partly ?? purchases[0])?.purchase_id, alert: alerts[0]?.alert_id };
 }
 
 function button(name) {
@@ -106,13 +116,13 @@ function button(name) {
 }
 
 async function menu(page) {
-  const opener = page.getByLabel("Open the menu");
+  const opener = page.getByLabel("Open menu");
   if (await opener.isVisible()) await opener.click();
 }
 
 async function erase(page) {
   await page.getByRole("button", { name: "More actions" }).click();
-  await page.getByRole("menuitem", { name: "Erase the person" }).click();
+  await page.getByRole("menuitem", { name: "Erase person" }).click();
 }
 
 async function search(page) {
@@ -130,12 +140,12 @@ async function shoot({ name, address, steps }, chosen, cookies, size, scheme) {
   await page.goto(`${base}/admin-ui${address.replace(/\{(\w+)\}/, (_, key) => chosen[key])}`);
   await page.locator("h1").first().waitFor();
   await page.waitForLoadState("networkidle");
-  await page.waitForFunction(() => document.querySelector(".mantine-Skeleton-root") === null); // the charts' code is there, too
+  await page.waitForFunction(() => document.querySelector(".mantine-Skeleton-root") === null); // and the charts are loaded
   if (steps) {
     await steps(page);
-    await page.waitForTimeout(350); // what opens is moving until then
+    await page.waitForTimeout(350); // wait for the opening animation
   } else if (all) {
-    // The whole page by a taller window: in a long picture of a small one, what is fixed would end half-way.
+    // Enlarge the window to the page: in a full-page screenshot, fixed elements would end half-way.
     const { width, height } = page.viewportSize();
     const whole = await page.evaluate(() => document.documentElement.scrollHeight);
     await page.setViewportSize({ width, height: Math.min(Math.max(height, whole), MAX_HEIGHT) });

@@ -17,7 +17,7 @@ import { router } from "./routes";
 import { readableColors, theme } from "./theme";
 
 const RELOADED = "reloaded";
-// Without a network too: otherwise a click waits in silence, and is carried out whenever the network is back.
+// Send requests while offline, too: otherwise a click is queued silently and takes effect when the network returns.
 const networkMode = "always";
 const queries = new QueryClient({
   defaultOptions: {
@@ -29,10 +29,10 @@ whenSignedOut(() => {
   setCsrfToken(null);
   queries.setQueryData(SESSION, null);
 });
-// The role may have been changed: then the page greys out what it no longer allows.
+// The role may have changed: reload the session, so that the page disables actions that the role no longer permits.
 whenForbidden(() => void queries.invalidateQueries({ queryKey: SESSION }));
 
-// Parts of a page are fetched when they are needed, and a new version has other ones: then the page is loaded anew, once.
+// A chunk of the previous version is missing after a deployment: reload the page, at most once in 10 seconds.
 window.addEventListener("vite:preloadError", (event) => {
   const last = Number(sessionStorage.getItem(RELOADED) ?? 0);
   if (Date.now() - last < 10_000) return;

@@ -1,13 +1,13 @@
 import type { ComponentType } from "react";
 import { createBrowserRouter } from "react-router";
 
-import { noAnswer } from "./api/client";
+import { requestTimeout } from "./api/client";
 import { RouteError } from "./shell/RouteError";
 import { SessionGate } from "./shell/SessionGate";
 
-/** A page that comes with its own part of the code. Rejects when a server that hangs does not send it. */
+/** A lazily loaded page. Rejects when its chunk does not arrive within the time limit. */
 function page<Name extends string>(name: Name, load: () => Promise<Record<Name, ComponentType>>) {
-  return async () => ({ Component: (await Promise.race([load(), noAnswer()]))[name] });
+  return async () => ({ Component: (await Promise.race([load(), requestTimeout()]))[name] });
 }
 
 export const router = createBrowserRouter(

@@ -15,7 +15,7 @@ export const theme = createTheme({
   },
 });
 
-/** Mantine's quiet colours are too pale to read for many people (WCAG AA asks for 4.5 : 1). */
+/** Mantine's dimmed colours are below the contrast of 4.5 : 1 that WCAG AA requires. */
 export const readableColors: CSSVariablesResolver = (base) => ({
   variables: {},
   light: {

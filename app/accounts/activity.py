@@ -1,4 +1,4 @@
-"""What the back office sorts accounts by, kept beside them: no charge has to keep an index in order (ADR 7)."""
+"""Sort columns of the back office, in a table beside the accounts: no charge maintains an index for them (ADR 7)."""
 
 from datetime import datetime, timedelta
 
@@ -7,14 +7,14 @@ from app.db import Database
 
 ACCOUNTS_AT_ONCE = 10_000
 LATEST_COMMIT = timedelta(minutes=5)
-"""A change is committed at most so long after the time that it carries, clocks that differ included."""
+"""Upper bound between the time that a change carries and its commit, including differences between clocks."""
 
 
 async def refresh_activity(db: Database, now: datetime) -> int:
-    """Bring account_activity up to `now`: how many accounts had changed. Locks no account and delays no charge.
+    """Bring account_activity up to `now`, and return how many accounts had changed. Locks no account.
 
-    Reads every account, a bounded number in each transaction, and writes those that changed since the last time. Two at
-    once do no harm.
+    Delays no charge. Reads every account, a bounded number in each transaction, and writes those that changed since the
+    last refresh. Concurrent refreshes are harmless.
     """
     async with db.read() as session:
         as_of = await queries.find_activity_as_of(session)

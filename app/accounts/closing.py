@@ -7,9 +7,9 @@ from app.db import Session
 from app.jobs import defer
 
 SETTLE_PURCHASES = "settle_purchases"
-"""The task that brings an account's unsettled purchases to where the account's status wants them."""
+"""Name of the task that settles or cancels an account's open purchases, as the account's status requires."""
 
 
 async def settle_purchases(tx: Session, account_id: UUID, now: datetime) -> None:
-    """Have the worker cancel a closed account's open purchases, or book what waits for a reopened one."""
+    """Enqueue a job: it cancels a closed account's open purchases, or books a reopened account's waiting payments."""
     await defer(tx, SETTLE_PURCHASES, {"account_id": str(account_id)}, now)

@@ -13,4 +13,4 @@ async def account_service(request: Request) -> AccountService:
 
 
 Accounts = Annotated[AccountService, Depends(account_service)]
-"""Not for the hottest routes, which take just what KeyRoute gives them."""
+"""Not for the busiest routes, which use only the values that KeyRoute provides."""

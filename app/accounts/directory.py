@@ -1,4 +1,4 @@
-"""Who an account belongs to: the one function that creates accounts, and the profile that comes with requests."""
+"""Account directory: maps identities to accounts, creates accounts, and stores the profiles that requests carry."""
 
 import asyncio
 import os
@@ -26,11 +26,11 @@ from app.ledger.locked_account import Cause, Kind, LockedAccount, write_new
 
 CACHED_IDENTITY_BYTES = 64 * 2**20
 CACHED_IDENTITY_ENTRY_BYTES = 320
-"""What an entry takes at most: a digest, an id and their places in the dictionary. The name's length does not count."""
+"""Upper bound of one entry: a digest, an id and their dictionary slots. It does not depend on the name's length."""
 IDENTITIES_CHANNEL = "account_identities"
 SHARED_LOCK_TIMEOUT_MS = 250
-"""How long a batch of creations waits for another process. Then each of them waits alone."""
-MAX_TRIES = 5  # to create an account whose identity is erased at the same time, again and again
+"""How long a batch of creations waits for another process. After that, each creation waits alone."""
+MAX_TRIES = 5  # attempts to create an account whose identity is repeatedly erased at the same time
 Existed = Literal["existed"]
 EXISTED: Existed = "existed"
 _DIGEST_KEY = os.urandom(32)
@@ -39,17 +39,17 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who pays: an external user in one of the two worlds."""
+    """The payer: an external user in the live or the test environment."""
 
     environment: Environment
     oauth_provider: str
     external_id: str
 
     def digest(self) -> bytes:
-        """128 bits that stand for this identity in this process.
+        """Return a 128-bit digest that identifies this identity within this process.
 
-        The digest is keyed, so callers cannot search for two identities that share one. The lengths keep the parts
-        apart, whatever characters they contain.
+        The digest is keyed, so callers cannot search for two identities that share one. Each part is prefixed with its
+        length, so no characters in a part can imitate another identity.
         """
         parts = (self.environment, self.oauth_provider, self.external_id)
         text = "".join(f"{len(part)}:{part}" for part in parts)
@@ -58,7 +58,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a request tells about the person. None means "not given" and changes nothing."""
+    """Attributes of the person in a request. None means "not given" and changes nothing."""
 
     wa_id: str | None = None
     tenant_id: str | None = None
@@ -75,7 +75,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a new account starts with, beside its free uses."""
+    """Initial values of a new account, in addition to its free uses."""
 
     paid: int = 0
     currency: str | None = None
@@ -84,7 +84,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """A request for the account of an identity that had none a moment ago, with the person's profile."""
+    """A request to create the account of an identity that had none at the last read, with the person's profile."""
 
     identity: Identity
     profile: Profile
@@ -96,8 +96,8 @@ class Creation:
 class AccountDirectory:
     """Finds the account of an identity, and creates it if there is none.
 
-    A mapping ends only when its person is erased. An answer may be a second older than that: it then names an account
-    that is closed for ever, so whoever acts on it is refused.
+    A mapping ends only when its person is erased. An answer may be up to a second out of date: it then names an account
+    that is permanently closed, so every operation on it is rejected.
     """
 
     def __init__(self, db: Database, configuration: Configuration) -> None:
@@ -113,17 +113,17 @@ class AccountDirectory:
         )
 
     def listen(self, listener: NotificationListener) -> None:
-        """Answer from memory while `listener` vouches for it. Comes before its start; without it, every call reads."""
+        """Answer from memory while `listener` is current. Call it before the start. Without it, every call reads."""
         self._listener = listener
-        # Persons are erased rarely, so it costs nothing to forget everybody; which identity it was is not notified.
+        # Notifications do not name the identity. Persons are erased rarely, so forgetting all entries costs little.
         listener.subscribe(IDENTITIES_CHANNEL, lambda _: self._ids.forget_all(), self._ids.forget_all)
 
     def limit(self, admit: Callable[[UUID], None]) -> None:
-        """Ask `admit` about each account that a request names: it raises when there were too many requests."""
+        """Call `admit` with each account that a request names. It raises when there were too many requests."""
         self._admit = admit
 
     async def find(self, identity: Identity) -> UUID | None:
-        """Raises what `limit` was given to raise."""
+        """Return the account of the identity, or None. Raises the errors of the function given to `limit`."""
         account_id = await self._find(identity)
         if account_id is None and (folded := self._folded(identity)) != identity:
             account_id = await self._find(folded)
@@ -132,7 +132,7 @@ class AccountDirectory:
         return account_id
 
     def _folded(self, identity: Identity) -> Identity:
-        """The identity as a new account of its person is stored. One that exists in its own spelling comes first."""
+        """Return the spelling in which a new account is stored. An account with the exact spelling takes precedence."""
         provider, external_id = self._configuration.folded_providers.fold(identity.oauth_provider, identity.external_id)
         return Identity(identity.environment, provider, external_id)
 
@@ -162,9 +162,9 @@ class AccountDirectory:
         opening: Opening | None = None,
         profile: Profile | None = None,
     ) -> tuple[UUID, bool]:
-        """The account's id and whether this call created it, in a committed transaction. Safe under races.
+        """Return the account's id and whether this call created it, in a committed transaction. Safe under races.
 
-        A new account begins with `opening` and `profile`; an existing one stays as it is. Concurrent creations share a
+        A new account begins with `opening` and `profile`. An existing one is not changed. Concurrent creations share a
         transaction. Raises Busy, and UnknownCurrency for a new account in a currency that Stripe does not charge.
         """
         new = self._folded(identity)
@@ -174,11 +174,11 @@ class AccountDirectory:
                 return found, False
             if opening is not None and opening.currency is not None and opening.currency not in CURRENCIES:
                 raise UnknownCurrency(opening.currency)
-            created = await self._creations.run(creation, UUID(bytes=new.digest()), may_retry=True)
+            created = await self._creations.run(creation, UUID(bytes=new.digest()), key=new)
             if isinstance(created, UUID):
                 structlog.contextvars.bind_contextvars(account_id=str(created))
                 return created, True
-            # Another request was first, and has committed; the next look finds it, unless it was erased since.
+            # Another request created it and has committed. The next read finds it, unless it was erased since.
         raise Busy
 
     async def stop(self) -> None:
@@ -188,9 +188,9 @@ class AccountDirectory:
     async def _create_together(self, creations: Sequence[Creation], skip_locked: bool) -> list[UUID | Existed]:
         """Create the accounts of all identities that have none, in one transaction and at most four statements.
 
-        The first creation of an identity counts. One that repeats it, or whose identity has an account, is EXISTED.
-        Waits for another transaction that creates the same account, whatever `skip_locked` says: for a shorter time
-        where others wait along.
+        The first creation of an identity counts. The outcome of a repeated one, and of an identity with an account, is
+        EXISTED. Waits for another transaction that creates the same account, even with `skip_locked`: then for a
+        shorter time, because the rest of the batch waits too.
         """
         defaults = (await self._configuration.current()).defaults
         firsts = {creation.identity: creation for creation in reversed(creations)}
@@ -212,16 +212,16 @@ class AccountDirectory:
         return {creation.identity: new_id() for creation in creations}
 
     async def resolve(self, identity: Identity, profile: Profile, actor: Actor, now: datetime) -> UUID:
-        """The identity's account, created if need be, with the person's profile recorded."""
+        """Return the identity's account. Create it if it is missing, and record the person's profile."""
         account_id, created = await self.find_or_create(identity, actor, now, profile=profile)
         if not created:
             await self.record_profile(account_id, profile, now)
         return account_id
 
     async def record_profile(self, account_id: UUID, profile: Profile, now: datetime) -> None:
-        """Store what is new in `profile`; writes nothing when it is all known. Consent keeps its time and source.
+        """Store the attributes of `profile` that differ from the stored ones. Consent keeps its time and source.
 
-        Of a person who was erased, nothing is stored.
+        Writes nothing when all are known, and stores nothing about a person who was erased.
         """
         given = profile.given()
         if not given:
@@ -233,9 +233,9 @@ class AccountDirectory:
                     await queries.upsert_profile(tx, account_id, changes, now)
 
     async def note_profile(self, account_id: UUID, profile: Profile, now: datetime) -> None:
-        """`record_profile` for a check or a committed charge, which must not fail because the database takes no writes.
+        """As `record_profile`, for a check or a committed charge. Does not fail while the database accepts no writes.
 
-        The profile is then unchanged until another request sends it.
+        The profile then stays unchanged until another request sends it.
         """
         try:
             await self.record_profile(account_id, profile, now)
@@ -246,7 +246,7 @@ class AccountDirectory:
 
 
 def _opened(account_id: UUID, creation: Creation, defaults: Defaults) -> LockedAccount:
-    """A new account with its opening grants posted. Nothing is stored yet."""
+    """Return a new account with its opening grants posted. Nothing is stored yet."""
     account = LockedAccount(
         account_id=account_id,
         environment=creation.identity.environment,
@@ -273,11 +273,11 @@ def _new_profile(account_id: UUID, creation: Creation) -> dict[str, Any]:
 
 
 def profile_changes(given: Mapping[str, Any], known: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """The columns to write. A consent given or withdrawn is stamped with its time, and with its own source."""
+    """Return the columns to write. A consent that is given or withdrawn gets its time and its source."""
     changes = {name: value for name, value in given.items() if known.get(name) != value}
     if "marketing_opt_in" in changes:
         changes["marketing_opt_in_at"] = now
         changes["marketing_opt_in_source"] = given.get("marketing_opt_in_source")
     else:
-        changes.pop("marketing_opt_in_source", None)  # the source of nothing, or of what was known already
+        changes.pop("marketing_opt_in_source", None)  # without a change of consent, a source has nothing to describe
     return changes

@@ -1,9 +1,9 @@
-"""Erasing a person: what names them goes, what they bought and spent stays.
+"""Erasure of a person: deletes the data that names them, and keeps their purchases and charges.
 
-Who they were stands in tables of its own (identities, profiles, token cut-offs), whose rows are deleted in one short
-transaction, which also closes the account for ever. What callers wrote beside movements of credits (descriptions, keys,
-metadata) may name a person as well; a background job takes it out of the books, a bounded number of rows at a time. The
-ledger holds nothing of the kind and is not touched.
+Separate tables name the person: identities, profiles, token cut-offs. Their rows are deleted in one short transaction,
+which also closes the account permanently. Texts that callers wrote beside movements of credits (descriptions, keys,
+metadata) may name a person as well. A background job removes them from the books, a bounded number of rows at a time.
+Ledger entries contain no such texts and are not changed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ from app.jobs import defer
 from app.ledger.errors import AccountNotFound
 
 FORGET_TEXTS = "forget_texts"
-"""The task that takes callers' texts out of an erased account's books."""
+"""Name of the task that removes callers' texts from an erased account's books."""
 ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Columns of `table` in which callers wrote what they liked, with the SQL of what they become.
+    """Columns of `table` with free text from callers, and the SQL expression that replaces each column's value.
 
     `key` identifies a row within its account.
     """
@@ -45,7 +45,7 @@ BOOKS = (
         {
             "idempotency_key": "NULL",
             "description": "NULL",
-            # An agent is no person, and reports are told by agent.
+            # An agent is not a person, and reports group by agent.
             "metadata": "CASE WHEN metadata ? 'agent_id' THEN jsonb_build_object('agent_id', metadata -> 'agent_id')"
             " ELSE '{}' END",
         },
@@ -56,26 +56,27 @@ BOOKS = (
         {
             "idempotency_key": "NULL",
             "description": "NULL",
-            # A payment's id ties a credit to its purchase; whose payment it was, only Stripe knows.
+            # A payment's id links a credit to its purchase. Only Stripe can resolve it to a person.
             "external_transaction_id": "(SELECT p.payment_intent_id FROM purchases p WHERE p.account_id = t.account_id"
             " AND p.payment_intent_id = t.external_transaction_id)",
         },
     ),
     Texts("free_grants", "grant_id", {"idempotency_key": "NULL"}),
+    Texts("holds", "hold_id", {"idempotency_key": "NULL"}),
 )
 
 
 async def lock_person(tx: Session, account_id: UUID) -> bool:
-    """Keep the account's person from being erased until commit. False when that has happened. Delays no charge."""
+    """Block the erasure of the account's person until commit. Return False if they were erased. Delays no charge."""
     return await queries.lock_person(tx, account_id)
 
 
 async def erase_person(tx: Session, account_id: UUID, now: datetime) -> Environment | None:
-    """Delete who the account belongs to, close it for ever, and have the worker forget what callers wrote about it.
+    """Delete the account's identities and profile, close it permanently, and enqueue the removal of callers' texts.
 
-    Locks the account, so that nothing about the person is written meanwhile. Every process forgets the identity within
-    1 s of the commit; it may come back as a new account. Returns the account's environment; None when it was erased
-    before, which has no further effect. Raises AccountNotFound.
+    Locks the account, so that no transaction writes about the person at the same time. Every process forgets the
+    identity within 1 s of the commit. The identity may return as a new account. Returns the account's environment, or
+    None when the person was erased before: then the call has no effect. Raises AccountNotFound.
     """
     account = await queries.lock_account_for_erasure(tx, account_id)
     if account is None:
@@ -93,9 +94,9 @@ async def erase_person(tx: Session, account_id: UUID, now: datetime) -> Environm
 
 
 async def forget_texts(db: Database, account_id: UUID, tables: Sequence[Texts]) -> None:
-    """Take callers' texts out of the books of an erased account, in transactions of a bounded size.
+    """Remove callers' texts from the books of an erased account, in transactions of a bounded size.
 
-    Complete when it returns. Again: no effect, so one that died in between is simply run again.
+    Complete when it returns. Idempotent: an interrupted run is repeated.
     """
     for texts in tables:
         await _forget_columns(db, account_id, texts)
@@ -103,7 +104,7 @@ async def forget_texts(db: Database, account_id: UUID, tables: Sequence[Texts]) 
 
 async def _forget_columns(db: Database, account_id: UUID, texts: Texts) -> None:
     become = ", ".join(f"{column} = {value}" for column, value in texts.become.items())
-    # What is put together here are our own words.
+    # The composed parts are constants of this package, never input.
     statement = text(
         f"""
         WITH page AS (
@@ -115,7 +116,7 @@ async def _forget_columns(db: Database, account_id: UUID, texts: Texts) -> None:
              WHERE t.account_id = :account_id AND t.{texts.key} = page.key
              RETURNING t.{texts.key} AS key)
         SELECT key FROM forgotten ORDER BY key DESC LIMIT 1
-        """  # noqa: S608  (our own words; what callers say is bound)
+        """  # noqa: S608  (constant SQL; values are bound)
     )
     after: UUID | None = None
     while True:

@@ -4,7 +4,7 @@ from app.errors import AppError
 
 
 class AccountErased(AppError):
-    """Its person is gone for good: nobody could use it if it were open."""
+    """Its person was erased: no identity leads to the account, so no caller could use it if it were open."""
 
     status, code = 409, "account_erased"
 

@@ -21,7 +21,7 @@ from app.db.columns import Timestamp
 
 
 def _begins_like(table: str, column: str) -> Index:
-    """Finds what begins with some letters, large or small, among millions."""
+    """Return an index for case-insensitive prefix search among millions of rows."""
     lowered = func.lower(literal_column(column)).label("lowered")
     return Index(f"ix_{table}_{column}", lowered, postgresql_ops={"lowered": "text_pattern_ops"})
 
@@ -47,7 +47,7 @@ class AccountIdentity(Base):
 
 
 class AccountProfile(Base):
-    """What callers told about the person behind an account. All of it may be absent or erased."""
+    """Attributes of an account's person, as callers sent them. Each may be absent or erased."""
 
     __tablename__ = "account_profiles"
     __table_args__ = (
@@ -70,7 +70,7 @@ class AccountProfile(Base):
 
 
 class SearchWord(Base):
-    """A word by which the back office finds an account's person. The worker writes it, a trigger deletes it."""
+    """A search word of an account's person, for the back office. The worker writes it, a trigger deletes it."""
 
     __tablename__ = "account_search_words"
     __table_args__ = (Index(None, "word", "account_id"),)
@@ -82,7 +82,7 @@ class SearchWord(Base):
 
 
 class IdentitySpelling(Base):
-    """A digest of an identity without differences of case and Unicode form. Deleted with the person, as words are."""
+    """A digest of an identity, ignoring case and Unicode form. Deleted with the person, as search words are."""
 
     __tablename__ = "account_spellings"
     __table_args__ = (
@@ -97,7 +97,7 @@ class IdentitySpelling(Base):
 
 
 class SearchRefresh(Base):
-    """Up to when the search words are complete, and how far the first walk over all accounts has come."""
+    """The time up to which search words are complete, and the progress of the first walk over all accounts."""
 
     __tablename__ = "account_search_refresh"
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)
@@ -108,7 +108,7 @@ class SearchRefresh(Base):
 
 
 class AccountActivity(Base):
-    """What accounts are sorted by in the back office, as the worker last saw it (ADR 7). Nothing is decided on it."""
+    """Sort columns of the back office, as the worker last read them (ADR 7). No decision depends on them."""
 
     __tablename__ = "account_activity"
     __table_args__ = (
@@ -124,7 +124,7 @@ class AccountActivity(Base):
 
 
 class AccountActivityRefresh(Base):
-    """Up to when account_activity is complete: one row, or none before the first refresh."""
+    """The time up to which account_activity is complete: one row, or none before the first refresh."""
 
     __tablename__ = "account_activity_refresh"
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)

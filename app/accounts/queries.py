@@ -31,7 +31,7 @@ _FIND_IDENTITY = """
     """
 
 _FIND_PROFILE = PointRead(
-    f"SELECT {', '.join(column.name for column in PROFILE)} FROM account_profiles WHERE account_id = k.id",  # noqa: S608  (our own words; what callers say is bound)
+    f"SELECT {', '.join(column.name for column in PROFILE)} FROM account_profiles WHERE account_id = k.id",  # noqa: S608  (constant SQL; values are bound)
     id="uuid",
 )
 
@@ -48,7 +48,7 @@ async def find_account_id(db: Database, environment: str, oauth_provider: str, e
 
 
 async def find_identity(db: Database, account_id: UUID) -> tuple[str, str] | None:
-    """(oauth_provider, external_id), or None once the person is erased."""
+    """Return (oauth_provider, external_id), or None once the person is erased."""
     row = await db.fetch_row(_FIND_IDENTITY, account_id)
     return None if row is None else (row["oauth_provider"], row["external_id"])
 
@@ -56,7 +56,7 @@ async def find_identity(db: Database, account_id: UUID) -> tuple[str, str] | Non
 async def insert_identities(
     tx: Tx, identities: Sequence[tuple[str, str, str]], account_ids: Sequence[UUID], times: Sequence[datetime]
 ) -> set[UUID]:
-    """Map each (environment, oauth_provider, external_id) to its account, unless it is mapped; the new accounts' ids.
+    """Map each (environment, oauth_provider, external_id) to its account, unless it is mapped. Return the new ids.
 
     Waits for a concurrent insert of the same identity to commit. The caller sorts the identities, which keeps two
     batches from deadlocking.
@@ -73,7 +73,7 @@ async def find_profile(db: Database, account_id: UUID) -> dict[str, Any] | None:
 
 
 async def insert_profiles(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    """For new accounts, which have none. A column that a row lacks stays empty."""
+    """Insert the profiles of new accounts, which have none. A column that a row lacks stays empty."""
     await insert_rows(tx, AccountProfile, [{column.name: row.get(column.name) for column in PROFILE} for row in rows])
 
 
@@ -91,18 +91,18 @@ _LOCK_ACCOUNT_FOR_ERASURE = text(
 
 
 async def lock_person(tx: Session, account_id: UUID) -> bool:
-    """Keep the account's person from being erased until commit. False when that has happened. Delays no charge."""
+    """Block the erasure of the account's person until commit. Return False if they were erased. Delays no charge."""
     row = (await tx.execute(_LOCK_PERSON, {"account_id": account_id})).one_or_none()
     return row is not None and row.erased_at is None
 
 
 async def lock_account_for_erasure(tx: Session, account_id: UUID) -> Any | None:
-    """(environment, erased_at). Waits for whoever moves credits or writes about the person, and keeps them waiting."""
+    """Return (environment, erased_at). Locks out all that move the account's credits or write about its person."""
     return (await tx.execute(_LOCK_ACCOUNT_FOR_ERASURE, {"account_id": account_id})).one_or_none()
 
 
 async def delete_identities(tx: Session, account_id: UUID) -> Sequence[tuple[str, str]]:
-    """(oauth_provider, external_id) of each."""
+    """Delete the account's identities, and return their (oauth_provider, external_id)."""
     statement = delete(AccountIdentity).where(AccountIdentity.account_id == account_id)
     rows = await tx.execute(statement.returning(AccountIdentity.oauth_provider, AccountIdentity.external_id))
     return [(row.oauth_provider, row.external_id) for row in rows]
@@ -113,14 +113,14 @@ async def delete_profile(tx: Session, account_id: UUID) -> None:
 
 
 async def close_erased_account(tx: Session, account_id: UUID, now: datetime) -> None:
-    """The caller holds the account's lock."""
+    """Close an account whose person was erased. The caller holds the account's lock."""
     values = {"status": "closed", "status_reason": None, "erased_at": now, "updated_at": now}
     await tx.execute(update(Account).where(Account.account_id == account_id).values(**values))
 
 
 _FIND_ACTIVITY_AS_OF = text("SELECT as_of FROM account_activity_refresh")
 
-# Walks the accounts in the order of their ids, so many at a time, and writes those that have changed.
+# Reads one page of accounts in the order of their ids, and writes those that have changed.
 _REFRESH_ACTIVITY = text(
     """
     WITH page AS (
@@ -146,9 +146,9 @@ async def find_activity_as_of(db: Session) -> datetime | None:
 async def refresh_activity(
     tx: Session, *, after: UUID | None, since: datetime | None, limit: int
 ) -> tuple[UUID | None, int]:
-    """Of the next `limit` accounts, write what changed at `since` or later: the last one's id, and how many those were.
+    """Write those of the next `limit` accounts that changed at `since` or later.
 
-    The id is None when there are no more accounts.
+    Return the id of the page's last account (None after the last page) and the number of rows written.
     """
     row = (await tx.execute(_REFRESH_ACTIVITY, {"after": after, "since": since, "limit": limit})).one()
     return row.last, row.refreshed

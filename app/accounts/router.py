@@ -13,7 +13,7 @@ from app.auth.caller import Permission
 from app.auth.dependencies import Reader, Writer
 from app.clock import Now
 from app.http.schemas import ERRORS, ErrorReply, Key255
-from app.ledger.pools import cost_of
+from app.ledger.pools import credits_of_grant
 
 router = APIRouter(prefix="/v1/billing/accounts", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
 
@@ -26,13 +26,13 @@ router = APIRouter(prefix="/v1/billing/accounts", tags=["billing"], responses=ER
 async def create_account(
     body: AccountBody, caller: Writer, accounts: Accounts, now: Now, response: Response
 ) -> AccountReply:
-    """Create the user's account, or give the existing one back unchanged but for its profile."""
+    """Create the user's account. An existing account is returned; only its profile is updated."""
     identity, initial_minor = body.identity(caller), body.initial_balance_minor or 0
     if Permission.CREDIT not in caller.permissions and initial_minor > 0:
         if await accounts.directory.find(identity) is None:
             caller.require(Permission.CREDIT)  # an agent's key must not mint
-        initial_minor = 0  # nor when the account is erased right now, and created by this request after all
-    opening = Opening(cost_of(initial_minor), body.currency, body.plan_name)
+        initial_minor = 0  # also if the account is erased right now, so that this request creates a new one
+    opening = Opening(credits_of_grant(initial_minor), body.currency, body.plan_name)
     account_id, created = await accounts.get_or_create_account(
         identity, body.profile(caller), opening, caller.actor, now
     )

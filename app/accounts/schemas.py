@@ -26,7 +26,7 @@ OAuthProvider = Annotated[
 class ProfileFields(BaseModel):
     """Attributes of the person. null means "not given" and changes nothing.
 
-    With a user's token only the marketing fields count; the e-mail address and the name are those of the token.
+    With a user's token, only the marketing fields count. The e-mail address and the name come from the token.
     """
 
     wa_id: Label | None = None
@@ -39,7 +39,7 @@ class ProfileFields(BaseModel):
     marketing_opt_in_source: Text255 | None = None
 
     def profile(self, caller: Caller) -> Profile:
-        """The attributes that the caller may set. Of its own user, a token proves no others than those it contains."""
+        """Return the attributes that the caller may set. A user's token proves only the attributes that it contains."""
         given = Profile(**{name: getattr(self, name) for name in Profile.__slots__})
         if caller.user is None:
             return given
@@ -52,7 +52,7 @@ class ProfileFields(BaseModel):
 
 
 class IdentityFields(ProfileFields):
-    """Who pays. Absent only when the caller is an end user, whose token says it."""
+    """The payer's identity. Optional only for an end user, whose token contains it."""
 
     oauth_provider: OAuthProvider | None = None
     external_id: Key255 | None = Field(default=None, examples=["user@example.com"])
@@ -62,7 +62,7 @@ class IdentityFields(ProfileFields):
 
 
 def identity_of(caller: Caller, oauth_provider: str | None, external_id: str | None) -> Identity:
-    """The token's identity, if the caller is an end user; else the request's. Raises IdentityRequired."""
+    """Return the token's identity for an end user, else the request's. Raises IdentityRequired."""
     if caller.user is not None:
         return Identity(caller.environment, caller.user.oauth_provider, caller.user.external_id)
     if oauth_provider is None or external_id is None:

@@ -1,8 +1,8 @@
-"""Search words and spellings: what the back office finds people by, kept beside their identities and profiles.
+"""Search words and spellings: the back office's index of persons, beside their identities and profiles.
 
-A table of words lets a search match any word inside a name, an e-mail address or an external id, whatever its case and
-Unicode form. A digest of each identity's folded spelling finds accounts that may be one person's. The worker keeps
-both (ADR 23), so no charge and no new account waits for them. A trigger deletes them with the person.
+A table of words lets a search match any word inside a name, an e-mail address or an external id, ignoring case and
+Unicode form. A digest of each identity's folded spelling finds accounts that may belong to one person. The worker
+maintains both (ADR 23), so no charge and no new account waits for them. A trigger deletes them with the person.
 """
 
 import hashlib
@@ -17,28 +17,28 @@ from app.db import Database, first_id_at
 
 ACCOUNTS_AT_ONCE = 2_000
 LATEST_COMMIT = timedelta(minutes=5)
-"""A change is committed at most so long after the time that it carries, clocks that differ included."""
+"""Upper bound between the time that a change carries and its commit, including differences between clocks."""
 MAX_WORD_CHARS = 64
 MAX_WORDS = 64
-"""Of one account."""
+"""Limit per account."""
 _BREAKS = re.compile(r"[\W_]+")
 
 
 def fold(text: str) -> str:
-    """The text without differences of case, width and Unicode form, for comparison only."""
+    """Return the text without differences of case, width and Unicode form, for comparison only."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def words_of(texts: Iterable[str | None]) -> list[str]:
-    """The distinct words of the texts, folded and cut to `MAX_WORD_CHARS`, in their order. At most `MAX_WORDS`."""
+    """Return the distinct words of the texts in order, folded and cut to `MAX_WORD_CHARS`. At most `MAX_WORDS`."""
     words = (word[:MAX_WORD_CHARS] for text in texts if text for word in _BREAKS.split(fold(text)) if word)
     return list(dict.fromkeys(words))[:MAX_WORDS]
 
 
 def begins_words(search: str, texts: Iterable[str | None]) -> bool:
-    """Whether each part of the search, between blanks, stands in one of the texts as it is, at the beginning of a word.
+    """Return whether each blank-separated part of the search occurs in one of the texts, at the beginning of a word.
 
-    Case, width and Unicode form make no difference; every other sign counts.
+    Case, width and Unicode form make no difference. Every other character counts.
     """
     folded = [fold(text) for text in texts if text]
     parts = fold(search).split()
@@ -52,16 +52,17 @@ def _begins_word(part: str, text: str) -> bool:
 
 
 def spelling_digest(environment: str, oauth_provider: str, external_id: str) -> bytes:
-    """Equal for identities that differ in nothing but case, width, Unicode form and outer blanks."""
+    """Return a digest that ignores case, width, Unicode form and outer blanks of an identity."""
     parts = (environment, fold(oauth_provider).strip(), fold(external_id).strip())
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
 async def refresh_search(db: Database, now: datetime) -> int:
-    """Bring the words and spellings up to `now`: how many accounts were read. Two at once do no harm.
+    """Bring the words and spellings up to `now`, and return how many accounts were read.
 
-    The first runs walk all accounts, `ACCOUNTS_AT_ONCE` in a transaction, and remember how far they came. Later ones
-    read the accounts that are new or whose profile changed. Only an erasure of the same person waits for them.
+    The first runs walk all accounts, `ACCOUNTS_AT_ONCE` in a transaction, and store their progress. Later runs read
+    accounts that are new or whose profile changed. Concurrent runs are harmless. Only an erasure of the same person
+    waits for a run.
     """
     async with db.read() as session:
         state = await queries.find_search_refresh(session)
@@ -78,7 +79,7 @@ async def refresh_search(db: Database, now: datetime) -> int:
 
 
 async def _walk(db: Database, after: UUID | None, began: datetime) -> int:
-    """All accounts from behind `after`, in the order of their ids. What changes meanwhile is later than `began`."""
+    """Read all accounts after `after`, in the order of their ids. Changes during the walk are later than `began`."""
     read = 0
     while True:
         async with db.read() as session:
@@ -92,7 +93,7 @@ async def _walk(db: Database, after: UUID | None, began: datetime) -> int:
 
 
 async def _refresh(db: Database, account_ids: Sequence[UUID]) -> int:
-    """Write these accounts' words and spellings. Locks their persons against erasure, and nothing else."""
+    """Write these accounts' words and spellings. Locks only their persons, against erasure."""
     if not account_ids:
         return 0
     async with db.transaction() as tx:

@@ -1,4 +1,4 @@
-"""SQL of the words that people are found by, and of their identities' spellings: one statement a function."""
+"""Queries of search words and of identities' spellings: one statement per function."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -34,7 +34,7 @@ _LOCK_PROFILES = text(
      WHERE account_id = ANY (:account_ids) ORDER BY account_id FOR KEY SHARE
     """
 )
-# One statement for each table: what is there already is left alone, and what is no longer true goes.
+# One statement per table: it leaves existing rows in place, and deletes the rows that no longer apply.
 _REPLACE_WORDS = text(
     """
     WITH now AS (
@@ -79,7 +79,7 @@ async def upsert_search_refresh(tx: Session, *, as_of: datetime, walked_to: UUID
 
 
 async def list_changed_persons(db: Session, first_id: UUID, since: datetime) -> Sequence[UUID]:
-    """Accounts that are not older than `first_id`, or whose profile changed at `since` or later."""
+    """Return accounts that are not older than `first_id`, or whose profile changed at `since` or later."""
     return (await db.execute(_LIST_CHANGED_PERSONS, {"first_id": first_id, "since": since})).scalars().all()
 
 
@@ -90,7 +90,7 @@ async def list_persons_after(db: Session, after: UUID, limit: int) -> Sequence[U
 async def lock_persons(
     tx: Session, account_ids: Sequence[UUID]
 ) -> Mapping[UUID, tuple[list[str | None], list[tuple[str, str, str]]]]:
-    """The texts that name each person, and their identities. Locks them against erasure until commit, nothing else."""
+    """Return the texts that name each person, and their identities. Locks them only against erasure, until commit."""
     wanted = {"account_ids": account_ids}
     persons: dict[UUID, tuple[list[str | None], list[tuple[str, str, str]]]] = {}
     for row in await tx.execute(_LOCK_IDENTITIES, wanted):
@@ -108,7 +108,7 @@ async def replace_search(
     words: Sequence[tuple[UUID, str]],
     spellings: Sequence[tuple[UUID, bytes]],
 ) -> None:
-    """Make these the words and spellings of the accounts, whose persons are locked."""
+    """Replace the words and spellings of the accounts. The caller holds the locks of their persons."""
     parts = {"ids": [one[0] for one in words], "words": [one[1] for one in words]}
     await tx.execute(_REPLACE_WORDS, {"account_ids": account_ids, **parts})
     digests = [one[1] for one in spellings]

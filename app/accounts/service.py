@@ -35,14 +35,14 @@ class AccountService:
         await self.directory.stop()
 
     async def state(self, account_id: UUID) -> Mapping[str, Any]:
-        """The account's columns. Raises AccountNotFound."""
+        """Return the account's columns. Raises AccountNotFound."""
         row = await ledger_queries.find_account(self._db, account_id)
         if row is None:
             raise AccountNotFound
         return row
 
     async def account(self, environment: Environment, account_id: UUID) -> dict[str, Any]:
-        """The account, its identity and its profile, as columns. Raises AccountNotFound."""
+        """Return the columns of the account, its identity and its profile. Raises AccountNotFound."""
         row = await self.state(account_id)
         if row["environment"] != environment:
             raise AccountNotFound
@@ -52,7 +52,7 @@ class AccountService:
         return {**(profile or {}), **row, "oauth_provider": oauth_provider, "external_id": external_id}
 
     async def find_account_id(self, identity: Identity) -> UUID:
-        """Raises AccountNotFound."""
+        """Return the id of the identity's account. Raises AccountNotFound."""
         account_id = await self.directory.find(identity)
         if account_id is None:
             raise AccountNotFound
@@ -61,16 +61,17 @@ class AccountService:
     async def get_or_create_account(
         self, identity: Identity, profile: Profile, opening: Opening, actor: Actor, now: datetime
     ) -> tuple[UUID, bool]:
-        """The account's id and whether it is new; `opening` counts only then."""
+        """Return the account's id and whether it is new. `opening` applies only to a new account."""
         account_id, created = await self.directory.find_or_create(identity, actor, now, opening, profile)
         if not created:
             await self.directory.record_profile(account_id, profile, now)
         return account_id, created
 
     async def set_status(self, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
-        """Suspend (with a reason), reopen or close. Locks the account, so that no charge straddles the change.
+        """Suspend (with a reason), reopen or close an account. Locks it, so that no charge straddles the change.
 
-        Closing has the worker cancel the account's open purchases; reopening, book the payments that arrived meanwhile.
+        After closing, the worker cancels the account's open purchases. After reopening, it books the payments that
+        arrived while the account was closed.
         """
         async with self._db.transaction() as tx:
             await self.set_status_in(tx, account_id, status, reason, now)
@@ -78,7 +79,7 @@ class AccountService:
     async def set_status_in(
         self, tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime
     ) -> tuple[str, str | None]:
-        """`set_status` as part of the caller's transaction: the status before it, and its reason.
+        """Set the status within the caller's transaction. Return the previous status and its reason.
 
         Raises AccountErased.
         """
@@ -95,7 +96,8 @@ class AccountService:
     ) -> bool:
         """Suspend an active account, or one that is suspended for a reason that this one replaces. Locks the account.
 
-        Part of the caller's transaction. False: it is stopped for this or another reason, and stays so.
+        Part of the caller's transaction. Return False if the account is closed, or suspended for this or another
+        reason: then nothing changes.
         """
         account = await lock_account(tx, account_id)
         if account.status == "closed" or account.status_reason == reason:
@@ -108,7 +110,7 @@ class AccountService:
     async def reopen_if_stopped_in(
         self, tx: Session, account_id: UUID, reasons: Collection[str], now: datetime
     ) -> bool:
-        """Reopen an account that is suspended for one of these reasons. Locks the account. False: it is not."""
+        """Reopen an account that is suspended for one of these reasons. Locks it. Return False if it is not."""
         account = await lock_account(tx, account_id)
         if account.status != "suspended" or account.status_reason not in reasons:
             return False

@@ -5,6 +5,7 @@ They run beside those of the ledger (app.ledger.verification), in the same snaps
 
 from app.analytics.attribution import DAY_KEY, KEY, SUMS, own_calls, shares, stale
 from app.analytics.sources import COUNTS, PARTS, interactions, uses
+from app.ledger.checks import Proof
 
 _ALL = ("CAST('00000000-0000-0000-0000-000000000000' AS uuid)", "(SELECT rolled_up_to FROM rollup_state)")
 _KEY = "environment, day, product_type, key_id, agent_id, currency"
@@ -134,3 +135,5 @@ ROLLUP_CHECKS = {
         "SELECT * FROM attribution_days",
     ),
 }
+
+PROOF = Proof(checks=ROLLUP_CHECKS)

@@ -13,4 +13,4 @@ async def billing_service(request: Request) -> BillingService:
 
 
 Billing = Annotated[BillingService, Depends(billing_service)]
-"""Not for the hottest routes, which take just what KeyRoute gives them."""
+"""Not for the busiest routes, which use only the values that KeyRoute provides."""

@@ -1,4 +1,4 @@
-"""Default descriptions: clients require a text in every charge, credit and transaction that they read."""
+"""Default descriptions: clients require a text in every charge, credit and transaction."""
 
 CHARGE = "Agent interaction"
 
@@ -8,7 +8,7 @@ def of_charge(given: str | None) -> str:
 
 
 def of_credit(given: str | None, transaction_type: str, credits: int) -> str:
-    """Such as "Purchase of 20 credits". The sign is that of the amount beside it."""
+    """Return `given`, or a text such as "Purchase of 20 credits". The amount beside it carries the sign."""
     if given is not None:
         return given
     unit = "credit" if abs(credits) == 1 else "credits"

@@ -5,10 +5,10 @@ from app.ledger.pools import MINOR_PER_CREDIT
 
 
 class InsufficientCredits(AppError):
-    """The account cannot pay. Takes credits; the answer gives hundredths of a credit.
+    """The account cannot pay. The arguments are credits. The answer's figures are hundredths of a credit.
 
-    `affordable` is the largest amount that the same operation could spend now. None: all that is `available`. An
-    operation of a fixed price can afford nothing.
+    `affordable` is the largest amount that the same operation could spend now. None means all of `available`. An
+    operation with a fixed price passes 0.
     """
 
     status, code = 402, "insufficient_credits"
@@ -29,7 +29,7 @@ class InsufficientCredits(AppError):
 
 
 class BalanceChanged(Exception):
-    """The paid credits are not what an admin saw. Nothing was done. The back office answers with what changed."""
+    """The paid credits differ from those that an admin saw. Nothing changed. The back office shows the new number."""
 
     def __init__(self, paid: int) -> None:
         super().__init__(paid)
@@ -37,7 +37,7 @@ class BalanceChanged(Exception):
 
 
 class ChargeNotFound(AppError):
-    """Not cacheable, which a 404 is by default: the charge may be recorded a moment later."""
+    """Not cacheable, unlike other 404 answers: the charge may be recorded a moment later."""
 
     status, code = 404, "charge_not_found"
 

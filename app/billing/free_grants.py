@@ -1,7 +1,7 @@
-"""Grants into the one-time free pool: what an admin gives, once for each idempotency key.
+"""Free grants: an admin adds credits to the one-time free pool, once for each idempotency key.
 
-A grant is no row of `credits`, which are paid credits. Its ledger entry has the account as its cause, like the free
-credits that an account begins with, so an older worker's verification accepts it.
+A free grant is not a row of `credits`, which are paid credits, nor a lot (`grants`). Its ledger entry names the account
+as its cause, like the opening grant of an account, so an older worker's verification accepts it.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""Billing's tables.
+"""Tables of charges, credits and free grants.
 
-Who and money are apart: identities and profiles map people to an opaque `account_id`; accounts, charges, credits and
-the ledger know only that id, and it leads every key, so that the books can be sharded by account and a person
-can be erased without touching them.
+Identity and money are separate. Identities and profiles map people to an opaque `account_id`. Accounts, charges,
+credits and the ledger contain only that id, and it leads every key. So the books can be sharded by account, and a
+person can be erased without changing them.
 """
 
 from datetime import datetime
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Index,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -27,11 +28,11 @@ CALLER_KIND = "key, user or admin: the caller whose idempotency keys this key be
 
 
 class Charge(Base):
-    """Credits spent, from up to three pools at once. An idempotency key is unique per `operation` and `caller_kind`."""
+    """Credits spent, from one or more buckets. An idempotency key is unique per `operation` and `caller_kind`."""
 
     __tablename__ = "charges"
     __table_args__ = (
-        # The name is older than caller_kind: earlier versions look for it when they verify the ledger (ADR 21).
+        # The name lacks caller_kind: earlier versions look for this name when they verify the ledger (ADR 21).
         UniqueConstraint(
             "account_id",
             "operation",
@@ -43,8 +44,10 @@ class Charge(Base):
         Index(None, "charge_id"),
         CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
         CheckConstraint("amount_minor > 0", name="amount_minor"),
-        CheckConstraint("cost = from_daily_free + from_free + from_paid AND cost > 0", name="cost"),
-        CheckConstraint("from_daily_free >= 0 AND from_free >= 0 AND from_paid >= 0", name="parts"),
+        CheckConstraint("cost = from_daily_free + from_free + from_paid + from_grants AND cost > 0", name="cost"),
+        CheckConstraint(
+            "from_daily_free >= 0 AND from_free >= 0 AND from_paid >= 0 AND from_grants >= 0", name="parts"
+        ),
     )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
@@ -63,10 +66,11 @@ class Charge(Base):
     details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     caller_kind: Mapped[str | None] = mapped_column(Text, comment=CALLER_KIND)
+    from_grants: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class Credit(Base):
-    """Paid credits given or, with a negative number, taken back."""
+    """Paid credits given. A negative number: taken back."""
 
     __tablename__ = "credits"
     __table_args__ = (

@@ -1,6 +1,6 @@
-"""Charges and credits, and how they are posted to a locked account. Units are credits unless a name says `_minor`.
+"""Posting: records charges and credits on a locked account. Amounts are credits, except names that end in `_minor`.
 
-What BillingService does in transactions of its own, the services of tools, payments and the back office do in theirs.
+BillingService uses it in its own transactions. The services of tools, payments and the back office use it in theirs.
 """
 
 import json
@@ -18,17 +18,17 @@ from app.db.statements import Tx
 from app.errors import AppError
 from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.locked_account import Cause, Kind, LockedAccount
-from app.ledger.pools import Paid, Shortfall, cost_of
+from app.ledger.pools import CREDIT, Bucket, Debit, Shortfall, cost_of
 
 CHARGE = "charge"
-"""The operation of `/v1/billing/charges`: the key space that its idempotency keys belong to."""
+"""The operation of `/v1/billing/charges`: the key space of its idempotency keys."""
 
 PAY_DEBT_FIRST = (Kind.PURCHASE, Kind.REFUND_REVERSAL, Kind.DISPUTE_REINSTATEMENT)
 
 
 @dataclass(frozen=True, slots=True)
 class ChargeRequest:
-    """`currency` None is the account's own."""
+    """A charge to decide. `currency` None means the account's currency."""
 
     account_id: UUID
     amount_minor: int
@@ -41,7 +41,7 @@ class ChargeRequest:
 
     @property
     def key(self) -> Key | None:
-        """Its idempotency key, in the space of its kind of caller."""
+        """The idempotency key, in the caller's key space."""
         return None if self.idempotency_key is None else Key(self.account_id, self.actor.kind, self.idempotency_key)
 
 
@@ -63,12 +63,12 @@ class Charge:
 @dataclass(frozen=True, slots=True)
 class Charged:
     charge: Charge
-    parts: Paid
+    debits: Sequence[Debit]
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The charge existed before this request, which changed nothing."""
+    """The charge existed before this request. The request changed nothing."""
 
     charge: Charge
 
@@ -103,17 +103,20 @@ def require_currency(account: LockedAccount, currency: str) -> None:
 
 
 def post_charge(
-    account: LockedAccount, request: ChargeRequest, parts: Paid, *, allowance: int, operation: str
+    account: LockedAccount, request: ChargeRequest, debits: Sequence[Debit], *, allowance: int, operation: str
 ) -> dict[str, Any]:
-    """Post what each pool pays, and return the row for `record_charges`. The account is locked."""
+    """Post each debit to the locked account, and return the row for `record_charges`."""
     charge_id = new_id()
     cause = Cause("charge", charge_id)
-    if parts.daily_free:
-        account.renew_daily_free(allowance, cause, request.actor, request.at)
     kind = Kind.CHARGE if operation == CHARGE else Kind.TOOL_CHARGE
-    for pool in ("daily_free", "free", "paid"):
-        account.post(pool, -getattr(parts, pool), kind, cause, request.actor, request.at)
-    cost = parts.daily_free + parts.free + parts.paid
+    parts = {"daily_free": 0, "free": 0, "paid": 0}
+    cost = 0
+    for bucket, amount in debits:
+        if bucket.kind == "daily_free":
+            account.renew_daily_free(allowance, cause, request.actor, request.at)
+        account.post(bucket.id, -amount, kind, cause, request.actor, request.at)
+        parts[bucket.kind] += amount
+        cost += amount
     account.total_uses += cost
     return {
         "account_id": account.account_id,
@@ -125,9 +128,9 @@ def post_charge(
         "amount_minor": request.amount_minor,
         "currency": account.currency,
         "cost": cost,
-        "from_daily_free": parts.daily_free,
-        "from_free": parts.free,
-        "from_paid": parts.paid,
+        "from_daily_free": parts["daily_free"],
+        "from_free": parts["free"],
+        "from_paid": parts["paid"],
         "paid_after": account.balances["paid"],
         "description": request.description,
         "metadata": json.dumps(request.details),
@@ -136,12 +139,14 @@ def post_charge(
 
 
 def post_paid_charge(account: LockedAccount, request: ChargeRequest, *, operation: str) -> dict[str, Any]:
-    """As `post_charge`, from paid credits alone, of which the account has enough."""
-    return post_charge(account, request, Paid(0, 0, cost_of(request.amount_minor)), allowance=0, operation=operation)
+    """As `post_charge`, from paid credits only. The account has enough of them."""
+    paid = Bucket("paid", "paid", CREDIT, account.balances["paid"])
+    debits = [Debit(paid, cost_of(request.amount_minor))]
+    return post_charge(account, request, debits, allowance=0, operation=operation)
 
 
 async def record_charges(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
-    """Store charges that were posted to locked accounts. The caller calls `write`."""
+    """Insert charges that were posted to locked accounts. The caller calls `write`."""
     if rows:
         await queries.insert_charges(tx, rows)
 
@@ -158,10 +163,10 @@ async def give_credits(
     external_transaction_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> Credit:
-    """Give (or, with a negative number, take back) paid credits of a locked account. The caller calls `write`.
+    """Add paid credits to a locked account, or take them back if `credits` is negative. The caller calls `write`.
 
     Credits that were paid for (a purchase, a reinstatement, the return of a refund that did not arrive) pay the
-    recorded debt first. What is taken back but spent already becomes debt.
+    recorded debt first. Credits that are taken back after they were spent become debt.
     """
     kind = Kind(transaction_type)
     credit_id = new_id()
@@ -203,7 +208,7 @@ async def give_credits(
 async def replayed_credit(
     tx: Session, account_id: UUID, actor: Actor, idempotency_key: str | None, wanted: tuple[int, str, str]
 ) -> Credit | None:
-    """The credit that carries the key in the actor's key space. Raises IdempotencyKeyReused if not as `wanted`."""
+    """Return the credit with the key in the actor's key space. Raises IdempotencyKeyReused if it is not `wanted`."""
     if idempotency_key is None:
         return None
     row = await queries.find_credit_by_key(tx, Key(account_id, actor.kind, idempotency_key))

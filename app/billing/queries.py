@@ -1,4 +1,4 @@
-"""Billing's SQL: one statement a function. A function that takes a lock says so in its name."""
+"""Queries of charges and credits: one statement per function. A name that contains `lock` takes a lock."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ CREDIT = list(Credit.__table__.columns)
 
 
 class Key(NamedTuple):
-    """An idempotency key in its space: each kind of caller has one of its own per account (ADR 21)."""
+    """An idempotency key in its key space: one per account and kind of caller (ADR 21)."""
 
     account_id: UUID
     caller_kind: CallerKind | None
@@ -31,7 +31,7 @@ _FIND_CHARGE_BY_KEY = PointRead(
     SELECT {", ".join(column.name for column in CHARGE)}
       FROM charges
      WHERE account_id = k.account AND operation = k.operation AND idempotency_key = k.key AND caller_kind = k.kind
-    """,  # noqa: S608  (the names are our own columns')
+    """,  # noqa: S608  (constant column names; values are bound)
     account="uuid",
     operation="text",
     kind="text",
@@ -44,7 +44,7 @@ async def find_charge_by_key(db: Database, operation: str, key: Key) -> Mapping[
 
 
 async def find_charges_by_keys(tx: Tx, operation: str, keys: Sequence[Key]) -> dict[Key, Mapping[str, Any]]:
-    """The charges that already carry these keys."""
+    """Return the charges that already have these keys."""
     rows = await find_many(
         tx, _FIND_CHARGE_BY_KEY, [(key.account_id, operation, key.caller_kind, key.idempotency_key) for key in keys]
     )
@@ -78,7 +78,7 @@ async def insert_credit(tx: Session, row: dict[str, Any]) -> None:
 
 
 async def list_transactions(db: Session, account_id: UUID, limit: int, offset: int) -> Sequence[Any]:
-    """Charges and credits of an account, newest first. Amounts in credits, negative for charges."""
+    """Return charges and credits of an account, newest first. `cost` is in credits, `amount_minor` in hundredths."""
     charges = select(
         Charge.entry_no,
         Charge.charge_id.label("transaction_id"),
@@ -116,9 +116,3 @@ async def count_transactions(db: Session, account_id: UUID) -> int:
     charges = select(func.count()).select_from(Charge).where(Charge.account_id == account_id).scalar_subquery()
     credits = select(func.count()).select_from(Credit).where(Credit.account_id == account_id).scalar_subquery()
     return int((await db.execute(select(charges + credits))).scalar_one())
-
-
-# --- LLM usage ------------------------------------------------------------------------------------------------
-
-
-# --- verification ---------------------------------------------------------------------------------------------

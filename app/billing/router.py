@@ -30,12 +30,12 @@ from app.clock import Now
 from app.errors import error_body
 from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.http.schemas import ERRORS, MAX_INT64, ErrorReply, Key255
-from app.ledger.pools import Shortfall, cost_of
+from app.ledger.pools import Shortfall, credits_of_grant
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
 
 
-# First the busiest: FastAPI looks for a request's route in this order.
+# The busiest route is first: FastAPI searches the routes in this order.
 @router.post(
     "/charges",
     status_code=status.HTTP_201_CREATED,
@@ -47,7 +47,7 @@ router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS, rou
     },
 )
 async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser, now: Now) -> ChargeReply | Response:
-    """Charge an interaction that happened. The same idempotency key again answers 409 and charges nothing."""
+    """Charge an interaction that happened. Repeating an idempotency key answers 409 and charges nothing."""
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
     account_id, _ = await billing.accounts.directory.find_or_create(
@@ -81,7 +81,7 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
 @router.post("/credits/check")
 @router.post("/check", operation_id="check_alias")
 async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, now: Now) -> CheckReply:
-    """Ask whether the user may go on, before an interaction. Creates a missing account with its free uses."""
+    """Check before an interaction whether the user can pay. Creates a missing account with its free uses."""
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
     account_id, _ = await billing.accounts.directory.find_or_create(
@@ -100,9 +100,9 @@ async def get_charge_by_key(
     oauth_provider: OAuthProvider | None = None,
     external_id: Key255 | None = None,
 ) -> ChargeReply:
-    """Ask whether a charge happened. API keys see the charges of API keys, a user's token those of the user's tokens.
+    """Ask whether a charge happened. API keys see charges of API keys; a user's token sees charges of user tokens.
 
-    404 `charge_not_found`: no charge carries this key. Charges nothing and creates no account.
+    404 `charge_not_found`: no charge has this key. Charges nothing and creates no account.
     """
     response.headers["Cache-Control"] = "no-store"
     identity = identity_of(caller, oauth_provider, external_id)
@@ -124,12 +124,12 @@ async def get_charge(charge_id: UUID, caller: Reader, billing: Billing) -> Charg
 async def create_credit(
     body: CreditBody, request: Request, caller: Minter, billing: Billing, now: Now
 ) -> CreditReply | Response:
-    """Give paid credits to an existing account. The same idempotency key again answers 409 and gives nothing."""
+    """Add paid credits to an existing account. Repeating an idempotency key answers 409 and adds nothing."""
     account_id = await billing.accounts.find_account_id(body.identity(caller))
     await billing.accounts.directory.record_profile(account_id, body.profile(caller), now)
     credit = await billing.credit(
         account_id,
-        credits=cost_of(body.amount_minor),
+        credits=credits_of_grant(body.amount_minor),
         currency=body.currency,
         transaction_type=body.transaction_type,
         actor=caller.actor,
@@ -153,7 +153,7 @@ async def list_transactions(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     offset: Annotated[int, Query(ge=0, le=MAX_INT64)] = 0,
 ) -> TransactionsReply:
-    """The account's charges and credits, newest first. An unknown account has none."""
+    """List the account's charges and credits, newest first. An unknown account has none."""
     identity = identity_of(caller, oauth_provider, external_id)
     rows, total = await billing.transactions(identity, limit, offset)
     return TransactionsReply(

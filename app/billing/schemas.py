@@ -1,7 +1,7 @@
-"""The wire format of billing. Requests are parsed once into values that cannot be wrong; replies are exact.
+"""Wire format of billing. Requests are parsed once into validated values. Replies are exact.
 
-`*_minor` amounts are hundredths of a credit. Unknown request fields are ignored; text is bounded and free of NUL, which
-PostgreSQL cannot store.
+`*_minor` amounts are hundredths of a credit. Unknown request fields are ignored. Text is bounded and contains no NUL,
+which PostgreSQL cannot store.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -49,15 +49,15 @@ class CheckReply(Reply):
     @classmethod
     def of(cls, status: CreditStatus) -> Self:
         active = status.status == "active"
-        has_credit = active and status.pools.total > 0
+        has_credit = active and status.spendable > 0
         purchase_required = active and not has_credit
         offered = status.pack if purchase_required else None
         reason = None if has_credit else "No free uses or credits remaining" if active else f"Account {status.status}"
         return cls(
             has_credit=has_credit,
-            credits_remaining=status.pools.paid,
-            free_uses_remaining=status.pools.free if active else 0,
-            daily_free_uses_remaining=status.pools.daily_free if active else 0,
+            credits_remaining=status.paid,
+            free_uses_remaining=status.free if active else 0,
+            daily_free_uses_remaining=status.daily_free if active else 0,
             daily_free_uses_limit=status.daily_free_limit,
             total_uses=status.total_uses,
             plan_name=status.plan_name,
@@ -77,7 +77,9 @@ class ChargeMetadata(BaseModel):
 
 class ChargeBody(IdentityFields):
     amount_minor: AmountMinor
-    currency: UpperCurrency | None = Field(default=None, description="The account's, which is also the default.")
+    currency: UpperCurrency | None = Field(
+        default=None, description="Must be the account's currency, which is the default."
+    )
     description: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_no_nul)] | None = None
     idempotency_key: Key255 | None = None
     metadata: ChargeMetadata | None = None
@@ -113,7 +115,9 @@ CreditType = Literal["purchase", "grant", "refund", "adjustment", "bonus"]
 
 class CreditBody(IdentityFields):
     amount_minor: Annotated[GrantMinor, Field(ge=MINOR_PER_CREDIT)]
-    currency: UpperCurrency | None = Field(default=None, description="The account's, which is also the default.")
+    currency: UpperCurrency | None = Field(
+        default=None, description="Must be the account's currency, which is the default."
+    )
     description: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_no_nul)] | None = None
     transaction_type: CreditType
     external_transaction_id: Key255 | None = None
@@ -125,7 +129,7 @@ class CreditReply(Reply):
     account_id: UUID
     amount_minor: int
     currency: str
-    balance_after: int = Field(description="Paid credits after it, in hundredths.")
+    balance_after: int = Field(description="Paid credits after this credit, in hundredths.")
     transaction_type: str
     external_transaction_id: str | None
     description: str = Field(description="Such as `Grant of 20 credits` if none was given.")
@@ -152,7 +156,7 @@ class Transaction(Reply):
     type: Literal["charge", "credit"]
     amount_minor: int = Field(description="Hundredths of a credit; negative for charges and for credits taken back.")
     currency: str
-    description: str = Field(description="Never null: a default stands in for one that was not given.")
+    description: str = Field(description="Never null: a charge or credit without a description has a default.")
     created_at: Timestamp
     balance_after: int
     transaction_type: str | None
@@ -189,16 +193,16 @@ class TransactionsReply(Reply):
 class InsufficientCreditsReply(ErrorReply):
     """402: the account cannot pay. Nothing was spent."""
 
-    balance_minor: int = Field(description="Credits that this operation can draw on, in hundredths.")
-    required_minor: int = Field(description="What it costs, in hundredths of a credit.")
-    shortfall_minor: int = Field(description="`required_minor` less `balance_minor`.")
+    balance_minor: int = Field(description="Credits that this operation can spend, in hundredths.")
+    required_minor: int = Field(description="The operation's cost, in hundredths of a credit.")
+    shortfall_minor: int = Field(description="`required_minor` minus `balance_minor`.")
     max_affordable_minor: int = Field(
-        description="The largest amount that would be paid now. 0 where the price is fixed."
+        description="The largest amount that this operation could spend now. 0 if its price is fixed."
     )
 
 
 class ReplayedCharge(ChargeReply, ErrorReply):
-    """409: the charge exists already. The client counts it as paid."""
+    """409: the charge exists already. Clients treat it as paid."""
 
 
 class ReplayedCredit(CreditReply, ErrorReply):

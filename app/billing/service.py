@@ -1,4 +1,4 @@
-"""BillingService: checks, charges and credits of the main pools. Units are credits unless a name says `_minor`."""
+"""BillingService: checks, charges and credits of the main pools. Amounts are credits, except names in `_minor`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ from app.errors import AppError
 from app.ledger.batching import Batcher, lock_decide_commit
 from app.ledger.errors import AccountNotFound
 from app.ledger.locked_account import Kind, LockedAccount, lock_account, write
-from app.ledger.pools import Credits, Pools, Shortfall, cost_of, daily_free_on, pay
+from app.ledger.pools import CREDIT, Credits, Shortfall, cost_of, daily_free_on, pay
 from app.observability.metrics import CHECKS, ChargeCounter
 from app.packs import Pack
 
@@ -48,15 +48,22 @@ CHECKED = {result: CHECKS.labels(CHARGE, result) for result in ("credit", "exhau
 
 @dataclass(frozen=True, slots=True)
 class CreditStatus:
-    """An account as a check sees it."""
+    """The state of an account in a check. Amounts are credits."""
 
-    pools: Pools
+    daily_free: int
+    free: int
+    paid: int
     daily_free_limit: int
     total_uses: int
     plan_name: str
     status: str
     pack: Pack | None
-    """What a purchase buys that names none."""
+    """The pack of a purchase that names none. None: no default pack has the account's currency."""
+
+    @property
+    def spendable(self) -> int:
+        """All credits that a charge could spend now."""
+        return self.daily_free + self.free + self.paid
 
 
 class BillingService:
@@ -66,10 +73,12 @@ class BillingService:
         self._db = db
         self.configuration = configuration
         self.accounts = AccountService(db, configuration)
-        self._batcher: Batcher[ChargeRequest, Outcome] = Batcher(self._charge_together, db.lock_waiters)
+        self._batcher: Batcher[ChargeRequest, Outcome] = Batcher(
+            self._charge_together, db.lock_waiters, find_replay=self._replay
+        )
 
     async def stop(self) -> None:
-        """Once no request is left: wait for what they began."""
+        """Wait for the transactions under way. Call it once no request is left."""
         await asyncio.gather(self._batcher.stop(), self.accounts.stop())
 
     # --- reads: no lock, no write ---
@@ -80,12 +89,20 @@ class BillingService:
         row = await self.accounts.state(account_id)
         left, day = row["daily_free"], row["daily_free_day"]
         daily_free = daily_free_on(now.date(), left=left, day=day, allowance=allowance)
-        pools = Pools(daily_free, row["free"], row["paid"])
         active = row["status"] == "active"
-        CHECKED["inactive" if not active else "credit" if pools.total > 0 else "exhausted"].inc()
         name = config.default_pack(row["currency"])
-        pack = None if name is None else config.packs[name]
-        return CreditStatus(pools, allowance, row["total_uses"], row["plan_name"], row["status"], pack)
+        status = CreditStatus(
+            daily_free=daily_free,
+            free=row["free"],
+            paid=row["paid"],
+            daily_free_limit=allowance,
+            total_uses=row["total_uses"],
+            plan_name=row["plan_name"],
+            status=row["status"],
+            pack=None if name is None else config.packs[name],
+        )
+        CHECKED["inactive" if not active else "credit" if status.spendable > 0 else "exhausted"].inc()
+        return status
 
     async def get_charge(self, environment: Environment, charge_id: UUID) -> Charge:
         async with self._db.read() as db:
@@ -96,7 +113,7 @@ class BillingService:
         return charge_of(row)
 
     async def charge_of_key(self, identity: Identity, actor: Actor, idempotency_key: str) -> Charge:
-        """The charge that carries the key in the actor's key space. Raises ChargeNotFound, for an unknown user too."""
+        """Return the charge with the key in the actor's key space. Raises ChargeNotFound, also for an unknown user."""
         account_id = await self.accounts.directory.find(identity)
         if account_id is None:
             raise ChargeNotFound
@@ -106,7 +123,7 @@ class BillingService:
         return charge_of(row)
 
     async def transactions(self, identity: Identity, limit: int, offset: int) -> tuple[Sequence[Any], int]:
-        """A page of the account's charges and credits, newest first, and how many there are in all."""
+        """Return a page of the account's charges and credits, newest first, and the total number."""
         account_id = await self.accounts.directory.find(identity)
         if account_id is None:
             return [], 0
@@ -117,28 +134,27 @@ class BillingService:
     # --- charges ---
 
     async def charge(self, request: ChargeRequest) -> Outcome:
-        """Spend credits, cheapest pool first. Locks the account until commit. Replaying a key spends nothing.
+        """Spend credits, in burn order. Locks the account until commit. Replaying a key spends nothing.
 
-        A key seen before is answered from one indexed read, without a lock: replays are the hottest path. What is new
-        shares a transaction with the charges that arrive at the same time. Raises Busy when too many wait.
+        A replay costs one indexed read without a lock: it is the hottest path. A new charge shares a transaction with
+        the charges that arrive at the same time. Raises Busy when too many wait.
         """
-        outcome = await self._replay(request)
-        if outcome is not None:
-            COUNTER.outcome(outcome)
-            return outcome
-        may_retry = request.idempotency_key is not None
-        return await self._batcher.run(request, request.account_id, may_retry=may_retry)
+        return await self._batcher.run(request, request.account_id, key=request.key)
 
     @property
     def waiting(self) -> int:
-        """How many charges wait for their transaction to end."""
+        """The number of charges that wait for their transaction to end."""
         return self._batcher.size
 
     async def _replay(self, request: ChargeRequest) -> Outcome | None:
         if request.key is None:
             return None
         row = await queries.find_charge_by_key(self._db, CHARGE, request.key)
-        return None if row is None else replayed(request, charge_of(row))
+        if row is None:
+            return None
+        outcome = replayed(request, charge_of(row))
+        COUNTER.outcome(outcome)
+        return outcome
 
     async def charge_many(self, requests: Sequence[ChargeRequest]) -> list[Outcome]:
         """Decide and record any number of charges in one transaction and a constant number of statements.
@@ -183,27 +199,28 @@ class BillingService:
         used: dict[Key, Charge],
         new: list[dict[str, Any]],
     ) -> Outcome:
-        """One charge against a locked account. Posts to the account, and adds to `used` and `new`, when it is new."""
+        """Decide one charge on a locked account. A new charge is posted, and added to `used` and `new`."""
         if account is None:
             return Refused(AccountNotFound())
         key = request.key
         if key is not None and (existing := used.get(key)) is not None:
             return replayed(request, existing)
+        cost = cost_of(request.amount_minor)
         try:
             account.require_active()
             require_currency(account, request.currency or account.currency)
-            account.require_room_for_uses(cost_of(request.amount_minor))
+            account.require_room_for_uses(cost)
         except AppError as error:
             return Refused(error)
-        parts = pay(account.pools_on(request.at.date(), allowance), cost_of(request.amount_minor))
-        if isinstance(parts, Shortfall):
-            return parts
-        row = post_charge(account, request, parts, allowance=allowance, operation=CHARGE)
+        debits = pay(account.buckets_on(request.at.date(), allowance), cost, unit=CREDIT, now=request.at)
+        if isinstance(debits, Shortfall):
+            return debits
+        row = post_charge(account, request, debits, allowance=allowance, operation=CHARGE)
         new.append(row)
         charge = charge_of({**row, "metadata": request.details})
         if key is not None:
             used[key] = charge
-        return Charged(charge, parts)
+        return Charged(charge, debits)
 
     # --- credits ---
 
@@ -222,7 +239,7 @@ class BillingService:
     ) -> Credit:
         """Add paid credits. Locks the account until commit. Replaying a key adds nothing.
 
-        A `purchase` pays the account's debt first. `currency` None is the account's own. Raises AccountClosed,
+        A `purchase` pays the account's debt first. `currency` None means the account's currency. Raises AccountClosed,
         CurrencyMismatch, IdempotencyKeyReused, BalanceLimitExceeded.
         """
         async with self._db.transaction() as tx:
@@ -261,11 +278,11 @@ class BillingService:
         idempotency_key: str,
         seen_paid: int | None = None,
     ) -> Credit:
-        """Add paid credits or, with a negative number, take some of those that are there. Locks the account.
+        """Add paid credits, or take some of the present ones if `credits` is negative. Locks the account until commit.
 
-        Part of the caller's transaction. Replaying a key changes nothing. `seen_paid`: only if the account has so many.
-        Raises BalanceChanged, AccountClosed (for a gift), InsufficientCredits, IdempotencyKeyReused,
-        BalanceLimitExceeded.
+        Part of the caller's transaction. Replaying a key changes nothing. With `seen_paid`, applies only if the account
+        has exactly so many paid credits. Raises BalanceChanged, AccountClosed (if credits are added),
+        InsufficientCredits, IdempotencyKeyReused, BalanceLimitExceeded.
         """
         account = await lock_account(tx, account_id)
         wanted = (credits, account.currency, Kind.ADJUSTMENT.value)
@@ -293,10 +310,9 @@ class BillingService:
 
 
 def _count(outcomes: Sequence[Outcome]) -> None:
-    """Comes after the commit: what was rolled back has taken nothing."""
+    """Count outcomes in the metrics. Called after the commit: a charge that was rolled back has spent nothing."""
     for outcome in outcomes:
         COUNTER.outcome(outcome)
         if isinstance(outcome, Charged):
-            for pool in ("daily_free", "free", "paid"):
-                if taken := getattr(outcome.parts, pool):
-                    COUNTER.taken(pool, taken)
+            for bucket, amount in outcome.debits:
+                COUNTER.taken(bucket.kind, amount)

@@ -2,18 +2,17 @@
 
 import typer
 
-from app.analytics.checks import ROLLUP_CHECKS
 from app.billing.service import BillingService
 from app.cli.output import AsJson, progress, show
 from app.cli.running import FAILED, run
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
-from app.ledger.verification import verify_ledger
 from app.payments.gateway import StripeGateway
 from app.payments.reconciliation_tally import Attempts
 from app.payments.service import PaymentService
 from app.settings import Settings
+from app.verification import verify_books
 
 ledger_cli = typer.Typer(help="The ledger.", no_args_is_help=True)
 payments_cli = typer.Typer(help="Payments.", no_args_is_help=True)
@@ -24,7 +23,7 @@ def ledger_verify(as_json: AsJson = False) -> None:
     """Prove that every balance is the sum of its movements, and every report's sums too. Exits with 1 and the first
     culprit if not."""
     with progress("Verifying the ledger") as advance:
-        result = run(lambda db, settings: verify_ledger(db, utc_now(), ROLLUP_CHECKS, advance))
+        result = run(lambda db, settings: verify_books(db, utc_now(), advance))
     names = ("accounts", "entries", "problem", "started_at", "finished_at")
     show([{"ok": result.ok, **{name: getattr(result, name) for name in names}}], as_json, single=True)
     raise typer.Exit(0 if result.ok else FAILED)

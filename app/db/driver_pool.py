@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -18,6 +20,7 @@ from app.timestamps import read_every_timestamp
 Row: TypeAlias = Mapping[str, Any]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+_PLACEHOLDER = re.compile(r"\$(\d+)")
 CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
@@ -45,7 +48,7 @@ class DriverPool:
         self._timeout_s = timeout_s
         self._name = name
         self._turns = asyncio.Semaphore(size)
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[Connection, float]] = []
         self.guard = guard
         guard.subscribe(self.close)
         self.size = size
@@ -66,12 +69,12 @@ class DriverPool:
     def release_turn(self) -> None:
         self._turns.release()
 
-    def take_idle(self) -> "Connection | None":
-        """An open connection that served another caller before."""
+    def take_idle(self) -> "tuple[Connection, float] | None":
+        """An open connection that served another caller before, and for how many seconds it was idle."""
         while self._idle:
-            connection = self._idle.pop()
+            connection, since_s = self._idle.pop()
             if not connection.is_closed():
-                return connection
+                return connection, _now_s() - since_s
         return None
 
     async def connect(self) -> Connection:
@@ -88,28 +91,62 @@ class DriverPool:
     def put_back(self, connection: Connection, generation: int) -> None:
         """Keep the connection for the next caller, unless the guard has discarded its `generation`."""
         if generation == self.guard.generation and not connection.is_closed():
-            self._idle.append(connection)
+            self._idle.append((connection, _now_s()))
         else:
             connection.terminate()
 
     def close(self) -> None:
         """Close the connections that are idle."""
         while self._idle:
-            self._idle.pop().terminate()
+            connection, _ = self._idle.pop()
+            connection.terminate()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class BatchTransaction:
-    """A transaction straight on the driver, whose statements are prepared once for each connection."""
+    """A transaction straight on the driver. Its statements are prepared once for each connection."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_writes")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._writes: list[tuple[str, tuple[object, ...]]] = []
 
     async def fetch(self, sql: str, *values: object) -> Sequence[Row]:
         with tracing.statement(sql):
             rows: Sequence[Row] = await self._connection.fetch(sql, *values)
         return rows
+
+    def write(self, sql: str, *values: object) -> None:
+        """Execute an INSERT or UPDATE before COMMIT, in one statement with the others: a round trip for all of them.
+
+        They see one snapshot, so no two of them may change the same row, and a later `fetch` does not see them.
+        Foreign keys are checked once all of them are done.
+        """
+        self._writes.append((sql, values))
+
+    async def flush(self) -> None:
+        """Execute the writes. Raise what the driver raises for any of them."""
+        if self._writes:
+            sql = _in_one_statement(tuple(sql for sql, _ in self._writes))
+            await self.fetch(sql, *(value for _, values in self._writes for value in values))
+            self._writes.clear()
+
+
+@cache
+def _in_one_statement(statements: tuple[str, ...]) -> str:
+    """Data-modifying statements as one, with consecutive numbers for their placeholders."""
+    count = 0
+    numbered: list[str] = []
+    for statement in statements:
+        first = count
+        numbered.append(_PLACEHOLDER.sub(lambda found: f"${int(found[1]) + first}", statement))  # noqa: B023  (used at once)
+        count += max((int(number) for number in _PLACEHOLDER.findall(statement)), default=0)
+    *others, last = numbered
+    return f"WITH {', '.join(f'w{n} AS ({other})' for n, other in enumerate(others))} {last}" if others else last
 
 
 class BatchTransactions:
@@ -132,7 +169,9 @@ class BatchTransactions:
             generation = self.pool.guard.generation
             connection = await self._begun(begin)
             try:
-                yield BatchTransaction(connection)
+                tx = BatchTransaction(connection)
+                yield tx
+                await tx.flush()
                 await _commit(connection)
             except BaseException as error:
                 await self._abandon(connection, generation, error)
@@ -150,7 +189,8 @@ class BatchTransactions:
         """
         if self._health.is_down:
             raise DatabaseDown
-        if (idle := self.pool.take_idle()) is not None:
+        if (taken := self.pool.take_idle()) is not None:
+            idle, _ = taken
             try:
                 await idle.execute(begin, timeout=PING_TIMEOUT_S)
                 return idle

@@ -16,11 +16,19 @@ import asyncpg
 
 from app.db.driver_pool import CONNECTION_LOST, DriverPool, Row
 from app.db.health_probe import HealthProbe
+from app.db.pool_guard import PING_TIMEOUT_S
 from app.errors import DatabaseDown
 from app.observability import tracing
 
 EXECUTIONS = 2  # of a statement at once: one is prepared while another is under way
 MAX_BATCH = 128
+IDLE_LONG_S = 5.0
+"""A firewall may drop a connection that is idle for long, without a reset. Its next read gets PING_TIMEOUT_S instead of
+most of the request's time. Under load no connection is idle for so long, so a slow server gets no reads twice."""
+
+
+class IdleTimeout(TimeoutError):
+    """A connection that was idle for long does not answer. Its server may be well."""
 
 
 class PointRead:
@@ -74,7 +82,7 @@ class PointReads:
         return await asked.row
 
     async def fetch_rows(self, sql: str, *values: object) -> Sequence[Row]:
-        """The rows of a SELECT, which is asked once more when the connection was cut. Waits for its turn.
+        """The rows of a SELECT, repeated once on a new connection if the idle one was dead. Waits for its turn.
 
         Raises DatabaseDown, TimeoutError.
         """
@@ -85,7 +93,9 @@ class PointReads:
                 return await self._fetch(sql, values)
             except CONNECTION_LOST:  # cut while it was idle, and the other idle ones with it
                 self.pool.guard.discard_idle()
-                return await self._fetch(sql, values)
+            except IdleTimeout:  # this one alone: the server may be slow
+                pass
+            return await self._fetch(sql, values, reuse=False)
         finally:
             self.pool.release_turn()
 
@@ -134,17 +144,23 @@ class PointReads:
         if self._health.is_down:
             raise DatabaseDown
 
-    async def _fetch(self, sql: str, values: tuple[object, ...]) -> Sequence[Row]:
+    async def _fetch(self, sql: str, values: tuple[object, ...], *, reuse: bool = True) -> Sequence[Row]:
+        """Raise IdleTimeout if a connection that was idle for long does not answer."""
         self._require_presence()  # which may have been noticed while this waited for its turn
         pool, generation = self.pool, self.pool.guard.generation
-        connection = pool.take_idle() or await pool.connect()
+        taken = pool.take_idle() if reuse else None
+        connection, idle_s = taken or (await pool.connect(), 0.0)
+        timeout_s = PING_TIMEOUT_S if idle_s > IDLE_LONG_S else None  # None: the connection's own
         pool.busy += 1
         try:
             if tracing.is_on():
                 with tracing.statement(sql):
-                    rows: Sequence[Row] = await connection.fetch(sql, *values)
+                    rows: Sequence[Row] = await connection.fetch(sql, *values, timeout=timeout_s)
             else:
-                rows = await connection.fetch(sql, *values)
+                rows = await connection.fetch(sql, *values, timeout=timeout_s)
+        except TimeoutError as error:
+            connection.terminate()
+            raise (error if timeout_s is None else IdleTimeout) from None
         except BaseException as error:
             if isinstance(error, asyncpg.PostgresError):
                 pool.put_back(connection, generation)  # it was answered, and a SELECT leaves nothing behind

@@ -26,6 +26,9 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "charges": KEEP,  # their texts, when a person is erased; the amounts are in the ledger
         "credits": KEEP,
         "free_grants": KEEP,
+        "grants": KEEP,
+        "holds": KEEP,
+        "hold_parts": ADD,
         "product_inventory": KEEP,
         "product_usage_log": KEEP,
         "purchases": KEEP,

@@ -26,6 +26,14 @@ async def fetch(tx: Tx, sql: str, *values: object) -> Sequence[Row]:
     return cast(Sequence[Row], result.mappings().all()) if result.returns_rows else []
 
 
+async def write(tx: Tx, sql: str, *values: object) -> None:
+    """Execute a statement without rows, in the driver's form. A batch executes its writes together, before COMMIT."""
+    if isinstance(tx, BatchTransaction):
+        tx.write(sql, *values)
+    else:
+        await tx.exec_driver_sql(sql, values)
+
+
 async def find_many(tx: Tx, read: PointRead, keys: Sequence[tuple[object, ...]]) -> Sequence[Row]:
     """The rows of some keys, read inside a transaction. The rows' `asked` counts the keys from 1."""
     return await fetch(tx, read.sql, *map(list, zip(*keys, strict=True))) if keys else []
@@ -53,4 +61,4 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
 
 async def insert_rows(tx: Tx, model: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows (column name -> value, the same columns in each) by one statement, whatever their number."""
-    await fetch(tx, _insert(model, tuple(rows[0])), *columns_of(rows))
+    await write(tx, _insert(model, tuple(rows[0])), *columns_of(rows))

@@ -6,7 +6,7 @@ together into the next one. A lone request starts at once.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -20,6 +20,7 @@ from app.db.statements import Tx
 from app.errors import Busy
 from app.http.admission import SLOT, Slot
 from app.ledger.locked_account import LockedAccount, lock_accounts
+from app.ledger.recent_keys import RecentKeys
 from app.observability import tracing
 from app.observability.metrics import LOCK_WAIT_SECONDS
 
@@ -62,6 +63,8 @@ class OfAccount(Protocol):
 
 
 AccountRequest = TypeVar("AccountRequest", bound=OfAccount)
+FindReplay = Callable[[Request], Awaitable[Outcome | None]]
+"""Return the outcome of an earlier request with the same idempotency key, by a read without a lock; None if new."""
 Decide = Callable[[Tx, dict[UUID, LockedAccount], Sequence[AccountRequest]], Awaitable[Sequence[Outcome]]]
 
 
@@ -95,27 +98,40 @@ class Batcher(Generic[Request, Outcome]):
     """
 
     def __init__(
-        self, run_together: RunTogether[Request, Outcome], lock_waiters: asyncio.Semaphore, *, name: str = "charge"
+        self,
+        run_together: RunTogether[Request, Outcome],
+        lock_waiters: asyncio.Semaphore,
+        *,
+        find_replay: FindReplay[Request, Outcome] | None = None,
+        name: str = "charge",
     ) -> None:
         self._name = name
         self._lock_waiters = lock_waiters
         self._run_together = run_together
+        self._find_replay = find_replay
+        self._recent_keys = RecentKeys()
         self._queues: list[deque[_Waiting[Request, Outcome]]] = [deque() for _ in range(LANES)]
         self._held: dict[int | UUID, deque[_Waiting[Request, Outcome]]] = {}
         self._running: dict[int | UUID, asyncio.Task[None]] = {}
         self._size = 0
 
-    async def run(self, request: Request, account_id: UUID, *, may_retry: bool) -> Outcome:
+    async def run(self, request: Request, account_id: UUID, *, key: Hashable | None) -> Outcome:
         """Return the request's outcome, once its transaction has committed.
 
-        `may_retry`: an idempotency key protects the request from being recorded twice, so it may run again even when
-        its batch may have been committed. Raises Busy when MAX_WAITING requests wait.
+        `key` identifies the request: it is not recorded twice, so it may run again even when its batch may have been
+        committed. A key that this process has seen before is a replay most of the time: one read without a lock finds
+        it. A new key is looked up only under the lock. Raises Busy when MAX_WAITING requests wait.
         """
+        if key is not None and self._find_replay is not None and self._recent_keys.add(key):
+            replay = await self._find_replay(request)
+            if replay is not None:
+                return replay
         if self._size >= MAX_WAITING:
             raise Busy
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         lane = account_id.int % LANES
-        self._queues[lane].append(_Waiting(request, account_id, may_retry, outcome, tracing.current(), SLOT.get()))
+        waiting = _Waiting(request, account_id, key is not None, outcome, tracing.current(), SLOT.get())
+        self._queues[lane].append(waiting)
         self._start(lane, self._queues[lane], self._share)
         self._size += 1
         try:
@@ -185,7 +201,12 @@ class Batcher(Generic[Request, Outcome]):
         self._start(account_id, queue, self._wait)
 
     async def _wait(self, batch: list[_Waiting[Request, Outcome]]) -> None:
+        """Run requests of one account, whose lock another transaction holds. A replay does not wait for the lock."""
         try:
+            await self._settle_replays(batch)
+            batch = [waiting for waiting in batch if not waiting.outcome.done()]
+            if not batch:
+                return
             async with self._lock_waiters:
                 with tracing.batch(f"{self._name} batch", [waiting.cause for waiting in batch]):
                     requests = [waiting.request for waiting in batch]
@@ -199,6 +220,15 @@ class Batcher(Generic[Request, Outcome]):
             LOCK_WAIT_SECONDS.observe(now_s - waiting.held_at_s)
             assert outcome is not None, "no account was skipped"
             waiting.settle(outcome)
+
+    async def _settle_replays(self, batch: list[_Waiting[Request, Outcome]]) -> None:
+        if self._find_replay is None:
+            return
+        with_key = [waiting for waiting in batch if waiting.may_retry]
+        replays = await asyncio.gather(*(self._find_replay(waiting.request) for waiting in with_key))
+        for waiting, replay in zip(with_key, replays, strict=True):
+            if replay is not None:
+                waiting.settle(replay)
 
 
 def _take(queue: deque[_Waiting[Request, Outcome]]) -> list[_Waiting[Request, Outcome]]:

@@ -50,7 +50,7 @@ class AccountNotFound(AppError):
 
 
 class UnknownCurrency(AppError):
-    """An account in it could buy nothing."""
+    """Stripe does not charge this currency, so an account in it could buy nothing."""
 
     status, code = 422, "unknown_currency"
 

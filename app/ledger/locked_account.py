@@ -1,12 +1,12 @@
-"""The only way credits move.
+"""Locked accounts: the only way to move a balance.
 
     async with db.transaction() as tx:
         account = await lock_account(tx, account_id)
         account.post("paid", -5, Kind.CHARGE, cause, actor, now)
         await write(tx, [account], now)
 
-`post` checks the balance and appends an entry; `write` stores entries and balances. The account row is locked FOR NO
-KEY UPDATE until commit, so that everybody else who moves this account's credits waits.
+`post` checks the balance and appends an entry. `write` stores entries and balances. The account row is locked FOR NO
+KEY UPDATE until commit, so every other transaction that moves this account's credits waits.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,13 +20,13 @@ from app.auth.caller import Actor, Environment
 from app.db.statements import Tx
 from app.ledger import queries
 from app.ledger.errors import AccountClosed, AccountSuspended, BalanceLimitExceeded
-from app.ledger.pools import MAX_CREDITS, Pools, daily_free_on
+from app.ledger.pools import CREDIT, MAX_CREDITS, Bucket, daily_free_on
 
 MAX_INT64 = 2**63 - 1
 
 
 class Kind(StrEnum):
-    """Why a pool moved."""
+    """The reason of an entry."""
 
     OPENING_GRANT = "opening_grant"
     DAILY_ALLOWANCE = "daily_allowance"
@@ -48,16 +48,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The row that a ledger entry belongs to."""
+    """The row that caused a ledger entry."""
 
-    type: Literal["account", "charge", "tool_usage", "credit", "tool_grant"]
+    type: Literal["account", "charge", "tool_usage", "credit", "tool_grant", "grant", "hold"]
     id: UUID
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
+    """`delta` and `balance_after` are in `unit`: credits, or nanos of a currency."""
+
     entry_no: int
     pool: str
+    unit: str
     delta: int
     balance_after: int
     kind: Kind
@@ -68,9 +71,9 @@ class Entry:
 
 @dataclass(slots=True)
 class LockedAccount:
-    """An account whose row this transaction holds. `balances` maps each pool to its credits.
+    """An account whose row this transaction has locked. `balances` maps each pool to its balance.
 
-    A product's pools ("web_search/free") stand in another table: whoever moves them puts their balance into
+    A product's pools ("web_search/free") are stored in another table: a caller that moves them puts their balances into
     `balances` first, and stores the result.
     """
 
@@ -90,9 +93,9 @@ class LockedAccount:
     erased_at: datetime | None = None
 
     def post(self, pool: str, delta: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Move `pool` by `delta` credits. Nothing happens for 0.
+        """Move `pool` by `delta` credits, or a product's pool by `delta` uses. Does nothing for 0.
 
-        Raises BalanceLimitExceeded past 64 bits. To go below zero is a bug of the caller, who decides first.
+        Raises BalanceLimitExceeded past 64 bits. A negative balance is a bug: the caller decides before it posts.
         """
         if delta == 0:
             return
@@ -102,26 +105,28 @@ class LockedAccount:
             raise BalanceLimitExceeded
         self.balances[pool] = balance
         self.last_entry_no += 1
-        self.entries.append(Entry(self.last_entry_no, pool, delta, balance, kind, cause, actor, now))
+        self.entries.append(Entry(self.last_entry_no, pool, CREDIT, delta, balance, kind, cause, actor, now))
 
     def renew_daily_free(self, allowance: int, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Expire what is left of an earlier day's allowance and grant today's. Once a UTC day."""
+        """Expire the rest of an earlier day's allowance and grant today's. Has an effect once per UTC day."""
         today = now.date()
         if self.daily_free_day is not None and self.daily_free_day >= today:
             return
         if allowance == self.balances["daily_free"] == 0:
-            return  # stays open, so that an allowance configured later today counts at once
+            return  # the day is not marked, so an allowance that is configured later today counts immediately
         self.post("daily_free", -self.balances["daily_free"], Kind.DAILY_EXPIRY, cause, actor, now)
         self.post("daily_free", allowance, Kind.DAILY_ALLOWANCE, cause, actor, now)
         self.daily_free_day = today
 
-    def pools_on(self, today: date, allowance: int) -> Pools:
-        return Pools(
-            daily_free=daily_free_on(
-                today, left=self.balances["daily_free"], day=self.daily_free_day, allowance=allowance
-            ),
-            free=self.balances["free"],
-            paid=self.balances["paid"],
+    def buckets_on(self, today: date, allowance: int) -> tuple[Bucket, Bucket, Bucket]:
+        """Return the buckets of credits in burn order, with the daily free uses as they are on `today`."""
+        daily_free = daily_free_on(
+            today, left=self.balances["daily_free"], day=self.daily_free_day, allowance=allowance
+        )
+        return (
+            Bucket("daily_free", "daily_free", CREDIT, daily_free),
+            Bucket("free", "free", CREDIT, self.balances["free"]),
+            Bucket("paid", "paid", CREDIT, self.balances["paid"]),
         )
 
     def give_paid(self, credits: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
@@ -132,22 +137,22 @@ class LockedAccount:
         self.post("debt", -repaid, Kind.DEBT_REPAYMENT, cause, actor, now)
 
     def take_back_paid(self, credits: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Remove paid credits; what has been spent already becomes debt."""
+        """Remove paid credits. The part that was already spent becomes debt."""
         taken = min(credits, self.balances["paid"])
         self.post("paid", -taken, kind, cause, actor, now)
         self.post("debt", credits - taken, Kind.DEBT_INCURRED, cause, actor, now)
 
     def has_room_for(self, credits: int) -> bool:
-        """Whether the paid pool can take so many more."""
+        """Return whether the paid pool has room for `credits` more."""
         return self.balances["paid"] + credits <= MAX_CREDITS
 
     def require_room_for_uses(self, cost: int) -> None:
-        """Raises BalanceLimitExceeded when `total_uses` would no longer fit 64 bits."""
+        """Raise BalanceLimitExceeded if `total_uses` would no longer fit 64 bits."""
         if self.total_uses + cost > MAX_INT64:
             raise BalanceLimitExceeded
 
     def require_active(self) -> None:
-        """Raises AccountSuspended or AccountClosed."""
+        """Raise AccountSuspended or AccountClosed if the account is not active."""
         if self.status == "suspended":
             raise AccountSuspended(self.status_reason or "")
         if self.status == "closed":
@@ -159,7 +164,7 @@ async def lock_accounts(
 ) -> dict[UUID, LockedAccount]:
     """Lock existing accounts in the order of their ids, which keeps two batches from deadlocking.
 
-    With `skip_locked`, accounts that another transaction holds are left out rather than waited for.
+    With `skip_locked`, leave out accounts that another transaction has locked, instead of waiting for them.
     """
     rows = await queries.lock_accounts(tx, sorted(set(account_ids)), skip_locked=skip_locked)
     return {row["account_id"]: _locked(row) for row in rows}
@@ -176,7 +181,7 @@ def _locked(row: Mapping[str, Any]) -> LockedAccount:
 
 
 async def write(tx: Tx, accounts: Iterable[LockedAccount], now: datetime) -> None:
-    """Store what was posted to locked accounts: two statements, however many there are."""
+    """Store the entries and balances of locked accounts: two statements, for any number of accounts."""
     moved = [account for account in accounts if account.entries]
     if not moved:
         return
@@ -187,7 +192,7 @@ async def write(tx: Tx, accounts: Iterable[LockedAccount], now: datetime) -> Non
 
 
 async def write_new(tx: Tx, accounts: Sequence[LockedAccount]) -> None:
-    """Store new accounts with what was posted to them: two statements, however many there are."""
+    """Store new accounts with their entries: two statements, for any number of accounts."""
     await queries.insert_accounts(tx, [_new_row(account) for account in accounts])
     if entries := [_entry_row(a.account_id, e) for a in accounts for e in a.entries]:
         await queries.insert_ledger_entries(tx, entries)
@@ -200,6 +205,7 @@ def _entry_row(account_id: UUID, entry: Entry) -> dict[str, Any]:
         "account_id": account_id,
         "entry_no": entry.entry_no,
         "pool": entry.pool,
+        "unit": entry.unit,
         "delta": entry.delta,
         "balance_after": entry.balance_after,
         "kind": entry.kind.value,

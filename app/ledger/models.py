@@ -1,4 +1,4 @@
-"""Tables of accounts and ledger entries."""
+"""Tables of accounts, ledger entries, grants and holds, and of verification runs."""
 
 from datetime import date, datetime
 from uuid import UUID
@@ -8,8 +8,10 @@ from sqlalchemy import (
     CheckConstraint,
     Date,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -18,13 +20,21 @@ from app.db import Base
 from app.db.columns import Timestamp
 from app.ledger.pools import MAX_CREDITS
 
+UNIT = "unit = 'credit' OR unit ~ '^[A-Z]{3}$'"
+UNIT_COMMENT = "credit, or the account's currency: then nanos of it"
+
 
 def _within_bounds(column: str) -> str:
     return f"{column} BETWEEN 0 AND {MAX_CREDITS}"
 
 
+def _of_unit(lower_bound: str, column: str) -> str:
+    """Credits fit 64 bits in hundredths. Money fits 64 bits in nanos, which the column's type ensures."""
+    return f"{lower_bound} AND (unit <> 'credit' OR {column} <= {MAX_CREDITS})"
+
+
 class Account(Base):
-    """A customer's pools, and their one mutex: whoever moves credits locks this row first."""
+    """A customer's balances, and their mutex: every transaction that moves them locks this row first."""
 
     __tablename__ = "accounts"
     __table_args__ = (
@@ -38,7 +48,7 @@ class Account(Base):
         CheckConstraint("total_uses >= 0", name="total_uses"),
         CheckConstraint("last_entry_no >= 0", name="last_entry_no"),
         CheckConstraint("erased_at IS NULL OR status = 'closed'", name="erased_at"),
-        # Of columns that no charge changes, so that updates stay HOT.
+        # Only columns that no charge changes, so that updates stay HOT.
         Index(None, "environment", "account_id"),
         Index("ix_accounts_not_active", "account_id", postgresql_where=text("status <> 'active'")),
         Index("ix_accounts_debt", "account_id", postgresql_where=text("debt > 0")),
@@ -64,14 +74,20 @@ class Account(Base):
 
 
 class LedgerEntry(Base):
-    """One movement of one pool. Append-only: by privilege, and by trigger."""
+    """One movement of one pool. Append-only, by privilege and by trigger."""
 
     __tablename__ = "ledger_entries"
     __table_args__ = (
         CheckConstraint("delta <> 0", name="delta"),
-        CheckConstraint(_within_bounds("balance_after"), name="balance_after"),
+        CheckConstraint(_of_unit("balance_after >= 0", "balance_after"), name="balance_after"),
         CheckConstraint("entry_no > 0", name="entry_no"),
-        # Few rows: what accounts were opened with by who makes them with a balance. Reports count them by day.
+        # Pools of credits and of a product's uses never hold money.
+        CheckConstraint(
+            "unit = 'credit' OR pool !~ '^(daily_free|free|paid|debt|.*/.*)$' AND unit ~ '^[A-Z]{3}$'", name="unit"
+        ),
+        CheckConstraint("(pool = 'grant') = (grant_id IS NOT NULL)", name="grant_id"),
+        ForeignKeyConstraint(["account_id", "grant_id"], ["grants.account_id", "grants.grant_id"], ondelete="RESTRICT"),
+        # Few rows: opening balances of accounts that are created with one. Reports count them by day.
         Index(
             "ix_ledger_entries_opening_paid",
             "created_at",
@@ -84,6 +100,7 @@ class LedgerEntry(Base):
     entry_no: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     pool: Mapped[str] = mapped_column(Text)
     unit: Mapped[str] = mapped_column(Text, server_default=text("'credit'"))
+    grant_id: Mapped[UUID | None] = mapped_column(comment="the lot that moved; only in the pool grant")
     delta: Mapped[int] = mapped_column(BigInteger)
     balance_after: Mapped[int] = mapped_column(BigInteger)
     kind: Mapped[str] = mapped_column(Text)
@@ -94,8 +111,81 @@ class LedgerEntry(Base):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
 
+class Grant(Base):
+    """A lot: an amount with an expiry or a priority. A pool of its account, beside the plain balances."""
+
+    __tablename__ = "grants"
+    __table_args__ = (
+        CheckConstraint(UNIT, name="unit"),
+        CheckConstraint(_of_unit("amount > 0", "amount"), name="amount"),
+        CheckConstraint("remaining BETWEEN 0 AND amount", name="remaining"),
+        CheckConstraint("category IN ('promotional', 'subscription', 'purchased', 'compensation')", name="category"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    grant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    unit: Mapped[str] = mapped_column(Text, comment=UNIT_COMMENT)
+    amount: Mapped[int] = mapped_column(BigInteger, comment="at first")
+    remaining: Mapped[int] = mapped_column(BigInteger, comment="not spent, held or expired")
+    priority: Mapped[int] = mapped_column(BigInteger, comment="lower numbers pay first")
+    category: Mapped[str] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(Text, comment="why it was given, such as signup or a plan's period")
+    expires_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="from then on it cannot pay")
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class Hold(Base):
+    """An amount reserved before work starts. It is in the pool `held` until the hold is settled."""
+
+    __tablename__ = "holds"
+    __table_args__ = (
+        UniqueConstraint("account_id", "idempotency_key", "caller_kind"),
+        CheckConstraint(UNIT, name="unit"),
+        CheckConstraint(_of_unit("amount > 0", "amount"), name="amount"),
+        CheckConstraint("reported BETWEEN 0 AND amount", name="reported"),
+        CheckConstraint("status IN ('held', 'captured', 'released', 'expired')", name="status"),
+        CheckConstraint("on_expiry IN ('release', 'capture_reported', 'capture_all')", name="on_expiry"),
+        CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    hold_id: Mapped[UUID] = mapped_column(primary_key=True)
+    unit: Mapped[str] = mapped_column(Text, comment=UNIT_COMMENT)
+    amount: Mapped[int] = mapped_column(BigInteger, comment="in the pool held while the status is held")
+    reported: Mapped[int] = mapped_column(BigInteger, comment="progress, for on_expiry = capture_reported")
+    status: Mapped[str] = mapped_column(Text)
+    on_expiry: Mapped[str] = mapped_column(Text)
+    idempotency_key: Mapped[str | None] = mapped_column(Text, comment="null: the person was erased")
+    caller_kind: Mapped[str] = mapped_column(Text, comment="key, user or admin: the caller of the idempotency key")
+    expires_at: Mapped[datetime] = mapped_column(Timestamp)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class HoldPart(Base):
+    """The part of a hold that came from one pool or lot, and returns there on release. Append-only by privilege."""
+
+    __tablename__ = "hold_parts"
+    __table_args__ = (
+        ForeignKeyConstraint(["account_id", "hold_id"], ["holds.account_id", "holds.hold_id"], ondelete="RESTRICT"),
+        ForeignKeyConstraint(["account_id", "grant_id"], ["grants.account_id", "grants.grant_id"], ondelete="RESTRICT"),
+        CheckConstraint("part_no > 0", name="part_no"),
+        CheckConstraint("pool <> 'held'", name="pool"),
+        CheckConstraint("(pool = 'grant') = (grant_id IS NOT NULL)", name="grant_id"),
+        CheckConstraint("amount > 0", name="amount"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hold_id: Mapped[UUID] = mapped_column(primary_key=True)
+    part_no: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, comment="burn order, from 1"
+    )
+    pool: Mapped[str] = mapped_column(Text, comment="that the part came from")
+    grant_id: Mapped[UUID | None] = mapped_column(comment="the lot, if the pool is grant")
+    amount: Mapped[int] = mapped_column(BigInteger, comment="in the hold's unit")
+
+
 class LedgerVerification(Base):
-    """One run of the proof over the whole ledger, and what it found."""
+    """One run of the verification over the whole ledger, and its outcome."""
 
     __tablename__ = "ledger_verifications"
     __table_args__ = (CheckConstraint("ok = (problem IS NULL)", name="problem"),)

@@ -1,4 +1,4 @@
-"""Queries of accounts and ledger entries. A function that locks rows says so in its name."""
+"""Queries of accounts and ledger entries. The name of a function that locks rows contains `lock`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,22 +10,22 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.db import Database, Session, Snapshot
 from app.db.point_reads import PointRead
-from app.db.statements import Tx, arrays_of, fetch, insert_rows
+from app.db.statements import Tx, arrays_of, fetch, insert_rows, write
 from app.ledger.models import Account, LedgerEntry, LedgerVerification
 
 ACCOUNT = list(Account.__table__.columns)
 
 _FIND_ACCOUNT = PointRead(
-    f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = k.id",  # noqa: S608  (our own words; what callers say is bound)
+    f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = k.id",  # noqa: S608  (constant SQL; values are bound)
     id="uuid",
 )
 
 _ACCOUNTS_IN_ORDER = f"""
     SELECT {", ".join(column.name for column in ACCOUNT)} FROM accounts
      WHERE account_id = ANY ($1::uuid[]) ORDER BY account_id
-    """  # noqa: S608  (the names are our own columns')
+    """  # noqa: S608  (constant column names; values are bound)
 
-# NO KEY: inserts that merely reference the account need not wait
+# NO KEY: inserts that only reference the account do not wait
 _LOCK_ACCOUNTS = f"{_ACCOUNTS_IN_ORDER} FOR NO KEY UPDATE"
 _LOCK_FREE_ACCOUNTS = f"{_ACCOUNTS_IN_ORDER} FOR NO KEY UPDATE SKIP LOCKED"
 
@@ -38,7 +38,7 @@ _UPDATE_ACCOUNTS = f"""
     UPDATE accounts a SET {", ".join(f"{name} = n.{name}" for name in _MOVED[1:])}
       FROM unnest({arrays_of(Account, _MOVED)}) AS n ({", ".join(_MOVED)})
      WHERE a.account_id = n.account_id AND a.account_id = ANY ($1)
-    """  # noqa: S608  (the names are our own columns')
+    """  # noqa: S608  (constant column names; values are bound)
 
 
 async def find_account(db: Database, account_id: UUID) -> Mapping[str, Any] | None:
@@ -54,12 +54,12 @@ async def insert_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def update_accounts(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
-    """The caller holds the locks of these accounts."""
-    await fetch(tx, _UPDATE_ACCOUNTS, *([row[name] for row in rows] for name in _MOVED))
+    """Store the balances of accounts. The caller holds their locks."""
+    await write(tx, _UPDATE_ACCOUNTS, *([row[name] for row in rows] for name in _MOVED))
 
 
 async def update_account_status(tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
-    """The caller holds the account's lock."""
+    """Set an account's status. The caller holds its lock."""
     await tx.execute(
         update(Account)
         .where(Account.account_id == account_id)

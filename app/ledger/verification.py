@@ -1,28 +1,26 @@
-"""The proof: every balance is the sum of its movements, over the whole database, in one consistent snapshot.
+"""Verification: proves over the whole database that every balance is the sum of its entries, in one snapshot.
 
-Each check is one query for rows that should not exist, and names the first of them. Nothing is repaired: what is wrong
-is for a person to look at.
+Each check is one query for rows that must not exist, and names the first of them. Nothing is repaired: an operator
+decides about a mismatch.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 
 import structlog
 
 from app.clock import utc_now
 from app.db import Base, Database, new_id
 from app.ledger import queries
-from app.ledger.checks import CHECKS
+from app.ledger.checks import Proof, compose
 
-NONE: Mapping[str, str] = MappingProxyType({})
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What a run found: how much it looked at, and the first problem (None: none)."""
+    """The outcome of a run: the numbers of accounts and entries that it read, and the first problem or None."""
 
     started_at: datetime
     finished_at: datetime
@@ -36,7 +34,7 @@ class Verification:
 
 
 def expected_constraints() -> Iterable[tuple[str, str]]:
-    """(table, name) of every constraint that the models declare, and of the trigger that guards the ledger."""
+    """Yield (table, name) of every constraint that the models declare, and of the trigger that guards the ledger."""
     yield "ledger_entries", "ledger_entries_append_only"
     for table in Base.metadata.tables.values():
         for constraint in table.constraints:
@@ -47,15 +45,17 @@ def expected_constraints() -> Iterable[tuple[str, str]]:
 async def verify_ledger(
     db: Database,
     now: datetime,
-    further: Mapping[str, str] = NONE,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    proofs: Sequence[Proof],
+    on_progress: Callable[[int, int], None],
 ) -> Verification:
-    """Run every check, the `further` ones of other packages last, and record the outcome.
+    """Run the checks of the ledger and of the packages' `proofs`, and record the outcome. Stops at the first problem.
 
-    Reads only; takes as long as the ledger is long. Calls `on_progress` with the number of finished checks and of all.
+    `app.verification.verify_books` passes the proofs of all packages: without them, entries of other packages have no
+    cause. Reads only, in one snapshot. The duration grows with the ledger. Calls `on_progress` with the numbers of
+    finished checks and of all checks.
     """
     problem = None
-    checks = {**CHECKS, **further}
+    checks = compose(proofs)
     async with db.snapshot() as snapshot:
         accounts, entries = await queries.count_ledger(snapshot)
         missing = await queries.first_missing_constraint(snapshot, list(expected_constraints()))
@@ -89,7 +89,7 @@ async def verify_ledger(
 
 
 async def last_verification(db: Database) -> Verification | None:
-    """The latest recorded run, by whichever process."""
+    """Return the latest recorded run of any process."""
     row = await queries.find_last_verification(db)
     if row is None:
         return None

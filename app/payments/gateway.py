@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -40,6 +41,7 @@ from app.payments.stripe_objects import (
     REQUEST_KEY,
     STRIPE,
     dispute_of,
+    read_or_log,
     refund_of,
     stripe_amount,
 )
@@ -257,9 +259,9 @@ class StripeGateway:
         with contextlib.suppress(PaymentProviderError, PaymentNotFound):
             charge = await self._answer(client.v1.charges.retrieve_async(str(refund.charge)))
             total = stripe_amount(charge.amount_refunded)
-        return PaymentFacts(
-            self.provider, payment_intent_id, at, refunded_minor=total, refunds=(refund_of(refund.to_dict()),)
-        )
+        made = read_or_log(refund_of, refund.to_dict())
+        refunds = () if made is None else (made,)
+        return PaymentFacts(self.provider, payment_intent_id, at, refunded_minor=total, refunds=refunds)
 
     async def succeeded_since(
         self, environment: Environment, since: datetime, *, at: datetime
@@ -268,8 +270,9 @@ class StripeGateway:
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
         page = await self._answer((await self._of(environment)).v1.payment_intents.list_async(params))
         async for intent in self._all(page):
-            if intent.status == "succeeded":
-                yield _payment_intent(intent, at).facts
+            facts = read_or_log(partial(intent_facts, at=at), intent.to_dict())
+            if facts is not None and facts.received_minor is not None:
+                yield facts
 
     async def refunds_since(
         self, environment: Environment, since: datetime, *, at: datetime
@@ -277,11 +280,10 @@ class StripeGateway:
         """Yield the refunds created since, in their present state."""
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
         page = await self._answer((await self._of(environment)).v1.refunds.list_async(params))
-        async for refund in self._all(page):
-            if refund.payment_intent is not None:
-                yield PaymentFacts(
-                    self.provider, str(refund.payment_intent), at, refunds=(refund_of(refund.to_dict()),)
-                )
+        async for found in self._all(page):
+            refund = read_or_log(refund_of, found.to_dict()) if found.payment_intent is not None else None
+            if refund is not None:
+                yield PaymentFacts(self.provider, str(found.payment_intent), at, refunds=(refund,))
 
     async def money_back(
         self, environment: Environment, payment_intent_id: str, *, at: datetime
@@ -289,10 +291,12 @@ class StripeGateway:
         """Yield the refunds and disputes of one payment, in their present state."""
         service = (await self._of(environment)).v1
         params: Any = {"payment_intent": payment_intent_id, "limit": 100}
-        async for refund in self._all(await self._answer(service.refunds.list_async(params))):
-            yield PaymentFacts(self.provider, payment_intent_id, at, refunds=(refund_of(refund.to_dict()),))
-        async for dispute in self._all(await self._answer(service.disputes.list_async(params))):
-            yield PaymentFacts(self.provider, payment_intent_id, at, dispute=dispute_of("", dispute.to_dict()))
+        async for found in self._all(await self._answer(service.refunds.list_async(params))):
+            if (refund := read_or_log(refund_of, found.to_dict())) is not None:
+                yield PaymentFacts(self.provider, payment_intent_id, at, refunds=(refund,))
+        async for found in self._all(await self._answer(service.disputes.list_async(params))):
+            if (dispute := read_or_log(partial(dispute_of, ""), found.to_dict())) is not None:
+                yield PaymentFacts(self.provider, payment_intent_id, at, dispute=dispute)
 
     async def events_between(
         self, environment: Environment, types: Collection[str], since: datetime, until: datetime

@@ -27,10 +27,14 @@ UNPAID = (*OPEN, "processing", "requires_capture")
 """No second payment is opened beside it."""
 CANCELABLE = (*OPEN, "requires_capture")
 MAX_UNSETTLED = 500
-# The same rule as facts.has_begun.
+# The same rule as facts.has_begun. Never null: PostgreSQL sorts null before true.
 _HAS_BEGUN = or_(
     _PURCHASES.status.in_(("processing", "requires_capture")),
-    and_(_PURCHASES.status == "requires_action", _PURCHASES.next_action.in_(DELAYED_ACTIONS)),
+    and_(
+        _PURCHASES.status == "requires_action",
+        _PURCHASES.next_action.is_not(None),
+        _PURCHASES.next_action.in_(DELAYED_ACTIONS),
+    ),
 )
 
 
@@ -127,11 +131,16 @@ async def find_purchase_of_payment(
     return await _find(db, query)
 
 
-async def update_purchase(tx: Session, purchase: Purchase) -> None:
-    """Store the purchase's state. The account is locked."""
-    values = _values(purchase)
-    keys = {name: values.pop(name) for name in ("account_id", "purchase_id")}
-    await tx.execute(update(_PURCHASES).filter_by(**keys).values(**values))
+async def update_purchase(tx: Session, known: Purchase, changed: Purchase) -> None:
+    """Store the fields that differ from `known`. The account is locked.
+
+    Not the others: the erasure of a person clears some of them without the account's lock.
+    """
+    old, new = _values(known), _values(changed)
+    changes = {name: value for name, value in new.items() if value != old[name]}
+    keys = {name: old[name] for name in ("account_id", "purchase_id")}
+    if changes:
+        await tx.execute(update(_PURCHASES).filter_by(**keys).values(**changes))
 
 
 async def cancel_unopened(tx: Session, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
@@ -301,6 +310,12 @@ async def list_refunds(db: Session, account_id: UUID, purchase_id: UUID) -> list
         .order_by(PurchaseRefund.created_at, PurchaseRefund.refund_id)
     )
     return [Refund(**row) for row in (await db.execute(query.limit(1000))).mappings()]
+
+
+async def find_refund_of_request(db: Session, key: PurchaseKey, request_key: str) -> Refund | None:
+    """Return the refund of a purchase that a request of the service made."""
+    refunds = await list_refunds(db, key.account_id, key.purchase_id)
+    return next((refund for refund in refunds if refund.request_key == request_key), None)
 
 
 async def upsert_refund(tx: Session, key: PurchaseKey, refund: Refund, now: datetime) -> None:

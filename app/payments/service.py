@@ -13,7 +13,7 @@ from app.auth.caller import CallerKind, Environment
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
-from app.ledger.errors import AccountClosed
+from app.ledger.errors import AccountClosed, IdempotencyKeyReused
 from app.ledger.locked_account import lock_account
 from app.observability.metrics import WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.packs import Pack
@@ -27,6 +27,7 @@ from app.payments.errors import (
     PaymentProviderRejects,
     PurchaseGivenUp,
     PurchaseRejected,
+    RefundRefused,
 )
 from app.payments.event_log import catch_up
 from app.payments.facts import CANCELED_AFTER, PaymentFacts, lifetime
@@ -36,7 +37,7 @@ from app.payments.opening import STUCK_AFTER, find_or_insert
 from app.payments.purchase import Purchase
 from app.payments.reconciliation_tally import Attempts
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
-from app.payments.settlement import apply
+from app.payments.settlement import Outcome, apply
 
 PLAIN_KEY = re.compile("[!-~]([ -~]{0,198}[!-~])?")
 log = structlog.get_logger()
@@ -117,8 +118,7 @@ class PaymentService:
                 )
             if purchase.status == "canceled" and purchase.provider_payment_id is None:
                 raise PurchaseGivenUp
-            intent = await self._intent_of(purchase, now)
-            await self._apply(environment, intent.facts, now)
+            intent = await self._booked_intent_of(purchase, now)
             if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
                 break
             # Stripe reports only now that the last click's payment has ended, so this click begins another.
@@ -128,6 +128,22 @@ class PaymentService:
 
     async def _is_closed(self, account_id: UUID) -> bool:
         return bool((await self._billing.accounts.state(account_id))["status"] == "closed")
+
+    async def _booked_intent_of(self, purchase: Purchase, now: datetime) -> PaymentIntent:
+        """Return the purchase's payment at Stripe, after booking its state.
+
+        A purchase has one payment: the first that is stored. If Stripe fails between two clicks, each click may open a
+        payment of its own. Buyers get the client secret of the stored payment only, so no other payment can be paid.
+        """
+        intent = await self._intent_of(purchase, now)
+        if await self._apply(purchase.environment, intent.facts, now) != "ignored":
+            return intent
+        async with self._db.read() as db:
+            stored = await queries.find_purchase(db, purchase.account_id, purchase.purchase_id)
+        assert stored is not None
+        intent = await self._intent_of(stored, now)
+        await self._apply(stored.environment, intent.facts, now)
+        return intent
 
     async def _intent_of(self, purchase: Purchase, now: datetime) -> PaymentIntent:
         """Return the purchase's payment at Stripe. Open it there if that has not happened, or was not noted.
@@ -219,20 +235,26 @@ class PaymentService:
     ) -> None:
         """Refund money and take the credits back in proportion. Without `amount_minor`, refund the rest.
 
-        The same key again refunds nothing more. Raises PaymentNotFound, RefundRefused, PaymentProviderUnavailable.
-        After the last one the outcome is not known: a retry with the same key is safe, and the webhook takes the
-        credits in any case.
+        The same key again refunds nothing more, also after a day, when Stripe has forgotten the key. Raises
+        PaymentNotFound, RefundRefused, PaymentProviderUnavailable. After the last one the outcome is not known: a retry
+        with the same key is safe, and the webhook takes the credits in any case.
         """
+        key = request_key(idempotency_key)
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
+            earlier = None if purchase is None else await queries.find_refund_of_request(db, purchase.key, key)
         if purchase is None or purchase.provider_payment_id is None:
             raise PaymentNotFound
+        if earlier is not None and amount_minor not in (None, earlier.amount_minor):
+            raise RefundRefused(IdempotencyKeyReused.code)
+        if earlier is not None:
+            return
         facts = await self._gateway.refund(
             purchase.environment,
             purchase.provider_payment_id,
             amount_minor,
-            idempotency_key=f"refund {purchase_id} {request_key(idempotency_key)}",
-            request_key=request_key(idempotency_key),
+            idempotency_key=f"refund {purchase_id} {key}",
+            request_key=key,
             at=now,
         )
         await self._apply(purchase.environment, facts, now)
@@ -251,9 +273,9 @@ class PaymentService:
         if outcome in ("applied", "review"):
             WEBHOOK_LAG.observe(max(0.0, (now - event.created_at).total_seconds()))
 
-    async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> None:
+    async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> Outcome:
         async with self._db.transaction() as tx:
-            await apply(tx, environment, facts, now)
+            return await apply(tx, environment, facts, now)
 
     # --- reconciling ---
 

@@ -43,6 +43,7 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
     # The row that was read before the lock may be old.
     purchase = await queries.find_purchase(tx, found.account_id, found.purchase_id)
     assert purchase is not None
+    known = purchase
     if purchase.provider_payment_id not in (None, facts.provider_payment_id):
         # It names our purchase, but it is not the payment that we gave to the buyer.
         log.error("payment_of_another_intent", payment_intent_id=facts.provider_payment_id, paid=facts.received_minor)
@@ -53,7 +54,7 @@ async def apply(tx: Session, environment: Environment, facts: PaymentFacts, now:
     purchase = await _merge_refunds(tx, purchase, facts, now)
     withdrawn_minor = await _merge_disputes(tx, purchase, facts, now)
     purchase = replace(await _settle(tx, account, purchase, withdrawn_minor, now), updated_at=now)
-    await queries.update_purchase(tx, purchase)
+    await queries.update_purchase(tx, known, purchase)
     await write(tx, [account], now)
     return "review" if purchase.review_reason else "applied"
 

@@ -10,6 +10,7 @@ import structlog
 from app.payments.facts import PAYMENT_STATUSES, Event, PaymentFacts, PurchaseStatus
 from app.payments.stripe_objects import (
     HANDLED,
+    MALFORMED,
     STRIPE,
     THIN_EVENT,
     charge_facts,
@@ -67,7 +68,7 @@ def parse_event(event: Mapping[str, Any]) -> Event:
     try:
         if kind in HANDLED:
             facts = _facts(kind, data, created_at)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except MALFORMED as error:
         # Stripe signed it and would repeat it, so it is accepted. The error log shows it to the operator.
         log.error("stripe_event_malformed", event_id=event_id, type=kind, exc_info=error)
     return Event(STRIPE, event_id, kind, created_at, event.get("livemode") is True, facts)

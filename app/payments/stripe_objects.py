@@ -1,14 +1,15 @@
 """Parsing of Stripe's refunds, disputes and charges into facts, in the shapes of all API versions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from app.payments.facts import REFUND_STATUSES, Card, Dispute, DisputeStatus, Event, PaymentFacts, Provider, Refund
 
 Object = Mapping[str, Any]
+Facts = TypeVar("Facts")
 REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
 HANDLED = (
     "payment_intent.succeeded",
@@ -45,7 +46,20 @@ REQUEST_KEY = "request_key"
 STRIPE: Provider = "stripe"
 FUNDS_WITHDRAWN = "charge.dispute.funds_withdrawn"
 MAX_INT64 = 2**63 - 1
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 log = structlog.get_logger()
+
+
+def read_or_log(read: Callable[[Object], Facts], data: Object) -> Facts | None:
+    """Return what `read` makes of one of Stripe's objects. Log an error and return None if it cannot read the object.
+
+    Stripe adds statuses. An object with a status that is new to us must not stop the work on the others.
+    """
+    try:
+        return read(data)
+    except MALFORMED as error:
+        log.error("stripe_object_malformed", object=data.get("object"), object_id=data.get("id"), exc_info=error)
+        return None
 
 
 def stripe_id(value: object) -> str:
@@ -98,8 +112,12 @@ def _label(value: object) -> str | None:
 
 
 def refunds_inside(charge: Object) -> tuple[Refund, ...]:
-    """Return the refunds inside a charge: in API versions before 2022-11-15 the last ten, since then none."""
-    return tuple(refund_of(refund) for refund in (charge.get("refunds") or {}).get("data", ()))
+    """Return the refunds inside a charge: in API versions before 2022-11-15 the last ten, since then none.
+
+    A refund that cannot be read counts by the charge's total.
+    """
+    carried = (charge.get("refunds") or {}).get("data", ())
+    return tuple(refund for data in carried if (refund := read_or_log(refund_of, data)) is not None)
 
 
 def dispute_of(kind: str, dispute: Object) -> Dispute:

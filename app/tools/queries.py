@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from app.db import Database, Session
 from app.db.point_reads import PointRead
-from app.db.statements import Tx, arrays_of, fetch, find_many, insert_rows
+from app.db.statements import Tx, arrays_of, find_many, insert_rows, write
 from app.tools.models import ProductInventory, ProductUsage
 
 _COLUMNS = "account_id, product_type, free, free_day, paid, total_uses"
@@ -50,7 +50,7 @@ async def find_inventories(tx: Tx, pairs: Sequence[Pair]) -> dict[Pair, Mapping[
 
 async def upsert_inventories(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
     """Store inventories. The caller holds the accounts' locks."""
-    await fetch(tx, _UPSERT_INVENTORIES, *([row[name] for row in rows] for name in _STORED))
+    await write(tx, _UPSERT_INVENTORIES, *([row[name] for row in rows] for name in _STORED))
 
 
 async def find_usage_by_key(db: Database, account_id: UUID, idempotency_key: str) -> Mapping[str, Any] | None:

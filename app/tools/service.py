@@ -26,6 +26,7 @@ from app.observability.metrics import CHECKS, ChargeCounter
 from app.products import Product
 from app.tools import queries
 from app.tools.catalogue import find_product, free_on
+from app.tools.errors import UnknownProduct
 from app.tools.inventory import Inventory, read_inventories, stored_or_initial
 
 OPERATION = "tool_charge"
@@ -114,7 +115,9 @@ class ProductInventoryService:
         self._db = db
         self._configuration = configuration
         self._billing = billing
-        self._batcher: Batcher[ToolChargeRequest, Outcome | Refused] = Batcher(self._charge_together, db.lock_waiters)
+        self._batcher: Batcher[ToolChargeRequest, Outcome | Refused] = Batcher(
+            self._charge_together, db.lock_waiters, find_replay=self._replay_of
+        )
 
     async def stop(self) -> None:
         """Wait for batches that are under way. Call it after the last request."""
@@ -155,19 +158,29 @@ class ProductInventoryService:
         Shares its transaction with the tool charges that arrive at the same time, as `BillingService.charge` does.
         Raises UnknownProduct, AccountSuspended, AccountClosed, IdempotencyKeyReused, Busy.
         """
-        outcome: Outcome | Refused | None = None
-        if idempotency_key is not None:
-            outcome = await self._replay(account_id, product_type, idempotency_key)
-        if not isinstance(outcome, Replayed):  # a replay is answered after its product was removed, too
+        try:
             product = find_product((await self._configuration.current()).products, product_type)
-        if outcome is None:
-            request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id)
-            outcome = await self._batcher.run(request, account_id, may_retry=idempotency_key is not None)
+        except UnknownProduct:
+            # A replay stays valid when the product is no longer for sale.
+            replay = await self._replay(account_id, product_type, idempotency_key)
+            if isinstance(replay, Replayed):
+                return replay
+            raise
+        request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id)
+        key = None if idempotency_key is None else (account_id, idempotency_key)
+        outcome = await self._batcher.run(request, account_id, key=key)
         if isinstance(outcome, Refused):
             raise outcome.error
         return outcome
 
-    async def _replay(self, account_id: UUID, product_type: str, idempotency_key: str) -> Replayed | Refused | None:
+    async def _replay_of(self, request: ToolChargeRequest) -> Replayed | Refused | None:
+        return await self._replay(request.account_id, request.product_type, request.idempotency_key)
+
+    async def _replay(
+        self, account_id: UUID, product_type: str, idempotency_key: str | None
+    ) -> Replayed | Refused | None:
+        if idempotency_key is None:
+            return None
         row = await queries.find_usage_by_key(self._db, account_id, idempotency_key)
         if row is None:
             return None

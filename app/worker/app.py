@@ -29,7 +29,6 @@ from app.accounts.erasure import BOOKS, FORGET_TEXTS, forget_texts
 from app.accounts.search import refresh_search
 from app.admin.audit.log import record_by_system
 from app.admin.purchases import reconciliation
-from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.erasure import forget_interactions
 from app.analytics.rollup import database_time
 from app.analytics.rollup import roll_up as add_to_sums
@@ -43,7 +42,7 @@ from app.db import SHARE_OF_LISTS, Database
 from app.db.schema_check import wait_until_fit
 from app.health.router import VERSION
 from app.jobs import QUEUE
-from app.ledger.verification import last_verification, verify_ledger
+from app.ledger.verification import last_verification
 from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
 from app.observability.sentry import flush_reports
@@ -55,6 +54,7 @@ from app.payments.settlement import REFUND_CLOSED
 from app.risk.service import look as look_for_unusual
 from app.settings import Settings
 from app.tools.erasure import TEXTS as TOOL_TEXTS
+from app.verification import verify_books
 from app.worker.monitoring import Monitor, monitoring
 
 JOBS_AT_ONCE = 4
@@ -174,7 +174,7 @@ def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
         now = utc_now()
         last = await last_verification(services.db)
         if last is None or now - last.started_at >= VERIFY_EVERY:
-            await verify_ledger(services.db, now, ROLLUP_CHECKS)
+            await verify_books(services.db, now)
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="roll_up", queue=QUEUE, queueing_lock="roll_up")
@@ -307,4 +307,4 @@ async def _work(settings: Settings, stopping: asyncio.Event, monitor: Monitor) -
 async def verify_if_never(services: Services, now: datetime) -> None:
     """A new installation shows a verified ledger at once, not in an hour."""
     if await last_verification(services.db) is None:
-        await verify_ledger(services.db, now, ROLLUP_CHECKS)
+        await verify_books(services.db, now)

@@ -1,4 +1,4 @@
-"""The API reference as Markdown, from the API's own description."""
+"""The API reference as Markdown, generated from openapi.json."""
 
 import json
 from collections import defaultdict
@@ -17,7 +17,7 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 
 def pages(description: Json) -> dict[str, str]:
-    """Path and Markdown of each page: one a tag, and one that leads to them."""
+    """Return the path and Markdown of each page: one per tag, and an index."""
     by_tag: dict[str, list[tuple[str, str, Json]]] = defaultdict(list)
     for path, item in description["paths"].items():
         for method in METHODS:
@@ -30,7 +30,7 @@ def pages(description: Json) -> dict[str, str]:
 
 
 def _file(tag: str) -> str:
-    """The back office's parts stand in a folder of their own."""
+    """Return the file name of a tag. The back office's parts are in a separate folder."""
     return tag.replace(": ", "/").replace(" ", "-").lower()
 
 
@@ -42,8 +42,11 @@ def _index(description: Json, by_tag: dict[str, list[tuple[str, str, Json]]]) ->
             f"| {method} | [`{path}`]({_file(tag)}.md#{operation['operationId']}) | {_sentence(operation)} |"
             for method, path, operation in operations
         ]
-    lines += ["", "What goes wrong answers as [Errors](../errors.md) says. The service itself gives this description"]
-    lines += ["at `/openapi.json`, for tools that make clients of it."]
+    lines += [
+        "",
+        "[Errors](../errors.md) describes the answers to failed requests. The running service serves this description",
+    ]
+    lines += ["at `/openapi.json`, for client generators."]
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +65,7 @@ def _operation(method: str, path: str, operation: Json, schemas: "Schemas") -> I
     yield f"## {method} {path} {{ #{operation['operationId']} data-toc-label='{method} {path}' }}"
     yield from ("", operation.get("description", operation["summary"]), "")
     allowed = [AUTH[name] for one in operation.get("security", []) for name in one]
-    yield from (f"**Who may call**: {' or '.join(allowed) or 'anybody'}.", "")
+    yield from (f"**Callers**: {' or '.join(allowed) or 'everyone'}.", "")
     if parameters := operation.get("parameters"):
         yield from ("**Parameters**", "", "| name | in | type | meaning |", "|---|---|---|---|")
         for parameter in parameters:
@@ -92,14 +95,14 @@ def _meaning(answer: Json) -> str:
 
 
 def _number(bound: float) -> str:
-    """Whole numbers without a point; what no float holds exactly is the bound of 64 bits."""
+    """Format whole numbers without a point. Values beyond the exact range of a float are the 64-bit bounds."""
     if abs(bound) > 2**53:
         return "-2⁶³" if bound < 0 else "2⁶³-1"
     return str(int(bound)) if bound == int(bound) else str(bound)
 
 
 def _described(field: Json, schema: Json) -> str:
-    """What a field means: its own description, or that of its type where it may be null."""
+    """Return a field's description, or that of its type where it can be null."""
     found = (one["description"] for one in (field, *schema.get("anyOf", ())) if "description" in one)
     return _cell(next(found, ""))
 
@@ -109,7 +112,7 @@ def _cell(text: str) -> str:
 
 
 class Schemas:
-    """The description's schemas, resolved."""
+    """The schemas of the description, with references resolved."""
 
     def __init__(self, schemas: Json) -> None:
         self._schemas = schemas
@@ -120,7 +123,7 @@ class Schemas:
         return schema
 
     def kind(self, schema: Json) -> str:
-        """The type in words, with its bounds."""
+        """Return the type as text, with its bounds."""
         if "anyOf" in schema or "oneOf" in schema:
             return " or ".join(dict.fromkeys(self.kind(one) for one in schema.get("anyOf", schema.get("oneOf"))))
         if "$ref" in schema:
@@ -140,7 +143,7 @@ class Schemas:
         return f"{name} {', '.join(bounds)}".strip()
 
     def fields(self, schema: Json, prefix: str = "") -> Iterator[str]:
-        """A table of a schema's fields, those of objects in it too."""
+        """Return a table of a schema's fields, including those of nested objects."""
         rows = list(self._rows(schema, ""))
         if not rows:
             yield self.kind(schema)

@@ -1,7 +1,7 @@
-"""Shows what the sources do not say to who only reads them, as the reference's maker does.
+"""Griffe extension: gives the clients' generated methods and the replies' constructors their signatures.
 
-Both clients make their methods from `Operations` by a decorator, and look as if they had attributes only. Replies are
-Pydantic's models, whose fields are what they are made from."""
+A decorator makes the methods of both clients from `Operations`, so a static reader sees only attributes. Replies are
+Pydantic models, whose constructors take their fields."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ MADE_BY = ("_blocking(", "_awaited(")
 
 
 class ClientMethods(griffe.Extension):
-    """After the package is loaded, gives the clients the operations' signatures and documentation, and each reply a
+    """Gives the clients the operations' signatures and docstrings once the package is loaded, and each reply a
     signature that shows its fields."""
 
     def on_package(self, *, pkg: griffe.Module, **others: Any) -> None:
@@ -31,7 +31,7 @@ class ClientMethods(griffe.Extension):
 
 
 def made_from(fields: Iterable[griffe.Attribute]) -> griffe.Function:
-    """Of these fields, those that are no properties."""
+    """Return a constructor with these fields as keywords, without properties."""
     keyword_only = griffe.ParameterKind.keyword_only
     parameters = [
         griffe.Parameter(field.name, annotation=field.annotation, kind=keyword_only, default=field.value)
@@ -42,7 +42,7 @@ def made_from(fields: Iterable[griffe.Attribute]) -> griffe.Function:
 
 
 def method(operation: griffe.Function, labels: set[str]) -> griffe.Function:
-    """The operation, returning what its flow results in."""
+    """Return the operation as a method whose return type is the result of its flow."""
     returned = operation.returns
     made = griffe.Function(
         operation.name,

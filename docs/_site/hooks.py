@@ -1,4 +1,4 @@
-"""What the site's build adds: the API reference, made from openapi.json, and links that lead out of docs/."""
+"""Build hooks of the site: add the API reference, made from openapi.json, and rewrite links that leave docs/."""
 
 import json
 import re
@@ -16,7 +16,7 @@ LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds a page for each part of the API."""
+    """Add a page for each part of the API."""
     description = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
     for path, content in pages(description).items():
         files.append(File.generated(config, path, content=content))
@@ -24,7 +24,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **others: Any) -> str:
-    """A link to a file of the project that is no page becomes the file's name; one to nothing stays, and fails."""
+    """Replace links to files outside docs/ by the file's name. Other dead links stay and fail the build."""
     if page.file.abs_src_path is None:
         return markdown
     here = Path(page.file.abs_src_path).parent

@@ -1,8 +1,8 @@
-"""A small agent that sells its answers: sign in, ask, run out of credit, buy, go on.
+"""A small agent that charges for its answers: sign in, ask, run out of credits, buy more, continue.
 
     BILLING_URL=… BILLING_API_KEY=… uvicorn --app-dir examples/agent example_agent:create_app --factory --port 8100
 
-Without BILLING_URL it gives three free answers per user and sells nothing.
+Without BILLING_URL, it gives three free answers per user, without purchases.
 """
 
 import os
@@ -30,7 +30,7 @@ PAGE_POLICY = "default-src 'self'; frame-ancestors 'none'"
 
 
 class SignIn(BaseModel):
-    """Any name of a person: Jürgen Müller, 王秀英, O'Neil."""
+    """Any person's name, such as Jürgen Müller, 王秀英 or O'Neil."""
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00]+$")]
 
@@ -45,11 +45,11 @@ class Answer(BaseModel):
 
 class Config(BaseModel):
     pay_url: str | None
-    """The local Stripe's pages. With the real Stripe, Stripe.js takes their place in the browser."""
+    """The payment page of the demo's local Stripe. With the real Stripe, use Stripe.js in the browser instead."""
 
 
 class Sessions:
-    """Who is signed in, in memory. It believes every name: a real agent asks for a password, or asks Google."""
+    """Sessions in memory. Accepts every name without a check: a real agent needs a password or a Google sign-in."""
 
     def __init__(self) -> None:
         self._users: dict[str, User] = {}
@@ -97,7 +97,7 @@ def create_app() -> FastAPI:
 
     @app.post("/ask", dependencies=[require_credit(provider, sessions.current_user, description="An answer")])
     async def ask(question: Question) -> Answer:
-        """The agent's work. Charged once it has returned, and not if it raises."""
+        """The agent's work. Charged after it returns, not if it raises."""
         return Answer(text=f"You said: {question.text[::-1]}")
 
     @app.get("/config")

@@ -1,10 +1,10 @@
-// Talks to the agent alone: the billing service's address and key never reach the browser.
+// Only calls the agent: the browser does not get the billing service's address or key.
 const byId = (id) => document.getElementById(id);
 const main = document.querySelector("main");
 const question = byId("ask").elements.text;
 const POLLS = 30;
 const POLL_INTERVAL_MS = 2000;
-// What outlives the visit to the payment page, in this tab only.
+// Keys of values that are kept in this tab during the visit to the payment page.
 const QUESTION = "question";
 const PAYMENT = "payment";
 
@@ -16,7 +16,7 @@ async function call(method, path, body) {
   return reply;
 }
 
-// A 422 lists the fields that are wrong.
+// A 422 lists the invalid fields.
 function messageOf(detail) {
   return Array.isArray(detail) ? detail.map(({ loc, msg }) => `${loc.at(-1)}: ${msg}`).join("; ") : detail;
 }
@@ -30,7 +30,7 @@ function showPayment(text) {
   byId("payment").hidden = text === "";
 }
 
-// The service says how many decimals a currency has: a browser's own digits differ for some.
+// Uses the service's number of decimals, which differs from the browser's for some currencies.
 function priceOf({ price_minor, currency, currency_digits }) {
   const text = String(price_minor).padStart(currency_digits + 1, "0");
   const whole = text.slice(0, text.length - currency_digits);
@@ -109,7 +109,7 @@ async function buy(pack) {
     const here = location.origin + location.pathname;
     const purchase = await call("POST", "/v1/api/billing/purchase/initiate", { pack, return_url: here });
     const { pay_url } = await call("GET", "/config");
-    if (!pay_url) return notify("Here Stripe.js would ask for the card.");
+    if (!pay_url) return notify("No payment page is configured. With a Stripe account, Stripe.js asks for the card here.");
     sessionStorage.setItem(QUESTION, question.value);
     sessionStorage.setItem(PAYMENT, purchase.payment_id);
     const query = new URLSearchParams({ client_secret: purchase.client_secret, return_url: here });
@@ -119,17 +119,17 @@ async function buy(pack) {
   }
 }
 
-// Follows a payment until it is paid or declined, also after the page was reloaded.
+// Polls a payment until it is paid or declined, also after a reload of the page.
 async function followPayment(paymentId) {
   for (let poll = 0; poll < POLLS; poll++) {
     const { status, credits_added } = await call("GET", `/v1/api/billing/purchase/status/${paymentId}`);
     if (status === "succeeded") return endPayment(`${credits_added} credits added`);
     if (["failed", "canceled"].includes(status)) return endPayment("Payment failed. Please try again.");
-    if (status === "requires_payment_method") return endPayment("Nothing was paid.");
-    showPayment(`Your payment is pending (${status.replaceAll("_", " ")}). The credits arrive once it is paid.`);
+    if (status === "requires_payment_method") return endPayment("Payment not completed. Choose a pack to try again.");
+    showPayment(`Your payment is pending (${status.replaceAll("_", " ")}). Credits are added when it is paid.`);
     await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
   }
-  showPayment("Your payment is still pending. The credits arrive once it is paid.");
+  showPayment("Your payment is still pending. Credits are added when it is paid.");
 }
 
 async function endPayment(text) {
@@ -142,7 +142,7 @@ async function endPayment(text) {
 const returned = new URLSearchParams(location.search).get("payment_intent");
 if (returned) {
   sessionStorage.setItem(PAYMENT, returned);
-  history.replaceState(null, "", location.pathname); // the client secret leaves the address bar
+  history.replaceState(null, "", location.pathname); // remove the client secret from the address bar
 }
 question.value = sessionStorage.getItem(QUESTION) ?? "";
 question.addEventListener("input", () => sessionStorage.setItem(QUESTION, question.value));

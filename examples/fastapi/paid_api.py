@@ -1,4 +1,4 @@
-"""An API whose one route is paid for by the request. The header `Authorization: Bearer NAME` signs NAME in.
+"""An API with one route that charges per request. The header `Authorization: Bearer NAME` signs NAME in.
 
 BILLING_URL=… BILLING_API_KEY=… uvicorn --app-dir examples/fastapi paid_api:app --port 8101
 """
@@ -15,7 +15,7 @@ from ciris_billing.fastapi import CIRISBillingProvider, billing_router, require_
 
 
 def current_user(authorization: Annotated[str | None, Header()] = None) -> User:
-    """It believes every name: a real API checks a token."""
+    """Accept every name without a check: a real API verifies a token."""
     if authorization is None:
         raise HTTPException(401, "Not authenticated")
     return User("oauth:example", authorization.removeprefix("Bearer "))
@@ -39,7 +39,7 @@ app.include_router(billing_router(provider, current_user))
 async def reverse(
     text: str, passage: Annotated[Passage, require_credit(provider, current_user)]
 ) -> dict[str, str | int]:
-    """Charged once it has returned; a text that cannot be reversed costs nothing."""
+    """Reverse a text. Charged after it returns; an error costs nothing."""
     if not text:
         raise HTTPException(422, "Nothing to reverse")
     return {"text": text[::-1], "uses_left_before": passage.status.uses_remaining}

@@ -1,8 +1,8 @@
-"""Interactions of two LLM calls each, every one paid for once, until the user is out of credit.
+"""Interactions of two LLM calls, each charged once, until the user has no credits left.
 
 BILLING_URL=… BILLING_API_KEY=… python examples/litellm/chat.py ada@example.com
 
-With OPENAI_API_KEY a model answers; without, LiteLLM makes an answer up.
+With OPENAI_API_KEY set, a model answers; otherwise LiteLLM returns a mock response.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import litellm
 from ciris_billing import BillingClient, NoCredit, User
 from ciris_billing.litellm import LiteLLMBilling
 
-MADE_UP = {} if "OPENAI_API_KEY" in os.environ else {"mock_response": "Forty-two."}
+MOCK = {} if "OPENAI_API_KEY" in os.environ else {"mock_response": "Forty-two."}
 
 
 async def answer(billing: LiteLLMBilling, user: User, message_id: str, question: str) -> str:
@@ -25,7 +25,7 @@ async def answer(billing: LiteLLMBilling, user: User, message_id: str, question:
 
 async def ask(text: str, metadata: dict[str, str]) -> str:
     messages = [{"role": "user", "content": text}]
-    reply = await litellm.acompletion(model="gpt-4o-mini", messages=messages, metadata=metadata, **MADE_UP)
+    reply = await litellm.acompletion(model="gpt-4o-mini", messages=messages, metadata=metadata, **MOCK)
     return str(reply.choices[0].message.content)
 
 
@@ -37,8 +37,8 @@ async def main(name: str) -> None:
         for number in range(1, 5):
             try:
                 print(await answer(billing, user, f"message-{number}", "What is the answer?"))
-            except NoCredit as shut:
-                offer = shut.credit_status
+            except NoCredit as refused:
+                offer = refused.credit_status
                 print(f"Out of credit: {offer.purchase_uses} uses cost {offer.purchase_price_minor}")
 
 

@@ -1,4 +1,4 @@
-"""The billing of LiteLLM's proxy: `litellm_settings: {callbacks: custom_callbacks.billing}` in its configuration."""
+"""Billing for LiteLLM's proxy: set `litellm_settings: {callbacks: custom_callbacks.billing}` in its configuration."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""An MCP server with a tool that is paid for and one that is free, run for one user by whoever starts it.
+"""An MCP server with a paid tool and a free tool, started for one user.
 
 BILLING_URL=… BILLING_API_KEY=… PAYER=ada@example.com python examples/mcp/paid_tools.py
 """
@@ -17,13 +17,13 @@ server = MCPServer("pictures", middleware=[ToolBilling(client, {"paint": "image_
 
 @server.tool()
 def paint(subject: str) -> str:
-    """A picture. Ten credits, after five free ones."""
+    """Paint a picture. Five uses are free, then each costs ten credits."""
     return f"a picture of {subject}"
 
 
 @server.tool()
 def sizes() -> str:
-    """What pictures there are. Free."""
+    """List the available picture sizes. Free."""
     return "small, large"
 
 

@@ -1,4 +1,4 @@
-"""What a model's host does: starts the server for a user, and calls its tools until they are not paid for.
+"""An MCP host: starts the server for a user, and calls its tools until the user has no credits left.
 
 BILLING_URL=… BILLING_API_KEY=… python examples/mcp/use_them.py ada@example.com
 """
@@ -18,9 +18,9 @@ async def main(payer: str) -> None:
     command = StdioServerParameters(command=sys.executable, args=[SERVER], env={**os.environ, "PAYER": payer})
     async with Client(command) as tools:
         for tool, arguments in [("sizes", {}), *[("paint", {"subject": f"cat {n}"}) for n in range(1, 7)]]:
-            (said,) = (await tools.call_tool(tool, arguments)).content
-            assert isinstance(said, TextContent)
-            print(f"{tool}: {said.text}")
+            (content,) = (await tools.call_tool(tool, arguments)).content
+            assert isinstance(content, TextContent)
+            print(f"{tool}: {content.text}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from app.analytics.rollup import SETTLED, database_time, roll_up, roll_up_step
 from app.analytics.sources import ALL_IDS, first_id_at, interactions
 from app.auth.caller import Permission
 from app.db import Database, Session
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.admin.analytics_fill import fill
 from tests.admin.conftest import Office
 from tests.books import connected
@@ -306,10 +306,10 @@ async def test_wrong_sum_is_found(rolled_up: Office, name: str) -> None:
 
 async def test_verification_of_the_ledger_names_a_wrong_sum(own_database: Urls) -> None:
     db = Database(settings_for(own_database).database_url)
-    assert (await verify_ledger(db, datetime.now(UTC), ROLLUP_CHECKS)).ok
+    assert (await verify_books(db, datetime.now(UTC))).ok
     async with connected(own_database) as connection:
         await connection.execute("INSERT INTO active_days VALUES ('live', '2026-01-02', '-infinity', 3)")
-    found = await verify_ledger(db, datetime.now(UTC), ROLLUP_CHECKS)
+    found = await verify_books(db, datetime.now(UTC))
     await db.close()
     assert found.problem == (
         "a count of active accounts that is not the accounts': active live/2026-01-02/-infinity: books 0, sums 3"

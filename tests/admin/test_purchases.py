@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.admin.conftest import DOMAIN
 from tests.admin.shops import open_shop, sign_in
 from tests.databases import Urls
@@ -94,7 +94,7 @@ async def refunds_told(shop: Shop) -> list[dict[str, Any]]:
 
 
 async def verified(shop: Shop) -> None:
-    verification = await verify_ledger(shop.db, datetime.now(UTC))
+    verification = await verify_books(shop.db, datetime.now(UTC))
     assert verification.ok, verification.problem
 
 
@@ -257,7 +257,7 @@ async def test_what_stripe_refuses_changes_nothing_and_is_told(shop: Shop, admin
     path = f"{PURCHASES}/{purchase['purchase_id']}/refund"
     assert (await admin.post(path, json=refund("a", 501))).status_code == 409
     assert (await admin.post(path, json=refund("b", 100))).status_code == 200
-    reused = await admin.post(path, json=refund("b", 200))  # Stripe's own guard of its idempotency keys
+    reused = await admin.post(path, json=refund("b", 200))
     assert (reused.status_code, reused.json()["code"]) == (409, "refund_refused")
     assert (await admin.post(path, json=refund("c"))).json()["refunded_minor"] == 500
     again = await admin.post(path, json=refund("d"))

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from app.demo.stripe.webhooks import signature
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from app.worker.app import MAX_ATTEMPTS, create_worker, running_services
 from tests.admin.conftest import DOMAIN
 from tests.admin.shops import open_shop, sign_in
@@ -87,7 +87,7 @@ async def test_asked_for_once_done_once_and_told_as_the_askers(shop: Shop, admin
     assert (await admin.post(RECONCILE)).json()["job_id"] != job_id, "what is over does not stand for what is asked now"
     await work(shop)
     assert [row["after"] for row in await told(shop)][3] == {"events": 0, "payments": 0, "failed": 0}
-    assert (await verify_ledger(shop.db, shop.now)).ok
+    assert (await verify_books(shop.db, shop.now)).ok
 
 
 async def test_asked_while_one_runs_waits_for_its_end(shop: Shop, admin: httpx.AsyncClient) -> None:
@@ -174,4 +174,4 @@ async def test_a_webhook_that_failed_for_good_is_made_up_for_by_a_retry(shop: Sh
     assert await shop.balances(account_id) == (20, 0)
     assert await deliver(shop, admin, event) == 200, "Stripe tries for days: what comes late books nothing twice"
     assert await shop.balances(account_id) == (20, 0)
-    assert (await verify_ledger(shop.db, shop.now)).ok
+    assert (await verify_books(shop.db, shop.now)).ok

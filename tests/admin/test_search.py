@@ -85,7 +85,7 @@ async def test_changed_names_are_found_and_old_ones_are_not(office: Office, view
     mark = f"c{uuid.uuid4().hex}"
     account_id = await open_account(office, display_name=f"Ann {mark}old")
     await refresh_search(office.db, datetime.now(UTC))
-    directory = office.app.state.billing.accounts
+    directory = office.app.state.accounts.directory
     await directory.record_profile(account_id, Profile(display_name=f"Ann {mark}new"), datetime.now(UTC))
     assert await found(viewer, search=f"{mark}new") == {account_id}
     await refresh_search(office.db, datetime.now(UTC))
@@ -256,7 +256,7 @@ async def test_new_identities_of_listed_providers_are_folded(
 ) -> None:
     mark = uuid.uuid4().hex
     async with running_app(settings_for(office.urls, folded_providers=listed)) as app:
-        directory = app.state.billing.accounts
+        directory = app.state.accounts.directory
         ids = []
         for provider, external_id in (first, second, first, second):
             identity = Identity("live", provider, external_id.format(m=mark))
@@ -268,7 +268,7 @@ async def test_new_identities_of_listed_providers_are_folded(
 async def test_identities_that_exist_are_found_by_their_own_spelling_first(office: Office) -> None:
     """Accounts from before the provider was listed stay as they are, each its own."""
     mark = uuid.uuid4().hex
-    directory = office.app.state.billing.accounts
+    directory = office.app.state.accounts.directory
     old = {}
     for name in ("Ann", "ann", "ANN"):
         identity = Identity("live", "oauth:google", f"{name}{mark}")

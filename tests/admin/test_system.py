@@ -11,7 +11,7 @@ import pytest
 from app.auth.admins.admins import add_admin
 from app.clock import request_time
 from app.db import Database
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.admin.conftest import DOMAIN, SECRET, Office
 from tests.books import connected
 from tests.conftest import running_app, settings_for
@@ -108,7 +108,7 @@ async def test_webhooks_of_each_environment(fresh: Office) -> None:
 
 async def test_ledger_is_told_as_it_was_last_found(fresh: Office) -> None:
     db: Database = fresh.db
-    await verify_ledger(db, datetime.now(UTC))
+    await verify_books(db, datetime.now(UTC))
     ledger = (await system(fresh))["ledger"]
     assert (ledger["ok"], ledger["accounts"], ledger["entries"], ledger["problem"]) == (True, 0, 0, None)
     await execute(
@@ -117,7 +117,7 @@ async def test_ledger_is_told_as_it_was_last_found(fresh: Office) -> None:
         " last_entry_no, created_at, updated_at)"
         " VALUES (gen_random_uuid(), 'live', 'USD', 'free', 0, 0, 7, 0, 0, 0, now(), now())",
     )
-    await verify_ledger(db, datetime.now(UTC))
+    await verify_books(db, datetime.now(UTC))
     ledger = (await system(fresh))["ledger"]
     assert (ledger["ok"], ledger["accounts"]) == (False, 1)
     assert ledger["problem"]

@@ -22,6 +22,7 @@ from app.db import Database
 from app.errors import Busy
 from app.ledger.batching import MAX_WAITING
 from app.ledger.pools import Credits, Shortfall
+from app.ledger.recent_keys import RecentKeys
 from tests.books import account_locked, balances, connected, counts
 from tests.conftest import ACTOR, make_key, settings_for
 from tests.databases import Urls
@@ -161,6 +162,19 @@ async def test_equal_request_in_flight_waits_and_then_replays(
         assert not any(task.done() for task in waiting)
     answers = await asyncio.gather(*waiting)
     assert sorted(answer.status_code for answer in answers) == [201, 409]
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen by this process", "seen by another process"])
+async def test_a_replay_does_not_wait_for_a_locked_account(
+    billing: BillingService, identity: Identity, now: datetime, database: Urls, seen: bool
+) -> None:
+    account_id = await open_account(billing, identity, now)
+    first = await billing.charge(request(account_id, now, "k"))
+    assert isinstance(first, Charged)
+    if not seen:
+        billing._batcher._recent_keys = RecentKeys()
+    async with account_locked(database, account_id), asyncio.timeout(1.5):
+        assert await billing.charge(request(account_id, now, "k")) == Replayed(first.charge)
 
 
 async def test_locked_account_delays_only_itself(
@@ -309,8 +323,8 @@ async def test_daily_free_uses_come_back_at_midnight(
     before = midnight - timedelta(microseconds=1)
     kinds = [type(await billing.charge(request(account_id, before))).__name__ for _ in range(3)]
     assert kinds == ["Charged", "Charged", "Shortfall"]
-    assert (await billing.check(account_id, before)).pools.daily_free == 0
-    assert (await billing.check(account_id, midnight)).pools.daily_free == 2
+    assert (await billing.check(account_id, before)).daily_free == 0
+    assert (await billing.check(account_id, midnight)).daily_free == 2
     assert isinstance(await billing.charge(request(account_id, midnight)), Charged)
     assert isinstance(await billing.charge(request(account_id, before)), Charged)  # a clock that steps back
     assert isinstance(await billing.charge(request(account_id, before)), Shortfall)

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
-from app.analytics.checks import ROLLUP_CHECKS
 from app.db import Database
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.books import connected
 from tests.chaos.load import Journal
 from tests.chaos.stack import Stack
@@ -83,7 +82,7 @@ async def _purchase_problems(stack: Stack, journal: Journal) -> list[str]:
 async def _ledger_problems(urls: Urls) -> list[str]:
     db = Database(SecretStr(urls.service), pool_size=3)
     try:
-        result = await verify_ledger(db, datetime.now(UTC), ROLLUP_CHECKS)
+        result = await verify_books(db, datetime.now(UTC))
     finally:
         await db.close()
     return [] if result.ok else [f"ledger: {result.problem}"]

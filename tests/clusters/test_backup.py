@@ -15,13 +15,12 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.analytics.checks import ROLLUP_CHECKS
 from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.db.role_check import excess_privileges
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.clusters.servers import DATABASE, Primary, Server
 from tests.conftest import ACTOR, settings_for
 from tests.databases import ROOT, Urls
@@ -134,7 +133,7 @@ async def test_a_dump_restores_the_same_books(primary: Primary, books: Urls) -> 
         copied = primary.urls(target)
         assert await ask(copied.owner, EVERY_ENTRY) == await ask(books.owner, EVERY_ENTRY) != ""
         db = Database(SecretStr(copied.service), timeout_s=20)
-        verification = await verify_ledger(db, datetime.now(UTC), ROLLUP_CHECKS)
+        verification = await verify_books(db, datetime.now(UTC))
         assert verification.ok, verification.problem
         assert await excess_privileges(db) == []
         await db.close()

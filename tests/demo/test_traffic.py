@@ -30,7 +30,7 @@ from app.demo.stand_ins import PACKS
 from app.demo.traffic.events import Adjusted, Bought, Charged, Credited, Event, ProfileTold, Reported, ToolUsed
 from app.demo.traffic.people import LIVE_PEOPLE
 from app.demo.traffic.story import write_story
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.books import connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import ROOT, Urls, create_database, drop_database
@@ -97,7 +97,7 @@ class Town:
 
     async def verify(self) -> None:
         db = Database(SecretStr(self.urls.service), pool_size=3)
-        verification = await verify_ledger(db, datetime.now(UTC))
+        verification = await verify_books(db, datetime.now(UTC))
         await db.close()
         assert verification.ok, verification.problem
 

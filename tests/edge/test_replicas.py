@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from app.auth.caller import Permission
 from app.db import Database
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
 from tests.books import connected
 from tests.conftest import make_key
 from tests.databases import Urls, create_database, drop_database
@@ -49,7 +49,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
         await asyncio.gather(*(asyncio.to_thread(replica.start) for replica in replicas))
         with running_caddy([replica.url for replica in replicas], tmp_path_factory.mktemp("site")) as edge:
             yield Site(edge, replicas, urls, key)
-        verification = await verify_ledger(db, datetime.now(UTC))
+        verification = await verify_books(db, datetime.now(UTC))
         assert verification.ok, verification.problem
     finally:
         for replica in replicas:

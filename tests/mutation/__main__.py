@@ -35,6 +35,8 @@ from tests.mutation.selection import mutated_files, selected_tests
 RESULTS = ROOT / "var" / "mutation.jsonl"
 REPORT = ROOT / "docs" / "mutation.md"
 TIMEOUT_S = 300.0
+UNMUTATED_TIMEOUT_S = 1800.0
+"""For all tests together."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,15 @@ def known_outcomes(jobs: list[Job]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def worker() -> Iterator["subprocess.Popen[str]"]:
-    """A process that runs mutants in a copy of the project."""
+def worker(log: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that runs mutants in a copy of the project. `log` gets the output of the latest run."""
     with tempfile.TemporaryDirectory(prefix="ciris-billing-mutation-") as folder:
         tree = Path(folder) / "project"
         shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NO_SOURCE))
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.mutation.worker"],
             cwd=tree,
-            env={**os.environ, "PYTHONPATH": str(tree)},
+            env={**os.environ, "PYTHONPATH": str(tree), "MUTATION_LOG": str(log)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -109,32 +111,35 @@ def worker() -> Iterator["subprocess.Popen[str]"]:
             process.wait()
 
 
-def run_in(process: "subprocess.Popen[str]", file: str, source: str) -> str:
-    """The outcome of the tests of `file` with `source` in its place."""
+def run_in(
+    process: "subprocess.Popen[str]", file: str, source: str, tests: tuple[str, ...], timeout_s: float = TIMEOUT_S
+) -> str:
+    """The outcome of `tests` with `source` in the place of `file`."""
     assert process.stdin is not None
     assert process.stdout is not None
-    request = {"file": file, "source": source, "tests": list(selected_tests(file)), "timeout_s": TIMEOUT_S}
+    request = {"file": file, "source": source, "tests": list(tests), "timeout_s": timeout_s}
     process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()
     return process.stdout.readline().strip()
 
 
-def failing_as_they_are(files: set[str]) -> list[str]:
-    """Files whose tests fail without any mutation: nothing could be learned from them."""
-    distinct = {selected_tests(file): file for file in files}
-    with worker() as process:
-        sources = {file: (ROOT / file).read_text(encoding="utf-8") for file in distinct.values()}
-        return [file for file, source in sources.items() if run_in(process, file, source) != "survived"]
+def require_passing_tests(files: set[str]) -> None:
+    """Run all tests of `files` once without a mutation: nothing could be learned from a test that fails anyway."""
+    tests = tuple(sorted({test for file in files for test in selected_tests(file)}))
+    file = min(files)
+    with worker(RESULTS.with_suffix(".log")) as process:
+        if run_in(process, file, (ROOT / file).read_text(encoding="utf-8"), tests, UNMUTATED_TIMEOUT_S) != "survived":
+            raise SystemExit("A test fails without a mutation, see var/mutation.log")
 
 
 def work(jobs: "queue.SimpleQueue[Job]", outcomes: dict[str, str], file: IO[str], lock: threading.Lock) -> None:
-    with worker() as process:
+    with worker(Path(os.devnull)) as process:
         while True:
             try:
                 job = jobs.get_nowait()
             except queue.Empty:
                 return
-            outcome = run_in(process, job.file, job.mutation.source)
+            outcome = run_in(process, job.file, job.mutation.source, selected_tests(job.file))
             with lock:
                 outcomes[job.digest] = outcome
                 file.write(json.dumps({"digest": job.digest, "tests": job.tests, "outcome": outcome}) + "\n")
@@ -212,8 +217,8 @@ def main() -> int:
     RESULTS.parent.mkdir(exist_ok=True)
     with ephemeral_cluster() as cluster, RESULTS.open("a", encoding="utf-8") as file:
         prepare(cluster)
-        if failing := failing_as_they_are({job.file for job in untried}):
-            raise SystemExit(f"Tests fail without a mutation, those of: {', '.join(failing)}")
+        if untried:
+            require_passing_tests({job.file for job in untried})
         arguments = (waiting, outcomes, file, threading.Lock())
         threads = [threading.Thread(target=work, args=arguments) for _ in range(options.jobs)]
         for thread in threads:

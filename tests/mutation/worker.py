@@ -16,19 +16,30 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 Outcome = Literal["noticed", "survived", "timeout", "broken"]
 LIBRARIES = ("pytest", "hypothesis", "fastapi", "sqlalchemy.ext.asyncio", "asyncpg", "stripe", "httpx", "redis.asyncio")
 PASSED, FAILED = 0, 1
 
 
-def _run_pytest(tests: list[str]) -> int:
-    import pytest
+class _Xdist:
+    """Replaces pytest-xdist's fixture, which names databases: the processes of mutants share a cluster."""
 
+    @pytest.fixture(scope="session")
+    @classmethod
+    def worker_id(cls) -> str:
+        return f"mutant{os.getppid()}"
+
+
+def _run_pytest(tests: list[str]) -> int:
     os.setsid()
-    log = os.open("mutant.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(os.environ["MUTATION_LOG"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", *tests]))
+    plugins = ("no:cacheprovider", "no:randomly", "no:xdist")
+    arguments = ["-x", "-q", *(word for plugin in plugins for word in ("-p", plugin)), *tests]
+    return int(pytest.main(arguments, plugins=[_Xdist()]))
 
 
 def _outcome(pid: int, timeout_s: float) -> Outcome:

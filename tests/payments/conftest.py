@@ -18,9 +18,11 @@ from app.auth.caller import Environment, Permission
 from app.billing.service import BillingService
 from app.db import Database
 from app.demo.stripe.webhooks import signature
-from app.ledger.verification import verify_ledger
+from app.payments.facts import PaymentFacts
+from app.payments.gateway import StripeGateway
 from app.payments.service import Payment, PaymentService
 from app.settings import Settings
+from app.verification import verify_books
 from tests.books import balances, connected
 from tests.conftest import ACTOR, make_key, running_app, settings_for
 from tests.databases import Urls
@@ -140,6 +142,17 @@ def with_settings(**settings: object) -> pytest.MarkDecorator:
 
 
 @pytest.fixture
+def forgotten_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripe forgets the idempotency keys of refunds at once, as it does after a day."""
+    refund = StripeGateway.refund
+
+    async def refund_with_a_new_key(*args: Any, idempotency_key: str, **options: Any) -> PaymentFacts:
+        return await refund(*args, idempotency_key=f"{idempotency_key} {uuid.uuid4()}", **options)
+
+    monkeypatch.setattr(StripeGateway, "refund", refund_with_a_new_key)
+
+
+@pytest.fixture
 async def shop(own_database: Urls, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
     """With the settings that a test names by `with_settings`."""
     with running_stripe() as local:
@@ -156,5 +169,5 @@ async def shop(own_database: Urls, request: pytest.FixtureRequest) -> AsyncItera
         )
         async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
             yield Shop(app, own_database, settings, local, http)
-            verification = await verify_ledger(app.state.db, datetime.now(UTC))
+            verification = await verify_books(app.state.db, datetime.now(UTC))
             assert verification.ok, verification.problem

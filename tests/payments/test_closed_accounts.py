@@ -8,8 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from app.accounts.erasure import erase_person
+from app.accounts.erasure import erase_person, forget_texts
 from app.ledger.errors import AccountClosed
+from app.payments import queries
+from app.payments.erasure import TEXTS
 from app.payments.errors import PaymentProviderUnavailable
 from app.settings import Settings
 from app.worker.app import RETRY, create_worker, running_services
@@ -148,6 +150,25 @@ async def test_refund_that_stripe_refuses_waits_for_an_admin_and_is_not_tried_fo
     assert len(await shop.jobs("refund_closed")) == 1
 
 
+@pytest.mark.usefixtures("forgotten_keys")
+async def test_refund_that_fails_later_waits_for_an_admin_and_is_not_tried_for_ever(shop: Shop) -> None:
+    account_id = await paid_after_closing(shop)
+    [purchase] = await shop.purchases(account_id)
+    assert await shop.payments.refund_closed(account_id, purchase["purchase_id"], shop.now)
+    assert await state_of(shop, account_id) == ("canceled", None, 500)
+    [refund] = (await shop.stripe("GET", "refunds"))["data"]
+    await shop.control(f"refunds/{refund['id']}/settle", outcome="failed")
+    await shop.deliver_all(("refund.failed",))
+    assert await state_of(shop, account_id) == ("unknown", "account_closed", 0)
+    assert not await shop.payments.refund_closed(account_id, purchase["purchase_id"], shop.now)
+    for minutes in (11, 22):
+        await shop.payments.reconcile(shop.now + timedelta(minutes=minutes))
+        assert await state_of(shop, account_id) == ("unknown", "refund_refused", 0)
+    assert len((await shop.stripe("GET", "refunds"))["data"]) == 1
+    await shop.payments.refund(account_id, purchase["purchase_id"], None, "by hand", shop.now)
+    assert await state_of(shop, account_id) == ("canceled", None, 500)
+
+
 @with_settings(closed_account_payments="review")
 async def test_reopening_books_the_money_that_waits(shop: Shop) -> None:
     account_id = await paid_after_closing(shop)
@@ -223,6 +244,28 @@ async def test_what_was_credited_before_the_closing_stays(shop: Shop) -> None:
     await shop.deliver_all(SUCCEEDED)
     assert await state_of(shop, account_id) == ("succeeded", None, 0)
     assert await shop.balances(account_id) == (20, 0)
+
+
+async def test_a_booking_does_not_write_back_what_the_erasure_clears(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker runs both jobs of an erasure at the same time. The second one ends while the first books."""
+    account_id = await shop.account()
+    await shop.open(account_id, idempotency_key="ann@example.com")
+    await shop.execute("UPDATE purchases SET card_brand = 'visa', card_last4 = '4242'")
+    await erase(shop, account_id)
+    list_refunds = queries.list_refunds
+
+    async def clear_first(*args: Any, **keys: Any) -> Any:
+        monkeypatch.undo()
+        await forget_texts(shop.db, account_id, [TEXTS])
+        return await list_refunds(*args, **keys)
+
+    monkeypatch.setattr(queries, "list_refunds", clear_first)
+    await shop.payments.settle_purchases(account_id, shop.now)
+    [purchase] = await shop.purchases(account_id)
+    assert purchase["status"] == "canceled"
+    assert {purchase[name] for name in TEXTS.become} == {None}
 
 
 async def paid_after_closing(shop: Shop) -> UUID:

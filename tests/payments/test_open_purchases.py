@@ -64,6 +64,19 @@ async def test_payments_that_take_days_are_neither_canceled_nor_begun_again(shop
         assert await shop.balances(account_id) == (20, 0)
 
 
+async def test_a_begun_payment_comes_before_one_whose_next_action_is_unknown(shop: Shop) -> None:
+    """The version before stores `requires_action` without the next action."""
+    account_id = await shop.account()
+    begun = (await shop.open(account_id)).payment_id
+    later = shop.now + timedelta(hours=2)
+    unknown = (await shop.payments.open_purchase("live", account_id, now=later)).payment_id
+    assert unknown != begun
+    await shop.confirm(begun, "pm_card_processing")
+    assert (await shop.payments.payment("live", begun, later)).status == "processing"
+    await shop.execute("UPDATE purchases SET status = 'requires_action' WHERE payment_intent_id = $1", unknown)
+    assert (await shop.payments.open_purchase("live", account_id, now=later)).payment_id == begun
+
+
 async def test_payments_that_nobody_completes_end(shop: Shop) -> None:
     """3-D Secure after a day, as nobody comes back to it; a voucher after 30 days."""
     payments = {method: (await begun(shop, method))[1] for method in ("pm_card_authenticationRequired", "pm_boleto")}

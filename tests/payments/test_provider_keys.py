@@ -10,10 +10,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.ledger.verification import verify_ledger
 from app.payments import event_queries, queries
 from app.payments.facts import Event as ProviderEvent
 from app.payments.stripe_objects import STRIPE
+from app.verification import verify_books
 from tests.books import connected
 from tests.databases import SERVICE_ROLE, Urls, alembic
 from tests.payments.conftest import Event, Shop
@@ -83,7 +83,7 @@ async def test_rows_from_before_belong_to_stripe_and_keep_their_credits(
     upgraded: tuple[Urls, OldPurchase], shop: Shop
 ) -> None:
     _, purchase = upgraded
-    assert (await verify_ledger(shop.db, shop.now)).ok
+    assert (await verify_books(shop.db, shop.now)).ok
     async with shop.db.read() as db:
         assert await event_queries.find_cursor(db, "live", STRIPE, "payments") == AT
         found = await queries.find_purchase_of_payment(db, "live", STRIPE, purchase.payment_id)

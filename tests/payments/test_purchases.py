@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from app.ledger.errors import AccountSuspended, IdempotencyKeyReused
 from app.ledger.pools import MAX_CREDITS, Credits
 from app.packs import Pack
 from app.payments.errors import PaymentNotFound, PaymentProviderFailed, PaymentProviderUnavailable
-from app.payments.gateway import StripeGateway
+from app.payments.gateway import PaymentIntent, StripeGateway
 from app.payments.service import PaymentService
 from tests.books import connected
 from tests.conftest import ACTOR
@@ -193,6 +194,34 @@ async def test_what_stripe_remembers_to_have_failed_is_tried_anew(shop: Shop) ->
     assert payment.status == "requires_payment_method"
     [purchase] = await shop.purchases(account_id)
     assert (purchase["attempt"], purchase["payment_intent_id"]) == (2, payment.payment_id)
+
+
+async def test_the_client_secret_is_that_of_the_payment_that_is_stored(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stripe's answer to the first click is late, the second click fails, and the third opens another payment."""
+    account_id = await shop.account()
+    create, created, released = StripeGateway.create_payment_intent, asyncio.Event(), asyncio.Event()
+
+    async def create_slowly(*args: Any, **options: Any) -> PaymentIntent:
+        monkeypatch.undo()
+        intent = await create(*args, **options)
+        created.set()
+        await released.wait()
+        return intent
+
+    monkeypatch.setattr(StripeGateway, "create_payment_intent", create_slowly)
+    first = asyncio.create_task(shop.open(account_id))
+    await created.wait()
+    await shop.control("failures", status=503, times=3)
+    with pytest.raises(PaymentProviderFailed):
+        await shop.open(account_id)
+    stored = await shop.open(account_id)
+    released.set()
+    late = await first
+    assert (late.payment_id, late.client_secret) == (stored.payment_id, stored.client_secret)
+    assert late.client_secret is not None
+    assert late.client_secret.startswith(late.payment_id)
 
 
 async def test_key_of_a_purchase_that_stripe_never_heard_of_says_that_it_was_given_up(

@@ -7,6 +7,7 @@ import pytest
 
 from app.payments.errors import PaymentProviderUnavailable
 from app.payments.service import PaymentService
+from app.payments.stripe_objects import DISPUTES
 from tests.payments.conftest import Shop
 
 NOTHING = {"events": 0, "payments": 0, "failed": 0}
@@ -193,3 +194,43 @@ async def test_payment_in_progress_is_not_canceled(shop: Shop, at_once: bool) ->
     await shop.control(f"payment_intents/{payment_id}/succeed")
     await shop.payments.reconcile(later(shop, hours=26))
     assert await shop.balances(account_id) == (20, 0)
+
+
+async def test_objects_with_unknown_statuses_hold_up_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripe adds statuses. The refund and the dispute cannot be read; what was paid is still booked."""
+    account_id, stuck = await shop.account(), await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    await shop.pay(payment_id)
+    await shop.deliver_all(("payment_intent.succeeded",))
+    await shop.refund(payment_id, 100)
+    await shop.control(f"payment_intents/{payment_id}/dispute", amount=200)
+    await shop.pay((await shop.open(stuck)).payment_id)
+    monkeypatch.setattr("app.payments.stripe_objects.REFUND_STATUSES", ("pending",))
+    monkeypatch.delitem(DISPUTES, "needs_response")
+    await forget_the_event_log(shop)
+    assert (await shop.payments.reconcile(later(shop, hours=23)))["failed"] == 0
+    assert await shop.balances(stuck) == (20, 0)
+    [purchase] = await shop.purchases(account_id)
+    await shop.payments.reconcile_money_back(account_id, purchase["purchase_id"], shop.now)
+    assert await shop.balances(account_id) == (20, 0)
+    monkeypatch.undo()
+    await shop.payments.reconcile_money_back(account_id, purchase["purchase_id"], shop.now)
+    assert await shop.balances(account_id) == (8, 0)
+
+
+async def test_refund_with_an_unknown_status_takes_credits_by_the_total(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account_id = await shop.account()
+    payment_id = (await shop.open(account_id)).payment_id
+    await shop.pay(payment_id)
+    await shop.deliver_all(("payment_intent.succeeded",))
+    [purchase] = await shop.purchases(account_id)
+    monkeypatch.setattr("app.payments.stripe_objects.REFUND_STATUSES", ("pending",))
+    await shop.payments.refund(account_id, purchase["purchase_id"], 125, "k", shop.now)
+    assert await shop.balances(account_id) == (15, 0)
+    [refund] = (await shop.stripe("GET", "refunds"))["data"]
+    [event] = await shop.events("charge.refunded")
+    charge = {**event["data"]["object"], "amount_refunded": 250, "refunds": {"data": [refund]}}
+    await shop.deliver({**event, "data": {"object": charge}})
+    assert await shop.balances(account_id) == (10, 0)

@@ -12,6 +12,7 @@ import pytest
 from app.billing.posting import ChargeRequest, give_credits
 from app.ledger.locked_account import lock_account, write
 from app.ledger.pools import MAX_CREDITS, Credits
+from app.payments.errors import RefundRefused
 from app.payments.event_log import OVERLAP
 from app.payments.facts import REFUND_STATUSES, Refund, RefundStatus, merge_refund, refunded_money
 from app.payments.stripe_events import parse_event
@@ -204,6 +205,20 @@ async def test_one_key_refunds_each_of_two_purchases(shop: Shop) -> None:
             await shop.payments.refund(account_id, purchase["purchase_id"], 125, "key", shop.now)
     assert [purchase["refunded_minor"] for purchase in await shop.purchases(account_id)] == [125, 125]
     assert await shop.balances(account_id) == (30, 0)
+
+
+@pytest.mark.usefixtures("forgotten_keys")
+async def test_a_key_refunds_once_also_after_stripe_has_forgotten_it(shop: Shop) -> None:
+    account_id = await shop.account()
+    await shop.pay((await shop.open(account_id)).payment_id)
+    await shop.deliver_all(("payment_intent.succeeded",))
+    [purchase] = await shop.purchases(account_id)
+    for amount_minor in (125, 125, None):
+        await shop.payments.refund(account_id, purchase["purchase_id"], amount_minor, "key", shop.now)
+    with pytest.raises(RefundRefused, match="idempotency_key_reused"):
+        await shop.payments.refund(account_id, purchase["purchase_id"], 150, "key", shop.now)
+    assert [refund["amount"] for refund in (await shop.stripe("GET", "refunds"))["data"]] == [125]
+    assert await shop.balances(account_id) == (15, 0)
 
 
 async def test_failure_from_before_the_upgrade_is_healed_by_reconciliation(shop: Shop) -> None:

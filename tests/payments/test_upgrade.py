@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from app.ledger.checks import CHECKS
-from app.ledger.verification import verify_ledger
+from app.verification import verify_books
+from tests.billing.test_unit_versions import VERIFICATION
 from tests.books import connected
 from tests.databases import ROOT, Urls, alembic
 from tests.payments.conftest import Shop
@@ -119,7 +119,7 @@ async def old_books(own_database: Urls) -> Urls:
     async with connected(own_database) as connection:
         for purchase in OLD.values():
             await purchase.insert(connection)
-        found = {name: await connection.fetch(sql) for name, sql in CHECKS.items()}
+        found = {name: await connection.fetch(sql) for name, sql in VERIFICATION["checks"].items()}
     # A won dispute without room is booked by half: the purchase and its credits agree all the same.
     assert {name: rows for name, rows in found.items() if rows} == {}
     alembic(own_database, "upgrade", "head")
@@ -127,7 +127,7 @@ async def old_books(own_database: Urls) -> Urls:
 
 
 async def test_upgrade_moves_no_credit_and_what_follows_is_booked_right(old_books: Urls, shop: Shop) -> None:
-    verification = await verify_ledger(shop.db, shop.now)
+    verification = await verify_books(shop.db, shop.now)
     assert verification.ok, verification.problem
     histories = {name: history_of(purchase) for name, purchase in OLD.items()}
     full, part, early = (histories[name] for name in ("refunded", "refunded in part", "refunded before it was paid"))

@@ -102,7 +102,7 @@ async def test_credits_account_and_transactions(billing: Any, who: User) -> None
         await billing.get_account(who)
     assert missing.value.code == "account_not_found"
     named = dataclasses.replace(who, customer_email="ada@example.com", display_name="Ada", marketing_opt_in=True)
-    account = await billing.accounts.get_or_create_account(named, plan_name="pro")
+    account = await billing.get_or_create_account(named, plan_name="pro")
     assert (account.plan_name, account.display_name, account.marketing_opt_in) == ("pro", "Ada", True)
     assert await billing.get_account(who) == await billing.get_account(account_id=account.account_id)
     credit = await billing.add_credits(who, amount_minor=2000, idempotency_key="k", transaction_type="bonus")
@@ -243,7 +243,7 @@ def test_a_user_is_given_in_one_way_and_a_charge_has_one_name(service: Service, 
             client.charge(who)
         with pytest.raises(TypeError, match="one of the two"):
             client.charge(who, interaction_id="1", idempotency_key="1")
-        with pytest.raises(ValueError, match="name of what is paid for"):
+        with pytest.raises(ValueError, match="id is empty"):
             client.charge(who, interaction_id="")
 
 

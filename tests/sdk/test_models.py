@@ -109,7 +109,7 @@ def test_users_and_contexts_have_the_service_s_fields() -> None:
 
 @pytest.mark.parametrize("operation", REQUESTS)
 def test_every_request_field_can_be_given(operation: str) -> None:
-    given = set(inspect.signature(getattr(Operations, operation)).parameters) - {"self", "user", "who"}
+    given = set(inspect.signature(getattr(Operations, operation)).parameters) - {"self", "user", "user_fields"}
     described = set(request(REQUESTS[operation])) - set(User.__dataclass_fields__)
     assert given - NAMES_A_KEY.get(operation, set()) == described
 

@@ -61,7 +61,7 @@ def test_both_clients_have_the_method_with_the_same_signature(method: str) -> No
     if method not in ("get_charge", "health"):
         assert blocking.parameters["user"].default is None
         assert get_type_hints(UserFields).keys() >= {"oauth_provider", "external_id"}
-        assert "UserFields" in str(blocking.parameters["who"].annotation)
+        assert "UserFields" in str(blocking.parameters["user_fields"].annotation)
 
 
 def test_every_public_name_is_there_and_errors_are_documented() -> None:

@@ -18,14 +18,15 @@ LANGUAGES = {"", "python", "sh", "console", "text", "json", "yaml", "toml", "sql
 WITH_THE_DEMO = {newcomer.PAGE}
 """tests/demo/test_run.py works through these with a real `make run`."""
 NOT_RUN = [
-    ("README.md", ", of which the second command is one and the first goes on until Ctrl-C."),
-    ("README.md", ": it asks a server of your own."),
-    ("docs/quick-start.md", ", which start the same thing in their own way: it goes on until Ctrl-C."),
+    ("README.md", ": it needs your own server."),
+    ("README.md", ": the first command runs until Ctrl-C, the second one is the tests."),
+    ("README.md", ": these are tests."),
+    ("docs/quick-start.md", ", which start the service themselves: it runs until Ctrl-C."),
     (
         "examples/litellm/README.md",
         ": LiteLLM's proxy brings another sixty packages. They call its hook, in the library.",
     ),
-    ("examples/litellm/README.md", ": asks that proxy."),
+    ("examples/litellm/README.md", ": it needs that proxy."),
 ]
 
 

@@ -23,7 +23,7 @@ from ciris_billing import (
     Unauthorized,
     User,
 )
-from ciris_billing._retry import REST_AFTER_FAILURE_S, Hosts, retry_after_s
+from ciris_billing._retry import COOLDOWN_S, Hosts, retry_after_s
 from ciris_billing._wire import MAX_ANSWER_BYTES
 from tests.sdk.conftest import QUICK, Faulty, Reaction, Service
 from tests.servers import free_port
@@ -208,7 +208,7 @@ def test_failed_hosts_rest() -> None:
     hosts = Hosts(["http://a/", "http://b"])
     assert hosts.choose(0) == "http://a"
     hosts.failed("http://a", 0)
-    assert (hosts.choose(1), hosts.another_is_fresh(1)) == ("http://b", True)
+    assert (hosts.choose(1), hosts.has_healthy_host(1)) == ("http://b", True)
     hosts.failed("http://b", 2)
-    assert (hosts.choose(3), hosts.another_is_fresh(3)) == ("http://a", False)
-    assert hosts.choose(REST_AFTER_FAILURE_S + 1) == "http://a"
+    assert (hosts.choose(3), hosts.has_healthy_host(3)) == ("http://a", False)
+    assert hosts.choose(COOLDOWN_S + 1) == "http://a"

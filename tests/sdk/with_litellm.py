@@ -176,7 +176,7 @@ async def unnamed(client: BillingClient, billing: LiteLLMBilling) -> None:
         try:
             await ask("nobody", nobody)
         except InvalidRequest as error:
-            assert "name who pays" in str(error)
+            assert "the user who pays" in str(error)
         else:
             raise AssertionError("not refused")
     assert len(asked) == models_asked

@@ -1,10 +1,10 @@
 import createClient, { type Middleware } from "openapi-fetch";
 
-import { ApiError, errorOf, unanswered } from "./errors";
+import { ApiError, errorOf, connectionError } from "./errors";
 import type { paths } from "./schema";
 
 const SAFE_METHODS = ["GET", "HEAD", "OPTIONS"];
-/** The server itself gives up long before. */
+/** Longer than the server's own request time limit. */
 const TIMEOUT_MS = 30_000;
 
 let csrfToken: string | null = null;
@@ -12,7 +12,7 @@ let ended = false;
 let onSignedOut = (): void => undefined;
 let onForbidden = (): void => undefined;
 
-/** The token that every write carries; it belongs to the session that `/admin/oauth/user` told of. */
+/** Set the CSRF token that every write carries. It belongs to the session that `/admin/oauth/user` returned. */
 export function setCsrfToken(token: string | null): void {
   csrfToken = token;
 }
@@ -21,12 +21,12 @@ export function whenSignedOut(listener: () => void): void {
   onSignedOut = listener;
 }
 
-/** A right that was there is there no more, for all that the page knows. */
+/** Called on 403: the signed-in admin's role may have changed. */
 export function whenForbidden(listener: () => void): void {
   onForbidden = listener;
 }
 
-/** Whether the session ended while it was in use, and not by signing out here. */
+/** Whether the session ended while in use, for another reason than signing out in this window. */
 export function hasEnded(): boolean {
   return ended;
 }
@@ -51,15 +51,15 @@ const session: Middleware = {
   },
   onError({ error }) {
     if (error instanceof DOMException && error.name === "AbortError") return error;
-    return unanswered(error);
+    return connectionError(error);
   },
 };
 
-/** Rejects once nobody would wait any longer. */
-export function noAnswer(): Promise<never> {
+/** Reject after TIMEOUT_MS. */
+export function requestTimeout(): Promise<never> {
   const signal = AbortSignal.timeout(TIMEOUT_MS);
   return new Promise((_, reject) => {
-    signal.addEventListener("abort", () => reject(unanswered(signal.reason)));
+    signal.addEventListener("abort", () => reject(connectionError(signal.reason)));
   });
 }
 
@@ -70,9 +70,9 @@ function fetchInTime(request: Request): Promise<Response> {
 export const api = createClient<paths>({ credentials: "same-origin", fetch: fetchInTime });
 api.use(session);
 
-/** The body of an answer that has one. Every other answer has been thrown by then. */
+/** Return the body of a successful response. The middleware has thrown all others. */
 export async function bodyOf<T>(call: Promise<{ data?: T | undefined }>): Promise<T> {
   const { data } = await call;
-  if (data === undefined) throw new ApiError(0, "The server's answer was empty.", null, null);
+  if (data === undefined) throw new ApiError(0, "The server returned an empty response. Try again.", null, null);
   return data;
 }

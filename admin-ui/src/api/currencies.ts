@@ -3,7 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { setCurrencies } from "../logic/currencies";
 import { api, bodyOf } from "./client";
 
-/** Loads the digits of all currencies; no amount can be shown before. */
+/** Load the number of digits of each currency. Amounts cannot be formatted before. */
 export function useCurrencies() {
   return useQuery({
     queryKey: ["currencies"],

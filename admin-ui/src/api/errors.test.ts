@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
 
-import { didNothing, errorOf, isStale, isRetryable, problemsOf, unanswered } from "./errors";
+import { wasRejected, errorOf, isStale, isRetryable, problemsOf, connectionError } from "./errors";
 
 describe("an error answer", () => {
-  it("tells its sentence, code and request", () => {
+  it("has the message, the code and the request id", () => {
     const error = errorOf(402, { detail: "Not enough credits", code: "insufficient", request_id: "r1" }, "r2");
     expect(error).toMatchObject({ status: 402, message: "Not enough credits", code: "insufficient", requestId: "r1" });
   });
 
-  it("names the fields that are wrong as the forms do, and says it at each of them", () => {
+  it("names invalid fields by their form labels, and lists the message of each", () => {
     const detail = [
       { type: "missing", loc: ["body", "rate_limit_per_minute"], msg: "Field required" },
       { type: "value_error", loc: ["body", "ip_allow_list", 1, "IPv4Network"], msg: "Value error, is no network" },
@@ -16,14 +16,14 @@ describe("an error answer", () => {
     ];
     const error = errorOf(422, { detail, code: "validation_error", request_id: null }, "r2");
     expect(error).toMatchObject({
-      message: "Requests a minute: Field required; Only from (2): is no network; The request: Not JSON",
+      message: "Requests per minute: Field required; Allowed networks (2): is no network; Request: Not JSON",
       requestId: "r2",
     });
     const fields = ["rate_limit_per_minute", "ip_allow_list", "name"];
     expect(fields.map(problemsOf(error))).toEqual(["Field required", "Is no network", undefined]);
   });
 
-  it("finds the field that a sentence is about", () => {
+  it("finds the field that a message is about", () => {
     const answer = (detail: string, field: string | null) =>
       errorOf(422, { detail, code: "invalid_request", request_id: null, field }, null);
     const error = answer("expires_at must lie in the future", "expires_at");
@@ -33,9 +33,9 @@ describe("an error answer", () => {
     expect(problemsOf(new Error("gone"))("reason")).toBeUndefined();
   });
 
-  it("says what changed, who changed it, and what is there now", () => {
+  it("contains the change, its author and the current values", () => {
     const body = {
-      detail: "Money of this purchase was refunded meanwhile",
+      detail: "The refunded amount has changed",
       code: "changed_meanwhile",
       request_id: "r",
       current: { refunded_minor: 200, left_minor: 300, currency: "USD" },
@@ -45,30 +45,30 @@ describe("an error answer", () => {
     const error = errorOf(409, body, null);
     expect(isStale(error)).toBe(true);
     expect(error.message).toContain("(ada@example.com, 21 Nov 2026, 11:39)");
-    expect(error.message).toContain("Now: Given back: 2.00 USD; Left to refund: 3.00 USD.");
-    expect(errorOf(409, { ...body, changed_by: null, changed_at: null }, null).message).toContain("meanwhile. Now");
+    expect(error.message).toContain("Current values: Refunded: 2.00 USD; Refundable: 3.00 USD.");
+    expect(errorOf(409, { ...body, changed_by: null, changed_at: null }, null).message).toContain("has changed. Current values");
   });
 
-  it("is honest about an answer that is none of ours", () => {
+  it("reports the status of a response that the service did not write", () => {
     expect(errorOf(502, null, null).message).toContain("502");
   });
 });
 
-describe("trying again", () => {
-  it("is worth it where the request was not at fault", () => {
+describe("a retry", () => {
+  it("is possible when the request was valid", () => {
     expect([0, 429, 503].map((status) => isRetryable(errorOf(status, null, null)))).toEqual([true, true, true]);
     expect(isRetryable(errorOf(409, null, null))).toBe(false);
   });
 
-  it("is not worth it at once where nothing answered for long, and nobody knows what was done", () => {
-    const [slow, gone] = [unanswered(new DOMException("", "TimeoutError")), unanswered(new TypeError("fetch failed"))];
-    expect([slow, gone].map(isRetryable)).toEqual([false, true]);
-    expect([slow, gone].map(didNothing)).toEqual([false, false]);
-    expect(slow.message).toContain("is not known");
+  it("is not automatic after a timeout, when the outcome is unknown", () => {
+    const [slow, unreachable] = [connectionError(new DOMException("", "TimeoutError")), connectionError(new TypeError("fetch failed"))];
+    expect([slow, unreachable].map(isRetryable)).toEqual([false, true]);
+    expect([slow, unreachable].map(wasRejected)).toEqual([false, false]);
+    expect(slow.message).toContain("may have been processed");
   });
 
-  it("keeps its idempotency key unless the server certainly did nothing", () => {
-    expect([0, 409, 500].map((status) => didNothing(errorOf(status, null, null)))).toEqual([false, false, false]);
-    expect(didNothing(errorOf(402, null, null))).toBe(true);
+  it("keeps its idempotency key unless the server certainly rejected the request", () => {
+    expect([0, 409, 500].map((status) => wasRejected(errorOf(status, null, null)))).toEqual([false, false, false]);
+    expect(wasRejected(errorOf(402, null, null))).toBe(true);
   });
 });

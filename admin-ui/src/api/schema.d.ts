@@ -15,7 +15,7 @@ export interface paths {
         put?: never;
         /**
          * Create Charge
-         * @description Charge an interaction that happened. The same idempotency key again answers 409 and charges nothing.
+         * @description Charge an interaction that happened. Repeating an idempotency key answers 409 and charges nothing.
          */
         post: operations["create_charge"];
         delete?: never;
@@ -35,7 +35,7 @@ export interface paths {
         put?: never;
         /**
          * Check Credit
-         * @description Ask whether the user may go on, before an interaction. Creates a missing account with its free uses.
+         * @description Check before an interaction whether the user can pay. Creates a missing account with its free uses.
          */
         post: operations["check_alias"];
         delete?: never;
@@ -55,7 +55,7 @@ export interface paths {
         put?: never;
         /**
          * Check Credit
-         * @description Ask whether the user may go on, before an interaction. Creates a missing account with its free uses.
+         * @description Check before an interaction whether the user can pay. Creates a missing account with its free uses.
          */
         post: operations["check_credit"];
         delete?: never;
@@ -73,9 +73,9 @@ export interface paths {
         };
         /**
          * Get Charge By Key
-         * @description Ask whether a charge happened. API keys see the charges of API keys, a user's token those of the user's tokens.
+         * @description Ask whether a charge happened. API keys see charges of API keys; a user's token sees charges of user tokens.
          *
-         *     404 `charge_not_found`: no charge carries this key. Charges nothing and creates no account.
+         *     404 `charge_not_found`: no charge has this key. Charges nothing and creates no account.
          */
         get: operations["get_charge_by_key"];
         put?: never;
@@ -114,7 +114,7 @@ export interface paths {
         put?: never;
         /**
          * Create Credit
-         * @description Give paid credits to an existing account. The same idempotency key again answers 409 and gives nothing.
+         * @description Add paid credits to an existing account. Repeating an idempotency key answers 409 and adds nothing.
          */
         post: operations["create_credit"];
         delete?: never;
@@ -132,7 +132,7 @@ export interface paths {
         };
         /**
          * List Transactions
-         * @description The account's charges and credits, newest first. An unknown account has none.
+         * @description List the account's charges and credits, newest first. An unknown account has none.
          */
         get: operations["list_transactions"];
         put?: never;
@@ -154,7 +154,7 @@ export interface paths {
         put?: never;
         /**
          * Create Account
-         * @description Create the user's account, or give the existing one back unchanged but for its profile.
+         * @description Create the user's account. An existing account is returned; only its profile is updated.
          */
         post: operations["create_account"];
         delete?: never;
@@ -2409,7 +2409,7 @@ export interface components {
             amount_minor: number;
             /**
              * Currency
-             * @description The account's, which is also the default.
+             * @description Must be the account's currency, which is the default.
              */
             currency?: string | null;
             /** Description */
@@ -2617,7 +2617,7 @@ export interface components {
             amount_minor: number;
             /**
              * Currency
-             * @description The account's, which is also the default.
+             * @description Must be the account's currency, which is the default.
              */
             currency?: string | null;
             /** Description */
@@ -2650,7 +2650,7 @@ export interface components {
             currency: string;
             /**
              * Balance After
-             * @description Paid credits after it, in hundredths.
+             * @description Paid credits after this credit, in hundredths.
              */
             balance_after: number;
             /** Transaction Type */
@@ -2959,22 +2959,22 @@ export interface components {
             request_id: string | null;
             /**
              * Balance Minor
-             * @description Credits that this operation can draw on, in hundredths.
+             * @description Credits that this operation can spend, in hundredths.
              */
             balance_minor: number;
             /**
              * Required Minor
-             * @description What it costs, in hundredths of a credit.
+             * @description The operation's cost, in hundredths of a credit.
              */
             required_minor: number;
             /**
              * Shortfall Minor
-             * @description `required_minor` less `balance_minor`.
+             * @description `required_minor` minus `balance_minor`.
              */
             shortfall_minor: number;
             /**
              * Max Affordable Minor
-             * @description The largest amount that would be paid now. 0 where the price is fixed.
+             * @description The largest amount that this operation could spend now. 0 if its price is fixed.
              */
             max_affordable_minor: number;
         };
@@ -4547,7 +4547,7 @@ export interface components {
         };
         /**
          * ReplayedCharge
-         * @description 409: the charge exists already. The client counts it as paid.
+         * @description 409: the charge exists already. Clients treat it as paid.
          */
         ReplayedCharge: {
             /** Detail */
@@ -4611,7 +4611,7 @@ export interface components {
             currency: string;
             /**
              * Balance After
-             * @description Paid credits after it, in hundredths.
+             * @description Paid credits after this credit, in hundredths.
              */
             balance_after: number;
             /** Transaction Type */
@@ -5171,7 +5171,7 @@ export interface components {
             currency: string;
             /**
              * Description
-             * @description Never null: a default stands in for one that was not given.
+             * @description Never null: a charge or credit without a description has a default.
              */
             description: string;
             /** Created At */

@@ -8,7 +8,7 @@ import type { Role, WhoAmI } from "./models";
 
 export const SESSION = ["session"];
 
-/** Who is signed in; null: nobody. */
+/** Return the signed-in admin, or null. */
 export function useWhoAmI() {
   return useQuery({
     queryKey: SESSION,
@@ -32,20 +32,20 @@ export function useSignOut() {
     await api.POST("/admin/oauth/logout");
     setCsrfToken(null);
     queries.setQueryData(SESSION, null);
-    // What was seen is not for whoever signs in next at this screen.
+    // The next admin who signs in in this window must not see cached data.
     queries.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== SESSION[0] });
   };
 }
 
 export const MeContext = createContext<WhoAmI | null>(null);
 
-/** The signed-in admin; only inside of the session gate. */
+/** Return the signed-in admin. Only available inside SessionGate. */
 export function useMe(): WhoAmI {
   const me = useContext(MeContext);
   if (me === null) throw new Error("useMe outside of the session gate");
   return me;
 }
 
-export function useMay(role: Role): boolean {
+export function useHasRole(role: Role): boolean {
   return atLeast(useMe().role, role);
 }

@@ -9,54 +9,54 @@ import { ErrorAlert } from "./ErrorAlert";
 
 interface Props<Result> {
   title: string;
-  /** The verb of what will happen: never "OK". */
+  /** The action as a verb, never "OK". */
   confirmLabel: string;
   danger?: boolean;
-  /** What has to be put right before the button works, in a sentence; null: nothing. */
+  /** Why the form cannot be submitted yet, as a sentence; null: it can. */
   blocked?: string | null;
-  /** An amount that is unusually large, such as "1,000,000 credits": it has to be confirmed. */
+  /** An unusually large amount that has to be confirmed, such as "1,000,000 credits". */
   unusual?: string | null;
   onClose: () => void;
   act: () => Promise<Result>;
-  /** What to tell when it is done; null: `onDone` tells it. */
+  /** The notification on success; null: `onDone` shows the result. */
   done: ((result: Result) => string) | null;
   onDone?: (result: Result) => void;
   onFailed?: (error: Error) => void;
-  /** The fields; given a function, they can tell what the server found wrong with each. */
+  /** The fields. A function receives the server's validation errors by field. */
   children: ReactNode | ((problemOf: ProblemOf) => ReactNode);
 }
 
 /**
- * Says what will happen, does it once, and stays open with the reason when it did not work. The keyboard begins at the
- * first of the children that has `data-autofocus`, as a reason has; without one, where Enter does no harm.
+ * A dialog that describes an action, runs it once, and stays open with the error when it fails. The focus starts at the
+ * first child with `data-autofocus`, such as a reason; without one, at the safe button.
  */
 export function ActionDialog<Result>(props: Props<Result>) {
   const queries = useQueryClient();
-  // Known at once: a double click comes twice before `isPending` is on the screen.
-  const underWay = useRef(false);
+  // A ref, because the second click of a double click arrives before `isPending` is rendered.
+  const inFlight = useRef(false);
   const write = useMutation({
     mutationFn: props.act,
     onSuccess: (result) => {
-      // A write may show in several lists (balance, timeline, audit log): all that is on screen is asked for again.
+      // A write can affect several lists (balance, timeline, audit log): refetch everything on screen.
       void queries.invalidateQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
       if (props.done) notifications.show({ color: "teal", message: props.done(result) });
       props.onClose();
       props.onDone?.(result);
     },
     onError: (error) => {
-      // The page behind the dialog, and the dialog with it, shows what is there now.
+      // Refetch, so that the page and the dialog show the current values.
       if (isStale(error)) void queries.invalidateQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
       props.onFailed?.(error);
     },
     onSettled: () => {
-      underWay.current = false;
+      inFlight.current = false;
     },
   });
   const why = useId();
   const [confirmed, setConfirmed] = useState<string | null>(null);
   const unusual = props.unusual ?? null;
   const blocked =
-    props.blocked ?? (unusual !== null && confirmed !== unusual ? `Confirm that you mean ${unusual}` : null);
+    props.blocked ?? (unusual !== null && confirmed !== unusual ? `Confirm the amount: ${unusual}` : null);
   const close = () => {
     if (!write.isPending) props.onClose();
   };
@@ -65,8 +65,8 @@ export function ActionDialog<Result>(props: Props<Result>) {
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (underWay.current || blocked !== null) return;
-          underWay.current = true;
+          if (inFlight.current || blocked !== null) return;
+          inFlight.current = true;
           write.mutate();
         }}
       >
@@ -74,7 +74,7 @@ export function ActionDialog<Result>(props: Props<Result>) {
           {typeof props.children === "function" ? props.children(problemsOf(write.error)) : props.children}
           {unusual !== null && (
             <Checkbox
-              label={`I mean ${unusual}: this is unusually much`}
+              label={`Confirm ${unusual}: unusually large amount`}
               checked={confirmed === unusual}
               onChange={({ currentTarget }) => setConfirmed(currentTarget.checked ? unusual : null)}
             />
@@ -92,7 +92,7 @@ export function ActionDialog<Result>(props: Props<Result>) {
                 type="submit"
                 color={props.danger ? "red.8" : undefined}
                 loading={write.isPending}
-                // aria-disabled and not disabled, so that the keyboard reaches it and the reason is read out.
+                // aria-disabled instead of disabled keeps it focusable, so that screen readers announce the reason.
                 data-disabled={blocked !== null || undefined}
                 aria-disabled={blocked !== null}
                 aria-describedby={blocked === null ? undefined : why}

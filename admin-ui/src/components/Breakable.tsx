@@ -1,4 +1,4 @@
-/** An e-mail address or the like that, where it must break, breaks at its "@". */
+/** An e-mail address that wraps before its "@" if it has to wrap. */
 export function Breakable({ text }: { text: string }) {
   const at = text.lastIndexOf("@");
   if (at <= 0) return text;

@@ -17,11 +17,11 @@ export function CopyIcon({ value, label }: { value: string; label: string }) {
   );
 }
 
-/** An id or the like with its copy button; `short` shows both its ends only. */
+/** An id with a copy button; `short` shows only its beginning and end. */
 export function Copyable({ value, what, short = false }: { value: string; what: string; short?: boolean }) {
   return (
     <Group gap={4} wrap="nowrap" component="span" display="inline-flex">
-      <Code title={value} style={{ overflowWrap: "anywhere" }}>
+      <Code title={value} style={short ? { whiteSpace: "nowrap" } : { overflowWrap: "anywhere" }}>
         {short ? shortId(value) : value}
       </Code>
       <CopyIcon value={value} label={`Copy ${what}`} />

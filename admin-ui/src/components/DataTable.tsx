@@ -7,25 +7,25 @@ export interface Column<Row> {
   name: string;
   cell: (row: Row) => ReactNode;
   numeric?: boolean;
-  /** The narrowest screen that shows it; absent: every one. */
+  /** The narrowest breakpoint that shows the column; absent: always shown. */
   from?: "xs" | "sm" | "md" | "lg" | "xl";
-  /** For readers by ear only. */
+  /** Show the name to screen readers only. */
   hiddenName?: boolean;
 }
 
-interface Props<Row> {
+export interface TableProps<Row> {
   label: string;
   columns: Column<Row>[];
-  /** Absent while they are fetched. */
+  /** Absent while loading. */
   rows: Row[] | undefined;
   rowKey: (row: Row) => string;
   empty: ReactNode;
   busy?: boolean;
-  /** May be wider than the screen: the keyboard can scroll it. */
+  /** Can be wider than the screen: focusable, so that the keyboard can scroll it. */
   wide?: boolean;
 }
 
-export function DataTable<Row>({ label, columns, rows, rowKey, empty, busy = false, wide = false }: Props<Row>) {
+export function DataTable<Row>({ label, columns, rows, rowKey, empty, busy = false, wide = false }: TableProps<Row>) {
   if (rows?.length === 0) return empty;
   return (
     <div
@@ -33,8 +33,8 @@ export function DataTable<Row>({ label, columns, rows, rowKey, empty, busy = fal
       aria-busy={busy || rows === undefined}
       data-busy={busy || undefined}
       role={wide ? "region" : undefined}
-      aria-label={wide ? `${label}: the table` : undefined}
-      // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- what scrolls must be reached by the keyboard
+      aria-label={wide ? `${label} table` : undefined}
+      // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- scrollable content must be reachable by keyboard
       tabIndex={wide ? 0 : undefined}
     >
       <Table verticalSpacing="xs" highlightOnHover aria-label={label} className={classes.table}>

@@ -5,11 +5,11 @@ import classes from "./Diff.module.css";
 interface Props {
   before: Facts | null;
   after: Facts | null;
-  /** What is there no more was taken away: it is marked so, and not only told. */
+  /** Highlight removed values as removals. */
   removals?: boolean;
 }
 
-/** What changed, line by line: before, an arrow, after. */
+/** The changed fields, one per line: before → after. */
 export function Diff({ before, after, removals = false }: Props) {
   const lines = diff(before, after).filter(({ change }) => change !== "same");
   if (lines.length === 0) return null;

@@ -4,7 +4,7 @@ import type { ReactNode } from "react";
 
 interface Props {
   title: string;
-  /** What to do about it. */
+  /** The next step. */
   children: ReactNode;
   icon?: ReactNode;
 }

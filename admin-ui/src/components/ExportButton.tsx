@@ -2,21 +2,21 @@ import { Button } from "@mantine/core";
 import { IconDownload } from "@tabler/icons-react";
 
 import type { Role } from "../api/models";
-import { useMay } from "../api/session";
+import { useHasRole } from "../api/session";
 import { pathWith } from "../logic/filters";
 import { RoleButton } from "./RoleButton";
 
 interface Props {
   path: string;
   filters: Record<string, string | null | undefined>;
-  /** Exports of people need the role support. */
+  /** Exports of personal data need the role support. */
   needs?: Role;
 }
 
-/** Everything that the filters leave, as a file made by the service: not only the page that is shown. */
+/** Downloads all rows that match the filters, not only the visible page. The service creates the file. */
 export function ExportButton({ path, filters, needs = "viewer" }: Props) {
-  const may = useMay(needs);
-  if (!may) {
+  const allowed = useHasRole(needs);
+  if (!allowed) {
     return (
       <RoleButton needs={needs} leftSection={<IconDownload size={16} aria-hidden />} onClick={() => undefined}>
         Export CSV

@@ -2,7 +2,7 @@ import type { ReactNode } from "react";
 
 import classes from "./Facts.module.css";
 
-/** Names and values, one a line. What is null is not there; what is undefined is said to be unknown. */
+/** Names and values, one per line. A null value hides its line; an undefined value is shown as "—" (unknown). */
 export function Facts({ facts }: { facts: [string, ReactNode][] }) {
   return (
     <dl className={classes.facts}>

@@ -1,4 +1,4 @@
-import { Select, TextInput } from "@mantine/core";
+import { Button, Select, TextInput } from "@mantine/core";
 import { useDebouncedCallback } from "@mantine/hooks";
 import { IconSearch } from "@tabler/icons-react";
 import { useState } from "react";
@@ -29,13 +29,13 @@ interface FieldProps {
 
 interface ChoiceProps extends FieldProps {
   choices: Record<string, string>;
-  /** As wide as there is room. */
+  /** Use the full width. */
   wide?: boolean;
-  /** What the empty choice stands for. */
+  /** The label of the empty choice. */
   placeholder?: string;
 }
 
-/** A choice among what there is; the empty one stands for all. */
+/** A select filter; without a choice it does not filter. */
 export function ChoiceFilter({ name, label, width = 150, choices, wide = false, placeholder = "All" }: ChoiceProps) {
   const { get, set } = useFilters();
   return (
@@ -55,21 +55,21 @@ export function ChoiceFilter({ name, label, width = 150, choices, wide = false, 
 
 interface TextProps extends FieldProps {
   placeholder?: string;
-  /** Half a phone's width is enough. */
+  /** Use half the width on phones. */
   narrow?: boolean;
 }
 
-/** Filters once the typing pauses. */
+/** A text filter, applied when typing pauses. */
 export function TextFilter({ name, label, width, placeholder, narrow = false }: TextProps) {
   const { get, set } = useFilters();
-  const inAddress = get(name) ?? "";
-  const [text, setText] = useState(inAddress);
-  const [seen, setSeen] = useState(inAddress);
-  const [sent, setSent] = useState(inAddress);
-  if (seen !== inAddress) {
-    setSeen(inAddress);
-    // Changed by others (back, clear, a link), and not by what is being typed here.
-    if (inAddress !== sent) setText(inAddress);
+  const inUrl = get(name) ?? "";
+  const [text, setText] = useState(inUrl);
+  const [seen, setSeen] = useState(inUrl);
+  const [sent, setSent] = useState(inUrl);
+  if (seen !== inUrl) {
+    setSeen(inUrl);
+    // Take over changes from elsewhere (back, clear, a link), but not the echo of this field's own input.
+    if (inUrl !== sent) setText(inUrl);
   }
   const apply = useDebouncedCallback((value: string) => {
     setSent(value);
@@ -101,5 +101,16 @@ export function DayFilter({ name, label }: FieldProps) {
       value={get(name) ?? ""}
       onChange={({ currentTarget: { value } }) => set(name, value)}
     />
+  );
+}
+
+/** A button that removes all filters; hidden without filters. */
+export function ClearFilters() {
+  const { clear, filtered } = useFilters();
+  if (!filtered) return null;
+  return (
+    <Button variant="subtle" onClick={clear}>
+      Clear
+    </Button>
   );
 }

@@ -5,22 +5,22 @@ import { readWhole, type Bounds } from "../logic/numbers";
 
 interface Props extends Bounds {
   label: string;
-  /** What was typed, as it was typed. */
+  /** The typed text, unchanged. */
   value: string;
   onChange: (text: string) => void;
   description?: ReactNode;
   placeholder?: string;
-  /** What is wrong beyond the number itself: said by the form or the server. */
+  /** An error from the form or the server about a valid number. */
   error?: string | undefined;
   readOnly?: boolean;
 }
 
 /**
- * The field of every form for a whole number. It keeps the text that was typed and says at the field what is wrong with
- * it; the form reads the same text with `readWhole`. An empty field is not complained about until it is left.
+ * A field for a whole number. It keeps the typed text and shows validation errors; the form parses the same text with
+ * `readWhole`. An empty field shows an error only after it loses focus.
  */
 export function NumberField({ least, most, optional = false, value, onChange, error, ...rest }: Props) {
-  const [left, setLeft] = useState(false);
+  const [touched, setTouched] = useState(false);
   const { problem } = readWhole(value, { least, most, optional });
   return (
     <TextInput
@@ -29,8 +29,8 @@ export function NumberField({ least, most, optional = false, value, onChange, er
       inputMode="numeric"
       autoComplete="off"
       value={value}
-      error={(value === "" && !left ? null : problem) ?? error}
-      onBlur={() => setLeft(true)}
+      error={(value === "" && !touched ? null : problem) ?? error}
+      onBlur={() => setTouched(true)}
       onChange={({ currentTarget }) => onChange(currentTarget.value)}
     />
   );

@@ -5,7 +5,7 @@ import { Breakable } from "./Breakable";
 
 interface Props {
   title: string;
-  /** Beside the title: states, as tags. */
+  /** Status tags beside the title. */
   marks?: ReactNode;
   subtitle?: ReactNode;
   actions?: ReactNode;

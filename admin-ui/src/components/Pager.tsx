@@ -6,15 +6,15 @@ import { withCursor } from "../logic/filters";
 
 interface Props {
   nextCursor: string | null | undefined;
-  /** For lists in another order than that of time. */
-  words?: typeof BY_TIME;
+  /** Button labels for lists that are not ordered by time. */
+  labels?: typeof BY_TIME;
 }
 
 const BY_TIME = { first: "Newest", back: "Newer", next: "Older" };
-export const BY_PAGE: typeof BY_TIME = { first: "First", back: "Back", next: "Next" };
+export const BY_PAGE: typeof BY_TIME = { first: "First", back: "Previous", next: "Next" };
 
-/** Turns the pages of a list whose cursor stands in the address. */
-export function Pager({ nextCursor, words = BY_TIME }: Props) {
+/** Page navigation for a list whose cursor is in the URL. */
+export function Pager({ nextCursor, labels = BY_TIME }: Props) {
   const [params, setParams] = useSearchParams();
   const navigate = useNavigate();
   const turned = pagesTurned(useLocation().state);
@@ -28,9 +28,9 @@ export function Pager({ nextCursor, words = BY_TIME }: Props) {
     <Group justify="space-between" component="nav" aria-label="Pages" mt="sm">
       <Group gap="xs">
         <Button variant="default" size="xs" disabled={!onLaterPage} onClick={() => turn(null, { turned: 0 })}>
-          {words.first}
+          {labels.first}
         </Button>
-        {/* Cursors lead one way only: the way back is the browser's own. */}
+        {/* Cursors only lead forward: going back uses the browser's history. */}
         <Button
           variant="default"
           size="xs"
@@ -38,7 +38,7 @@ export function Pager({ nextCursor, words = BY_TIME }: Props) {
           leftSection={<IconChevronLeft size={14} aria-hidden />}
           onClick={() => void navigate(-1)}
         >
-          {words.back}
+          {labels.back}
         </Button>
       </Group>
       <Button
@@ -48,7 +48,7 @@ export function Pager({ nextCursor, words = BY_TIME }: Props) {
         rightSection={<IconChevronRight size={14} aria-hidden />}
         onClick={() => turn(nextCursor ?? null, { turned: turned + 1 })}
       >
-        {words.next}
+        {labels.next}
       </Button>
     </Group>
   );

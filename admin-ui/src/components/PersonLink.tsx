@@ -11,7 +11,7 @@ interface Props {
   size?: "xs" | "sm";
 }
 
-/** What a person is called, with the way to their page. */
+/** A person's name, linked to the user page. */
 export function PersonLink({ person, accountId, size = "sm" }: Props) {
   return (
     <Anchor component={Link} to={`/users/${accountId}`} size={size} underline="always" title={accountId} style={{ overflowWrap: "anywhere" }}>

@@ -4,39 +4,39 @@ import { useState } from "react";
 import { ActionDialog } from "./ActionDialog";
 import { reasonProblem, ReasonField } from "./ReasonField";
 
-export interface ReasonWords {
+export interface ReasonTexts {
   title: string;
   confirm: string;
   danger: boolean;
-  what: string;
-  /** Who hears the reason; absent: the audit log alone. */
+  consequences: string;
+  /** A note on the visibility of the reason; absent: only the audit log has it. */
   hint?: string;
   done: string;
 }
 
 interface Props {
-  words: ReasonWords;
+  texts: ReasonTexts;
   onClose: () => void;
   act: (reason: string) => Promise<unknown>;
 }
 
-/** For what needs nothing but a reason. */
-export function ReasonDialog({ words, onClose, act }: Props) {
+/** A dialog for an action that only needs a reason. */
+export function ReasonDialog({ texts, onClose, act }: Props) {
   const [reason, setReason] = useState("");
   return (
     <ActionDialog
-      title={words.title}
-      confirmLabel={words.confirm}
-      danger={words.danger}
+      title={texts.title}
+      confirmLabel={texts.confirm}
+      danger={texts.danger}
       blocked={reasonProblem(reason)}
       onClose={onClose}
       act={() => act(reason.trim())}
-      done={() => words.done}
+      done={() => texts.done}
     >
       {(problemOf) => (
         <>
-          <Text size="sm">{words.what}</Text>
-          <ReasonField value={reason} onChange={setReason} description={words.hint} error={problemOf("reason")} />
+          <Text size="sm">{texts.consequences}</Text>
+          <ReasonField value={reason} onChange={setReason} description={texts.hint} error={problemOf("reason")} />
         </>
       )}
     </ActionDialog>

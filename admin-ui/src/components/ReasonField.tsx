@@ -3,10 +3,10 @@ import { Textarea } from "@mantine/core";
 const LEAST = 3;
 const MOST = 500;
 
-/** What is wrong with a reason; null: nothing. */
+/** Return why a reason is not valid; null: it is. */
 export function reasonProblem(text: string): string | null {
   const { length } = text.trim();
-  if (length < LEAST) return `Give a reason of at least ${LEAST} characters`;
+  if (length < LEAST) return `Enter a reason of at least ${LEAST} characters`;
   return length > MOST ? `Shorten the reason to ${MOST} characters` : null;
 }
 
@@ -18,7 +18,7 @@ interface Props {
   error?: string;
 }
 
-export function ReasonField({ value, onChange, description = "Kept in the audit log.", placeholder, error }: Props) {
+export function ReasonField({ value, onChange, description = "Recorded in the audit log.", placeholder, error }: Props) {
   return (
     <Textarea
       label="Reason"

@@ -4,14 +4,14 @@ import { formatAgo, formatExact, formatLocal, formatUtc } from "../logic/dates";
 
 interface Props {
   at: string | null | undefined;
-  /** How long ago, with the date on hover. */
+  /** Show the relative time, with the date on hover. */
   ago?: boolean;
-  /** To the second. */
+  /** Show seconds. */
   exact?: boolean;
   missing?: string;
 }
 
-/** A moment in the reader's time; hovering tells it in UTC. */
+/** A time in the reader's time zone, in UTC on hover. */
 export function Timestamp({ at, ago = false, exact = false, missing = "—" }: Props) {
   if (at === null || at === undefined) {
     return (

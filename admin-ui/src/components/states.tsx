@@ -19,7 +19,7 @@ export function AccountTag({ status }: { status: UserRow["status"] }) {
 }
 
 export function KeyTag({ status }: { status: ApiKey["status"] }) {
-  return <Tag tone={KEY[status]}>{status === "rotated" ? "Rotated, still works" : humanize(status)}</Tag>;
+  return <Tag tone={KEY[status]}>{status === "rotated" ? "Rotated, still valid" : humanize(status)}</Tag>;
 }
 
 export function RoleTag({ role }: { role: AdminUser["role"] }) {

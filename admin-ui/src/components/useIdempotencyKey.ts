@@ -1,12 +1,12 @@
 import { useState } from "react";
 
-import { didNothing } from "../api/errors";
+import { wasRejected } from "../api/errors";
 
-/** The same for every try of one intention, so that a try whose answer was lost is not done twice. */
+/** One idempotency key for all attempts at one action, so that a retry after a lost response has no second effect. */
 export function useIdempotencyKey(): [string, (error: Error) => void] {
   const [key, setKey] = useState(() => crypto.randomUUID());
   const onFailed = (error: Error) => {
-    if (didNothing(error)) setKey(crypto.randomUUID());
+    if (wasRejected(error)) setKey(crypto.randomUUID());
   };
   return [key, onFailed];
 }

@@ -1,23 +1,23 @@
-/** What the dialog that adjusts credits is about to do: which pool moves, by how much, and what forbids it. */
+/** Credit adjustments: the pool, the amount, and what forbids them. */
 import type { User } from "../api/models";
 import { formatCount, formatCredits } from "./format";
 import { readWhole, UNUSUAL, type Bounds } from "./numbers";
 
-export type Direction = "give" | "grant" | "take";
+export type Direction = "add" | "grant" | "deduct";
 
 export interface Adjustment {
-  /** With its sign; null: no number was typed yet, or none that is one. */
+  /** The signed amount; null: the typed text is empty or not a valid number. */
   credits: number | null;
-  /** What is wrong beyond the number itself. */
-  beyond: string | null;
+  /** Why a valid number is not allowed; null: it is. */
+  problem: string | null;
   unusual: string | null;
   confirm: string;
   sentence: string;
 }
 
 export const CREDITS: Record<Direction, Bounds> = {
-  give: { least: 1, most: 1_000_000_000_000 },
-  take: { least: 1, most: 1_000_000_000_000 },
+  add: { least: 1, most: 1_000_000_000_000 },
+  deduct: { least: 1, most: 1_000_000_000_000 },
   grant: { least: 1, most: 1_000_000_000 },
 };
 
@@ -25,24 +25,24 @@ export function adjustmentOf(direction: Direction, text: string, user: User, nam
   const { value } = readWhole(text, CREDITS[direction]);
   const pool = direction === "grant" ? "free" : "paid";
   const has = user[pool];
-  const credits = value === null ? null : direction === "take" ? -value : value;
-  const beyond = value === null ? null : problemOf(value, direction, user, limit);
-  const verb = { give: "Give", grant: "Give", take: "Take" }[direction];
+  const credits = value === null ? null : direction === "deduct" ? -value : value;
+  const problem = value === null ? null : problemOf(value, direction, user, limit);
+  const verb = { add: "Add", grant: "Grant", deduct: "Deduct" }[direction];
   const amountOf = (many: number) => (pool === "free" ? formatCount(many, "free credit") : formatCredits(many));
   const bound = direction === "grant" ? UNUSUAL.grantedFreeUses : UNUSUAL.adjustedCredits;
   return {
     credits,
-    beyond,
+    problem,
     unusual: value !== null && value > bound ? amountOf(value) : null,
     confirm: value === null ? "Adjust" : `${verb} ${amountOf(value)}`,
     sentence:
-      credits === null || beyond !== null
+      credits === null || problem !== null
         ? `${name} has ${formatCount(has, `${pool} credit`)}.`
-        : `${name}: ${formatCount(has, `${pool} credit`)} now, ${formatCredits(has + credits)} afterwards. The ledger and the audit log will show it.`,
+        : `${name}: ${formatCount(has, `${pool} credit`)} now, ${formatCredits(has + credits)} afterwards. Recorded in the ledger and the audit log.`,
   };
 }
 
 function problemOf(size: number, direction: Direction, user: User, limit: number | null): string | null {
-  if (direction === "take" && size > user.paid) return `Only ${formatCredits(user.paid)} are there: nothing becomes debt`;
-  return limit !== null && size > limit ? "More than your role may move at once: ask an admin" : null;
+  if (direction === "deduct" && size > user.paid) return `The balance is ${formatCredits(user.paid)}: a deduction cannot create debt`;
+  return limit !== null && size > limit ? "Exceeds the limit of your role: ask an admin" : null;
 }

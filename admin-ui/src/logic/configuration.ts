@@ -1,13 +1,13 @@
-/** What the forms of the configuration hold while somebody types, and the documents that come of it. */
+/** Configuration forms: the typed rows, and the documents that they parse to. */
 import type { DefaultsDocument, PackDocument, ProductDocument } from "../api/models";
-import { currencyInfo, isCharged } from "./currencies";
+import { currencyInfo, isSupported } from "./currencies";
 import type { Facts } from "./diff";
 import { formatCredits, formatMoney, formatNumber, formatRate, moneyInput, parseMoney } from "./format";
 import { readWhole, UNUSUAL, type Bounds } from "./numbers";
 
 export type Errors = Record<string, string>;
 
-/** A form's text, read. With errors there is no document; they are named by row and field: "0.price". */
+/** A parsed form: a document, or errors by row and field such as "0.price". */
 export type Parsed<Document> = { document: Document; errors: null } | { document: null; errors: Errors };
 
 export interface PackRow {
@@ -15,7 +15,7 @@ export interface PackRow {
   name: string;
   price: string;
   currency: string;
-  /** Whole numbers are kept as they were typed. */
+  /** The typed text of a whole number. */
   credits: string;
 }
 
@@ -41,7 +41,7 @@ const MOST_MINOR = 99_999_999;
 const EXAMPLE_MINOR = 500;
 const MOST_USES = 1_000_000;
 
-/** What the forms' fields hold, and what the server takes. */
+/** Bounds of the forms' number fields, the same as the server's. */
 export const PACK_CREDITS: Bounds = { least: 1, most: 1_000_000_000 };
 export const PRODUCT_BOUNDS = {
   price: { least: 1, most: MOST_USES },
@@ -69,7 +69,7 @@ export function parsePacks(rows: PackRow[]): Parsed<{ packs: PackDocument[] }> {
     if (credits.problem !== null) errors[`${index}.credits`] = credits.problem;
     return { name: row.name, price_minor: price ?? 0, currency: row.currency, credits: credits.value ?? 0 };
   });
-  if (packs.length === 0) errors.form = "At least one pack must be sold";
+  if (packs.length === 0) errors.form = "Add at least one pack";
   return parsed({ packs }, errors);
 }
 
@@ -122,7 +122,7 @@ export function parseDefaults(draft: DefaultsDraft): Parsed<DefaultsDocument> {
   const plan = draft.planName.trim();
   if (free.problem !== null) errors.freeUses = free.problem;
   if (daily.problem !== null) errors.dailyFreeUses = daily.problem;
-  if (plan === "") errors.planName = "A name";
+  if (plan === "") errors.planName = "Enter a name";
   checkCurrency(errors, "currency", draft.currency);
   return parsed(
     { free_uses: free.value ?? 0, daily_free_uses: daily.value ?? 0, plan_name: plan, currency: draft.currency },
@@ -130,23 +130,23 @@ export function parseDefaults(draft: DefaultsDraft): Parsed<DefaultsDocument> {
   );
 }
 
-/** Why the provider would not charge this price; null: it would. */
+/** Return why the provider rejects this price; null: it accepts it. */
 function priceProblem(price: number | null, currency: string): string | null {
   const { step_minor, minimum_minor } = currencyInfo(currency);
-  if (price === null || price < 1 || price > MOST_MINOR) return `A price such as ${moneyInput(EXAMPLE_MINOR, currency)}`;
-  if (price % step_minor !== 0) return `Stripe accepts multiples of ${formatMoney(step_minor, currency)} only`;
+  if (price === null || price < 1 || price > MOST_MINOR) return `Enter a price such as ${moneyInput(EXAMPLE_MINOR, currency)}`;
+  if (price % step_minor !== 0) return `Stripe only accepts multiples of ${formatMoney(step_minor, currency)}`;
   return price < minimum_minor ? `Stripe's minimum is ${formatMoney(minimum_minor, currency)}` : null;
 }
 
 function checkCurrency(errors: Errors, field: string, currency: string): void {
-  if (!CURRENCY.test(currency)) errors[field] = "Three letters, such as USD";
-  else if (!isCharged(currency)) errors[field] = `Stripe does not charge ${currency}`;
+  if (!CURRENCY.test(currency)) errors[field] = "Enter three letters, such as USD";
+  else if (!isSupported(currency)) errors[field] = `Stripe does not support ${currency}`;
 }
 
 function checkName(errors: Errors, rows: { name: string }[], index: number): void {
   const name = rows[index]?.name ?? "";
-  if (!SLUG.test(name)) errors[`${index}.name`] = "Small letters, digits and _, a letter first";
-  else if (rows.findIndex((row) => row.name === name) < index) errors[`${index}.name`] = "This name is there already";
+  if (!SLUG.test(name)) errors[`${index}.name`] = "Use lowercase letters, digits and _, beginning with a letter";
+  else if (rows.findIndex((row) => row.name === name) < index) errors[`${index}.name`] = "This name is already used";
 }
 
 function parsed<Document>(document: Document, errors: Errors): Parsed<Document> {
@@ -176,9 +176,9 @@ export function unusualProducts(
       const was = before.products.find(({ name }) => name === product.name);
       const { price_credits: price, initial_free: initial, daily_free: daily } = product;
       return [
-        changedAbove(price, was?.price_credits, UNUSUAL.productPriceCredits) ? `${formatCredits(price)} a use` : null,
-        changedAbove(initial, was?.initial_free, UNUSUAL.freeUses) ? `${formatNumber(initial)} free at first` : null,
-        changedAbove(daily, was?.daily_free, UNUSUAL.freeUses) ? `${formatNumber(daily)} free each day` : null,
+        changedAbove(price, was?.price_credits, UNUSUAL.productPriceCredits) ? `${formatCredits(price)} per use` : null,
+        changedAbove(initial, was?.initial_free, UNUSUAL.freeUses) ? `${formatNumber(initial)} initial free uses` : null,
+        changedAbove(daily, was?.daily_free, UNUSUAL.freeUses) ? `${formatNumber(daily)} free uses per day` : null,
       ];
     }),
   );
@@ -188,7 +188,7 @@ export function unusualDefaults(defaults: DefaultsDocument, before: DefaultsDocu
   const { free_uses: free, daily_free_uses: daily } = defaults;
   return inList([
     changedAbove(free, before.free_uses, UNUSUAL.freeUses) ? `${formatNumber(free)} free credits` : null,
-    changedAbove(daily, before.daily_free_uses, UNUSUAL.freeUses) ? `${formatNumber(daily)} free credits a day` : null,
+    changedAbove(daily, before.daily_free_uses, UNUSUAL.freeUses) ? `${formatNumber(daily)} free credits per day` : null,
   ]);
 }
 
@@ -208,19 +208,19 @@ export function packSentence({ price_minor, currency, credits }: Omit<PackDocume
   return `${price} for ${formatCredits(credits)}, ${formatRate(price_minor, credits, currency)} each`;
 }
 
-/** "1 credit a use; 10 free at first, 3 more each day up to 13" */
+/** "1 credit per use; 10 free initially, 3 more per day, up to 13" */
 export function productSentence(product: Omit<ProductDocument, "name">): string {
   const { price_credits: price, initial_free: initial, daily_free: daily } = product;
-  const cost = `${formatCredits(price)} a use`;
+  const cost = `${formatCredits(price)} per use`;
   const cap = product.free_cap ?? initial + daily;
   const free = [
-    initial > 0 ? `${formatNumber(initial)} free at first` : null,
-    daily > 0 ? `${formatNumber(daily)} more each day up to ${formatNumber(cap)}` : null,
+    initial > 0 ? `${formatNumber(initial)} free initially` : null,
+    daily > 0 ? `${formatNumber(daily)} more per day, up to ${formatNumber(cap)}` : null,
   ].filter((part) => part !== null);
-  return free.length === 0 ? `${cost}, none free` : `${cost}; ${free.join(", ")}`;
+  return free.length === 0 ? `${cost}, no free uses` : `${cost}; ${free.join(", ")}`;
 }
 
-/** Any section's document as names and words, for people to compare. */
+/** Return a section's document as names and readable values, for comparison. */
 export function factsOf(document: object | null): Facts {
   const { packs, products, ...rest }: Facts = { ...document };
   if (isListOf<PackDocument>(packs)) {
@@ -233,12 +233,12 @@ export function factsOf(document: object | null): Facts {
   return rest;
 }
 
-/** The server wrote it, by the schema that the type stands for. */
+/** The items are not checked: the server wrote them by the schema of type T. */
 function isListOf<T>(value: unknown): value is T[] {
   return Array.isArray(value);
 }
 
-/** The rows with one moved by a place; as they are where there is no such place. */
+/** Return the rows with one moved by a position; unchanged at the ends of the list. */
 export function moved<Row>(rows: Row[], index: number, by: 1 | -1): Row[] {
   const [one, other] = [rows[index], rows[index + by]];
   if (one === undefined || other === undefined) return rows;

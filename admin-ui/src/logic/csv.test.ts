@@ -5,13 +5,13 @@ import { describe, expect, it } from "vitest";
 import { csvName, toCsv } from "./csv";
 
 describe("a CSV file", () => {
-  it("quotes what needs it", () => {
+  it("quotes cells with separators, quotes and line breaks", () => {
     expect(toCsv(["name", "uses"], [['a "b", c', 3], ["line\nbreak", null]])).toBe(
       '\ufeffname,uses\r\n"a ""b"", c",3\r\n"line\nbreak",\r\n',
     );
   });
 
-  it("holds no formulas, and numbers as numbers", () => {
+  it("escapes formulas, and keeps numbers", () => {
     const [, row] = toCsv(["a"], [["=1+1", "@x", "-2+3", "-5.25", -5]]).split("\r\n");
     expect(row).toBe("'=1+1,'@x,'-2+3,-5.25,-5");
   });
@@ -24,7 +24,7 @@ describe("a CSV file", () => {
     },
   );
 
-  it("has a name that says what it is", () => {
+  it("is named by its contents", () => {
     expect(csvName("Top users", "live", "2026-11-01")).toBe("top-users-live-2026-11-01.csv");
   });
 });

@@ -1,4 +1,4 @@
-/** Tables as files that spreadsheets open. */
+/** CSV export for spreadsheets. */
 
 export type Cell = string | number | null;
 
@@ -9,19 +9,19 @@ export function toCsv(names: string[], rows: Cell[][]): string {
 
 function field(cell: Cell): string {
   if (cell === null) return "";
-  const text = harmless(String(cell));
+  const text = escapeFormula(String(cell));
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 /**
- * A text that a customer chose may be a formula to a spreadsheet: an apostrophe makes it a text. Numbers stay numbers.
- * The same rule as the service's (app/admin/csv_export.py); tests/admin/csv_cells.json holds both to it.
+ * Prefix text that a spreadsheet would evaluate as a formula with an apostrophe. Numbers are unchanged.
+ * The service has the same rule (app/admin/csv_export.py); tests/admin/csv_cells.json tests both.
  */
-function harmless(text: string): string {
+function escapeFormula(text: string): string {
   return isFormula(text) ? `'${text}` : text;
 }
 
-/** Blanks and controls before its first sign do not hide a formula, nor do wide forms of that sign. */
+/** Leading blanks and control characters do not hide a formula, nor do full-width forms of its first character. */
 function isFormula(text: string): boolean {
   if (/^-?[0-9]+(\.[0-9]+)?$/.test(text)) return false;
   if (/^[\t\r\n]/.test(text)) return true;

@@ -1,4 +1,4 @@
-/** Currencies of each kind, for tests. */
+/** Example currencies for tests: with 0, 2 and 3 digits, with steps and minimums. */
 import type { Currency } from "../api/models";
 
 function currency(code: string, digits: number, step_minor: number, minimum_minor: number): Currency {

@@ -1,4 +1,4 @@
-/** The provider's currencies, as the API serves them. Set once, before any amount is shown. */
+/** The payment provider's currencies, loaded from the API before any amount is shown. */
 import type { Currency } from "../api/models";
 
 let table = new Map<string, Currency>();
@@ -7,11 +7,11 @@ export function setCurrencies(currencies: Currency[]): void {
   table = new Map(currencies.map((currency) => [currency.code, currency]));
 }
 
-export function isCharged(code: string): boolean {
+export function isSupported(code: string): boolean {
   return table.has(code.toUpperCase());
 }
 
-/** One that the provider does not charge has two digits: old purchases may be in it. */
+/** Return a currency's digits and limits. Unsupported currencies, which old purchases can have, get two digits. */
 export function currencyInfo(code: string): Currency {
   const known = table.get(code.toUpperCase());
   return known ?? { code: code.toUpperCase(), digits: 2, step_minor: 1, minimum_minor: 1 };

@@ -41,7 +41,7 @@ export function formatAgo(iso: string, now: Date): string {
   return seconds > 0 ? "in a moment" : "just now";
 }
 
-/** The local midnight that begins a day of `<input type="date">`, `daysLater` days on. Null: no such day. */
+/** Return the local midnight at the start of an `<input type="date">` day, `daysLater` days later; null: invalid. */
 export function startOfDay(day: string, daysLater = 0): string | null {
   const match = /^(\d{4})-(\d{2})-(\d{2})$/.exec(day);
   if (match === null) return null;
@@ -50,19 +50,19 @@ export function startOfDay(day: string, daysLater = 0): string | null {
   return Number.isNaN(midnight.getTime()) ? null : midnight.toISOString();
 }
 
-/** What `<input type="datetime-local">` wants to hear, in local time. */
+/** Return a time as the local value of `<input type="datetime-local">`. */
 export function toLocalInput(iso: string): string {
   const at = new Date(iso);
   return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
-/** What such an input says, as a moment. Null: it says none. */
+/** Parse the value of `<input type="datetime-local">`; null: empty or invalid. */
 export function fromLocalInput(value: string): string | null {
   const at = new Date(value);
   return value === "" || Number.isNaN(at.getTime()) ? null : at.toISOString();
 }
 
-/** "24 hours", "90 minutes", "1 hour": the largest unit of which it is a whole number. */
+/** "24 hours", "90 minutes", "1 hour": in the largest unit that divides the duration. */
 export function durationOf(seconds: number): string {
   for (const [size, unit] of [[3600, "hour"], [60, "minute"]] as const) {
     if (seconds >= size && seconds % size === 0) return formatCount(seconds / size, unit);

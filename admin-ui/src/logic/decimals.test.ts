@@ -17,7 +17,7 @@ describe("cents with fractions", () => {
     expect(formatCents("0", "USD")).toBe("0.00 USD");
   });
 
-  it("are rounded half away from zero where there is no room", () => {
+  it("are rounded half away from zero", () => {
     expect(formatRoundedCents("123.5", "USD")).toBe("1.24 USD");
     expect(formatRoundedCents("-123.5", "USD")).toBe("−1.24 USD");
     expect(formatRoundedCents("99.49", "USD")).toBe("0.99 USD");
@@ -32,14 +32,14 @@ describe("cents with fractions", () => {
     expect(plainUnits("100", "USD")).toBe("1");
   });
 
-  it("are refused where they are no decimals", () => {
-    expect(() => formatCents("1e3", "USD")).toThrow("no decimal: 1e3");
+  it("are rejected when they are not decimals", () => {
+    expect(() => formatCents("1e3", "USD")).toThrow("not a decimal: 1e3");
     expect(() => formatCents("NaN", "USD")).toThrow();
   });
 });
 
 describe("parts and growth", () => {
-  it("are told in percent", () => {
+  it("are shown in percent", () => {
     expect(formatShare(1, 8)).toBe("12.5 %");
     expect(formatShare("33.333", "100")).toBe("33.3 %");
     expect(formatShare(0, 0)).toBeNull();

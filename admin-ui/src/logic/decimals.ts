@@ -1,15 +1,15 @@
-/** Exact decimals, as the server sends them in strings. They are shifted, grouped and rounded as text: never floats. */
+/** Exact decimals, sent by the server as strings. They are shifted, grouped and rounded as text, never as floats. */
 import { MINUS, minorDigits } from "./format";
 
 const DECIMAL = /^(-?)(\d+)(?:\.(\d+))?$/;
 
-/** Minor units with all their fractions, in the currency's unit: "123.4567", "USD" is "1.234567 USD". */
+/** Format minor units in the currency's unit with all fraction digits: "123.4567", "USD" is "1.234567 USD". */
 export function formatCents(cents: string, currency: string): string {
   return `${grouped(shifted(cents, minorDigits(currency)), minorDigits(currency))} ${currency.toUpperCase()}`;
 }
 
 /**
- * The same, rounded half away from zero to the currency's digits and `more`, always as many, so that a column aligns:
+ * The same, rounded half away from zero to the currency's digits plus `more`, with a fixed width so that columns align:
  * "123.5", "USD" is "1.24 USD".
  */
 export function formatRoundedCents(cents: string, currency: string, more = 0): string {
@@ -17,25 +17,25 @@ export function formatRoundedCents(cents: string, currency: string, more = 0): s
   return `${grouped(shifted(String(rounded(cents, more)), digits + more), digits + more)} ${currency.toUpperCase()}`;
 }
 
-/** A number rounded to two digits after the point, without zeros at its end: "1234.50" is "1,234.5". */
+/** Round to two decimal places, without trailing zeros: "1234.50" is "1,234.5". */
 export function formatDecimal(decimal: string): string {
   return grouped(shifted(String(rounded(decimal, 2)), 2), 0);
 }
 
-/** In the currency's unit, as spreadsheets read it: "123.4567", "USD" is "1.234567". */
+/** Format for spreadsheets, in the currency's unit: "123.4567", "USD" is "1.234567". */
 export function plainUnits(cents: string, currency: string): string {
   const { minus, whole, fraction } = partsOf(shifted(cents, minorDigits(currency)));
   const kept = fraction.replace(/0+$/, "");
   return `${minus}${whole}${kept === "" ? "" : `.${kept}`}`;
 }
 
-/** Part of a whole in percent, with one digit after the point; null of nothing: "12.3 %". */
+/** Return a share in percent with one decimal place; null when the whole is 0: "12.3 %". */
 export function formatShare(part: string | number, whole: string | number): string | null {
   const [of, all] = [Number(part), Number(whole)];
   return all === 0 ? null : percent(of / all);
 }
 
-/** What changed against before: "+12.5 %", "−3 %", "new" where there was nothing, null where nothing changed. */
+/** Return the relative change: "+12.5 %", "−3 %"; "new" when it was 0 before, null when unchanged. */
 export function formatGrowth(now: string | number, before: string | number): string | null {
   const [is, was] = [Number(now), Number(before)];
   if (is === was) return null;
@@ -51,12 +51,12 @@ function percent(share: number): string {
 
 function partsOf(decimal: string): { minus: string; whole: string; fraction: string } {
   const match = DECIMAL.exec(decimal);
-  if (match === null) throw new Error(`no decimal: ${decimal}`);
+  if (match === null) throw new Error(`not a decimal: ${decimal}`);
   const [, minus = "", whole = "", fraction = ""] = match;
   return { minus, whole, fraction };
 }
 
-/** The point moved to the left. */
+/** Move the decimal point to the left. */
 function shifted(decimal: string, places: number): string {
   const { minus, whole, fraction } = partsOf(decimal);
   const digits = whole.padStart(places + 1, "0");
@@ -64,7 +64,7 @@ function shifted(decimal: string, places: number): string {
   return `${minus}${digits.slice(0, at).replace(/^0+(?=\d)/, "")}.${digits.slice(at)}${fraction}`.replace(/\.$/, "");
 }
 
-/** In units of the last of `places` digits after the point. */
+/** Round to `places` decimal places; the result is in units of the last place. */
 function rounded(decimal: string, places: number): bigint {
   const { minus, whole, fraction } = partsOf(decimal);
   const up = fraction.charAt(places) >= "5" ? 1n : 0n;

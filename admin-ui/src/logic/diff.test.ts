@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { diff, flatten } from "./diff";
 
 describe("diff", () => {
-  it("tells each name once, with what happened to it", () => {
+  it("lists each name once, with its change", () => {
     expect(diff({ paid: 5, status: "active", old: 1 }, { paid: 25, status: "active", credit_id: "c1" })).toEqual([
       { name: "paid", change: "changed", before: "5", after: "25" },
       { name: "status", change: "same", before: "active", after: "active" },
@@ -12,7 +12,7 @@ describe("diff", () => {
     ]);
   });
 
-  it("shows nothing, lists and truth as words", () => {
+  it("shows empty values, lists and booleans as text", () => {
     expect(diff({ ips: [], disabled: false }, { ips: ["10.0.0.0/8", "::1/128"], disabled: true })).toEqual([
       { name: "ips", change: "changed", before: "none", after: "10.0.0.0/8, ::1/128" },
       { name: "disabled", change: "changed", before: "no", after: "yes" },
@@ -22,7 +22,7 @@ describe("diff", () => {
 });
 
 describe("flatten", () => {
-  it("leaves out what says nothing and names the nested by their path", () => {
+  it("leaves out empty values and names nested ones by their path", () => {
     expect(flatten({ reason: null, metadata: { model: "m", usage: { calls: 2 } }, cost: 0 })).toEqual([
       ["metadata.model", "m"],
       ["metadata.usage.calls", "2"],

@@ -1,4 +1,4 @@
-/** What changed between two states of one thing, as the audit log keeps them. */
+/** Differences between two states of one object, as the audit log stores them. */
 
 export type Facts = Record<string, unknown>;
 export type Change = "added" | "removed" | "changed" | "same";
@@ -9,7 +9,7 @@ export interface DiffLine {
   after: string | null;
 }
 
-/** One line for each name in either, in the order of `before`, then of `after`. */
+/** Return one line for each name in either state, in the order of `before`, then of `after`. */
 export function diff(before: Facts | null | undefined, after: Facts | null | undefined): DiffLine[] {
   const [was, is] = [before ?? {}, after ?? {}];
   return [...new Set([...Object.keys(was), ...Object.keys(is)])].map((name) => {
@@ -33,7 +33,7 @@ export function show(value: unknown): string {
   return JSON.stringify(value);
 }
 
-/** Details that say something, as name and text; nested ones by their path. */
+/** Return non-empty values as name and text; nested values are named by their path. */
 export function flatten(facts: Facts, prefix = ""): [string, string][] {
   return Object.entries(facts).flatMap(([name, value]): [string, string][] => {
     if (value === null || value === undefined || value === "") return [];

@@ -1,62 +1,62 @@
-/** What the back office's log and timeline keep as names and values, as a person reads them. */
+/** Labels and readable values for the fields of the audit log, the timeline and error messages. */
 import { formatLocal } from "./dates";
 import { show, type Facts } from "./diff";
 import { formatCredits, formatMoney, formatNumber, humanize, MINUS } from "./format";
 
 const NAMES: Record<string, string> = {
   paid: "Paid credits",
-  paid_after: "Paid credits after it",
-  from_daily_free: "From the day's free credits",
+  paid_after: "Paid credits afterwards",
+  from_daily_free: "From daily free credits",
   from_free: "From free credits",
   from_paid: "From paid credits",
-  credit_id: "Entry in the credits",
-  status_reason: "Reason of the status",
-  tokens_before: "Tokens refused that were made before",
+  credit_id: "Credit id",
+  status_reason: "Status reason",
+  tokens_before: "Tokens revoked that were issued before",
   erased_at: "Erased",
-  permissions: "It may",
+  permissions: "Permissions",
   expires_at: "Expires",
-  ip_allow_list: "Only from",
-  rate_limit_per_minute: "Requests a minute",
-  client_subject: "Client certificate",
-  rotated_to: "Successor",
-  grace_ends_at: "Old key works until",
-  refunded_minor: "Given back",
-  left_minor: "Left to refund",
+  ip_allow_list: "Allowed networks",
+  rate_limit_per_minute: "Requests per minute",
+  client_subject: "Client certificate subject",
+  rotated_to: "Replaced by key",
+  grace_ends_at: "Old key valid until",
+  refunded_minor: "Refunded",
+  left_minor: "Refundable",
   answer: "Answer",
   amount_minor: "Amount",
   credited: "Credits booked",
-  review_reason: "For review because",
-  events: "Events caught up on",
-  payments: "Payments caught up on",
-  failed: "Not done",
-  disabled: "Locked out",
+  review_reason: "Review reason",
+  events: "Events processed",
+  payments: "Payments processed",
+  failed: "Failed",
+  disabled: "Disabled",
   sessions_revoked: "Sessions ended",
   free_uses: "Free credits",
-  daily_free_uses: "Free credits a day",
-  total_uses: "Uses of it so far",
-  begun_at: "Begun",
-  admin: "By",
+  daily_free_uses: "Daily free credits",
+  total_uses: "Total uses",
+  begun_at: "Started",
+  admin: "Admin",
   email: "E-mail address",
-  window_h: "Hours",
+  window_h: "Period in hours",
   plan_name: "Plan",
   secret_key_tail: "Secret key ends in",
   webhook_secret_tail: "Webhook secret ends in",
   idempotency_key: "Idempotency key",
-  external_transaction_id: "External id",
+  external_transaction_id: "External transaction id",
   transaction_type: "Type",
-  request_id: "Request",
-  payment_id: "Payment",
+  request_id: "Request id",
+  payment_id: "Payment id",
 };
-/** What no value means, where it means more than that there is none. */
-const NOTHING: Record<string, string> = {
+/** Labels of empty values, for fields where emptiness has a meaning. */
+const EMPTY_VALUES: Record<string, string> = {
   expires_at: "never",
-  ip_allow_list: "anywhere",
-  rate_limit_per_minute: "as usual",
+  ip_allow_list: "any",
+  rate_limit_per_minute: "default",
 };
 const CREDITS = new Set(["paid", "paid_after", "from_daily_free", "from_free", "from_paid", "credits"]);
-const TIME = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}/;
+const TIME = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}/;
 
-/** Names in words, amounts with their unit, times in the reader's zone. A currency says what its neighbours are in. */
+/** Return labels and formatted values: amounts with their unit, times in the reader's zone. `currency` is the unit of the `_minor` fields beside it. */
 export function humanizeFacts(facts: Facts | null, timeZone?: string): Facts | null {
   if (facts === null) return null;
   const { currency, ...rest } = facts;
@@ -66,17 +66,20 @@ export function humanizeFacts(facts: Facts | null, timeZone?: string): Facts | n
   return Object.fromEntries(named.map(([name, value]) => [fieldLabel(name), humanizeValue(name, value, code, timeZone)]));
 }
 
-/** A refund's entry: what had been given back of a purchase, and what will have been. */
+/** A refund without an amount returns all remaining money. */
+const FULL_REFUND = "full amount";
+
+/** Return the total refunded amount before and after a refund, for its audit log entry. */
 export function humanizeRefund(before: Facts | null, after: Facts | null): { before: Facts; after: Facts } {
   const { refunded_minor: had, currency } = before ?? {};
   const { refund_minor: more, idempotency_key } = after ?? {};
   const code = typeof currency === "string" ? currency : null;
-  // Early entries name no currency.
+  // Early audit log entries have no currency.
   const money = (minor: number) => (code === null ? (minor / 100).toFixed(2) : formatMoney(minor, code));
   const hadMinor = typeof had === "number" ? had : 0;
   return {
-    before: { "Given back": money(hadMinor) },
-    after: { "Given back": typeof more === "number" ? money(hadMinor + more) : show(more), ...humanizeFacts(idempotency_key === undefined ? {} : { idempotency_key }) },
+    before: { "Refunded": money(hadMinor) },
+    after: { "Refunded": typeof more === "number" ? money(hadMinor + more) : FULL_REFUND, ...humanizeFacts(idempotency_key === undefined ? {} : { idempotency_key }) },
   };
 }
 
@@ -86,7 +89,7 @@ export function fieldLabel(name: string): string {
 
 function humanizeValue(name: string, value: unknown, currency: string | null, timeZone?: string): string {
   const empty = value === null || value === undefined || (Array.isArray(value) && value.length === 0);
-  if (empty && name in NOTHING) return NOTHING[name] ?? "";
+  if (empty && name in EMPTY_VALUES) return EMPTY_VALUES[name] ?? "";
   if (typeof value === "number") {
     if (name.endsWith("_minor")) return moneyOf(value, currency);
     return CREDITS.has(name) ? formatCredits(value) : formatNumber(value);
@@ -96,7 +99,7 @@ function humanizeValue(name: string, value: unknown, currency: string | null, ti
   return show(value);
 }
 
-/** Without a currency they are the wire's hundredths of a credit. */
+/** Without a currency, `_minor` fields are hundredths of a credit. */
 function moneyOf(minor: number, currency: string | null): string {
   if (currency !== null) return formatMoney(minor, currency);
   if (minor % 100 === 0) return formatCredits(minor / 100);

@@ -4,15 +4,15 @@ import { isUuid, oneOf, pathWith, someOf, withCursor, trimmed, withFilter } from
 
 const STATUSES = ["active", "closed"] as const;
 
-describe("filters in the address", () => {
-  it("accept only what there is", () => {
+describe("filters in the URL", () => {
+  it("accept only known values", () => {
     expect(oneOf("closed", STATUSES)).toBe("closed");
     expect(oneOf("<script>", STATUSES)).toBeNull();
     expect(oneOf(null, STATUSES)).toBeNull();
     expect(someOf(["closed", "nonsense", "active"], STATUSES)).toEqual(["active", "closed"]);
   });
 
-  it("go back to the first page when they change", () => {
+  it("return to the first page when they change", () => {
     const params = new URLSearchParams("search=ann&cursor=abc");
     expect(withFilter(params, "status", "active").toString()).toBe("search=ann&status=active");
     expect(withFilter(params, "search", "").toString()).toBe("");
@@ -28,7 +28,7 @@ describe("filters in the address", () => {
 });
 
 describe("a path", () => {
-  it("carries what is there, encoded", () => {
+  it("contains the non-empty values, encoded", () => {
     expect(pathWith("/users", { search: "a&b=c", status: null, plan: "" })).toBe("/users?search=a%26b%3Dc");
     expect(pathWith("/users", {})).toBe("/users");
   });
@@ -39,7 +39,7 @@ describe("a path", () => {
   });
 });
 
-it.each([" ", "\t", "\n", "\r\n", "\u00a0", "\u200b", "\ufeff", "\u2060", "\u3000", "\u2028"])("takes %j from around a pasted text", (blank) => {
+it.each([" ", "\t", "\n", "\r\n", "\u00a0", "\u200b", "\ufeff", "\u2060", "\u3000", "\u2028"])("removes %j around pasted text", (blank) => {
   expect(trimmed(`${blank}ann smith${blank}${blank}`)).toBe("ann smith");
   expect(withFilter(new URLSearchParams(), "search", `${blank}ann`).get("search")).toBe("ann");
   expect(withFilter(new URLSearchParams("search=x"), "search", blank).has("search")).toBe(false);

@@ -1,6 +1,6 @@
-/** Filters live in the address, so that a reload or a link shows the same list. */
+/** Filters are stored in the URL, so that a reload or a link shows the same list. */
 
-/** One of `allowed`, or null: whatever else stands in an address is as good as nothing. */
+/** Return the value if it is in `allowed`, else null: unknown values in the URL are ignored. */
 export function oneOf<T extends string>(value: string | null, allowed: readonly T[]): T | null {
   return allowed.find((one) => one === value) ?? null;
 }
@@ -9,19 +9,19 @@ export function someOf<T extends string>(values: string[], allowed: readonly T[]
   return allowed.filter((one) => values.includes(one));
 }
 
-/** The keys of a table of labels, as the type that it is keyed by. */
+/** Return the keys of a table of labels, typed. */
 export function keysOf<T extends string>(labels: Record<T, string>): T[] {
   return Object.keys(labels) as T[];
 }
 
 const AROUND = /^[\s\p{Cc}\p{Cf}\p{Z}]+|[\s\p{Cc}\p{Cf}\p{Z}]+$/gu;
 
-/** A pasted text without the blanks, line breaks and invisible signs around it. */
+/** Remove blanks, line breaks and invisible characters around pasted text. */
 export function trimmed(text: string): string {
   return text.replaceAll(AROUND, "");
 }
 
-/** The same address with one filter changed, on the first page again: a cursor belongs to its filters. */
+/** Change one filter and return to the first page: a cursor is only valid for its filters. */
 export function withFilter(params: URLSearchParams, name: string, value: string | string[] | null): URLSearchParams {
   const next = new URLSearchParams(params);
   next.delete("cursor");
@@ -39,7 +39,7 @@ export function withCursor(params: URLSearchParams, cursor: string | null): URLS
   return next;
 }
 
-/** A path with those values in its query that are there. */
+/** Return a path with a query of the non-empty values. */
 export function pathWith(path: string, values: Record<string, string | null | undefined>): string {
   const params = new URLSearchParams();
   for (const [name, value] of Object.entries(values)) {

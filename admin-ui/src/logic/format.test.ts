@@ -17,14 +17,14 @@ describe("credits", () => {
 });
 
 describe("money", () => {
-  it("is written in the digits of its currency", () => {
+  it("has the number of digits of its currency", () => {
     expect(formatMoney(1999, "usd")).toBe("19.99 USD");
     expect(formatMoney(-5, "USD")).toBe("−0.05 USD");
     expect(formatMoney(500, "jpy")).toBe("500 JPY");
     expect(formatMoney(1500, "no such")).toBe("15.00 NO SUCH");
   });
 
-  it("has the provider's digits, which a browser's are not", () => {
+  it("uses the provider's digits instead of the browser's", () => {
     expect(formatMoney(17_500, "HUF")).toBe("175.00 HUF");
     expect(formatMoney(1_500_000, "IDR")).toBe("15,000.00 IDR");
     expect(formatMoney(500, "ISK")).toBe("5.00 ISK");
@@ -35,28 +35,28 @@ describe("money", () => {
     }
   });
 
-  it("is read as it is typed, to the last minor unit", () => {
+  it("is parsed exactly", () => {
     expect(parseMoney("19.99", "usd")).toBe(1999);
     expect(parseMoney(" 0,5 ", "usd")).toBe(50);
     expect(parseMoney("1.15", "usd")).toBe(115);
     expect(parseMoney("7", "jpy")).toBe(7);
   });
 
-  it("is refused where it is no amount of the currency", () => {
+  it("is rejected when it is not an amount of the currency", () => {
     for (const text of ["", "-1", "1.999", "1e3", "abc", "1.", "1,000.00"]) expect(parseMoney(text, "usd")).toBeNull();
     expect(parseMoney("1.5", "jpy")).toBeNull();
   });
 });
 
 describe("prices", () => {
-  it("are offered for editing as they would be typed", () => {
+  it("are formatted for input fields", () => {
     expect(moneyInput(500, "USD")).toBe("5.00");
     expect(moneyInput(99_999_999, "USD")).toBe("999999.99");
     expect(moneyInput(500, "JPY")).toBe("500");
     for (const minor of [1, 29, 115, 1999, 99_999_999]) expect(parseMoney(moneyInput(minor, "USD"), "USD")).toBe(minor);
   });
 
-  it("say what one costs, and when that is rounded", () => {
+  it("per unit are exact or marked as rounded", () => {
     expect(formatRate(500, 20, "USD")).toBe("0.25 USD");
     expect(formatRate(1999, 100, "USD")).toBe("0.1999 USD");
     expect(formatRate(500, 30, "USD")).toBe("about 0.166667 USD");
@@ -65,12 +65,12 @@ describe("prices", () => {
 });
 
 describe("names", () => {
-  it("read like words", () => {
+  it("are humanized", () => {
     expect(humanize("paid_not_credited")).toBe("Paid not credited");
     expect(humanize("account.revoke_tokens")).toBe("Account revoke tokens");
   });
 
-  it("keep both ends of an id", () => {
+  it("are shortened to both ends of an id", () => {
     expect(shortId("0198c7f2-1111-7222-8333-444455556666")).toBe("0198c7f2…6666");
     expect(shortId("short")).toBe("short");
   });

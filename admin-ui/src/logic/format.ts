@@ -8,7 +8,7 @@ export function formatNumber(value: number): string {
   return whole.format(value).replace("-", MINUS);
 }
 
-/** With its sign, for what moved: "+20", "−3", "0". */
+/** Format a change with its sign: "+20", "−3", "0". */
 export function formatChange(value: number): string {
   return value > 0 ? `+${formatNumber(value)}` : formatNumber(value);
 }
@@ -17,12 +17,12 @@ export function formatCredits(value: number): string {
   return formatCount(value, "credit");
 }
 
-/** "1 purchase", "2 purchases": of what makes its plural with an s. */
+/** "1 purchase", "2 purchases": for nouns with a regular plural. */
 export function formatCount(value: number, one: string): string {
   return `${formatNumber(value)} ${Math.abs(value) === 1 ? one : `${one}s`}`;
 }
 
-/** How many digits a currency's minor units take at the provider: 2 for USD and HUF, 0 for JPY. */
+/** Return the number of decimal digits that the payment provider uses for a currency: 2 for USD and HUF, 0 for JPY. */
 export function minorDigits(currency: string): number {
   return currencyInfo(currency).digits;
 }
@@ -34,7 +34,7 @@ export function formatMoney(minor: number, currency: string): string {
   return `${number.format(minor / 10 ** digits).replace("-", MINUS)} ${currency.toUpperCase()}`;
 }
 
-/** What somebody typed, "19.99" or "19,99", in minor units; null where it is no amount of that currency. */
+/** Parse a typed amount, "19.99" or "19,99", into minor units; null: not an amount of that currency. */
 export function parseMoney(text: string, currency: string): number | null {
   const digits = minorDigits(currency);
   const match = /^(\d{1,12})(?:[.,](\d+))?$/.exec(text.trim());
@@ -44,12 +44,12 @@ export function parseMoney(text: string, currency: string): number | null {
   return Number(units) * 10 ** digits + Number(fraction.padEnd(digits, "0") || "0");
 }
 
-/** Minor units as they would be typed: 1999, "usd" is "19.99". */
+/** Format minor units for an input field: 1999, "usd" is "19.99". */
 export function moneyInput(minor: number, currency: string): string {
   return (minor / 10 ** minorDigits(currency)).toFixed(minorDigits(currency));
 }
 
-/** What one of `count` costs: "0.25 USD", with up to four digits more where it does not come out even. */
+/** Return the price per unit: "0.25 USD", with up to four more digits if needed; "about" marks a rounded price. */
 export function formatRate(minor: number, count: number, currency: string): string {
   const digits = minorDigits(currency);
   const value = minor / 10 ** digits / count;

@@ -1,4 +1,4 @@
-/** What the search from anywhere finds, in the order in which it is shown; Enter opens the first. */
+/** Results of the global search, in display order; Enter opens the first. */
 import type { Alert, ApiKey, Purchase, PurchaseRow, UserRow } from "../api/models";
 import { formatCredits, formatMoney, shortId } from "./format";
 import { pathWith } from "./filters";
@@ -20,7 +20,7 @@ export interface Hit {
 
 const SHOWN = 7;
 
-/** Groups of hits, none of them empty. `pages` comes last, as its names are ordinary words. */
+/** Return the non-empty groups of hits. `pages` comes last, because page names are common words. */
 export function hitsOf(search: string, found: Found | undefined, pages: Hit[]): { group: string; hits: Hit[] }[] {
   const users = exactFirst(search, found?.users ?? []).slice(0, SHOWN).map(userHit);
   const all = { id: "all", label: `All users that match “${search}”`, path: pathWith("/users", { search }) };
@@ -34,11 +34,11 @@ export function hitsOf(search: string, found: Found | undefined, pages: Hit[]): 
   return groups.filter(({ hits }) => hits.length > 0);
 }
 
-/** Those of whom one name is what was searched for, before those that only begin like it. */
+/** Sort exact matches before prefix matches. */
 function exactFirst(search: string, users: UserRow[]): UserRow[] {
-  const wanted = fold(search);
+  const folded = fold(search);
   const isExact = ({ account_id, external_id, customer_email, display_name }: UserRow) =>
-    [account_id, external_id, customer_email, display_name].some((name) => name !== null && fold(name) === wanted);
+    [account_id, external_id, customer_email, display_name].some((name) => name !== null && fold(name) === folded);
   return users.toSorted((one, other) => Number(isExact(other)) - Number(isExact(one)));
 }
 
@@ -46,7 +46,7 @@ export function fold(text: string): string {
   return text.normalize("NFKC").toLowerCase();
 }
 
-/** By how its public id begins, or by what stands in its name. */
+/** Return the keys whose public id begins with the search, or whose name contains its words. */
 export function keysThatMatch(search: string, keys: ApiKey[]): ApiKey[] {
   const parts = fold(search).split(/\s+/).filter((part) => part !== "");
   return keys.filter(({ key_id, name }) =>

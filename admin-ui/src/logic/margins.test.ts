@@ -9,7 +9,7 @@ function model(name: string | null, margin_cents: string | null): MarginModel {
 }
 
 describe("lossesOf", () => {
-  it("finds what costs more than it earns, the greatest loss first", () => {
+  it("returns models that cost more than they earn, the largest loss first", () => {
     const models = [model("even", "0"), model("a", "-0.0000000001"), model("gain", "3"), model("b", "-20"), model("EUR", null)];
     expect(lossesOf(models).map((one) => one.model)).toEqual(["b", "a"]);
   });

@@ -1,12 +1,12 @@
 import type { Person, UserRow } from "../api/models";
 import { humanize, shortId } from "./format";
 
-/** What people call a user: the best that is known. */
+/** Return a user's name: the e-mail address, else the display name, else the external id. */
 export function nameOf(user: Pick<UserRow, "account_id" | "customer_email" | "display_name" | "external_id">): string {
   return user.customer_email ?? user.display_name ?? user.external_id ?? `Account ${shortId(user.account_id)}`;
 }
 
-/** What a person in a list is called: the best that is known of them. */
+/** Return the name of a person in a list. */
 export function personOf(person: Person, accountId: string): string {
   if (person.erased) return `Erased person (${shortId(accountId)})`;
   return nameOf({ ...person, account_id: accountId });
@@ -14,7 +14,7 @@ export function personOf(person: Person, accountId: string): string {
 
 const BRANDS: Record<string, string> = { amex: "American Express", jcb: "JCB", unionpay: "UnionPay", diners: "Diners Club", mastercard: "Mastercard" };
 
-/** What paid, such as "Visa ··4242"; null where it is not known. */
+/** Return the payment method, such as "Visa ··4242"; null: unknown. */
 export function cardOf({ card_brand: brand, card_last4: last4 }: { card_brand: string | null; card_last4: string | null }): string | null {
   if (brand === null) return null;
   const name = BRANDS[brand] ?? humanize(brand);

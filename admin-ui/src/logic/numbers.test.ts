@@ -29,7 +29,7 @@ it.each([
   ["0x10", "Enter a whole number, with the digits 0 to 9"],
   ["Infinity", "Enter a whole number, with the digits 0 to 9"],
   ["5 credits", "Enter a whole number, with the digits 0 to 9"],
-])("refuses %j with a message about it", (text, problem) => {
+])("rejects %j with a matching message", (text, problem) => {
   expect(readWhole(text, BOUNDS)).toEqual({ value: null, problem });
 });
 
@@ -37,16 +37,16 @@ it.each([
   ["1", 1],
   ["1000000", 1_000_000],
   ["007", 7],
-])("reads %j as it is", (text, value) => {
+])("parses %j", (text, value) => {
   expect(readWhole(text, BOUNDS)).toEqual({ value, problem: null });
 });
 
-it("takes an empty text for none, where it may be empty", () => {
+it("accepts empty text when optional", () => {
   expect(readWhole("", { ...BOUNDS, optional: true })).toEqual({ value: null, problem: null });
   expect(readWhole(" ", { ...BOUNDS, optional: true }).problem).not.toBeNull();
 });
 
-it("holds the largest numbers exactly", () => {
+it("parses the largest numbers exactly", () => {
   const bounds = { least: 0, most: 999_999_999_999_999 };
   expect(readWhole("999999999999999", bounds).value).toBe(999_999_999_999_999);
   expect(readWhole("1000000000000000", bounds).value).toBeNull();

@@ -1,15 +1,15 @@
-/** Whole numbers as people type them. A text is read as it is, or refused with a message: it is never changed. */
+/** Parsing of typed whole numbers. Text is parsed unchanged or rejected with a message. */
 import { formatNumber } from "./format";
 
 export interface Bounds {
   least: number;
-  /** At most 15 digits, so that a number holds it exactly. */
+  /** At most 15 digits, which a JavaScript number represents exactly. */
   most: number;
-  /** An empty text is a value too: none. */
+  /** Empty text is valid and means no value. */
   optional?: boolean;
 }
 
-/** `value` null without a `problem`: the text is empty, and may be. */
+/** Both `value` and `problem` are null when the text is empty and optional. */
 export type Whole = { value: number; problem: null } | { value: null; problem: string | null };
 
 const MOST_DIGITS = 15;
@@ -27,7 +27,7 @@ export function isWhole(text: string, bounds: Bounds): boolean {
   return readWhole(text, bounds).problem === null;
 }
 
-/** Why a text is no whole number, in terms of what was typed. */
+/** Return why a text is not a whole number, based on its characters. */
 function problemOf(text: string): string {
   if (text.trim() === "") return "Enter a whole number, not blanks";
   if (/^\s|\s$/.test(text)) return "Remove the blanks around the number";
@@ -39,7 +39,7 @@ function problemOf(text: string): string {
   return "Enter a whole number, with the digits 0 to 9";
 }
 
-/** From how much on a form asks whether the amount is meant (docs/back-office.md has the list). */
+/** Amounts above these need a confirmation in forms (listed in docs/back-office.md). */
 export const UNUSUAL = {
   adjustedCredits: 10_000,
   grantedFreeUses: 1_000,

@@ -9,8 +9,8 @@ import {
   isOld,
   isUncredited,
   outcomeOf,
-  reconciledOf,
-  reviewOf,
+  reconciliationSummary,
+  reviewAdvice,
   stripeUrl,
   unexplainedRefunds,
   reconciliationStatus,
@@ -50,31 +50,31 @@ const MISMATCH: PurchaseRow = {
   review_reason: "amount_mismatch",
 };
 
-it("says that money is booked only when it is", () => {
-  expect(outcomeOf({ booked: true, purchase: BOOKED })).toContain("booked now");
-  expect(outcomeOf({ booked: true, purchase: MISMATCH })).toContain("nothing was credited");
+it("reports a booking only when credits were booked", () => {
+  expect(outcomeOf({ booked: true, purchase: BOOKED })).toContain("now booked");
+  expect(outcomeOf({ booked: true, purchase: MISMATCH })).toContain("no credits were booked");
   expect(outcomeOf({ booked: true, purchase: { ...MISMATCH, status: "canceled" } })).toContain("settled");
-  expect(outcomeOf({ booked: false, purchase: BOOKED })).toContain("nothing that was missing");
+  expect(outcomeOf({ booked: false, purchase: BOOKED })).toContain("Nothing was missing");
 });
 
-it("counts what was given back in full as settled", () => {
+it("counts a full refund as settled", () => {
   expect([BOOKED, MISMATCH, { ...MISMATCH, status: "canceled" as const }].map(isUncredited)).toEqual([false, true, false]);
 });
 
-it("tells what arrived in the currency in which it arrived, and why it needs a person", () => {
+it("uses the received currency, and explains the review", () => {
   expect([BOOKED, MISMATCH].map(currencyOf)).toEqual(["USD", "EUR"]);
-  expect(reviewOf("amount_mismatch")).toContain("Refund it");
-  expect(reviewOf("something_new")).toBe("Something new");
+  expect(reviewAdvice("amount_mismatch")).toContain("Refund the money");
+  expect(reviewAdvice("something_new")).toBe("Something new");
 });
 
-it("tells what asking Stripe about everything led to, and what it could not do", () => {
-  expect(reconciledOf({ events: 0, payments: 0, failed: 0 })).toBe("Stripe was asked: nothing was missing");
-  expect(reconciledOf({ events: 1, payments: 2, failed: 0 })).toBe("Stripe was asked: 1 event and 2 payments caught up on");
-  expect(reconciledOf({ events: 0, payments: 0, failed: 3 })).toMatch(/^Stripe was asked: 3 could not be done\./);
-  expect(reconciledOf({ events: 1, payments: 0, failed: 3 })).toContain("caught up on, but 3 could not be done.");
+it("summarizes a reconciliation, with its failures", () => {
+  expect(reconciliationSummary({ events: 0, payments: 0, failed: 0 })).toBe("Compared with Stripe: nothing was missing");
+  expect(reconciliationSummary({ events: 1, payments: 2, failed: 0 })).toBe("Compared with Stripe: 1 missing event and 2 missing payments processed");
+  expect(reconciliationSummary({ events: 0, payments: 0, failed: 3 })).toMatch(/^Compared with Stripe: 3 failed\./);
+  expect(reconciliationSummary({ events: 1, payments: 0, failed: 3 })).toContain("processed, but 3 failed.");
 });
 
-it("says that everything was reconciled only when it was, and why nothing happens", () => {
+it("describes the state of a reconciliation run", () => {
   const queued: Reconciliation = {
     job_id: 7,
     state: "queued",
@@ -94,8 +94,8 @@ it("says that everything was reconciled only when it was, and why nothing happen
   expect(reconciliationStatus(queued)).toMatchObject({ tone: "wait", title: "Queued" });
   expect(reconciliationStatus({ ...queued, worker_seen_at: "2026-11-21T09:00:00Z" })).toMatchObject({
     tone: "bad",
-    title: "Nothing has happened yet",
-    text: "Worker is silent. Stripe is asked as soon as it runs again.",
+    title: "Waiting for the worker",
+    text: "Worker not responding. The reconciliation starts when the worker runs again.",
   });
   expect(reconciliationStatus({ ...queued, state: "running" }).tone).toBe("wait");
   expect(reconciliationStatus({ ...queued, state: "failed" }).title).toContain("failed");
@@ -109,13 +109,13 @@ it("says that everything was reconciled only when it was, and why nothing happen
   ]);
 });
 
-it("leads to the payment in Stripe's dashboard, of the right mode", () => {
+it("links to the payment in Stripe's dashboard, in the right mode", () => {
   expect(stripeUrl(BOOKED)).toBe("https://dashboard.stripe.com/payments/pi_1");
   expect(stripeUrl({ ...BOOKED, environment: "test" })).toBe("https://dashboard.stripe.com/test/payments/pi_1");
   expect(stripeUrl({ ...BOOKED, payment_id: null })).toBeNull();
 });
 
-it("tells what was refunded beyond the refunds that are known", () => {
+it("returns the refunded amount without a known refund", () => {
   const refund = { refund_id: "re_1", amount_minor: 200, status: "succeeded" as const, created_at: "", asked_by: null, reason: null };
   const failed = { ...refund, refund_id: "re_2", status: "failed" as const };
   expect(unexplainedRefunds({ refunded_minor: 200, refunds: [refund, failed] })).toBe(0);
@@ -130,6 +130,6 @@ it.each([
   ["five", null],
   ["0", null],
   ["", null],
-])("looks for the amount %j", (text, expected) => {
+])("parses the amount %j", (text, expected) => {
   expect(amountFilter(text)).toEqual(expected);
 });

@@ -1,9 +1,9 @@
-/** Which days a report is about. They are UTC days, both ends included, and stand in the address. */
+/** The days of a report: UTC days, both ends included, stored in the URL. */
 
 export const PRESETS = { "7": "7 days", "30": "30 days", "90": "90 days" } as const;
 export type Preset = keyof typeof PRESETS;
 export const MOST_DAYS = 366;
-const USUAL: Preset = "30";
+const DEFAULT: Preset = "30";
 const DAY_MS = 86_400_000;
 
 export interface Range {
@@ -12,12 +12,12 @@ export interface Range {
   preset: Preset | "custom";
 }
 
-/** What an address asks for; whatever makes no sense there is the usual range. */
+/** Return the range in the URL; the default range when it is invalid. */
 export function rangeOf(params: URLSearchParams, now: Date): Range {
   const [from, to] = [params.get("from") ?? "", params.get("to") ?? ""];
   if (rangeProblem(from, to) === null) return { from, to, preset: "custom" };
-  const asked = params.get("days") ?? "";
-  const preset = asked in PRESETS ? (asked as Preset) : USUAL;
+  const days = params.get("days") ?? "";
+  const preset = days in PRESETS ? (days as Preset) : DEFAULT;
   return { ...lastDays(Number(preset), now), preset };
 }
 
@@ -26,15 +26,15 @@ export function lastDays(days: number, now: Date): { from: string; to: string } 
   return { from: plusDays(to, 1 - days), to };
 }
 
-/** Why two days are no range; null: they are one. */
+/** Return why two days are not a valid range; null: they are. */
 export function rangeProblem(from: string, to: string): string | null {
   const [first, last] = [dayNumber(from), dayNumber(to)];
-  if (first === null || last === null) return "Two days are needed";
-  if (first > last) return "The first day is after the last";
+  if (first === null || last === null) return "Enter both days";
+  if (first > last) return "The first day must not be after the last";
   return last - first >= MOST_DAYS ? `At most ${MOST_DAYS} days` : null;
 }
 
-/** The same address, about other days; cursors belong to their days. */
+/** Change the range in the URL, and drop the cursor, which is only valid for its range. */
 export function withRange(params: URLSearchParams, range: Preset | { from: string; to: string }): URLSearchParams {
   const next = new URLSearchParams(params);
   for (const name of ["days", "from", "to", "cursor"]) next.delete(name);
@@ -46,7 +46,7 @@ export function withRange(params: URLSearchParams, range: Preset | { from: strin
   return next;
 }
 
-/** Whether a UTC day is not over yet. */
+/** Whether a UTC day is today. */
 export function isToday(day: string, now = new Date()): boolean {
   return day === utcDay(now);
 }
@@ -59,14 +59,14 @@ export function plusDays(day: string, days: number): string {
   return utcDay(new Date(Date.parse(`${day}T00:00:00Z`) + days * DAY_MS));
 }
 
-/** Days since 1970; null: no such day. */
+/** Return the days since 1970; null: not a valid day. */
 function dayNumber(day: string): number | null {
   if (!/^\d{4}-\d{2}-\d{2}$/.test(day)) return null;
   const at = Date.parse(`${day}T00:00:00Z`);
   return Number.isNaN(at) || utcDay(new Date(at)) !== day ? null : at / DAY_MS;
 }
 
-/** "21 Nov 2026"; short: "21 Nov". The day is a UTC day, whoever reads it. */
+/** "21 Nov 2026"; short: "21 Nov". A UTC day in every time zone. */
 export function formatDay(day: string, short = false): string {
   return new Intl.DateTimeFormat("en-GB", {
     day: "numeric",
@@ -76,7 +76,7 @@ export function formatDay(day: string, short = false): string {
   }).format(new Date(`${day}T00:00:00Z`));
 }
 
-/** How many whole weeks after its cohort's Monday a day lies. */
+/** Return the number of whole weeks between a cohort's Monday and a day. */
 export function weekOf(cohort: string, day: string): number {
   return Math.floor(((dayNumber(day) ?? 0) - (dayNumber(cohort) ?? 0)) / 7);
 }

@@ -3,9 +3,9 @@ import type { Role } from "../api/models";
 const RANK: Record<Role, number> = { viewer: 0, support: 1, admin: 2 };
 
 export const ROLES: { value: Role; label: string; description: string }[] = [
-  { value: "viewer", label: "Viewer", description: "Sees everything, changes nothing" },
-  { value: "support", label: "Support", description: "Adjusts credits up to a limit, suspends and reopens accounts" },
-  { value: "admin", label: "Admin", description: "Everything: keys, refunds, closing accounts, other admins" },
+  { value: "viewer", label: "Viewer", description: "Read-only access to all pages" },
+  { value: "support", label: "Support", description: "Can adjust credits up to a limit, and suspend and reopen accounts" },
+  { value: "admin", label: "Admin", description: "Full access, including API keys, refunds, closing accounts and other admins" },
 ];
 
 export function atLeast(role: Role, needed: Role): boolean {
@@ -13,5 +13,5 @@ export function atLeast(role: Role, needed: Role): boolean {
 }
 
 export function neededRole(needed: Role): string {
-  return needed === "admin" ? "Needs the role admin" : `Needs the role ${needed} or admin`;
+  return needed === "admin" ? "Requires the admin role" : `Requires the ${needed} or admin role`;
 }

@@ -18,13 +18,13 @@ describe("amountOf", () => {
 });
 
 describe("balanceOf", () => {
-  it("names the pool, and what is left or owed", () => {
+  it("names the pool and its balance", () => {
     expect(balanceOf({ pool: "paid", delta: -1, balance_after: 1500 })).toBe("Paid credits: 1,500 left");
     expect(balanceOf({ pool: "debt", delta: 4, balance_after: 4 })).toBe("Debt: 4 owed");
     expect(balanceOf({ pool: "web_search/paid", delta: -1, balance_after: 0 })).toBe("Web search, paid uses: 0 left");
   });
 
-  it("makes words of pools that it does not know", () => {
+  it("humanizes unknown pools", () => {
     expect(poolName("held")).toBe("Held");
   });
 });
@@ -32,7 +32,7 @@ describe("balanceOf", () => {
 describe("wasFree", () => {
   const free = { pool: "free", delta: -1, balance_after: 2 };
   const paid = { pool: "paid", delta: -1, balance_after: 2 };
-  it("is so when nothing but free pools paid", () => {
+  it("is true when only free pools were charged", () => {
     expect(wasFree({ moves: [free, { ...free, pool: "daily_free" }] })).toBe(true);
     expect(wasFree({ moves: [free, paid] })).toBe(false);
     expect(wasFree({ moves: [{ ...free, delta: 3 }] })).toBe(false);

@@ -4,11 +4,11 @@ import { formatChange, formatNumber, humanize } from "./format";
 const POOLS: Record<string, string> = {
   paid: "Paid credits",
   free: "Free credits",
-  daily_free: "Free credits of the day",
+  daily_free: "Daily free credits",
   debt: "Debt",
 };
 
-/** A tool's own pools count uses of the tool: "image_gen/free". */
+/** Return a pool's label. A tool's pools, such as "image_gen/free", count uses of the tool. */
 export function poolName(pool: string): string {
   const [tool, source] = pool.split("/");
   if (source === undefined || tool === undefined) return POOLS[pool] ?? humanize(pool);
@@ -19,18 +19,18 @@ function isFree(pool: string): boolean {
   return pool === "free" || pool === "daily_free" || pool.endsWith("/free");
 }
 
-/** What a pool lost or got. What a free pool paid is called free, with how much where it was more than one. */
+/** Format a pool's change. A charge to a free pool is shown as "Free", with the number if it is more than one. */
 export function amountOf({ pool, delta }: Move): string {
   if (!isFree(pool) || delta > 0) return formatChange(delta);
   return delta === -1 ? "Free" : `Free × ${formatNumber(-delta)}`;
 }
 
-/** The pool and its balance right after: "Paid credits: 15 left". */
+/** Return the pool and its balance after the change: "Paid credits: 15 left". */
 export function balanceOf({ pool, balance_after }: Move): string {
   return `${poolName(pool)}: ${formatNumber(balance_after)} ${pool === "debt" ? "owed" : "left"}`;
 }
 
-/** Whether nothing but free pools paid. */
+/** Whether only free pools were charged. */
 export function wasFree({ moves }: Pick<TimelineEntry, "moves">): boolean {
   return moves.length > 0 && moves.every(({ pool, delta }) => delta < 0 && isFree(pool));
 }

@@ -10,7 +10,7 @@ import { csvOf, type ReportColumn } from "./ReportTable";
 import { isToday } from "../logic/ranges";
 import type { ChartKind, Series } from "./series";
 
-// The charts are as big as all the rest: they are fetched by those who look at one.
+// The charts library is half of the bundle: load it only when a chart is shown.
 const TimeChart = lazy(() => import("./TimeChart")) as typeof import("./TimeChart").default;
 
 interface Props<Row> {
@@ -28,7 +28,7 @@ interface Props<Row> {
   aside?: ReactNode;
 }
 
-/** A chart, the same numbers as a table, and as a file. */
+/** A report as a chart, a table and a CSV file. */
 export function ChartSection<Row>(props: Props<Row>) {
   const { title, note, days, dayOf, series, columns } = props;
   const [view, setView] = useState("chart");
@@ -41,7 +41,7 @@ export function ChartSection<Row>(props: Props<Row>) {
           {props.aside}
           <SegmentedControl
             size="xs"
-            aria-label={`${title}: how to show it`}
+            aria-label={`${title}: view`}
             data={[
               { value: "chart", label: "Chart" },
               { value: "table", label: "Table" },
@@ -60,7 +60,7 @@ export function ChartSection<Row>(props: Props<Row>) {
       )}
       {days !== undefined && days.some((row) => isToday(dayOf(row))) && (
         <Text size="xs" c="dimmed" mb="xs">
-          Today is not over (UTC): its figures are those up to now.
+          Today (UTC) is incomplete: its figures are up to now.
         </Text>
       )}
       {props.error ? (
@@ -72,7 +72,7 @@ export function ChartSection<Row>(props: Props<Row>) {
       ) : view === "table" ? (
         <DataTable label={title} columns={columns} rows={days.toReversed()} rowKey={dayOf} empty={null} wide />
       ) : (
-        <div role="img" aria-label={`${title}: a chart of ${series.map(({ name }) => name).join(", ")} by day. “Table” shows its numbers.`}>
+        <div role="img" aria-label={`${title}: chart of ${series.map(({ name }) => name).join(", ")} by day. Choose “Table” for the numbers.`}>
           <Suspense fallback={<Skeleton height={260} />}>
             <TimeChart days={days} dayOf={dayOf} series={series} kind={props.kind} whole={props.whole ?? false} />
           </Suspense>

@@ -7,11 +7,11 @@ import { useRange } from "./useRange";
 interface Props {
   what: string;
   names: string[];
-  /** Absent while they are fetched. */
+  /** Absent while loading. */
   rows: (() => Cell[][]) | undefined;
 }
 
-/** What is shown, as a file. */
+/** Exports the loaded rows as a CSV file. */
 export function CsvButton({ what, names, rows }: Props) {
   const { environment, from, to } = useRange();
   const save = () => {

@@ -6,14 +6,14 @@ import { formatGrowth } from "../logic/decimals";
 interface Props {
   name: string;
   value: string;
-  /** All digits, for who points at it. */
+  /** The exact value, shown on hover. */
   exact?: string;
-  /** Now and before, to tell the change. */
+  /** The current and the previous value, to show the change. */
   growth?: [now: string | number, before: string | number] | undefined;
   hint?: ReactNode;
 }
 
-/** One number that people look for first, and how it moved. */
+/** A key figure with its change. */
 export function Figure({ name, value, exact, growth, hint }: Props) {
   return (
     <Paper withBorder p="sm">
@@ -34,14 +34,14 @@ export function Figure({ name, value, exact, growth, hint }: Props) {
 
 function Growth({ now, before }: { now: string | number; before: string | number }) {
   const growth = formatGrowth(now, before);
-  if (growth === null) return "as before";
-  if (growth === "new") return "none before";
+  if (growth === null) return "unchanged";
+  if (growth === "new") return "previously 0";
   return (
     <>
       <Text span inherit fw={600} c="var(--mantine-color-text)">
         {growth}
       </Text>{" "}
-      against before
+      vs. previous period
     </>
   );
 }

@@ -13,10 +13,10 @@ const ENVIRONMENTS: { value: Environment; label: string }[] = [
 ];
 const CHOICES = [...keysOf(PRESETS).map((value) => ({ value, label: PRESETS[value] })), { value: "custom", label: "Custom" }];
 
-/** So that all of them stand side by side on the narrowest phone. */
+/** Narrow padding, so that all choices fit side by side on the narrowest phone. */
 const NARROW = { label: { paddingInline: "clamp(4px, 1.6vw, 12px)" } };
 
-/** Which days, and of which environment. */
+/** Filters for the days and the environment of a report. */
 export function RangeBar() {
   const { set } = useFilters();
   const { from, to, preset, environment, setRange } = useRange();
@@ -49,7 +49,7 @@ interface CustomProps {
   onChange: (range: { from: string; to: string }) => void;
 }
 
-/** Two days, taken over as soon as they are a range. */
+/** Two date fields, applied as soon as they are a valid range. */
 function CustomDays({ from, to, onChange }: CustomProps) {
   const [days, setDays] = useState({ from, to });
   const problem = rangeProblem(days.from, days.to);

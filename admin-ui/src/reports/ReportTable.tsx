@@ -11,17 +11,17 @@ import { CsvButton } from "./CsvButton";
 const FIRST = 10;
 
 export interface ReportColumn<Row> extends Column<Row> {
-  /** What stands in the exported file; absent: this column does not. */
+  /** The value in the exported file; absent: the column is not exported. */
   csv?: (row: Row) => Cell;
-  /** Stands in the file only. */
+  /** Only in the exported file, not in the table. */
   exportOnly?: boolean;
 }
 
 interface Props<Row> {
   title: string;
-  /** What the numbers mean, where their names do not tell. */
+  /** Explains the numbers, if their names do not. */
   note?: string;
-  /** What the table says, in a sentence. */
+  /** A summary above the table. */
   lead?: ReactNode;
   columns: ReportColumn<Row>[];
   rows: Row[] | undefined;
@@ -29,10 +29,10 @@ interface Props<Row> {
   busy: boolean;
   error: Error | null;
   onRetry: () => void;
-  /** What to say when there are no rows. */
+  /** Title and text without rows. */
   empty: [string, ReactNode];
   aside?: ReactNode;
-  /** All rows at once: they are a page already. */
+  /** Show all rows: the server has paged them. */
   paged?: boolean;
   children?: ReactNode;
 }

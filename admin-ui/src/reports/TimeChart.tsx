@@ -12,7 +12,7 @@ interface Props<Row> {
   dayOf: (row: Row) => string;
   series: Series<Row>[];
   kind: ChartKind;
-  /** Whole things are counted: the axis names no parts of them. */
+  /** The values are whole numbers: no fractions on the axis. */
   whole: boolean;
   height?: number;
 }
@@ -20,7 +20,7 @@ interface Props<Row> {
 const HEIGHT = 260;
 const HEIGHT_OF_ONE = 120;
 
-/** Days from left to right. Heights are drawn from floats; what is read is told by the series as text. */
+/** A chart by day. Heights are floats; the tooltip shows each series' exact text. */
 export default function TimeChart<Row>({ days, dayOf, series, kind, whole, height = HEIGHT }: Props<Row>) {
   const data = days.map((row, index) => ({
     index,
@@ -44,7 +44,7 @@ export default function TimeChart<Row>({ days, dayOf, series, kind, whole, heigh
   const tooltip = ({ payload }: { payload?: readonly { payload?: unknown }[] }) => {
     const point = payload?.[0]?.payload as { index: number } | undefined;
     const row = point === undefined ? undefined : days[point.index];
-    return row === undefined ? null : <Told day={dayOf(row)} row={row} series={series} />;
+    return row === undefined ? null : <DayTooltip day={dayOf(row)} row={row} series={series} />;
   };
   const common = {
     h: height,
@@ -58,7 +58,7 @@ export default function TimeChart<Row>({ days, dayOf, series, kind, whole, heigh
     xAxisProps: { minTickGap: 24 },
     yAxisProps: { width: 52, allowDecimals: !whole },
   };
-  // The chart takes no focus of its own: its table is for whoever does not see it.
+  // The chart is not focusable: the table is its accessible form.
   if (kind !== "line") {
     return (
       <BarChart
@@ -81,7 +81,7 @@ export default function TimeChart<Row>({ days, dayOf, series, kind, whole, heigh
   );
 }
 
-function Told<Row>({ day, row, series }: { day: string; row: Row; series: Series<Row>[] }) {
+function DayTooltip<Row>({ day, row, series }: { day: string; row: Row; series: Series<Row>[] }) {
   return (
     <Paper withBorder shadow="md" px="sm" py="xs">
       <Text size="sm" fw={600}>

@@ -1,15 +1,15 @@
 /**
- * Bars stand beside each other where their sum means nothing: amounts of several currencies. Multiples give each series
- * a chart with a scale of its own, where one scale would make the smaller ones look flat.
+ * `beside`: grouped bars, for values that must not be summed, such as amounts in several currencies. `multiples`: one
+ * chart with its own scale per series, for series of different magnitude.
  */
 export type ChartKind = "line" | "multiples" | "stacked" | "beside";
 
-/** One line, or one part of each bar. */
+/** One line, or one segment of each bar. */
 export interface Series<Row> {
   name: string;
   color: string;
-  /** How high it is drawn. */
+  /** The drawn height. */
   valueOf: (row: Row) => number;
-  /** What is said about it, exactly. */
+  /** The exact value as text. */
   textOf: (row: Row) => string;
 }

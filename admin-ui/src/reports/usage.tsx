@@ -9,11 +9,11 @@ export function spentOf({ spent }: Pick<Usage, "spent">): number {
   return spent.daily_free + spent.free + spent.paid;
 }
 
-/** Uses, and what paid for them; `from` is the narrowest screen that shows what paid. */
+/** Columns for uses and the pools that paid for them. */
 export function usageColumns<Row extends Usage>(): ReportColumn<Row>[] {
   return [
     count("Uses", (row) => row.uses),
-    { ...count<Row>("Free today", (row) => row.spent.daily_free), from: "md" },
+    { ...count<Row>("Daily free", (row) => row.spent.daily_free), from: "md" },
     { ...count<Row>("Free", (row) => row.spent.free), from: "sm" },
     count("Paid", (row) => row.spent.paid),
     { ...count<Row>("Product free", (row) => row.product_free), from: "lg" },
@@ -35,7 +35,7 @@ export function countSeries<Row>(name: string, color: string, valueOf: (row: Row
   return { name, color, valueOf, textOf: (row) => formatNumber(valueOf(row)) };
 }
 
-/** The currencies in which there is money, each once. */
+/** Return the distinct currencies of the sales. */
 export function currenciesOf(rows: { sales: Sales[] }[]): string[] {
   return [...new Set(rows.flatMap(({ sales }) => sales.map(({ currency }) => currency)))].sort();
 }

@@ -6,11 +6,11 @@ import { rangeOf, withRange, type Preset, type Range } from "../logic/ranges";
 
 export interface Reported extends Range {
   environment: Environment;
-  /** As the API wants to hear it. */
+  /** The API's query parameters. */
   query: { environment: Environment; from: string; to: string };
 }
 
-/** The days and the environment that the address asks for. */
+/** Return the days and the environment in the URL. */
 export function useRange(): Reported & { setRange: (range: Preset | { from: string; to: string }) => void } {
   const [params, setParams] = useSearchParams();
   const range = rangeOf(params, new Date());

@@ -19,7 +19,7 @@ export function AppFrame() {
   const main = useRef<HTMLDivElement>(null);
   const first = useRef(true);
   useEffect(() => {
-    // Who reads by ear or walks by keyboard goes on at the new page, not at the link that led there.
+    // Move the focus to the new page, for screen readers and keyboard users.
     if (!first.current) main.current?.focus();
     first.current = false;
   }, [pathname]);
@@ -30,7 +30,7 @@ export function AppFrame() {
       padding={{ base: "md", lg: "xl" }}
     >
       <a href="#main" className="skip-link">
-        Skip to the content
+        Skip to content
       </a>
       <GlobalSearch />
       <AppShell.Header>
@@ -41,7 +41,7 @@ export function AppFrame() {
               onClick={toggle}
               hiddenFrom="sm"
               size="sm"
-              aria-label={opened ? "Close the menu" : "Open the menu"}
+              aria-label={opened ? "Close menu" : "Open menu"}
               aria-expanded={opened}
             />
             <UnstyledButton component={Link} to="/" aria-label="CIRIS Billing, home">

@@ -10,20 +10,20 @@ import { ApiError } from "../api/errors";
 import { isUuid, trimmed } from "../logic/filters";
 import { hitsOf, type Found, type Hit } from "../logic/hits";
 
-const LOOKED_AT = 50;
+const USER_LIMIT = 50;
 
 /**
- * Opened by "/" or Ctrl-K from anywhere: users as the list finds them, purchases, keys, alerts, pages. Enter opens the
- * first hit, and waits for it while the search is under way.
+ * Global search, opened by "/" or Ctrl-K: users, purchases, keys, alerts and pages. Enter opens the first hit, and waits
+ * for it while the search is running.
  */
 export function GlobalSearch() {
   const [query, setQuery] = useState("");
   const typed = trimmed(query);
   const [search] = useDebouncedValue(typed, 200);
-  // The text for which Enter was pressed before its hits were there.
+  // The query for which Enter was pressed before its results arrived.
   const awaited = useRef<string | null>(null);
   const navigate = useNavigate();
-  // While a field has the focus too, where "/" is a letter.
+  // Also works while a field has the focus, where "/" is typed as a character.
   useHotkeys([["mod+K", spotlight.open]], []);
   const { data, isFetching, error } = useQuery({
     queryKey: ["search", search],
@@ -35,16 +35,16 @@ export function GlobalSearch() {
   const groups = hitsOf(typed, typed.length >= LEAST && search === typed ? data : undefined, pages.map(pageHit));
   const first = groups[0]?.hits[0]?.path;
   useEffect(() => {
-    // The hit that was selected may be gone: the first one is what Enter opens.
+    // The selected hit may have disappeared: select the first one, which Enter opens.
     if (data !== undefined && selected() === null) document.querySelector("[data-action]")?.setAttribute("data-selected", "true");
   }, [data]);
   useEffect(() => {
     if (pending || awaited.current === null) return;
-    const wanted = awaited.current === typed ? first : undefined;
+    const target = awaited.current === typed ? first : undefined;
     awaited.current = null;
-    if (wanted === undefined) return;
+    if (target === undefined) return;
     spotlight.close();
-    void navigate(wanted);
+    void navigate(target);
   }, [pending, typed, first, navigate]);
   return (
     <Spotlight
@@ -70,7 +70,7 @@ export function GlobalSearch() {
         "aria-label": "Search users, purchases, keys and pages",
         onKeyDown: ({ key }) => {
           if (key !== "Enter" || !pending) return;
-          // The hits are those of another text: none of them is opened.
+          // The hits belong to the previous query: do not open them.
           selected()?.removeAttribute("data-selected");
           awaited.current = typed;
         },
@@ -84,12 +84,12 @@ const LEAST = 2;
 function selected(): Element | null {
   return document.querySelector("[data-action][data-selected]");
 }
-const NOTHING = "No match. Try the beginning of a name, an e-mail address or an external id, an account id, a payment id or a key's name.";
+const NOTHING = "No results. Search by the beginning of a name, e-mail address or external id, or by account id, payment id or key name.";
 
 const PAGES = [
   { label: "Overview", path: "/" },
   { label: "Users", path: "/users" },
-  { label: "Spellings of one person", path: "/users/spellings" },
+  { label: "Similar identities", path: "/users/spellings" },
   { label: "Users in debt", path: "/users?balance=debt" },
   { label: "Suspended users", path: "/users?status=suspended" },
   { label: "Purchases", path: "/purchases" },
@@ -110,24 +110,24 @@ const PAGES = [
 
 async function find(search: string, signal: AbortSignal): Promise<Found> {
   const [{ users }, purchases, { api_keys: keys }, alerts] = await Promise.all([
-    bodyOf(api.GET("/admin/users", { params: { query: { search, limit: LOOKED_AT } }, signal })),
+    bodyOf(api.GET("/admin/users", { params: { query: { search, limit: USER_LIMIT } }, signal })),
     findPurchases(search, signal),
     bodyOf(api.GET("/admin/api-keys", { signal })),
-    isUuid(search) ? ifThere(bodyOf(api.GET("/admin/alerts/{alert_id}", { params: { path: { alert_id: search } }, signal }))) : [],
+    isUuid(search) ? listOfFound(bodyOf(api.GET("/admin/alerts/{alert_id}", { params: { path: { alert_id: search } }, signal }))) : [],
   ]);
   return { users, purchases, keys, alerts };
 }
 
 async function findPurchases(search: string, signal: AbortSignal): Promise<Found["purchases"]> {
   if (isUuid(search)) {
-    return ifThere(bodyOf(api.GET("/admin/purchases/{purchase_id}", { params: { path: { purchase_id: search } }, signal })));
+    return listOfFound(bodyOf(api.GET("/admin/purchases/{purchase_id}", { params: { path: { purchase_id: search } }, signal })));
   }
   if (!search.startsWith("pi_")) return [];
   return (await bodyOf(api.GET("/admin/purchases", { params: { query: { payment_id: search } }, signal }))).purchases;
 }
 
-/** What has that id, or nothing. */
-async function ifThere<T>(call: Promise<T>): Promise<T[]> {
+/** Return the found item as a list, or an empty list when it does not exist. */
+async function listOfFound<T>(call: Promise<T>): Promise<T[]> {
   try {
     return [await call];
   } catch (error) {

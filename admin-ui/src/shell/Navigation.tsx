@@ -55,7 +55,7 @@ export function Navigation({ onNavigate }: { onNavigate: () => void }) {
   );
 }
 
-/** How many alerts wait for somebody; nothing while none does, or while it is not known. */
+/** The number of open alerts; hidden when it is 0 or unknown. */
 function OpenAlerts() {
   const { data: open = 0 } = useOpenAlerts();
   if (open === 0) return null;

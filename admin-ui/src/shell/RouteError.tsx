@@ -1,22 +1,22 @@
 import { Anchor, Button, Code, Container, Stack, Text, Title } from "@mantine/core";
 import { Link, useRouteError } from "react-router";
 
-/** What stands where a page should be: there is none at this address, or it broke. */
+/** Shown instead of a page that does not exist or failed to render. */
 export function RouteError({ missing = false }: { missing?: boolean }) {
   const error = useRouteError();
   if (missing) {
     return (
-      <Message title="There is no page here">
-        The address may be old or mistyped. <Anchor component={Link} to="/users" underline="always">Go to the users</Anchor>.
+      <Message title="Page not found">
+        The address may be outdated or mistyped. <Anchor component={Link} to="/users" underline="always">Go to Users</Anchor>.
       </Message>
     );
   }
   return (
-    <Message title="This page broke">
-      Nothing was changed by it. If the service was just updated, loading the page again brings the new version.
+    <Message title="This page failed to load">
+      No data was changed. If the service was just updated, reload the page to get the new version.
       {error instanceof Error && <Code block>{error.message}</Code>}
       <Button mt="md" display="block" onClick={() => window.location.reload()}>
-        Load again
+        Reload page
       </Button>
     </Message>
   );

@@ -4,7 +4,7 @@ import { IconDeviceDesktop, IconMoon, IconSun } from "@tabler/icons-react";
 const SCHEMES = [
   { value: "light", label: "Light", icon: IconSun },
   { value: "dark", label: "Dark", icon: IconMoon },
-  { value: "auto", label: "Like the system", icon: IconDeviceDesktop },
+  { value: "auto", label: "System", icon: IconDeviceDesktop },
 ] satisfies { value: MantineColorScheme; label: string; icon: typeof IconSun }[];
 
 function known(value: string): MantineColorScheme {
@@ -17,8 +17,8 @@ export function SchemeMenu() {
   return (
     <Menu position="bottom-end">
       <Menu.Target>
-        <Tooltip label="Light or dark">
-          <ActionIcon variant="default" size={36} aria-label="Light or dark">
+        <Tooltip label="Color scheme">
+          <ActionIcon variant="default" size={36} aria-label="Color scheme">
             <Current size={18} aria-hidden />
           </ActionIcon>
         </Tooltip>

@@ -6,7 +6,7 @@ import { ErrorAlert } from "../components/ErrorAlert";
 import { AppFrame } from "./AppFrame";
 import { SignInScreen } from "./SignInScreen";
 
-/** The pages for whom the server knows, the way in for everybody else. */
+/** The pages for a signed-in admin, the sign-in screen otherwise. */
 export function SessionGate() {
   const session = useWhoAmI();
   const currencies = useCurrencies();

@@ -21,8 +21,8 @@ export function SignInScreen() {
               CIRIS Billing
             </Title>
           </Group>
-          <Why search={search} />
-          <Text>The back office is for the people who run the service. Sign in with your work account.</Text>
+          <Notice search={search} />
+          <Text>Back office for operators of the service. Sign in with your work account.</Text>
           <Button
             component="a"
             href={signInPath(pathname, search)}
@@ -32,7 +32,7 @@ export function SignInScreen() {
             Sign in
           </Button>
           <Text size="sm" c="dimmed">
-            Refused? Another admin can invite you under Admins.
+            No access? Ask an admin to invite you on the Admins page.
           </Text>
         </Stack>
       </Paper>
@@ -40,23 +40,23 @@ export function SignInScreen() {
   );
 }
 
-/** Why somebody who thought to be in is not. */
-function Why({ search }: { search: string }) {
+/** Why the visitor is not signed in: an ended session or a refused sign-in. */
+function Notice({ search }: { search: string }) {
   const refusal = refusalOf(search);
   if (hasEnded()) {
     return (
       <Alert color="orange" variant="outline" role="alert" title="Your session has ended">
-        It ran out, or an admin ended it or locked you out. What you asked for last was not done.
+        It expired, or an admin ended it or disabled your access. Your last action was not carried out. Sign in again.
       </Alert>
     );
   }
   if (refusal === null) return null;
   return (
-    <Alert color="red" variant="outline" role="alert" title="You are not signed in">
-      <Text size="sm">{refusal.why}</Text>
+    <Alert color="red" variant="outline" role="alert" title="Sign-in failed">
+      <Text size="sm">{refusal.message}</Text>
       {refusal.requestId !== null && (
         <Text size="xs" c="dimmed" mt="xs">
-          Request <Code>{refusal.requestId}</Code>
+          Request id <Code>{refusal.requestId}</Code>
         </Text>
       )}
     </Alert>

@@ -12,7 +12,7 @@ export function UserMenu() {
   const me = useMe();
   const signOut = useMutation({
     mutationFn: useSignOut(),
-    onError: (error) => notifications.show({ color: "red", title: "Still signed in", message: error.message }),
+    onError: (error) => notifications.show({ color: "red", title: "Sign-out failed", message: error.message }),
   });
   return (
     <Menu position="bottom-end" width={240}>

@@ -66,8 +66,8 @@ _SECTIONS = (
         "charges",
         "charge_id",
         """
-        SELECT charge_id, operation, amount_minor, currency, cost, from_daily_free, from_free, from_paid, paid_after,
-               description, idempotency_key, metadata, created_at
+        SELECT charge_id, operation, amount_minor, currency, cost, from_daily_free, from_free, from_paid, from_grants,
+               paid_after, description, idempotency_key, metadata, created_at
           FROM charges WHERE account_id = :account_id""",
     ),
     _Section(
@@ -117,7 +117,7 @@ _SECTIONS = (
         "ledger",
         "entry_no",
         """
-        SELECT entry_no, pool, unit, delta, balance_after, kind, cause_type, cause_id, actor_type,
+        SELECT entry_no, pool, unit, grant_id, delta, balance_after, kind, cause_type, cause_id, actor_type,
                CASE WHEN actor_type = 'admin' THEN NULL ELSE actor_id END AS actor_id, created_at
           FROM ledger_entries WHERE account_id = :account_id""",
         first=0,

@@ -132,7 +132,7 @@ class SignIn:
                 token = await client.fetch_token(
                     provider["token_endpoint"], code=code, code_verifier=code_verifier, grant_type="authorization_code"
                 )
-            return (await self._verifier.verify(str(token.get("id_token", "")), now)).claims
+            return await self._verifier.verify_all(str(token.get("id_token", "")), now)
         except (OAuthError, InvalidToken) as error:
             log.info("sign_in_refused", reason=_code(error.error) if isinstance(error, OAuthError) else str(error))
             raise SignInFailed("The provider did not confirm this sign-in") from error

@@ -1,11 +1,11 @@
-"""CIRIS Billing's client: gate an agent's interactions, charge for them, sell credits.
+"""Client for CIRIS Billing: gate an agent's interactions, charge for them, and sell credits.
 
 async with AsyncBillingClient("https://billing.example.com", api_key) as billing:
     async with billing.gate(user, interaction_id=message_id):
         await answer(message)
 """
 
-from ciris_billing._operations import FailPolicy
+from ciris_billing._calls import FailPolicy
 from ciris_billing._retry import Retry
 from ciris_billing.client import AsyncBillingClient, BillingClient
 from ciris_billing.errors import (

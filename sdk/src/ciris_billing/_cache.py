@@ -1,4 +1,4 @@
-"""Checks that were answered a moment ago, for agents that check one user many times a second."""
+"""Cache of recent credit checks, for agents that check one user many times per second."""
 
 import threading
 from collections import OrderedDict
@@ -12,60 +12,61 @@ MAX_ENTRIES = 10_000
 
 
 @dataclass(slots=True, eq=False)
-class Question:
-    """A check, and once it is answered what it was answered."""
+class Entry:
+    """A check, with its result once there is one."""
 
-    asked: Mapping[str, Any]
+    request: Mapping[str, Any]
     status: CreditStatus | None = None
     until_s: float = 0.0
 
 
 class CheckCache:
-    """Remembers that a user has credit, for `ttl_s`. A refusal is never remembered, so that a purchase counts at once;
-    whatever moves the user's credits through the same client forgets them."""
+    """Caches positive checks for `ttl_s` seconds. Refusals are not cached, so that a purchase takes effect immediately.
+    Calls of the same client that change a user's credits drop the user's entry. Thread-safe."""
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._entries: OrderedDict[tuple[str, str], Question] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], Entry] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, asked: Mapping[str, Any], now_s: float) -> CreditStatus | None:
-        """What the same question was answered; a question with other profile fields has to reach the service."""
-        who = _identity(asked)
-        if who is None or self._ttl_s <= 0:
+    def get(self, request: Mapping[str, Any], now_s: float) -> CreditStatus | None:
+        """Return the cached result of an equal request. Other profile fields miss, because they have to reach the
+        service."""
+        identity = _identity(request)
+        if identity is None or self._ttl_s <= 0:
             return None
         with self._lock:
-            entry = self._entries.get(who)
-            return entry.status if entry is not None and entry.until_s > now_s and entry.asked == asked else None
+            entry = self._entries.get(identity)
+            return entry.status if entry is not None and entry.until_s > now_s and entry.request == request else None
 
-    def begin(self, asked: Mapping[str, Any]) -> Question:
-        """Before a check is sent, so that what moves credits while it is under way makes its answer stale."""
-        question, who = Question(asked), _identity(asked)
-        if who is not None and self._ttl_s > 0:
+    def begin(self, request: Mapping[str, Any]) -> Entry:
+        """Register a check before it is sent, so that a change of credits during the check makes its result stale."""
+        entry, identity = Entry(request), _identity(request)
+        if identity is not None and self._ttl_s > 0:
             with self._lock:
-                self._entries[who] = question
-                self._entries.move_to_end(who)
+                self._entries[identity] = entry
+                self._entries.move_to_end(identity)
                 if len(self._entries) > MAX_ENTRIES:
                     self._entries.popitem(last=False)
-        return question
+        return entry
 
-    def put(self, question: Question, status: CreditStatus, now_s: float) -> None:
-        """Remember the answer, unless the question has been forgotten meanwhile."""
-        who = _identity(question.asked)
-        if who is None or not status.has_credit:
+    def put(self, entry: Entry, status: CreditStatus, now_s: float) -> None:
+        """Cache the result, unless the entry was dropped since `begin`."""
+        identity = _identity(entry.request)
+        if identity is None or not status.has_credit:
             return
         with self._lock:
-            if self._entries.get(who) is question:
-                question.status, question.until_s = status, now_s + self._ttl_s
+            if self._entries.get(identity) is entry:
+                entry.status, entry.until_s = status, now_s + self._ttl_s
 
     def forget(self, about: Mapping[str, Any]) -> None:
-        who = _identity(about)
-        if who is not None:
+        identity = _identity(about)
+        if identity is not None:
             with self._lock:
-                self._entries.pop(who, None)
+                self._entries.pop(identity, None)
 
 
 def _identity(fields: Mapping[str, Any]) -> tuple[str, str] | None:
-    """None if the token says who it is: it may say somebody else next time."""
+    """Return the identity; None if the token determines the user, which can differ next time."""
     provider, external_id = fields.get("oauth_provider"), fields.get("external_id")
     return None if provider is None or external_id is None else (provider, external_id)

@@ -1,7 +1,7 @@
-"""One call from the first try to its result, without any I/O.
+"""Calls with retries, without I/O (sans-I/O).
 
-A flow is a generator: it yields what is to be done (send this request, pause so long) and is given the outcome. The
-clients drive it, one by blocking, one by awaiting; everything they decide is decided here, once.
+A flow is a generator: it yields steps (send a request, pause) and receives their outcomes. The blocking and the async
+client only perform these steps, so that all decisions are made here once.
 """
 
 import json
@@ -29,7 +29,7 @@ HOST_FAILURES = (502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this, and give up after `timeout_s`. The outcome is an answer or an error."""
+    """Send a request, and give up after `timeout_s`. The outcome is an Answer or a transport error."""
 
     method: str
     url: str
@@ -47,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait. The outcome is None."""
+    """Wait for `seconds`. The outcome is None."""
 
     seconds: float
 
@@ -58,7 +58,7 @@ Flow = Generator[Send | Pause, Sent | None, T]
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request of the API and what its answer means. `operation` names it in logs: paths name people."""
+    """A request of the API and the parser of its answer. Logs use `operation`, because paths contain identities."""
 
     operation: str
     method: str
@@ -67,7 +67,7 @@ class Call(Generic[T]):
     body: Mapping[str, Any] | None = None
     query: Mapping[str, Any] | None = None
     repeatable: bool = True
-    """Carried out twice, it does no more than once."""
+    """The call is idempotent: a retry after a lost answer is safe."""
     accepted: frozenset[int] = frozenset({200, 201})
 
 
@@ -79,13 +79,13 @@ def as_model(model: type[M]) -> Callable[[int, dict[str, Any]], M]:
 
 
 def or_replayed(model: type[M]) -> Callable[[int, dict[str, Any]], M]:
-    """409 repeats what was recorded before: a success like the first."""
+    """Parse a result or its replay: 409 repeats what was recorded before and counts as success."""
     return lambda status, fields: model.model_validate({**fields, "replayed": status == 409})
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """How calls are made. Shared by all calls of a client, from any thread."""
+    """Runs calls with time limits and retries. Shared by all calls of a client. Thread-safe."""
 
     hosts: Hosts
     timeout_s: float
@@ -97,8 +97,9 @@ class Exchange:
     chance: Chance = field(default=random.random)
 
     def run(self, call: Call[T]) -> Flow[T]:
-        """The call's result. Tries again as `retry` allows; raises the last try's BillingError, and InvalidRequest for
-        what no request can carry."""
+        """Return the call's result, with retries as `retry` allows.
+
+        Raises the BillingError of the last attempt, and InvalidRequest for values that cannot be sent."""
         target, body = _encoded(call)
         request_id = uuid.uuid4().hex
         give_up_at = self.clock() + self.deadline_s
@@ -130,17 +131,17 @@ class Exchange:
         return headers
 
     def _wait_s(self, call: Call[Any], outcome: Sent, error: BillingError, failures: int) -> float | None:
-        """How long to wait before the next try; None if there must be none."""
-        if not _may_try_again(call, outcome):
+        """Return the wait before the next attempt in seconds; None if the call must not be retried."""
+        if not _is_retryable(call, outcome):
             return None
-        if _is_host_failure(outcome) and self.hosts.another_is_fresh(self.clock()):
+        if _is_host_failure(outcome) and self.hosts.has_healthy_host(self.clock()):
             return 0.0
-        asked = error.retry_after if isinstance(error, RateLimited | ServiceUnavailable) else None
-        return self.retry.wait_s(failures, asked, self.chance)
+        requested = error.retry_after if isinstance(error, RateLimited | ServiceUnavailable) else None
+        return self.retry.wait_s(failures, requested, self.chance)
 
 
 def _encoded(call: Call[Any]) -> tuple[str, bytes | None]:
-    """What stands behind the host's address, and the body. Raises InvalidRequest."""
+    """Return the path with the query, and the encoded body. Raises InvalidRequest for values that cannot be sent."""
     try:
         target = f"{call.path}?{urlencode(call.query)}" if call.query else call.path
         if call.body is None:
@@ -150,13 +151,13 @@ def _encoded(call: Call[Any]) -> tuple[str, bytes | None]:
         raise unsendable() from error
 
 
-def _may_try_again(call: Call[Any], outcome: Sent) -> bool:
+def _is_retryable(call: Call[Any], outcome: Sent) -> bool:
     if isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
-        return True  # it has not reached the service
+        return True  # the request did not reach the service
     if isinstance(outcome, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        return False  # it cannot be sent at all
+        return False  # the request cannot be sent
     if isinstance(outcome, Answer) and outcome.status == 429:
-        return True  # refused before anything was done
+        return True  # rejected before any effect
     return call.repeatable and _is_host_failure(outcome)
 
 
@@ -167,18 +168,20 @@ def _is_host_failure(outcome: Sent) -> bool:
 def _result_of(call: Call[T], outcome: Sent, request_id: str) -> T | BillingError:
     if isinstance(outcome, httpx.TransportError):
         slow = isinstance(outcome, httpx.TimeoutException)
-        what = "did not answer in time" if slow else "could not be reached"
+        problem = "did not answer in time" if slow else "cannot be reached"
         code = "timeout" if slow else "network_error"
-        return ServiceUnavailable(f"The billing service {what}", code=code, request_id=request_id)
+        return ServiceUnavailable(f"The billing service {problem}: try again later", code=code, request_id=request_id)
     request_id = outcome.headers.get("X-Request-ID", request_id)
     status, fields = outcome.status, _fields(outcome)
     if status not in call.accepted:
         return error_for(status, fields, retry_after=retry_after_s(outcome.headers), request_id=request_id)
     try:
         return call.parse(status, fields)
-    except ValidationError as error:  # its text would quote the answer
-        wrong = sorted({".".join(str(part) for part in e["loc"]) for e in error.errors(include_input=False)})[:5]
-        message = f"The answer is not what the API describes: {', '.join(wrong)}"
+    except ValidationError as error:  # the error's text would contain the answer
+        invalid = sorted({".".join(str(part) for part in e["loc"]) for e in error.errors(include_input=False)})[:5]
+        message = (
+            f"The answer does not match the API: check the base URL and the versions (fields: {', '.join(invalid)})"
+        )
         return InvalidReply(message, status=status, request_id=request_id)
 
 
@@ -197,7 +200,7 @@ def _give_up(error: BillingError, outcome: Sent) -> NoReturn:
 
 
 def _log_attempt(call: Call[Any], result: object, attempt: int, took_s: float, request_id: str) -> None:
-    """One line a try. Its fields name no person: neither path, body nor answer stands in them."""
+    """Log one line per attempt, without path, body and answer, which contain personal data."""
     failed = isinstance(result, BillingError)
     fields = {
         "operation": call.operation,
@@ -207,10 +210,9 @@ def _log_attempt(call: Call[Any], result: object, attempt: int, took_s: float, r
         "status": getattr(result, "status", None) if failed else None,
         "code": getattr(result, "code", None) if failed else None,
     }
-    text = "billing call %s: %s"
     log.log(
         logging.WARNING if failed else logging.DEBUG,
-        text,
+        "billing call %s: %s",
         call.operation,
         fields["code"] if failed else "ok",
         extra={f"billing_{name}": value for name, value in fields.items() if value is not None},

@@ -1,4 +1,4 @@
-"""What is known of the interactions that LiteLLM's calls belong to, while they last."""
+"""State of the interactions to which LiteLLM's calls belong, until they end."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ log = logging.getLogger("ciris_billing")
 MAX_INTERACTIONS = 10_000
 MAX_DOLLARS = 10**7
 MAX_TOKENS = 10**12
-"""More than any call has. The service refuses a report with figures that are larger still."""
+"""Above the figures of any real call. The service rejects reports with larger ones."""
 CENTS_PER_DOLLAR = 100
 Name = tuple[str, str, str]
 
@@ -36,13 +36,13 @@ class Call:
 
     @property
     def interaction_id(self) -> str:
-        """The caller's name for what is paid for; without one, the call is an interaction of its own."""
+        """The interaction id in the metadata; without one, the call is a separate interaction."""
         named = self.metadata.get("interaction_id")
         return named if isinstance(named, str) and named else self.call_id
 
     @classmethod
     def of(cls, kwargs: Mapping[str, Any]) -> Self:
-        """Before it is made, or while it is under way."""
+        """Return a call that has not ended."""
         return cls(_metadata(kwargs), str(kwargs.get("litellm_call_id")))
 
     @classmethod
@@ -61,11 +61,12 @@ class Call:
 
     @property
     def report_id(self) -> str:
-        """A failed call's report has another name than that of the try that succeeds under the same id."""
+        """The report's idempotency key. A failed call and its successful retry share a call id, so their reports
+        differ."""
         return f"{self.call_id}:failed" if self.failed else self.call_id
 
     def report(self) -> dict[str, Any]:
-        """The call's own report."""
+        """Return the usage report of this call."""
         return {
             "call_id": self.report_id,
             "total_llm_calls": 1,
@@ -79,7 +80,7 @@ class Call:
 
 
 def _quantity(counted: Mapping[str, Any], name: str, largest: int) -> float:
-    """A cost or count of LiteLLM's. One that the service would refuse is logged and counts as 0: the rest is right."""
+    """Return a cost or count of LiteLLM. A value that the service would reject is logged and replaced by 0."""
     value = counted.get(name)
     try:
         number = float(value or 0)
@@ -88,12 +89,13 @@ def _quantity(counted: Mapping[str, Any], name: str, largest: int) -> float:
     if 0 <= number <= largest:
         return number
     fields = {"billing_field": name, "billing_value": repr(value)[:50]}
-    log.warning("billing report: %s is not usable and counts as 0", name, extra=fields)
+    log.warning("billing report: %s is not valid and reported as 0", name, extra=fields)
     return 0.0
 
 
 def _metadata(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Callbacks get it in two places and under two names; LiteLLM's proxy writes what it knows under the second."""
+    """Return the metadata from both places and both names that callbacks receive; LiteLLM's proxy uses the second
+    name."""
     found: dict[str, Any] = {}
     for place in (kwargs, kwargs.get("litellm_params") or {}):
         for name in ("metadata", "litellm_metadata"):
@@ -103,14 +105,14 @@ def _metadata(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass
 class Interaction:
-    """An interaction's calls so far."""
+    """An interaction with the totals of its calls."""
 
     user: User
     interaction_id: str
-    let_through: bool = False
-    """Its calls need no check: there was one, or it is paid for."""
+    admitted: bool = False
+    """Its calls need no check: it has passed one, or is paid for."""
     in_block: bool = False
-    """A block charges it when it ends; the calls do not."""
+    """Its block charges it at the end, instead of its calls."""
     charged: bool = False
     calls: int = 0
     errors: int = 0
@@ -119,12 +121,12 @@ class Interaction:
     cost_cents: float = 0.0
     duration_ms: int = 0
     models: dict[str, None] = field(default_factory=dict)
-    under_way: set[str] = field(default_factory=set)
+    in_flight: set[str] = field(default_factory=set)
     reported: set[str] = field(default_factory=set)
     last_s: float = 0.0
 
     def add(self, call: Call) -> None:
-        """Once: LiteLLM's proxy tells of some failures twice."""
+        """Count a call once: LiteLLM's proxy reports some failures twice."""
         if call.report_id in self.reported:
             return
         self.reported.add(call.report_id)
@@ -137,7 +139,7 @@ class Interaction:
         self.models[call.model] = None
 
     def report(self) -> dict[str, Any]:
-        """What all calls came to."""
+        """Return the usage report of all calls together."""
         return {
             "total_llm_calls": self.calls,
             "total_prompt_tokens": self.prompt_tokens,
@@ -150,24 +152,24 @@ class Interaction:
 
 
 class Interactions:
-    """Those that were let through or had a call, until they are taken out to be summed up. Shared by threads."""
+    """Interactions that were admitted or had a call, until they are removed for their summary report. Thread-safe."""
 
     def __init__(self, *, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._idle_s = idle_s
         self._clock = clock
         self._known: OrderedDict[Name, Interaction] = OrderedDict()
-        """The one that was found last is the last."""
-        self._left_behind: deque[str] = deque(maxlen=MAX_INTERACTIONS)
-        """Calls that had not ended when their block did."""
+        """Least recently used first."""
+        self._unfinished: deque[str] = deque(maxlen=MAX_INTERACTIONS)
+        """Calls that were in flight when their block ended."""
         self._changed = threading.Condition()
 
-    def is_let_through(self, user: User, interaction_id: str) -> bool:
+    def is_admitted(self, user: User, interaction_id: str) -> bool:
         with self._changed:
             interaction = self._known.get(_name(user, interaction_id))
-            return interaction is not None and interaction.let_through
+            return interaction is not None and interaction.admitted
 
     def find(self, user: User, interaction_id: str) -> Interaction:
-        """The interaction, a new one if it is not known."""
+        """Return the interaction; create it if it is not known."""
         name = _name(user, interaction_id)
         with self._changed:
             interaction = self._known.setdefault(name, Interaction(user, interaction_id))
@@ -178,41 +180,42 @@ class Interactions:
     def begin(self, user: User, call: Call) -> None:
         with self._changed:
             if (interaction := self._known.get(_name(user, call.interaction_id))) is not None:
-                interaction.under_way.add(call.call_id)
+                interaction.in_flight.add(call.call_id)
 
     def end(self, interaction: Interaction, call: Call) -> None:
-        """Count the call, and tell who waits for it."""
+        """Count an ended call, and notify `wait_for`."""
         with self._changed:
             interaction.add(call)
-            interaction.under_way.discard(call.call_id)
+            interaction.in_flight.discard(call.call_id)
             self._changed.notify_all()
 
     def wait_for(self, interaction: Interaction, timeout_s: float) -> None:
-        """Until its calls have ended: LiteLLM tells of a call's end some time after the caller has the answer."""
+        """Wait until the interaction's calls have ended, at most `timeout_s`. LiteLLM reports a call's end after the
+        caller has its answer."""
         with self._changed:
-            self._changed.wait_for(lambda: not interaction.under_way, timeout_s)
-            self._left_behind.extend(interaction.under_way)
+            self._changed.wait_for(lambda: not interaction.in_flight, timeout_s)
+            self._unfinished.extend(interaction.in_flight)
 
     def needs_charge(self, interaction: Interaction, call: Call) -> bool:
-        """Whether a call that has succeeded is to be charged. A block's calls never are, however late they end."""
+        """Whether a successful call charges its interaction. Calls of a block never do, even if they end late."""
         if call.failed or interaction.in_block or interaction.charged:
             return False
         with self._changed:
-            return call.call_id not in self._left_behind
+            return call.call_id not in self._unfinished
 
     def take(self, user: User, interaction_id: str) -> Interaction | None:
         with self._changed:
             return self._known.pop(_name(user, interaction_id), None)
 
     def take_old(self) -> list[Interaction]:
-        """Those whose last call ended long ago, and the oldest of too many."""
+        """Remove and return idle interactions, and the oldest ones above the maximum number."""
         with self._changed:
             surplus, idle_since_s = len(self._known) - MAX_INTERACTIONS, self._clock() - self._idle_s
             taken = []
             for index, (name, interaction) in enumerate(self._known.items()):
                 if index >= surplus and interaction.last_s > idle_since_s:
                     break
-                if index < surplus or not (interaction.in_block or interaction.under_way):
+                if index < surplus or not (interaction.in_block or interaction.in_flight):
                     taken.append(name)
             return [self._known.pop(name) for name in taken]
 
@@ -224,5 +227,5 @@ class Interactions:
 
 
 def _name(user: User, interaction_id: str) -> Name:
-    """An interaction's name is its user's own: two users' may have the same one."""
+    """Return a key that includes the user, because interaction ids are only unique per user."""
     return user.oauth_provider, user.external_id, interaction_id

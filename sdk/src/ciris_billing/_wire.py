@@ -1,4 +1,4 @@
-"""What both clients do to what they send and receive."""
+"""Shared parts of both clients' I/O: credentials, paging, answer size and log filtering."""
 
 import logging
 from contextvars import ContextVar
@@ -10,11 +10,11 @@ from ciris_billing.models import Transaction, TransactionPage
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 sending = ContextVar("ciris_billing_sending", default=False)
-"""Whether the request under way is one of ours."""
+"""Whether the current context is sending a request of this client."""
 
 
 def _not_ours(record: logging.LogRecord) -> bool:
-    """httpx logs the address of every request, and ours name people; we log our own calls without."""
+    """Drop httpx's log records about this client's requests, whose URLs contain identities. The client logs its own."""
     return not sending.get()
 
 
@@ -22,8 +22,7 @@ logging.getLogger("httpx").addFilter(_not_ours)
 
 
 class Pages:
-    """Where a walk through pages stands. What happens meanwhile pushes older entries to later pages: they are met
-    again, and skipped."""
+    """Position in a paged list. New entries push older ones to later pages, where they are skipped as duplicates."""
 
     def __init__(self) -> None:
         self._seen: set[UUID] = set()
@@ -40,9 +39,9 @@ class Pages:
 
 def check_credential(api_key: str | None, token: object) -> None:
     if (api_key is None) == (token is None):
-        raise TypeError("give an api_key or a token function: one of the two")
+        raise TypeError("pass either api_key or token, one of the two")
     if api_key is not None and not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key):
-        raise ValueError("the API key has characters that no key has; was a line break read with it?")
+        raise ValueError("the API key contains invalid characters: remove blanks and a line break around it")
 
 
 def credential_header(api_key: str | None, token: str | None) -> dict[str, str]:
@@ -50,9 +49,9 @@ def credential_header(api_key: str | None, token: str | None) -> dict[str, str]:
 
 
 def keep_chunk(content: bytearray, chunk: bytes, *, late: bool) -> None:
-    """Keep what arrives. Raises httpx's errors for what goes on for too long, or is too much to be an answer."""
+    """Append a chunk. Raises httpx errors when the answer is late or too large."""
     if late:
         raise httpx.ReadTimeout("no complete answer in time")
     content += chunk
     if len(content) > MAX_ANSWER_BYTES:
-        raise httpx.RemoteProtocolError("the answer is too long")
+        raise httpx.RemoteProtocolError("the answer is too large")

@@ -1,4 +1,4 @@
-"""The clients. Both have the same methods with the same arguments; one blocks, one is awaited."""
+"""The blocking and the async client. Both have the same methods with the same arguments."""
 
 import asyncio
 import functools
@@ -10,8 +10,9 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, get_args
 
 import httpx
 
+from ciris_billing._calls import FailPolicy
 from ciris_billing._exchange import Answer, Flow, Send, Sent
-from ciris_billing._operations import FailPolicy, Operations
+from ciris_billing._operations import Operations
 from ciris_billing._wire import Pages, check_credential, credential_header, keep_chunk, sending
 from ciris_billing.gate import Gate, Passage
 from ciris_billing.models import Metadata, Transaction, User, UserFields
@@ -43,7 +44,7 @@ M = TypeVar("M", bound=Callable[..., Any])
 
 
 def _described(method: M, operation: Callable[..., Flow[Any]]) -> M:
-    """The method with the operation's name, documentation and signature, which says what the method returns."""
+    """Copy the operation's name, docstring and signature to the method, with the method's own return type."""
     functools.update_wrapper(method, operation)
     signature = inspect.signature(operation)
     *_, returned = get_args(signature.return_annotation)
@@ -52,10 +53,10 @@ def _described(method: M, operation: Callable[..., Flow[Any]]) -> M:
 
 
 class BillingClient:
-    """The service, for code that blocks. Safe to use from several threads; keeps its connections until closed.
+    """Blocking client of the service. Thread-safe; keeps its connections open until it is closed.
 
-    Give an `api_key`, or a `token`: a function that returns the user's token, asked before each request.
-    `http_client` replaces the client's own, for a proxy or a client certificate; who gave it closes it.
+    Pass an `api_key`, or a `token`: a function that returns the user's token, called before each request.
+    `http_client` replaces the default HTTP client, for a proxy or a client certificate; the caller closes it.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class BillingClient:
 
     @property
     def policy(self) -> FailPolicy:
-        """Whether a service that cannot be asked means no or yes; see Options."""
+        """The result of checks while the service is unavailable; see Options."""
         return self._operations.policy
 
     check_credit = _blocking(Operations.check_credit)
@@ -101,12 +102,13 @@ class BillingClient:
     health = _blocking(Operations.health)
 
     def transactions(
-        self, user: User | None = None, *, page_size: int = 100, **who: Unpack[UserFields]
+        self, user: User | None = None, *, page_size: int = 100, **user_fields: Unpack[UserFields]
     ) -> Iterator[Transaction]:
-        """All charges and credits, newest first, fetched as they are needed; each once, whatever happens meanwhile."""
+        """Iterate over all charges and credits, newest first. Pages are fetched on demand, and each entry is returned
+        once, even if new ones are added during the iteration."""
         pages = Pages()
         while pages.more:
-            yield from pages.new_in(self.transaction_page(user, limit=page_size, offset=pages.offset, **who))
+            yield from pages.new_in(self.transaction_page(user, limit=page_size, offset=pages.offset, **user_fields))
 
     @contextmanager
     def gate(
@@ -117,12 +119,11 @@ class BillingClient:
         amount_minor: int = 100,
         description: str | None = None,
         metadata: Metadata | None = None,
-        **who: Unpack[UserFields],
+        **user_fields: Unpack[UserFields],
     ) -> Iterator[Passage]:
-        """Check, let the block run, charge it; an exception in the block is not charged.
+        """Check the user's credit, run the block, and charge it. A block that raises is not charged.
 
-        Raises NoCredit, AccountSuspended or AccountClosed instead of letting the block run; what a charge raises
-        after it."""
+        Raises NoCredit, AccountSuspended or AccountClosed before the block, and the errors of `charge` after it."""
         gate = Gate(
             self._operations,
             user,
@@ -130,14 +131,14 @@ class BillingClient:
             amount_minor=amount_minor,
             description=description,
             metadata=metadata,
-            who=who,
+            user_fields=user_fields,
         )
         passage = self._run(gate.enter())
         yield passage
         self._run(gate.leave(passage))
 
     def close(self) -> None:
-        """Give the connections back, unless they are those of an `http_client` of yours."""
+        """Close the connections, unless the caller passed an `http_client`."""
         if self._owns_http:
             self._http.close()
 
@@ -165,7 +166,7 @@ class BillingClient:
         clock = self._operations.exchange.clock
         give_up_at = clock() + step.timeout_s
         headers = {**step.headers, **credential_header(self._api_key, self._token() if self._token else None)}
-        ours = sending.set(True)
+        reset_token = sending.set(True)
         try:
             request = self._http.build_request(
                 step.method, step.url, content=step.body, headers=headers, timeout=step.timeout_s
@@ -182,14 +183,15 @@ class BillingClient:
         except httpx.DecodingError as error:
             return httpx.RemoteProtocolError(str(error))
         finally:
-            sending.reset(ours)
+            sending.reset(reset_token)
         return Answer(response.status_code, response.headers, bytes(content))
 
 
 class AsyncBillingClient:
-    """The service, for asyncio. One for all tasks of an event loop; keeps its connections until closed.
+    """Async client of the service. Share one between all tasks of an event loop; it keeps its connections open until it
+    is closed.
 
-    As BillingClient, but `token` may be a coroutine function.
+    Takes the same arguments as BillingClient; `token` can also be a coroutine function.
     """
 
     def __init__(
@@ -211,7 +213,7 @@ class AsyncBillingClient:
 
     @property
     def policy(self) -> FailPolicy:
-        """Whether a service that cannot be asked means no or yes; see Options."""
+        """The result of checks while the service is unavailable; see Options."""
         return self._operations.policy
 
     check_credit = _awaited(Operations.check_credit)
@@ -235,12 +237,13 @@ class AsyncBillingClient:
     health = _awaited(Operations.health)
 
     async def transactions(
-        self, user: User | None = None, *, page_size: int = 100, **who: Unpack[UserFields]
+        self, user: User | None = None, *, page_size: int = 100, **user_fields: Unpack[UserFields]
     ) -> AsyncIterator[Transaction]:
-        """All charges and credits, newest first, fetched as they are needed; each once, whatever happens meanwhile."""
+        """Iterate over all charges and credits, newest first. Pages are fetched on demand, and each entry is returned
+        once, even if new ones are added during the iteration."""
         pages = Pages()
         while pages.more:
-            page = await self.transaction_page(user, limit=page_size, offset=pages.offset, **who)
+            page = await self.transaction_page(user, limit=page_size, offset=pages.offset, **user_fields)
             for transaction in pages.new_in(page):
                 yield transaction
 
@@ -253,12 +256,11 @@ class AsyncBillingClient:
         amount_minor: int = 100,
         description: str | None = None,
         metadata: Metadata | None = None,
-        **who: Unpack[UserFields],
+        **user_fields: Unpack[UserFields],
     ) -> AsyncIterator[Passage]:
-        """Check, let the block run, charge it; an exception in the block, or its cancellation, is not charged.
+        """Check the user's credit, run the block, and charge it. A block that raises or is cancelled is not charged.
 
-        Raises NoCredit, AccountSuspended or AccountClosed instead of letting the block run; what a charge raises
-        after it."""
+        Raises NoCredit, AccountSuspended or AccountClosed before the block, and the errors of `charge` after it."""
         gate = Gate(
             self._operations,
             user,
@@ -266,14 +268,14 @@ class AsyncBillingClient:
             amount_minor=amount_minor,
             description=description,
             metadata=metadata,
-            who=who,
+            user_fields=user_fields,
         )
         passage = await self._run(gate.enter())
         yield passage
         await self._run(gate.leave(passage))
 
     async def aclose(self) -> None:
-        """Give the connections back, unless they are those of an `http_client` of yours."""
+        """Close the connections, unless the caller passed an `http_client`."""
         if self._owns_http:
             await self._http.aclose()
 
@@ -302,7 +304,7 @@ class AsyncBillingClient:
         if token is not None and not isinstance(token, str):
             token = await token
         headers = {**step.headers, **credential_header(self._api_key, token)}
-        ours = sending.set(True)
+        reset_token = sending.set(True)
         try:
             async with asyncio.timeout(step.timeout_s):
                 request = self._http.build_request(
@@ -322,5 +324,5 @@ class AsyncBillingClient:
         except httpx.DecodingError as error:
             return httpx.RemoteProtocolError(str(error))
         finally:
-            sending.reset(ours)
+            sending.reset(reset_token)
         return Answer(response.status_code, response.headers, bytes(content))

@@ -1,11 +1,11 @@
-"""What can go wrong, by what the caller does about it. Every error carries `code`, `status` and `request_id`.
+"""Errors, grouped by how a caller handles them. Each has `code`, `status` and `request_id`.
 
-| error | what to do |
+| error | action |
 |---|---|
 | InsufficientCredits | offer a purchase |
-| AccountSuspended, AccountClosed | tell the user |
-| RateLimited, ServiceUnavailable | try again later, with the same idempotency key |
-| Unauthorized, PermissionDenied | fix the key |
+| AccountSuspended, AccountClosed | inform the user |
+| RateLimited, ServiceUnavailable | retry later with the same idempotency key |
+| Unauthorized, PermissionDenied | check the API key or token |
 | NotFound, InvalidRequest, IdempotencyKeyReused | fix the request |
 | ServerError | report the request id |
 """
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 
 class BillingError(Exception):
-    """The request was not carried out, or nobody knows whether it was (ServiceUnavailable)."""
+    """The request failed. It had no effect, except after ServiceUnavailable, when its outcome is unknown."""
 
     default_code: ClassVar[str] = "billing_error"
 
@@ -26,22 +26,24 @@ class BillingError(Exception):
         self.message = message
         self.code = code or self.default_code
         self.status = status
-        """The HTTP status; None if there was no answer."""
+        """The HTTP status; None without an answer."""
         self.request_id = request_id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copied, or sent to another process, by what it holds: not every kind is made from its message."""
-        return _remade, (type(self), self.args), vars(self)
+        """Copy and pickle by attributes, because the constructors of some errors take other arguments than a
+        message."""
+        return _restored, (type(self), self.args), vars(self)
 
 
-def _remade(kind: type[BillingError], args: tuple[Any, ...]) -> BillingError:
+def _restored(kind: type[BillingError], args: tuple[Any, ...]) -> BillingError:
     return kind.__new__(kind, *args)
 
 
 class InsufficientCredits(BillingError):
-    """402: the account cannot pay. Amounts are hundredths of a credit, None if the answer does not contain them.
+    """402: the account has not enough credits. Amounts are hundredths of a credit; None if the answer does not contain
+    them.
 
-    `max_affordable` is the largest amount that the same operation could spend now: 0 where the price is fixed.
+    `max_affordable` is the largest amount that the same operation could spend now; 0 if the price is fixed.
     """
 
     default_code = "insufficient_credits"
@@ -64,13 +66,13 @@ class InsufficientCredits(BillingError):
 
 
 class PermissionDenied(BillingError):
-    """403: the key may not do this, or not from here."""
+    """403: the key lacks the permission, or is not allowed from this address."""
 
     default_code = "missing_permission"
 
 
 class AccountSuspended(BillingError):
-    """403. `reason` is what the operator wrote."""
+    """403: the account is suspended. `reason` is the operator's text."""
 
     default_code = "account_suspended"
 
@@ -80,25 +82,25 @@ class AccountSuspended(BillingError):
 
 
 class AccountClosed(BillingError):
-    """403: nothing can be spent or bought any more."""
+    """403: the account is closed and can neither spend nor buy."""
 
     default_code = "account_closed"
 
 
 class Unauthorized(BillingError):
-    """401: no key or token, or a wrong, expired or revoked one."""
+    """401: the key or token is missing, invalid, expired or revoked."""
 
     default_code = "unauthorized"
 
 
 class NotFound(BillingError):
-    """404."""
+    """404: the account, charge, payment or other resource does not exist."""
 
     default_code = "not_found"
 
 
 class InvalidRequest(BillingError):
-    """400, 413 or 422. `fields` lists what does not parse, if that is the reason."""
+    """400, 413 or 422: the request is not valid. `fields` lists the validation errors, if there are any."""
 
     default_code = "invalid_request"
 
@@ -108,17 +110,17 @@ class InvalidRequest(BillingError):
 
 
 class IdempotencyKeyReused(InvalidRequest):
-    """422: the key was used before for another amount, currency or product."""
+    """422: the idempotency key was used before for another amount, currency or product."""
 
     default_code = "idempotency_key_reused"
 
 
 class Unavailable(BillingError):
-    """The service could not be asked now. These are what `fail_open` forgives."""
+    """The service is temporarily unavailable. The policy `fail_open` tolerates these errors."""
 
 
 class RateLimited(Unavailable):
-    """429. `retry_after` is in seconds, None if the service did not say."""
+    """429: too many requests. `retry_after` is in seconds; None if the answer has no such header."""
 
     default_code = "rate_limited"
 
@@ -128,7 +130,7 @@ class RateLimited(Unavailable):
 
 
 class ServiceUnavailable(Unavailable):
-    """502, 503, 504, or no answer in time. Whether the request was carried out is not known."""
+    """502, 503, 504, or no answer in time. The outcome is unknown: retry with the same idempotency key."""
 
     default_code = "service_unavailable"
 
@@ -138,19 +140,19 @@ class ServiceUnavailable(Unavailable):
 
 
 class InvalidReply(ServiceUnavailable):
-    """Something answered, but not the service: the answer is not what the API describes."""
+    """The answer does not match the API, for example because a proxy answered."""
 
     default_code = "invalid_reply"
 
 
 class ServerError(Unavailable):
-    """500: a bug of the service."""
+    """500: an error in the service. Report the request id."""
 
     default_code = "internal_error"
 
 
 class PurchaseFailed(BillingError):
-    """The payment was declined or canceled. `payment_status` is the status's word."""
+    """The payment was declined or canceled. `payment_status` is its status."""
 
     default_code = "purchase_failed"
 
@@ -160,7 +162,7 @@ class PurchaseFailed(BillingError):
 
 
 class PurchasePending(BillingError):
-    """The payment was neither paid nor declined in the time given. `payment_status` is the last word."""
+    """The payment is still open after the time limit. `payment_status` is its last status."""
 
     default_code = "purchase_pending"
 
@@ -170,26 +172,28 @@ class PurchasePending(BillingError):
 
 
 def unsendable() -> InvalidRequest:
-    """For half a character, as cut-off texts end in, or for what is no number."""
-    return InvalidRequest("The request holds a text or a number that cannot be sent")
+    """Return the error for unpaired surrogates in a text, or NaN and infinity as a number."""
+    return InvalidRequest(
+        "The request contains a text or number that cannot be sent: remove unpaired surrogates, NaN and infinity"
+    )
 
 
 def _wrong_fields(detail: object) -> str:
-    """What does not parse, by the list of a 422; without what was sent."""
-    told = [item for item in detail if isinstance(item, Mapping)] if isinstance(detail, list) else []
-    places = [(item.get("loc"), item.get("msg")) for item in told]
+    """Return the validation errors of a 422 as text, without the sent values."""
+    items = [item for item in detail if isinstance(item, Mapping)] if isinstance(detail, list) else []
+    places = [(item.get("loc"), item.get("msg")) for item in items]
     return "; ".join(
         f"{'.'.join(str(part) for part in place[1:])}: {wrong}" for place, wrong in places if isinstance(place, list)
     )
 
 
-def _figure(body: Mapping[str, Any], name: str) -> int | None:
+def _integer(body: Mapping[str, Any], name: str) -> int | None:
     value = body.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def error_for(status: int, body: object, *, retry_after: float | None, request_id: str | None) -> BillingError:
-    """The error that an answer means, whatever its body."""
+    """Return the error for an answer with any status and body."""
     fields = body if isinstance(body, Mapping) else {}
     detail, code = fields.get("detail"), fields.get("code")
     message = detail if isinstance(detail, str) else _wrong_fields(detail) or f"The billing service answered {status}"
@@ -203,7 +207,7 @@ def error_for(status: int, body: object, *, retry_after: float | None, request_i
             return Unauthorized(message, **about)
         case 402:
             names = ("balance", "required", "shortfall", "max_affordable")
-            return InsufficientCredits(message, **{name: _figure(fields, f"{name}_minor") for name in names}, **about)
+            return InsufficientCredits(message, **{name: _integer(fields, f"{name}_minor") for name in names}, **about)
         case 403:
             kinds = {"account_suspended": AccountSuspended, "account_closed": AccountClosed}
             return kinds.get(str(code), PermissionDenied)(message, **about)

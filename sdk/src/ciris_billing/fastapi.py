@@ -1,7 +1,7 @@
-"""The billing routes of an agent's own API, and a gate for its other routes. Needs the extra `[fastapi]`.
+"""Billing routes for an agent's own API, and a gate for its other routes. Needs the extra `[fastapi]`.
 
-The agent's UI talks to the agent alone: it never learns the billing service's address or key. Who the user is, the
-agent's own dependency `current_user` says; it answers 401 itself.
+The agent's UI only calls the agent, and does not get the billing service's address or key. The agent's dependency
+`current_user` returns the signed-in user, and answers 401 itself.
 """
 
 import logging
@@ -39,7 +39,7 @@ __all__ = [
 log = logging.getLogger("ciris_billing")
 
 CurrentUser = Callable[..., User | Awaitable[User]]
-"""A FastAPI dependency that says who is signed in, or answers 401."""
+"""A FastAPI dependency that returns the signed-in user, or answers 401."""
 STATUS_WORDS = frozenset(
     {
         "succeeded",
@@ -53,7 +53,7 @@ STATUS_WORDS = frozenset(
         "unknown",
     }
 )
-"""The words that agents' UIs know."""
+"""The statuses that agents' UIs handle."""
 
 
 class PurchaseOptions(BaseModel):
@@ -66,7 +66,7 @@ class Credits(BaseModel):
     has_credit: bool
     credits_remaining: int
     free_uses_remaining: int
-    """One-time and daily ones: UIs show the sum of this and `credits_remaining`."""
+    """One-time and daily free uses. UIs show the sum of this and `credits_remaining`."""
     total_uses: int
     plan_name: str
     purchase_required: bool
@@ -93,7 +93,7 @@ class Credits(BaseModel):
 class InitiateBody(BaseModel):
     return_url: str | None = None
     pack: str | None = None
-    """One of the packs on offer; the default one if absent."""
+    """The name of a pack; the default pack if absent."""
 
 
 class Initiated(BaseModel):
@@ -127,29 +127,29 @@ class PaymentState(BaseModel):
 def billing_router(
     provider: CreditProvider, current_user: CurrentUser, *, aliases: bool = True, currency: str = "USD"
 ) -> APIRouter:
-    """The routes under `/v1/api/billing`, and with `aliases` those under `/api` that older UIs call."""
+    """Return a router with the routes under `/v1/api/billing`, and with `aliases` those under `/api` for older UIs."""
     router = APIRouter(tags=["billing"])
     Signed = Annotated[User, Depends(current_user)]  # noqa: N806  # a type
 
     async def credits(user: Signed) -> Credits:
-        """The user's balance, and what a purchase offers once one is needed."""
+        """The user's balance, and the purchase options when a purchase is needed."""
         with _as_http():
             return Credits.of(await provider.check(user), currency)
 
     async def initiate(user: Signed, body: InitiateBody | None = None) -> Initiated:
-        """Begin a purchase: what Stripe.js needs in the user's browser."""
+        """Create a purchase, and return the data for Stripe.js in the user's browser."""
         with _as_http():
             body = body or InitiateBody()
-            options = {} if body.pack is None else {"pack": body.pack}  # providers of before know no packs
+            options = {} if body.pack is None else {"pack": body.pack}  # older providers take no pack
             return Initiated.of(await provider.create_purchase(user, return_url=body.return_url, **options))
 
     async def packs(user: Signed) -> Packs:
-        """What the user can buy."""
+        """The packs that the user can buy."""
         with _as_http():
             return Packs(packs=await provider.packs(user))
 
     async def status(payment_id: str, user: Signed) -> PaymentState:
-        """How a purchase of the user's stands; the credits are there when it says `succeeded`."""
+        """The state of one of the user's purchases. The credits are booked when `status` is `succeeded`."""
         with _as_http():
             try:
                 return PaymentState.of(await provider.purchase_status(user, payment_id))
@@ -189,12 +189,12 @@ def require_credit(
     amount_minor: int = 100,
     description: str | None = None,
 ) -> Any:
-    """A dependency that answers 402 unless the user has credit, and charges once the route has returned.
+    """Return a dependency that answers 402 if the user has no credit, and charges after the route has returned.
 
-    A route that raises is not charged; an answer whose charge fails is not sent. Asked for as a parameter, it gives the
-    route its Passage. `interaction_id` is a dependency that names the interaction, for callers that repeat requests: it
-    must not be a text that the user chooses, who could name every interaction alike and pay for one. By default each
-    request is an interaction of its own. A streamed answer is charged before it streams."""
+    A route that raises is not charged, and a response whose charge fails is not sent. As a parameter of the route, the
+    dependency provides the Passage. `interaction_id` is a dependency that returns the interaction's id, for callers
+    that repeat requests. It must not be a text that the user chooses, because equal ids are charged only once. By
+    default, each request is a separate interaction. A streamed response is charged before it is streamed."""
 
     async def gate(
         user: Annotated[User, Depends(current_user)], interaction: Annotated[str, Depends(interaction_id)]
@@ -210,7 +210,7 @@ def require_credit(
 
 @contextmanager
 def _as_http() -> Iterator[None]:
-    """Errors as the agent's UI knows them. What is wrong between the agent and the service is not the user's affair."""
+    """Convert errors to HTTP errors for the agent's UI. Problems between the agent and the service are only logged."""
     try:
         yield
     except (BillingNotEnabled, AccountSuspended, AccountClosed) as error:

@@ -1,4 +1,4 @@
-"""Check before, charge after success, charge nothing on an exception."""
+"""Gate for an interaction: check before it, charge after it, charge nothing on an exception."""
 
 import logging
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ log = logging.getLogger("ciris_billing")
 
 
 class NoCredit(InsufficientCredits):
-    """The gate is shut: the user has to buy. `credit_status` says what is left, and once that is nothing, what a
-    purchase costs."""
+    """The user has not enough credits and has to buy some. `credit_status` contains the remaining credits and, if there
+    are none, the price of a purchase."""
 
     def __init__(self, status: CreditStatus, *, required_minor: int) -> None:
         balance, required = status.uses_remaining * MINOR_PER_CREDIT, credits_for(required_minor) * MINOR_PER_CREDIT
@@ -36,10 +36,10 @@ class NoCredit(InsufficientCredits):
 
 @dataclass
 class Passage:
-    """One interaction that passes the gate.
+    """One interaction that has passed the gate.
 
-    `amount_minor` may be set while it is under way, when the price is known only then. `charge` stands here after it;
-    it stays None if the service could not be asked and the policy is `fail_open`."""
+    Set `amount_minor` inside the block if the price is only known then. `charge` is set after the block; it stays None
+    if the service was unavailable and the policy is `fail_open`."""
 
     status: CreditStatus
     amount_minor: int
@@ -47,7 +47,7 @@ class Passage:
 
 
 class Gate:
-    """What happens before and after an interaction."""
+    """The steps before and after an interaction."""
 
     def __init__(
         self,
@@ -58,38 +58,39 @@ class Gate:
         amount_minor: int,
         description: str | None,
         metadata: Metadata | None,
-        who: UserFields,
+        user_fields: UserFields,
     ) -> None:
         self._operations = operations
         self._user = user
-        self._who = who
+        self._user_fields = user_fields
         self._key = charge_key(interaction_id)
         self._amount_minor = amount_minor
         self._description = description
         self._metadata = metadata
 
     def enter(self) -> Flow[Passage]:
-        """Raises what `refusal` gives, or, with the policy `fail_closed`, Unavailable."""
+        """Check the user's credit. Raises the error of `refusal`, and Unavailable with the policy `fail_closed`."""
         metadata = self._metadata or {}
         context: CheckContext = {}
         for name in ("agent_id", "channel_id", "request_id"):
             if name in metadata:
                 context[name] = metadata[name]
-        status = yield from self._operations.check_credit(self._user, context=context or None, **self._who)
+        status = yield from self._operations.check_credit(self._user, context=context or None, **self._user_fields)
         error = refusal(status, self._amount_minor)
         if error is not None and not (isinstance(error, NoCredit) and (yield from self._is_paid_for())):
             raise error
         return Passage(status, self._amount_minor)
 
     def _is_paid_for(self) -> Flow[bool]:
-        """Whether it is this interaction that took the credit: its answer was lost, and it comes again."""
+        """Whether this interaction is already charged: a retry after a lost answer."""
         try:
-            return (yield from self._operations.was_charged(self._user, idempotency_key=self._key, **self._who))
+            return (yield from self._operations.was_charged(self._user, idempotency_key=self._key, **self._user_fields))
         except BillingError:
             return False
 
     def leave(self, passage: Passage) -> Flow[None]:
-        """Charge. Raises what a charge raises; with the policy `fail_open`, an Unavailable is only logged."""
+        """Charge the interaction. Raises the errors of `charge`; with the policy `fail_open`, Unavailable is only
+        logged."""
         try:
             passage.charge = yield from self._operations.charge(
                 self._user,
@@ -97,7 +98,7 @@ class Gate:
                 amount_minor=passage.amount_minor,
                 description=self._description,
                 metadata=self._metadata,
-                **self._who,
+                **self._user_fields,
             )
         except Unavailable as error:
             if self._operations.policy == "fail_closed":
@@ -111,7 +112,7 @@ class Gate:
 
 
 def refusal(status: CreditStatus, amount_minor: int) -> BillingError | None:
-    """Why an interaction of this price must not begin; None if it may."""
+    """Return why an interaction of this price must not start; None if it can."""
     if status.covers(amount_minor):
         return None
     if not status.has_credit and not status.purchase_required and status.reason is not None:

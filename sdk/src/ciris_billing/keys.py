@@ -1,7 +1,7 @@
-"""Idempotency keys, made from what the caller names and from nothing else.
+"""Idempotency keys, derived only from the caller's ids.
 
-The same interaction gives the same key today, tomorrow and in another process, so that it is paid for once. Neither the
-time nor chance goes into a key.
+The same id gives the same key at any time and in any process, so that an interaction is paid for once. Keys contain
+neither time nor randomness.
 """
 
 import hashlib
@@ -10,18 +10,18 @@ MAX_LENGTH = 255
 
 
 def charge_key(interaction_id: str) -> str:
-    """The key under which an interaction is charged. Raises ValueError for an empty id."""
+    """Return the idempotency key for the charge of an interaction. Raises ValueError for an empty id."""
     return _key("charge", interaction_id)
 
 
 def tool_key(product_type: str, call_id: str) -> str:
-    """The key under which one call of a tool is charged. Raises ValueError for an empty id."""
+    """Return the idempotency key for the charge of one tool call. Raises ValueError for an empty id."""
     return _key(f"tool:{product_type}", call_id)
 
 
 def _key(purpose: str, name: str) -> str:
     if not name:
-        raise ValueError("an idempotency key needs the name of what is paid for")
+        raise ValueError("the id is empty: pass the id of the interaction or the tool call")
     key = f"{purpose}:{name}"
     content = key.encode("utf-8", "surrogatepass")
     if len(key) <= MAX_LENGTH and "\0" not in key and content == key.encode("utf-8", "replace"):

@@ -1,9 +1,9 @@
-"""LiteLLM's calls, paid for by the interaction. Needs the extra `[litellm]`.
+"""Billing of LiteLLM calls by interaction. Needs the extra `[litellm]`.
 
 billing = LiteLLMBilling(BillingClient("https://billing.example.com", api_key))
 litellm.callbacks.append(billing)
 
-A call says in its `metadata` who pays and what for: `oauth_provider`, `external_id`, `interaction_id`.
+A call's `metadata` contains the user who pays and the interaction: `oauth_provider`, `external_id`, `interaction_id`.
 """
 
 import asyncio
@@ -34,37 +34,39 @@ from ciris_billing.models import User
 log = logging.getLogger("ciris_billing")
 
 UserOf = Callable[[Mapping[str, Any]], User | None]
-"""Who pays for a call, by its metadata; LiteLLM's proxy puts what it knows of the caller there. None: nobody has to."""
+"""Returns the user who pays for a call, from its metadata, to which LiteLLM's proxy adds its data about the caller.
+None: the call is free."""
 SUMMARY = "summary"
 
 
 def user_in_metadata(metadata: Mapping[str, Any]) -> User:
-    """The user whom a call's metadata names. Raises InvalidRequest for a call that names none."""
+    """Return the user in a call's metadata. Raises InvalidRequest if there is none."""
     provider, external_id = metadata.get("oauth_provider"), metadata.get("external_id")
     if not (isinstance(provider, str) and isinstance(external_id, str)):
-        raise InvalidRequest("The call's metadata has to name who pays: oauth_provider and external_id")
+        raise InvalidRequest("The call's metadata has to contain the user who pays: add oauth_provider and external_id")
     return User(provider, external_id)
 
 
-class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not among the packages that types are checked with
-    """A callback of LiteLLM that checks before a call, charges its interaction once, and reports what it used.
+class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not installed for type checks
+    """LiteLLM callback that checks credit before a call, charges its interaction once, and reports its usage.
 
-    **Before**: an awaited call (`acompletion`…) of a user without credit raises NoCredit, and no model is asked; in
-    LiteLLM's proxy it answers 402. Calls of an interaction that is charged already go on. LiteLLM swallows what a
-    callback raises in a blocking `completion`: put such calls into an `interaction`.
+    **Before a call**: an awaited call (`acompletion`…) of a user without credit raises NoCredit before a model is
+    called; in LiteLLM's proxy it returns 402. Calls of an interaction that is already charged are allowed. LiteLLM
+    ignores errors that a callback raises in a blocking `completion`: put such calls into an `interaction` block.
 
-    **After**: the first call that succeeds charges the interaction, `amount_minor`; the further ones do not, in any
-    process, because the key is made from `interaction_id`. A call without one is an interaction of its own, under
-    LiteLLM's call id: neither its trace nor its session is one, for a conversation would be paid for once. In an
-    `interaction` the charge waits for the end of the block, and an exception is not charged.
+    **After a call**: the first successful call charges `amount_minor` for the interaction. Further calls charge
+    nothing, in any process, because the idempotency key is derived from `interaction_id`. A call without an
+    `interaction_id` is a separate interaction with LiteLLM's call id. Traces and sessions are not used as ids, because
+    a whole conversation would be charged only once. In an `interaction` block, the charge follows at the end; a block
+    that raises is not charged.
 
-    **Reports**: one a call, failed ones too, under LiteLLM's call id, and one more that sums up an interaction of
-    several calls: at the end of its block, or once it has been idle for `idle_s` and another call ends, or at `close`.
-    Costs are LiteLLM's own; a model that it has no price for is reported as costing nothing. A cost or a count that is
-    negative or no number is logged and reported as 0, with everything else as it is.
+    **Reports**: one per call, including failed ones, under LiteLLM's call id, and one summary per interaction with
+    several calls: at the end of its block, when it was idle for `idle_s` and another call ends, or at `close`. Costs
+    are LiteLLM's; a model without a price is reported with cost 0. A cost or count that is negative or not a number is
+    logged and reported as 0; the other values are not affected.
 
-    The client is the blocking one, which threads share: LiteLLM calls back from threads and from any event loop. A
-    charge or report that cannot be delivered is logged with its key, and never raises into a call that has succeeded.
+    Uses the blocking client, which is thread-safe, because LiteLLM calls back from threads and from any event loop. A
+    charge or report that cannot be delivered is logged with its key, and does not raise into a successful call.
     """
 
     def __init__(
@@ -87,28 +89,28 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
         self._interactions = Interactions(idle_s=idle_s, clock=clock)
 
     def interaction(self, user: User, interaction_id: str) -> "Block":
-        """A block, `with` or `async with`, whose calls are one interaction: checked before it, charged after it, not
-        charged if it raises. It gives the `metadata` to call LiteLLM with.
+        """Return a context manager, for `with` or `async with`, whose calls are one interaction: checked before the
+        block, charged after it, and not charged if it raises. It yields the `metadata` to pass to LiteLLM.
 
-        Raises what `BillingClient.gate` raises."""
+        Raises the errors of `BillingClient.gate`."""
         return Block(self._block(user, interaction_id))
 
     def finish(self, user: User, interaction_id: str) -> None:
-        """Sum up an interaction that has ended, without waiting until it has been idle for long enough."""
+        """Send the summary report of an ended interaction now, instead of after `idle_s`."""
         self._sum_up(self._interactions.take(user, interaction_id))
 
     def close(self) -> None:
-        """Sum up every interaction that is left. The client stays open."""
+        """Send the summary reports of all remaining interactions. Does not close the client."""
         for interaction in self._interactions.take_all():
             self._sum_up(interaction)
 
-    # What LiteLLM calls
+    # Callbacks of LiteLLM
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
     ) -> None:
-        """In LiteLLM's proxy, before anything else of a request."""
-        from fastapi import HTTPException  # the proxy's own
+        """Check credit in LiteLLM's proxy, before a request is processed."""
+        from fastapi import HTTPException  # installed with the proxy
 
         try:
             await asyncio.to_thread(self._check, data)
@@ -116,12 +118,12 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
             raise HTTPException(_status(error), error.message) from error
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
-        """Before an awaited call is sent: what is raised here, the caller gets."""
+        """Check credit before an awaited call is sent. LiteLLM passes errors to the caller."""
         await asyncio.to_thread(self._check, kwargs)
 
     def log_pre_api_call(self, model: str, messages: Any, kwargs: dict[str, Any]) -> None:
         call = Call.of(kwargs)
-        with suppress(InvalidRequest):  # of whom the call's end tells
+        with suppress(InvalidRequest):  # `_ended` reports it
             if (user := self._user_of(call.metadata)) is not None:
                 self._interactions.begin(user, call)
 
@@ -141,7 +143,7 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
     ) -> None:
         await asyncio.to_thread(self._ended, kwargs, start_time, end_time, failed=True)
 
-    # What happens then
+    # Implementation
 
     @contextmanager
     def _block(self, user: User, interaction_id: str) -> Iterator[dict[str, Any]]:
@@ -149,7 +151,7 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
             user, interaction_id=interaction_id, amount_minor=self._amount_minor, description=self._description
         ):
             interaction = self._interactions.find(user, interaction_id)
-            interaction.in_block = interaction.let_through = True
+            interaction.in_block = interaction.admitted = True
             try:
                 yield metadata_of(user, interaction_id)
             finally:
@@ -157,18 +159,19 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
                 self.finish(user, interaction_id)
 
     def _check(self, kwargs: Mapping[str, Any]) -> None:
-        """Raises what a gate raises, unless the call's interaction has been let through or charged before."""
+        """Check the user's credit, unless the call's interaction was already admitted or charged. Raises the errors of
+        a gate."""
         call = Call.of(kwargs)
         user = self._user_of(call.metadata)
-        if user is None or self._interactions.is_let_through(user, call.interaction_id):
+        if user is None or self._interactions.is_admitted(user, call.interaction_id):
             return
         error = refusal(self._client.check_credit(user), self._amount_minor)
         if error is not None and not (isinstance(error, NoCredit) and self._is_paid_for(user, call.interaction_id)):
             raise error
-        self._interactions.find(user, call.interaction_id).let_through = True
+        self._interactions.find(user, call.interaction_id).admitted = True
 
     def _is_paid_for(self, user: User, interaction_id: str) -> bool:
-        """Whether it is this interaction that took the credit, in whatever process."""
+        """Whether this interaction is already charged, by any process."""
         try:
             return self._client.was_charged(user, interaction_id=interaction_id)
         except BillingError:
@@ -179,9 +182,10 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
         self._client.charge(user, idempotency_key=key, amount_minor=self._amount_minor, description=self._description)
 
     def _ended(self, kwargs: Mapping[str, Any], start_time: Any, end_time: Any, *, failed: bool) -> None:
-        """Charge the call's interaction, unless it is, and report the call. Raises nothing of the service's."""
+        """Charge the call's interaction, if it is not charged yet, and report the call. Errors of the service are
+        logged."""
         if _is_refusal(kwargs.get("exception")):
-            return  # no model was asked
+            return  # no model was called
         call = Call.ended(kwargs, _milliseconds(start_time, end_time), failed=failed)
         try:
             user = self._user_of(call.metadata)
@@ -197,7 +201,7 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
                 self._charge(user, call.interaction_id)
                 interaction.charged = True
             except BillingError as error:
-                interaction.let_through = False  # the next call is checked again
+                interaction.admitted = False  # the next call is checked again
                 _not_delivered("charge", call.interaction_id, error)
         self._report(interaction, call.report())
         self._interactions.end(interaction, call)
@@ -205,7 +209,7 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
             self._sum_up(old)
 
     def _sum_up(self, interaction: Interaction | None) -> None:
-        """One report for several calls. Of a single call it would count as another call, and says nothing new."""
+        """Send the summary report of several calls. For a single call it would only repeat its report."""
         if interaction is not None and interaction.calls > 1:
             self._report(interaction, {**interaction.report(), "call_id": SUMMARY})
 
@@ -217,7 +221,7 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not amon
 
 
 class Block:
-    """An interaction's block; see LiteLLMBilling.interaction."""
+    """The context manager of LiteLLMBilling.interaction."""
 
     def __init__(self, block: AbstractContextManager[dict[str, Any]]) -> None:
         self._block = block
@@ -240,7 +244,7 @@ class Block:
 
 
 def metadata_of(user: User, interaction_id: str) -> dict[str, Any]:
-    """A call's metadata as `user_in_metadata` reads it. LiteLLM hands metadata to its other callbacks too."""
+    """Return metadata for a call, as `user_in_metadata` reads it. LiteLLM also passes metadata to other callbacks."""
     return {
         "oauth_provider": user.oauth_provider,
         "external_id": user.external_id,
@@ -262,7 +266,7 @@ def _status(error: BillingError) -> int:
 
 
 def _is_refusal(error: BaseException | None) -> bool:
-    """Whether it is what `_check` raised, or what the proxy was given for it."""
+    """Whether the error comes from `_check`, directly or as the cause of the proxy's HTTP error."""
     return isinstance(error, BillingError) or (error is not None and isinstance(error.__cause__, BillingError))
 
 
@@ -272,7 +276,7 @@ def _milliseconds(start_time: Any, end_time: Any) -> int:
     return 0
 
 
-def _not_delivered(what: str, interaction_id: str, error: BillingError) -> None:
+def _not_delivered(kind: str, interaction_id: str, error: BillingError) -> None:
     fields = {"interaction_id": interaction_id, "code": error.code, "request_id": error.request_id}
     extra = {f"billing_{name}": value for name, value in fields.items()}
-    log.error("billing %s not delivered: %s", what, error.code, extra=extra)
+    log.error("billing %s not delivered: %s", kind, error.code, extra=extra)

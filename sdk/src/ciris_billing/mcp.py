@@ -1,4 +1,4 @@
-"""Tools of an MCP server that are paid for by the call. Needs the extra `[mcp]`.
+"""Billing of an MCP server's tools by call. Needs the extra `[mcp]`.
 
 server = MCPServer("search", middleware=[ToolBilling(client, {"search": "web_search"}, user_of)])
 """
@@ -20,7 +20,7 @@ log = logging.getLogger("ciris_billing")
 
 Context = ServerRequestContext[Any, Any]
 UserOf = Callable[[Context], User | Awaitable[User]]
-"""Who makes a request: from the transport's request (`ctx.request`), or whoever the server is run for."""
+"""Returns the user of a request: from the transport's request (`ctx.request`), or the user for whom the server runs."""
 CallIdOf = Callable[[Context], str]
 
 
@@ -29,16 +29,17 @@ def _new_call(context: Context) -> str:
 
 
 class ToolBilling:
-    """Server middleware that charges a call before it runs the tool, once, however many rounds it takes.
+    """Server middleware that charges each tool call once before it runs, for all rounds of the call.
 
-    `products` says what a tool is charged as; a tool that is not there is free. A call that is not paid for does not
-    run: its result is an error with a sentence for the model to pass on. A tool that then fails has been paid for.
+    `products` maps tools to the products that they are charged as; other tools are free. A call that cannot be charged
+    does not run: its result is an error with a sentence that the model can pass on. A tool that fails after its charge
+    stays charged.
 
-    By default each request is a call of its own. `call_id` names calls that somebody repeats; it must not be a text
-    that the user chooses, who could name every call alike and pay for one. Further rounds of a call are told by their
-    `requestState`, which MCPServer has verified before; a lowlevel Server needs a RequestStateBoundary in front of
-    this. While it is valid, it lets the same user repeat that call with the same arguments. With the client's policy
-    `fail_open`, tools run while the service cannot be asked."""
+    By default, each request is a separate call. Pass `call_id` to identify repeated calls; it must not be a text that
+    the user chooses, because equal ids are charged only once. Further rounds of a call are recognized by their
+    `requestState`, which MCPServer has verified; a lowlevel Server needs a RequestStateBoundary before this middleware.
+    While a `requestState` is valid, the same user can repeat that call with the same arguments. With the client's
+    policy `fail_open`, tools run while the service is unavailable."""
 
     def __init__(
         self,
@@ -72,10 +73,10 @@ class ToolBilling:
 
 
 def _sentence(error: BillingError) -> str:
-    """What the model is told. What is wrong between the server and the service is not the user's affair."""
+    """Return the error text for the model. It does not disclose problems between the server and the service."""
     match error:
         case InsufficientCredits():
             return "Not paid for: the user has no credits left for this tool and has to buy some."
         case AccountSuspended() | AccountClosed():
-            return "Not paid for: the user's account may not spend credits."
-    return "Not paid for: the billing service cannot be asked now. Try again later."
+            return "Not paid for: the user's account cannot spend credits."
+    return "Not paid for: the billing service is unavailable. Try again later."

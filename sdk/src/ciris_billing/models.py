@@ -1,8 +1,8 @@
-"""What the service answers, and who is asked about.
+"""Users, and the replies of the service.
 
-Amounts named `*_minor`, and the `balance_after` of charges and credits, are hundredths of a credit: 100 is one use. The
-other counts are credits. Prices are minor units of the currency (500 = $5.00). Fields that a newer service adds are
-ignored.
+Amounts named `*_minor`, and the `balance_after` of charges and credits, are hundredths of a credit: 100 is one use.
+Other counts are credits. Prices are in minor units of the currency (500 = $5.00). Unknown fields from a newer service
+are ignored.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MINOR_PER_CREDIT = 100
 
 
 class UserFields(TypedDict, total=False):
-    """A user by keyword: `oauth_provider` and `external_id` say who it is, the rest are attributes."""
+    """A user as keyword arguments: `oauth_provider` and `external_id` are the identity, the others are attributes."""
 
     oauth_provider: str
     external_id: str
@@ -33,7 +33,8 @@ class UserFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who pays. Provider (`oauth:google`, `oauth:discord`…) and id are the identity; None means "not given"."""
+    """The user who pays. The provider (`oauth:google`, `oauth:discord`…) and the external id are the identity. None
+    means that an attribute is not given."""
 
     oauth_provider: str
     external_id: str
@@ -47,13 +48,13 @@ class User:
     marketing_opt_in_source: str | None = None
 
     def request_fields(self) -> dict[str, Any]:
-        """The fields that are given, as requests carry them."""
+        """Return the given fields for a request."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
 
 class CheckContext(TypedDict, total=False):
-    """Where an interaction takes place."""
+    """The context of an interaction."""
 
     agent_id: str
     channel_id: str
@@ -61,7 +62,7 @@ class CheckContext(TypedDict, total=False):
 
 
 class Metadata(TypedDict, total=False):
-    """What a charge is for; it comes back with the charge."""
+    """References stored with a charge and returned with it."""
 
     message_id: str
     agent_id: str
@@ -74,7 +75,7 @@ def _empty_for_none(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_empty_for_none)]
-"""Older services answer null for a description that was not given."""
+"""Older services return null for an omitted description."""
 
 
 class Reply(BaseModel):
@@ -82,7 +83,7 @@ class Reply(BaseModel):
 
 
 class CreditStatus(Reply):
-    """Whether the user may go on, and what is left."""
+    """Whether the user has credit, and the remaining credits."""
 
     has_credit: bool
     credits_remaining: int
@@ -96,20 +97,20 @@ class CreditStatus(Reply):
     purchase_price_minor: int | None
     purchase_uses: int | None
     assumed: bool = False
-    """The service could not be asked, and the policy is `fail_open`: nothing else here is known."""
+    """The service was unavailable and the policy is `fail_open`: the other fields are unknown."""
 
     @property
     def uses_remaining(self) -> int:
-        """Free, daily and paid uses together."""
+        """The sum of free, daily free and paid uses."""
         return self.credits_remaining + self.free_uses_remaining + self.daily_free_uses_remaining
 
     def covers(self, amount_minor: int) -> bool:
-        """Whether a charge of this amount would be paid, as far as is known."""
+        """Whether the known balance covers a charge of this amount."""
         return self.has_credit and (self.assumed or self.uses_remaining >= credits_for(amount_minor))
 
     @classmethod
     def assume(cls) -> Self:
-        """What `fail_open` says of a user while the service cannot be asked."""
+        """Return the result of a check with the policy `fail_open` while the service is unavailable."""
         return cls(
             has_credit=True,
             credits_remaining=0,
@@ -143,7 +144,7 @@ class Charge(Reply):
     description: Text
     metadata: ChargeMetadata
     replayed: bool = False
-    """This idempotency key was charged before; nothing was charged now."""
+    """The idempotency key was charged before; this request charged nothing."""
 
 
 class Credit(Reply):
@@ -157,7 +158,7 @@ class Credit(Reply):
     description: Text
     created_at: datetime
     replayed: bool = False
-    """This idempotency key was credited before; nothing was credited now."""
+    """The idempotency key was credited before; this request credited nothing."""
 
 
 class Account(Reply):
@@ -203,16 +204,16 @@ class TransactionPage(Reply):
 
 
 class Currency(Reply):
-    """How Stripe counts a currency. Its digits are not those of ISO 4217 or of browsers."""
+    """A currency as Stripe uses it. The number of digits can differ from ISO 4217 and from browsers."""
 
     code: str
     digits: int
     step_minor: int
-    """Prices are multiples of it."""
+    """Prices have to be multiples of this."""
     minimum_minor: int
 
     def format(self, minor: int) -> str:
-        """`1999` minor units of USD are "19.99 USD"."""
+        """Format minor units: `1999` is "19.99 USD"."""
         units, fraction = divmod(abs(minor), 10**self.digits)
         sign, point = "-" if minor < 0 else "", f".{fraction:0{self.digits}}" if self.digits else ""
         return f"{sign}{units}{point} {self.code}"
@@ -222,20 +223,20 @@ class Currencies(Reply):
     currencies: list[Currency]
 
     def of(self, code: str) -> Currency:
-        """A currency that Stripe does not charge has two digits."""
+        """Return a currency by its code. One that Stripe does not support gets two digits."""
         known = (currency for currency in self.currencies if currency.code == code.upper())
         return next(known, Currency(code=code.upper(), digits=2, step_minor=1, minimum_minor=1))
 
 
 class Pack(Reply):
-    """Credits that are for sale. `pack` is the name that a purchase gives."""
+    """A price pack. Pass its name `pack` to create a purchase."""
 
     pack: str
     credits: int
     price_minor: int
     currency: str
     currency_digits: int
-    """Decimals of the price: 500 with 2 digits is 5.00."""
+    """Decimal places of the price: 500 with 2 digits is 5.00."""
 
 
 class Packs(Reply):
@@ -243,7 +244,7 @@ class Packs(Reply):
 
 
 class Purchase(Reply):
-    """An open payment. `client_secret` is for Stripe.js in the buyer's browser, and for nobody else."""
+    """An open payment. Only pass `client_secret` to Stripe.js in the buyer's browser."""
 
     payment_id: str
     client_secret: str | None
@@ -255,11 +256,11 @@ class Purchase(Reply):
 
 
 class PurchaseStatus(Purchase):
-    """`succeeded` is said only once the credits are booked."""
+    """The state of a purchase. `status` is `succeeded` only after the credits are booked."""
 
     credits_added: int
     balance_after: int
-    """Paid credits now."""
+    """Current paid credits."""
 
     @property
     def is_final(self) -> bool:
@@ -274,7 +275,7 @@ class ToolBalance(Reply):
     free_remaining: int
     paid_credits: int
     main_pool_credits: int
-    """Uses that the main pool would pay."""
+    """Number of uses that the main pool can pay for."""
     total_available: int
     price_minor: int
     total_uses: int
@@ -319,16 +320,18 @@ class Health(Reply):
 
 
 def credits_for(amount_minor: int) -> int:
-    """What the service takes for an amount: whole credits, rounded up."""
+    """Return the credits that the service charges for an amount: whole credits, rounded up."""
     return -(-amount_minor // MINOR_PER_CREDIT)
 
 
 def request_fields(user: User | None, given: UserFields) -> dict[str, Any]:
-    """The user as request fields, from whichever of the two ways they were given in. Neither: the token says who."""
+    """Return the user as request fields, given as a User or as keywords. Without both, the token determines the user.
+
+    Raises TypeError if both are given."""
     if user is None:
         return without_none(given)
     if given:
-        raise TypeError(f"give a User or {', '.join(sorted(given))} by keyword, not both")
+        raise TypeError(f"pass a User or the keywords {', '.join(sorted(given))}, not both")
     return user.request_fields()
 
 

@@ -1,4 +1,4 @@
-"""How a client behaves, beside its address and its credential."""
+"""Client options: time limits, retries, caching and failure policy."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,32 +8,34 @@ from importlib.metadata import PackageNotFoundError, version
 import httpx
 
 from ciris_billing._cache import CheckCache
+from ciris_billing._calls import FailPolicy
 from ciris_billing._exchange import Exchange
-from ciris_billing._operations import FailPolicy, Operations
+from ciris_billing._operations import Operations
 from ciris_billing._retry import Hosts, Retry
 
 Propagate = Callable[[dict[str, str]], None]
 
 try:
     VERSION = version("ciris-billing-client")
-except PackageNotFoundError:  # run from its source folder
+except PackageNotFoundError:  # not installed: running from the source folder
     VERSION = "0"
 try:
-    from opentelemetry.propagate import inject as trace_context  # the caller's own, if there is one
+    from opentelemetry.propagate import inject as trace_context  # used if the caller has installed it
 except ImportError:
     trace_context = None  # type: ignore[assignment]  # optional
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What clients can be told beside the address and the credential.
+    """Options of a client, in addition to address and credential.
 
-    `fallback_urls`: further addresses of the same service, for when the first does not answer. All must share one
-    database, or a charge that is repeated at another address is taken twice.
-    `timeout_s` bounds one try, `deadline_s` a call with all its retries.
-    `check_cache_s`: how long a check that said yes may be given again. 0 asks every time.
-    `policy`: whether a service that cannot be asked means no (`fail_closed`) or yes (`fail_open`), to checks and gates.
-    `propagate` adds trace headers to each request; OpenTelemetry's does, where that is installed.
+    `fallback_urls`: further addresses of the same service, used when the first one fails. All must share one database;
+    otherwise a charge that is retried at another address is charged twice.
+    `timeout_s` limits one attempt, `deadline_s` a call with all its retries.
+    `check_cache_s`: how long a positive check is cached, in seconds. 0 disables the cache.
+    `policy`: the result of checks and gates while the service is unavailable: refuse (`fail_closed`) or allow
+    (`fail_open`).
+    `propagate`: a function that adds trace headers to each request; by default OpenTelemetry's, if it is installed.
     """
 
     fallback_urls: Sequence[str] = ()

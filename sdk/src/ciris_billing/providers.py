@@ -1,4 +1,4 @@
-"""Where an agent's own API gets its users' credits from: the service, or, for development, memory."""
+"""Credit providers for an agent's own API: the billing service, or memory for development."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ from ciris_billing.models import (
 
 
 class BillingNotEnabled(BillingError):
-    """This agent sells nothing."""
+    """Purchases are not enabled for this agent."""
 
     default_code = "billing_not_enabled"
 
@@ -36,7 +36,7 @@ class BillingNotEnabled(BillingError):
 
 
 class CreditProvider(Protocol):
-    """What an agent's API needs. Its methods raise BillingErrors; a user sees only what is theirs."""
+    """The interface that an agent's API needs. Methods raise BillingError and only return data of the given user."""
 
     async def check(self, user: User) -> CreditStatus: ...
 
@@ -49,23 +49,24 @@ class CreditProvider(Protocol):
         description: str | None = None,
         metadata: Metadata | None = None,
     ) -> AbstractAsyncContextManager[Passage]:
-        """Check, let the block run, charge it: see AsyncBillingClient.gate."""
+        """Check, run the block, and charge it: see AsyncBillingClient.gate."""
 
     async def packs(self, user: User) -> list[Pack]:
-        """What the user can buy: nothing where nothing is for sale."""
+        """Return the packs that the user can buy; empty if purchases are not enabled."""
 
     async def create_purchase(self, user: User, *, return_url: str | None = None, pack: str | None = None) -> Purchase:
-        """Raises BillingNotEnabled where nothing is for sale."""
+        """Create a purchase. Raises BillingNotEnabled if purchases are not enabled."""
 
     async def purchase_status(self, user: User, payment_id: str) -> PurchaseStatus:
-        """Raises NotFound for a payment that is not the user's, BillingNotEnabled where nothing is for sale."""
+        """Return a purchase's state. Raises NotFound for another user's payment, BillingNotEnabled if purchases are not
+        enabled."""
 
     async def transactions(self, user: User, *, limit: int, offset: int) -> TransactionPage:
-        """Newest first."""
+        """Return charges and credits, newest first."""
 
 
 class CIRISBillingProvider:
-    """Credits that users have at the service and buy with Stripe. The client's policies and retries apply."""
+    """Credits of the billing service, which users buy with Stripe. The client's policy and retries apply."""
 
     def __init__(self, client: AsyncBillingClient, *, agent_id: str | None = None, pack: str | None = None) -> None:
         self._client = client
@@ -110,7 +111,7 @@ class CIRISBillingProvider:
 
 @dataclass
 class _Book:
-    """One user's uses so far, by idempotency key, the oldest first."""
+    """One user's charges by idempotency key, oldest first."""
 
     charges: dict[str, Charge] = field(default_factory=dict)
     uses: int = 0
@@ -121,7 +122,7 @@ def _now() -> datetime:
 
 
 class SimpleCreditProvider:
-    """A few free uses per user, in this process's memory, and nothing for sale. For development and tests."""
+    """Free uses per user in the memory of this process, without purchases. For development and tests."""
 
     def __init__(self, *, free_uses: int = 3, now: Callable[[], datetime] = _now) -> None:
         self._free_uses = free_uses
@@ -191,12 +192,12 @@ class SimpleCreditProvider:
         return TransactionPage(transactions=page, total_count=len(charges), has_more=offset + len(page) < len(charges))
 
     def _book(self, user: User) -> _Book:
-        """To be read: who has used nothing has none that is kept."""
+        """Return the user's book for reading; an empty one is not stored."""
         return self._books.get((user.oauth_provider, user.external_id)) or _Book()
 
 
 def _admit(status: CreditStatus, amount_minor: int) -> None:
-    """Raises NoCredit."""
+    """Raise NoCredit if the balance does not cover the amount."""
     error = refusal(status, amount_minor)
     if error is not None:
         raise error

@@ -1,6 +1,7 @@
 """What is remembered of tokens, and which of an issuer's keys count."""
 
 import json
+import pickle
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,6 +41,18 @@ async def test_the_memory_is_bounded_and_keeps_the_recently_used(
     for token in (first, second, first, third, first, second):
         await verifier.verify(token, now)
     assert signature_checks == [first, second, third, second]
+
+
+async def test_nothing_is_remembered_of_claims_that_are_not_used(
+    oidc: RunningOIDC, verifier: TokenVerifier, now: datetime
+) -> None:
+    """Some issuers write hundreds of groups into a token. Remembering 10,000 such tokens would take 230 MB."""
+    token = oidc.mint(groups=[f"/company/department-{number}/team-{number}" for number in range(250)])
+    assert len((await verifier.verify_all(token, now))["groups"]) == 250
+    assert not verifier._verified
+    await verifier.verify(token, now)
+    [remembered] = verifier._verified.values()
+    assert len(pickle.dumps(remembered.claims)) < 1_000
 
 
 # --- which keys count

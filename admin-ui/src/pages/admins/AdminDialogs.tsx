@@ -11,18 +11,18 @@ export function InviteDialog({ onClose }: { onClose: () => void }) {
   const [role, setRole] = useState<Role>("viewer");
   return (
     <ActionDialog
-      title="Invite an admin"
+      title="Invite admin"
       confirmLabel="Invite"
       blocked={email.includes("@") ? null : "Enter an e-mail address"}
       onClose={onClose}
       act={() => bodyOf(api.POST("/admin/admins", { body: { email: email.trim(), role } }))}
-      done={(admin) => `${admin.email} may sign in now. No mail is sent: tell them the address of this page`}
+      done={(admin) => `${admin.email} can sign in now. No e-mail is sent: share the address of this page`}
     >
       {(problemOf) => (
         <>
           <TextInput
             label="E-mail address"
-            description="The one of the work account that they sign in with"
+            description="Address of their work account"
             type="email"
             required
             maxLength={254}
@@ -42,34 +42,34 @@ export function RoleDialog({ admin, onClose }: { admin: AdminUser; onClose: () =
   const [role, setRole] = useState<Role>(admin.role);
   return (
     <ActionDialog
-      title={`Change the role of ${admin.email}`}
-      confirmLabel="Change the role"
-      blocked={role === admin.role ? `Choose another role: ${admin.role} is the present one` : null}
+      title={`Change role of ${admin.email}`}
+      confirmLabel="Change role"
+      blocked={role === admin.role ? `Choose a different role: the current one is ${admin.role}` : null}
       onClose={onClose}
       act={() => change(admin, { role })}
-      done={(changed) => `${changed.email} has the role ${changed.role} now`}
+      done={(changed) => `${changed.email} now has the ${changed.role} role`}
     >
       <RoleField value={role} onChange={setRole} />
-      <Text size="sm">It holds at once, also for who is signed in.</Text>
+      <Text size="sm">Takes effect immediately, including for active sessions.</Text>
     </ActionDialog>
   );
 }
 
-export function LockDialog({ admin, onClose }: { admin: AdminUser; onClose: () => void }) {
-  const locks = admin.disabled_at === null;
+export function AccessDialog({ admin, onClose }: { admin: AdminUser; onClose: () => void }) {
+  const disables = admin.disabled_at === null;
   return (
     <ActionDialog
-      title={locks ? `Lock out ${admin.email}` : `Let ${admin.email} in again`}
-      confirmLabel={locks ? "Lock out" : "Let in again"}
-      danger={locks}
+      title={disables ? `Disable ${admin.email}` : `Enable ${admin.email}`}
+      confirmLabel={disables ? "Disable" : "Enable"}
+      danger={disables}
       onClose={onClose}
-      act={() => change(admin, { disabled: locks })}
-      done={(changed) => (locks ? `${changed.email} is locked out` : `${changed.email} may sign in again`)}
+      act={() => change(admin, { disabled: disables })}
+      done={(changed) => (disables ? `${changed.email} is disabled` : `${changed.email} can sign in again`)}
     >
       <Text size="sm">
-        {locks
-          ? "Every session of theirs ends at once and they can sign in no more. What they did stays in the audit log."
-          : `They may sign in again, with the role ${admin.role}.`}
+        {disables
+          ? "Their sessions end immediately and they can no longer sign in. Their audit log entries are kept."
+          : `They can sign in again with the ${admin.role} role.`}
       </Text>
     </ActionDialog>
   );

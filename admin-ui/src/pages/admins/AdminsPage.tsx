@@ -5,21 +5,21 @@ import { useState } from "react";
 
 import { api, bodyOf } from "../../api/client";
 import type { AdminUser } from "../../api/models";
-import { useMay, useMe } from "../../api/session";
+import { useHasRole, useMe } from "../../api/session";
 import { Breakable } from "../../components/Breakable";
-import { DataTable, type Column } from "../../components/DataTable";
+import { type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
-import { ErrorAlert } from "../../components/ErrorAlert";
 import { useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
+import { QueryTable } from "../../components/QueryTable";
 import { RoleButton } from "../../components/RoleButton";
 import { RoleTag } from "../../components/states";
 import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
-import { InviteDialog, LockDialog, RoleDialog } from "./AdminDialogs";
+import { InviteDialog, AccessDialog, RoleDialog } from "./AdminDialogs";
 import { SessionsDrawer } from "./SessionsDrawer";
 
-type Open = { dialog: "invite" } | { dialog: "role" | "lock"; admin: AdminUser } | null;
+type Open = { dialog: "invite" } | { dialog: "role" | "access"; admin: AdminUser } | null;
 
 export function AdminsPage() {
   const { get, set } = useFilters();
@@ -28,7 +28,7 @@ export function AdminsPage() {
     queryKey: ["admins"],
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/admins", { signal })),
   });
-  const watched = data?.admins.find(({ admin_id }) => admin_id === get("sessions"));
+  const selected = data?.admins.find(({ admin_id }) => admin_id === get("sessions"));
   const close = () => setOpen(null);
   const columns: Column<AdminUser>[] = [
     ...COLUMNS,
@@ -48,7 +48,7 @@ export function AdminsPage() {
   return (
     <Page
       title="Admins"
-      subtitle="Who may sign in here, and what they may do."
+      subtitle="People with access to the back office, and their roles."
       actions={
         <RoleButton needs="admin" variant="filled" leftSection={<IconUserPlus size={16} aria-hidden />} onClick={() => setOpen({ dialog: "invite" })}>
           Invite
@@ -56,37 +56,35 @@ export function AdminsPage() {
       }
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
-        {error ? (
-          <ErrorAlert error={error} onRetry={() => void refetch()} />
-        ) : (
-          <DataTable
-            label="Admins"
-            columns={columns}
-            rows={data?.admins}
-            rowKey={(admin) => admin.admin_id}
-            empty={<EmptyState title="No admins">Invite the first one.</EmptyState>}
-          />
-        )}
+        <QueryTable
+          error={error}
+          onRetry={() => void refetch()}
+          label="Admins"
+          columns={columns}
+          rows={data?.admins}
+          rowKey={(admin) => admin.admin_id}
+          empty={<EmptyState title="No admins">Invite an admin to get started.</EmptyState>}
+        />
       </Paper>
       {open?.dialog === "invite" && <InviteDialog onClose={close} />}
       {open?.dialog === "role" && <RoleDialog admin={open.admin} onClose={close} />}
-      {open?.dialog === "lock" && <LockDialog admin={open.admin} onClose={close} />}
-      {watched && <SessionsDrawer admin={watched} onClose={() => set("sessions", null)} />}
+      {open?.dialog === "access" && <AccessDialog admin={open.admin} onClose={close} />}
+      {selected && <SessionsDrawer admin={selected} onClose={() => set("sessions", null)} />}
     </Page>
   );
 }
 
 const COLUMNS: Column<AdminUser>[] = [
   { name: "Admin", cell: (admin) => <Email admin={admin} /> },
-  { name: "Role", cell: (admin) => <Standing admin={admin} /> },
+  { name: "Role", cell: (admin) => <RoleCell admin={admin} /> },
   { name: "Invited", cell: (admin) => <Timestamp at={admin.created_at} />, from: "sm" },
 ];
 
-function Standing({ admin }: { admin: AdminUser }) {
+function RoleCell({ admin }: { admin: AdminUser }) {
   return (
     <Group gap={4}>
       <RoleTag role={admin.role} />
-      {admin.disabled_at !== null && <Tag tone="bad">Locked out</Tag>}
+      {admin.disabled_at !== null && <Tag tone="bad">Disabled</Tag>}
     </Group>
   );
 }
@@ -108,12 +106,12 @@ function Email({ admin }: { admin: AdminUser }) {
 
 interface ActionsProps {
   admin: AdminUser;
-  onDialog: (dialog: "role" | "lock") => void;
+  onDialog: (dialog: "role" | "access") => void;
   onSessions: () => void;
 }
 
 function Actions({ admin, onDialog, onSessions }: ActionsProps) {
-  const may = useMay("admin");
+  const allowed = useHasRole("admin");
   const own = useMe().admin_id === admin.admin_id;
   return (
     <Menu position="bottom-end">
@@ -123,19 +121,19 @@ function Actions({ admin, onDialog, onSessions }: ActionsProps) {
         </ActionIcon>
       </Menu.Target>
       <Menu.Dropdown>
-        {!may && <Menu.Label>Changing admins needs the role admin</Menu.Label>}
-        <Menu.Item disabled={!may && !own} onClick={onSessions}>
+        {!allowed && <Menu.Label>Changes require the admin role</Menu.Label>}
+        <Menu.Item disabled={!allowed && !own} onClick={onSessions}>
           Sessions
         </Menu.Item>
-        <Menu.Item disabled={!may} onClick={() => onDialog("role")}>
-          Change the role
+        <Menu.Item disabled={!allowed} onClick={() => onDialog("role")}>
+          Change role
         </Menu.Item>
         <Menu.Item
-          disabled={!may}
+          disabled={!allowed}
           color={admin.disabled_at === null ? "var(--mantine-color-error)" : undefined}
-          onClick={() => onDialog("lock")}
+          onClick={() => onDialog("access")}
         >
-          {admin.disabled_at === null ? "Lock out" : "Let in again"}
+          {admin.disabled_at === null ? "Disable" : "Enable"}
         </Menu.Item>
       </Menu.Dropdown>
     </Menu>

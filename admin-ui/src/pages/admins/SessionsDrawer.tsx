@@ -4,7 +4,7 @@ import { useState } from "react";
 
 import { api, bodyOf } from "../../api/client";
 import type { AdminSession, AdminUser } from "../../api/models";
-import { useMay, useMe } from "../../api/session";
+import { useHasRole, useMe } from "../../api/session";
 import { ActionDialog } from "../../components/ActionDialog";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
@@ -14,16 +14,16 @@ import { Timestamp } from "../../components/Timestamp";
 import { formatLocal } from "../../logic/dates";
 import { formatCount } from "../../logic/format";
 
-/** Where somebody is signed in. One's own for everybody, others' for admins. */
+/** An admin's active sessions. Each admin sees their own; the admin role sees all. */
 export function SessionsDrawer({ admin, onClose }: { admin: AdminUser; onClose: () => void }) {
   const [ending, setEnding] = useState<AdminSession | "all" | null>(null);
   const own = useMe().admin_id === admin.admin_id;
-  const may = useMay("admin") || own;
+  const allowed = useHasRole("admin") || own;
   const path = { admin_id: admin.admin_id };
   const { data, error, refetch } = useQuery({
     queryKey: ["sessions", admin.admin_id],
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/admins/{admin_id}/sessions", { params: { path }, signal })),
-    enabled: may,
+    enabled: allowed,
   });
   return (
     <Drawer
@@ -34,10 +34,10 @@ export function SessionsDrawer({ admin, onClose }: { admin: AdminUser; onClose: 
       closeButtonProps={{ "aria-label": "Close" }}
     >
       <Stack>
-        {!may && <EmptyState title="Others' sessions are for admins">You can see your own.</EmptyState>}
+        {!allowed && <EmptyState title="Not available for your role">You can only see your own sessions. The sessions of others require the admin role.</EmptyState>}
         {error && <ErrorAlert error={error} onRetry={() => void refetch()} />}
-        {may && data === undefined && !error && <ListSkeleton label="Loading the sessions" lines={3} />}
-        {data?.sessions.length === 0 && <EmptyState title="Not signed in anywhere">Nothing to do.</EmptyState>}
+        {allowed && data === undefined && !error && <ListSkeleton label="Loading sessions" lines={3} />}
+        {data?.sessions.length === 0 && <EmptyState title="No active sessions">This admin is not signed in.</EmptyState>}
         {data?.sessions.map((session) => (
           <Session key={session.session_id} session={session} onEnd={() => setEnding(session)} />
         ))}
@@ -49,7 +49,7 @@ export function SessionsDrawer({ admin, onClose }: { admin: AdminUser; onClose: 
       </Stack>
       {ending !== null && (
         <ActionDialog
-          title={ending === "all" ? "End all sessions" : "End this session"}
+          title={ending === "all" ? "End all sessions" : "End session"}
           confirmLabel="End"
           danger
           onClose={() => setEnding(null)}
@@ -63,8 +63,8 @@ export function SessionsDrawer({ admin, onClose }: { admin: AdminUser; onClose: 
           done={({ revoked }) => `${formatCount(revoked, "session")} ended`}
         >
           <Text size="sm">
-            {ending === "all" ? `${admin.email} is signed out everywhere` : `${admin.email} is signed out in that browser`}
-            {own && (ending === "all" || ending.current) ? ", here too." : "."} Signing in again works.
+            {ending === "all" ? `${admin.email} is signed out of all browsers` : `${admin.email} is signed out of that browser`}
+            {own && (ending === "all" || ending.current) ? ", including this one." : "."} They can sign in again.
           </Text>
         </ActionDialog>
       )}
@@ -80,16 +80,16 @@ function Session({ session, onEnd }: { session: AdminSession; onEnd: () => void 
           <Text size="sm" fw={600}>
             {session.address}
           </Text>
-          {session.current && <Tag tone="info">This one</Tag>}
+          {session.current && <Tag tone="info">This session</Tag>}
         </Group>
         <Text size="xs" c="dimmed" style={{ overflowWrap: "anywhere" }}>
           {session.user_agent || "Unknown browser"}
         </Text>
         <Text size="xs" c="dimmed" component="div">
-          Since <Timestamp at={session.created_at} />, ends <Timestamp at={session.expires_at} ago />
+          Started <Timestamp at={session.created_at} />, expires <Timestamp at={session.expires_at} ago />
         </Text>
       </Stack>
-      <Button size="xs" variant="default" flex="none" onClick={onEnd} aria-label={`End the session from ${session.address} since ${formatLocal(session.created_at)}`}>
+      <Button size="xs" variant="default" flex="none" onClick={onEnd} aria-label={`End session from ${session.address}, started ${formatLocal(session.created_at)}`}>
         End
       </Button>
     </Group>

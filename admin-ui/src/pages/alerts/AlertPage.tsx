@@ -1,13 +1,15 @@
-import { Anchor, SimpleGrid, Skeleton, Stack, Text } from "@mantine/core";
+import { Anchor, SimpleGrid, Stack, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { IconArrowLeft } from "@tabler/icons-react";
 import { useState } from "react";
 import { Link, useParams } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
 import { ApiError } from "../../api/errors";
 import type { Alert } from "../../api/models";
+import { AuditLink } from "../../components/AuditLink";
+import { BackLink } from "../../components/BackLink";
 import { Copyable } from "../../components/Copyable";
+import { DetailSkeleton } from "../../components/DetailSkeleton";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { Facts } from "../../components/Facts";
@@ -17,7 +19,6 @@ import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
-import { pathWith } from "../../logic/filters";
 import { AlertTags } from "./AlertTags";
 import { Subject } from "./AlertsPage";
 import { DecisionDialog, type Decision } from "./DecisionDialog";
@@ -32,7 +33,7 @@ export function AlertPage() {
   });
   if (error instanceof ApiError && (error.status === 404 || error.status === 422)) return <NoSuchAlert />;
   if (error) return <ErrorAlert error={error} onRetry={() => void refetch()} />;
-  if (alert === undefined) return <Loading />;
+  if (alert === undefined) return <DetailSkeleton label="Loading alert" />;
   return (
     <Page
       title={RULES[alert.rule]}
@@ -42,7 +43,7 @@ export function AlertPage() {
           <EnvironmentTag environment={alert.environment} />
         </>
       }
-      subtitle={<BackLink />}
+      subtitle={<BackLink to="/alerts">All alerts</BackLink>}
       actions={<Actions alert={alert} />}
     >
       <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
@@ -86,24 +87,20 @@ function Actions({ alert }: { alert: Alert }) {
 function Found({ alert }: { alert: Alert }) {
   return (
     <Section
-      title="What was found"
-      aside={
-        <Anchor component={Link} size="sm" to={pathWith("/audit", { target_type: "alert", target_id: alert.alert_id })}>
-          Audit log
-        </Anchor>
-      }
+      title="Finding"
+      aside={<AuditLink targetType="alert" targetId={alert.alert_id} />}
     >
       <Facts
         facts={[
-          ["Seen", observedOf(alert)],
-          ["The rule finds", limitOf({ ...alert, minimum: 0 }).replace(/, from .*/, "")],
-          ["About", <Subject key="subject" alert={alert} />],
+          ["Observed", observedOf(alert)],
+          ["Rule threshold", limitOf({ ...alert, minimum: 0 }).replace(/, from .*/, "")],
+          ["Subject", <Subject key="subject" alert={alert} />],
           ["First seen", <Timestamp key="first" at={alert.created_at} />],
           ["Last seen", <Timestamp key="last" at={alert.last_seen_at} />],
-          ["Decided", alert.decided_at === null ? "Not yet" : <Decided key="decided" alert={alert} />],
-          ["Opened again", alert.reopened_at === null ? undefined : <Reopened key="reopened" alert={alert} />],
+          ["Decision", alert.decided_at === null ? "None yet" : <Decided key="decided" alert={alert} />],
+          ["Reopened", alert.reopened_at === null ? undefined : <Reopened key="reopened" alert={alert} />],
           ["Reason", alert.reason],
-          ["Alert id", <Copyable key="id" value={alert.alert_id} what="the alert's id" />],
+          ["Alert id", <Copyable key="id" value={alert.alert_id} what="the alert id" />],
         ]}
       />
     </Section>
@@ -123,7 +120,7 @@ function Reopened({ alert }: { alert: Alert }) {
   if (alert.reopened_at === null) return null;
   return (
     <>
-      <Timestamp at={alert.reopened_at} />, because more was found
+      <Timestamp at={alert.reopened_at} /> after new findings
     </>
   );
 }
@@ -133,11 +130,11 @@ function Accounts({ alert }: { alert: Alert }) {
     <Section title="Accounts">
       {alert.account_ids.length === 0 ? (
         <Text size="sm">
-          The accounts of a key are many people&apos;s, so none is stopped for it. Limit or revoke the key under{" "}
+          The accounts of an API key belong to different people, so this alert cannot stop them. Limit or revoke the key on the{" "}
           <Anchor component={Link} to="/api-keys" inherit underline="always">
             API keys
-          </Anchor>
-          .
+          </Anchor>{" "}
+          page.
         </Text>
       ) : (
         <Stack component="ul" gap={6} m={0} pl="md" aria-label="Accounts of this alert">
@@ -147,7 +144,7 @@ function Accounts({ alert }: { alert: Alert }) {
               {alert.stopped !== null && alert.exempt_ids.includes(person.account_id) && (
                 <Text span size="sm" c="dimmed">
                   {" "}
-                  not stopped: an earlier decision let it go on
+                  not stopped: exempt by an earlier decision
                 </Text>
               )}
             </li>
@@ -158,30 +155,10 @@ function Accounts({ alert }: { alert: Alert }) {
   );
 }
 
-function BackLink() {
-  return (
-    <Anchor component={Link} to="/alerts" size="sm" inline>
-      <IconArrowLeft size={14} aria-hidden style={{ verticalAlign: "-2px" }} /> All alerts
-    </Anchor>
-  );
-}
-
 function NoSuchAlert() {
   return (
-    <Page title="No such alert" subtitle={<BackLink />}>
-      <EmptyState title="Nothing was found under this id">A letter may be missing.</EmptyState>
+    <Page title="Alert not found" subtitle={<BackLink to="/alerts">All alerts</BackLink>}>
+      <EmptyState title="No alert has this id">Check the id for typing errors.</EmptyState>
     </Page>
-  );
-}
-
-function Loading() {
-  return (
-    <Stack gap="lg" aria-busy aria-label="Loading the alert">
-      <Skeleton height={34} width="50%" />
-      <SimpleGrid cols={{ base: 1, lg: 2 }}>
-        <Skeleton height={220} />
-        <Skeleton height={220} />
-      </SimpleGrid>
-    </Stack>
   );
 }

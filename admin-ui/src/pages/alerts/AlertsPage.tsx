@@ -1,17 +1,17 @@
-import { Anchor, Button, Group, Paper, Stack, Text } from "@mantine/core";
+import { Anchor, Group, Paper, Stack, Text } from "@mantine/core";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { IconChecks } from "@tabler/icons-react";
 import { Link } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
 import type { Alert, AlertsQuery } from "../../api/models";
-import { DataTable, type Column } from "../../components/DataTable";
+import { type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
-import { ErrorAlert } from "../../components/ErrorAlert";
-import { ChoiceFilter, useFilters } from "../../components/Filters";
+import { ClearFilters, ChoiceFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { Pager } from "../../components/Pager";
 import { PersonLink } from "../../components/PersonLink";
+import { QueryTable } from "../../components/QueryTable";
 import { EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { keysOf, oneOf } from "../../logic/filters";
@@ -23,7 +23,7 @@ import { Rules } from "./Rules";
 import { AlertTags } from "./AlertTags";
 
 export function AlertsPage() {
-  const { get, clear, filtered } = useFilters();
+  const { get, filtered } = useFilters();
   const query: AlertsQuery = {
     status: oneOf(get("status"), keysOf(STATUSES)),
     rule: oneOf(get("rule"), keysOf(RULES)),
@@ -38,31 +38,25 @@ export function AlertsPage() {
   return (
     <Page
       title="Alerts"
-      subtitle="What the rules found unusual. The worker looks every five minutes; nothing is stopped unless a rule or you say so."
+      subtitle="Unusual activity found by the rules below. The worker checks every five minutes. Accounts are only stopped by a rule's action or by your decision."
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">
           <ChoiceFilter name="status" label="Status" choices={STATUSES} width={140} />
           <ChoiceFilter name="rule" label="Rule" choices={RULES} width={280} />
           <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
-          {filtered && (
-            <Button variant="subtle" onClick={clear}>
-              Clear
-            </Button>
-          )}
+          <ClearFilters />
         </Group>
-        {error ? (
-          <ErrorAlert error={error} onRetry={() => void refetch()} />
-        ) : (
-          <DataTable
-            label="Alerts"
-            columns={COLUMNS}
-            rows={data?.alerts}
-            rowKey={(alert) => alert.alert_id}
-            busy={isPlaceholderData}
-            empty={<Nothing filtered={filtered} />}
-          />
-        )}
+        <QueryTable
+          error={error}
+          onRetry={() => void refetch()}
+          label="Alerts"
+          columns={COLUMNS}
+          rows={data?.alerts}
+          rowKey={(alert) => alert.alert_id}
+          busy={isPlaceholderData}
+          empty={<Nothing filtered={filtered} />}
+        />
         <Pager nextCursor={data?.next_cursor} />
       </Paper>
       <Rules />
@@ -71,14 +65,14 @@ export function AlertsPage() {
 }
 
 const COLUMNS: Column<Alert>[] = [
-  { name: "What", cell: (alert) => <What alert={alert} /> },
-  { name: "Status", cell: (alert) => <Decided alert={alert} /> },
-  { name: "About", cell: (alert) => <Subject alert={alert} />, from: "md" },
+  { name: "Finding", cell: (alert) => <Finding alert={alert} /> },
+  { name: "Status", cell: (alert) => <Status alert={alert} /> },
+  { name: "Subject", cell: (alert) => <Subject alert={alert} />, from: "md" },
   { name: "Environment", cell: (alert) => <EnvironmentTag environment={alert.environment} />, from: "md" },
   { name: "Last seen", cell: (alert) => <Timestamp at={alert.last_seen_at} />, from: "sm" },
 ];
 
-function What({ alert }: { alert: Alert }) {
+function Finding({ alert }: { alert: Alert }) {
   return (
     <Stack gap={0}>
       <Anchor component={Link} to={`/alerts/${alert.alert_id}`} size="sm" fw={600}>
@@ -91,8 +85,8 @@ function What({ alert }: { alert: Alert }) {
   );
 }
 
-/** The state, and why it was decided so. */
-function Decided({ alert }: { alert: Alert }) {
+/** The status, and the reason of the last decision. */
+function Status({ alert }: { alert: Alert }) {
   return (
     <Stack gap={2} align="flex-start">
       <AlertTags alert={alert} />
@@ -105,7 +99,7 @@ function Decided({ alert }: { alert: Alert }) {
   );
 }
 
-/** Whom it is about, with the way there. A card has no page: its accounts stand in the alert. */
+/** The subject of an alert, linked to its page. A card has no page: the alert lists its accounts. */
 export function Subject({ alert }: { alert: Alert }) {
   if (alert.rule === "purchases_per_card") {
     return <Text span inherit title={alert.subject}>{cardOf(alert) ?? `Card ${alert.subject.slice(0, 8)}`}</Text>;
@@ -122,10 +116,10 @@ export function Subject({ alert }: { alert: Alert }) {
 }
 
 function Nothing({ filtered }: { filtered: boolean }) {
-  if (filtered) return <EmptyState title="No alert matches">Clear the filters to see all of them.</EmptyState>;
+  if (filtered) return <EmptyState title="No alert matches">Clear the filters to see all alerts.</EmptyState>;
   return (
-    <EmptyState title="Nothing unusual was found" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
-      What a rule finds is listed here, once a day for each account, card or key. Accounts found later join their alert.
+    <EmptyState title="No alerts" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
+      Findings are listed here, once per day for each account, card or key. Accounts found later are added to their alert.
     </EmptyState>
   );
 }

@@ -1,42 +1,42 @@
 import { api, bodyOf } from "../../api/client";
 import type { Alert } from "../../api/models";
-import { ReasonDialog, type ReasonWords } from "../../components/ReasonDialog";
+import { ReasonDialog, type ReasonTexts } from "../../components/ReasonDialog";
 
 export type Decision = "dismiss" | "hold" | "suspend" | "reopen";
 
-const WORDS: Record<Decision, ReasonWords> = {
+const TEXTS: Record<Decision, ReasonTexts> = {
   dismiss: {
-    title: "Dismiss the alert",
+    title: "Dismiss alert",
     confirm: "Dismiss",
     danger: false,
-    what: "It was nothing. Accounts that this alert stopped can spend again; those that somebody else stopped stay so.",
-    done: "The alert is dismissed",
+    consequences: "Marks the alert as a false alarm. Accounts stopped by this alert can spend again; accounts stopped for another reason stay stopped.",
+    done: "Alert dismissed",
   },
   hold: {
-    title: "Hold its accounts",
+    title: "Hold accounts",
     confirm: "Hold",
     danger: true,
-    what: "They can neither spend nor buy until somebody has looked at them. Agents hear that they are on hold. Accounts that are found later are held too. Dismissing the alert lets them go on.",
-    done: "The accounts are on hold",
+    consequences: "The accounts can neither spend nor buy until an admin decides. Agents receive an error that the account is on hold. Accounts found later are held, too. Dismiss the alert to release them.",
+    done: "Accounts put on hold",
   },
   suspend: {
-    title: "Suspend its accounts",
+    title: "Suspend accounts",
     confirm: "Suspend",
     danger: true,
-    what: "They can neither spend nor buy from now on. Credits stay. Accounts that are found later are suspended too. Reopening the alert lets them go on.",
-    done: "The accounts are suspended",
+    consequences: "The accounts can neither spend nor buy. Their credits are kept. Accounts found later are suspended, too. Reopen the alert to release them.",
+    done: "Accounts suspended",
   },
   reopen: {
-    title: "Reopen the alert",
+    title: "Reopen alert",
     confirm: "Reopen",
     danger: false,
-    what: "It waits for a decision again. Accounts that this alert stopped can spend again.",
-    done: "The alert is open again",
+    consequences: "The alert needs a new decision. Accounts stopped by this alert can spend again.",
+    done: "Alert reopened",
   },
 };
 
 export function DecisionDialog({ decision, alert, onClose }: { decision: Decision; alert: Alert; onClose: () => void }) {
-  return <ReasonDialog words={WORDS[decision]} onClose={onClose} act={(reason) => send(decision, alert, reason)} />;
+  return <ReasonDialog texts={TEXTS[decision]} onClose={onClose} act={(reason) => send(decision, alert, reason)} />;
 }
 
 function send(decision: Decision, alert: Alert, reason: string) {

@@ -11,10 +11,10 @@ import { readWhole, type Bounds } from "../../logic/numbers";
 import { ACTIONS, RULES } from "./labels";
 
 const UNITS: Record<AlertRule["rule"], string> = {
-  accounts_per_key: "New accounts by one key",
-  purchases_per_card: "Purchases with one card",
-  refunds_per_account: "Refunded purchases of one account",
-  spend_spike: "Times what the account usually spends on a day",
+  accounts_per_key: "New accounts per API key",
+  purchases_per_card: "Purchases per card",
+  refunds_per_account: "Refunded purchases per account",
+  spend_spike: "Multiple of the account's usual daily spending",
 };
 const THRESHOLD: Bounds = { least: 1, most: 1_000_000_000 };
 const HOURS: Bounds = { least: 1, most: 720 };
@@ -27,15 +27,15 @@ export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => 
   const [minimum, setMinimum] = useState(String(rule.minimum));
   const [reason, setReason] = useState("");
   const spike = rule.rule === "spend_spike";
-  // A key's accounts are many people's: a person decides about the key.
+  // The accounts of a key belong to different people: an admin has to decide about the key.
   const actions = keysOf(ACTIONS).filter((one) => rule.rule !== "accounts_per_key" || one === "off" || one === "notify");
   const [many, hours, credits] = [readWhole(threshold, THRESHOLD), readWhole(window, HOURS), readWhole(minimum, CREDITS)];
-  const wrong = many.problem ?? hours.problem ?? credits.problem;
+  const invalid = many.problem ?? hours.problem ?? credits.problem;
   return (
     <ActionDialog
       title={RULES[rule.rule]}
-      confirmLabel="Change the rule"
-      blocked={wrong === null ? reasonProblem(reason) : `Put right what is marked above: ${wrong.toLowerCase()}`}
+      confirmLabel="Change rule"
+      blocked={invalid === null ? reasonProblem(reason) : `Correct the marked field: ${invalid.toLowerCase()}`}
       onClose={onClose}
       act={() =>
         bodyOf(
@@ -51,14 +51,14 @@ export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => 
           }),
         )
       }
-      done={() => "The rule is changed: it counts within five minutes"}
+      done={() => "Rule changed: takes effect within five minutes"}
     >
       {(problemOf) => (
         <>
           <Select
             data-autofocus
-            label="What happens then"
-            description="Held accounts can neither spend nor buy until somebody has looked at them."
+            label="Action"
+            description="Held accounts can neither spend nor buy until an admin decides."
             data={actions.map((value) => ({ value, label: ACTIONS[value] }))}
             value={action}
             error={problemOf("action")}
@@ -69,14 +69,14 @@ export function RuleDialog({ rule, onClose }: { rule: AlertRule; onClose: () => 
           {spike ? (
             <NumberField
               {...CREDITS}
-              label="Credits of a day"
-              description="Below these, no spike is one."
+              label="Minimum credits per day"
+              description="Lower daily spending does not raise an alert."
               value={minimum}
               onChange={setMinimum}
               error={problemOf("minimum")}
             />
           ) : (
-            <NumberField {...HOURS} label="In how many hours" value={window} onChange={setWindow} error={problemOf("window_h")} />
+            <NumberField {...HOURS} label="Period in hours" value={window} onChange={setWindow} error={problemOf("window_h")} />
           )}
           <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} />
         </>

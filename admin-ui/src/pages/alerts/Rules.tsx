@@ -3,8 +3,8 @@ import { useState } from "react";
 
 import { api, bodyOf } from "../../api/client";
 import type { AlertRule } from "../../api/models";
-import { DataTable, type Column } from "../../components/DataTable";
-import { ErrorAlert } from "../../components/ErrorAlert";
+import { type Column } from "../../components/DataTable";
+import { QueryTable } from "../../components/QueryTable";
 import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { Tag } from "../../components/Tag";
@@ -24,7 +24,7 @@ export function Rules() {
       hiddenName: true,
       numeric: true,
       cell: (rule) => (
-        <RoleButton needs="admin" size="xs" aria-label={`Change the rule: ${RULES[rule.rule]}`} onClick={() => setChanging(rule)}>
+        <RoleButton needs="admin" size="xs" aria-label={`Change rule: ${RULES[rule.rule]}`} onClick={() => setChanging(rule)}>
           Change
         </RoleButton>
       ),
@@ -32,11 +32,15 @@ export function Rules() {
   ];
   return (
     <Section title="Rules">
-      {error ? (
-        <ErrorAlert error={error} onRetry={() => void refetch()} />
-      ) : (
-        <DataTable label="Rules" columns={columns} rows={data?.rules} rowKey={({ rule }) => rule} empty={<></>} />
-      )}
+      <QueryTable
+        error={error}
+        onRetry={() => void refetch()}
+        label="Rules"
+        columns={columns}
+        rows={data?.rules}
+        rowKey={({ rule }) => rule}
+        empty={<></>}
+      />
       {changing !== null && <RuleDialog rule={changing} onClose={() => setChanging(null)} />}
     </Section>
   );
@@ -44,8 +48,8 @@ export function Rules() {
 
 const COLUMNS: Column<AlertRule>[] = [
   { name: "Rule", cell: ({ rule }) => RULES[rule] },
-  { name: "From", cell: limitOf, from: "sm" },
-  { name: "Then", cell: ({ action }) => <Tag tone={TONES[action]}>{ACTIONS[action]}</Tag> },
+  { name: "Threshold", cell: limitOf, from: "sm" },
+  { name: "Action", cell: ({ action }) => <Tag tone={TONES[action]}>{ACTIONS[action]}</Tag> },
 ];
 
 const TONES = { off: "quiet", notify: "info", hold: "warn", suspend: "bad" } as const;

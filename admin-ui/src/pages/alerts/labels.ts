@@ -1,11 +1,11 @@
 import type { Alert, AlertRule } from "../../api/models";
-import { formatCredits, formatNumber } from "../../logic/format";
+import { formatCount, formatCredits, formatNumber } from "../../logic/format";
 
 export const RULES: Record<Alert["rule"], string> = {
-  accounts_per_key: "Many new accounts by one key",
+  accounts_per_key: "Many new accounts from one API key",
   purchases_per_card: "Many purchases with one card",
-  refunds_per_account: "Many refunds of one account",
-  spend_spike: "Spending far above its own rate",
+  refunds_per_account: "Many refunds for one account",
+  spend_spike: "Spending far above the usual rate",
 };
 
 export const STATUSES: Record<Alert["status"], string> = { open: "Open", acted: "Acted on", dismissed: "Dismissed" };
@@ -19,36 +19,26 @@ export const ACTIONS: Record<AlertRule["action"], string> = {
 
 export const STOPPED: Record<NonNullable<Alert["stopped"]>, string> = { hold: "On hold", suspend: "Suspended" };
 
-/** What was seen, in a sentence. */
+/** Describe an alert's finding. */
 export function observedOf(alert: Alert): string {
-  const many = formatNumber(alert.observed);
-  const hours = hoursOf(alert.window_h);
-  switch (alert.rule) {
-    case "accounts_per_key":
-      return `${many} new accounts in ${hours}`;
-    case "purchases_per_card":
-      return `${many} purchases in ${hours}`;
-    case "refunds_per_account":
-      return `${many} refunded purchases in ${hours}`;
-    case "spend_spike":
-      return `${formatCredits(alert.observed)} in a day, usually ${formatNumber(alert.usual ?? 0)}`;
-  }
+  if (alert.rule !== "spend_spike") return countOf(alert.rule, alert.observed, alert.window_h);
+  return `${formatCredits(alert.observed)} in a day, usually ${formatNumber(alert.usual ?? 0)}`;
 }
 
-/** From when on a rule finds something, in a sentence. */
+/** Describe a rule's threshold. */
 export function limitOf(rule: Pick<AlertRule, "rule" | "threshold" | "window_h" | "minimum">): string {
-  const many = formatNumber(rule.threshold);
-  const hours = hoursOf(rule.window_h);
-  switch (rule.rule) {
-    case "accounts_per_key":
-      return `${many} new accounts in ${hours}`;
-    case "purchases_per_card":
-      return `${many} purchases in ${hours}`;
-    case "refunds_per_account":
-      return `${many} refunded purchases in ${hours}`;
-    case "spend_spike":
-      return `${many} times the usual of a day, from ${formatCredits(rule.minimum)} on`;
-  }
+  if (rule.rule !== "spend_spike") return countOf(rule.rule, rule.threshold, rule.window_h);
+  return `${formatNumber(rule.threshold)} times the usual daily spending, from ${formatCredits(rule.minimum)}`;
+}
+
+const COUNTED: Record<Exclude<AlertRule["rule"], "spend_spike">, string> = {
+  accounts_per_key: "new account",
+  purchases_per_card: "purchase",
+  refunds_per_account: "refunded purchase",
+};
+
+function countOf(rule: keyof typeof COUNTED, count: number, hours: number): string {
+  return `${formatCount(count, COUNTED[rule])} in ${hoursOf(hours)}`;
 }
 
 export function hoursOf(hours: number): string {

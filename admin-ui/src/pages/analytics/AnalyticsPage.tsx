@@ -1,5 +1,4 @@
 import { Code } from "@mantine/core";
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
 import type { ModelUsage } from "../../api/models";
@@ -8,20 +7,17 @@ import { formatCents, formatRoundedCents, plainUnits } from "../../logic/decimal
 import { humanize } from "../../logic/format";
 import { RangeBar } from "../../reports/RangeBar";
 import { ReportTable } from "../../reports/ReportTable";
-import { count, usageColumns } from "../../reports/usage";
-import { useRange } from "../../reports/useRange";
+import { usageColumns, count } from "../../reports/usage";
+import { useReport } from "../../reports/useReport";
 import { Cohorts } from "./Cohorts";
 import { Daily } from "./Daily";
 import { TopUsers } from "./TopUsers";
 
-const NO_USE: [string, string] = [
-  "Nothing was used",
-  "No charge and no tool use in these days. Other days, or the other environment, may have some.",
-];
+const NO_USE: [string, string] = ["No usage", "No charges or tool uses in this period. Try other days or the other environment."];
 
 export function AnalyticsPage() {
   return (
-    <Page title="Analytics" subtitle="How much is used, of what, through whom and by whom. Exact, up to this moment.">
+    <Page title="Analytics" subtitle="Usage by day, product, agent, model, API key and user. Exact and up to date.">
       <RangeBar />
       <Daily />
       <Products />
@@ -35,12 +31,9 @@ export function AnalyticsPage() {
 }
 
 function Products() {
-  const { query } = useRange();
-  const { data, error, refetch, isPlaceholderData } = useQuery({
-    queryKey: ["analytics", "products", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/products", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const { data, ...state } = useReport(["analytics", "products"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/products", { params: { query }, signal })),
+  );
   const name = (product: string | null) => (product === null ? "Interactions" : humanize(product));
   return (
     <ReportTable
@@ -51,54 +44,44 @@ function Products() {
         { name: "Product", cell: ({ product_type }) => name(product_type), csv: ({ product_type }) => name(product_type) },
         ...usageColumns(),
       ]}
-      busy={isPlaceholderData}
-      error={error}
-      onRetry={() => void refetch()}
+      {...state}
       empty={NO_USE}
     />
   );
 }
 
 function Agents() {
-  const { query } = useRange();
-  const { data, error, refetch, isPlaceholderData } = useQuery({
-    queryKey: ["analytics", "agents", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/agents", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const { data, ...state } = useReport(["analytics", "agents"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/agents", { params: { query }, signal })),
+  );
   return (
     <ReportTable
       title="By agent"
-      note="As the metadata of the charges names it."
+      note="From the metadata of the charges."
       rows={data?.agents}
       rowKey={({ agent_id }) => agent_id ?? ""}
       columns={[
-        { name: "Agent", cell: ({ agent_id }) => <Named id={agent_id} none="Not named" />, csv: ({ agent_id }) => agent_id },
+        { name: "Agent", cell: ({ agent_id }) => <Named id={agent_id} none="Unknown" />, csv: ({ agent_id }) => agent_id },
         ...usageColumns(),
       ]}
-      busy={isPlaceholderData}
-      error={error}
-      onRetry={() => void refetch()}
+      {...state}
       empty={NO_USE}
     />
   );
 }
 
 function Models() {
-  const { query } = useRange();
-  const { data, error, refetch, isPlaceholderData } = useQuery({
-    queryKey: ["analytics", "models", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/models", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const { data, ...state } = useReport(["analytics", "models"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/models", { params: { query }, signal })),
+  );
   return (
     <ReportTable
       title="By model"
-      note="As the LLM proxies report it, on the day of an interaction's first report. The cost of an interaction of several models is split among them; it counts once under each."
+      note="Reported by LLM proxies, on the day of an interaction's first report. An interaction with several models counts once for each; its cost is split among them."
       rows={data?.models}
       rowKey={({ model }) => model ?? ""}
       columns={[
-        { name: "Model", cell: ({ model }) => <Named id={model} none="Not named" />, csv: ({ model }) => model },
+        { name: "Model", cell: ({ model }) => <Named id={model} none="Unknown" />, csv: ({ model }) => model },
         count<ModelUsage>("Interactions", ({ interactions }) => interactions),
         { ...count<ModelUsage>("LLM calls", ({ llm_calls }) => llm_calls), from: "sm" },
         { ...count<ModelUsage>("Prompt tokens", ({ prompt_tokens }) => prompt_tokens), from: "md" },
@@ -110,22 +93,17 @@ function Models() {
           csv: ({ cost_cents }) => plainUnits(cost_cents, "USD"),
         },
       ]}
-      busy={isPlaceholderData}
-      error={error}
-      onRetry={() => void refetch()}
-      empty={["No LLM calls were reported", "They come from LLM proxies that post to /v1/billing/litellm/usage."]}
+      {...state}
+      empty={["No LLM usage", "LLM proxies report usage to /v1/billing/litellm/usage."]}
     />
   );
 }
 
 function Keys() {
-  const { query } = useRange();
-  const { data, error, refetch, isPlaceholderData } = useQuery({
-    queryKey: ["analytics", "keys", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/keys", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
-  const none = "By users themselves";
+  const { data, ...state } = useReport(["analytics", "keys"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/keys", { params: { query }, signal })),
+  );
+  const none = "User tokens";
   return (
     <ReportTable
       title="By API key"
@@ -141,9 +119,7 @@ function Keys() {
         },
         ...usageColumns(),
       ]}
-      busy={isPlaceholderData}
-      error={error}
-      onRetry={() => void refetch()}
+      {...state}
       empty={NO_USE}
     />
   );

@@ -1,30 +1,26 @@
 import { Text } from "@mantine/core";
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
+import { useReport } from "../../reports/useReport";
 import { cohortRows, heatOf, type CohortRow } from "./cohortTable";
 import { formatShare } from "../../logic/decimals";
 import { formatNumber } from "../../logic/format";
 import { formatDay, utcDay } from "../../logic/ranges";
 import { ReportTable, type ReportColumn } from "../../reports/ReportTable";
 import { count } from "../../reports/usage";
-import { useRange } from "../../reports/useRange";
 import classes from "./Cohorts.module.css";
 
-/** Who came back: accounts by the week in which they were made, and the part of them active in each week since. */
+/** Retention: accounts by the week of their creation, and the share active in each week since. */
 export function Cohorts() {
-  const { query } = useRange();
-  const { data, error, refetch, isPlaceholderData } = useQuery({
-    queryKey: ["analytics", "cohorts", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/cohorts", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const { data, ...state } = useReport(["analytics", "cohorts"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/cohorts", { params: { query }, signal })),
+  );
   const rows = data && cohortRows(data.cohorts, utcDay(new Date()));
   const weeks = rows?.[0]?.active.length ?? 0;
   return (
     <ReportTable
       title="Cohorts"
-      note="Accounts by the week in which they were made, and how many of them were active that week and in the weeks since."
+      note="Accounts by the week of their creation, and the share active in that week and in each week since."
       rows={rows}
       rowKey={({ first_day }) => first_day}
       columns={[
@@ -38,10 +34,8 @@ export function Cohorts() {
         },
         ...Array.from({ length: weeks }, (_, week) => weekColumn(week)),
       ]}
-      busy={isPlaceholderData}
-      error={error}
-      onRetry={() => void refetch()}
-      empty={["No accounts were made", "Nobody new came in the weeks of these days. A longer range may have some."]}
+      {...state}
+      empty={["No new accounts", "No account was created in these weeks. Try a longer period."]}
       paged
     />
   );
@@ -49,7 +43,7 @@ export function Cohorts() {
 
 function weekColumn(week: number): ReportColumn<CohortRow> {
   return {
-    name: week === 0 ? "That week" : `+${week}`,
+    name: week === 0 ? "Same week" : `+${week}`,
     numeric: true,
     cell: ({ active, accounts }) => {
       const here = active[week] ?? null;

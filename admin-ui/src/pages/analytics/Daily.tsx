@@ -1,24 +1,20 @@
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
 import type { Day } from "../../api/models";
 import { ChartSection } from "../../reports/ChartSection";
-import { count, countSeries, currenciesOf, dayColumn, salesColumns, usageColumns } from "../../reports/usage";
-import { useRange } from "../../reports/useRange";
+import { salesColumns, count, usageColumns, countSeries, currenciesOf, dayColumn } from "../../reports/usage";
+import { useReport } from "../../reports/useReport";
 
-/** Each day's uses and what paid for them; the table and the file have all figures of a day. */
+/** Usage by day and by the pool that paid for it; the table and the file have all daily figures. */
 export function Daily() {
-  const { query } = useRange();
-  const { data, error, refetch } = useQuery({
-    queryKey: ["analytics", "daily", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/daily", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const { data, error, onRetry } = useReport(["analytics", "daily"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/daily", { params: { query }, signal })),
+  );
   const currencies = currenciesOf(data?.days ?? []);
   return (
     <ChartSection
       title="By day"
-      note="What paid: credits of the main pools, by pool, and uses that products hold of their own."
+      note="Credits spent from the main pools, and product uses paid from the products' pools."
       kind="stacked"
       whole
       days={data?.days}
@@ -26,7 +22,7 @@ export function Daily() {
       series={[
         countSeries<Day>("Paid", "indigo.6", ({ spent }) => spent.paid),
         countSeries<Day>("Free", "teal.5", ({ spent }) => spent.free),
-        countSeries<Day>("Free today", "yellow.6", ({ spent }) => spent.daily_free),
+        countSeries<Day>("Daily free", "yellow.6", ({ spent }) => spent.daily_free),
         countSeries<Day>("Product free", "grape.5", ({ product_free }) => product_free),
         countSeries<Day>("Product paid", "cyan.7", ({ product_paid }) => product_paid),
       ]}
@@ -41,8 +37,8 @@ export function Daily() {
         ...salesColumns(currencies).map((column) => ({ ...column, from: "md" as const })),
       ]}
       error={error}
-      onRetry={() => void refetch()}
-      empty={["Nothing was used", "No charge and no tool use in these days. Other days, or the other environment, may have some."]}
+      onRetry={onRetry}
+      empty={["No usage", "No charges or tool uses in this period. Try other days or the other environment."]}
     />
   );
 }

@@ -1,5 +1,4 @@
 import { Anchor } from "@mantine/core";
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
@@ -9,22 +8,18 @@ import { AccountTag } from "../../components/states";
 import { nameOf } from "../../logic/names";
 import { ReportTable } from "../../reports/ReportTable";
 import { count } from "../../reports/usage";
-import { useRange } from "../../reports/useRange";
+import { useReport } from "../../reports/useReport";
 
 const MOST = 100;
 
 export function TopUsers() {
-  const { query } = useRange();
-  const { data, error, refetch, isPlaceholderData } = useQuery({
-    queryKey: ["analytics", "users", query],
-    queryFn: ({ signal }) =>
-      bodyOf(api.GET("/admin/analytics/users", { params: { query: { ...query, limit: MOST } }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const { data, ...state } = useReport(["analytics", "users"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/users", { params: { query: { ...query, limit: MOST } }, signal })),
+  );
   return (
     <ReportTable
       title="Top users"
-      note="Who spent the most credits in these days; what they have left is as of now."
+      note="Users who spent the most credits in this period. Balances are current."
       rows={data?.users}
       rowKey={({ account_id }) => account_id}
       columns={[
@@ -41,13 +36,11 @@ export function TopUsers() {
         { name: "Status", cell: ({ status }) => <AccountTag status={status} />, csv: ({ status }) => status, from: "sm" },
         count<TopUser>("Credits", ({ credits }) => credits),
         count<TopUser>("Uses", ({ uses }) => uses),
-        { ...count<TopUser>("Paid left", ({ paid }) => paid), from: "sm" },
+        { ...count<TopUser>("Paid balance", ({ paid }) => paid), from: "sm" },
         { ...count<TopUser>("Debt", ({ debt }) => debt), from: "md" },
       ]}
-      busy={isPlaceholderData}
-      error={error}
-      onRetry={() => void refetch()}
-      empty={["Nobody spent anything", "No charge and no tool use in these days."]}
+      {...state}
+      empty={["No usage", "No charges or tool uses in this period."]}
     />
   );
 }

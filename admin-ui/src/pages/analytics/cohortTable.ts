@@ -2,11 +2,11 @@ import type { Cohort } from "../../api/models";
 import { weekOf } from "../../logic/ranges";
 
 export interface CohortRow extends Omit<Cohort, "weeks"> {
-  /** Active accounts by week since the first; null: that week has not begun. */
+  /** Active accounts by week since the first; null: a future week. */
   active: (number | null)[];
 }
 
-/** One row a cohort, as wide as the oldest: weeks without use are 0, weeks that are to come null. */
+/** Return one row per cohort, as wide as the oldest: weeks without usage are 0, future weeks null. */
 export function cohortRows(cohorts: Cohort[], today: string): CohortRow[] {
   const width = Math.max(0, ...cohorts.map(({ first_day }) => weekOf(first_day, today) + 1));
   return cohorts.map(({ weeks, ...cohort }) => {
@@ -18,7 +18,7 @@ export function cohortRows(cohorts: Cohort[], today: string): CohortRow[] {
   });
 }
 
-/** How strong a cell's colour is, 0 to 4, by the part of the cohort that came back. */
+/** Return the strength of a cell's colour, 0 to 4, by the share of active accounts. */
 export function heatOf(active: number, accounts: number): number {
   return accounts === 0 || active === 0 ? 0 : Math.min(4, 1 + Math.floor((active / accounts) * 5));
 }

@@ -28,9 +28,9 @@ export function AuditItem({ entry }: { entry: AuditEntry }) {
         </Text>
       </Group>
       <Text size="xs" c="dimmed" component="div">
-        {entry.admin_email} from {entry.address} · <Target entry={entry} /> · request{" "}
+        {entry.admin_email} from {entry.address} · <Target entry={entry} /> · request id{" "}
         <span title={entry.request_id}>{shortId(entry.request_id)}</span>{" "}
-        <CopyIcon value={entry.request_id} label="Copy the request's id" />
+        <CopyIcon value={entry.request_id} label="Copy the request id" />
       </Text>
       {entry.reason !== null && (
         <Text size="sm" className={classes.reason} component="blockquote">
@@ -42,7 +42,7 @@ export function AuditItem({ entry }: { entry: AuditEntry }) {
   );
 }
 
-/** Before and after, in words. A configuration's document is told by its parts. */
+/** Return the readable values before and after. A configuration document is split into its entries. */
 function changeOf({ target_type, action, before, after }: AuditEntry): Pick<AuditEntry, "before" | "after"> {
   if (action === "purchase.refund") return humanizeRefund(before, after);
   return { before: shown(target_type, before), after: shown(target_type, after) };
@@ -58,7 +58,7 @@ function Target({ entry }: { entry: AuditEntry }) {
   const page = pageOf(entry.target_type, entry.target_id);
   const { person } = entry;
   const kind = TARGETS[entry.target_type] ?? humanize(entry.target_type);
-  // Of a purchase, the person is its buyer.
+  // The person of a purchase is its buyer.
   const name = person === null ? shortId(entry.target_id) : personOf(person, entry.target_id);
   const text = person !== null && entry.target_type === "purchase" ? `${kind} of ${name}` : `${kind} ${name}`;
   if (page === null) return text;

@@ -1,4 +1,4 @@
-import { Button, Group, Paper, Stack } from "@mantine/core";
+import { Group, Paper, Stack } from "@mantine/core";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
@@ -6,7 +6,7 @@ import type { AuditQuery } from "../../api/models";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { ExportButton } from "../../components/ExportButton";
-import { ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
+import { ClearFilters, ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
 import { ListSkeleton } from "../../components/ListSkeleton";
 import { Page } from "../../components/Page";
 import { Pager } from "../../components/Pager";
@@ -15,11 +15,11 @@ import { isUuid } from "../../logic/filters";
 import { AuditItem } from "./AuditItem";
 import { ACTIONS, TARGETS } from "./labels";
 
-/** Stands for the service itself, which is no admin: what a rule or an earlier decision did. */
+/** The id of the service itself as an actor: automatic actions of rules and earlier decisions. */
 const SYSTEM_ADMIN_ID = "00000000-0000-0000-0000-000000000000";
 
 export function AuditPage() {
-  const { get, clear, filtered } = useFilters();
+  const { get, filtered } = useFilters();
   const adminId = get("admin_id") ?? "";
   const filters = {
     admin_id: isUuid(adminId) ? adminId : null,
@@ -38,28 +38,24 @@ export function AuditPage() {
   return (
     <Page
       title="Audit log"
-      subtitle="Every change in the back office: who, what, why and from where. Nothing here can be changed."
+      subtitle="All changes made in the back office, with admin, reason and address. Entries cannot be edited or deleted."
       actions={<ExportButton path="/admin/audit-logs.csv" filters={filters} />}
     >
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end" mb="sm">
           <AdminFilter />
           <ChoiceFilter name="action" label="Action" choices={ACTIONS} width={185} />
-          <ChoiceFilter name="target_type" label="On what" choices={TARGETS} width={115} />
-          <TextFilter name="target_id" label="Its id" width={120} narrow />
+          <ChoiceFilter name="target_type" label="Target" choices={TARGETS} width={115} />
+          <TextFilter name="target_id" label="Target id" width={120} narrow />
           <DayFilter name="since" label="From" />
           <DayFilter name="until" label="To" />
-          {filtered && (
-            <Button variant="subtle" onClick={clear}>
-              Clear
-            </Button>
-          )}
+          <ClearFilters />
         </Group>
         {error && <ErrorAlert error={error} onRetry={() => void refetch()} />}
-        {data === undefined && !error && <ListSkeleton label="Loading the audit log" />}
+        {data === undefined && !error && <ListSkeleton label="Loading audit log" />}
         {data?.entries.length === 0 && (
-          <EmptyState title={filtered ? "No entry matches" : "Nothing was changed yet"}>
-            {filtered ? "Ids are looked up whole. Days are yours, both included." : "The first change will stand here."}
+          <EmptyState title={filtered ? "No matching entries" : "No changes yet"}>
+            {filtered ? "Enter complete ids. Days are in your time zone, both included." : "Changes are listed here."}
           </EmptyState>
         )}
         {data !== undefined && data.entries.length > 0 && (

@@ -1,6 +1,6 @@
 import { pathWith } from "../../logic/filters";
 
-/** What the log's filters offer. The log may hold others too: an address can name them. */
+/** The actions that the filter offers. The log can contain others, which a URL can select. */
 
 export const ACTIONS: Record<string, string> = {
   "account.adjust": "Adjusted credits",
@@ -17,15 +17,15 @@ export const ACTIONS: Record<string, string> = {
   "api_key.revoke": "Revoked an API key",
   "purchase.refund": "Refunded a purchase",
   "purchase.refund_refused": "Stripe refused a refund",
-  "purchase.reconcile": "Asked Stripe about a purchase",
+  "purchase.reconcile": "Requested reconciliation of a purchase",
   "purchase.reconciled": "Reconciled a purchase",
-  "purchase.reconcile_all": "Asked Stripe about all purchases",
+  "purchase.reconcile_all": "Requested reconciliation of all purchases",
   "purchase.reconciled_all": "Reconciled all purchases",
   "alert.dismiss": "Dismissed an alert",
   "alert.hold": "Held an alert's accounts",
   "alert.suspend": "Suspended an alert's accounts",
   "alert.reopen": "Reopened an alert",
-  "alert.open_again": "Found again: an alert opened again",
+  "alert.open_again": "Reopened an alert after new findings",
   "alert_rule.change": "Changed a rule",
   "config.change": "Changed the configuration",
   "admin.invite": "Invited an admin",
@@ -51,7 +51,7 @@ export const TARGETS: Record<string, string> = {
   list: "List",
 };
 
-/** The page of what was changed, where there is one. */
+/** Return the page of an entry's target; null: it has none. */
 export function pageOf(targetType: string, targetId: string): string | null {
   if (targetType === "account") return `/users/${targetId}`;
   if (targetType === "purchase") return `/purchases/${targetId}`;

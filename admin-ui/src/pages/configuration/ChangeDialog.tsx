@@ -19,11 +19,11 @@ interface Props {
   before: Facts;
   after: Facts;
   consequences: string;
-  /** Amounts among the changes that have to be confirmed, in words. */
+  /** Unusual amounts among the changes, which have to be confirmed. */
   unusual?: string | null;
-  /** The version that is to be changed. */
+  /** The version that the change is based on. */
   version: number;
-  /** Held outside: who is overtaken by somebody else's change need not type it again. */
+  /** Kept by the caller, so that a conflict does not lose the typed reason. */
   reason: string;
   onReason: (reason: string) => void;
   onClose: () => void;
@@ -32,23 +32,23 @@ interface Props {
   act: () => Promise<SectionState>;
 }
 
-/** Names each thing that will be different, and what that does. */
+/** Lists the changed values and the consequences before saving. */
 export function ChangeDialog({ title, before, after, consequences, version, reason, onReason, ...rest }: Props) {
   return (
     <ActionDialog
       {...rest}
       title={title}
-      confirmLabel="Save the change"
+      confirmLabel="Save change"
       blocked={reasonProblem(reason)}
       done={(state) =>
-        state.version === version ? "Nothing was changed: it is so already" : `Version ${state.version} counts, everywhere within a second`
+        state.version === version ? "No changes: this is already the current configuration" : `Version ${state.version} takes effect in all processes within a second`
       }
     >
       {(problemOf) => (
         <>
           <Comparison before={before} after={after} />
           <Text size="sm">{consequences}</Text>
-          <ReasonField value={reason} onChange={onReason} error={problemOf("reason")} description="Kept with the version and in the audit log." />
+          <ReasonField value={reason} onChange={onReason} error={problemOf("reason")} description="Recorded with the version and in the audit log." />
         </>
       )}
     </ActionDialog>
@@ -57,13 +57,13 @@ export function ChangeDialog({ title, before, after, consequences, version, reas
 
 function Comparison({ before, after }: { before: Facts; after: Facts }) {
   const same = diff(before, after).every(({ change }) => change === "same");
-  if (same) return <Text size="sm">Nothing that it does is different from now.</Text>;
+  if (same) return <Text size="sm">No changes.</Text>;
   return <Diff removals before={humanizeFacts(before)} after={humanizeFacts(after)} />;
 }
 
 interface ResetProps {
   section: ConfigSection;
-  /** What counts now. */
+  /** The current values. */
   before: Facts;
   version: number;
   onClose: () => void;
@@ -71,7 +71,7 @@ interface ResetProps {
   onDone: () => void;
 }
 
-/** Shows what the settings say beside what counts now, before anything is done. */
+/** Compares the server settings with the current values before resetting. */
 export function ResetDialog({ section, before, version, ...rest }: ResetProps) {
   const [reason, setReason] = useState("");
   const { data, error } = useQuery({
@@ -83,10 +83,10 @@ export function ResetDialog({ section, before, version, ...rest }: ResetProps) {
   return (
     <ActionDialog
       {...rest}
-      title={`Back to the settings: ${SECTIONS[section]}`}
-      confirmLabel={provider ? "Forget the stored keys" : "Go back to the settings"}
+      title={`Reset to server settings: ${SECTIONS[section]}`}
+      confirmLabel={provider ? "Delete stored keys" : "Reset to server settings"}
       danger
-      blocked={data === undefined ? "Waiting for what the settings say" : reasonProblem(reason)}
+      blocked={data === undefined ? "Loading the server settings" : reasonProblem(reason)}
       act={() =>
         bodyOf(
           api.POST("/admin/config/{section}/reset", {
@@ -95,19 +95,19 @@ export function ResetDialog({ section, before, version, ...rest }: ResetProps) {
           }),
         )
       }
-      done={() => "The settings count again, everywhere within a second"}
+      done={() => "Server settings take effect in all processes within a second"}
     >
       {(problemOf) => (
         <>
           {error && <ErrorAlert error={error} />}
-          {data === undefined && !error && <ListSkeleton label="Loading what the settings say" lines={2} />}
+          {data === undefined && !error && <ListSkeleton label="Loading server settings" lines={2} />}
           {data !== undefined && <Comparison before={before} after={factsOf(data.document)} />}
           <Text size="sm">
             {provider
-              ? "The stored keys are deleted; nobody can bring them back. The keys of the service's own settings count again; if it has none, nothing can be bought in this environment."
-              : "What the service was started with (its environment variables) counts again. The versions stay, and any of them can be used again."}
+              ? "The stored keys are deleted permanently. The service then uses the keys from its server settings; if there are none, purchases in this environment are disabled."
+              : "The service uses the environment variables that it was started with. Versions are kept and can be restored."}
           </Text>
-          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} description="Kept with the version and in the audit log." />
+          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} description="Recorded with the version and in the audit log." />
         </>
       )}
     </ActionDialog>

@@ -16,9 +16,9 @@ export function ConfigurationPage() {
   const shown = oneOf(get("section"), keysOf(TABS)) ?? "packs";
   const Content = CONTENT[shown];
   return (
-    <Page title="Configuration" subtitle="What is set here counts in every process within a second. Every change is a version that stays.">
+    <Page title="Configuration" subtitle="Changes take effect in all processes within a second. Each change is kept as a version.">
       <Tabs value={shown} onChange={(value) => set("section", value)} keepMounted={false}>
-        <Tabs.List aria-label="What to configure">
+        <Tabs.List aria-label="Configuration sections">
           {keysOf(TABS).map((name) => (
             <Tabs.Tab key={name} value={name}>
               {TABS[name]}

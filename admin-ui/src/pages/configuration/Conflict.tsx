@@ -5,19 +5,19 @@ import type { SectionState } from "../../api/models";
 import { Diff } from "../../components/Diff";
 import type { Facts } from "../../logic/diff";
 import { humanizeFacts } from "../../logic/fieldLabels";
-import { WhoAndWhy } from "./State";
+import { LastChange } from "./State";
 
 interface Props {
   current: SectionState;
   before: Facts;
   theirs: Facts;
-  /** null: what was typed cannot be read yet. */
+  /** null: the typed values are not valid yet. */
   mine: Facts | null;
   onKeep: () => void;
   onDrop: () => void;
 }
 
-/** Two people at once: shows both changes and lets the second decide. */
+/** A write conflict: shows both changes, and lets the second admin decide. */
 export function Conflict({ current, before, theirs, mine, onKeep, onDrop }: Props) {
   return (
     <Alert
@@ -25,31 +25,31 @@ export function Conflict({ current, before, theirs, mine, onKeep, onDrop }: Prop
       variant="outline"
       role="alert"
       icon={<IconArrowsSplit aria-hidden />}
-      title="Somebody changed this while you were typing"
+      title="Another admin changed this while you were editing"
     >
       <Stack gap="sm" align="flex-start">
-        <Text size="sm">What you typed is still below; nothing of it is saved.</Text>
-        <WhoAndWhy state={current} />
+        <Text size="sm">Your edits are kept below and have not been saved.</Text>
+        <LastChange state={current} />
         <div>
           <Text size="sm" fw={600}>
-            What they changed
+            Their changes
           </Text>
           <Diff removals before={humanizeFacts(before)} after={humanizeFacts(theirs)} />
         </div>
         {mine !== null && (
           <div>
             <Text size="sm" fw={600}>
-              What yours would change of it
+              Your changes compared with theirs
             </Text>
             <Diff removals before={humanizeFacts(theirs)} after={humanizeFacts(mine)} />
           </div>
         )}
         <Group gap="xs">
           <Button size="xs" variant="default" onClick={onKeep}>
-            Go on with mine
+            Keep my changes
           </Button>
           <Button size="xs" variant="default" onClick={onDrop}>
-            Take theirs, drop mine
+            Discard my changes
           </Button>
         </Group>
       </Stack>

@@ -10,7 +10,7 @@ import type { FormProps, SectionForm } from "./section";
 const FORM: SectionForm<DefaultsState, DefaultsDraft, DefaultsDocument> = {
   section: "defaults",
   consequences:
-    "Accounts that are made from now on start with this; those that exist keep what they have. The daily free credits apply to every account; an account that has spent some today gets the new number tomorrow (UTC).",
+    "Applies to new accounts; existing accounts keep their free credits, plan and currency. Daily free credits apply to all accounts; an account that has already spent some today gets the new number tomorrow (UTC).",
   read: (signal) => bodyOf(api.GET("/admin/config/defaults", { signal })),
   documentOf,
   toDraft: defaultsDraft,
@@ -35,7 +35,7 @@ function DefaultsFields({ draft, set, errorOf, readOnly }: FormProps<DefaultsDra
         {...FREE_USES}
         readOnly={readOnly}
         label="Free credits"
-        description="Of a new account, once"
+        description="Granted once to each new account"
         value={draft.freeUses}
         onChange={(freeUses) => set({ ...draft, freeUses })}
         error={errorOf("freeUses")}
@@ -43,15 +43,15 @@ function DefaultsFields({ draft, set, errorOf, readOnly }: FormProps<DefaultsDra
       <NumberField
         {...FREE_USES}
         readOnly={readOnly}
-        label="Free credits a day"
-        description="Of every account, each UTC day"
+        label="Daily free credits"
+        description="For every account, each UTC day"
         value={draft.dailyFreeUses}
         onChange={(dailyFreeUses) => set({ ...draft, dailyFreeUses })}
         error={errorOf("dailyFreeUses")}
       />
       <TextInput
         label="Plan"
-        description="Of a new account, by name"
+        description="Plan name of new accounts"
         required
         readOnly={readOnly}
         maxLength={255}
@@ -61,7 +61,7 @@ function DefaultsFields({ draft, set, errorOf, readOnly }: FormProps<DefaultsDra
       />
       <TextInput
         label="Currency"
-        description="Of a new account"
+        description="Currency of new accounts"
         required
         readOnly={readOnly}
         maxLength={3}

@@ -21,11 +21,11 @@ const PAGE = 20;
 interface Props {
   section: ConfigSection;
   current: number;
-  /** Absent: versions of this section cannot be used again. */
+  /** Absent: versions of this section cannot be restored. */
   onUse?: (version: number, document: Facts) => void;
 }
 
-/** Every version: who, when, why, and what it changed. */
+/** All versions with author, time, reason and changes. */
 export function History({ section, current, onUse }: Props) {
   const { data, error, refetch, hasNextPage, fetchNextPage, isFetchingNextPage } = useInfiniteQuery({
     queryKey: ["configuration", section, "versions"],
@@ -39,7 +39,7 @@ export function History({ section, current, onUse }: Props) {
     initialPageParam: null as number | null,
     getNextPageParam: (page) => page.next_cursor,
   });
-  // Before the first version, and after a reset, the settings counted.
+  // Before the first version and after a reset, the server settings applied.
   const settings = useQuery({
     queryKey: ["configuration", section, "settings"],
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/config/{section}/settings", { params: { path: { section } }, signal })),
@@ -48,10 +48,10 @@ export function History({ section, current, onUse }: Props) {
   return (
     <Section title={`History: ${SECTIONS[section]}`}>
       {error && <ErrorAlert error={error} onRetry={() => void refetch()} />}
-      {data === undefined && !error && <ListSkeleton label="Loading the versions" lines={3} />}
+      {data === undefined && !error && <ListSkeleton label="Loading versions" lines={3} />}
       {data !== undefined && versions.length === 0 && (
         <Text size="sm" c="dimmed">
-          Nobody has changed it yet. {onUse ? "Each change will stand here, and can be used again." : "Each change will stand here."}
+          No changes yet. {onUse ? "Changes are listed here and can be restored." : "Changes are listed here."}
         </Text>
       )}
       <ol className={classes.list}>
@@ -78,7 +78,7 @@ export function History({ section, current, onUse }: Props) {
 interface ItemProps {
   version: ConfigVersion;
   before: ConfigVersion | undefined;
-  /** What the settings say today; they have no history of their own. */
+  /** The current server settings; their history is not kept. */
   settings: Facts | null;
   isCurrent: boolean;
   onUse: Props["onUse"];
@@ -96,11 +96,11 @@ function Item({ version, before, settings, isCurrent, onUse }: ItemProps) {
           <Text span size="sm" fw={600}>
             Version {version.version}
           </Text>
-          {isCurrent && <Tag tone="good">Counts now</Tag>}
+          {isCurrent && <Tag tone="good">Current</Tag>}
         </Group>
         {onUse !== undefined && !isCurrent && document !== null && (
           <RoleButton needs="admin" size="compact-xs" onClick={() => onUse(version.version, document)}>
-            Use this version again
+            Restore this version
           </RoleButton>
         )}
       </Group>
@@ -112,14 +112,14 @@ function Item({ version, before, settings, isCurrent, onUse }: ItemProps) {
       </Text>
       {document === null || unknown ? (
         <Text size="xs" c="dimmed" mt={4}>
-          {document === null ? "Back to the settings" : "What it changed is seen once the older versions are here."}
+          {document === null ? "Reset to server settings" : "Load older versions to see its changes."}
         </Text>
       ) : (
         <>
           <Diff removals before={humanizeFacts(factsOf(earlier))} after={humanizeFacts(factsOf(document))} />
           {overSettings && earlier !== null && (
             <Text size="xs" c="dimmed" mt={4}>
-              Compared with the settings as they are today.
+              Compared with the current server settings.
             </Text>
           )}
         </>

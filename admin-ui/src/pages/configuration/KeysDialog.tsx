@@ -9,19 +9,19 @@ import { ActionDialog } from "../../components/ActionDialog";
 import { Diff } from "../../components/Diff";
 import { reasonProblem, ReasonField } from "../../components/ReasonField";
 import type { Facts } from "../../logic/diff";
-import { WhoAndWhy } from "./State";
-import { Tried } from "./Tried";
+import { LastChange } from "./State";
+import { ConnectionTest } from "./ConnectionTest";
 
 const LEAST = 8;
 
 interface Props {
-  /** As it is now, which may be newer than what the dialog was opened on. */
+  /** The current state, which can be newer than when the dialog was opened. */
   provider: ProviderState;
   onClose: () => void;
   onDone: () => void;
 }
 
-/** New keys for an environment. What is typed lives in this dialog only, and goes with it. */
+/** New keys for an environment. Typed secrets only exist in this dialog, and are dropped when it closes. */
 export function KeysDialog({ provider, onClose, onDone }: Props) {
   const queries = useQueryClient();
   const [base, setBase] = useState(provider);
@@ -30,8 +30,8 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
   const [webhook, setWebhook] = useState("");
   const [reason, setReason] = useState("");
   const { environment } = provider;
-  const overtaken = provider.version !== base.version;
-  // Only what was stored here, and can be opened, can stay as it is.
+  const conflicting = provider.version !== base.version;
+  // Only keys that are stored here and can be decrypted can be kept.
   const keeps = provider.source === "admin" && provider.readable;
   const enough = (text: string) => text.length >= LEAST || (keeps && text === "");
   const check = useMutation({
@@ -48,15 +48,15 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
     ...field,
     autoComplete: "new-password",
     required: !keeps,
-    description: keeps ? "Empty: stays as it is stored" : undefined,
-    visibilityToggleButtonProps: { "aria-label": "Show what is typed" },
+    description: keeps ? "Leave empty to keep the stored one" : undefined,
+    visibilityToggleButtonProps: { "aria-label": "Show secret" },
   };
   return (
     <ActionDialog
       title={`New Stripe keys, ${environment}`}
-      confirmLabel="Store the keys"
+      confirmLabel="Save keys"
       blocked={
-        (overtaken ? "Somebody changed the keys: decide about theirs above" : null) ??
+        (conflicting ? "Another admin changed the keys: review the change above" : null) ??
         (publishable.length < LEAST ? "Enter the publishable key" : null) ??
         (enough(secret) ? null : "Enter the secret key") ??
         (enough(webhook) ? null : "Enter the webhook secret") ??
@@ -83,17 +83,17 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
           }),
         )
       }
-      done={(state) => `Version ${state.version} counts, everywhere within a second`}
+      done={(state) => `Version ${state.version} takes effect in all processes within a second`}
     >
       {(problemOf) => (
         <>
-          {overtaken && (
-            <Alert color="orange" variant="outline" role="alert" title="Somebody changed the keys meanwhile">
+          {conflicting && (
+            <Alert color="orange" variant="outline" role="alert" title="Another admin changed the keys while you were editing">
               <Stack gap="xs" align="flex-start">
-                <WhoAndWhy state={provider} />
+                <LastChange state={provider} />
                 <Diff before={shownOf(base)} after={shownOf(provider)} />
                 <Button size="xs" variant="default" onClick={() => setBase(provider)}>
-                  Replace theirs by mine
+                  Replace with my keys
                 </Button>
               </Stack>
             </Alert>
@@ -129,17 +129,17 @@ export function KeysDialog({ provider, onClose, onDone }: Props) {
             <Stack gap="xs">
               <Group>
                 <Button size="xs" variant="default" loading={check.isPending} onClick={() => check.mutate()}>
-                  Test this secret key
+                  Test secret key
                 </Button>
               </Group>
-              <Tried check={check} />
+              <ConnectionTest check={check} />
             </Stack>
           )}
           <Text size="sm">
-            Payments of this environment go to this account of Stripe's from then on. A purchase that is open was begun with the
-            keys of now: if these are of another account, it can no longer be paid.
+            New payments in this environment go to the Stripe account of these keys. Open purchases were created with the
+            current keys: if the new keys belong to another Stripe account, open purchases can no longer be paid.
           </Text>
-          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} description="Kept with the version and in the audit log. No secrets here." />
+          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} description="Recorded with the version and in the audit log. Do not enter secrets." />
         </>
       )}
     </ActionDialog>

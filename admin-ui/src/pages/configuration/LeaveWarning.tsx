@@ -2,7 +2,7 @@ import { Button, Group, Modal, Stack, Text } from "@mantine/core";
 import { useEffect } from "react";
 import { useBlocker } from "react-router";
 
-/** Asks before what was typed is lost: by a link, by another tab of the page, by closing the window. */
+/** Asks before unsaved edits are lost by following a link, changing the tab or closing the window. */
 export function LeaveWarning({ when }: { when: boolean }) {
   const blocker = useBlocker(
     ({ currentLocation: from, nextLocation: to }) => when && (from.pathname !== to.pathname || from.search !== to.search),
@@ -15,9 +15,9 @@ export function LeaveWarning({ when }: { when: boolean }) {
   }, [when]);
   if (blocker.state !== "blocked") return null;
   return (
-    <Modal opened onClose={() => blocker.reset()} title="Leave without saving?" centered closeButtonProps={{ "aria-label": "Close" }}>
+    <Modal opened onClose={() => blocker.reset()} title="Discard unsaved changes?" centered closeButtonProps={{ "aria-label": "Close" }}>
       <Stack>
-        <Text size="sm">What you changed here is not saved, and would be lost.</Text>
+        <Text size="sm">Your changes have not been saved and will be lost.</Text>
         <Group justify="flex-end" gap="xs">
           <Button variant="default" onClick={() => blocker.reset()}>
             Stay

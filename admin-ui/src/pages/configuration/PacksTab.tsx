@@ -14,7 +14,7 @@ import type { FormProps, SectionForm } from "./section";
 const FORM: SectionForm<PacksState, PackRow[], { packs: PackDocument[] }> = {
   section: "packs",
   consequences:
-    "Purchases that are open keep the price that they were offered; every later one has the new prices. A purchase that names a pack which is gone is refused.",
+    "Open purchases keep their price; later purchases use the new prices. Purchases that name a removed pack are rejected.",
   read: (signal) => bodyOf(api.GET("/admin/config/packs", { signal })),
   documentOf: ({ packs }) => ({ packs }),
   toDraft: ({ packs }) => packRows(packs),
@@ -35,8 +35,8 @@ function Packs({ draft: rows, set, errorOf, readOnly }: FormProps<PackRow[]>) {
   };
   return (
     <Stack gap="sm" align="flex-start">
-      <Text size="sm">A purchase that names no pack buys the first one in the account's currency.</Text>
-      <Stack component="ol" gap="sm" p={0} m={0} w="100%" aria-label="Price packs, the default first">
+      <Text size="sm">Purchases without a pack name use the first pack in the account's currency.</Text>
+      <Stack component="ol" gap="sm" p={0} m={0} w="100%" aria-label="Price packs, default first">
         {rows.map((row, index) => (
           <RowFrame
             key={row.id}
@@ -59,13 +59,13 @@ function Packs({ draft: rows, set, errorOf, readOnly }: FormProps<PackRow[]>) {
         ))}
       </Stack>
       <RoleButton needs="admin" size="xs" leftSection={<IconPlus size={14} aria-hidden />} onClick={add}>
-        Add a pack
+        Add pack
       </RoleButton>
     </Stack>
   );
 }
 
-/** A purchase that names no pack buys the first in the account's currency. */
+/** Whether a pack is the first in its currency, which purchases without a pack name use. */
 function isDefault(rows: PackRow[], index: number): boolean {
   return rows.findIndex(({ currency }) => currency === rows[index]?.currency) === index;
 }

@@ -21,7 +21,7 @@ import type { FormProps, SectionForm } from "./section";
 const FORM: SectionForm<ProductsState, ProductRow[], { products: ProductDocument[] }> = {
   section: "products",
   consequences:
-    "Tool uses from now on have the new prices. A product that is gone is refused to agents as unknown; what users have left of it waits until it comes back.",
+    "New tool uses have the new prices. Charges for a removed product are rejected as unknown; users' remaining uses are kept until the product is added again.",
   read: (signal) => bodyOf(api.GET("/admin/config/products", { signal })),
   documentOf: ({ products }) => ({ products }),
   toDraft: ({ products }) => productRows(products),
@@ -33,9 +33,9 @@ const FORM: SectionForm<ProductsState, ProductRow[], { products: ProductDocument
 
 const NUMBERS = [
   { field: "price", label: "Price in credits" },
-  { field: "initialFree", label: "Free at first" },
-  { field: "dailyFree", label: "More free a day" },
-  { field: "cap", label: "Up to" },
+  { field: "initialFree", label: "Initial free uses" },
+  { field: "dailyFree", label: "Daily free uses" },
+  { field: "cap", label: "Maximum free uses" },
 ] as const;
 
 export function ProductsTab() {
@@ -49,8 +49,8 @@ function Products({ draft: rows, set, errorOf, readOnly }: FormProps<ProductRow[
   };
   return (
     <Stack gap="sm" align="flex-start">
-      <Text size="sm">The tools that agents charge for. Free uses come first, then the main pool pays the price.</Text>
-      {rows.length === 0 && <Text size="sm" c="dimmed">No product: agents cannot charge for tools.</Text>}
+      <Text size="sm">Tools that agents charge for. Free uses are spent first; then the main pool pays the price.</Text>
+      {rows.length === 0 && <Text size="sm" c="dimmed">No products: agents cannot charge for tools.</Text>}
       <Stack component="ul" gap="sm" p={0} m={0} w="100%" aria-label="Products">
         {rows.map((row, index) => (
           <RowFrame
@@ -69,7 +69,7 @@ function Products({ draft: rows, set, errorOf, readOnly }: FormProps<ProductRow[
         ))}
       </Stack>
       <RoleButton needs="admin" size="xs" leftSection={<IconPlus size={14} aria-hidden />} onClick={add}>
-        Add a product
+        Add product
       </RoleButton>
     </Stack>
   );
@@ -113,7 +113,7 @@ function ProductFields({ row, set, errorOf, readOnly }: RowProps) {
   );
 }
 
-/** What the cap is when none is given. */
+/** Return the default cap. */
 function sumOf({ initialFree, dailyFree }: ProductRow): number {
   const { initialFree: ofInitial, dailyFree: ofDaily } = PRODUCT_BOUNDS;
   return (readWhole(initialFree, ofInitial).value ?? 0) + (readWhole(dailyFree, ofDaily).value ?? 0);

@@ -15,8 +15,8 @@ import type { Facts as Changed } from "../../logic/diff";
 import { ResetDialog } from "./ChangeDialog";
 import { History } from "./History";
 import { KeysDialog } from "./KeysDialog";
-import { SourceTag, WhoAndWhy } from "./State";
-import { Tried } from "./Tried";
+import { SourceTag, LastChange } from "./State";
+import { ConnectionTest } from "./ConnectionTest";
 import { SECTIONS } from "./labels";
 
 const PROVIDERS = ["configuration", "providers"];
@@ -27,21 +27,21 @@ export function ProvidersTab() {
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/config/providers", { signal })),
   });
   if (error) return <ErrorAlert error={error} onRetry={() => void refetch()} />;
-  if (data === undefined) return <ListSkeleton label="Loading the payment providers" />;
+  if (data === undefined) return <ListSkeleton label="Loading payment providers" />;
   return (
     <Stack gap="lg">
       {!data.can_store && (
-        <Alert color="orange" variant="outline" icon={<IconAlertTriangle aria-hidden />} title="Keys cannot be stored here yet">
-          The service has no key to seal them with. Set ENCRYPTION_KEYS (the README tells how to make one) and start it
-          again; until then keys come from its settings only.
+        <Alert color="orange" variant="outline" icon={<IconAlertTriangle aria-hidden />} title="Keys cannot be stored">
+          The service has no encryption key. Set ENCRYPTION_KEYS (see the README) and restart the service. Until then, it
+          only uses keys from its server settings.
         </Alert>
       )}
       <Section title="Webhook">
         <Text size="sm" mb="xs">
-          Enter this address as an endpoint in Stripe's dashboard, once in live and once in test mode. Each endpoint has a
-          webhook secret of its own.
+          Add this URL as a webhook endpoint in Stripe's dashboard, once in live and once in test mode. Each endpoint has its
+          own webhook secret.
         </Text>
-        <Copyable value={data.webhook_url} what="the webhook's address" />
+        <Copyable value={data.webhook_url} what="the webhook URL" />
       </Section>
       {data.providers.map((provider) => (
         <Provider key={provider.environment} provider={provider} canStore={data.can_store} />
@@ -50,7 +50,7 @@ export function ProvidersTab() {
   );
 }
 
-/** As a version's document tells it. */
+/** Return the keys in the form of a version's document. */
 function keysOfProvider({ publishable_key, secret_key_tail, webhook_secret_tail }: ProviderState): Changed {
   return publishable_key === null ? {} : { publishable_key, secret_key_tail, webhook_secret_tail };
 }
@@ -70,11 +70,11 @@ function Provider({ provider, canStore }: { provider: ProviderState; canStore: b
     <>
       <Section title={SECTIONS[section]} aside={<SourceTag state={provider} />}>
         <Stack gap="sm">
-          <WhoAndWhy state={provider} />
+          <LastChange state={provider} />
           {!provider.readable && (
-            <Alert color="red" variant="outline" role="alert" icon={<IconAlertTriangle aria-hidden />} title="The stored keys cannot be opened">
-              Nothing can be bought in this environment. Bring back the key in ENCRYPTION_KEYS that sealed them, or enter
-              Stripe's keys anew.
+            <Alert color="red" variant="outline" role="alert" icon={<IconAlertTriangle aria-hidden />} title="Stored keys cannot be decrypted">
+              Purchases in this environment are disabled. Restore the encryption key in ENCRYPTION_KEYS, or enter the Stripe
+              keys again.
             </Alert>
           )}
           {hasKeys ? (
@@ -86,7 +86,7 @@ function Provider({ provider, canStore }: { provider: ProviderState; canStore: b
               ]}
             />
           ) : (
-            <Text size="sm">There are no keys: nothing can be bought in this environment.</Text>
+            <Text size="sm">No keys: purchases in this environment are disabled.</Text>
           )}
           <Group gap="xs">
             {hasKeys && (
@@ -96,16 +96,16 @@ function Provider({ provider, canStore }: { provider: ProviderState; canStore: b
             )}
             {canStore && (
               <RoleButton needs="admin" onClick={() => setOpen("keys")}>
-                Enter new keys
+                Replace keys
               </RoleButton>
             )}
             {provider.source === "admin" && (
               <RoleButton needs="admin" onClick={() => setOpen("reset")}>
-                Back to the settings
+                Reset to server settings
               </RoleButton>
             )}
           </Group>
-          <Tried check={check} />
+          <ConnectionTest check={check} />
         </Stack>
       </Section>
       <History section={section} current={provider.version} />

@@ -7,12 +7,12 @@ interface Props {
   mark?: ReactNode;
   readOnly: boolean;
   onRemove: () => void;
-  /** Absent: order says nothing here. undefined for a direction: there is no such place. */
+  /** Absent: the order has no meaning. undefined for a direction: the row is at that end. */
   move?: { up: (() => void) | undefined; down: (() => void) | undefined };
   children: ReactNode;
 }
 
-/** A row of a list that can be moved and removed. */
+/** A list row with buttons to move and remove it. */
 export function RowFrame({ title, mark, readOnly, onRemove, move, children }: Props) {
   return (
     <Paper component="li" withBorder p="sm" style={{ listStyle: "none" }}>

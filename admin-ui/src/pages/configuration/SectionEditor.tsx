@@ -4,7 +4,7 @@ import { useState, type ReactNode } from "react";
 
 import { ApiError } from "../../api/errors";
 import type { SectionState } from "../../api/models";
-import { useMay } from "../../api/session";
+import { useHasRole } from "../../api/session";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { ListSkeleton } from "../../components/ListSkeleton";
 import { RoleButton } from "../../components/RoleButton";
@@ -15,7 +15,7 @@ import { ChangeDialog, ResetDialog } from "./ChangeDialog";
 import { Conflict } from "./Conflict";
 import { History } from "./History";
 import { LeaveWarning } from "./LeaveWarning";
-import { SourceTag, WhoAndWhy } from "./State";
+import { SourceTag, LastChange } from "./State";
 import { SECTIONS } from "./labels";
 import { keyOf, type FormProps, type SectionForm } from "./section";
 
@@ -24,7 +24,7 @@ interface Props<State extends SectionState, Draft, Document> {
   children: (props: FormProps<Draft>) => ReactNode;
 }
 
-/** One section: what it says now, a form to change it, and all that it ever said. */
+/** One configuration section: its current values, a form to change them, and its history. */
 export function SectionEditor<State extends SectionState, Draft, Document extends object>(
   props: Props<State, Draft, Document>,
 ) {
@@ -46,8 +46,8 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
   current,
 }: Props<State, Draft, Document> & { current: State }) {
   const queries = useQueryClient();
-  const may = useMay("admin");
-  // What is being typed, and the state that it began with: one that changes meanwhile is not overwritten unseen.
+  const may = useHasRole("admin");
+  // The edits and the state that they are based on, to detect changes by other admins.
   const [edit, setEdit] = useState<{ base: State; draft: Draft } | null>(null);
   const [tried, setTried] = useState(false);
   const [open, setOpen] = useState<Open>(null);
@@ -58,7 +58,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
   const draft = edit?.draft ?? form.toDraft(form.documentOf(current));
   const { document, errors } = form.parse(draft);
   const dirty = JSON.stringify(draft) !== JSON.stringify(form.toDraft(form.documentOf(base)));
-  const overtaken = dirty && current.version !== base.version;
+  const conflicting = dirty && current.version !== base.version;
   const now = factsOf(form.documentOf(current));
   const drop = () => {
     setEdit(null);
@@ -72,7 +72,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
   const failed = (error: Error) => {
     if (!(error instanceof ApiError) || error.code !== "configuration_changed") return;
     void queries.invalidateQueries({ queryKey: keyOf(form.section) });
-    // The form tells what was changed by whom, and still has what was typed.
+    // The form shows the conflicting change, and keeps the typed values.
     if (open?.dialog === "save") close();
   };
   return (
@@ -85,16 +85,16 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
             <SourceTag state={current} />
             {current.source === "admin" && (
               <RoleButton needs="admin" size="xs" onClick={() => setOpen({ dialog: "reset" })}>
-                Back to the settings
+                Reset to server settings
               </RoleButton>
             )}
           </Group>
         }
       >
         <Stack gap="md">
-          <WhoAndWhy state={current} />
-          {!may && <Text size="sm">You see what is set; changing it needs the role admin.</Text>}
-          {overtaken && (
+          <LastChange state={current} />
+          {!may && <Text size="sm">Read-only: changes require the admin role.</Text>}
+          {conflicting && (
             <Conflict
               current={current}
               before={factsOf(form.documentOf(base))}
@@ -111,17 +111,17 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
             readOnly: !may,
           })}
           {tried && errors !== null && (
-            <Alert color="red" variant="outline" role="alert" title="Something is missing or wrong above">
-              {errors.form ?? "The fields say what."}
+            <Alert color="red" variant="outline" role="alert" title="Some fields are not valid">
+              {errors.form ?? "Correct the marked fields."}
             </Alert>
           )}
           <Group gap="xs">
-            <RoleButton needs="admin" variant="filled" blocked={blockedBy(dirty, overtaken)} onClick={review}>
+            <RoleButton needs="admin" variant="filled" blocked={blockedBy(dirty, conflicting)} onClick={review}>
               Review and save
             </RoleButton>
             {dirty && (
               <Button variant="default" onClick={drop}>
-                Discard
+                Discard changes
               </Button>
             )}
           </Group>
@@ -134,7 +134,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
       />
       {open?.dialog === "save" && document !== null && (
         <ChangeDialog
-          title={`Change: ${SECTIONS[form.section]}`}
+          title={`Change ${SECTIONS[form.section].toLowerCase()}`}
           before={now}
           after={factsOf(document)}
           consequences={form.consequences}
@@ -150,7 +150,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
       )}
       {open?.dialog === "again" && (
         <ChangeDialog
-          title={`Use version ${open.version} again`}
+          title={`Restore version ${open.version}`}
           before={now}
           after={factsOf(open.document)}
           consequences={form.consequences}
@@ -178,7 +178,7 @@ function Loaded<State extends SectionState, Draft, Document extends object>({
   );
 }
 
-function blockedBy(dirty: boolean, overtaken: boolean): string | null {
-  if (!dirty) return "Nothing is changed yet";
-  return overtaken ? "A colleague changed this: decide about their change above" : null;
+function blockedBy(dirty: boolean, conflicting: boolean): string | null {
+  if (!dirty) return "No changes to save";
+  return conflicting ? "Another admin changed this: review the change above" : null;
 }

@@ -5,14 +5,14 @@ import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
 
 export function SourceTag({ state }: { state: SectionState }) {
-  return state.source === "admin" ? <Tag tone="info">Set here</Tag> : <Tag tone="quiet">From the settings</Tag>;
+  return state.source === "admin" ? <Tag tone="info">Customized</Tag> : <Tag tone="quiet">Server settings</Tag>;
 }
 
-export function WhoAndWhy({ state }: { state: SectionState }) {
+export function LastChange({ state }: { state: SectionState }) {
   if (state.changed_at === null) {
     return (
       <Text size="sm" c="dimmed">
-        Nobody has changed it yet: the service's settings count.
+        Not changed here: the server settings apply.
       </Text>
     );
   }

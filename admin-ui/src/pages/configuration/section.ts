@@ -7,18 +7,18 @@ export interface Edit {
   reason: string;
 }
 
-/** How one section is read, edited and written. */
+/** How a section is loaded, edited and saved. */
 export interface SectionForm<State extends SectionState, Draft, Document> {
   section: ConfigSection;
-  /** What a change does to those who buy, use or start. */
+  /** The consequences of a change for users and agents. */
   consequences: string;
   read: (signal: AbortSignal) => Promise<State>;
   documentOf: (state: State) => Document;
   toDraft: (document: Document) => Draft;
   parse: (draft: Draft) => Parsed<Document>;
-  /** Amounts that the document has and the other one has not, and that are unusually large; null: none. */
+  /** Describe the changed amounts that are unusually large; null: none. */
   unusualIn: (document: Document, before: Document) => string | null;
-  /** A version's document, which is of this section. */
+  /** Convert a version's document. */
   fromVersion: (document: Facts) => Document;
   save: (document: Document, edit: Edit) => Promise<State>;
 }
@@ -26,7 +26,7 @@ export interface SectionForm<State extends SectionState, Draft, Document> {
 export interface FormProps<Draft> {
   draft: Draft;
   set: (draft: Draft) => void;
-  /** The message for a field, by its name in the form; undefined: nothing to complain about yet. */
+  /** Return the error of a field, by its name in the form; undefined: none to show. */
   errorOf: (name: string) => string | undefined;
   readOnly: boolean;
 }

@@ -10,27 +10,27 @@ export type Ending = "rotate" | "revoke";
 interface Props {
   ending: Ending;
   apiKey: ApiKey;
-  /** How long a key works on after it is rotated. */
+  /** How long a key stays valid after rotation. */
   graceS: number;
   onClose: () => void;
-  onMade: (made: NewApiKey) => void;
+  onCreated: (created: NewApiKey) => void;
 }
 
-export function EndDialog({ ending, apiKey, graceS, onClose, onMade }: Props) {
+export function EndDialog({ ending, apiKey, graceS, onClose, onCreated }: Props) {
   const request = { params: { path: { key_id: apiKey.key_id } } };
   if (ending === "rotate") {
     return (
       <ActionDialog
         title={`Rotate ${apiKey.name}`}
-        confirmLabel="Make the successor"
+        confirmLabel="Rotate key"
         onClose={onClose}
         act={() => bodyOf(api.POST("/admin/api-keys/{key_id}/rotate", request))}
         done={null}
-        onDone={onMade}
+        onDone={onCreated}
       >
         <Text size="sm">
-          A new key with the same rights is made and shown once. The old one works for another {durationOf(graceS)}, so
-          that the agent can be given the new one, and then ends.
+          Creates a new key with the same permissions, shown only once. The old key stays valid for {durationOf(graceS)},
+          so that you can update the agent, and then expires.
         </Text>
       </ActionDialog>
     );
@@ -38,15 +38,15 @@ export function EndDialog({ ending, apiKey, graceS, onClose, onMade }: Props) {
   return (
     <ActionDialog
       title={`Revoke ${apiKey.name}`}
-      confirmLabel="Revoke the key"
+      confirmLabel="Revoke key"
       danger
       onClose={onClose}
       act={() => bodyOf(api.POST("/admin/api-keys/{key_id}/revoke", request))}
       done={(key) => `${key.name} is revoked`}
     >
       <Text size="sm">
-        Within a second every request with this key is refused, in the {apiKey.environment} environment. It cannot be
-        taken back: whoever calls with it needs a new key. To change keys without a gap, rotate instead.
+        All requests with this key in the {apiKey.environment} environment are rejected within a second. This cannot be
+        undone: callers need a new key. To replace a key without interruption, rotate it instead.
       </Text>
     </ActionDialog>
   );

@@ -25,17 +25,17 @@ interface Values {
 const RATE: Bounds = { least: 1, most: 2 ** 31 - 1, optional: true };
 
 interface Props {
-  /** The key to change; null: make one. */
+  /** The key to edit; null: create one. */
   apiKey: ApiKey | null;
   onClose: () => void;
-  onMade: (made: NewApiKey) => void;
+  onCreated: (created: NewApiKey) => void;
 }
 
-export function KeyDialog({ apiKey, onClose, onMade }: Props) {
+export function KeyDialog({ apiKey, onClose, onCreated }: Props) {
   const form = useForm<Values>({ initialValues: valuesOf(apiKey) });
   const { values } = form;
   const common = {
-    title: apiKey === null ? "Create an API key" : `Edit ${apiKey.name}`,
+    title: apiKey === null ? "Create API key" : `Edit ${apiKey.name}`,
     blocked: blockedBy(values),
     onClose,
   };
@@ -44,10 +44,10 @@ export function KeyDialog({ apiKey, onClose, onMade }: Props) {
     return (
       <ActionDialog
         {...common}
-        confirmLabel="Create the key"
+        confirmLabel="Create key"
         act={() => bodyOf(api.POST("/admin/api-keys", { body: { ...bodyFrom(values), environment: values.environment } }))}
         done={null}
-        onDone={onMade}
+        onDone={onCreated}
       >
         {fields}
       </ActionDialog>
@@ -62,7 +62,7 @@ export function KeyDialog({ apiKey, onClose, onMade }: Props) {
           api.PATCH("/admin/api-keys/{key_id}", { params: { path: { key_id: apiKey.key_id } }, body: bodyFrom(values) }),
         )
       }
-      done={(key) => `${key.name} is changed, everywhere within a second`}
+      done={(key) => `${key.name} changed: takes effect in all processes within a second`}
     >
       {fields}
     </ActionDialog>
@@ -88,14 +88,14 @@ function Fields({ form, fresh, problemOf }: FieldsProps) {
       )}
       <TextInput
         label="Name"
-        description="Which agent or service calls with it"
+        description="Agent or service that uses the key"
         required
         maxLength={255}
         data-autofocus
         {...form.getInputProps("name")}
         error={problemOf("name")}
       />
-      <Checkbox.Group label="It may" withAsterisk {...form.getInputProps("permissions")} error={problemOf("permissions")}>
+      <Checkbox.Group label="Permissions" withAsterisk {...form.getInputProps("permissions")} error={problemOf("permissions")}>
         <Stack gap={8} mt={6}>
           {keysOf(PERMISSIONS).map((permission) => (
             <Checkbox key={permission} value={permission} label={PERMISSIONS[permission]} description={permission} />
@@ -104,36 +104,36 @@ function Fields({ form, fresh, problemOf }: FieldsProps) {
       </Checkbox.Group>
       <TextInput
         label="Expires"
-        description="In your time. Empty: never"
+        description="In your time zone. Leave empty for a key that never expires"
         type="datetime-local"
         {...form.getInputProps("expires")}
         error={problemOf("expires_at")}
       />
       <TagsInput
-        label="Only from"
-        description="IP addresses or networks such as 203.0.113.0/24; Enter adds one. Empty: from anywhere"
+        label="Allowed networks"
+        description="IP addresses or networks such as 203.0.113.0/24; press Enter to add. Leave empty to allow all"
         splitChars={[",", " "]}
         {...form.getInputProps("networks")}
         error={problemOf("ip_allow_list")}
       />
       <TextInput
-        label="Only with the client certificate"
-        description="Its subject, such as CN=agent-7,O=Example. Empty: none is needed"
+        label="Client certificate subject"
+        description="For example CN=agent-7,O=Example. Leave empty to require no certificate"
         maxLength={512}
         {...form.getInputProps("subject")}
         error={problemOf("client_subject")}
       />
       <NumberField
         {...RATE}
-        label="Requests a minute"
-        description="Empty: as usual"
+        label="Requests per minute"
+        description="Leave empty for the default"
         value={form.values.rate}
         onChange={(text) => form.setFieldValue("rate", text)}
         error={problemOf("rate_limit_per_minute")}
       />
       {!fresh && (
         <Text size="sm" c="dimmed">
-          The change holds everywhere within a second. An expiry that has passed ends the key.
+          Changes take effect in all processes within a second. An expiry in the past ends the key.
         </Text>
       )}
     </>
@@ -153,10 +153,10 @@ function valuesOf(key: ApiKey | null): Values {
 }
 
 function blockedBy({ name, permissions, rate }: Values): string | null {
-  if (name.trim() === "") return "Give the key a name";
-  if (permissions.length === 0) return "Choose what the key may do";
+  if (name.trim() === "") return "Enter a name";
+  if (permissions.length === 0) return "Choose at least one permission";
   const { problem } = readWhole(rate, RATE);
-  return problem === null ? null : `Put right the requests a minute: ${problem.toLowerCase()}`;
+  return problem === null ? null : `Correct the requests per minute: ${problem.toLowerCase()}`;
 }
 
 function bodyFrom(values: Values): Omit<ApiKeyBody, "environment"> {

@@ -5,14 +5,14 @@ import { useState } from "react";
 
 import { api, bodyOf } from "../../api/client";
 import type { ApiKey, NewApiKey } from "../../api/models";
-import { useMay } from "../../api/session";
+import { useHasRole } from "../../api/session";
 import { Copyable } from "../../components/Copyable";
-import { DataTable, type Column } from "../../components/DataTable";
+import { type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
-import { ErrorAlert } from "../../components/ErrorAlert";
 import { ExportButton } from "../../components/ExportButton";
 import { ChoiceFilter, TextFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
+import { QueryTable } from "../../components/QueryTable";
 import { RoleButton } from "../../components/RoleButton";
 import { EnvironmentTag, KeyTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
@@ -23,9 +23,9 @@ import { ENVIRONMENTS } from "../users/labels";
 import { EndDialog, type Ending } from "./EndDialog";
 import { KeyDialog } from "./KeyDialog";
 import { NewKeyDialog } from "./NewKeyDialog";
-import { SHOWN, works } from "./labels";
+import { SHOWN, isUsable } from "./labels";
 
-type Open = { dialog: "create" } | { dialog: "edit" | Ending; key: ApiKey } | { dialog: "made"; made: NewApiKey } | null;
+type Open = { dialog: "create" } | { dialog: "edit" | Ending; key: ApiKey } | { dialog: "created"; created: NewApiKey } | null;
 
 export function KeysPage() {
   const { get, clear, filtered } = useFilters();
@@ -37,22 +37,22 @@ export function KeysPage() {
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/api-keys", { params: { query: { environment } }, signal })),
   });
   const search = get("search");
-  const rows = keysThatMatch(search ?? "", data?.api_keys ?? []).filter((key) => shown === null || works(key) === (shown === "active"));
+  const rows = keysThatMatch(search ?? "", data?.api_keys ?? []).filter((key) => shown === null || isUsable(key) === (shown === "active"));
   const columns: Column<ApiKey>[] = [
     ...COLUMNS,
     { name: "Actions", hiddenName: true, numeric: true, cell: (key) => <Actions apiKey={key} onChoose={(dialog) => setOpen({ dialog, key })} /> },
   ];
-  const made = (key: NewApiKey) => setOpen({ dialog: "made", made: key });
+  const created = (key: NewApiKey) => setOpen({ dialog: "created", created: key });
   const close = () => setOpen(null);
   return (
     <Page
       title="API keys"
-      subtitle="What agents and proxies call with. A key's text is shown once, when it is made."
+      subtitle="Keys with which agents and proxies call the API. A key is shown only once, when it is created."
       actions={
         <Group gap="sm">
           <ExportButton path="/admin/api-keys.csv" filters={{ environment }} />
           <RoleButton needs="admin" variant="filled" leftSection={<IconPlus size={16} aria-hidden />} onClick={() => setOpen({ dialog: "create" })}>
-            Create a key
+            Create key
           </RoleButton>
         </Group>
       }
@@ -61,45 +61,43 @@ export function KeysPage() {
         <Group component="search" gap="sm" align="flex-end" mb="sm">
           <TextFilter name="search" label="Search" placeholder="Name or public id" width={220} />
           <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} />
-          <ChoiceFilter name="shown" label="State" choices={SHOWN} />
+          <ChoiceFilter name="shown" label="Status" choices={SHOWN} />
         </Group>
-        {error ? (
-          <ErrorAlert error={error} onRetry={() => void refetch()} />
-        ) : (
-          <DataTable
-            label="API keys"
-            columns={columns}
-            rows={data === undefined ? undefined : rows}
-            rowKey={(key) => key.key_id}
-            empty={
-              <EmptyState title={filtered ? "No key is like this" : "No keys yet"}>
-                {filtered ? (
-                  <Button variant="default" size="xs" mt="xs" onClick={clear}>
-                    Show all keys
-                  </Button>
-                ) : (
-                  "Create one for each agent, so that one can be ended without the others."
-                )}
-              </EmptyState>
-            }
-          />
-        )}
+        <QueryTable
+          error={error}
+          onRetry={() => void refetch()}
+          label="API keys"
+          columns={columns}
+          rows={data === undefined ? undefined : rows}
+          rowKey={(key) => key.key_id}
+          empty={
+            <EmptyState title={filtered ? "No matching keys" : "No keys yet"}>
+              {filtered ? (
+                <Button variant="default" size="xs" mt="xs" onClick={clear}>
+                  Show all keys
+                </Button>
+              ) : (
+                "Create one key per agent, so that you can revoke each separately."
+              )}
+            </EmptyState>
+          }
+        />
       </Paper>
-      {open?.dialog === "create" && <KeyDialog apiKey={null} onClose={close} onMade={made} />}
-      {open?.dialog === "edit" && <KeyDialog apiKey={open.key} onClose={close} onMade={made} />}
+      {open?.dialog === "create" && <KeyDialog apiKey={null} onClose={close} onCreated={created} />}
+      {open?.dialog === "edit" && <KeyDialog apiKey={open.key} onClose={close} onCreated={created} />}
       {(open?.dialog === "rotate" || open?.dialog === "revoke") && (
-        <EndDialog ending={open.dialog} apiKey={open.key} graceS={data?.rotation_grace_s ?? 0} onClose={close} onMade={made} />
+        <EndDialog ending={open.dialog} apiKey={open.key} graceS={data?.rotation_grace_s ?? 0} onClose={close} onCreated={created} />
       )}
-      {open?.dialog === "made" && <NewKeyDialog made={open.made} onClose={close} />}
+      {open?.dialog === "created" && <NewKeyDialog created={open.created} onClose={close} />}
     </Page>
   );
 }
 
 const COLUMNS: Column<ApiKey>[] = [
   { name: "Key", cell: (key) => <KeyCell apiKey={key} /> },
-  { name: "State", cell: (key) => <State apiKey={key} /> },
+  { name: "Status", cell: (key) => <Status apiKey={key} /> },
   { name: "Environment", cell: (key) => <EnvironmentTag environment={key.environment} />, from: "md" },
-  { name: "May", cell: (key) => key.permissions.map((name) => name.replace("billing:", "")).join(", "), from: "md" },
+  { name: "Permissions", cell: (key) => key.permissions.map((name) => name.replace("billing:", "")).join(", "), from: "md" },
   { name: "Limits", cell: (key) => <Limits apiKey={key} />, from: "xl" },
   { name: "Requests", cell: (key) => formatNumber(key.requests_total), numeric: true, from: "sm" },
   { name: "Credits", cell: (key) => formatNumber(key.credits_charged), numeric: true, from: "sm" },
@@ -114,20 +112,20 @@ function KeyCell({ apiKey }: { apiKey: ApiKey }) {
         {apiKey.name}
       </Text>
       <Box>
-        <Copyable value={apiKey.key_id} what="the key's public id" />
+        <Copyable value={apiKey.key_id} what="the public id" />
       </Box>
     </Stack>
   );
 }
 
-function State({ apiKey }: { apiKey: ApiKey }) {
+function Status({ apiKey }: { apiKey: ApiKey }) {
   const end = apiKey.status === "rotated" ? apiKey.grace_ends_at : apiKey.status === "active" ? apiKey.expires_at : null;
   return (
     <Stack gap={2} align="flex-start">
       <KeyTag status={apiKey.status} />
       {end !== null && (
         <Text size="xs" c="dimmed" component="span">
-          Ends <Timestamp at={end} ago />
+          Expires <Timestamp at={end} ago />
         </Text>
       )}
     </Stack>
@@ -139,22 +137,22 @@ function Limits({ apiKey }: { apiKey: ApiKey }) {
   const networks = apiKey.ip_allow_list.length;
   return (
     <Text size="xs" component="span" title={apiKey.ip_allow_list.join("\n")}>
-      {rate === null ? "Usual rate" : `${formatNumber(rate)} a minute`}
+      {rate === null ? "Default rate" : `${formatNumber(rate)}/minute`}
       <br />
       {apiKey.client_subject !== null && (
         <>
-          With {apiKey.client_subject}
+          Certificate {apiKey.client_subject}
           <br />
         </>
       )}
-      {networks === 0 ? "From anywhere" : `From ${formatCount(networks, "network")}`}
+      {networks === 0 ? "Any network" : formatCount(networks, "network")}
     </Text>
   );
 }
 
 function Actions({ apiKey, onChoose }: { apiKey: ApiKey; onChoose: (dialog: "edit" | Ending) => void }) {
-  const may = useMay("admin");
-  if (!works(apiKey)) return null;
+  const allowed = useHasRole("admin");
+  if (!isUsable(apiKey)) return null;
   return (
     <Menu position="bottom-end">
       <Menu.Target>
@@ -163,14 +161,14 @@ function Actions({ apiKey, onChoose }: { apiKey: ApiKey; onChoose: (dialog: "edi
         </ActionIcon>
       </Menu.Target>
       <Menu.Dropdown>
-        {!may && <Menu.Label>Changing keys needs the role admin</Menu.Label>}
-        <Menu.Item disabled={!may || apiKey.status !== "active"} onClick={() => onChoose("edit")}>
+        {!allowed && <Menu.Label>Changes require the admin role</Menu.Label>}
+        <Menu.Item disabled={!allowed || apiKey.status !== "active"} onClick={() => onChoose("edit")}>
           Edit
         </Menu.Item>
-        <Menu.Item disabled={!may || apiKey.status !== "active"} onClick={() => onChoose("rotate")}>
+        <Menu.Item disabled={!allowed || apiKey.status !== "active"} onClick={() => onChoose("rotate")}>
           Rotate
         </Menu.Item>
-        <Menu.Item disabled={!may} color="var(--mantine-color-error)" onClick={() => onChoose("revoke")}>
+        <Menu.Item disabled={!allowed} color="var(--mantine-color-error)" onClick={() => onChoose("revoke")}>
           Revoke
         </Menu.Item>
       </Menu.Dropdown>

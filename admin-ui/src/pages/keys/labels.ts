@@ -1,14 +1,14 @@
 import type { ApiKey, Permission } from "../../api/models";
 
 export const PERMISSIONS: Record<Permission, string> = {
-  "billing:read": "Look at balances",
-  "billing:write": "Charge, and begin purchases",
-  "billing:credit": "Give credits: for trusted services only",
+  "billing:read": "Read balances",
+  "billing:write": "Charge credits and create purchases",
+  "billing:credit": "Grant credits (trusted services only)",
 };
 
-export const SHOWN: Record<"active" | "ended", string> = { active: "Working", ended: "Ended" };
+export const SHOWN: Record<"active" | "ended", string> = { active: "Active", ended: "Inactive" };
 
-/** A rotated key works on until its grace period is over. */
-export function works(key: ApiKey): boolean {
+/** Whether a key is valid: a rotated key is, until its grace period ends. */
+export function isUsable(key: ApiKey): boolean {
   return key.status === "active" || key.status === "rotated";
 }

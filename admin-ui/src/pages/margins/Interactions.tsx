@@ -1,5 +1,4 @@
 import { Anchor, Box, SegmentedControl } from "@mantine/core";
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
@@ -11,46 +10,41 @@ import { oneOf, pathWith } from "../../logic/filters";
 import { formatNumber, shortId } from "../../logic/format";
 import { ReportTable, type ReportColumn } from "../../reports/ReportTable";
 import { count } from "../../reports/usage";
-import { useRange } from "../../reports/useRange";
+import { useReport } from "../../reports/useReport";
 import { centsColumn } from "./cents";
 
 const ORDERS = [
-  { value: "cost" as const, label: "Dearest" },
+  { value: "cost" as const, label: "Highest cost" },
   { value: "newest" as const, label: "Newest" },
 ];
 const PAGE = 25;
 
-/** Single interactions, each once, with what it brought and cost. */
+/** Interactions with their revenue, cost and margin. */
 export function Interactions() {
-  const { query } = useRange();
   const { get, set } = useFilters();
   const order = oneOf(get("order"), ["cost", "newest"]) ?? "cost";
-  const { data, error, refetch, isPlaceholderData } = useQuery({
-    queryKey: ["margins", "interactions", query, order, get("cursor")],
-    queryFn: ({ signal }) =>
-      bodyOf(
-        api.GET("/admin/analytics/margin/interactions", {
-          params: { query: { ...query, order, limit: PAGE, cursor: get("cursor") } },
-          signal,
-        }),
-      ),
-    placeholderData: keepPreviousData,
-  });
+  const cursor = get("cursor");
+  const { data, ...state } = useReport(["margins", "interactions", order, cursor ?? ""], (query, signal) =>
+    bodyOf(
+      api.GET("/admin/analytics/margin/interactions", {
+        params: { query: { ...query, order, limit: PAGE, cursor } },
+        signal,
+      }),
+    ),
+  );
   return (
     <ReportTable
       title="Interactions"
-      note="Revenue is that of the charges whose idempotency key is the interaction's id, or charge: and the id. The file has the rows of this page."
+      note="Revenue comes from charges whose idempotency key is the interaction id, or “charge:” and the id. The CSV file contains the rows of this page."
       rows={data?.interactions}
       rowKey={({ account_id, interaction_id }) => `${account_id} ${interaction_id}`}
       columns={COLUMNS}
-      busy={isPlaceholderData}
-      error={error}
-      onRetry={() => void refetch()}
-      empty={["No interactions were reported", "They come from LLM proxies that post to /v1/billing/litellm/usage."]}
+      {...state}
+      empty={["No interactions", "LLM proxies report usage to /v1/billing/litellm/usage."]}
       aside={<SegmentedControl size="xs" aria-label="Order" data={ORDERS} value={order} onChange={(value) => set("order", value)} />}
       paged
     >
-      <Pager nextCursor={data?.next_cursor} words={BY_PAGE} />
+      <Pager nextCursor={data?.next_cursor} labels={BY_PAGE} />
     </ReportTable>
   );
 }
@@ -66,7 +60,7 @@ const COLUMNS: ReportColumn<InteractionMargin>[] = [
     csv: ({ interaction_id }) => interaction_id,
   },
   { name: "Account", cell: () => null, csv: ({ account_id }) => account_id, exportOnly: true },
-  { name: "Begun", cell: ({ started_at }) => <Timestamp at={started_at} />, csv: ({ started_at }) => started_at, from: "md" },
+  { name: "Started", cell: ({ started_at }) => <Timestamp at={started_at} />, csv: ({ started_at }) => started_at, from: "md" },
   { name: "Model", cell: ({ model }) => <Box miw={110} style={{ overflowWrap: "anywhere" }}>{model}</Box>, csv: ({ model }) => model, from: "sm" },
   { ...count("LLM calls", ({ llm_calls }) => llm_calls), from: "lg" },
   { ...count("Prompt tokens", ({ prompt_tokens }) => prompt_tokens), exportOnly: true },

@@ -1,4 +1,3 @@
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
 import type { Margin, MarginDay } from "../../api/models";
@@ -6,19 +5,16 @@ import { formatCents, plainUnits } from "../../logic/decimals";
 import { ChartSection } from "../../reports/ChartSection";
 import type { Series } from "../../reports/series";
 import { count, dayColumn } from "../../reports/usage";
-import { useRange } from "../../reports/useRange";
+import { useReport } from "../../reports/useReport";
 import { centsColumn } from "./cents";
 import { marginIn } from "./MarginFigures";
 
 const COST = "USD";
 
 export function MarginDaily({ currency }: { currency: string }) {
-  const { query } = useRange();
-  const { data, error, refetch } = useQuery({
-    queryKey: ["margins", "daily", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/margin/daily", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const { data, error, onRetry } = useReport(["margins", "daily"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/margin/daily", { params: { query }, signal })),
+  );
   const of = ({ margins }: MarginDay) => marginIn(margins, currency);
   const series = (name: string, color: string, centsOf: (margin: Margin) => string | null, unit: string): Series<MarginDay> => ({
     name,
@@ -32,12 +28,12 @@ export function MarginDaily({ currency }: { currency: string }) {
   return (
     <ChartSection
       title={`By day, ${currency}`}
-      note="Each day counts with what a paid credit has brought up to now. The table has the revenue of tools."
+      note="Revenue of each day at the current average price per paid credit. The table includes tool revenue."
       kind="line"
       days={data?.days}
       dayOf={({ day }) => day}
       series={[
-        series("Revenue of interactions", "teal.6", ({ interaction_revenue_cents: cents }) => cents, currency),
+        series("Interaction revenue", "teal.6", ({ interaction_revenue_cents: cents }) => cents, currency),
         series("LLM cost", "orange.6", ({ cost_cents }) => cost_cents, COST),
         ...(currency === COST ? [series("Margin", "indigo.6", ({ margin_cents }) => margin_cents, currency)] : []),
       ]}
@@ -46,14 +42,14 @@ export function MarginDaily({ currency }: { currency: string }) {
         { ...count<MarginDay>("Interactions", (day) => of(day).interactions), from: "sm" },
         { ...count<MarginDay>("Paid credits", (day) => of(day).paid_spent), from: "sm" },
         centsColumn<MarginDay>(`Revenue ${currency}`, (day) => of(day).revenue_cents, () => currency),
-        { ...centsColumn<MarginDay>("Of interactions", (day) => of(day).interaction_revenue_cents, () => currency), from: "md" },
-        { ...centsColumn<MarginDay>("Of tools", (day) => of(day).tool_revenue_cents, () => currency), from: "md" },
+        { ...centsColumn<MarginDay>("Interaction revenue", (day) => of(day).interaction_revenue_cents, () => currency), from: "md" },
+        { ...centsColumn<MarginDay>("Tool revenue", (day) => of(day).tool_revenue_cents, () => currency), from: "md" },
         centsColumn<MarginDay>("LLM cost USD", (day) => of(day).cost_cents, () => COST),
         centsColumn<MarginDay>(`Margin ${currency}`, (day) => of(day).margin_cents, () => currency),
       ]}
       error={error}
-      onRetry={() => void refetch()}
-      empty={["Nothing to reckon with", "No paid credit was spent and no LLM cost was reported in these days."]}
+      onRetry={onRetry}
+      empty={["No data", "No paid credits were spent and no LLM cost was reported in this period."]}
     />
   );
 }

@@ -1,10 +1,9 @@
 import { SimpleGrid, Text } from "@mantine/core";
 
 import type { Margin, MarginOverview } from "../../api/models";
-import { Section } from "../../components/Section";
-import { DataTable } from "../../components/DataTable";
+import { TableSection } from "../../components/TableSection";
 import { formatCents, formatRoundedCents, formatShare } from "../../logic/decimals";
-import { formatMoney, formatNumber } from "../../logic/format";
+import { formatCount, formatMoney, formatNumber } from "../../logic/format";
 import { Figure } from "../../reports/Figure";
 import { salesIn } from "../../reports/usage";
 import { Cents } from "./cents";
@@ -21,43 +20,43 @@ export function MarginFigures({ overview, currency }: { overview: MarginOverview
         cents={now.revenue_cents}
         before={before.revenue_cents}
         currency={currency}
-        hint={`${formatNumber(now.paid_spent)} paid credits`}
+        hint={formatCount(now.paid_spent, "paid credit")}
       />
       <Money
-        name="Of interactions"
+        name="Interaction revenue"
         cents={earned}
         before={before.interaction_revenue_cents}
         currency={currency}
-        hint={`${formatNumber(now.interactions)} reported`}
+        hint={formatCount(now.interactions, "interaction")}
       />
       <Money
-        name="Of tools"
+        name="Tool revenue"
         cents={now.tool_revenue_cents}
         before={before.tool_revenue_cents}
         currency={currency}
-        hint={`${formatNumber(now.tool_paid_spent)} paid credits`}
+        hint={formatCount(now.tool_paid_spent, "paid credit")}
       />
-      <Money name="LLM cost, USD" cents={now.cost_cents} before={before.cost_cents} currency="USD" hint="of interactions" />
+      <Money name="LLM cost, USD" cents={now.cost_cents} before={before.cost_cents} currency="USD" hint="interactions only" />
       <Money
         name={`Margin, ${currency}`}
         cents={margin}
         before={before.margin_cents}
         currency={currency}
-        hint={share === null ? "of interactions" : `${share} of interactions' revenue`}
+        hint={share === null ? "interactions only" : `${share} of interaction revenue`}
       />
     </SimpleGrid>
   );
 }
 
-/** What the figures are, and why net sales are another. */
+/** Definitions of the figures, and how net sales differ from revenue. */
 export function Definitions({ overview, currency }: { overview: MarginOverview; currency: string }) {
   const sales = salesIn(overview.sales, currency);
   return (
     <Text size="sm">
-      <b>Revenue</b> is earned when paid credits are spent: their number, at what a paid credit brought on average. The{" "}
-      <b>margin</b> is the revenue of interactions less the cost of LLM calls; what tools cost is not reported.{" "}
-      <b>Net sales</b> are the money received for purchases begun in these days, less what went back:{" "}
-      <b>{formatMoney(sales.net_minor, currency)}</b>. They differ from revenue because credits are sold on one day and spent on another.
+      <b>Revenue</b> is earned when paid credits are spent: the number of credits times the average price per paid credit.{" "}
+      <b>Margin</b> is interaction revenue minus the cost of LLM calls; the cost of tools is not reported.{" "}
+      <b>Net sales</b> is the money received for purchases created in this period, minus refunds and disputes:{" "}
+      <b>{formatMoney(sales.net_minor, currency)}</b>. It differs from revenue because credits are spent later than they are sold.
     </Text>
   );
 }
@@ -71,7 +70,7 @@ interface MoneyProps {
 }
 
 function Money({ name, cents, before, currency, hint }: MoneyProps) {
-  if (cents === null) return <Figure name={name} value="—" hint={hint ?? "Nothing to reckon with"} />;
+  if (cents === null) return <Figure name={name} value="—" hint={hint ?? "No data"} />;
   return (
     <Figure
       name={name}
@@ -98,33 +97,30 @@ export function marginIn(margins: Margin[], currency: string): Margin {
   return margins.find((one) => one.currency === currency) ?? none;
 }
 
-/** What margins reckon with: what a credit has brought, over all sales up to now. */
+/** The average price per credit over all sales, on which revenue is based. */
 export function Prices({ prices }: Pick<MarginOverview, "prices">) {
   return (
-    <Section title="What a credit brought">
-      <DataTable
-        label="What a credit brought"
-        rows={prices}
-        rowKey={({ currency }) => currency}
-        empty={null}
-        columns={[
-          { name: "Currency", cell: ({ currency }) => currency },
-          { name: "Net sales, ever", numeric: true, cell: ({ net_minor, currency }) => formatMoney(net_minor, currency) },
-          { name: "Credits sold", numeric: true, from: "sm", cell: ({ credits_sold }) => formatNumber(credits_sold) },
-          { name: "With gifts", numeric: true, from: "sm", cell: ({ credits_entered }) => formatNumber(credits_entered) },
-          {
-            name: "Per sold credit",
-            numeric: true,
-            from: "sm",
-            cell: ({ cents_per_sold_credit, currency }) => <Cents cents={cents_per_sold_credit} currency={currency} fine />,
-          },
-          {
-            name: "Per paid credit",
-            numeric: true,
-            cell: ({ cents_per_paid_credit, currency }) => <Cents cents={cents_per_paid_credit} currency={currency} fine />,
-          },
-        ]}
-      />
-    </Section>
+    <TableSection
+      title="Average price per credit"
+      rows={prices}
+      rowKey={({ currency }) => currency}
+      columns={[
+        { name: "Currency", cell: ({ currency }) => currency },
+        { name: "Net sales, all time", numeric: true, cell: ({ net_minor, currency }) => formatMoney(net_minor, currency) },
+        { name: "Credits sold", numeric: true, from: "sm", cell: ({ credits_sold }) => formatNumber(credits_sold) },
+        { name: "Including grants", numeric: true, from: "sm", cell: ({ credits_entered }) => formatNumber(credits_entered) },
+        {
+          name: "Per sold credit",
+          numeric: true,
+          from: "sm",
+          cell: ({ cents_per_sold_credit, currency }) => <Cents cents={cents_per_sold_credit} currency={currency} fine />,
+        },
+        {
+          name: "Per paid credit",
+          numeric: true,
+          cell: ({ cents_per_paid_credit, currency }) => <Cents cents={cents_per_paid_credit} currency={currency} fine />,
+        },
+      ]}
+    />
   );
 }

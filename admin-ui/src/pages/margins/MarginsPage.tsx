@@ -1,5 +1,4 @@
 import { SegmentedControl, SimpleGrid, Text } from "@mantine/core";
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
 import { ErrorAlert } from "../../components/ErrorAlert";
@@ -7,7 +6,7 @@ import { useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { FigureSkeletons } from "../../reports/Figure";
 import { RangeBar } from "../../reports/RangeBar";
-import { useRange } from "../../reports/useRange";
+import { useReport } from "../../reports/useReport";
 import { Agents } from "./Agents";
 import { Interactions } from "./Interactions";
 import { MarginDaily } from "./MarginDaily";
@@ -15,28 +14,25 @@ import { Definitions, MarginFigures, Prices } from "./MarginFigures";
 import { Models } from "./Models";
 import { Tools } from "./Tools";
 
-const USUAL = "USD";
+const DEFAULT_CURRENCY = "USD";
 
 export function MarginsPage() {
-  const { query } = useRange();
   const { get, set } = useFilters();
-  const { data, error, refetch } = useQuery({
-    queryKey: ["margins", "overview", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/margin/overview", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const { data, error, onRetry } = useReport(["margins", "overview"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/margin/overview", { params: { query }, signal })),
+  );
   const currencies = [...new Set([...(data?.period ?? []), ...(data?.previous ?? []), ...(data?.prices ?? [])].map((one) => one.currency))];
-  const asked = get("currency");
-  const currency = currencies.find((one) => one === asked) ?? (currencies.includes(USUAL) ? USUAL : (currencies[0] ?? USUAL));
+  const requested = get("currency");
+  const currency = currencies.find((one) => one === requested) ?? (currencies.includes(DEFAULT_CURRENCY) ? DEFAULT_CURRENCY : (currencies[0] ?? DEFAULT_CURRENCY));
   return (
     <Page
       title="Margins"
-      subtitle="Revenue, the cost of LLM calls, and which model, agent or tool earns what. No currency is ever converted."
+      subtitle="Revenue, LLM cost and margin by model, agent and tool. Currencies are not converted."
     >
       <RangeBar />
       {currencies.length > 1 && (
         <SegmentedControl
-          aria-label="Currency of the accounts"
+          aria-label="Account currency"
           data={currencies}
           value={currency}
           onChange={(value) => set("currency", value)}
@@ -44,7 +40,7 @@ export function MarginsPage() {
         />
       )}
       {error ? (
-        <ErrorAlert error={error} onRetry={() => void refetch()} />
+        <ErrorAlert error={error} onRetry={onRetry} />
       ) : data === undefined ? (
         <SimpleGrid cols={{ base: 2, md: 5 }} spacing="sm" aria-busy aria-label="Loading">
           <FigureSkeletons count={5} />
@@ -53,9 +49,9 @@ export function MarginsPage() {
         <>
           <MarginFigures overview={data} currency={currency} />
           <Definitions overview={data} currency={currency} />
-          {currency !== USUAL && (
+          {currency !== DEFAULT_CURRENCY && (
             <Text size="sm">
-              LLM cost is reported in US dollars, so accounts in {currency} have revenue and cost, but no margin.
+              LLM cost is reported in USD, so there is no margin for accounts in {currency}, only revenue and cost.
             </Text>
           )}
         </>

@@ -1,5 +1,4 @@
 import { Text } from "@mantine/core";
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
 import type { MarginModel } from "../../api/models";
@@ -8,27 +7,24 @@ import { formatRoundedCents } from "../../logic/decimals";
 import { lossesOf } from "../../logic/margins";
 import { ReportTable } from "../../reports/ReportTable";
 import { count } from "../../reports/usage";
-import { useRange } from "../../reports/useRange";
-import { centsColumn, paidColumn } from "./cents";
+import { useReport } from "../../reports/useReport";
+import { paidColumn, centsColumn } from "./cents";
 
-/** Which model costs more than it earns. */
+/** Margins by model, with a summary of the models that make a loss. */
 export function Models() {
-  const { query } = useRange();
-  const { data, error, refetch, isPlaceholderData } = useQuery({
-    queryKey: ["margins", "models", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/margin/models", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const { data, ...state } = useReport(["margins", "models"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/margin/models", { params: { query }, signal })),
+  );
   return (
     <ReportTable
       title="By model"
-      note="Revenue is that of the charges that name an interaction. An interaction of several models is split by what each cost, and counts once under each. LLM cost is in US dollars."
+      note="Revenue comes from charges that reference an interaction. An interaction with several models counts once for each; its revenue is split by cost. LLM cost is in USD."
       lead={data && data.models.length > 0 && <Losses models={data.models} />}
       rows={data?.models}
       rowKey={({ model, currency }) => `${model} ${currency}`}
       columns={[
         { name: "Model", cell: (row) => <Model row={row} />, csv: ({ model }) => model ?? NO_MODEL },
-        { name: "Accounts in", cell: ({ currency }) => currency, csv: ({ currency }) => currency, from: "lg" },
+        { name: "Account currency", cell: ({ currency }) => currency, csv: ({ currency }) => currency, from: "lg" },
         { ...count<MarginModel>("Interactions", ({ interactions }) => interactions), from: "md" },
         { ...count<MarginModel>("LLM calls", ({ llm_calls }) => llm_calls), exportOnly: true },
         { ...paidColumn<MarginModel>(), from: "md" },
@@ -40,10 +36,8 @@ export function Models() {
           from: "lg",
         },
       ]}
-      busy={isPlaceholderData}
-      error={error}
-      onRetry={() => void refetch()}
-      empty={["No LLM calls were reported", "They come from LLM proxies that post to /v1/billing/litellm/usage."]}
+      {...state}
+      empty={["No LLM usage", "LLM proxies report usage to /v1/billing/litellm/usage."]}
     />
   );
 }
@@ -51,7 +45,7 @@ export function Models() {
 const NO_MODEL = "No usage reported";
 
 function Model({ row }: { row: MarginModel }) {
-  const name = row.model === null ? NO_MODEL : row.model === "" ? "Not named" : row.model;
+  const name = row.model === null ? NO_MODEL : row.model === "" ? "Unknown" : row.model;
   return (
     <span style={{ display: "block", minWidth: 110, overflowWrap: "anywhere" }}>
       {name} {lossesOf([row]).length > 0 && <Tag tone="bad">Loss</Tag>}

@@ -1,7 +1,7 @@
 import type { ReportColumn } from "../../reports/ReportTable";
 import { formatCents, formatDecimal, formatRoundedCents, plainUnits } from "../../logic/decimals";
 
-/** More digits than the currency has, where single interactions cost less than its smallest coin. */
+/** Additional digits for amounts below the currency's minor unit, such as the cost of one interaction. */
 const FINE = 4;
 
 interface Props {
@@ -10,7 +10,7 @@ interface Props {
   fine?: boolean;
 }
 
-/** An amount with fractions, rounded; pointing at it tells all its digits. */
+/** A rounded amount, with all digits on hover. */
 export function Cents({ cents, currency, fine = false }: Props) {
   if (cents === null) return "—";
   return <span title={formatCents(cents, currency)}>{formatRoundedCents(cents, currency, fine ? FINE : 0)}</span>;
@@ -33,7 +33,7 @@ export function centsColumn<Row>(
   };
 }
 
-/** Paid credits, of which an interaction of several models gives each a part. */
+/** A column of paid credits. They are fractional: an interaction with several models is split. */
 export function paidColumn<Row extends { paid_spent: string }>(): ReportColumn<Row> {
   return {
     name: "Paid credits",

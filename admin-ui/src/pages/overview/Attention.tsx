@@ -10,7 +10,7 @@ import { needsOf } from "./needsAttention";
 
 const EVERY_MS = 30_000;
 
-/** What somebody must see to, or that there is nothing. */
+/** Problems that need an admin, or a note that there are none. */
 export function Attention() {
   const { data, error, refetch } = useQuery({
     queryKey: ["system"],
@@ -24,9 +24,9 @@ export function Attention() {
   const needs = needsOf(data, alerts.data);
   if (needs.length === 0) {
     return (
-      <Alert color="teal" variant="outline" py="xs" icon={<IconChecks aria-hidden />} title="Nothing needs you now">
-        Everything paid is credited, no job failed, no alert is open, the ledger{" "}
-        {data.ledger === null ? "waits for its first check" : "adds up"}.
+      <Alert color="teal" variant="outline" py="xs" icon={<IconChecks aria-hidden />} title="All clear">
+        All payments are credited, no job has failed, no alert is open, and the ledger{" "}
+        {data.ledger === null ? "has not been verified yet" : "is balanced"}.
       </Alert>
     );
   }

@@ -7,7 +7,7 @@ import { formatCount, formatMoney, formatNumber } from "../../logic/format";
 import { Figure, FigureSkeletons } from "../../reports/Figure";
 import { currenciesOf, salesIn, spentOf } from "../../reports/usage";
 
-/** The range's figures, beside those of as many days before. */
+/** Key figures of the range, compared with the same number of days before. */
 export function KeyFigures({ overview }: { overview: Overview | undefined }) {
   return (
     <SimpleGrid cols={{ base: 2, md: 4 }} spacing="sm" aria-busy={overview === undefined}>
@@ -35,7 +35,7 @@ function Figures({ overview: { period, previous } }: { overview: Overview }) {
             name={`Net sales, ${currency}`}
             value={formatMoney(now.net_minor, currency)}
             growth={[now.net_minor, before.net_minor]}
-            hint={`received in ${formatCount(now.sales, "sale")}, less what went back`}
+            hint={`${formatCount(now.sales, "sale")}, minus refunds and disputes`}
           />
         );
       })}
@@ -51,9 +51,9 @@ function Figures({ overview: { period, previous } }: { overview: Overview }) {
             growth={[cents, before]}
             hint={
               <>
-                earned by the credits spent:{" "}
+                from spent credits:{" "}
                 <Anchor component={Link} to={`/margins?currency=${currency}`} inherit underline="always">
-                  Margins
+                  View margins
                 </Anchor>
               </>
             }

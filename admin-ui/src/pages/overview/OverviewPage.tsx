@@ -1,5 +1,4 @@
 import { SimpleGrid } from "@mantine/core";
-import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, bodyOf } from "../../api/client";
 import type { Day } from "../../api/models";
@@ -7,53 +6,40 @@ import { ErrorAlert } from "../../components/ErrorAlert";
 import { Page } from "../../components/Page";
 import { ChartSection } from "../../reports/ChartSection";
 import { RangeBar } from "../../reports/RangeBar";
-import {
-  count,
-  countSeries,
-  currenciesOf,
-  dayColumn,
-  salesColumns,
-  salesSeries,
-  spentOf,
-} from "../../reports/usage";
-import { useRange } from "../../reports/useRange";
+import { salesColumns, count, countSeries, currenciesOf, dayColumn, salesSeries, spentOf } from "../../reports/usage";
+import { useReport } from "../../reports/useReport";
 import { Attention } from "./Attention";
 import { KeyFigures } from "./KeyFigures";
-import { Standing } from "./Standing";
+import { CurrentTotals } from "./CurrentTotals";
 
 export function OverviewPage() {
-  const { query } = useRange();
-  const overview = useQuery({
-    queryKey: ["analytics", "overview", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/overview", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
-  const daily = useQuery({
-    queryKey: ["analytics", "daily", query],
-    queryFn: ({ signal }) => bodyOf(api.GET("/admin/analytics/daily", { params: { query }, signal })),
-    placeholderData: keepPreviousData,
-  });
+  const overview = useReport(["analytics", "overview"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/overview", { params: { query }, signal })),
+  );
+  const daily = useReport(["analytics", "daily"], (query, signal) =>
+    bodyOf(api.GET("/admin/analytics/daily", { params: { query }, signal })),
+  );
   const days = daily.data?.days;
   const currencies = currenciesOf(days ?? []);
   const chart = {
     days,
     dayOf: ({ day }: { day: string }) => day,
     error: daily.error,
-    onRetry: () => void daily.refetch(),
+    onRetry: daily.onRetry,
   };
   return (
-    <Page title="Overview" subtitle="Service health, and what needs attention.">
+    <Page title="Overview" subtitle="Service health and key figures.">
       <Attention />
       <RangeBar />
       {overview.error ? (
-        <ErrorAlert error={overview.error} onRetry={() => void overview.refetch()} />
+        <ErrorAlert error={overview.error} onRetry={overview.onRetry} />
       ) : (
         <KeyFigures overview={overview.data} />
       )}
       <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
         <ChartSection
           {...chart}
-          title="Use by day"
+          title="Usage by day"
           kind="multiples"
           whole
           series={[
@@ -68,19 +54,19 @@ export function OverviewPage() {
             count<Day>("New accounts", ({ new_accounts }) => new_accounts),
             count<Day>("Credits spent", spentOf),
           ]}
-          empty={["Nothing was used", "No charge and no tool use in these days. Other days, or the other environment, may have some."]}
+          empty={["No usage", "No charges or tool uses in this period. Try other days or the other environment."]}
         />
         <ChartSection
           {...chart}
           title="Net sales by day"
-          note="Money received less refunds and disputes, on the day on which the purchase was begun."
+          note="Money received minus refunds and disputes, on the day on which the purchase was created."
           kind="beside"
           series={salesSeries(currencies)}
           columns={[dayColumn, ...salesColumns(currencies), count<Day>("Credits sold", ({ credits }) => credits.sold)]}
-          empty={["Nothing was sold", "No paid purchase was begun in these days."]}
+          empty={["No sales", "No paid purchase was created in this period."]}
         />
       </SimpleGrid>
-      {overview.data !== undefined && <Standing overview={overview.data} />}
+      {overview.data !== undefined && <CurrentTotals overview={overview.data} />}
     </Page>
   );
 }

@@ -4,7 +4,7 @@ import type { System } from "../../api/models";
 import { needsOf } from "./needsAttention";
 
 const NOW = "2026-11-21T10:00:00Z";
-const WELL: System = {
+const HEALTHY: System = {
   version: "1",
   now: NOW,
   database: "17",
@@ -18,17 +18,17 @@ const WELL: System = {
   for_review: 0,
 };
 
-it("asks for nobody when all is well, also before the ledger was first verified", () => {
-  expect(needsOf(WELL, 0)).toEqual([]);
-  expect(needsOf({ ...WELL, ledger: null }, 0)).toEqual([]);
+it("needs no attention without problems, also before the first ledger verification", () => {
+  expect(needsOf(HEALTHY, 0)).toEqual([]);
+  expect(needsOf({ ...HEALTHY, ledger: null }, 0)).toEqual([]);
 });
 
-it("names what is wrong, the worst first, with a link to it", () => {
+it("lists problems, the worst first, with links", () => {
   const ledger = { ok: false, problem: "off by one", accounts: 1, entries: 1, finished_at: NOW };
   const queue = { waiting: 0, failed: 2, oldest_waiting_at: null };
-  const needs = needsOf({ ...WELL, ledger, queue, paid_but_not_credited: 1, for_review: 2, worker_seen_at: null }, 1);
+  const needs = needsOf({ ...HEALTHY, ledger, queue, paid_but_not_credited: 1, for_review: 2, worker_seen_at: null }, 1);
   expect(needs.map(({ text }) => text)).toEqual([
-    "The ledger does not add up",
+    "The ledger is not balanced",
     "1 purchase paid but not credited",
     "2 purchases for review",
     "2 failed jobs",

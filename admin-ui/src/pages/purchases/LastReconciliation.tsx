@@ -6,49 +6,46 @@ import { Link } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
 import type { Reconciliation } from "../../api/models";
+import { AuditLink } from "../../components/AuditLink";
 import { Timestamp } from "../../components/Timestamp";
-import { pathWith } from "../../logic/filters";
-import { isOld, isUnderWay, reconciliationStatus } from "../../logic/purchases";
+import { isOld, isPending, reconciliationStatus } from "../../logic/purchases";
 
 const EVERY_MS = 2_000;
 
-/** Where the reconciliation of everything stands that somebody asked for last, until a day after its end. */
+/** Status of the last requested reconciliation of all purchases, shown until a day after it finished. */
 export function LastReconciliation() {
   const queries = useQueryClient();
   const { data } = useQuery({
     queryKey: ["reconciliation"],
     queryFn: ({ signal }) => bodyOf(api.GET("/admin/purchases/reconcile", { signal })),
-    refetchInterval: ({ state }) => (isUnderWay(state.data ?? null) ? EVERY_MS : false),
+    refetchInterval: ({ state }) => (isPending(state.data ?? null) ? EVERY_MS : false),
   });
-  const waited = useRef(false);
-  const underWay = isUnderWay(data ?? null);
+  const wasPending = useRef(false);
+  const pending = isPending(data ?? null);
   useEffect(() => {
-    // What it booked is in the list now.
-    if (waited.current && !underWay) void queries.invalidateQueries({ queryKey: ["purchases"] });
-    waited.current = underWay;
-  }, [underWay, queries]);
-  return <div aria-live="polite">{data && !isOld(data) && <Told run={data} />}</div>;
+    // The run has ended: the list can contain its bookings.
+    if (wasPending.current && !pending) void queries.invalidateQueries({ queryKey: ["purchases"] });
+    wasPending.current = pending;
+  }, [pending, queries]);
+  return <div aria-live="polite">{data && !isOld(data) && <RunStatus run={data} />}</div>;
 }
 
-function Told({ run }: { run: Reconciliation }) {
+function RunStatus({ run }: { run: Reconciliation }) {
   const { title, text, tone } = reconciliationStatus(run);
-  const log = pathWith("/audit", { target_type: "job", target_id: String(run.job_id) });
   return (
     <Alert
       mb="lg"
       variant="outline"
       color={COLORS[tone]}
       title={title}
-      icon={isUnderWay(run) && tone !== "bad" ? <Loader size={18} aria-hidden /> : tone === "good" ? null : <IconAlertTriangle aria-hidden />}
+      icon={isPending(run) && tone !== "bad" ? <Loader size={18} aria-hidden /> : tone === "good" ? null : <IconAlertTriangle aria-hidden />}
     >
       <Text size="sm">{text}</Text>
       <Group gap={6} mt={4}>
         <Text size="xs" c="dimmed" component="span" style={{ overflowWrap: "anywhere" }}>
-          Asked for by {run.asked_by} <Timestamp at={run.asked_at} ago />
+          Requested by {run.asked_by} <Timestamp at={run.asked_at} ago />
         </Text>
-        <Anchor component={Link} size="xs" underline="always" to={log}>
-          Audit log
-        </Anchor>
+        <AuditLink size="xs" targetType="job" targetId={String(run.job_id)} />
         {tone === "bad" && (
           <Anchor component={Link} size="xs" underline="always" to="/system">
             System

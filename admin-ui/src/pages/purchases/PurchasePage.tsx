@@ -1,13 +1,15 @@
-import { Alert, Anchor, SimpleGrid, Skeleton, Stack, Text } from "@mantine/core";
+import { Alert, Anchor, SimpleGrid, Skeleton, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { IconArrowLeft } from "@tabler/icons-react";
 import { useState } from "react";
-import { Link, useParams } from "react-router";
+import { useParams } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
 import { ApiError } from "../../api/errors";
 import type { Purchase } from "../../api/models";
+import { AuditLink } from "../../components/AuditLink";
+import { BackLink } from "../../components/BackLink";
 import { Copyable } from "../../components/Copyable";
+import { DetailSkeleton } from "../../components/DetailSkeleton";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { Facts } from "../../components/Facts";
@@ -17,10 +19,9 @@ import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { EnvironmentTag, PurchaseTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
-import { pathWith } from "../../logic/filters";
 import { formatMoney, formatNumber, humanize } from "../../logic/format";
 import { cardOf } from "../../logic/names";
-import { currencyOf, isUncredited, reviewOf, stripeUrl } from "../../logic/purchases";
+import { currencyOf, isUncredited, reviewAdvice, stripeUrl } from "../../logic/purchases";
 import { Disputes, Events } from "./History";
 import { priceOf, refundable } from "./labels";
 import { ReconcileDialog } from "./ReconcileDialogs";
@@ -46,10 +47,10 @@ export function PurchasePage() {
           <EnvironmentTag environment={purchase.environment} />
         </>
       }
-      subtitle={<BackLink />}
+      subtitle={<BackLink to="/purchases">All purchases</BackLink>}
       actions={<Actions purchase={purchase} />}
     >
-      <Wrong purchase={purchase} />
+      <ReviewAlert purchase={purchase} />
       <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
         <Money purchase={purchase} />
         <Ids purchase={purchase} />
@@ -80,13 +81,13 @@ function Actions({ purchase }: { purchase: Purchase }) {
   );
 }
 
-function Wrong({ purchase }: { purchase: Purchase }) {
+function ReviewAlert({ purchase }: { purchase: Purchase }) {
   const uncredited = isUncredited(purchase);
   if (purchase.review_reason === null && !uncredited) return null;
   return (
-    <Alert color="red" variant="outline" title={uncredited ? "Paid, but not credited" : "Somebody has to look at this"}>
+    <Alert color="red" variant="outline" title={uncredited ? "Paid, but not credited" : "Needs review"}>
       <Text size="sm">
-        {purchase.review_reason === null ? "Reconcile asks Stripe again and books what is missing." : reviewOf(purchase.review_reason)}
+        {purchase.review_reason === null ? "Reconcile to check with Stripe and book the missing credits." : reviewAdvice(purchase.review_reason)}
       </Text>
     </Alert>
   );
@@ -99,11 +100,11 @@ function Money({ purchase }: { purchase: Purchase }) {
       <Facts
         facts={[
           ["Price", priceOf(purchase)],
-          ["Received", purchase.received_minor === null ? "Nothing yet" : money(purchase.received_minor)],
+          ["Received", purchase.received_minor === null ? "Not yet" : money(purchase.received_minor)],
           ["Refunded", money(purchase.refunded_minor)],
-          ["Left to refund", money(refundable(purchase))],
+          ["Refundable", money(refundable(purchase))],
           ["Credits", `${formatNumber(purchase.credits)}, ${purchase.credited ? "booked" : "not booked"}`],
-          ["Taken back", `${formatNumber(purchase.credits_refunded)} by refunds, ${formatNumber(purchase.credits_disputed)} by disputes`],
+          ["Credits taken back", `${formatNumber(purchase.credits_refunded)} by refunds, ${formatNumber(purchase.credits_disputed)} by disputes`],
         ]}
       />
     </Section>
@@ -114,22 +115,18 @@ function Ids({ purchase }: { purchase: Purchase }) {
   return (
     <Section
       title="Purchase"
-      aside={
-        <Anchor component={Link} size="sm" to={pathWith("/audit", { target_type: "purchase", target_id: purchase.purchase_id })}>
-          Audit log
-        </Anchor>
-      }
+      aside={<AuditLink targetType="purchase" targetId={purchase.purchase_id} />}
     >
       <Facts
         facts={[
           ["Buyer", <PersonLink key="buyer" person={purchase.buyer} accountId={purchase.account_id} />],
           ["Paid with", cardOf(purchase) ?? undefined],
-          ["At Stripe", <StripeLink key="stripe" purchase={purchase} />],
+          ["Stripe payment", <StripeLink key="stripe" purchase={purchase} />],
           ["Account id", <Copyable key="account" value={purchase.account_id} what="the account id" />],
           ["Purchase id", <Copyable key="id" value={purchase.purchase_id} what="the purchase id" />],
           ["Payment id", purchase.payment_id === null ? undefined : <Copyable value={purchase.payment_id} what="the payment id" />],
           ["Created", <Timestamp key="created" at={purchase.created_at} />],
-          ["Last change", <Timestamp key="updated" at={purchase.updated_at} />],
+          ["Last updated", <Timestamp key="updated" at={purchase.updated_at} />],
         ]}
       />
     </Section>
@@ -138,39 +135,26 @@ function Ids({ purchase }: { purchase: Purchase }) {
 
 function StripeLink({ purchase }: { purchase: Purchase }) {
   const url = stripeUrl(purchase);
-  if (url === null) return "Not opened yet";
+  if (url === null) return "Not created yet";
   return (
     <Anchor href={url} target="_blank" rel="noreferrer" size="sm" underline="always">
-      {purchase.environment === "live" ? "Open in the dashboard" : "Open in the test dashboard"}
-    </Anchor>
-  );
-}
-
-function BackLink() {
-  return (
-    <Anchor component={Link} to="/purchases" size="sm" inline>
-      <IconArrowLeft size={14} aria-hidden style={{ verticalAlign: "-2px" }} /> All purchases
+      {purchase.environment === "live" ? "View in Stripe" : "View in Stripe (test mode)"}
     </Anchor>
   );
 }
 
 function NoSuchPurchase() {
   return (
-    <Page title="No such purchase" subtitle={<BackLink />}>
-      <EmptyState title="Nothing was bought under this id">A letter may be missing. Look for it by its payment id.</EmptyState>
+    <Page title="Purchase not found" subtitle={<BackLink to="/purchases">All purchases</BackLink>}>
+      <EmptyState title="No purchase has this id">Check the id for typing errors, or search for the payment id.</EmptyState>
     </Page>
   );
 }
 
 function Loading() {
   return (
-    <Stack gap="lg" aria-busy aria-label="Loading the purchase">
-      <Skeleton height={34} width="50%" />
-      <SimpleGrid cols={{ base: 1, lg: 2 }}>
-        <Skeleton height={220} />
-        <Skeleton height={220} />
-      </SimpleGrid>
+    <DetailSkeleton label="Loading purchase">
       <Skeleton height={200} />
-    </Stack>
+    </DetailSkeleton>
   );
 }

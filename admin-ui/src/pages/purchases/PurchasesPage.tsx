@@ -1,4 +1,4 @@
-import { Anchor, Box, Button, Group, Paper, SegmentedControl, Stack, Text } from "@mantine/core";
+import { Anchor, Box, Group, Paper, SegmentedControl, Stack, Text } from "@mantine/core";
 import { IconChecks } from "@tabler/icons-react";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
@@ -7,14 +7,14 @@ import { Link } from "react-router";
 import { api, bodyOf } from "../../api/client";
 import type { PurchaseRow, PurchasesQuery } from "../../api/models";
 import { Copyable } from "../../components/Copyable";
-import { DataTable, type Column } from "../../components/DataTable";
+import { type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
-import { ErrorAlert } from "../../components/ErrorAlert";
 import { ExportButton } from "../../components/ExportButton";
-import { ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
+import { ClearFilters, ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { PersonLink } from "../../components/PersonLink";
 import { Pager } from "../../components/Pager";
+import { QueryTable } from "../../components/QueryTable";
 import { RoleButton } from "../../components/RoleButton";
 import { EnvironmentTag, PurchaseTag } from "../../components/states";
 import { Tag } from "../../components/Tag";
@@ -30,7 +30,7 @@ import { LastReconciliation } from "./LastReconciliation";
 import { ReconcileAllDialog } from "./ReconcileDialogs";
 
 export function PurchasesPage() {
-  const { get, set, clear, filtered } = useFilters();
+  const { get, set, filtered } = useFilters();
   const [reconciling, setReconciling] = useState(false);
   const view = oneOf(get("view"), keysOf(VIEWS));
   const accountId = get("account_id") ?? "";
@@ -57,7 +57,7 @@ export function PurchasesPage() {
   return (
     <Page
       title="Purchases"
-      subtitle="What was sold, and whether money and credits agree."
+      subtitle="Sales of price packs, with the state of their payments and credits."
       actions={
         <Group gap="sm">
           <ExportButton needs="support" path="/admin/purchases.csv" filters={{ ...filters, amount_minor: amount ? String(amount.amount_minor) : null }} />
@@ -92,24 +92,18 @@ export function PurchasesPage() {
             <TextFilter name="payment_id" label="Payment id" placeholder="pi_…" width={170} narrow />
             <TextFilter name="account_id" label="Account id" width={170} narrow />
             <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
-            {filtered && (
-              <Button variant="subtle" onClick={clear}>
-                Clear
-              </Button>
-            )}
+            <ClearFilters />
           </Group>
-          {error ? (
-            <ErrorAlert error={error} onRetry={() => void refetch()} />
-          ) : (
-            <DataTable
-              label="Purchases"
-              columns={COLUMNS}
-              rows={data?.purchases}
-              rowKey={(purchase) => purchase.purchase_id}
-              busy={isPlaceholderData}
-              empty={<Nothing view={view} filtered={filtered} />}
-            />
-          )}
+          <QueryTable
+            error={error}
+            onRetry={() => void refetch()}
+            label="Purchases"
+            columns={COLUMNS}
+            rows={data?.purchases}
+            rowKey={(purchase) => purchase.purchase_id}
+            busy={isPlaceholderData}
+            empty={<Nothing view={view} filtered={filtered} />}
+          />
           <Pager nextCursor={data?.next_cursor} />
         </Paper>
       </div>
@@ -169,26 +163,26 @@ function PaymentId({ purchase }: { purchase: PurchaseRow }) {
 function Nothing({ view, filtered }: { view: View | null; filtered: boolean }) {
   if (view !== null) {
     return (
-      <EmptyState title="Nothing here, as it should be" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
-        {WHY_EMPTY[view]}
+      <EmptyState title="No issues found" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
+        {VIEW_HINTS[view]}
       </EmptyState>
     );
   }
   if (filtered) {
     return (
-      <EmptyState title="No purchase matches">
-        Ids and amounts are looked up whole; without a currency an amount has two digits after the point. Days are yours,
+      <EmptyState title="No matching purchases">
+        Enter complete ids and amounts; an amount without a currency has two decimal places. Days are in your time zone,
         both included.
       </EmptyState>
     );
   }
   return (
-    <EmptyState title="Nothing was sold yet">A purchase appears as soon as somebody begins to buy a price pack.</EmptyState>
+    <EmptyState title="No purchases yet">A purchase is listed when a user starts to buy a price pack.</EmptyState>
   );
 }
 
-const WHY_EMPTY: Record<View, string> = {
-  paid_not_credited: "Money that arrived without its credits would be listed here. Reconciling asks Stripe again.",
-  refunded_but_credited: "Money that was given back while its credits stayed would be listed here.",
-  for_review: "Money that did not arrive as agreed (another amount, another currency) would be listed here.",
+const VIEW_HINTS: Record<View, string> = {
+  paid_not_credited: "Payments whose credits were not booked are listed here. Reconcile to check with Stripe.",
+  refunded_but_credited: "Refunded purchases whose credits were not taken back are listed here.",
+  for_review: "Payments with another amount or currency than the price, and payments to closed accounts, are listed here.",
 };

@@ -9,14 +9,14 @@ export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
   return (
     <ActionDialog
       title="Reconcile all purchases"
-      confirmLabel="Ask Stripe now"
+      confirmLabel="Reconcile"
       onClose={onClose}
       act={() => bodyOf(api.POST("/admin/purchases/reconcile"))}
       done={null}
     >
       <Text size="sm">
-        The worker compares everything that is not settled with Stripe, and books what is missing. It does the same every
-        few minutes by itself; doing it twice changes nothing.
+        The worker compares all unsettled purchases with Stripe and books missing credits. It also does this automatically
+        every few minutes; an additional run is safe.
       </Text>
     </ActionDialog>
   );
@@ -25,8 +25,8 @@ export function ReconcileAllDialog({ onClose }: { onClose: () => void }) {
 export function ReconcileDialog({ purchase, onClose }: { purchase: Purchase; onClose: () => void }) {
   return (
     <ActionDialog
-      title="Reconcile this purchase"
-      confirmLabel="Ask Stripe now"
+      title="Reconcile purchase"
+      confirmLabel="Reconcile"
       onClose={onClose}
       act={() =>
         bodyOf(
@@ -38,7 +38,7 @@ export function ReconcileDialog({ purchase, onClose }: { purchase: Purchase; onC
       done={outcomeOf}
     >
       <Text size="sm">
-        The purchase is compared with Stripe. If money arrived, its credits are booked, once. Nothing is charged.
+        Compares the purchase with Stripe. If the payment was received, its credits are booked once. The card is not charged.
       </Text>
     </ActionDialog>
   );

@@ -22,10 +22,10 @@ export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClos
   const valid = amount !== null && amount > 0 && amount <= left;
   return (
     <ActionDialog
-      title="Refund money"
+      title="Refund purchase"
       confirmLabel={valid ? `Refund ${formatMoney(amount, currency)}` : "Refund"}
       danger
-      blocked={valid ? reasonProblem(reason) : left === 0 ? "Nothing is left to refund" : `Enter an amount up to ${formatMoney(left, currency)}`}
+      blocked={valid ? reasonProblem(reason) : left === 0 ? "Nothing left to refund" : `Enter an amount up to ${formatMoney(left, currency)}`}
       unusual={valid && amount > UNUSUAL.refundMinor ? formatMoney(amount, currency) : null}
       onClose={onClose}
       onFailed={onFailed}
@@ -43,25 +43,25 @@ export function RefundDialog({ purchase, onClose }: { purchase: Purchase; onClos
         )
       }
       done={({ refunded_minor, credits_refunded }) =>
-        `${formatMoney(refunded_minor, currency)} refunded in all, ${formatCredits(credits_refunded)} taken back so far`
+        `${formatMoney(refunded_minor, currency)} refunded in total, ${formatCredits(credits_refunded)} taken back so far`
       }
     >
       {(problemOf) => (
         <>
           <TextInput
             label={`Amount in ${currency.toUpperCase()}`}
-            description={`Empty: all that is left, ${formatMoney(left, currency)}.`}
+            description={`Leave empty to refund the remaining ${formatMoney(left, currency)}.`}
             placeholder={formatMoney(left, currency).split(" ")[0]}
             inputMode="decimal"
             data-autofocus
             value={text}
             onChange={({ currentTarget }) => setText(currentTarget.value)}
-            error={valid ? problemOf("amount_minor") : left === 0 ? "Nothing is left to refund" : `An amount up to ${formatMoney(left, currency)}`}
+            error={valid ? problemOf("amount_minor") : left === 0 ? "Nothing left to refund" : `Enter an amount up to ${formatMoney(left, currency)}`}
           />
           <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} />
           <Text size="sm">
-            Stripe gives the money back to the card it came from; this cannot be undone. Credits leave in the same
-            proportion; those that are spent already become debt.
+            Stripe returns the money to the original payment method; this cannot be undone. Credits are taken back in
+            proportion; credits that are already spent become debt.
           </Text>
         </>
       )}

@@ -1,4 +1,4 @@
-import { Anchor, Button, Center, Text } from "@mantine/core";
+import { Anchor, Text } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { Fragment, useState } from "react";
 import { Link } from "react-router";
@@ -6,9 +6,10 @@ import { Link } from "react-router";
 import { api, bodyOf } from "../../api/client";
 import type { Job } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
-import { DataTable, type Column } from "../../components/DataTable";
+import { type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
-import { ErrorAlert } from "../../components/ErrorAlert";
+import { LoadMore } from "../../components/LoadMore";
+import { QueryTable } from "../../components/QueryTable";
 import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { Timestamp } from "../../components/Timestamp";
@@ -17,10 +18,10 @@ import { pageOf } from "../audit/labels";
 
 const FIRST: number | null = null;
 
-/** What the worker has given up. It stays until somebody retries it. */
+/** Jobs that the worker gave up on. They are kept until an admin retries them. */
 export function FailedJobs({ everyMs }: { everyMs: number }) {
   const [retrying, setRetrying] = useState<Job | null>(null);
-  const { data, error, refetch, hasNextPage, fetchNextPage, isFetchingNextPage } = useInfiniteQuery({
+  const query = useInfiniteQuery({
     queryKey: ["jobs", "failed"],
     initialPageParam: FIRST,
     queryFn: ({ pageParam, signal }) =>
@@ -28,6 +29,7 @@ export function FailedJobs({ everyMs }: { everyMs: number }) {
     getNextPageParam: (last) => last.next_cursor,
     refetchInterval: everyMs,
   });
+  const { data, error, refetch } = query;
   const columns: Column<Job>[] = [
     ...COLUMNS,
     {
@@ -43,24 +45,16 @@ export function FailedJobs({ everyMs }: { everyMs: number }) {
   ];
   return (
     <Section title="Failed jobs">
-      {error ? (
-        <ErrorAlert error={error} onRetry={() => void refetch()} />
-      ) : (
-        <DataTable
-          label="Failed jobs"
-          columns={columns}
-          rows={data?.pages.flatMap((page) => page.jobs)}
-          rowKey={(job) => String(job.job_id)}
-          empty={<EmptyState title="No job has failed">A job that the worker has given up stays here.</EmptyState>}
-        />
-      )}
-      {hasNextPage && (
-        <Center mt="md">
-          <Button variant="default" size="xs" loading={isFetchingNextPage} onClick={() => void fetchNextPage()}>
-            Load more
-          </Button>
-        </Center>
-      )}
+      <QueryTable
+        error={error}
+        onRetry={() => void refetch()}
+        label="Failed jobs"
+        columns={columns}
+        rows={data?.pages.flatMap((page) => page.jobs)}
+        rowKey={(job) => String(job.job_id)}
+        empty={<EmptyState title="No failed jobs">Jobs are listed here when the worker stops retrying them.</EmptyState>}
+      />
+      <LoadMore query={query} />
       {retrying !== null && <RetryDialog job={retrying} onClose={() => setRetrying(null)} />}
     </Section>
   );
@@ -70,7 +64,7 @@ const COLUMNS: Column<Job>[] = [
   { name: "Job", cell: (job) => <JobCell job={job} /> },
   { name: "Attempts", cell: (job) => formatNumber(job.attempts), numeric: true, from: "sm" },
   { name: "Failed", cell: (job) => <Timestamp at={job.changed_at} ago /> },
-  { name: "Begun", cell: (job) => <Timestamp at={job.created_at} />, from: "md" },
+  { name: "Created", cell: (job) => <Timestamp at={job.created_at} />, from: "md" },
 ];
 
 function JobCell({ job }: { job: Job }) {
@@ -92,7 +86,7 @@ function JobCell({ job }: { job: Job }) {
   );
 }
 
-/** An id leads to the page of what it stands for. */
+/** A job argument; an id links to its page. */
 function Argument({ name, value }: { name: string; value: string }) {
   const page = pageOf(name.replace(/_id$/, ""), value);
   if (page === null) return value;
@@ -106,17 +100,17 @@ function Argument({ name, value }: { name: string; value: string }) {
 function RetryDialog({ job, onClose }: { job: Job; onClose: () => void }) {
   return (
     <ActionDialog
-      title="Retry the job"
-      confirmLabel="Retry now"
+      title="Retry job"
+      confirmLabel="Retry"
       onClose={onClose}
       act={async () => {
         await api.POST("/admin/system/jobs/{job_id}/retry", { params: { path: { job_id: job.job_id } } });
       }}
-      done={() => `Job ${job.job_id} waits for the worker`}
+      done={() => `Job ${job.job_id} queued`}
     >
       <Text size="sm">
-        “{humanize(job.task)}” runs once more, as soon as the worker has a moment. Every job may run twice without harm.
-        Why it failed stands in the worker's log, under job {job.job_id}.
+        Runs “{humanize(job.task)}” again when the worker is free. Running a job twice is safe. For the cause of the failure,
+        see job {job.job_id} in the worker's log.
       </Text>
     </ActionDialog>
   );

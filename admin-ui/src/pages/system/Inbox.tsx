@@ -6,14 +6,14 @@ import { Link } from "react-router";
 import { api, bodyOf } from "../../api/client";
 import type { InboxEvent } from "../../api/models";
 import { Copyable } from "../../components/Copyable";
-import { DataTable, type Column } from "../../components/DataTable";
+import { type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
-import { ErrorAlert } from "../../components/ErrorAlert";
+import { QueryTable } from "../../components/QueryTable";
 import { Section } from "../../components/Section";
 import { EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 
-/** The last webhooks that a person has to look at: money that did not arrive as agreed. */
+/** The latest webhook events that need review, such as payments with an unexpected amount. */
 export function Inbox({ everyMs }: { everyMs: number }) {
   const { data, error, refetch } = useQuery({
     queryKey: ["events", "review"],
@@ -23,21 +23,19 @@ export function Inbox({ everyMs }: { everyMs: number }) {
   });
   return (
     <Section title="Webhooks for review">
-      {error ? (
-        <ErrorAlert error={error} onRetry={() => void refetch()} />
-      ) : (
-        <DataTable
-          label="Webhooks for review"
-          columns={COLUMNS}
-          rows={data?.events}
-          rowKey={(event) => `${event.environment}-${event.event_id}`}
-          empty={
-            <EmptyState title="Nothing here, as it should be" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
-              An event of a payment that did not arrive as agreed would be listed here.
-            </EmptyState>
-          }
-        />
-      )}
+      <QueryTable
+        error={error}
+        onRetry={() => void refetch()}
+        label="Webhooks for review"
+        columns={COLUMNS}
+        rows={data?.events}
+        rowKey={(event) => `${event.environment}-${event.event_id}`}
+        empty={
+          <EmptyState title="No webhooks for review" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
+            Events of payments that do not match their purchase are listed here.
+          </EmptyState>
+        }
+      />
     </Section>
   );
 }
@@ -47,14 +45,14 @@ const COLUMNS: Column<InboxEvent>[] = [
   { name: "Event", cell: (event) => <span style={{ overflowWrap: "anywhere" }}>{event.type}</span> },
   { name: "Purchase", cell: (event) => <PurchaseLink event={event} /> },
   { name: "Environment", cell: (event) => <EnvironmentTag environment={event.environment} />, from: "sm" },
-  { name: "Id", cell: (event) => <Copyable value={event.event_id} what="the event's id" short />, from: "md" },
+  { name: "Id", cell: (event) => <Copyable value={event.event_id} what="the event id" short />, from: "md" },
 ];
 
 function PurchaseLink({ event }: { event: InboxEvent }) {
-  if (event.purchase_id === null) return "None of ours";
+  if (event.purchase_id === null) return "No matching purchase";
   return (
     <Anchor component={Link} size="sm" to={`/purchases/${event.purchase_id}`}>
-      Look at it
+      View purchase
     </Anchor>
   );
 }

@@ -25,7 +25,7 @@ export function SystemPage() {
     refetchInterval: EVERY_MS,
   });
   return (
-    <Page title="System" subtitle="Is everything that should run running? Asked anew every 15 seconds.">
+    <Page title="System" subtitle="Status of the worker, the job queue, webhooks and the ledger. Refreshed every 15 seconds.">
       {error && <ErrorAlert error={error} onRetry={() => void refetch()} />}
       {data === undefined ? (
         !error && <Loading />
@@ -50,7 +50,7 @@ function Attention({ system }: { system: System }) {
   const { paid_but_not_credited: unpaid, for_review: review } = system;
   if (unpaid === 0 && review === 0) return null;
   return (
-    <Alert color="red" variant="outline" title="Purchases need somebody">
+    <Alert color="red" variant="outline" title="Purchases need attention">
       <Stack gap={4}>
         {unpaid > 0 && (
           <Anchor component={Link} size="sm" underline="always" to="/purchases?view=paid_not_credited">
@@ -77,8 +77,8 @@ function Running({ system }: { system: System }) {
           ["PostgreSQL", system.database],
           ["Replica", replicaState(system.replica)],
           ["Migration", system.migration],
-          ["Worker seen", <Timestamp key="worker" at={system.worker_seen_at} ago missing="Never" />],
-          ["Server's time", <Timestamp key="now" at={system.now} />],
+          ["Worker last seen", <Timestamp key="worker" at={system.worker_seen_at} ago missing="Never" />],
+          ["Server time", <Timestamp key="now" at={system.now} />],
         ]}
       />
     </Section>
@@ -89,12 +89,12 @@ function Ledger({ system: { ledger } }: { system: System }) {
   if (ledger === null) {
     return (
       <Section title="Ledger" aside={<Tag tone="warn">Not verified yet</Tag>}>
-        <Facts facts={[["Verified", "The worker does it once an hour; “ciris-billing ledger verify” does it now."]]} />
+        <Facts facts={[["Verified", "The worker verifies it every hour. To verify now, run “ciris-billing ledger verify”."]]} />
       </Section>
     );
   }
   return (
-    <Section title="Ledger" aside={<Tag tone={ledger.ok ? "good" : "bad"}>{ledger.ok ? "Adds up" : "Does not add up"}</Tag>}>
+    <Section title="Ledger" aside={<Tag tone={ledger.ok ? "good" : "bad"}>{ledger.ok ? "Balanced" : "Not balanced"}</Tag>}>
       <Facts
         facts={[
           ["Verified", <Timestamp key="at" at={ledger.finished_at} ago />],
@@ -110,12 +110,12 @@ function Ledger({ system: { ledger } }: { system: System }) {
 function Queue({ system: { queue } }: { system: System }) {
   const tone = queue.failed > 0 ? "bad" : "good";
   return (
-    <Section title="Job queue" aside={<Tag tone={tone}>{queue.failed > 0 ? `${queue.failed} failed` : "Nothing failed"}</Tag>}>
+    <Section title="Job queue" aside={<Tag tone={tone}>{queue.failed > 0 ? `${queue.failed} failed` : "No failures"}</Tag>}>
       <Facts
         facts={[
           ["Waiting", formatNumber(queue.waiting)],
           ["Failed", formatNumber(queue.failed)],
-          ["Oldest due", <Timestamp key="oldest" at={queue.oldest_waiting_at} ago missing="Nothing is late" />],
+          ["Oldest due job", <Timestamp key="oldest" at={queue.oldest_waiting_at} ago missing="None overdue" />],
         ]}
       />
     </Section>
@@ -124,7 +124,7 @@ function Queue({ system: { queue } }: { system: System }) {
 
 function Webhooks({ system: { webhooks } }: { system: System }) {
   return (
-    <Section title="Webhooks from Stripe">
+    <Section title="Stripe webhooks">
       <Stack gap="md">
         {webhooks.map((hook) => (
           <Facts
@@ -132,7 +132,7 @@ function Webhooks({ system: { webhooks } }: { system: System }) {
             facts={[
               ["Environment", <EnvironmentTag key="environment" environment={hook.environment} />],
               ["Last received", <Timestamp key="last" at={hook.last_received_at} ago missing="Never" />],
-              ["In 24 hours", `${formatNumber(hook.received_24h)}, ${formatNumber(hook.for_review_24h)} of them for review`],
+              ["Last 24 hours", `${formatNumber(hook.received_24h)} received, ${formatNumber(hook.for_review_24h)} for review`],
             ]}
           />
         ))}

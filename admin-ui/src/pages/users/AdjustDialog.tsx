@@ -14,35 +14,35 @@ import { formatCount, formatCredits } from "../../logic/format";
 import { nameOf } from "../../logic/names";
 import { readWhole } from "../../logic/numbers";
 
-const DIRECTIONS: Record<Direction, string> = { give: "Give paid", grant: "Give free", take: "Take paid" };
+const DIRECTIONS: Record<Direction, string> = { add: "Add paid", grant: "Grant free", deduct: "Deduct paid" };
 
 export function AdjustDialog({ user, onClose }: { user: User; onClose: () => void }) {
-  const [direction, setDirection] = useState<Direction>("give");
+  const [direction, setDirection] = useState<Direction>("add");
   const [amount, setAmount] = useState("");
   const [reason, setReason] = useState("");
   const [key, onFailed] = useIdempotencyKey();
   const limit = useMe().credit_limit;
-  const { credits, beyond, unusual, confirm, sentence } = adjustmentOf(direction, amount, user, nameOf(user), limit);
-  const { problem } = readWhole(amount, CREDITS[direction]);
+  const { credits, problem, unusual, confirm, sentence } = adjustmentOf(direction, amount, user, nameOf(user), limit);
+  const { problem: typing } = readWhole(amount, CREDITS[direction]);
   return (
     <ActionDialog
       title="Adjust credits"
       confirmLabel={confirm}
-      danger={direction === "take"}
-      blocked={(problem === null ? beyond : `Credits: ${problem.toLowerCase()}`) ?? reasonProblem(reason)}
+      danger={direction === "deduct"}
+      blocked={(typing === null ? problem : `Credits: ${typing.toLowerCase()}`) ?? reasonProblem(reason)}
       unusual={unusual}
       onClose={onClose}
       onFailed={onFailed}
       act={() => send(direction, user, { credits: credits ?? 0, reason: reason.trim(), idempotency_key: key })}
       done={({ replayed, left }) =>
-        replayed ? `This was booked before; it left ${left}` : `Done: ${nameOf(user)} now has ${left}`
+        replayed ? `Already booked before: the balance afterwards was ${left}` : `${nameOf(user)} now has ${left}`
       }
     >
       {(problemOf) => (
         <>
           <SegmentedControl
             fullWidth
-            aria-label="What to do"
+            aria-label="Kind of adjustment"
             value={direction}
             onChange={(chosen) => setDirection(oneOf(chosen, keysOf(DIRECTIONS)) ?? direction)}
             data={keysOf(DIRECTIONS).map((value) => ({ value, label: DIRECTIONS[value] }))}
@@ -53,10 +53,10 @@ export function AdjustDialog({ user, onClose }: { user: User; onClose: () => voi
             data-autofocus
             value={amount}
             onChange={setAmount}
-            description={limit === null ? undefined : `Your role may move ${formatCredits(limit)} at once`}
-            error={beyond ?? problemOf("credits")}
+            description={limit === null ? undefined : `Your role can adjust up to ${formatCredits(limit)} at once`}
+            error={problem ?? problemOf("credits")}
           />
-          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} placeholder="What was it for? A ticket's number helps." />
+          <ReasonField value={reason} onChange={setReason} error={problemOf("reason")} placeholder="Reason or ticket number" />
           <Text size="sm" aria-live="polite">
             {sentence}
           </Text>
@@ -66,7 +66,7 @@ export function AdjustDialog({ user, onClose }: { user: User; onClose: () => voi
   );
 }
 
-/** What is left of the pool afterwards, in words. */
+/** Send the adjustment, and return the pool's balance afterwards as text. */
 async function send(
   direction: Direction,
   user: User,

@@ -1,19 +1,18 @@
 import { Paper, SimpleGrid, Text } from "@mantine/core";
 
 import type { User } from "../../api/models";
-import { DataTable } from "../../components/DataTable";
-import { Section } from "../../components/Section";
+import { TableSection } from "../../components/TableSection";
 import { formatNumber, humanize } from "../../logic/format";
 
-/** The pools that a charge draws from, in the order in which it does, and what products hold of their own. */
+/** The pools in the order in which charges spend them, and the balances of products. */
 export function Balances({ user }: { user: User }) {
   return (
     <>
       <SimpleGrid cols={{ base: 2, sm: 4 }} spacing="sm">
-        <Pool name="Free today" value={user.daily_free} hint="Spent first; renewed each day" />
-        <Pool name="Free" value={user.free} hint="Spent next" />
+        <Pool name="Daily free" value={user.daily_free} hint="Spent first; resets daily (UTC)" />
+        <Pool name="Free" value={user.free} hint="Spent second" />
         <Pool name="Paid" value={user.paid} hint="Spent last" />
-        <Pool name="Debt" value={user.debt} hint="Taken from the next purchase" alarming={user.debt > 0} />
+        <Pool name="Debt" value={user.debt} hint="Deducted from the next purchase" alarming={user.debt > 0} />
       </SimpleGrid>
       {user.products.length > 0 && <Products user={user} />}
     </>
@@ -45,20 +44,17 @@ function Pool({ name, value, hint, alarming = false }: PoolProps) {
 
 function Products({ user }: { user: User }) {
   return (
-    <Section title="Products">
-      <DataTable
-        label="Products"
-        rows={user.products}
-        rowKey={(product) => product.product_type}
-        empty={null}
-        columns={[
-          { name: "Product", cell: (product) => humanize(product.product_type) },
-          { name: "Free", cell: (product) => formatNumber(product.free), numeric: true },
-          { name: "Paid", cell: (product) => formatNumber(product.paid), numeric: true },
-          { name: "Main pool", cell: (product) => formatNumber(product.main_pool), numeric: true },
-          { name: "Uses", cell: (product) => formatNumber(product.total_uses), numeric: true },
-        ]}
-      />
-    </Section>
+    <TableSection
+      title="Products"
+      rows={user.products}
+      rowKey={(product) => product.product_type}
+      columns={[
+        { name: "Product", cell: (product) => humanize(product.product_type) },
+        { name: "Free", cell: (product) => formatNumber(product.free), numeric: true },
+        { name: "Paid", cell: (product) => formatNumber(product.paid), numeric: true },
+        { name: "Main pool", cell: (product) => formatNumber(product.main_pool), numeric: true },
+        { name: "Uses", cell: (product) => formatNumber(product.total_uses), numeric: true },
+      ]}
+    />
   );
 }

@@ -5,19 +5,19 @@ import { api, bodyOf } from "../../api/client";
 import type { User } from "../../api/models";
 import { ActionDialog } from "../../components/ActionDialog";
 import { reasonProblem, ReasonField } from "../../components/ReasonField";
-import { formatCredits } from "../../logic/format";
+import { formatCount } from "../../logic/format";
 import { nameOf } from "../../logic/names";
 
-/** Names what goes and what stays, and wants the id typed, because nothing brings a person back. */
+/** Lists the deleted and the kept data, and requires the typed id, because an erasure is irreversible. */
 export function EraseDialog({ user, onClose }: { user: User; onClose: () => void }) {
   const [confirm, setConfirm] = useState("");
   const [reason, setReason] = useState("");
   const expected = user.external_id ?? user.account_id;
-  const lost = user.paid > 0 ? ` ${formatCredits(user.paid)} that were paid for are lost: refund purchases first.` : "";
+  const lost = user.paid > 0 ? ` ${formatCount(user.paid, "paid credit")} will be lost: refund purchases first.` : "";
   return (
     <ActionDialog
-      title="Erase the person"
-      confirmLabel="Erase for ever"
+      title="Erase person"
+      confirmLabel="Erase permanently"
       danger
       blocked={confirm.trim() === expected ? reasonProblem(reason) : `Type ${expected} to confirm`}
       onClose={onClose}
@@ -29,17 +29,17 @@ export function EraseDialog({ user, onClose }: { user: User; onClose: () => void
           }),
         )
       }
-      done={() => "The person is erased. What callers wrote beside charges follows within a minute."}
+      done={() => "Person erased. Texts that callers stored with charges are deleted within a minute."}
     >
       {(problemOf) => (
         <>
-          <Text size="sm">This cannot be undone, not even by us. Of {nameOf(user)}:</Text>
+          <Text size="sm">This cannot be undone, not even by the operator. For {nameOf(user)}:</Text>
           <List size="sm" spacing={4}>
-            <List.Item>Name, e-mail address, ids, consent and every text beside charges are deleted.</List.Item>
-            <List.Item>The account is closed for ever.{lost}</List.Item>
-            <List.Item>Amounts, times and the ledger stay: the books name nobody.</List.Item>
-            <List.Item>Who signs in again starts as somebody new.</List.Item>
-            <List.Item>What Stripe holds about payments is not touched: have it redacted there.</List.Item>
+            <List.Item>Name, e-mail address, ids, consent and all texts stored with charges are deleted.</List.Item>
+            <List.Item>The account is closed permanently.{lost}</List.Item>
+            <List.Item>Amounts, times and ledger entries are kept without personal data.</List.Item>
+            <List.Item>If the person signs in again, a new account is created.</List.Item>
+            <List.Item>Payment data at Stripe is not changed: redact it in Stripe.</List.Item>
           </List>
           <TextInput
             label={`Type ${expected} to confirm`}
@@ -55,7 +55,7 @@ export function EraseDialog({ user, onClose }: { user: User; onClose: () => void
             value={reason}
             onChange={setReason}
             error={problemOf("reason")}
-            description="Kept in the audit log for ever, so name nobody: a ticket's number is enough."
+            description="Kept permanently in the audit log: enter a ticket number and no personal data."
           />
         </>
       )}

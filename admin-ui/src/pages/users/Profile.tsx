@@ -23,7 +23,7 @@ export function Profile({ user }: { user: User }) {
         <Facts
           facts={[
             ["Account id", <Copyable key="id" value={user.account_id} what="the account id" />],
-            ["Signed in by", user.oauth_provider],
+            ["Identity provider", user.oauth_provider],
             ["External id", user.external_id && <Copyable value={user.external_id} what="the external id" />],
             ["E-mail", user.customer_email && <Copyable value={user.customer_email} what="the e-mail address" />],
             ["Name", user.display_name],
@@ -39,8 +39,8 @@ export function Profile({ user }: { user: User }) {
         <Facts
           facts={[
             ["Marketing", marketing(user.marketing_opt_in)],
-            ["Told at", user.marketing_opt_in_at && <Timestamp at={user.marketing_opt_in_at} />],
-            ["Told through", user.marketing_opt_in_source],
+            ["Consent recorded", user.marketing_opt_in_at && <Timestamp at={user.marketing_opt_in_at} />],
+            ["Consent source", user.marketing_opt_in_source],
             ["WebAgent", user.wa_id ?? undefined],
             ["Tenant", user.tenant_id ?? undefined],
             ["Role", user.user_role ?? undefined],
@@ -53,6 +53,6 @@ export function Profile({ user }: { user: User }) {
 }
 
 function marketing(optedIn: boolean | null): string {
-  if (optedIn === null) return "Never asked: send nothing";
-  return optedIn ? "Agreed" : "Declined: send nothing";
+  if (optedIn === null) return "Unknown: do not send marketing";
+  return optedIn ? "Opted in" : "Opted out: do not send marketing";
 }

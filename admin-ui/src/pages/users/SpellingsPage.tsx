@@ -1,10 +1,11 @@
 import { Alert, Anchor, Paper, Stack, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { IconArrowLeft, IconChecks } from "@tabler/icons-react";
+import { IconChecks } from "@tabler/icons-react";
 import { Link } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
 import type { UserRow } from "../../api/models";
+import { BackLink } from "../../components/BackLink";
 import { DataTable, type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
@@ -15,7 +16,7 @@ import { Timestamp } from "../../components/Timestamp";
 import { formatNumber, shortId } from "../../logic/format";
 import { nameOf } from "../../logic/names";
 
-/** Accounts whose identities differ in case or Unicode form only: perhaps one person's. */
+/** Accounts whose identities only differ in case or Unicode form, and can belong to the same person. */
 export function SpellingsPage() {
   const { data, error, refetch } = useQuery({
     queryKey: ["users", "spellings"],
@@ -23,36 +24,32 @@ export function SpellingsPage() {
   });
   return (
     <Page
-      title="Spellings of one person"
-      subtitle={
-        <Anchor component={Link} to="/users" size="sm" inline>
-          <IconArrowLeft size={14} aria-hidden style={{ verticalAlign: "-2px" }} /> All users
-        </Anchor>
-      }
+      title="Similar identities"
+      subtitle={<BackLink to="/users">All users</BackLink>}
     >
       <Text size="sm">
-        These accounts differ only in large and small letters, width or the encoding of accents. They are never merged: they
-        may belong to two people. Compare them, move paid credits with “Adjust credits”, and close the account that is not
-        used. FOLDED_PROVIDERS prevents new ones.
+        These accounts only differ in upper and lower case, character width or the encoding of accents. They are never merged
+        automatically, because they can belong to different people. Compare them, move paid credits with “Adjust credits”,
+        and close the unused account. To prevent new ones, set FOLDED_PROVIDERS.
       </Text>
       {error && <ErrorAlert error={error} onRetry={() => void refetch()} />}
-      {data === undefined && !error && <ListSkeleton label="Loading the spellings" />}
+      {data === undefined && !error && <ListSkeleton label="Loading similar identities" />}
       {data?.truncated && (
-        <Alert color="orange" variant="outline" title="There are more groups than are shown">
-          Act on these first.
+        <Alert color="orange" variant="outline" title="More groups exist than are shown">
+          Resolve these first.
         </Alert>
       )}
       {data?.groups.length === 0 && (
         <Paper withBorder p="md">
-          <EmptyState title="No spellings" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
-            No two open accounts differ in the spelling of their identity only.
+          <EmptyState title="No similar identities" icon={<IconChecks size={22} stroke={1.5} aria-hidden />}>
+            No open accounts differ only in the spelling of their identity.
           </EmptyState>
         </Paper>
       )}
       {data?.groups.map(({ users }) => (
         <Paper key={users.map((user) => user.account_id).join()} withBorder p={{ base: "sm", sm: "md" }}>
           <DataTable
-            label={`Spellings of ${users[0] === undefined ? "" : nameOf(users[0])}`}
+            label={`Accounts similar to ${users[0] === undefined ? "" : nameOf(users[0])}`}
             columns={COLUMNS}
             rows={users}
             rowKey={(user) => user.account_id}

@@ -1,38 +1,38 @@
 import { api, bodyOf } from "../../api/client";
 import type { User } from "../../api/models";
-import { ReasonDialog, type ReasonWords } from "../../components/ReasonDialog";
+import { ReasonDialog, type ReasonTexts } from "../../components/ReasonDialog";
 import { nameOf } from "../../logic/names";
 
 export type StatusAction = "suspend" | "reopen" | "close" | "revoke-tokens";
 
-const WORDS: Record<StatusAction, (name: string) => ReasonWords> = {
+const TEXTS: Record<StatusAction, (name: string) => ReasonTexts> = {
   suspend: (name) => ({
-    title: "Suspend the account",
+    title: "Suspend account",
     confirm: "Suspend",
     danger: true,
-    what: `${name} can spend nothing from now on, in every product. Credits stay. It can be reopened at any time.`,
-    hint: "The agent hears it, and so may the user. Kept in the audit log.",
+    consequences: `${name} can no longer spend credits, in any product. Credits are kept. You can reopen the account at any time.`,
+    hint: "Sent to the agent, which can show it to the user. Recorded in the audit log.",
     done: `${name} is suspended`,
   }),
   reopen: (name) => ({
-    title: "Reopen the account",
+    title: "Reopen account",
     confirm: "Reopen",
     danger: false,
-    what: `${name} can spend again, from the balance as it stands.`,
-    done: `${name} is open again`,
+    consequences: `${name} can spend the current balance again.`,
+    done: `${name} is active again`,
   }),
   close: (name) => ({
-    title: "Close the account",
-    confirm: "Close the account",
+    title: "Close account",
+    confirm: "Close account",
     danger: true,
-    what: `${name} will neither spend nor receive credits. Money is not given back by this: refund purchases first.`,
+    consequences: `${name} can neither spend nor receive credits. Closing does not refund money: refund purchases first.`,
     done: `${name}'s account is closed`,
   }),
   "revoke-tokens": (name) => ({
-    title: "Revoke the user's tokens",
+    title: "Revoke tokens",
     confirm: "Revoke tokens",
     danger: true,
-    what: `Every token that ${name} has now is refused within a second. The user signs in again to go on.`,
+    consequences: `All current tokens of ${name} are rejected within a second. The user has to sign in again.`,
     done: `${name}'s tokens are revoked`,
   }),
 };
@@ -45,7 +45,7 @@ interface Props {
 
 export function StatusDialog({ action, user, onClose }: Props) {
   return (
-    <ReasonDialog words={WORDS[action](nameOf(user))} onClose={onClose} act={(reason) => send(action, user, reason)} />
+    <ReasonDialog texts={TEXTS[action](nameOf(user))} onClose={onClose} act={(reason) => send(action, user, reason)} />
   );
 }
 

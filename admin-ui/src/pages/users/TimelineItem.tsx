@@ -67,7 +67,7 @@ export function TimelineItem({ entry }: { entry: TimelineEntry }) {
           {typeof entry.details.purchase_id === "string" && (
             <Group mt="xs">
               <Anchor component={Link} to={`/purchases/${entry.details.purchase_id}`} size="sm">
-                Open the purchase
+                View purchase
               </Anchor>
             </Group>
           )}
@@ -82,7 +82,7 @@ function titleOf({ kind, title }: TimelineEntry): string {
   return kind === "charge" ? title : humanize(title);
 }
 
-/** A credit's type tells a refund from a gift, which its title does not always; an adjustment names its admin. */
+/** Return the label of an entry's kind: credits by their type, adjustments with their admin. */
 function kindOf({ kind, details }: TimelineEntry): string {
   const { transaction_type: type, admin } = details;
   if (kind === "admin" || typeof type !== "string") return KIND[kind];
@@ -112,15 +112,15 @@ function amountClass({ pool, delta }: Move): string {
   return delta > 0 && pool !== "debt" ? `numeric ${classes.gained}` : "numeric";
 }
 
-/** What an admin's action changed is shown as such; of all else, what says something. */
+/** Return an entry's non-empty details. The changes of an admin action are shown as a diff instead. */
 function factsOf({ kind, details, id }: TimelineEntry): [string, string][] {
   const { before, after, metadata, ...rest } = details;
   const known = kind === "admin" ? rest : { ...rest, before, after };
-  // A purchase has a link of its own.
-  const told = Object.fromEntries(
+  // The purchase is shown as a link.
+  const shown = Object.fromEntries(
     Object.entries(known).filter(([name, value]) => name !== "purchase_id" && value !== null && value !== undefined),
   );
-  const facts = flatten(humanizeFacts(told) ?? {});
+  const facts = flatten(humanizeFacts(shown) ?? {});
   const more = flatten((metadata as Facts | undefined) ?? {}).map(([name, value]): [string, string] => [humanize(name), value]);
   return [...facts, ...more, ["Id", id]];
 }

@@ -3,7 +3,7 @@ import { IconDots } from "@tabler/icons-react";
 import { useState } from "react";
 
 import type { Role, User } from "../../api/models";
-import { useMay, useMe } from "../../api/session";
+import { useHasRole, useMe } from "../../api/session";
 import { RoleButton } from "../../components/RoleButton";
 import { atLeast, neededRole } from "../../logic/roles";
 import { AdjustDialog } from "./AdjustDialog";
@@ -15,7 +15,7 @@ type Open = "adjust" | "erase" | StatusAction | null;
 export function UserActions({ user }: { user: User }) {
   const [open, setOpen] = useState<Open>(null);
   const close = () => setOpen(null);
-  const mayExport = useMay("support");
+  const mayExport = useHasRole("support");
   return (
     <>
       {user.erased_at === null && <Changes user={user} onChoose={setOpen} />}
@@ -28,7 +28,7 @@ export function UserActions({ user }: { user: User }) {
           </Tooltip>
         </Menu.Target>
         <Menu.Dropdown>
-          <Item needs="support" blocked={user.external_id === null ? "The person is erased: there are no tokens" : null} onClick={() => setOpen("revoke-tokens")}>
+          <Item needs="support" blocked={user.external_id === null ? "The person was erased and has no tokens" : null} onClick={() => setOpen("revoke-tokens")}>
             Revoke tokens
           </Item>
           <Menu.Item
@@ -42,12 +42,12 @@ export function UserActions({ user }: { user: User }) {
           </Menu.Item>
           {user.status !== "closed" && (
             <Item needs="admin" danger onClick={() => setOpen("close")}>
-              Close the account
+              Close account
             </Item>
           )}
           {user.erased_at === null && (
             <Item needs="admin" danger onClick={() => setOpen("erase")}>
-              Erase the person
+              Erase person
             </Item>
           )}
         </Menu.Dropdown>
@@ -81,20 +81,20 @@ function Changes({ user, onChoose }: { user: User; onChoose: (open: Open) => voi
 interface ItemProps {
   needs: Role;
   danger?: boolean;
-  /** Why it cannot be chosen, whatever the role; null: it can. */
+  /** Why the action is unavailable for every role; null: it is available. */
   blocked?: string | null;
   onClick: () => void;
   children: string;
 }
 
 function Item({ needs, danger = false, blocked = null, onClick, children }: ItemProps) {
-  const may = atLeast(useMe().role, needs);
+  const allowed = atLeast(useMe().role, needs);
   return (
     <Menu.Item
-      disabled={!may || blocked !== null}
+      disabled={!allowed || blocked !== null}
       color={danger ? "var(--mantine-color-error)" : undefined}
       onClick={onClick}
-      title={may ? (blocked ?? undefined) : neededRole(needs)}
+      title={allowed ? (blocked ?? undefined) : neededRole(needs)}
     >
       {children}
     </Menu.Item>

@@ -1,17 +1,17 @@
-import { Alert, Anchor, Button, SimpleGrid, Skeleton, Stack, Text } from "@mantine/core";
+import { Alert, Button, SimpleGrid, Skeleton, Stack, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { IconArrowLeft } from "@tabler/icons-react";
 import { Link, useParams } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
 import { ApiError } from "../../api/errors";
 import type { User } from "../../api/models";
+import { AuditLink } from "../../components/AuditLink";
+import { BackLink } from "../../components/BackLink";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { Page } from "../../components/Page";
 import { AccountTag, EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
-import { pathWith } from "../../logic/filters";
 import { nameOf } from "../../logic/names";
 import { Balances } from "./Balances";
 import { Profile } from "./Profile";
@@ -37,7 +37,7 @@ export function UserPage() {
           <EnvironmentTag environment={user.environment} />
         </>
       }
-      subtitle={<BackLink />}
+      subtitle={<BackLink to="/users">All users</BackLink>}
       actions={<UserActions user={user} />}
     >
       <Stopped user={user} />
@@ -53,55 +53,37 @@ export function UserPage() {
 function Stopped({ user }: { user: User }) {
   if (user.status === "active") return null;
   if (user.erased_at !== null) return <Erased at={user.erased_at} user={user} />;
-  const what = user.status === "closed" ? "neither spends nor receives credits" : "cannot spend";
+  const effect = user.status === "closed" ? "it can neither spend nor receive credits" : "it cannot spend credits";
   return (
-    <Alert color="orange" variant="outline" title={`This account is ${user.status}: it ${what}.`}>
+    <Alert color="orange" variant="outline" title={`This account is ${user.status}: ${effect}`}>
       {user.status_reason !== null && <Text size="sm">Reason: {user.status_reason}</Text>}
-      <Anchor
-        component={Link}
-        size="sm"
-        underline="always"
-        to={pathWith("/audit", { target_type: "account", target_id: user.account_id })}
-      >
-        Who did it, and when
-      </Anchor>
+      <AuditLink targetType="account" targetId={user.account_id}>
+        View in audit log
+      </AuditLink>
     </Alert>
   );
 }
 
 function Erased({ at, user }: { at: string; user: User }) {
   return (
-    <Alert color="orange" variant="outline" title="The person behind this account was erased.">
+    <Alert color="orange" variant="outline" title="The person of this account was erased">
       <Text size="sm">
-        <Timestamp at={at} />. It is closed for ever; what is left are the books.
+        Erased <Timestamp at={at} />. The account is closed permanently; only its ledger entries are kept.
       </Text>
-      <Anchor
-        component={Link}
-        size="sm"
-        underline="always"
-        to={pathWith("/audit", { target_type: "account", target_id: user.account_id })}
-      >
-        Who did it, and why
-      </Anchor>
+      <AuditLink targetType="account" targetId={user.account_id}>
+        View in audit log
+      </AuditLink>
     </Alert>
-  );
-}
-
-function BackLink() {
-  return (
-    <Anchor component={Link} to="/users" size="sm" inline>
-      <IconArrowLeft size={14} aria-hidden style={{ verticalAlign: "-2px" }} /> All users
-    </Anchor>
   );
 }
 
 function NoSuchUser() {
   return (
-    <Page title="No such user">
-      <EmptyState title="Nobody has this account id">
-        It may belong to the other database, or a letter is missing.
+    <Page title="User not found">
+      <EmptyState title="No account has this id">
+        Check the id for typing errors. It can also belong to another deployment.
         <Button component={Link} to="/users" variant="default" mt="md" display="block" mx="auto" w="fit-content">
-          Search for the user
+          Search users
         </Button>
       </EmptyState>
     </Page>
@@ -110,7 +92,7 @@ function NoSuchUser() {
 
 function Loading() {
   return (
-    <Stack gap="lg" aria-busy aria-label="Loading the user">
+    <Stack gap="lg" aria-busy aria-label="Loading user">
       <Skeleton height={34} width="40%" />
       <SimpleGrid cols={{ base: 2, sm: 4 }}>
         {Array.from({ length: 4 }, (_, index) => (

@@ -5,13 +5,13 @@ import { Link } from "react-router";
 import { api, bodyOf } from "../../api/client";
 import type { UserRow, UsersQuery } from "../../api/models";
 import { Breakable } from "../../components/Breakable";
-import { DataTable, type Column } from "../../components/DataTable";
+import { type Column } from "../../components/DataTable";
 import { EmptyState } from "../../components/EmptyState";
-import { ErrorAlert } from "../../components/ErrorAlert";
 import { ExportButton } from "../../components/ExportButton";
-import { ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
+import { ClearFilters, ChoiceFilter, DayFilter, TextFilter, useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { BY_PAGE, Pager } from "../../components/Pager";
+import { QueryTable } from "../../components/QueryTable";
 import { AccountTag, EnvironmentTag } from "../../components/states";
 import { Timestamp } from "../../components/Timestamp";
 import { startOfDay } from "../../logic/dates";
@@ -41,11 +41,11 @@ export function UsersPage() {
   return (
     <Page
       title="Users"
-      subtitle="Everybody who has an account."
+      subtitle="Accounts of all users, live and test."
       actions={
         <Group gap="sm">
           <Button component={Link} to="/users/spellings" variant="default">
-            Spellings
+            Similar identities
           </Button>
           <ExportButton needs="support" path="/admin/users.csv" filters={filters} />
         </Group>
@@ -59,37 +59,31 @@ export function UsersPage() {
           <ChoiceFilter name="environment" label="Environment" choices={ENVIRONMENTS} width={130} />
           <TextFilter name="plan_name" label="Plan" width={130} narrow placeholder="free" />
           <DayFilter name="active_since" label="Active since" />
-          <DayFilter name="inactive_since" label="Not active since" />
+          <DayFilter name="inactive_since" label="Inactive since" />
           <ChoiceFilter name="sort" label="Order" choices={SORTS} placeholder="Newest first" width={190} />
-          {filtered && (
-            <Button variant="subtle" onClick={clear}>
-              Clear
-            </Button>
-          )}
+          <ClearFilters />
         </Group>
         {data?.truncated && (
-          <Alert color="orange" variant="outline" mb="sm" title="More match than are shown">
-            The search looks at 500 matches. Type more letters.
+          <Alert color="orange" variant="outline" mb="sm" title="Too many matches">
+            The search examines at most 500 matches. Enter more characters to narrow it.
           </Alert>
         )}
-        {error ? (
-          <ErrorAlert error={error} onRetry={() => void refetch()} />
-        ) : (
-          <DataTable
-            label="Users"
-            columns={COLUMNS}
-            rows={data?.users}
-            rowKey={(user) => user.account_id}
-            busy={isPlaceholderData}
-            empty={filtered ? <NothingMatches onClear={clear} /> : <NoUsers />}
-          />
-        )}
+        <QueryTable
+          error={error}
+          onRetry={() => void refetch()}
+          label="Users"
+          columns={COLUMNS}
+          rows={data?.users}
+          rowKey={(user) => user.account_id}
+          busy={isPlaceholderData}
+          empty={filtered ? <NothingMatches onClear={clear} /> : <NoUsers />}
+        />
         {data !== undefined && data.as_of !== null && (
           <Text size="xs" c="dimmed" mt="sm">
-            Order and activity as they were <Timestamp at={data.as_of} ago />; the numbers are of now.
+            Order and activity as of <Timestamp at={data.as_of} ago />; balances are current.
           </Text>
         )}
-        <Pager nextCursor={data?.next_cursor} words={sort === "newest" ? undefined : BY_PAGE} />
+        <Pager nextCursor={data?.next_cursor} labels={sort === "newest" ? undefined : BY_PAGE} />
       </Paper>
     </Page>
   );
@@ -131,11 +125,11 @@ function Debt({ credits }: { credits: number }) {
 
 function NothingMatches({ onClear }: { onClear: () => void }) {
   return (
-    <EmptyState title="Nobody matches">
-      The search looks at how the words of an e-mail address, a name or an external id begin, and at whole account ids. Try
-      fewer letters or{" "}
+    <EmptyState title="No matching users">
+      The search matches the beginning of words in e-mail addresses, names and external ids, and complete account ids. Enter
+      fewer characters or{" "}
       <Anchor component="button" type="button" size="sm" onClick={onClear} underline="always">
-        show everybody
+        show all users
       </Anchor>
       .
     </EmptyState>
@@ -145,11 +139,11 @@ function NothingMatches({ onClear }: { onClear: () => void }) {
 function NoUsers() {
   return (
     <EmptyState title="No users yet">
-      An account appears when an agent first asks about a user. Give an agent an{" "}
+      An account is created when an agent first checks or charges a user. Create an{" "}
       <Anchor component={Link} to="/api-keys" size="sm" underline="always">
         API key
       </Anchor>{" "}
-      and let it check somebody's credit.
+      for an agent to get started.
     </EmptyState>
   );
 }

@@ -1,1 +1,1 @@
-"""`ciris-billing-qa`: does a deployment answer as the documentation says?"""
+"""`ciris-billing-qa`: checks that a deployment behaves as documented."""

@@ -1,4 +1,4 @@
-"""The command. Exit status: 0 all passed, 1 something failed, 2 it could not begin."""
+"""The command `ciris-billing-qa`. Exit status: 0 all steps passed, 1 a step failed, 2 invalid arguments."""
 
 import argparse
 import io
@@ -22,13 +22,13 @@ TEST_KEY = "cbk_test_"
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "ciris-billing-qa",
-        description="Walk through a billing deployment's documented flows, with throw-away users of its own.",
+        description="Test a billing deployment's documented flows, with temporary users.",
     )
-    parser.add_argument("--url", help="the billing service; needs a key with billing:read and billing:write")
+    parser.add_argument("--url", help="URL of the billing service; needs a key with billing:read and billing:write")
     parser.add_argument("--key", default=os.environ.get("BILLING_API_KEY"), help="default: $BILLING_API_KEY")
-    parser.add_argument("--key-file", type=Path, help="a file that holds the key")
-    parser.add_argument("--live", action="store_true", help="insist on a key that is not of the test environment")
-    parser.add_argument("--agent-url", help="an agent whose own billing routes to walk through as well")
+    parser.add_argument("--key-file", type=Path, help="file that contains the key")
+    parser.add_argument("--live", action="store_true", help="allow a key that is not of the test environment")
+    parser.add_argument("--agent-url", help="URL of an agent whose billing routes to test as well")
     parser.add_argument("--agent-token", default=os.environ.get("AGENT_TOKEN"), help="default: $AGENT_TOKEN")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a JSON report")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report")
@@ -36,11 +36,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chosen(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """What was asked for. Exits with 2 where that cannot be begun, before anything is asked of anybody."""
+    """Return the parsed options. Exits with status 2 if they are not valid, before any request is sent."""
     command = parser()
     options = command.parse_args(arguments)
     if not options.url and not options.agent_url:
-        command.error("--url or --agent-url says what to examine")
+        command.error("specify --url or --agent-url")
     if options.agent_url and not options.agent_token:
         command.error("--agent-url needs a user's token: --agent-token or $AGENT_TOKEN")
     try:
@@ -57,14 +57,14 @@ def chosen(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.url and not options.key:
         command.error("--url needs a key: --key, --key-file or $BILLING_API_KEY")
     if options.url and not options.key.startswith(TEST_KEY) and not options.live:
-        command.error("this is no key of the test environment; --live uses it all the same")
+        command.error("the key is not of the test environment; add --live to use it")
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = chosen(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # not every terminal has the signs of the table
+        sys.stdout.reconfigure(errors="replace")  # not every terminal supports the symbols
     with ExitStack() as stack:
         steps: list[tuple[Step, Target]] = []
         if options.url:

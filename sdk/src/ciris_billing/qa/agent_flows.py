@@ -1,4 +1,4 @@
-"""The billing routes of an agent's own API, as its UI calls them."""
+"""Test steps for the billing routes of an agent's own API."""
 
 from ciris_billing.qa.steps import Skipped, Suite, Target, equal, expect, has_fields
 

@@ -1,4 +1,4 @@
-"""What a run tells: a table while it goes on, JSON and JUnit afterwards."""
+"""Reports of a run: a live table, and JSON and JUnit files at the end."""
 
 import json
 from collections import Counter
@@ -16,7 +16,7 @@ NAME_WIDTH = 44
 
 
 class Table:
-    """One line a step: shown as begun on a terminal, and with its outcome once it has one."""
+    """One line per step. On a terminal, the step is shown when it starts."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -70,5 +70,5 @@ def write_junit(path: Path, results: Sequence[Result]) -> None:
 
 
 def _printable(text: str) -> str:
-    """XML can carry no control characters, whatever a server answers."""
+    """Replace control characters, which XML does not allow."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

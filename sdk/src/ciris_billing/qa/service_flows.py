@@ -1,4 +1,4 @@
-"""The integration guide's flows against the billing service, at the level of HTTP."""
+"""Test steps for the flows of the integration guide, at the HTTP level."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -65,7 +65,7 @@ def new_user(target: Target) -> str:
     return f"{free} free uses, plan {found['plan_name']}"
 
 
-@step("The short path of the check answers alike")
+@step("The short path of the check gives the same answer")
 def alias(target: Target) -> None:
     user = target.user("free")
     long = target.ask("POST", "/v1/billing/credits/check", 200, json=user).json()
@@ -106,7 +106,7 @@ def read_charge(target: Target) -> None:
     target.ask("GET", f"/v1/billing/charges/{uuid.uuid4()}", 404)
 
 
-@step("Of ten equal charges at once, one counts")
+@step("One of ten concurrent equal charges counts")
 def race(target: Target) -> None:
     _need_free_uses(target)
     body = _charge(target.user("race"), "qa-race", 1)
@@ -141,7 +141,7 @@ def offer(target: Target) -> str:
     return f"{found['purchase_uses']} uses for {found['purchase_price_minor']} minor units"
 
 
-@step("Account and transactions tell the same")
+@step("Account and transactions agree")
 def account(target: Target) -> None:
     first, user = target.known("charge"), target.user("free")
     listed = target.ask("GET", "/v1/billing/transactions", 200, params=user).json()
@@ -152,7 +152,7 @@ def account(target: Target) -> None:
     equal("total_uses", found["total_uses"], 1)
 
 
-@step("Requests that make no sense are refused")
+@step("Invalid requests are refused")
 def nonsense(target: Target) -> None:
     user = target.user("free")
     for body in ({}, {**user, "amount_minor": 0}, {**user, "amount_minor": "many"}, _charge(user, "k" * 256)):
@@ -188,7 +188,7 @@ def purchase(target: Target) -> str:
     answer = target.ask("POST", "/v1/billing/purchases", (201, 503), json=body)
     if answer.status_code == 503:
         equal("code", answer.json()["code"], "payments_not_configured")
-        raise Skipped("nothing is for sale here")
+        raise Skipped("purchases are not configured")
     found = has_fields(answer, frozenset(Purchase.model_fields))
     target.facts["payment_id"] = found["payment_id"]
     return f"{found['uses_purchased']} uses for {found['amount_minor']} minor units of {found['currency']}"
@@ -213,7 +213,7 @@ def purchase_status(target: Target) -> str:
 def unknown_payment(target: Target) -> None:
     answer = target.ask("GET", "/v1/billing/purchases/pi_qa_no_such_payment/status", (404, 503))
     if answer.status_code == 503:
-        raise Skipped("nothing is for sale here")
+        raise Skipped("purchases are not configured")
 
 
 def _need_free_uses(target: Target, at_least: int = 1) -> int:

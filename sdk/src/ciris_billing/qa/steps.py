@@ -1,4 +1,4 @@
-"""Steps, how they are run, and what becomes of each."""
+"""Test steps, their runner and their results."""
 
 import time
 import uuid
@@ -10,39 +10,39 @@ import httpx
 
 Outcome = Literal["passed", "failed", "skipped"]
 TIMEOUT_S = 5.0
-"""As long as an agent waits."""
+"""The time limit of an agent."""
 
 
 class Failed(Exception):
-    """The answer is not as documented."""
+    """The answer does not match the documentation."""
 
 
 class Skipped(Exception):
-    """The deployment does not offer this, and need not."""
+    """The deployment does not offer this optional feature."""
 
 
 @dataclass
 class Target:
-    """What is examined. The users are throw-away ones, which nobody else has."""
+    """The deployment under test. Its users are temporary and unique to the run."""
 
     http: httpx.Client
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     facts: dict[str, Any] = field(default_factory=dict)
-    """What earlier steps found out, for later ones."""
+    """Results of earlier steps for later ones."""
 
     def user(self, name: str) -> dict[str, str]:
         return {"oauth_provider": "oauth:qa", "external_id": f"qa/{self.run_id}:{name}@qa.invalid"}
 
     def ask(self, method: str, path: str, expected: int | tuple[int, ...], **request: Any) -> httpx.Response:
-        """The answer, if its status is one of those expected; raises Failed otherwise."""
+        """Send a request and return the answer. Raises Failed for an unexpected status."""
         answer = self.http.request(method, path, **request)
         statuses = (expected,) if isinstance(expected, int) else expected
-        wanted = " or ".join(str(status) for status in statuses)
-        expect(answer.status_code in statuses, f"{method} {path}: {answer.status_code}, not {wanted}")
+        allowed = " or ".join(str(status) for status in statuses)
+        expect(answer.status_code in statuses, f"{method} {path}: {answer.status_code}, not {allowed}")
         return answer
 
     def known(self, name: str) -> Any:
-        """A fact, or Skipped if the step that finds it out did not succeed."""
+        """Return the result of an earlier step. Raises Skipped if that step did not succeed."""
         if name not in self.facts:
             raise Skipped("an earlier step did not succeed")
         return self.facts[name]
@@ -53,7 +53,7 @@ class Step:
     suite: str
     name: str
     run: Callable[[Target], str | None]
-    """Returns what a person may want to know; raises Failed or Skipped."""
+    """Returns a note for the report; raises Failed or Skipped."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Result:
 
 
 class Suite:
-    """A list of steps that functions join by being decorated."""
+    """A list of steps, filled by a decorator."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -81,7 +81,7 @@ class Suite:
 
 
 def run_steps(steps: Iterable[tuple[Step, Target]], begun: Callable[[Step], None]) -> Iterator[Result]:
-    """Run the steps in order; one that fails does not keep the others from running."""
+    """Run the steps in order. A failed step does not stop the others."""
     for step, target in steps:
         begun(step)
         started = time.perf_counter()
@@ -109,7 +109,7 @@ def equal(what: str, found: object, expected: object) -> None:
 
 
 def has_fields(answer: httpx.Response, expected: frozenset[str]) -> dict[str, Any]:
-    """The answer's object, if it has these fields and no others: a strict client would refuse it otherwise."""
+    """Return the answer's object. Raises Failed if it has not exactly these fields, which strict clients require."""
     found: dict[str, Any] = answer.json()
     missing, extra = sorted(expected - set(found)), sorted(set(found) - expected)
     expect(not missing, f"fields are missing: {', '.join(missing)}")

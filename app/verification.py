@@ -1,0 +1,27 @@
+"""Verification of the books: composes the proofs of all packages and runs them.
+
+    verification = await verify_books(db, utc_now())
+
+A package that owns tables exports a `PROOF` from its `checks.py`, and is listed here. The worker runs this hourly, and
+`ciris-billing ledger verify` on demand.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from app.accounts.checks import PROOF as ACCOUNTS
+from app.analytics.checks import PROOF as ANALYTICS
+from app.billing.checks import PROOF as BILLING
+from app.db import Database
+from app.ledger.verification import Verification, verify_ledger
+from app.payments.checks import PROOF as PAYMENTS
+from app.tools.checks import PROOF as TOOLS
+
+PROOFS = (BILLING, TOOLS, PAYMENTS, ACCOUNTS, ANALYTICS)
+
+
+async def verify_books(
+    db: Database, now: datetime, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Verification:
+    """Run every check of every package in one snapshot, and record the outcome. See `verify_ledger`."""
+    return await verify_ledger(db, now, PROOFS, on_progress)
