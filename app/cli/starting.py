@@ -8,7 +8,7 @@ import typer
 
 from app.cli.running import UNUSABLE, told
 from app.db import Database, requests_database
-from app.db.role_check import excess_privileges, told_briefly
+from app.db.role_check import excess_privileges, summarize
 from app.db.schema_check import wait_until_fit
 from app.errors import is_database_unavailable
 from app.settings import Mode, Settings
@@ -24,10 +24,10 @@ def check_database(settings: Settings) -> None:
     """
     for setting, excess in told(_look(settings)).items():
         if settings.mode is Mode.PRODUCTION:
-            line = f"The role of {setting} may do too much: {told_briefly(excess)}."
+            line = f"The role of {setting} may do too much: {summarize(excess)}."
             typer.echo(f"{line} It must not be the role that migrates: see docs/deployment-data.md", err=True)
             raise typer.Exit(UNUSABLE)
-        log.warning("database_role_may_do_too_much", setting=setting, excess=told_briefly(excess))
+        log.warning("database_role_may_do_too_much", setting=setting, excess=summarize(excess))
 
 
 async def _look(settings: Settings) -> dict[str, Sequence[str]]:
