@@ -147,8 +147,8 @@ CODE = [
         "the level instead of the use, for what was told in vain",
         (SHARED,),
         file="app/auth/rate_limits/redis_buckets.py",
-        old="self._untold.setdefault(name, _Use()).told_in_vain = True",
-        new="self._untold[name] = told[name]",
+        old="self._unreported.setdefault(name, _Use()).is_unconfirmed = True",
+        new="self._unreported[name] = report[name]",
     ),
     Mutant(
         "the shared bucket of wrong secrets",

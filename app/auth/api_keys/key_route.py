@@ -1,4 +1,4 @@
-"""The short way to an endpoint, for what agents and proxies send all day."""
+"""Key routes: a fast path to an endpoint, for the hot routes of agents and proxies."""
 
 import inspect
 import json
@@ -16,11 +16,11 @@ PARAMETERS = {"body", "request", "caller", "now"}
 
 
 class KeyRoute(GuardedRoute):
-    """A route that skips FastAPI's work where its endpoint takes `body, request, caller, now` and nothing else.
+    """A route that bypasses FastAPI if its endpoint takes exactly `body, request, caller, now`.
 
-    FastAPI solves a route's dependencies anew for each request, which takes longer than all that a replay does itself.
-    So a JSON body that parses, sent with an API key, goes straight to the endpoint. Everything else goes FastAPI's way,
-    and so does everything that is wrong, so that there is one wording of each error. ADR 18 has the figures.
+    FastAPI resolves a route's dependencies for each request, which takes longer than a whole replay. So a valid JSON
+    body with an API key goes straight to the endpoint. Every other request takes FastAPI's path, including every
+    invalid one, so that each error has only one wording. ADR 18 has the figures.
     """
 
     def get_route_handler(self) -> Handler:
@@ -48,7 +48,7 @@ class KeyRoute(GuardedRoute):
             except HTTPException:  # too large
                 raise
             except Exception:
-                return await fastapis_way(request)  # the request keeps what was read of it, and its caller
+                return await fastapis_way(request)  # the request keeps the body that was read, and its caller
             if time.monotonic() - began_s >= FRESH_S:
                 now = utc_now()
                 caller = await guard.authenticate(request, now)
