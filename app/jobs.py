@@ -12,6 +12,7 @@ from sqlalchemy import DateTime, Text, bindparam, text
 from sqlalchemy.exc import IntegrityError
 
 from app.db import Database, Session
+from app.db.sql import sql
 from app.errors import AppError
 from app.observability import tracing
 
@@ -73,15 +74,18 @@ async def _defer(
 MAX_COUNTED = 10_000
 # Reads the queue's partial indexes up to MAX_COUNTED rows, because it runs often. A periodic job has no scheduled time;
 # its event's time is used.
-_FIND_QUEUE = f"""
-    SELECT (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'todo' LIMIT {MAX_COUNTED}) w) todo,
-           (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'doing' LIMIT {MAX_COUNTED}) r) doing,
+_FIND_QUEUE = sql(
+    """
+    SELECT (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'todo' LIMIT {most}) w) todo,
+           (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'doing' LIMIT {most}) r) doing,
            (SELECT min(coalesce(j.scheduled_at, (SELECT min(at) FROM procrastinate_events WHERE job_id = j.id)))
               FROM (SELECT id, scheduled_at FROM procrastinate_jobs
-                     WHERE status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= $1) LIMIT {MAX_COUNTED}) j)
+                     WHERE status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= $1) LIMIT {most}) j)
                AS due_since,
            (SELECT max(last_heartbeat) FROM procrastinate_workers) AS worker_seen_at
-"""  # noqa: S608  (our own words)
+""",
+    most=MAX_COUNTED,
+)
 _COUNT_FAILED = "SELECT count(*) AS failed FROM procrastinate_jobs WHERE status = 'failed'"
 
 

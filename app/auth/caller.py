@@ -1,4 +1,4 @@
-"""Callers: who sent a request, and what they may do."""
+"""Callers: the sender of a request, and their permissions."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -66,7 +66,7 @@ plan once per connection (ADR 20)."""
 
 
 def session_bounds(timeout_s: float) -> dict[str, str]:
-    """Return the PostgreSQL settings that end whatever takes longer than `timeout_s`; 0: no bound."""
+    """Return PostgreSQL settings that bound locks, statements and idle transactions to `timeout_s`; 0: no bound."""
     timeout_ms = str(int(timeout_s * 1000))
     names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
     return dict.fromkeys(names, timeout_ms)

@@ -1,6 +1,6 @@
 """Read replica for the back office's lists and reports, used while its lag is proven small. Never for money (ADR 12).
 
-Lag is measured by WAL positions. This process notes the primary's position with the time of its own clock. A replica
+Lag is measured by WAL positions. This process notes the primary's position with the local time. A replica
 that has replayed a noted position shows everything that was committed before it was noted. No other evidence counts:
 not the replica's clock, nor its silence, which may mean an idle primary or a cut cable.
 """

@@ -144,7 +144,7 @@ def job(task: str, traceparent: str | None, attributes: Mapping[str, Any]) -> Ab
 
 
 def batch(name: str, causes: "Sequence[SpanContext | None]") -> AbstractContextManager[object]:
-    """Open a span around the work for several requests: a child of the first one's span, linked to all others."""
+    """Open a span around the work for several requests: a child of the first request's span, linked to all others."""
     if _tracer is None:
         return _NOTHING
     from opentelemetry import trace

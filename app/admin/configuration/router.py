@@ -1,4 +1,4 @@
-"""`/admin/config`: prices, products, defaults and payment providers, in every process within a second."""
+"""`/admin/config`: prices, products, defaults and payment providers; changes reach every process within a second."""
 
 from typing import Annotated, Any
 
@@ -61,14 +61,14 @@ Gateway = Annotated[StripeGateway, Depends(stripe_gateway)]
 
 @router.get("/packs")
 async def get_packs(admin: Viewer, db: Db, editor: Editor) -> PacksReply:
-    """What is sold, the pack first that a purchase buys which names none."""
+    """Return the packs on sale. The first one is the default of purchases that name no pack."""
     version = await _find(db, editor, "packs")
     return PacksReply(**state_of(version), **_document(version))
 
 
 @router.put("/packs", responses=CONFLICT)
 async def set_packs(body: PacksBody, admin: Administrator, db: Db, editor: Editor) -> PacksReply:
-    """Replace what is sold. Purchases that are open keep the price that they were offered."""
+    """Replace the packs on sale. Open purchases keep their price."""
     document = body.model_dump(include=set(Packs.model_fields))
     version = await _change(admin, db, editor, "packs", document, body)
     return PacksReply(**state_of(version), **_document(version))
@@ -82,7 +82,7 @@ async def get_products(admin: Viewer, db: Db, editor: Editor) -> CatalogueReply:
 
 @router.put("/products", responses=CONFLICT)
 async def set_products(body: ProductsBody, admin: Administrator, db: Db, editor: Editor) -> CatalogueReply:
-    """Replace the catalogue. What users have left of a product that is gone waits until it comes back."""
+    """Replace the catalogue. Users keep what they have of a removed product, for when it returns."""
     document = body.model_dump(include=set(Products.model_fields))
     version = await _change(admin, db, editor, "products", document, body)
     return CatalogueReply(**state_of(version), **_document(version))
@@ -96,7 +96,7 @@ async def get_defaults(admin: Viewer, db: Db, editor: Editor) -> DefaultsReply:
 
 @router.put("/defaults", responses=CONFLICT)
 async def set_defaults(body: DefaultsBody, admin: Administrator, db: Db, editor: Editor) -> DefaultsReply:
-    """Set what new accounts start with, and daily free uses: who has had today's gets the new ones tomorrow (UTC)."""
+    """Set the start values of new accounts, and daily free uses: used allowances change on the next UTC day."""
     document = body.model_dump(include=set(Defaults.model_fields))
     version = await _change(admin, db, editor, "defaults", document, body)
     return DefaultsReply(**state_of(version), **_document(version))
@@ -104,7 +104,7 @@ async def set_defaults(body: DefaultsBody, admin: Administrator, db: Db, editor:
 
 @router.get("/providers")
 async def get_providers(request: Request, admin: Viewer, db: Db, editor: Editor) -> ProvidersReply:
-    """Each environment's payment provider. Secrets are shown by their tails only, to anybody."""
+    """Return each environment's payment provider. Of secrets only the tails are shown, to every role."""
     settings: Settings = request.app.state.settings
     async with db.read() as session:
         providers = [await _provider(session, editor, environment) for environment in PROVIDER_SECTIONS]
@@ -119,7 +119,7 @@ async def get_providers(request: Request, admin: Viewer, db: Db, editor: Editor)
 async def set_provider(
     environment: Environment, body: ProviderBody, admin: Administrator, db: Db, editor: Editor
 ) -> ProviderReply:
-    """Store an environment's keys, sealed. They win over the settings."""
+    """Store an environment's keys, encrypted. They take precedence over the settings."""
     async with db.transaction() as tx:
         before, after = await editor.change_provider(
             tx,
@@ -137,21 +137,21 @@ async def set_provider(
 async def try_provider(
     environment: Environment, body: TryProviderBody, admin: Administrator, gateway: Gateway
 ) -> TryProviderReply:
-    """Ask Stripe whether it knows a key, without storing it."""
+    """Check a key with Stripe, without storing it."""
     problem = note = None
     try:
         trial = await gateway.try_key(environment, body.secret_key)
         if trial == "other_mode":
-            problem = f"Stripe knows this key, but it is not of its {environment} mode"
+            problem = f"Stripe knows this key, but it is not a {environment} key"
         elif trial == "restricted":
             note = (
-                "A restricted key, which may not read the balance: nobody needs that. It may read payments and events. "
-                "It has to write payment intents and refunds as well, which cannot be tried without doing so"
+                "A restricted key without access to the balance, which the service does not need. It can read payments "
+                "and events. It must also write payment intents and refunds, which cannot be tested without doing so"
             )
     except PaymentsNotConfigured:
         problem = f"The {environment} environment has no keys"
     except PaymentProviderForbids:
-        problem = "Stripe knows this key, but it may read neither the balance nor the payments and events"
+        problem = "Stripe knows this key, but it can read neither the balance nor payments and events"
     except (PaymentProviderRefused, PaymentProviderRejects):
         problem = "Stripe does not accept this key"
     except PaymentProviderUnavailable:
@@ -168,7 +168,7 @@ async def list_versions(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[int | None, Query(ge=1, le=2**53)] = None,
 ) -> VersionsReply:
-    """Every version that admins have set, newest first."""
+    """List every version that admins have set, newest first."""
     async with db.read() as session:
         versions = await editor.versions(session, section, before=cursor, limit=limit + 1)
     return VersionsReply(
@@ -183,7 +183,7 @@ async def list_versions(
 
 @router.get("/{section}/settings")
 async def get_section_of_settings(section: Section, admin: Viewer, editor: Editor) -> SettingsReply:
-    """What a reset would go back to."""
+    """Return the settings' values, which a reset would restore."""
     return SettingsReply(section=section, document=editor.from_settings(section))
 
 
@@ -191,7 +191,7 @@ async def get_section_of_settings(section: Section, admin: Viewer, editor: Edito
 async def reset_section(
     section: Section, body: ChangeFields, admin: Administrator, db: Db, editor: Editor
 ) -> VersionsReply:
-    """Go back to the settings; a provider's stored keys are forgotten. The section's newest versions."""
+    """Restore the settings' values; a provider's stored keys are deleted. Return the section's newest version."""
     async with db.transaction() as tx:
         before, after = await editor.reset(tx, section, _by(admin, body))
         await _record(admin, tx, section, before, after)
@@ -199,7 +199,7 @@ async def reset_section(
 
 
 def _document(version: Version) -> Document:
-    assert version.document is not None  # the settings always have one, save for providers
+    assert version.document is not None  # the settings always have one, except for providers
     return version.document
 
 

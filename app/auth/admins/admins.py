@@ -1,4 +1,4 @@
-"""Admins of the back office: who has access and with which role. Sign-in itself is in sign_in.py."""
+"""Admins of the back office: access and roles. Sign-in itself is in sign_in.py."""
 
 import re
 from dataclasses import dataclass

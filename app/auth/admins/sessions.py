@@ -22,7 +22,7 @@ from app.settings import Settings
 SESSION_FOR = timedelta(hours=8)
 RENEW_AFTER = timedelta(minutes=10)
 ENDS_AFTER = timedelta(days=7)
-"""The longest life of a session, whatever its use."""
+"""The longest life of a session, even in constant use."""
 KEEP_AFTER_EXPIRY = timedelta(days=30)
 ISSUER = "ciris-billing"
 ALGORITHMS = ["HS256"]

@@ -185,7 +185,7 @@ class JWKSCache:
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):  # httpx's own time-outs are per read
                 keys = parse_jwks(await self._download())
-        except Exception as error:  # whatever the issuer sends, the last good set stays
+        except Exception as error:  # after any error the last good set stays
             log.warning("jwks_refresh_failed", url=self.url, error=type(error).__name__, detail=str(error)[:200])
             return
         self._keys = keys
