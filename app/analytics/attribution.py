@@ -1,18 +1,18 @@
-"""Attribution: which model and which agent an interaction's cost and its paid credits belong to.
+"""Attribution: the model and the agent that an interaction's cost and paid credits belong to.
 
 A charge by an API key belongs to the interaction that its idempotency key names: the interaction's id, or `charge:` and
-the id, as the SDK forms it. Users and admins have key spaces of their own, which name no interactions. The credits
-count on the charge's day, the cost on the day of the interaction's first report.
+the id, as the SDK forms it. Users and admins have separate key spaces, which name no interactions. The credits count on
+the charge's day, the cost on the day of the interaction's first report.
 
-A report of one call that names one model belongs to that model. The rest of an interaction (calls that name several
-models, and what a summary says beyond its calls) and its paid credits are split among its models: in proportion to
-the cost of the models' own calls; without any cost, to their tokens; without any tokens, equally. Shares are rounded
-so that they add up to the whole.
+A report of one call with one model belongs to that model. The rest of an interaction (calls with several models, and
+the part of a summary beyond its calls) and its paid credits are split among its models: in proportion to the cost of
+the models' own calls; without any cost, to their tokens; without any tokens, equally. Shares are rounded so that they
+add up to the whole.
 
-The shares are stored by interaction, and added up by day. Both are complete up to a mark of their own
+The shares are stored by interaction, and summed by day. Both are complete up to a separate mark
 (`rollup_state.attributed_up_to`), which follows `rolled_up_to`: a worker of an older version moves only the latter.
-An interaction with a report or a charge above the mark is stale: its shares are computed again, from what is known of
-all of it. Readers replace the shares of stale interactions, and so does each roll-up step.
+An interaction with a report or a charge above the mark is stale: its shares are recomputed from all of its reports and
+charges. Readers replace the shares of stale interactions, and so does each roll-up step.
 """
 
 from sqlalchemy import text
@@ -21,25 +21,25 @@ from app.analytics.sources import COUNTS, interactions
 from app.db import Session
 
 SUMS = ("interactions", *COUNTS, "paid")
-"""What a share has: the interaction itself, its calls, tokens and cost, and the paid credits of its charges."""
+"""The sums of a share: the interaction itself, its calls, tokens and cost, and the paid credits of its charges."""
 KEY = "account_id, interaction_id, day, agent_id, model"
 DAY_KEY = "environment, day, currency, agent_id, model"
 SDK_PREFIX = "charge:"
 _COUNTS = ", ".join(COUNTS)
 _SUMS = ", ".join(SUMS)
 _PLACES = {"cost_cents": 10}
-"""Decimal places of a share; calls and tokens are whole."""
+"""Decimal places of a share; calls and tokens are whole numbers."""
 _STATE = f"account_id, interaction_id, environment, currency, day, models, {_COUNTS}"
 
 
 def keys_of(interaction_id: str) -> str:
-    """The idempotency keys that name an interaction. None names two interactions."""
+    """Return SQL for the idempotency keys that name an interaction. No key names two interactions."""
     return f"""(SELECT '{SDK_PREFIX}' || {interaction_id} AS key UNION ALL
                 SELECT {interaction_id} WHERE {interaction_id} NOT LIKE '{SDK_PREFIX}%')"""
 
 
 def stale(after: str, before: str) -> str:
-    """The interactions with a report or a charge whose id is in [after, before)."""
+    """Return SQL for the interactions with a report or a charge whose id is in [after, before)."""
     return f"""
         SELECT account_id, interaction_id FROM llm_usage WHERE usage_log_id >= {after} AND usage_log_id < {before}
          UNION
@@ -56,7 +56,7 @@ def stale(after: str, before: str) -> str:
 
 
 def own_calls(condition: str) -> str:
-    """What single calls that name one model say of it, by interaction and model."""
+    """Return SQL for the sums of single calls with one model, by interaction and model."""
     sums = ", ".join(
         f"sum({'actual_cost_cents' if name == 'cost_cents' else f'total_{name}'}) AS {name}" for name in COUNTS
     )
@@ -67,13 +67,13 @@ def own_calls(condition: str) -> str:
 
 
 def _share_of_rest(name: str, whole: str) -> str:
-    """A model's part of `whole`. The parts of all models add up to it: each ends where the next one begins."""
+    """Return SQL for a model's part of `whole`. The parts add up to it: each ends where the next one begins."""
     places = _PLACES.get(name, 0)
     return f"""round({whole} * up_to / of_all, {places}) - round({whole} * (up_to - weight) / of_all, {places})"""
 
 
 def shares() -> str:
-    """The shares of the interactions in the relation `state`, whose models' own calls are in the relation `calls`."""
+    """Return SQL for the shares of the interactions in `state`, whose models' own calls are in `calls`."""
     own = ", ".join(f"coalesce(c.{name}, 0) AS own_{name}, s.{name} AS all_{name}" for name in COUNTS)
     known = ", ".join(f"sum(own_{name}) OVER one AS known_{name}" for name in COUNTS)
     counted = ", ".join(
@@ -124,7 +124,7 @@ def shares() -> str:
 
 
 def attributed() -> str:
-    """The sums by day with what came since, for readers: columns of DAY_KEY and SUMS."""
+    """Return SQL for the sums by day plus newer entries, for readers: columns of DAY_KEY and SUMS."""
     negative = ", ".join(f"-i.{name}" for name in SUMS)
     return f"""(
         WITH stale AS MATERIALIZED ({stale(":attributed_up_to", ":before")}),
@@ -140,7 +140,7 @@ def attributed() -> str:
               FROM (SELECT account_id, interaction_id, model, {_COUNTS}
                       FROM interaction_calls JOIN stale USING (account_id, interaction_id)
                      UNION ALL
-                    {own_calls("usage_log_id >= :attributed_up_to AND usage_log_id < :before")}) told
+                    {own_calls("usage_log_id >= :attributed_up_to AND usage_log_id < :before")}) both_of_them
              GROUP BY 1, 2, 3)
         SELECT {DAY_KEY}, {_SUMS} FROM attribution_days
          UNION ALL
@@ -188,6 +188,6 @@ _REPLACE_SHARES = text(
 
 
 async def attribute(tx: Session, window: dict[str, object]) -> None:
-    """Bring the shares of interactions with reports or charges in the window up to date. The state is locked."""
+    """Update the shares of interactions with reports or charges in the window. The caller has locked the state."""
     await tx.execute(_ADD_CALLS, window)
     await tx.execute(_REPLACE_SHARES, window)

@@ -1,4 +1,4 @@
-"""Paid credits spent and LLM cost: by day, by model, by agent and by tool. Sums by day and what came since.
+"""Margin reports: paid credits spent and LLM cost, by day, model, agent and tool. Sums by day plus newer entries.
 
 Each function takes a session of `Database.consistent_read`. Currencies are those of the accounts.
 """
@@ -14,7 +14,7 @@ from app.db import Session
 
 Row = Mapping[str, Any]
 _OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
-# The cost of what was reported since replaces what the sums hold of the same interaction.
+# The cost of newer reports replaces the cost of the same interaction in the sums.
 _COST = f"""(
     WITH recent AS MATERIALIZED ({interactions()})
     SELECT environment, day, currency, interactions, cost_cents FROM llm_days
@@ -46,23 +46,23 @@ _SHARES = ", ".join(f"sum({name}) AS {name}" for name in ("interactions", *COUNT
 
 
 async def list_margins(db: Session, days: Days) -> Sequence[Row]:
-    """Paid credits spent, how many of them on tools, and LLM cost, by currency."""
+    """Return paid credits spent, in all and on tools, and LLM cost, by currency."""
     statement = f"""
-        SELECT currency, {_MARGIN} FROM {_SPENT_AND_COST} told WHERE {_OF_THE_DAYS} GROUP BY currency ORDER BY currency
+        SELECT currency, {_MARGIN} FROM {_SPENT_AND_COST} parts WHERE {_OF_THE_DAYS} GROUP BY currency ORDER BY currency
     """  # noqa: S608
     return await rows_of(db, statement, days)
 
 
 async def list_margin_days(db: Session, days: Days) -> Sequence[Row]:
     statement = f"""
-        SELECT day, currency, {_MARGIN} FROM {_SPENT_AND_COST} told
+        SELECT day, currency, {_MARGIN} FROM {_SPENT_AND_COST} parts
          WHERE {_OF_THE_DAYS} GROUP BY day, currency ORDER BY day, currency
     """  # noqa: S608
     return await rows_of(db, statement, days)
 
 
 async def list_models(db: Session, days: Days) -> Sequence[Row]:
-    """The most expensive first."""
+    """Return the usage of models, most expensive first."""
     statement = f"""
         SELECT model, {_SHARES} FROM {_ATTRIBUTED} a WHERE {_OF_THE_DAYS}
          GROUP BY model HAVING sum(interactions) <> 0 ORDER BY sum(cost_cents) DESC, model LIMIT {MAX_ROWS}
@@ -71,7 +71,7 @@ async def list_models(db: Session, days: Days) -> Sequence[Row]:
 
 
 async def list_models_by_currency(db: Session, days: Days) -> Sequence[Row]:
-    """The most expensive first, with the paid credits spent on each."""
+    """Return the usage of models by currency, most expensive first, with the paid credits spent."""
     statement = f"""
         SELECT model, currency, {_SHARES}, sum(paid) AS paid_spent FROM {_ATTRIBUTED} a WHERE {_OF_THE_DAYS}
          GROUP BY model, currency HAVING sum(interactions) <> 0 OR sum(paid) <> 0
@@ -81,32 +81,32 @@ async def list_models_by_currency(db: Session, days: Days) -> Sequence[Row]:
 
 
 async def list_unattributed(db: Session, days: Days) -> Sequence[Row]:
-    """Paid credits of charges without any report of LLM usage, by currency."""
+    """Return the paid credits of charges without any report of LLM usage, by currency."""
     statement = f"""
         SELECT currency, sum(paid) AS paid_spent
           FROM (SELECT currency, paid FROM {_CHARGED} c WHERE {_OF_THE_DAYS} AND product_type = ''
                  UNION ALL
-                SELECT currency, -paid FROM {_ATTRIBUTED} a WHERE {_OF_THE_DAYS}) told
+                SELECT currency, -paid FROM {_ATTRIBUTED} a WHERE {_OF_THE_DAYS}) parts
          GROUP BY currency HAVING sum(paid) <> 0 ORDER BY currency
     """  # noqa: S608
     return await rows_of(db, statement, days)
 
 
 async def list_agents(db: Session, days: Days) -> Sequence[Row]:
-    """Interactions' charges by agent, and the LLM cost of the interactions that they paid for."""
+    """Return interactions' charges by agent, and the LLM cost of the interactions that they paid for."""
     statement = f"""
         SELECT agent_id, currency, sum(uses) AS uses, sum(paid) AS paid_spent, sum(cost_cents) AS cost_cents
           FROM (SELECT agent_id, currency, uses, paid, 0 AS cost_cents FROM {_CHARGED} c
                  WHERE {_OF_THE_DAYS} AND product_type = ''
                  UNION ALL
-                SELECT agent_id, currency, 0, 0, cost_cents FROM {_ATTRIBUTED} a WHERE {_OF_THE_DAYS}) told
+                SELECT agent_id, currency, 0, 0, cost_cents FROM {_ATTRIBUTED} a WHERE {_OF_THE_DAYS}) parts
          GROUP BY agent_id, currency ORDER BY sum(paid) DESC, sum(cost_cents) DESC, agent_id, currency LIMIT {MAX_ROWS}
     """  # noqa: S608
     return await rows_of(db, statement, days)
 
 
 async def list_tools(db: Session, days: Days) -> Sequence[Row]:
-    """Tools' uses, and the main pools' paid credits that they cost."""
+    """Return tools' uses, and the main pools' paid credits spent on them."""
     statement = f"""
         SELECT product_type, currency, sum(uses) AS uses, sum(product_free) AS product_free,
                sum(product_paid) AS product_paid, sum(paid) AS paid_spent

@@ -1,6 +1,6 @@
-"""Accounts, sales and credits given, read from the books themselves: they are as many as customers, not as uses.
+"""Money reports: accounts, sales and credits, read from the books themselves, which grow with customers, not with uses.
 
-A sale counts on the day on which the purchase was begun, with what was given back of it later.
+A sale counts on the day on which the purchase was started, with its later refunds and disputes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _FROM_FIRST_TO_LAST = """
     created_at >= CAST(CAST(:first AS date) AS timestamp) AT TIME ZONE 'UTC'
     AND created_at < CAST(CAST(:last AS date) + 1 AS timestamp) AT TIME ZONE 'UTC'"""
 _DAY = "CAST(created_at AT TIME ZONE 'UTC' AS date)"
-# What disputes withdrew counts as far as refunds left something.
+# Disputed amounts count only up to what refunds left.
 _SALES = """(
     SELECT p.account_id, p.environment, p.created_at, p.received_currency AS currency, p.received_minor,
            least(p.refunded_minor, p.received_minor) AS refunded_minor,
@@ -40,7 +40,7 @@ _MOVEMENTS = f"""
     coalesce(-sum(credits) FILTER (WHERE transaction_type IN {_BACK}), 0) AS taken_back,
     coalesce(sum(credits) FILTER (WHERE transaction_type <> 'purchase' AND transaction_type NOT IN {_BACK}), 0)
         AS granted"""
-# What an account is opened with is an entry of the ledger, and no credit of its own.
+# An account's opening balance is a ledger entry without a row in credits.
 _MOVED = f"""
     (SELECT credits, transaction_type, created_at FROM credits c
       WHERE {_FROM_FIRST_TO_LAST} AND EXISTS (
@@ -67,7 +67,7 @@ _STANDING = text(
 
 
 async def find_standing(db: Session, environment: Environment, *, today: date, daily_free: int) -> Row:
-    """As things are now. `daily_free` is the allowance of who has not used anything today."""
+    """Return the current state. `daily_free` is the allowance of accounts without use today."""
     values = {"environment": environment, "today": today, "daily_free": daily_free}
     return dict((await db.execute(_STANDING, values)).mappings().one())
 
@@ -115,7 +115,7 @@ async def list_movements(db: Session, days: Days) -> Sequence[Row]:
 
 
 async def list_cohorts(db: Session, days: Days) -> Sequence[Row]:
-    """Accounts by the week in which they were made, and how many of them ever paid."""
+    """Return accounts by the week of their creation, and how many of them have ever paid."""
     statement = """
         SELECT CAST(date_trunc('week', created_at AT TIME ZONE 'UTC') AS date) AS first_day,
                count(*) AS accounts, count(paid.account_id) AS ever_paid
@@ -133,9 +133,9 @@ async def list_cohorts(db: Session, days: Days) -> Sequence[Row]:
 
 
 async def list_prices(db: Session, days: Days) -> Sequence[Row]:
-    """Of every currency, whatever the days: money kept, credits sold, credits that ever came into paid pools.
+    """Return per currency, over all time: money kept, credits sold, and credits that ever entered the paid pools.
 
-    What came in and stayed is what is there (less what is owed) and what was spent, which needs no list of causes.
+    Entered and not taken back = outstanding - debt + spent, which needs no list of causes.
     """
     statement = f"""
         SELECT currency, sum(net_minor) AS net_minor, sum(sold) AS credits_sold, sum(entered) AS credits_entered
@@ -150,7 +150,7 @@ async def list_prices(db: Session, days: Days) -> Sequence[Row]:
                  UNION ALL
                 SELECT currency, 0, 0, sum(paid) FROM usage_days WHERE environment = :environment GROUP BY currency
                  UNION ALL
-                SELECT currency, 0, 0, paid FROM ({uses()}) u WHERE environment = :environment) told
+                SELECT currency, 0, 0, paid FROM ({uses()}) u WHERE environment = :environment) parts
          GROUP BY currency ORDER BY currency
     """  # noqa: S608  (our own words; what callers say is bound)
     return await rows_of(db, statement, days)

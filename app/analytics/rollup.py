@@ -1,12 +1,13 @@
-"""Adds what is new in the books to the sums by day.
+"""Roll-up: adds new entries of the books to the sums by day.
 
-A step takes what carries an id in [rolled_up_to, before), adds it and moves the mark, in one transaction: each use is
-in the sums exactly once, whether jobs run twice at once or die in the middle. Readers add what lies above the mark.
+A step takes the entries with ids in [rolled_up_to, before), adds them and moves the mark, in one transaction: each use
+is in the sums exactly once, even if two jobs run at once or one dies halfway. Readers add the entries above the mark.
 
-That is exact as long as nothing is committed below the mark later. An id is given inside the transaction that writes
-it; each of its few remaining statements, and each pause between them, ends after `database_timeout_s` (3 s). The mark
-stays SETTLED behind the database's clock, several times what they can last together; processes whose clocks are seconds
-off give ids by the database's (app.db.new_id). Should it ever fail, `ledger verify` says so.
+That is exact as long as no entry below the mark is committed later. An id is created inside the transaction that writes
+it; each of the transaction's few remaining statements, and each pause between them, ends after `database_timeout_s`
+(3 s). The mark stays SETTLED behind the database's clock, several times what they can last together. Processes with a
+clock that is seconds off create ids by the database's clock (app.db.new_id). If it ever fails, `ledger verify` reports
+it.
 """
 
 from collections.abc import Sequence
@@ -23,11 +24,11 @@ from app.db import Database, Session
 
 SETTLED = timedelta(seconds=60)
 STEP_ROWS = 20_000
-"""Of each book, at most, in one transaction."""
+"""The most rows of each book in one transaction."""
 log = structlog.get_logger()
 
 _LOCK_STATE = text("SELECT rolled_up_to, attributed_up_to FROM rollup_state WHERE name = 'analytics' FOR UPDATE")
-# Our own role's: others write no books.
+# Only this role's transactions: others write no books.
 _FIND_OLDEST_WRITER = text(
     """
     SELECT min(xact_start) FROM pg_stat_activity
@@ -70,7 +71,7 @@ _ADD_USES = text(
     SELECT account_id, day FROM accounts_used WHERE is_new
     """  # noqa: S608  (our own words)
 )
-# New days of accounts, and the days right after them, whose previous one may now be another.
+# New days of accounts, and the days after them, whose previous day may have changed.
 _LINK_DAYS = text(
     """
     WITH fresh AS (
@@ -110,16 +111,16 @@ _COUNTS = ", ".join(COUNTS)
 _STORED = f"first_usage_log_id, started_at, models, {', '.join((*COUNTS, *PARTS))}"
 _STORE_INTERACTIONS = text(
     f"""
-    WITH told AS MATERIALIZED ({interactions()}),
+    WITH recent AS MATERIALIZED ({interactions()}),
     changes AS (
-        SELECT environment, day, currency, model, 1 AS interactions, {_COUNTS} FROM told
+        SELECT environment, day, currency, model, 1 AS interactions, {_COUNTS} FROM recent
          UNION ALL
         SELECT i.environment, i.day, i.currency, i.model, -1, -i.llm_calls, -i.prompt_tokens, -i.completion_tokens,
                -i.cost_cents
-          FROM told t JOIN llm_interactions i ON i.account_id = t.account_id AND i.interaction_id = t.interaction_id),
+          FROM recent t JOIN llm_interactions i ON i.account_id = t.account_id AND i.interaction_id = t.interaction_id),
     stored AS (
         INSERT INTO llm_interactions (account_id, interaction_id, environment, currency, day, model, {_STORED})
-        SELECT account_id, interaction_id, environment, currency, day, model, {_STORED} FROM told
+        SELECT account_id, interaction_id, environment, currency, day, model, {_STORED} FROM recent
             ON CONFLICT (account_id, interaction_id) DO UPDATE
            SET {", ".join(f"{name} = excluded.{name}" for name in ("day", "model", *_STORED.split(", ")))})
     INSERT INTO llm_days AS d (environment, day, currency, model, interactions, {_COUNTS})
@@ -143,7 +144,7 @@ async def database_time(db: Database) -> datetime:
 
 
 async def roll_up(db: Database, now: datetime) -> int:
-    """Bring the sums up to SETTLED before `now`, in as many transactions as it takes: their number.
+    """Bring the sums up to SETTLED before `now`, and return the number of transactions.
 
     `db` must allow its statements longer than a request may take.
     """
@@ -167,13 +168,13 @@ async def roll_up(db: Database, now: datetime) -> int:
 
 
 async def lock_state(tx: Session) -> tuple[UUID, UUID]:
-    """Below which id everything is in the sums, and in the attribution. Locks the state until commit."""
+    """Return the ids below which the sums and the attribution are complete. Lock the state until commit."""
     row = (await tx.execute(_LOCK_STATE)).one()
     return row.rolled_up_to, row.attributed_up_to
 
 
 async def roll_up_step(tx: Session, until: UUID, rows: int = STEP_ROWS) -> bool:
-    """Add about `rows` of each book, but nothing from `until` on. Locks the state until commit. False: all is in."""
+    """Add about `rows` of each book, below `until`. Lock the state until commit. Return False if nothing was left."""
     after, _ = await lock_state(tx)
     if after >= until:
         return False
@@ -188,7 +189,7 @@ async def roll_up_step(tx: Session, until: UUID, rows: int = STEP_ROWS) -> bool:
 
 
 async def attribute_step(tx: Session, rows: int = STEP_ROWS) -> bool:
-    """Attribute about `rows` of each book, up to the sums' mark. Locks the state until commit. False: all is done."""
+    """Attribute about `rows` of each book, up to the sums' mark. Lock the state until commit. Return False if done."""
     until, after = await lock_state(tx)
     if after >= until:
         return False
@@ -199,7 +200,7 @@ async def attribute_step(tx: Session, rows: int = STEP_ROWS) -> bool:
 
 
 async def _find_end(tx: Session, after: UUID, until: UUID, rows: int) -> UUID:
-    """Where a step of about so many rows of each book ends, at `until` at the latest."""
+    """Return the end of a step of about so many rows of each book, at most `until`."""
     end: UUID = (await tx.execute(_FIND_END, {"after": after, "until": until, "rows": rows})).scalar_one()
     return end
 

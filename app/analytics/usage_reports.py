@@ -1,6 +1,6 @@
-"""What is used, by whom: the sums by day and, in the same snapshot, what came since (see rollup.py).
+"""Usage reports: the sums by day plus, in the same snapshot, newer entries (see rollup.py).
 
-Each function takes a session of `Database.consistent_read`, and is one statement after the look at the mark.
+Each function takes a session of `Database.consistent_read`, and runs one statement after reading the marks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 Dimension = Literal["product_type", "agent_id", "key_id"]
 MAX_ROWS = 500
 FEW_DAYS = 31
-"""Of which all accounts are added up at once."""
+"""The longest range that adds up all accounts at once."""
 TOP_CANDIDATES = 2000
 _OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
 _NEW = f"(SELECT * FROM ({uses()}) u WHERE {_OF_THE_DAYS})"  # noqa: S608  (our own words, here and below)
@@ -35,7 +35,7 @@ _SUMS = ", ".join(
 
 
 async def rows_of(db: Session, sql: str, days: Days, **more: Any) -> Sequence[Row]:
-    """The rows of a statement about days, to which it adds what came after the sums' mark."""
+    """Return the rows of a statement about days, which includes entries above the sums' mark."""
     values = {**days.values, **await find_marks(db), **more}
     return [dict(row) for row in (await db.execute(text(sql), values)).mappings()]
 
@@ -50,7 +50,7 @@ async def list_days(db: Session, days: Days) -> Sequence[Row]:
 
 
 async def list_by(db: Session, days: Days, dimension: Dimension) -> Sequence[Row]:
-    """The most used first."""
+    """Return usage by a dimension, most used first."""
     statement = f"""
         SELECT {dimension}, {_SUMS} FROM {_USED} used
          GROUP BY {dimension} ORDER BY sum(uses) DESC, {dimension} LIMIT {MAX_ROWS}
@@ -59,7 +59,7 @@ async def list_by(db: Session, days: Days, dimension: Dimension) -> Sequence[Row
 
 
 async def sum_credits_by_key(db: Session, key_ids: Sequence[str]) -> dict[str, int]:
-    """Credits that the keys ever charged to main pools, by charges and by tool uses. Keys without any are left out."""
+    """Return the credits that keys ever charged to main pools, by charges and tool uses. Omits keys without any."""
     statement = f"""
         SELECT key_id, sum(credits) AS credits
           FROM (SELECT key_id, daily_free + free + paid AS credits FROM usage_days
@@ -72,7 +72,7 @@ async def sum_credits_by_key(db: Session, key_ids: Sequence[str]) -> dict[str, i
 
 
 async def count_uses(db: Session, account_id: UUID) -> int:
-    """Charges and tool uses that an account ever made: each once, whatever it cost."""
+    """Count an account's charges and tool uses: each once, at any cost."""
     statement = f"""
         SELECT coalesce(sum(uses), 0) AS uses
           FROM (SELECT uses FROM account_days WHERE account_id = :account_id
@@ -89,7 +89,7 @@ async def find_key_names(db: Session, key_ids: Sequence[str]) -> dict[str, str]:
 
 
 async def count_active(db: Session, days: Days) -> int:
-    """Distinct accounts. Of the days of an account in the range, the first one is counted (see ActiveDay)."""
+    """Count distinct accounts. Of an account's days in the range, the first one counts (see ActiveDay)."""
     statement = f"""
         SELECT (SELECT coalesce(sum(accounts), 0) FROM active_days WHERE {_OF_THE_DAYS} AND previous_day < :first)
              + (SELECT count(*) FROM (SELECT DISTINCT account_id FROM {_NEW} u) new
@@ -114,10 +114,11 @@ async def count_active_by_day(db: Session, days: Days) -> dict[date, int]:
 
 
 async def list_top_accounts(db: Session, days: Days, limit: int, *, candidates: int = TOP_CANDIDATES) -> Sequence[Row]:
-    """`account_id`, `uses` and `credits` of those who spent the most credits.
+    """Return `account_id`, `uses` and `credits` of the accounts that spent the most credits.
 
-    Nobody spent more in a range than ever. So of a long range first those are added up who ever spent the most; if the
-    last one wanted spent more in it than the last of them ever did, nobody else can be among them.
+    No account spent more in a range than in total. So for a long range, only the accounts with the highest totals are
+    added up first. If the last account of the result spent more in the range than the last candidate in total, no other
+    account can be in the result.
     """
     if days.count > FEW_DAYS:
         chosen = await _list_biggest_spenders(db, days, candidates)
@@ -140,7 +141,7 @@ async def _list_top(db: Session, days: Days, limit: int, within: str = "", **val
 
 
 async def _list_biggest_spenders(db: Session, days: Days, limit: int) -> Sequence[Row]:
-    """By credits ever spent from the main pools, which is what `total_uses` counts."""
+    """Return accounts by total credits spent from the main pools, which `total_uses` counts."""
     statement = """
         SELECT account_id, total_uses FROM accounts
          WHERE environment = :environment ORDER BY total_uses DESC LIMIT :limit
@@ -149,7 +150,7 @@ async def _list_biggest_spenders(db: Session, days: Days, limit: int) -> Sequenc
 
 
 async def list_cohort_weeks(db: Session, days: Days) -> Sequence[Row]:
-    """For each week of account creation that has a day in the range: its accounts' later weeks, whenever."""
+    """Return all later weeks of the accounts created in each week that has a day in the range."""
     cohorts = """environment = :environment AND cohort_week
         BETWEEN CAST(date_trunc('week', CAST(CAST(:first AS date) AS timestamp)) AS date) AND CAST(:last AS date)"""
     statement = f"""
@@ -163,7 +164,7 @@ async def list_cohort_weeks(db: Session, days: Days) -> Sequence[Row]:
                  UNION ALL
                 SELECT cohort_week, week, 1, 0 FROM (SELECT DISTINCT account_id, cohort_week, week FROM new) n
                  WHERE NOT EXISTS (SELECT FROM account_days d WHERE d.account_id = n.account_id
-                                                               AND d.day >= n.week AND d.day < n.week + 7)) told
+                                                               AND d.day >= n.week AND d.day < n.week + 7)) parts
          GROUP BY cohort_week, week ORDER BY cohort_week, week
     """  # noqa: S608  (our own words; what callers say is bound)
     return await rows_of(db, statement, days)
