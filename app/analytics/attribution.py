@@ -19,6 +19,7 @@ from sqlalchemy import text
 
 from app.analytics.sources import COUNTS, interactions
 from app.db import Session
+from app.db.sql import sql
 
 SUMS = ("interactions", *COUNTS, "paid")
 """The sums of a share: the interaction itself, its calls, tokens and cost, and the paid credits of its charges."""
@@ -40,19 +41,25 @@ def keys_of(interaction_id: str) -> str:
 
 def stale(after: str, before: str) -> str:
     """Return SQL for the interactions with a report or a charge whose id is in [after, before)."""
-    return f"""
+    return sql(
+        """
         SELECT account_id, interaction_id FROM llm_usage WHERE usage_log_id >= {after} AND usage_log_id < {before}
          UNION
         SELECT c.account_id, k.interaction_id
           FROM charges c
-         CROSS JOIN LATERAL (SELECT CASE WHEN c.idempotency_key LIKE '{SDK_PREFIX}%'
-                                         THEN substr(c.idempotency_key, {len(SDK_PREFIX) + 1})
+         CROSS JOIN LATERAL (SELECT CASE WHEN c.idempotency_key LIKE '{sdk_prefix}%'
+                                         THEN substr(c.idempotency_key, {id_position})
                                          ELSE c.idempotency_key END AS interaction_id) k
          CROSS JOIN LATERAL (SELECT FROM llm_usage u
                               WHERE u.account_id = c.account_id AND u.interaction_id = k.interaction_id LIMIT 1) known
          WHERE c.charge_id >= {after} AND c.charge_id < {before} AND c.operation = 'charge'
            AND c.idempotency_key IS NOT NULL AND c.caller_kind = 'key'
-    """  # noqa: S608  (our own words, here and below)
+    """,
+        after=after,
+        before=before,
+        sdk_prefix=SDK_PREFIX,
+        id_position=len(SDK_PREFIX) + 1,
+    )
 
 
 def own_calls(condition: str) -> str:
@@ -60,10 +67,14 @@ def own_calls(condition: str) -> str:
     sums = ", ".join(
         f"sum({'actual_cost_cents' if name == 'cost_cents' else f'total_{name}'}) AS {name}" for name in COUNTS
     )
-    return f"""
+    return sql(
+        """
         SELECT account_id, interaction_id, models_used[1] AS model, {sums} FROM llm_usage
          WHERE {condition} AND total_llm_calls <= 1 AND cardinality(models_used) = 1
-         GROUP BY account_id, interaction_id, models_used[1]"""  # noqa: S608
+         GROUP BY account_id, interaction_id, models_used[1]""",
+        sums=sums,
+        condition=condition,
+    )
 
 
 def _share_of_rest(name: str, whole: str) -> str:
@@ -81,7 +92,8 @@ def shares() -> str:
     )
     none = ", ".join(f"0 AS {name}" for name in COUNTS)
     sums = ", ".join(f"sum({name}) AS {name}" for name in SUMS)
-    return f"""
+    return sql(
+        """
         WITH named AS (
             SELECT s.account_id, s.interaction_id, s.environment, s.currency, s.day, m.model, m.n, {own}
               FROM state s
@@ -102,7 +114,7 @@ def shares() -> str:
             SELECT s.account_id, s.interaction_id, c.charge_id, c.from_paid, coalesce(c.agent_id, '') AS agent_id,
                    CAST(c.created_at AT TIME ZONE 'UTC' AS date) AS day
               FROM state s
-             CROSS JOIN LATERAL {keys_of("s.interaction_id")} k
+             CROSS JOIN LATERAL {keys_of} k
              CROSS JOIN LATERAL (
                 SELECT charge_id, from_paid, metadata ->> 'agent_id' AS agent_id, created_at FROM charges
                  WHERE account_id = s.account_id AND operation = 'charge' AND idempotency_key = k.key
@@ -116,74 +128,117 @@ def shares() -> str:
               FROM split LEFT JOIN served USING (account_id, interaction_id)
              UNION ALL
             SELECT s.account_id, s.interaction_id, s.environment, s.currency, c.day, c.agent_id, s.model,
-                   0, {none}, {_share_of_rest("cost_cents", "c.from_paid")}
+                   0, {none}, {share_of_rest}
               FROM split s JOIN charged c ON c.account_id = s.account_id AND c.interaction_id = s.interaction_id
              WHERE c.from_paid > 0)
         SELECT account_id, interaction_id, environment, currency, day, agent_id, model, {sums}
-          FROM parts GROUP BY 1, 2, 3, 4, 5, 6, 7"""  # noqa: S608
+          FROM parts GROUP BY 1, 2, 3, 4, 5, 6, 7""",
+        own=own,
+        known=known,
+        keys_of=keys_of("s.interaction_id"),
+        counted=counted,
+        none=none,
+        share_of_rest=_share_of_rest("cost_cents", "c.from_paid"),
+        sums=sums,
+    )
 
 
 def attributed() -> str:
     """Return SQL for the sums by day plus newer entries, for readers: columns of DAY_KEY and SUMS."""
     negative = ", ".join(f"-i.{name}" for name in SUMS)
-    return f"""(
-        WITH stale AS MATERIALIZED ({stale(":attributed_up_to", ":before")}),
-        recent AS MATERIALIZED ({interactions()}),
+    return sql(
+        """(
+        WITH stale AS MATERIALIZED ({stale}),
+        recent AS MATERIALIZED ({interactions}),
         state AS MATERIALIZED (
-            SELECT {_STATE} FROM recent
+            SELECT {state} FROM recent
              UNION ALL
-            SELECT {_STATE} FROM llm_interactions i JOIN stale USING (account_id, interaction_id)
+            SELECT {state} FROM llm_interactions i JOIN stale USING (account_id, interaction_id)
              WHERE NOT EXISTS (SELECT FROM recent r
                                 WHERE r.account_id = i.account_id AND r.interaction_id = i.interaction_id)),
         calls AS MATERIALIZED (
-            SELECT account_id, interaction_id, model, {", ".join(f"sum({name}) AS {name}" for name in COUNTS)}
-              FROM (SELECT account_id, interaction_id, model, {_COUNTS}
+            SELECT account_id, interaction_id, model, {summed_counts}
+              FROM (SELECT account_id, interaction_id, model, {counts}
                       FROM interaction_calls JOIN stale USING (account_id, interaction_id)
                      UNION ALL
-                    {own_calls("usage_log_id >= :attributed_up_to AND usage_log_id < :before")}) both_of_them
+                    {own_calls}) both_of_them
              GROUP BY 1, 2, 3)
-        SELECT {DAY_KEY}, {_SUMS} FROM attribution_days
+        SELECT {day_key}, {sums} FROM attribution_days
          UNION ALL
-        SELECT {DAY_KEY}, {_SUMS} FROM ({shares()}) fresh
+        SELECT {day_key}, {sums} FROM ({shares}) fresh
          UNION ALL
-        SELECT {", ".join(f"i.{name}" for name in DAY_KEY.split(", "))}, {negative}
-          FROM stale JOIN interaction_shares i USING (account_id, interaction_id))"""  # noqa: S608
+        SELECT {day_key_of_i}, {negative}
+          FROM stale JOIN interaction_shares i USING (account_id, interaction_id))""",
+        stale=stale(":attributed_up_to", ":before"),
+        interactions=interactions(),
+        state=_STATE,
+        summed_counts=", ".join(f"sum({name}) AS {name}" for name in COUNTS),
+        counts=_COUNTS,
+        own_calls=own_calls("usage_log_id >= :attributed_up_to AND usage_log_id < :before"),
+        day_key=DAY_KEY,
+        sums=_SUMS,
+        shares=shares(),
+        day_key_of_i=", ".join(f"i.{name}" for name in DAY_KEY.split(", ")),
+        negative=negative,
+    )
 
 
 _ADD_CALLS = text(
-    f"""
-    INSERT INTO interaction_calls AS c (account_id, interaction_id, model, {_COUNTS})
-    {own_calls("usage_log_id >= :after AND usage_log_id < :before")}
+    sql(
+        """
+    INSERT INTO interaction_calls AS c (account_id, interaction_id, model, {counts})
+    {own_calls}
         ON CONFLICT (account_id, interaction_id, model) DO UPDATE
-       SET {", ".join(f"{name} = c.{name} + excluded.{name}" for name in COUNTS)}
-    """  # noqa: S608
+       SET {added_counts}
+    """,
+        counts=_COUNTS,
+        own_calls=own_calls("usage_log_id >= :after AND usage_log_id < :before"),
+        added_counts=", ".join(f"{name} = c.{name} + excluded.{name}" for name in COUNTS),
+    )
 )
 _SAME = " AND ".join(f"{{0}}.{name} = {{1}}.{name}" for name in KEY.split(", "))
 _COLUMNS = f"account_id, interaction_id, environment, currency, day, agent_id, model, {_SUMS}"
 _REPLACE_SHARES = text(
-    f"""
-    WITH stale AS MATERIALIZED ({stale(":after", ":before")}),
+    sql(
+        """
+    WITH stale AS MATERIALIZED ({stale}),
     state AS MATERIALIZED (
-        SELECT {_STATE} FROM llm_interactions JOIN stale USING (account_id, interaction_id)),
+        SELECT {state} FROM llm_interactions JOIN stale USING (account_id, interaction_id)),
     calls AS MATERIALIZED (
-        SELECT account_id, interaction_id, model, {_COUNTS}
+        SELECT account_id, interaction_id, model, {counts}
           FROM interaction_calls JOIN stale USING (account_id, interaction_id)),
-    fresh AS MATERIALIZED ({shares()}),
-    old AS MATERIALIZED (SELECT {_COLUMNS} FROM interaction_shares JOIN stale USING (account_id, interaction_id)),
+    fresh AS MATERIALIZED ({shares}),
+    old AS MATERIALIZED (SELECT {columns} FROM interaction_shares JOIN stale USING (account_id, interaction_id)),
     gone AS (
         DELETE FROM interaction_shares i USING old o
-         WHERE {_SAME.format("i", "o")} AND NOT EXISTS (SELECT FROM fresh f WHERE {_SAME.format("f", "o")})),
+         WHERE {same_i_o} AND NOT EXISTS (SELECT FROM fresh f WHERE {same_f_o})),
     stored AS (
-        INSERT INTO interaction_shares ({_COLUMNS}) SELECT {_COLUMNS} FROM fresh
-            ON CONFLICT ({KEY}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in SUMS)})
-    INSERT INTO attribution_days AS d ({DAY_KEY}, {_SUMS})
-    SELECT {DAY_KEY}, {", ".join(f"sum({name})" for name in SUMS)}
-      FROM (SELECT {DAY_KEY}, {_SUMS} FROM fresh
+        INSERT INTO interaction_shares ({columns}) SELECT {columns} FROM fresh
+            ON CONFLICT ({key}) DO UPDATE SET {replaced_sums})
+    INSERT INTO attribution_days AS d ({day_key}, {sums})
+    SELECT {day_key}, {summed}
+      FROM (SELECT {day_key}, {sums} FROM fresh
              UNION ALL
-            SELECT {DAY_KEY}, {", ".join(f"-{name}" for name in SUMS)} FROM old) changes
-     GROUP BY {DAY_KEY} HAVING ({", ".join(f"sum({name})" for name in SUMS)}) <> ({", ".join("0" for _ in SUMS)})
-        ON CONFLICT ({DAY_KEY}) DO UPDATE SET {", ".join(f"{name} = d.{name} + excluded.{name}" for name in SUMS)}
-    """  # noqa: S608
+            SELECT {day_key}, {negative_sums} FROM old) changes
+     GROUP BY {day_key} HAVING ({summed}) <> ({zeros})
+        ON CONFLICT ({day_key}) DO UPDATE SET {added_sums}
+    """,
+        stale=stale(":after", ":before"),
+        state=_STATE,
+        counts=_COUNTS,
+        shares=shares(),
+        columns=_COLUMNS,
+        same_i_o=_SAME.format("i", "o"),
+        same_f_o=_SAME.format("f", "o"),
+        key=KEY,
+        replaced_sums=", ".join(f"{name} = excluded.{name}" for name in SUMS),
+        day_key=DAY_KEY,
+        sums=_SUMS,
+        summed=", ".join(f"sum({name})" for name in SUMS),
+        negative_sums=", ".join(f"-{name}" for name in SUMS),
+        zeros=", ".join("0" for _ in SUMS),
+        added_sums=", ".join(f"{name} = d.{name} + excluded.{name}" for name in SUMS),
+    )
 )
 
 

@@ -16,6 +16,7 @@ from app.analytics.days import Days
 from app.analytics.sources import COUNTS, interactions
 from app.analytics.usage_reports import rows_of
 from app.db import Session
+from app.db.sql import sql
 from app.errors import InvalidRequest
 from app.timestamps import EARLIEST, LATEST, OUT_OF_BOUNDS
 
@@ -72,9 +73,10 @@ async def list_interactions(
         conditions += f" AND ({column}, first_usage_log_id) < (CAST(:value AS {kind}), CAST(:id AS uuid))"
         values |= {"value": after.value, "id": after.first_usage_log_id}
     columns = f"""account_id, interaction_id, model, currency, day, started_at, first_usage_log_id, {_COLUMNS}"""
-    statement = f"""
-        WITH recent AS MATERIALIZED ({interactions()})
-        SELECT page.*, (SELECT sum(c.from_paid) FROM {keys_of("page.interaction_id")} k JOIN charges c
+    statement = sql(
+        """
+        WITH recent AS MATERIALIZED ({interactions})
+        SELECT page.*, (SELECT sum(c.from_paid) FROM {keys_of} k JOIN charges c
                             ON c.account_id = page.account_id AND c.operation = 'charge'
                                AND c.idempotency_key = k.key AND c.caller_kind = 'key') AS paid_spent
           FROM (SELECT * FROM (
@@ -86,5 +88,12 @@ async def list_interactions(
                     (SELECT {columns} FROM recent WHERE {conditions} {ordered})) both_of_them
                 {ordered}) page
          ORDER BY page.{column} DESC, page.first_usage_log_id DESC
-    """  # noqa: S608  (our own words; what callers say is bound)
+    """,
+        interactions=interactions(),
+        keys_of=keys_of("page.interaction_id"),
+        columns=columns,
+        conditions=conditions,
+        ordered=ordered,
+        column=column,
+    )
     return await rows_of(db, statement, days, **values)

@@ -21,6 +21,7 @@ from sqlalchemy import text
 from app.analytics.attribution import attribute
 from app.analytics.sources import COUNTS, PARTS, first_id_at, interactions, uses
 from app.db import Database, Session
+from app.db.sql import sql
 
 SETTLED = timedelta(seconds=60)
 STEP_ROWS = 20_000
@@ -39,13 +40,18 @@ _MOVE_ON = text("UPDATE rollup_state SET rolled_up_to = :before WHERE name = 'an
 _MOVE_ATTRIBUTION_ON = text("UPDATE rollup_state SET attributed_up_to = :before WHERE name = 'analytics'")
 _BOOKS = (("charges", "charge_id"), ("product_usage_log", "usage_log_id"), ("llm_usage", "usage_log_id"))
 _ENDS = ", ".join(
-    f"(SELECT {name} FROM {table} WHERE {name} >= :after ORDER BY {name} OFFSET :rows LIMIT 1)"  # noqa: S608  (our own words; what callers say is bound)
+    sql(
+        "(SELECT {name} FROM {table} WHERE {name} >= :after ORDER BY {name} OFFSET :rows LIMIT 1)",
+        name=name,
+        table=table,
+    )
     for table, name in _BOOKS
 )
 _FIND_END = text(f"SELECT least(CAST(:until AS uuid), {_ENDS})")
 _ADD_USES = text(
-    f"""
-    WITH used AS MATERIALIZED ({uses()}),
+    sql(
+        """
+    WITH used AS MATERIALIZED ({uses}),
     usage AS (
         INSERT INTO usage_days AS d (environment, day, product_type, key_id, agent_id, currency, uses, daily_free, free,
                                      paid, product_free, product_paid)
@@ -69,7 +75,9 @@ _ADD_USES = text(
            SET uses = d.uses + excluded.uses, credits = d.credits + excluded.credits
         RETURNING account_id, day, xmax = 0 AS is_new)
     SELECT account_id, day FROM accounts_used WHERE is_new
-    """  # noqa: S608  (our own words)
+    """,
+        uses=uses(),
+    )
 )
 # New days of accounts, and the days after them, whose previous day may have changed.
 _LINK_DAYS = text(
@@ -110,20 +118,21 @@ _LINK_DAYS = text(
 _COUNTS = ", ".join(COUNTS)
 _STORED = f"first_usage_log_id, started_at, models, {', '.join((*COUNTS, *PARTS))}"
 _STORE_INTERACTIONS = text(
-    f"""
-    WITH recent AS MATERIALIZED ({interactions()}),
+    sql(
+        """
+    WITH recent AS MATERIALIZED ({interactions}),
     changes AS (
-        SELECT environment, day, currency, model, 1 AS interactions, {_COUNTS} FROM recent
+        SELECT environment, day, currency, model, 1 AS interactions, {counts} FROM recent
          UNION ALL
         SELECT i.environment, i.day, i.currency, i.model, -1, -i.llm_calls, -i.prompt_tokens, -i.completion_tokens,
                -i.cost_cents
           FROM recent t JOIN llm_interactions i ON i.account_id = t.account_id AND i.interaction_id = t.interaction_id),
     stored AS (
-        INSERT INTO llm_interactions (account_id, interaction_id, environment, currency, day, model, {_STORED})
-        SELECT account_id, interaction_id, environment, currency, day, model, {_STORED} FROM recent
+        INSERT INTO llm_interactions (account_id, interaction_id, environment, currency, day, model, {stored})
+        SELECT account_id, interaction_id, environment, currency, day, model, {stored} FROM recent
             ON CONFLICT (account_id, interaction_id) DO UPDATE
-           SET {", ".join(f"{name} = excluded.{name}" for name in ("day", "model", *_STORED.split(", ")))})
-    INSERT INTO llm_days AS d (environment, day, currency, model, interactions, {_COUNTS})
+           SET {replaced})
+    INSERT INTO llm_days AS d (environment, day, currency, model, interactions, {counts})
     SELECT environment, day, currency, model, sum(interactions), sum(llm_calls), sum(prompt_tokens),
            sum(completion_tokens), sum(cost_cents)
       FROM changes GROUP BY 1, 2, 3, 4
@@ -132,7 +141,12 @@ _STORE_INTERACTIONS = text(
            prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
            completion_tokens = d.completion_tokens + excluded.completion_tokens,
            cost_cents = d.cost_cents + excluded.cost_cents
-    """  # noqa: S608  (our own words)
+    """,
+        interactions=interactions(),
+        counts=_COUNTS,
+        stored=_STORED,
+        replaced=", ".join(f"{name} = excluded.{name}" for name in ("day", "model", *_STORED.split(", "))),
+    )
 )
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from app.db import Session
 from app.db import first_id_at as first_id_at
+from app.db.sql import sql
 
 NO_ID, ALL_IDS = UUID(int=0), UUID(int=2**128 - 1)
 
@@ -18,7 +19,8 @@ def uses(after: str = ":after", before: str = ":before") -> str:
     account = """
         a.account_id, a.environment, a.currency,
         CAST(date_trunc('week', a.created_at AT TIME ZONE 'UTC') AS date) AS cohort_week"""
-    return f"""
+    return sql(
+        """
         SELECT {account}, CAST(c.created_at AT TIME ZONE 'UTC' AS date) AS day, '' AS product_type,
                CASE WHEN e.actor_type = 'api_key' THEN e.actor_id ELSE '' END AS key_id,
                coalesce(c.metadata ->> 'agent_id', '') AS agent_id,
@@ -37,7 +39,11 @@ def uses(after: str = ":after", before: str = ":before") -> str:
           JOIN accounts a ON a.account_id = u.account_id
           LEFT JOIN charges c ON c.account_id = u.account_id AND c.charge_id = u.charge_id
          WHERE u.usage_log_id >= {after} AND u.usage_log_id < {before}
-    """  # noqa: S608  (our own words)
+    """,
+        account=account,
+        after=after,
+        before=before,
+    )
 
 
 COUNTS = ("llm_calls", "prompt_tokens", "completion_tokens", "cost_cents")
@@ -62,38 +68,53 @@ def interactions(after: str = ":after", before: str = ":before", *, from_the_beg
                    coalesce(CAST(max({column}) FILTER (WHERE total_llm_calls > 1) AS numeric), 0) AS summary_{name}"""
 
     window = f"usage_log_id >= {after} AND usage_log_id < {before}"
-    new = f"""(
+    new = sql(
+        """(
         SELECT * FROM (SELECT account_id, interaction_id, min(created_at) AS started_at,
                               (array_agg(usage_log_id ORDER BY usage_log_id))[1] AS first_usage_log_id,
-                              {", ".join(part(name) for name in COUNTS)}
+                              {counted}
                          FROM llm_usage WHERE {window} GROUP BY account_id, interaction_id) counted
           LEFT JOIN (SELECT account_id, interaction_id, array_agg(DISTINCT m.name) AS models
                        FROM llm_usage CROSS JOIN unnest(models_used) AS m (name) WHERE {window}
-                      GROUP BY account_id, interaction_id) named USING (account_id, interaction_id))"""  # noqa: S608  (our own words)
+                      GROUP BY account_id, interaction_id) named USING (account_id, interaction_id))""",
+        counted=", ".join(part(name) for name in COUNTS),
+        window=window,
+    )
     if from_the_beginning:
         source, models = f"{new} t", "t.models"
     else:
         parts = [f"n.called_{name} + coalesce(i.called_{name}, 0) AS called_{name}" for name in COUNTS]
         parts += [f"greatest(n.summary_{name}, i.summary_{name}) AS summary_{name}" for name in COUNTS]
         source, models = (
-            f"""(
+            sql(
+                """(
             SELECT account_id, interaction_id, least(n.started_at, i.started_at) AS started_at,
                    least(n.first_usage_log_id, i.first_usage_log_id) AS first_usage_log_id,
-                   {", ".join(parts)}, n.models AS new_models, i.models AS old_models
-              FROM {new} n LEFT JOIN llm_interactions i USING (account_id, interaction_id)) t""",  # noqa: S608  (our own words)
+                   {merged}, n.models AS new_models, i.models AS old_models
+              FROM {new} n LEFT JOIN llm_interactions i USING (account_id, interaction_id)) t""",
+                merged=", ".join(parts),
+                new=new,
+            ),
             "t.old_models || t.new_models",
         )
-    return f"""
+    return sql(
+        """
         SELECT t.account_id, t.interaction_id, a.environment, a.currency,
                CAST(t.started_at AT TIME ZONE 'UTC' AS date) AS day,
                left(array_to_string(m.models, ' + '), 255) AS model, m.models, t.first_usage_log_id, t.started_at,
-               {", ".join(f"greatest(t.called_{name}, t.summary_{name}) AS {name}" for name in COUNTS)},
-               {", ".join(f"t.{name}" for name in PARTS)}
+               {counts},
+               {parts}
           FROM {source}
           JOIN accounts a ON a.account_id = t.account_id
          CROSS JOIN LATERAL (SELECT ARRAY(SELECT DISTINCT u.name FROM unnest({models}) AS u (name)
-                                           ORDER BY u.name LIMIT {MAX_MODELS}) AS models) m
-    """  # noqa: S608  (our own words)
+                                           ORDER BY u.name LIMIT {max_models}) AS models) m
+    """,
+        counts=", ".join(f"greatest(t.called_{name}, t.summary_{name}) AS {name}" for name in COUNTS),
+        parts=", ".join(f"t.{name}" for name in PARTS),
+        source=source,
+        models=models,
+        max_models=MAX_MODELS,
+    )
 
 
 _MARKS = text("SELECT rolled_up_to, attributed_up_to FROM rollup_state WHERE name = 'analytics'")

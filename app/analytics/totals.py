@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from app.analytics.sources import find_marks, uses
 from app.db import Session
+from app.db.sql import sql
 
 Row = Mapping[str, Any]
 _ACCOUNTS = text(
@@ -33,14 +34,17 @@ _PURCHASES = text(
     """
 )
 _SPENT = text(
-    f"""
+    sql(
+        """
     SELECT environment, sum(daily_free) AS daily_free, sum(free) AS free, sum(paid) AS paid,
            sum(product_free) AS product_free, sum(product_paid) AS product_paid
       FROM (SELECT environment, daily_free, free, paid, product_free, product_paid FROM usage_days
              UNION ALL
-            SELECT environment, daily_free, free, paid, product_free, product_paid FROM ({uses()}) recent) parts
+            SELECT environment, daily_free, free, paid, product_free, product_paid FROM ({uses}) recent) parts
      GROUP BY environment
-    """  # noqa: S608  (our own words)
+    """,
+        uses=uses(),
+    )
 )
 
 
