@@ -1,4 +1,4 @@
-"""The local OpenID provider's pages: plain HTML, nothing loaded from anywhere."""
+"""Pages of the local OpenID provider: plain HTML without external resources."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ STYLE = """
   .error { color: light-dark(#b42318, #ff8f85) } footer { margin-top: 1.25rem }
 """
 HEADERS = {
-    # No form-action: browsers apply it to the redirect after the form as well, and that goes to the client.
+    # No form-action: browsers apply it to the redirect after the form as well, which leads to the client.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -29,13 +29,13 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Someone who can sign in with one click. `hd` is the hosted domain of a Workspace account."""
+    """A person who can sign in with one click. `hd` is the hosted domain of a Workspace account."""
 
     sub: str
     email: str
     name: str
     email_verified: bool | str = True
-    """Apple and Amazon Cognito send a text."""
+    """Apple and Amazon Cognito send a string."""
     hd: str | None = None
     picture: str | None = None
 
@@ -45,15 +45,15 @@ def refusal_page(reason: str) -> HTMLResponse:
 
 
 def sign_in_page(users: Sequence[User], client_id: str, query: str, hd: str | None) -> HTMLResponse:
-    """One button a user. The form posts back to the same `query`, where everything is checked again."""
+    """Return the page with one button per user. The form posts to the same `query`, which is checked again."""
     buttons = [
         f'<button name="sub" value="{escape(user.sub)}"><b>{escape(user.name)}</b>'
         f"<span>{escape(user.email)}{'' if user.email_verified else ' (not verified)'}</span></button>"
         for user in users
     ]
-    nobody = "" if buttons else f'<p class="error">No account of {escape(hd or "this provider")}.</p>'
+    no_account = "" if buttons else f'<p class="error">No account of {escape(hd or "this provider")}.</p>'
     body = (
-        f"<p>to continue to <b>{escape(client_id)}</b></p>{nobody}"
+        f"<p>to continue to <b>{escape(client_id)}</b></p>{no_account}"
         f'<form method="post" action="?{escape(query)}">{"".join(buttons)}'
         '<button class="cancel" name="cancel" value="1">Cancel</button></form>'
         "<footer>A local sign-in for trying things out. No password, no real account.</footer>"

@@ -1,4 +1,4 @@
-"""Pages for a person: pay with a test card, and see what was sent where."""
+"""Pages of the local Stripe: pay with a test card, and list payments and deliveries."""
 
 from html import escape
 from typing import Annotated, Any
@@ -23,31 +23,31 @@ MEANING = {
     "pm_card_visa": "succeeds",
     "pm_card_chargeDeclined": "is declined",
     "pm_card_chargeDeclinedInsufficientFunds": "is declined: insufficient funds",
-    "pm_card_authenticationRequired": "asks for 3-D Secure first",
-    "pm_card_createDispute": "succeeds, and is disputed at once",
-    "pm_card_processing": "takes its time",
+    "pm_card_authenticationRequired": "requires 3-D Secure",
+    "pm_card_createDispute": "succeeds, and is disputed immediately",
+    "pm_card_processing": "stays in processing",
     "pm_card_pendingRefund": "succeeds; its refund stays pending",
-    "pm_card_refundFail": "succeeds; a refund of it fails after a while",
+    "pm_card_refundFail": "succeeds; its refund fails later",
 }
 SCRIPT = """
 const data = document.body.dataset, output = document.querySelector("output"), bank = document.querySelector("#bank");
-function tell(answer) {
+function show(answer) {
   bank.hidden = !["requires_action", "processing"].includes(answer.status);
   output.textContent = answer.error ? answer.error.message : "Payment " + answer.status + ".";
   if (answer.status === "succeeded" && data.return) location = data.return;
 }
 for (const button of bank.querySelectorAll("button")) button.onclick = async () =>
-  tell(await (await fetch(data.bank + button.dataset.bank, {method: "POST"})).json());
+  show(await (await fetch(data.bank + button.dataset.bank, {method: "POST"})).json());
 for (const button of document.querySelectorAll("button[data-card]")) button.onclick = async () => {
   const form = new URLSearchParams({payment_method: button.dataset.card, client_secret: data.secret, key: data.key});
-  tell(await (await fetch(data.confirm, {method: "POST", body: form})).json());
+  show(await (await fetch(data.confirm, {method: "POST", body: form})).json());
 };
 """
 
 
 BANK = (
-    "<div id=bank hidden><p>You are the buyer's bank now:</p>"
-    "<button data-bank=succeed>Let it succeed</button><button data-bank=fail>Let it fail</button></div>"
+    "<div id=bank hidden><p>Act as the buyer's bank:</p>"
+    "<button data-bank=succeed>Approve payment</button><button data-bank=fail>Reject payment</button></div>"
 )
 
 
@@ -64,7 +64,7 @@ async def pay(
     client_secret: Annotated[str, Query()] = "",
     return_url: Annotated[str, Query(max_length=2048)] = "",
 ) -> HTMLResponse:
-    """`return_url`: where the browser goes once it is paid, as Stripe.js would send it; http and https only."""
+    """Show the payment page. `return_url`: the browser's next page after payment, as in Stripe.js; http(s) only."""
     for account in request.app.state.local.accounts.values():
         intent = account.objects["payment_intent"].get(intent_id)
         if intent is not None and intent["client_secret"] == client_secret:
@@ -74,7 +74,7 @@ async def pay(
                 for name, number in CARDS.items()
             )
             buttons += "".join(
-                f"<button data-card={name}><b>{name[3:].replace('_', ' ')}</b> is paid days later</button>"
+                f"<button data-card={name}><b>{name[3:].replace('_', ' ')}</b> paid days later</button>"
                 for name in VOUCHERS
             )
             attributes = (
@@ -85,12 +85,12 @@ async def pay(
             )
             body = f"<h1>Pay {price}</h1><p>Choose a test card. No money moves.</p>{buttons}<output></output>{BANK}"
             return _page("Pay", f"{body}<script>{SCRIPT}</script>", attributes)
-    reason = "The address lacks the payment's id or its client secret."
+    reason = "The URL lacks the payment's id or its client secret."
     return _page("Not found", f"<h1>No such payment</h1><p>{reason}</p>", status=404)
 
 
 def _returning(url: str, intent_id: str, client_secret: str) -> str:
-    """The address with what Stripe adds to it; nothing when it is none that a browser may safely be sent to."""
+    """Return the URL with the parameters that Stripe adds; empty if it is not safe to send a browser there."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -117,7 +117,7 @@ def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
 async def overview(request: Request) -> HTMLResponse:
     local = request.app.state.local
     intents = [i for account in local.accounts.values() for i in account.objects["payment_intent"].values()]
-    body = "<h1>Local Stripe</h1><p>Stands in for Stripe on this machine. No money moves.</p><h2>Payments</h2>"
+    body = "<h1>Local Stripe</h1><p>A simulated Stripe on this machine. No money moves.</p><h2>Payments</h2>"
     body += _table(("id", "status", "amount", "amount_received", "currency"), intents[::-1][:50]) or "<p>None yet.</p>"
     body += "<h2>Webhook deliveries</h2>"
     body += _table(("event_id", "type", "attempt", "outcome"), local.deliverer.listed()[::-1][:50])

@@ -1,4 +1,4 @@
-"""Has the services do what the story says, window by window. What has been done already is not done again."""
+"""Replays the story with the services, window by window. Events that were replayed before are skipped."""
 
 import asyncio
 from collections import Counter, deque
@@ -27,7 +27,7 @@ from app.demo.traffic.events import (
     Disputed,
     DisputeLost,
     Event,
-    ProfileTold,
+    ProfileSet,
     Refunded,
     Reported,
     StatusSet,
@@ -44,13 +44,13 @@ from app.tools.service import ToolChargeRequest
 
 Kind = TypeVar("Kind", bound=Event)
 WINDOW_S = 6 * 3600
-"""Charges within it share transactions; an account's last activity is told that precisely."""
+"""Charges within one window share transactions; an account's last activity has this precision."""
 AT_ONCE = 4
 TEST_KEY, BONUS_KEY = "Continuous integration", "Referral programme"
 
 
 @dataclass(slots=True)
-class Teller:
+class Replayer:
     past: Past
     office: Office
     accounts: dict[Identity, UUID] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Teller:
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def window(self, events: Sequence[Event]) -> None:
-        """Each account's events in their order; those of different accounts together."""
+        """Replay each account's events in order; different accounts concurrently."""
         queues: dict[Identity, deque[Event]] = {}
         for event in events:
             if not isinstance(event, Reported):
@@ -82,7 +82,7 @@ class Teller:
         await asyncio.gather(*(self._do(event) for event in events if isinstance(event, Reported)))
 
     def _actor(self, event: Event, name: str) -> Actor:
-        """The key that was in use then."""
+        """Return the API key that was in use at the event's time."""
         world = event.identity.environment
         ids = self.keys[world, name if world == "live" else TEST_KEY]
         key_id = next(key_id for since, key_id in ids if since <= event.at)
@@ -139,7 +139,7 @@ class Teller:
 
     async def _now(self, event: Event) -> None:
         past = self.past
-        if isinstance(event, ProfileTold):
+        if isinstance(event, ProfileSet):
             actor = self._actor(event, AGENTS[0].key_name)
             self.accounts[event.identity] = await past.billing.accounts.directory.resolve(
                 event.identity, event.profile, actor, event.at
@@ -185,12 +185,12 @@ class Teller:
         return purchase
 
     async def _buy(self, event: Bought, account_id: UUID) -> None:
-        """Open it, and try the cards as the buyer's browser would; the worker gives up what nobody paid."""
+        """Open the purchase, and try the cards as the buyer's browser would. The worker cancels unpaid ones."""
         world, payments = event.identity.environment, self.past.payments
         async with self.past.db.read() as session:
             known = await queries.find_purchase_by_key(session, account_id, "key", event.name)
         payment_id = known["payment_intent_id"] if known is not None else None
-        if payment_id is None:  # an account that was closed later opens none again
+        if payment_id is None:  # a replay for an account that was closed later
             opened = await payments.open_purchase(
                 world, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
             )
@@ -201,7 +201,7 @@ class Teller:
                 try:
                     key = f"{event.name} {number}"
                     await confirm(payment_id, _payment_method(event.identity, card), {"idempotency_key": key})
-                except stripe.CardError:  # declined, as it should be
+                except stripe.CardError:  # declined, as intended
                     pass
                 await self.past.deliver(world, payment_id)
         if event.given_up_at is not None:
@@ -211,7 +211,7 @@ class Teller:
                 await self.past.deliver(world, payment_id)
 
     async def _dispute(self, event: Disputed | DisputeLost, account_id: UUID) -> None:
-        """The buyer's bank takes the money back; and keeps it, when nobody objects."""
+        """Withdraw the money as the buyer's bank; keep it if the dispute is lost."""
         world = event.identity.environment
         payment_id = (await self._purchase(account_id, event.purchase))["payment_intent_id"]
         disputes = self.past.stripe(world).v1.disputes
@@ -227,7 +227,7 @@ class Teller:
 
 
 def _payment_method(identity: Identity, card: str) -> Any:
-    """What the buyer's browser sends. A card that succeeds is the buyer's own: nobody else pays with it."""
+    """Return the browser's payment method. A card that succeeds is unique to the buyer."""
     if card != "pm_card_visa":
         return {"payment_method": card}
     person = int(sha256(f"{identity.oauth_provider} {identity.external_id}".encode()).hexdigest(), 16)
@@ -236,7 +236,7 @@ def _payment_method(identity: Identity, card: str) -> Any:
 
 
 def _take(queue: deque[Event], kind: type[Kind]) -> list[Kind]:
-    """Those of this kind that come next."""
+    """Take the next events while they are of this kind."""
     taken: list[Kind] = []
     while queue and isinstance(event := queue[0], kind):
         taken.append(event)
@@ -249,14 +249,14 @@ def windows(events: Sequence[Event]) -> Iterator[list[Event]]:
         yield list(chunk)
 
 
-async def tell(
+async def replay(
     past: Past, until: datetime, live_people: int, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, int]:
-    """Do all of it, and return how often each outcome came. `on_progress` gets the windows done and their number."""
+    """Replay everything, and return the number of each outcome. `on_progress` gets windows done and in total."""
     office = Office(past, until)
     async with past.db.read() as session:
         rows = await session.execute(text("SELECT account_id, created_at FROM llm_usage"))
-        teller = Teller(past, office, reported=frozenset((row[0], row[1]) for row in rows))
+        replayer = Replayer(past, office, reported=frozenset((row[0], row[1]) for row in rows))
     steps: deque[Step] = deque(office.steps())
     chunks = list(windows(write_story(until, past.settings, live_people)))
     for number, chunk in enumerate(chunks):
@@ -265,11 +265,11 @@ async def tell(
             moment, step = steps.popleft()
             with at(moment):
                 await step()
-            teller.keys = await office.key_ids()
-        await teller.window(chunk)
+            replayer.keys = await office.key_ids()
+        await replayer.window(chunk)
     last_used = LastUsed(past.db)
-    for key_id, moments in teller.used.items():
+    for key_id, moments in replayer.used.items():
         for moment in sorted(moments):
             last_used.note(key_id, moment)
     await last_used.flush()
-    return dict(teller.outcomes)
+    return dict(replayer.outcomes)
