@@ -52,7 +52,7 @@ class Round:
     good: dict[str, int] = field(default_factory=dict)
     statuses: dict[int, int] = field(default_factory=dict)
     unanswered: dict[str, int] = field(default_factory=dict)
-    """Counts by what the caller saw instead of an answer."""
+    """Counts by reason, as seen by the caller."""
     late_send_ms: float = 0
     """The generator's greatest delay behind its schedule. If it is large, the round is not meaningful."""
 

@@ -107,7 +107,7 @@ async def callback(
     return answer
 
 
-@router.get("/user")
+@router.get("/user", summary="Get the signed-in admin")
 async def who_am_i(request: Request, admin: Viewer, sessions: Sessions, response: Response) -> WhoAmI:
     """Return the signed-in admin, and the token that the browser's writes need."""
     _no_store(response)
