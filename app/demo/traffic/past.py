@@ -59,8 +59,8 @@ class _PastHttp(stripe.HTTPXClient):
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        told = {**headers, "Local-Stripe-Time": str(int(_NOW.get().timestamp()))}
-        return await super().request_async(method, url, told, post_data)
+        timed = {**headers, "Local-Stripe-Time": str(int(_NOW.get().timestamp()))}
+        return await super().request_async(method, url, timed, post_data)
 
 
 class PastAccounts(AccountDirectory):
@@ -139,10 +139,10 @@ class Past:
             {"created": {"gte": second, "lte": second}, "limit": 100}
         )
         for event in reversed(listed.data):
-            told = event.to_dict()
-            subject = told["data"]["object"]
-            if told["type"] in HANDLED and payment_id in (subject["id"], subject.get("payment_intent")):
-                payload = json.dumps(told).encode()
+            content = event.to_dict()
+            subject = content["data"]["object"]
+            if content["type"] in HANDLED and payment_id in (subject["id"], subject.get("payment_intent")):
+                payload = json.dumps(content).encode()
                 signed = signature(keys.webhook_secret.get_secret_value(), payload, int(time.time()))
                 await self.payments.handle_webhook(payload, signed, self.now)
 

@@ -84,7 +84,7 @@ def people(rng: Random, until: datetime, live: int) -> list[Person]:
     ]
 
 
-def _person(rng: Random, world: Environment, number: int, appetite: float, until: datetime) -> Person:
+def _person(rng: Random, environment: Environment, number: int, appetite: float, until: datetime) -> Person:
     agent = rng.choices(AGENTS, [agent.share for agent in AGENTS])[0]
     hours_east = rng.choice((-8, -5, -5, -3, 0, 1, 1, 2, 5, 8))
     arrived = _arrival(rng, hours_east, until)
@@ -111,9 +111,9 @@ def _person(rng: Random, world: Environment, number: int, appetite: float, until
         )
     share_left = max(0.1, (until - arrived) / timedelta(days=DAYS)) ** 0.5
     wants = 1 + int(min(MOST_WANTED, appetite) * share_left)
-    if world == "test":
+    if environment == "test":
         wants = min(wants, 25)
-    identity = Identity(world, agent.provider, external_id)
+    identity = Identity(environment, agent.provider, external_id)
     return Person(identity, profile, agent, arrived, hours_east, wants, rng.random() < 0.66)
 
 

@@ -83,8 +83,8 @@ class Replayer:
 
     def _actor(self, event: Event, name: str) -> Actor:
         """Return the API key that was in use at the event's time."""
-        world = event.identity.environment
-        ids = self.keys[world, name if world == "live" else TEST_KEY]
+        environment = event.identity.environment
+        ids = self.keys[environment, name if environment == "live" else TEST_KEY]
         key_id = next(key_id for since, key_id in ids if since <= event.at)
         self.used.setdefault(key_id, []).append(event.at)
         return Actor("api_key", key_id)
@@ -186,35 +186,35 @@ class Replayer:
 
     async def _buy(self, event: Bought, account_id: UUID) -> None:
         """Open the purchase, and try the cards as the buyer's browser would. The worker cancels unpaid ones."""
-        world, payments = event.identity.environment, self.past.payments
+        environment, payments = event.identity.environment, self.past.payments
         async with self.past.db.read() as session:
             known = await queries.find_purchase_by_key(session, account_id, "key", event.name)
         payment_id = known["payment_intent_id"] if known is not None else None
         if payment_id is None:  # a replay for an account that was closed later
             opened = await payments.open_purchase(
-                world, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
+                environment, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
             )
             payment_id = opened.payment_id
         for number, (card, moment) in enumerate(event.attempts):
             with at(moment):
-                confirm = self.past.stripe(world).v1.payment_intents.confirm_async
+                confirm = self.past.stripe(environment).v1.payment_intents.confirm_async
                 try:
                     key = f"{event.name} {number}"
                     await confirm(payment_id, _payment_method(event.identity, card), {"idempotency_key": key})
                 except stripe.CardError:  # declined, as intended
                     pass
-                await self.past.deliver(world, payment_id)
+                await self.past.deliver(environment, payment_id)
         if event.given_up_at is not None:
             with at(event.given_up_at):
                 purchase = await self._purchase(account_id, event.name)
                 await payments.reconcile_purchase(account_id, purchase["purchase_id"], event.given_up_at)
-                await self.past.deliver(world, payment_id)
+                await self.past.deliver(environment, payment_id)
 
     async def _dispute(self, event: Disputed | DisputeLost, account_id: UUID) -> None:
         """Withdraw the money as the buyer's bank; keep it if the dispute is lost."""
-        world = event.identity.environment
+        environment = event.identity.environment
         payment_id = (await self._purchase(account_id, event.purchase))["payment_intent_id"]
-        disputes = self.past.stripe(world).v1.disputes
+        disputes = self.past.stripe(environment).v1.disputes
         known = (await disputes.list_async({"payment_intent": payment_id})).data
         if isinstance(event, Disputed) and not known:
             url = f"{self.past.settings.stripe_api_base}/_control/payment_intents/{payment_id}/dispute"
@@ -223,7 +223,7 @@ class Replayer:
                 (await http.post(url, json={}, headers=headers)).raise_for_status()
         if isinstance(event, DisputeLost) and known[0].status == "needs_response":
             await disputes.close_async(known[0].id)
-        await self.past.deliver(world, payment_id)
+        await self.past.deliver(environment, payment_id)
 
 
 def _payment_method(identity: Identity, card: str) -> Any:

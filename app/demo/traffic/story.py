@@ -209,16 +209,16 @@ class Life:
         ]
         form = rng.random()
         if form < 0.12:
-            told = calls[:1]
+            reports = calls[:1]
         elif form < 0.16:
-            told = [*calls[:5], _summary(calls[:5])]
+            reports = [*calls[:5], _summary(calls[:5])]
         else:
-            told = [_summary(calls)]
+            reports = [_summary(calls)]
         begun = self.ready_at
         self.events += [
-            Reported(begun + timedelta(seconds=n), self.person.identity, report) for n, report in enumerate(told)
+            Reported(begun + timedelta(seconds=n), self.person.identity, report) for n, report in enumerate(reports)
         ]
-        self.ready_at += timedelta(seconds=len(told))
+        self.ready_at += timedelta(seconds=len(reports))
 
 
 def _call(rng: Random, interaction_id: str, model: str) -> LlmUsageReport:
