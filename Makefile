@@ -1,10 +1,10 @@
-# Everything a person types. A new machine needs Python 3.11 or newer and make; `PYTHON=` chooses the Python.
+# All commands for developers. A new machine needs Python 3.11 or newer and make; `PYTHON=` chooses the Python.
 
 BIN := .venv/bin
 READY := .venv/.installed
-# One more than cores: a test waits now and then.
+# One more than cores, because tests sometimes wait.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1) + 1)
-# Images of Python often set it. Each process, of hundreds, would compile all that it imports: seconds of a core.
+# Python images often set it. Each of hundreds of processes would then compile all its imports: seconds of CPU.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test unit check check-service check-pages docs ui tools browser promtool pgbouncer environments screenshots image bench overload chaos mutants lock fmt clean
@@ -12,10 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-run: $(READY) ## start everything on this machine; Ctrl-C ends it, the data stays (PORT= to choose the port)
+run: $(READY) ## start everything on this machine; Ctrl-C stops it, the data stays (PORT= chooses the port)
 	@exec $(BIN)/ciris-billing demo
 
-test: $(READY) ## all checks and all tests, on a PostgreSQL of their own (WORKERS= to choose how many at once)
+test: $(READY) ## all checks and all tests, on a separate PostgreSQL (WORKERS= chooses the parallelism)
 	+@$(MAKE) --no-print-directory -j3 check-service check-pages tools
 	$(BIN)/pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
@@ -24,7 +24,7 @@ unit: ## only the tests in T=…, in the installed environment: make unit T=test
 	@test -x $(BIN)/pytest || { echo "There is no environment in .venv yet: run 'make check' once, which installs it." >&2; exit 2; }
 	@$(BIN)/pytest $(T)
 
-check: $(READY) ## format, lint, types, import rules; the back office's pages too
+check: $(READY) ## format, lint, types and import rules, including the back office's pages
 	+@$(MAKE) --no-print-directory -j2 check-service check-pages
 
 check-service:
@@ -36,15 +36,15 @@ check-service:
 	$(BIN)/hadolint docker/Dockerfile docker/pgbouncer/Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.override.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	# Further checks that are commands go here, one a line. Those that need a database are tests.
+	# Further checks that are commands go here, one per line. Those that need a database are tests.
 
 check-pages:
 	scripts/build-ui check
 
-ui: $(READY) ## build the back office's pages, unless they are
+ui: $(READY) ## build the back office's pages, unless they are up to date
 	@scripts/build-ui
 
-tools: # what only the tests need; one after the other, as the system's package manager wants it
+tools: # tools for tests only; sequential, because the system's package manager locks
 	+@$(MAKE) --no-print-directory -j1 browser promtool pgbouncer environments
 
 browser:
@@ -56,28 +56,28 @@ promtool:
 pgbouncer:
 	@scripts/pgbouncer
 
-environments: $(READY) # of libraries that are tried; several tests at once would make them otherwise
+environments: $(READY) # environments of libraries under test; parallel tests would otherwise create them at once
 	@scripts/environment docs docs/requirements.lock
 	@scripts/environment litellm sdk/litellm.lock
 
-screenshots: $(READY) browser ## pictures of the back office for the documentation
+screenshots: $(READY) browser ## screenshots of the back office for the documentation
 	@scripts/screenshots
 
-docs: $(READY) ## build the documentation's site into site/; a dead link fails
+docs: $(READY) ## build the documentation's site into site/; dead links fail
 	@scripts/environment docs docs/requirements.lock
 	@NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build
 	@echo site/index.html
 
-image: $(READY) ## build the image from docker/Dockerfile on a base made here, and serve a request from it
+image: $(READY) ## build the image from docker/Dockerfile on a locally made base, and serve a request from it
 	@scripts/image
 
-bench: $(READY) ## requests per second and latencies, beside what the machine could do at best
+bench: $(READY) ## requests per second and latencies, beside the machine's ceiling
 	$(BIN)/python -m bench
 
-overload: $(READY) ## three times the load that a server can bear: how much is still done in time
+overload: $(READY) ## three times a server's capacity: how much is still done in time
 	$(BIN)/python -m bench.overload --write
 
-chaos: $(READY) pgbouncer ## break everything that the service stands on while it works; writes docs/reliability.md
+chaos: $(READY) pgbouncer ## break every dependency of the running service; writes docs/reliability.md
 	@scripts/faketime
 	$(BIN)/python -m tests.chaos --write
 
@@ -85,12 +85,12 @@ mutants: $(READY) ## remove each lock and constraint, change each decision: a te
 	$(BIN)/python -m tests.mutants
 	$(BIN)/python -m tests.mutation --write
 
-fmt: $(READY) ## format the code and mend what the linter can
+fmt: $(READY) ## format the code and apply the linter's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Pins that are there stay unless pyproject.toml forbids them; to renew them: make lock LOCK_OPTIONS=--upgrade
-# No option or comment in the locks says where packages come from: everyone uses their own index.
+# Existing pins stay unless pyproject.toml forbids them; to renew them: make lock LOCK_OPTIONS=--upgrade
+# No option or comment in the locks names a package index: every machine uses its own.
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 lock: ## pin all dependencies with hashes
@@ -103,7 +103,7 @@ lock: ## pin all dependencies with hashes
 	$$uv $(LOCK) $(LOCK_OPTIONS) docs/requirements.in -o docs/requirements.lock && \
 	$$uv $(LOCK) $(LOCK_OPTIONS) sdk/litellm.in -o sdk/litellm.lock
 
-clean: ## remove what make installed and what tools cached, not the data in var/
+clean: ## remove installed packages and caches, but not the data in var/
 	rm -rf .venv .tools dist site admin-ui/dist admin-ui/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 	find app tests bench alembic -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,4 +1,4 @@
-"""Runs the migrations as the schema's owner, one process at a time, then grants the service's role its part."""
+"""Runs the migrations as the schema's owner, one process at a time, then grants privileges to the service's role."""
 
 import asyncio
 import importlib
@@ -22,17 +22,17 @@ from app.settings import load_settings
 for path in sorted(Path(app.__file__).parent.rglob("models.py")):
     importlib.import_module(".".join(("app", *path.relative_to(Path(app.__file__).parent).with_suffix("").parts)))
 
-MIGRATION_LOCK = 0x0C1215B1  # any constant: two migrations at once wait for each other
-LOCK_TIMEOUT = "5s"  # a migration that cannot get its lock gives up instead of queueing all traffic behind it
+MIGRATION_LOCK = 0x0C1215B1  # any constant: concurrent migrations wait for each other
+LOCK_TIMEOUT = "5s"  # a migration that cannot get its lock fails, instead of blocking all traffic behind it
 
 
 def include_name(name: str | None, type_: str, parents: Mapping[str, Any]) -> bool:
-    """The job queue's tables belong to procrastinate, whose own schema is run as it is."""
+    """Exclude the job queue's tables, which belong to procrastinate; its own schema script creates them."""
     return not (type_ == "table" and name is not None and name.startswith("procrastinate_"))
 
 
 def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
-    """Grant `role` what app/db/role_check.py lists for each table, and nothing else. Idempotent; one transaction."""
+    """Grant `role` exactly the privileges in app/db/role_check.py, per table. Idempotent; one transaction."""
     quote = connection.dialect.identifier_preparer.quote
     quoted = quote(role)
     for statement in (
@@ -45,10 +45,11 @@ def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
         connection.execute(text(statement))
 
 
-def say_whom_it_leaves_behind(connection: Connection) -> None:
-    """Write the latest `oldest_app` of the revisions applied where older versions of the service look at start.
+def record_oldest_app(connection: Connection) -> None:
+    """Store the latest `oldest_app` of the applied revisions where older versions of the service read it at start.
 
-    A revision that takes away what a released version still uses names the first revision whose version does not.
+    A revision that removes something that a released version still uses names the first revision whose version does not
+    use it.
     """
     applied = context.script.iterate_revisions(context.get_context().get_current_heads(), "base")
     oldest = max((getattr(revision.module, "oldest_app", "") for revision in applied), default="")
@@ -68,18 +69,18 @@ def run(connection: Connection) -> None:
         compare_server_default=True,
         transaction_per_migration=True,
     )
-    # Asked for again and again: a statement that waits for it would be waited for by CREATE INDEX CONCURRENTLY.
+    # Polled: CREATE INDEX CONCURRENTLY would wait for a statement that waits for this lock.
     while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}):
         connection.commit()
         time.sleep(0.2)
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-    # Where one role does everything, its own bound is that of requests (app/db/schema_check.py).
+    # If one role does everything, it has the time-out for requests (app/db/schema_check.py).
     connection.execute(text("SET statement_timeout = 0"))
     connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
     connection.commit()
     with context.begin_transaction():
         context.run_migrations()
-    say_whom_it_leaves_behind(connection)
+    record_oldest_app(connection)
     owner = PostgresUrl.parse((settings.database_owner_url or settings.direct_url).get_secret_value()).user
     service = PostgresUrl.parse(settings.database_url.get_secret_value()).user
     present = set(connection.dialect.get_table_names(connection))  # type: ignore[attr-defined]  # reflection, untyped
@@ -99,7 +100,7 @@ async def main() -> None:
 
 
 def print_sql() -> None:
-    """`alembic upgrade head --sql`: what would run, for review and for the lock-safety lint."""
+    """Print the statements for `alembic upgrade head --sql`, for review and for the lock-safety lint."""
     context.configure(dialect_name="postgresql", target_metadata=Base.metadata, literal_binds=True)
     with context.begin_transaction():
         context.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")

@@ -1,4 +1,4 @@
-"""The only place that asks what time it is. Everything else takes the time as an argument."""
+"""The clock: the only place that reads the current time. All other code takes the time as an argument."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -11,7 +11,7 @@ def utc_now() -> datetime:
 
 
 async def request_time() -> datetime:
-    """The time of a request, read once. Tests override it. (FastAPI would run a plain function in a thread.)"""
+    """Return the time of a request, read once. Tests override it. (FastAPI would run a plain function in a thread.)"""
     return utc_now()
 
 

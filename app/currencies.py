@@ -1,7 +1,7 @@
-"""Currencies: which ones Stripe charges, in which digits and steps, and the least that it accepts of each.
+"""Currencies: the ones that Stripe charges, with their digits, steps and minimum charges.
 
-The only table of its kind: the API serves it, and everything that shows or reads an amount uses it. Digits of other
-sources (ISO 4217, `Intl` in browsers) differ from Stripe's for HUF, IDR, ISK, MGA and others. As documented at
+The only such table: the API serves it, and all code that shows or reads an amount uses it. The digits in other sources
+(ISO 4217, `Intl` in browsers) differ from Stripe's for HUF, IDR, ISK, MGA and others. Source:
 https://docs.stripe.com/currencies.
 """
 
@@ -14,11 +14,11 @@ def _codes(text: str) -> frozenset[str]:
 
 
 ZERO_DECIMAL = _codes("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF")
-"""The minor unit is the currency's own unit."""
+"""The minor unit is the currency's main unit."""
 THREE_DECIMAL = _codes("BHD JOD KWD OMR TND")
-"""A thousandth, of which Stripe accepts only tens."""
+"""The minor unit is a thousandth. Stripe accepts only multiples of ten."""
 WHOLE_UNITS = _codes("ISK UGX")
-"""Without fractions, but written with two decimals that are always 00."""
+"""No fractions, but written with two decimals that are always 00."""
 TWO_DECIMAL = _codes(
     """
     AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CNY COP CRC CVE CZK
@@ -28,7 +28,7 @@ TWO_DECIMAL = _codes(
     ZMW
     """
 )
-"""A hundredth. HUF and TWD too: Stripe restricts their payouts to whole units, not their charges."""
+"""The minor unit is a hundredth. HUF and TWD too: Stripe restricts their payouts to whole units, not their charges."""
 MINIMUM_MINOR = {
     **dict.fromkeys(_codes("ARS AUD BRL CAD CHF COP EUR IDR ILS INR JPY KRW NZD PHP RUB SGD USD ZAR"), 50),
     **dict.fromkeys(_codes("AED MYR PLN RON"), 200),
@@ -40,13 +40,13 @@ MINIMUM_MINOR = {
     "HKD": 400,
     "HUF": 17_500,
 }
-"""Stripe's minimum of a charge in the currency that is paid out. Where a charge is converted first, Stripe compares its
-value in the other currency, which only Stripe knows: such a price can be rejected later (`purchase_rejected`)."""
+"""Stripe's minimum charge in the currency that is paid out. If a charge is converted first, Stripe compares
+its value in the other currency, which only Stripe knows: such a price can be rejected later (`purchase_rejected`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class CurrencyInfo:
-    """Amounts are integers of the minor unit, 10^-digits of the currency. Stripe accepts multiples of `step_minor`."""
+    """A currency. Amounts are integers of the minor unit, 10^-digits. Stripe accepts multiples of `step_minor`."""
 
     code: str
     digits: int
@@ -54,7 +54,7 @@ class CurrencyInfo:
     minimum_minor: int
 
     def format(self, minor: int) -> str:
-        """`1999` is "19.99 USD"."""
+        """Return the amount as text: `1999` is "19.99 USD"."""
         units, fraction = divmod(abs(minor), 10**self.digits)
         sign, point = "-" if minor < 0 else "", f".{fraction:0{self.digits}}" if self.digits else ""
         return f"{sign}{units}{point} {self.code}"
@@ -72,12 +72,12 @@ CURRENCIES: Mapping[str, CurrencyInfo] = {
 
 
 def info_of(code: str) -> CurrencyInfo:
-    """One that Stripe does not charge has two digits, its default; old accounts and purchases may name one."""
+    """Return a currency. An unknown one, as old accounts and purchases may name, gets Stripe's default: two digits."""
     return CURRENCIES.get(code) or CurrencyInfo(code, 2, 1, 1)
 
 
 def problem_of(code: str, price_minor: int) -> str | None:
-    """Why Stripe would reject this price in a known currency; None: nothing that is known before asking Stripe."""
+    """Return why Stripe would reject this price in a known currency; None if nothing is known before asking Stripe."""
     currency = CURRENCIES[code]
     if price_minor % currency.step_minor:
         return f"Stripe accepts multiples of {currency.format(currency.step_minor)} only"

@@ -1,4 +1,4 @@
-"""Errors know their HTTP status and their code; they become answers only here."""
+"""Errors: each has an HTTP status and a code, and becomes an answer only here."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, TypeAlias
@@ -33,11 +33,11 @@ UNAVAILABLE_CLASSES = (
     "57",  # operator intervention: shutdown, start-up, statement_timeout, idle_session_timeout
     "58",  # system error: the server's operating system or disk failed
 )
-"""Not class XX (internal error, corrupted data): a retry cannot help and an operator must look, so it answers 500."""
+"""Not class XX (internal error, corrupted data), which answers 500: a retry cannot help, and an operator must act."""
 PLAIN_CLASSES = ("08", "23", "25", "28", "3D", "40", "42", "53", "55", "57")
-"""SQLSTATE classes whose first line names tables, columns and roles, but quotes no value."""
+"""SQLSTATE classes whose messages have a first line that names tables, columns and roles, but quotes no value."""
 PLAIN_ERRORS = (ArithmeticError, AssertionError, AttributeError, ImportError, NameError, RecursionError, TypeError)
-"""Errors that the interpreter words, from code and not from data; or we do, in an assertion."""
+"""Errors whose text comes from the interpreter or from our assertions: it quotes code, not data."""
 STATUS_CODES = {
     400: "bad_request",
     404: "not_found",
@@ -49,13 +49,13 @@ STATUS_CODES = {
 
 
 UNREADABLE_BODY = "There was an error parsing the body"
-"""FastAPI's words for a body that is no text."""
+"""FastAPI's message for a body that is not text."""
 
 
 class AppError(Exception):
-    """An outcome that ends the request with `status`, `code` and a sentence for the caller.
+    """An outcome that ends the request with `status`, `code` and a message for the caller.
 
-    `figures` are further members of the body, so that clients need not parse the sentence.
+    `figures` are further members of the body, so that clients need not parse the message.
     """
 
     status: ClassVar[int] = 500
@@ -80,15 +80,15 @@ class Busy(AppError):
 
 
 class DatabaseDown(Busy):
-    """PostgreSQL has not answered anybody for a while, so nothing was tried."""
+    """PostgreSQL has not answered any request for a while, so this one was not tried."""
 
 
 class DatabaseReadOnly(Busy):
-    """PostgreSQL answers, but refuses every write, so none was tried. Reads are still answered."""
+    """PostgreSQL answers, but rejects every write, so this one was not tried. Reads still work."""
 
 
 class InvalidRequest(AppError):
-    """The request parses but a value in it cannot be accepted. `field` names it; the sentence begins with its name."""
+    """The request parses, but one value cannot be accepted. `field` names it, and the message begins with that name."""
 
     status, code = 422, "invalid_request"
 
@@ -102,13 +102,13 @@ NO_ANSWER = (
     PoolTimeout,
     InterfaceError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # asyncpg trips over a connection cut while idle
-    OSError,  # drivers let it through; ConnectionError and TimeoutError are kinds of it
+    asyncpg.InternalClientError,  # asyncpg raises it for a connection that was cut while idle
+    OSError,  # drivers do not wrap it; includes ConnectionError and TimeoutError
 )
 
 
 def is_database_unavailable(error: BaseException) -> bool:
-    """Whether `error` means that PostgreSQL is away or overloaded, rather than that we sent it something wrong."""
+    """Return whether `error` means that PostgreSQL is unavailable or overloaded, not that our statement is wrong."""
     if isinstance(error, NO_ANSWER):
         return True
     state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
@@ -118,13 +118,13 @@ def is_database_unavailable(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """What kind of error it is, in a line that may be logged and sent elsewhere.
+    """Return the kind of an error in one line that is safe to log and to send elsewhere.
 
-    The message is left out unless it is known to quote nothing: a value that a caller sent may be an e-mail address.
+    The message is included only if it is known to quote no value: a caller's value may be an e-mail address.
     """
     original = error
     if isinstance(error, DBAPIError) and error.orig is not None:
-        original = error.orig.__cause__ or error.orig  # the driver's own, where SQLAlchemy has wrapped it twice
+        original = error.orig.__cause__ or error.orig  # the driver's error, which SQLAlchemy may wrap twice
     state = getattr(original, "sqlstate", None)
     name = type(original).__name__
     if isinstance(state, str):
@@ -148,7 +148,7 @@ def error_response(error: AppError) -> JSONResponse:
 
 
 def response_for(error: Exception) -> JSONResponse:
-    """The answer to any exception: its own when it is an AppError, 503 for an absent database, else 500."""
+    """Return the answer to any exception: an AppError's own, 503 if the database is unavailable, else 500."""
     if isinstance(error, AppError):
         return error_response(error)
     if is_database_unavailable(error):
@@ -163,7 +163,7 @@ async def _app_error(_: Request, error: Exception) -> JSONResponse:
 
 
 def _how_to_send_a_body(request: Request) -> str | None:
-    """What to change about the headers, where they cannot go with a JSON body."""
+    """Return what to change about the headers, if they do not fit a JSON body."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         return "Send the body uncompressed, without the header Content-Encoding"
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -173,7 +173,7 @@ def _how_to_send_a_body(request: Request) -> str | None:
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    # The rejected input is left out: it may be a megabyte, a secret, or not even valid Unicode.
+    # Leave out the rejected input: it may be a megabyte, a secret, or not even valid Unicode.
     assert isinstance(error, RequestValidationError)
     details = [{"type": e["type"], "loc": e["loc"], "msg": e["msg"]} for e in error.errors()]
     how = _how_to_send_a_body(request)

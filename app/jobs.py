@@ -1,4 +1,7 @@
-"""Background work is a row, written in the transaction that causes it: it exists exactly when its cause does."""
+"""The outbox: background work as rows of the job queue, written in the transaction that causes it.
+
+A job exists if and only if its cause was committed.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,13 +12,14 @@ from sqlalchemy import DateTime, Text, bindparam, text
 from sqlalchemy.exc import IntegrityError
 
 from app.db import Database, Session
+from app.db.sql import sql
 from app.errors import AppError
 from app.observability import tracing
 
 QUEUE = "billing"
 Row = Mapping[str, Any]
 
-# The job queue's own function, as of schema version 3 of procrastinate.
+# A function of procrastinate, as of its schema version 3.
 _DEFER = text(
     """
     SELECT procrastinate_defer_jobs_v1(
@@ -30,23 +34,23 @@ _FIND_LAST = text("SELECT id FROM procrastinate_jobs WHERE queueing_lock = :queu
 
 
 async def defer(tx: Session, task: str, args: Mapping[str, Any], at: datetime) -> None:
-    """Have the worker run `task` (by its name in app/worker/app.py) with `args` (JSON) at the time `at`.
+    """Schedule `task` (by its name in app/worker/app.py) with `args` (JSON) for the time `at`.
 
-    It runs at least once, and only if `tx` commits; in the current trace, where there is one.
+    The worker runs it at least once, and only if `tx` commits; in the current trace, if there is one.
     """
     await _defer(tx, task, args, at)
 
 
 async def defer_unless_waiting(tx: Session, task: str, at: datetime, *, lock: str) -> tuple[int, bool]:
-    """As `defer`, but one that waits is enough: the id of the job, and whether it is a new one.
+    """Schedule a job unless one of its task is waiting already. Return the job's id, and whether it is new.
 
-    Of the jobs with this `lock` one runs at a time. Of two callers at once the second waits for the first one's end.
+    Only one job with this `lock` runs at a time. Of two concurrent callers, the second waits for the first to commit.
     """
     try:
         async with tx.begin_nested():
             return await _defer(tx, task, {}, at, lock=lock, queueing_lock=task), True
     except IntegrityError:
-        # It waited a moment ago; if it has begun since, that was after the caller asked.
+        # It was waiting a moment ago. If it has started since, it started after this call.
         return (await tx.execute(_FIND_LAST, {"queueing_lock": task})).scalar_one(), False
 
 
@@ -65,38 +69,41 @@ async def _defer(
     return job_id
 
 
-# --- what monitoring asks ----------------------------------------------------------------------------------------
+# --- for monitoring ----------------------------------------------------------------------------------------------
 
 MAX_COUNTED = 10_000
-# By the queue's partial indexes, and no further than MAX_COUNTED: it is asked often. A job of the clock has no time of
-# its own, but that of its event.
-_FIND_QUEUE = f"""
-    SELECT (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'todo' LIMIT {MAX_COUNTED}) w) todo,
-           (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'doing' LIMIT {MAX_COUNTED}) r) doing,
+# Reads the queue's partial indexes up to MAX_COUNTED rows, because it runs often. A periodic job has no scheduled time;
+# its event's time is used.
+_FIND_QUEUE = sql(
+    """
+    SELECT (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'todo' LIMIT {most}) w) todo,
+           (SELECT count(*) FROM (SELECT FROM procrastinate_jobs WHERE status = 'doing' LIMIT {most}) r) doing,
            (SELECT min(coalesce(j.scheduled_at, (SELECT min(at) FROM procrastinate_events WHERE job_id = j.id)))
               FROM (SELECT id, scheduled_at FROM procrastinate_jobs
-                     WHERE status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= $1) LIMIT {MAX_COUNTED}) j)
+                     WHERE status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= $1) LIMIT {most}) j)
                AS due_since,
            (SELECT max(last_heartbeat) FROM procrastinate_workers) AS worker_seen_at
-"""  # noqa: S608  (our own words)
+""",
+    most=MAX_COUNTED,
+)
 _COUNT_FAILED = "SELECT count(*) AS failed FROM procrastinate_jobs WHERE status = 'failed'"
 
 
 async def find_queue(db: Database, now: datetime) -> Row:
-    """How many jobs there are (at most MAX_COUNTED each), since when one is overdue, when a worker was last seen."""
+    """Return counts of jobs (MAX_COUNTED at most), the due time of the oldest, and the last heartbeat of a worker."""
     row = await db.fetch_row(_FIND_QUEUE, now)
     assert row is not None
     return row
 
 
 async def count_failed(db: Database) -> int:
-    """Reads the whole queue."""
+    """Count the failed jobs. Reads the whole queue."""
     row = await db.fetch_row(_COUNT_FAILED)
     assert row is not None
     return int(row["failed"])
 
 
-# --- what a person may see and do about jobs -------------------------------------------------------------------
+# --- for admins ------------------------------------------------------------------------------------------------
 
 JobStatus = Literal["todo", "doing", "failed"]
 
@@ -109,7 +116,7 @@ class JobNotFound(AppError):
 
 
 class JobNotRetriable(AppError):
-    """It did not fail, or is being retried already; or another one of its kind, of which one is enough, waits."""
+    """The job did not fail, is being retried already, or another job of its kind waits, of which one is enough."""
 
     status, code = 409, "job_not_retriable"
 
@@ -117,7 +124,7 @@ class JobNotRetriable(AppError):
         super().__init__(f"The job cannot be retried: {why}")
 
 
-# The queue keeps no error, only what happened when; the errors are in the worker's log, under the job's id.
+# The queue stores events with their times, but no errors; those are in the worker's log, under the job's id.
 _LIST = text(
     """
     SELECT j.id AS job_id, j.task_name AS task, CAST(j.status AS text) AS status, j.args, j.attempts, j.scheduled_at,
@@ -140,15 +147,15 @@ _RETRY = text("SELECT procrastinate_retry_job_v2(:job_id, :at, NULL, NULL, NULL)
 
 
 async def list_jobs(db: Session, status: JobStatus, *, before: int | None, limit: int) -> Sequence[Row]:
-    """The newest first, from behind the job `before`."""
+    """Return jobs, newest first, that are older than the job `before`."""
     values = {"status": status, "before": before, "limit": limit}
     return [dict(row) for row in (await db.execute(_LIST, values)).mappings()]
 
 
 async def retry_failed(tx: Session, job_id: int, at: datetime) -> Row:
-    """Have a failed job run again at the time `at`: the job as it was. Locks it until commit.
+    """Schedule a failed job again for the time `at`, and return it as it was. Lock it until commit.
 
-    Raises JobNotFound, JobNotRetriable.
+    Raise JobNotFound or JobNotRetriable.
     """
     job = (await tx.execute(_LOCK, {"job_id": job_id})).mappings().one_or_none()
     if job is None:

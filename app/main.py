@@ -1,4 +1,4 @@
-"""The application: what is created once per process, and the only list of routers."""
+"""The application: per-process objects, middleware, and the only list of routers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -55,7 +55,7 @@ from app.payments.service import PaymentService
 from app.settings import Mode, Settings, load_settings
 from app.tools.service import OPERATION, ProductInventoryService
 
-DESCRIPTION = """Decides, for every step an AI agent takes, whether it is paid for.
+DESCRIPTION = """Decides whether each step of an AI agent is paid for.
 
 `*_minor` amounts of the billing API are hundredths of a credit (100 = 1 credit); prices are minor units of the
 currency (500 = $5.00). Every error answers `{"detail", "code", "request_id"}`."""
@@ -148,9 +148,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # these pages would load their scripts from elsewhere
+        docs_url=None,  # these pages would load scripts from other hosts
         redoc_url=None,
-        redirect_slashes=False,  # such a redirect goes to whatever host the request names
+        redirect_slashes=False,  # such a redirect goes to any host that the request names
         generate_unique_id_function=lambda route: route.name,
     )
     api.state.settings = settings

@@ -1,7 +1,7 @@
-"""Timestamps between PostgreSQL and Python: which ones callers may send, and how every stored one is read.
+"""Timestamps between PostgreSQL and Python: the bounds for callers' values, and the decoding of stored ones.
 
 PostgreSQL stores times from 4713 BC to 294276 AD and two infinities; Python's end at the year 9999. The driver returns
-an infinity as a time without a zone, which cannot be compared with others, and fails on a row with any other.
+an infinity as a time without a zone, which cannot be compared with others, and fails on a row with any other such time.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -17,14 +17,14 @@ OUT_OF_BOUNDS = f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}"
 
 LONG_AGO = datetime(1, 1, 2, tzinfo=UTC)
 FAR_AHEAD = datetime(9999, 12, 30, tzinfo=UTC)
-"""In these two, a stored time is read that lies beyond them. Every time zone can show them."""
+"""Stored times beyond these two are read as these two. Every time zone can show them."""
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST, _LAST = (LONG_AGO - _EPOCH) // _MICROSECOND, (FAR_AHEAD - _EPOCH) // _MICROSECOND
 
 
 def bounded(moment: datetime) -> datetime:
-    """The moment in UTC. Raises ValueError outside of the years that callers may name."""
+    """Return the moment in UTC. Raise ValueError if it is outside of the years that callers may send."""
     try:
         moment = moment.astimezone(UTC)
     except OverflowError:

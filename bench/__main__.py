@@ -1,7 +1,7 @@
 """Run every benchmark against one server process and one durable PostgreSQL, and print a table.
 
-Absolute figures say something about the machine; compare the ratios. The database is new: the first rounds of charges
-run without statistics, everything in the table with fresh ones. The bare framework is measured in turns with each line.
+Absolute figures depend on the machine; compare the ratios. The database is new: the first rounds of charges run without
+statistics, everything in the table with fresh ones. Runs of the bare framework alternate with each line.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from tests.servers import running_server
 
 ACCOUNTS = 100
 NEW_KEYS = 150
-"""API keys that no process has seen: some 30 ms of Argon2 each."""
+"""API keys that are new to the process: about 30 ms of Argon2 each."""
 SLICES, KEYS_PER_SLICE = 5, 10**6
 ROUNDS, ROUND_S, ROUND_CALLERS = 5, 1.5, 128
 """Rounds of charges on the new database, before PostgreSQL has statistics."""
@@ -51,7 +51,7 @@ def external_id(i: int) -> str:
 
 
 async def fill(settings: Settings) -> tuple[UUID, list[str]]:
-    """Accounts with plenty of credits, the last one's id, and keys that may charge them: their texts."""
+    """Create accounts with many credits and API keys for them. Return the last account's id, and the keys' texts."""
     db = Database(settings.database_url)
     billing = BillingService(db, Configuration(db, settings))
     now = datetime.now(UTC)
@@ -95,9 +95,9 @@ def messages(url: str, key: str) -> dict[str, Messages]:
 
 
 def pgbench(cluster: Cluster, database: str, seconds: float, clients: int) -> float:
-    """Rate of the bare row update that a charge ends with, by PostgreSQL's own load generator.
+    """Return the rate of the row update at the end of a charge, by PostgreSQL's own load generator.
 
-    It would take a colon for one of its variables, in quotes too; hence chr(58).
+    pgbench reads a colon as a variable, even in quotes; therefore chr(58).
     """
     script = (
         f"\\set n random(0, {ACCOUNTS - 1})\n"
@@ -118,7 +118,7 @@ def pgbench(cluster: Cluster, database: str, seconds: float, clients: int) -> fl
 
 
 async def health_amid_argon2(url: str, keys: list[str], options: argparse.Namespace) -> tuple[load.Result, load.Result]:
-    """`/health` alone, and while keys that the process has not seen are verified. One caller: it is about waiting."""
+    """Measure `/health` alone, and during first verifications of keys. With one caller, because latency is measured."""
     waiting = iter(keys)
     body = json.dumps({"oauth_provider": "oauth:google", "external_id": external_id(0)}).encode()
 
@@ -145,7 +145,7 @@ def line(name: str, result: load.Result, ceiling: float) -> str:
 async def measure(
     url: str, message: Messages, name: str, bare: tuple[str, Messages], options: argparse.Namespace
 ) -> tuple[load.Result, load.Result]:
-    """The results of `url` and of the bare framework, in alternating slices: both meet the same load."""
+    """Return the results of `url` and of the bare framework, in alternating slices, so that both have the same load."""
     results, ceilings = [], []
     for number in range(SLICES):
         seconds, first = options.seconds / SLICES, number * KEYS_PER_SLICE
@@ -164,13 +164,13 @@ def _shifted(message: Messages, first: int, number: int) -> bytes:
 
 
 async def charges_per_second(url: str, key: str) -> float:
-    """The rate of one round, of keys that no other round uses."""
+    """Return the rate of one round, with keys that no other round uses."""
     message = messages(url, key)["charge"]
     return (await load.run(url, message, connections=ROUND_CALLERS, seconds=ROUND_S)).per_second
 
 
 async def analyze(database: Urls) -> None:
-    """Give PostgreSQL's planner fresh statistics."""
+    """Update the statistics of PostgreSQL's planner."""
     connection = await asyncpg.connect(database.superuser)
     await connection.execute("ANALYZE")
     await connection.close()
@@ -186,13 +186,13 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
         running_server(database, app="bench.bare:app", health="/openapi.json") as bare,
         running_server(database) as server,
     ):
-        warm_up = messages(server.url, key)["tool charge"]  # connections opened, the key verified
+        warm_up = messages(server.url, key)["tool charge"]  # opens connections, verifies the key
         await load.run(server.url, warm_up, connections=options.connections, seconds=1)
         rounds = [await charges_per_second(server.url, key) for _ in range(ROUNDS)]
         await analyze(database)
         after = await charges_per_second(server.url, key)
         for name, message in messages(server.url, key).items():
-            if name == "replay":  # the keys that will be replayed
+            if name == "replay":  # creates the keys to replay
                 await load.run(server.url, message, connections=1, seconds=1)
             ceiling_of = (bare.url, messages(bare.url, key)["charge"])
             result, ceiling = await measure(server.url, message, name, ceiling_of, options)
@@ -210,7 +210,7 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
     db = Database(SecretStr(database.service))
     verification = await verify_books(db, datetime.now(UTC))
     await db.close()
-    rate = pgbench(cluster, TEMPLATE, options.seconds, clients=8)  # which counts uses that nobody paid for
+    rate = pgbench(cluster, TEMPLATE, options.seconds, clients=8)  # counts unpaid uses
     print(f"{'pgbench row update':<22}{rate:>10,.0f}{'':>20}{rate / ceiling.per_second:>12.2f}")
     print(f"\nledger before pgbench: {'verified' if verification.ok else verification.problem}")
 

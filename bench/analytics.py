@@ -1,9 +1,9 @@
-"""Time of every report's statements on a filled PostgreSQL, as a table with the share of what is allowed.
+"""Measure every report's statements on a filled PostgreSQL, and print a table with the share of the allowed time.
 
     python -m bench.analytics            100,000 accounts, 2 million charges in a year
     python -m bench.analytics --uses N   about 0.86 N charges
 
-The books are filled by tests/admin/analytics_fill.py; all but the last minute of them is rolled up, as the worker does.
+The books are filled by tests/admin/analytics_fill.py; all but the last minute of them is rolled up, as by the worker.
 """
 
 import argparse
@@ -66,7 +66,7 @@ REPORTS: dict[str, Report] = {
 
 
 async def measure(db: Database, report: Report, days: Days) -> float:
-    """The median of some runs, in ms, with warm caches."""
+    """Return the median of some runs, in ms, with warm caches."""
     times = []
     for _ in range(REPETITIONS):
         async with db.consistent_read() as session:
@@ -116,6 +116,6 @@ if __name__ == "__main__":
     parser.add_argument("--accounts", type=int, default=100_000)
     parser.add_argument("--uses", type=int, default=2_350_000)
     arguments = parser.parse_args()
-    with ephemeral_cluster(durable=True) as running:  # on a disk, as operators have it
+    with ephemeral_cluster(durable=True) as running:  # on disk, as in production
         prepare(running)
         asyncio.run(main(arguments, urls(TEMPLATE)))

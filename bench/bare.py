@@ -1,4 +1,4 @@
-"""The ceiling: the same framework, models and server, but no authentication, no log line and no database."""
+"""The ceiling: the same framework, models and server, but without authentication, log lines and database."""
 
 from datetime import UTC, datetime
 from uuid import UUID

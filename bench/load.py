@@ -1,4 +1,4 @@
-"""A load generator cheap enough to leave the cores to what it measures: keep-alive HTTP/1.1 on asyncio protocols."""
+"""A cheap load generator, which leaves the cores to the server: keep-alive HTTP/1.1 on asyncio protocols."""
 
 import asyncio
 import statistics
@@ -19,7 +19,7 @@ class Result:
 
 
 def together(results: Sequence[Result]) -> Result:
-    """Several runs of the same length as one: mean rate, median of the medians, worst of the 99th percentiles."""
+    """Combine runs of equal length: mean rate, median of the medians, worst of the 99th percentiles."""
     statuses: Counter[int] = Counter()
     for result in results:
         statuses.update(result.statuses)
@@ -32,7 +32,7 @@ def together(results: Sequence[Result]) -> Result:
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time. Answers must carry Content-Length, as ours do."""
+    """One request at a time. Answers must have Content-Length, as ours do."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour only
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class is not a subclass
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
             self._waiter.set_result(status)
 
     async def request(self, message: bytes) -> int:
-        """Send one request; the status of its answer."""
+        """Send one request and return the status of its answer."""
         assert self._transport is not None
         self._waiter = asyncio.get_running_loop().create_future()
         self._transport.write(message)
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
 
 
 def taken(buffer: bytes) -> tuple[int | None, bytes]:
-    """The status of the answer that the buffer begins with, once it is whole, and what follows it."""
+    """Return the status of the first answer in the buffer once it is complete, and the bytes after it."""
     head, found, body = buffer.partition(b"\r\n\r\n")
     if not found:
         return None, buffer
@@ -74,7 +74,7 @@ def taken(buffer: bytes) -> tuple[int | None, bytes]:
 
 
 def post(url: str, path: str, key: str, body: bytes) -> bytes:
-    """The bytes of a POST."""
+    """Return the bytes of a POST request."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nX-API-Key: {key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -95,9 +95,9 @@ async def run(
     count: int = 10**9,
     until: "asyncio.Future[Any] | None" = None,
 ) -> Result:
-    """Send `message(i)` for i = 0, 1, 2… over so many connections, each waiting for its answer.
+    """Send `message(i)` for i = 0, 1, 2… over so many connections; each waits for its answer.
 
-    For so long, at most `count` times, and not after `until` is done.
+    Stop after `seconds`, after `count` requests, or when `until` is done.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80

@@ -1,4 +1,4 @@
-"""A lone charge, without HTTP, beside the least that anything durable costs: one row updated by the driver."""
+"""A lone charge, without HTTP, beside the cheapest durable operation: one row updated by the driver."""
 
 import gc
 import statistics
@@ -22,7 +22,7 @@ UPDATE = "UPDATE accounts SET updated_at = $2 WHERE account_id = $1"
 
 
 async def medians_ms(database: Urls, settings: Settings, account_id: UUID, actor: Actor) -> tuple[float, float]:
-    """(a row update, a charge with a new key), taken in turns."""
+    """Return the medians of (a row update, a charge with a new key), which alternate."""
     db = Database(SecretStr(database.service), planning=LOOKUP_PLANNING)
     billing = BillingService(db, Configuration(db, settings))
     driver = await asyncpg.connect(database.service)

@@ -1,13 +1,13 @@
-"""Offer a server three times what it can do: what still gets done in time, beside what it can do at best.
+"""Offer a server three times its capacity: how much is done in time, beside the most that it can do.
 
-Open-loop: requests are sent when they are due, however late the answers are, as callers do who know nothing of each
-other. Good is an answer 2xx or 409 within the callers' 5 s, counted from when the request was due. Rounds alternate, so
-that a busy machine is so for all of them; compare the ratios.
+Open-loop: requests are sent when they are due, however late the answers are, like independent callers. Good is an
+answer 2xx or 409 within the callers' 5 s, counted from the due time. Rounds alternate, so that other load on the
+machine affects all of them; compare the ratios.
 
-The callers live on the server's machine, and three times as many of them take as much more of its processors as a good
-part of the work. So the best is measured twice: alone, and while as many callers as there will be too many are refused
-by a process that does nothing else. Exits with 1 when less than 80 % of the latter is done at three times the load, or
-less than 80 % of its share is done of checks or of charges.
+The callers run on the server's machine, and three times as many need a considerable share of its processors. So the
+best is measured twice: alone, and beside as many excess callers, which a process that does nothing else rejects. Exits
+with 1 if less than 80 % of the latter is done at three times the load, or less than 80 % of a fair share of checks or
+of charges.
 """
 
 import argparse
@@ -45,16 +45,16 @@ GENERATOR_TIMEOUT_S = 120
 
 @dataclass
 class Round:
-    """What came of one round, by kind of request. `offered` and `good` are counts."""
+    """The result of one round, by kind of request. `offered` and `good` are counts."""
 
     seconds: float
     offered: dict[str, int] = field(default_factory=dict)
     good: dict[str, int] = field(default_factory=dict)
     statuses: dict[int, int] = field(default_factory=dict)
     unanswered: dict[str, int] = field(default_factory=dict)
-    """By what the caller saw instead of an answer."""
+    """Counts by reason, as seen by the caller."""
     late_send_ms: float = 0
-    """How far behind its own schedule the generator was at worst: large, and the round says little."""
+    """The generator's greatest delay behind its schedule. If it is large, the round is not meaningful."""
 
     @property
     def good_per_second(self) -> float:
@@ -62,7 +62,7 @@ class Round:
 
 
 def messages(url: str, key: str, count: int) -> list[bytes]:
-    """Checks and charges in turn. Made beforehand: the generator is to leave the processors to the server."""
+    """Return alternating checks and charges. Built in advance, so that the generator leaves the CPU to the server."""
     run, made = uuid.uuid4().hex, []
     for i in range(count):
         user = {"oauth_provider": "oauth:google", "external_id": external_id(i // len(KINDS))}
@@ -75,36 +75,36 @@ def messages(url: str, key: str, count: int) -> list[bytes]:
 
 
 class Caller(asyncio.Protocol):
-    """A connection: one request at a time."""
+    """A connection with one request at a time."""
 
     def __init__(self, callers: "Callers") -> None:
         self._callers = callers
         self._buffer = b""
         self.transport: asyncio.Transport | None = None
-        self.asked: tuple[str, float] | None = None
-        """The kind of request that is under way, and when it was due."""
+        self.pending: tuple[str, float] | None = None
+        """The kind of the request under way, and its due time."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by behaviour only
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's class is not a subclass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._callers.lost(self)
 
-    def ask(self, message: bytes, kind: str, due_s: float) -> None:
+    def send(self, message: bytes, kind: str, due_s: float) -> None:
         assert self.transport is not None
-        self.asked = kind, due_s
+        self.pending = kind, due_s
         self.transport.write(message)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         status, self._buffer = load.taken(self._buffer)
-        if status is not None and self.asked is not None:
-            asked, self.asked = self.asked, None
-            self._callers.answered(self, status, *asked)
+        if status is not None and self.pending is not None:
+            pending, self.pending = self.pending, None
+            self._callers.answered(self, status, *pending)
 
 
 class Callers:
-    """Sends each request on a connection that is idle, or on one more."""
+    """Sends each request on an idle connection, or on a new one."""
 
     def __init__(self, url: str) -> None:
         self._address = urlsplit(url)
@@ -116,9 +116,9 @@ class Callers:
         self.unanswered: Counter[str] = Counter()
         self.good: Counter[str] = Counter()
 
-    def ask(self, message: bytes, kind: str, due_s: float) -> None:
+    def send(self, message: bytes, kind: str, due_s: float) -> None:
         if self._idle:
-            self._idle.pop().ask(message, kind, due_s)
+            self._idle.pop().send(message, kind, due_s)
         elif len(self._all) + len(self._opening) < MAX_CONNECTIONS:
             task = asyncio.create_task(self._open(message, kind, due_s))
             self._opening.add(task)
@@ -134,7 +134,7 @@ class Callers:
             self.unanswered[str(error)] += 1
             return
         self._all.append(caller)
-        caller.ask(message, kind, due_s)
+        caller.send(message, kind, due_s)
 
     def answered(self, caller: Caller, status: int, kind: str, due_s: float) -> None:
         self._idle.append(caller)
@@ -145,15 +145,15 @@ class Callers:
         self.good[kind] += status in GOOD
 
     def lost(self, caller: Caller) -> None:
-        if caller.asked is None:
+        if caller.pending is None:
             self._idle.remove(caller)
         else:
             self.unanswered["connection cut"] += 1
-            caller.asked = None
+            caller.pending = None
         self._all.remove(caller)
 
     async def finish(self) -> None:
-        """Wait for the answers that may still come in time, and hang up."""
+        """Wait for the answers that may still arrive in time, and close the connections."""
         for _ in range(100):
             if not self._opening and len(self._idle) == len(self._all):
                 break
@@ -161,14 +161,14 @@ class Callers:
         for task in self._opening:
             task.cancel()
         for caller in self._all:
-            self.unanswered["no answer in time"] += caller.asked is not None
+            self.unanswered["no answer in time"] += caller.pending is not None
             if caller.transport is not None:
-                caller.transport.abort()  # the loop ends before it hears of that
+                caller.transport.abort()  # the loop ends before the callback
         self.unanswered["no connection in time"] += len(self._opening)
 
 
 async def send(callers: Callers, ready: list[bytes], per_second: float) -> float:
-    """Send each when it is due. By how many seconds the generator was late at worst."""
+    """Send each request when it is due. Return the generator's greatest delay in seconds."""
     clock = asyncio.get_running_loop().time
     began_s, late_s = clock() + 0.1, 0.0
     for i, message in enumerate(ready):
@@ -176,15 +176,15 @@ async def send(callers: Callers, ready: list[bytes], per_second: float) -> float
         if (ahead_s := due_s - clock()) > 0.001:
             await asyncio.sleep(ahead_s)
         elif i % 64 == 0:
-            await asyncio.sleep(0)  # answers have to be read as well
+            await asyncio.sleep(0)  # lets the loop read answers
         late_s = max(late_s, clock() - due_s)
-        callers.ask(message, KINDS[i % len(KINDS)], due_s)
+        callers.send(message, KINDS[i % len(KINDS)], due_s)
     await callers.finish()
     return late_s
 
 
 async def offer(url: str, key: str, per_second: float, seconds: float) -> Round:
-    """Checks and charges in turn, so many in all, each sent when it is due."""
+    """Offer alternating checks and charges at this total rate, each sent when it is due."""
     ready, callers = messages(url, key, round(per_second * seconds)), Callers(url)
     late_s = await send(callers, ready, per_second)
     offered = {kind: len(ready[n :: len(KINDS)]) for n, kind in enumerate(KINDS)}
@@ -193,21 +193,21 @@ async def offer(url: str, key: str, per_second: float, seconds: float) -> Round:
 
 
 class Refuser(asyncio.Protocol):
-    """A server that does nothing but refuse, as cheaply as can be."""
+    """A server that only rejects, as cheaply as possible."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if data.endswith(b"}"):  # as all messages do
+        if data.endswith(b"}"):  # all messages end like this
             self._transport.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
 
 
 async def closed(url: str, key: str, connections: int, seconds: float, elsewhere: float) -> Round:
-    """What it can do at best: so many callers, each sending when it has its answer.
+    """Measure the capacity: so many callers, each sending again after its answer.
 
-    `elsewhere`: requests per second that go to a `Refuser` meanwhile. They cost the machine what callers cost, and the
-    server under test nothing.
+    `elsewhere`: requests per second to a `Refuser` at the same time. They cost the machine as much as the excess
+    callers, and the server under test nothing.
     """
     ready = messages(url, key, round(MOST_PER_SECOND * seconds))
     refuser = await asyncio.get_running_loop().create_server(Refuser, "127.0.0.1", 0)
@@ -224,7 +224,7 @@ async def closed(url: str, key: str, connections: int, seconds: float, elsewhere
 
 
 def generate(arguments: list[str]) -> Round:
-    """A round by a process of its own."""
+    """Run a round in a separate process."""
     command = [sys.executable, "-m", "bench.overload", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=GENERATOR_TIMEOUT_S, check=False)
     if done.returncode:
@@ -234,7 +234,7 @@ def generate(arguments: list[str]) -> Round:
 
 
 def processor_s(pid: int) -> float:
-    """Processor time that a process has used."""
+    """Return the CPU time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
@@ -244,7 +244,7 @@ def per_second(rounds: list[Round]) -> float:
 
 
 def row(name: str, rounds: list[Round]) -> str:
-    """Several rounds of a kind, as a row of docs/reliability.md."""
+    """Return several rounds of a kind as a row of docs/reliability.md."""
     offered, good = (
         sum(sum(counts.values()) for counts in each)
         for each in zip(*((r.offered, r.good) for r in rounds), strict=True)
@@ -273,33 +273,33 @@ def measure(options: argparse.Namespace) -> int:
     with running_server(database) as server:
         common = ["--url", server.url, "--key", key, "--seconds", str(options.seconds)]
 
-        def tell(name: str, *more: str) -> Round:
+        def run_round(name: str, *more: str) -> Round:
             before_s = processor_s(server.process.pid)
             done = generate([*common, *more])
             print(line(name, done, processor_s(server.process.pid) - before_s), flush=True)
             return done
 
-        tell("warm-up", "--closed", "32")
+        run_round("warm-up", "--closed", "32")
         for _ in range(options.rounds):
-            best.append(tell("at best", "--closed", "64"))
+            best.append(run_round("at best", "--closed", "64"))
             peak = best[-1].good_per_second
-            beside.append(tell("beside callers", "--closed", "64", "--rate", str(peak * (FACTOR - 1))))
-            overloaded.append(tell(f"{FACTOR:g} x capacity", "--rate", str(peak * FACTOR)))
+            beside.append(run_round("beside callers", "--closed", "64", "--rate", str(peak * (FACTOR - 1))))
+            overloaded.append(run_round(f"{FACTOR:g} x capacity", "--rate", str(peak * FACTOR)))
             time.sleep(1)
     done = {kind: sum(r.good.get(kind, 0) for r in overloaded) for kind in KINDS}
     share = min(done.values()) * len(KINDS) / sum(done.values())
     kept, kept_of_all = (per_second(overloaded) / per_second(rounds) for rounds in (beside, best))
-    said = (
+    summary = (
         f"{kept:.0%} of the best beside so many callers was done, {kept_of_all:.0%} of the best without them; "
         f"of its share, the lesser of checks and charges got {share:.0%}.\n"
     )
-    print(f"\n{said}")
+    print(f"\n{summary}")
     held = kept >= LEAST and share >= LEAST
     if options.write:
         head = "| | requests/s offered | done in time, per s | of what was offered |\n|---|---|---|---|\n"
         rows = row("at best", best) + row("at best, the others' callers beside", beside)
         rows += row(f"at {FACTOR:g} x capacity", overloaded)
-        write("overload", f"{head}{rows}\n{said}")
+        write("overload", f"{head}{rows}\n{summary}")
     return 0 if held else 1
 
 
@@ -307,7 +307,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="overload", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5, help="length of each round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help="put the figures into docs/reliability.md")
+    parser.add_argument("--write", action="store_true", help="write the figures to docs/reliability.md")
     for name in ("--url", "--key"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=float, default=0, help=argparse.SUPPRESS)

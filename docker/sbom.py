@@ -1,8 +1,8 @@
-"""Prints what the image is made of as CycloneDX 1.6 (JSON): the locked Python packages and the pages' npm packages.
+"""Software bill of materials of the image, as CycloneDX 1.6 (JSON): locked Python packages and the pages' npm packages.
 
     python docker/sbom.py > sbom.cdx.json
 
-From the locks alone, so that it says the same wherever it runs. Packages for other systems are left out.
+Computed from the locks alone, so that the result is the same on every machine. Omits packages for other systems.
 """
 
 import base64
@@ -21,7 +21,7 @@ Component = dict[str, Any]
 
 
 def python_packages(lock: str) -> Iterator[Component]:
-    """The pins of a requirements lock, with the digests of the files that may be installed."""
+    """Return the pins of a requirements lock, with the digests of the files that may be installed."""
     for line in lock.replace("\\\n", " ").splitlines():
         found = PIN.match(re.sub(r"\s+", " ", line).strip())
         assert found is not None, f"not a pin: {line}"
@@ -33,7 +33,7 @@ def python_packages(lock: str) -> Iterator[Component]:
 
 
 def npm_packages(lock: str) -> Iterator[Component]:
-    """The packages that end up in the built pages: those of a package-lock.json that are not for development."""
+    """Return the packages in the built pages: those of a package-lock.json that are not for development."""
     seen = set()
     for path, entry in json.loads(lock)["packages"].items():
         name = path.rpartition("node_modules/")[2]

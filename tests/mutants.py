@@ -137,18 +137,18 @@ CODE = [
         new="if not subjects:",
     ),
     Mutant(
-        "the telling again of what Redis may not have heard",
+        "repeating a report that Redis may not have received",
         (SHARED,),
         file="app/auth/rate_limits/redis_buckets.py",
-        old="                self._keep(told)",
+        old="                self._keep(report)",
         new="                pass",
     ),
     Mutant(
-        "the level instead of the use, for what was told in vain",
+        "the level instead of the use, for an unconfirmed report",
         (SHARED,),
         file="app/auth/rate_limits/redis_buckets.py",
-        old="self._untold.setdefault(name, _Use()).told_in_vain = True",
-        new="self._untold[name] = told[name]",
+        old="self._unreported.setdefault(name, _Use()).is_unconfirmed = True",
+        new="self._unreported[name] = report[name]",
     ),
     Mutant(
         "the shared bucket of wrong secrets",

@@ -9,7 +9,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# The second lock on the ledger, behind the privileges: it holds against the owner of the table as well.
+# The ledger's second protection beside privileges: it applies to the table's owner as well.
 REFUSE_CHANGE = """
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

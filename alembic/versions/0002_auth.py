@@ -9,7 +9,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# Triggers, so that no statement can change a key and forget to say so. A mark of its last use is no change.
+# Triggers, so that no statement can change a key without a notification. Writing its last use is not a change.
 TRIGGERS = (
     """
     CREATE FUNCTION notify_api_key() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -37,7 +37,7 @@ TRIGGERS = (
     CREATE TRIGGER revoked_tokens_notify AFTER INSERT OR UPDATE ON revoked_tokens
         FOR EACH ROW EXECUTE FUNCTION notify_revoked_token()
     """,
-    # Which tokens a user holds is not known here: an empty payload stands for all tokens.
+    # A user's tokens are unknown here: an empty payload means all tokens.
     """
     CREATE FUNCTION notify_token_cutoff() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -1,4 +1,4 @@
-"""Purchases, disputes, the inbox of Stripe's events."""
+"""Purchases, disputes, and the inbox of Stripe's events."""
 
 import sqlalchemy as sa
 from alembic import op

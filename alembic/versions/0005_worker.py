@@ -9,7 +9,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-# Whatever procrastinate's schema has made is named after it.
+# Objects of procrastinate's schema have its name as a prefix.
 DROP_QUEUE = """
 DO $$
 DECLARE
@@ -33,12 +33,12 @@ $$
 
 def create_queue() -> None:
     if context.is_offline_mode():
-        # Not ours to lint, and it only makes new things, which nobody uses yet.
+        # Not for our lint; it only creates new objects, which no version uses yet.
         op.execute("SELECT 'here the schema that `procrastinate schema --read` prints'")
         return
     schema = SchemaManager.get_schema()
     op.execute("SELECT 1")  # the driver begins the migration's transaction with its first statement
-    # A script of many statements: only the driver itself takes it.
+    # A script of many statements: only the driver itself can execute it.
     op.get_bind().connection.dbapi_connection.run_async(lambda driver: driver.execute(schema))
 
 

@@ -1,4 +1,4 @@
-"""Admins' sessions, and the audit log of the back office."""
+"""Admin sessions, and the audit log of the back office."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What operators set while the service runs, every version of it, and the sealed secrets of payment providers."""
+"""Runtime configuration with all its versions, and the encrypted secrets of payment providers."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,7 @@ CREATE TRIGGER configuration_versions_append_only
     BEFORE UPDATE OR DELETE OR TRUNCATE ON configuration_versions
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
 """
-# Triggers, so that no statement can change the configuration and forget to say so.
+# Triggers, so that no statement can change the configuration without a notification.
 NOTIFY = """
 CREATE FUNCTION notify_configuration() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

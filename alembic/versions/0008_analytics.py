@@ -1,4 +1,4 @@
-"""Sums of the books by day, and LLM reports that can be told again."""
+"""Sums of the books by day, and idempotent LLM reports."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-# Of big tables that are written all the time. (table, name, columns, unique)
+# Indexes of large, busy tables. (table, name, columns, unique)
 INDEXES = (
     ("product_usage_log", "ix_product_usage_log_usage_log_id", ["usage_log_id"], False),
     ("llm_usage", "ix_llm_usage_usage_log_id", ["usage_log_id"], False),
@@ -26,7 +26,7 @@ def sums(*names: str) -> list[sa.Column[object]]:
 
 
 def upgrade() -> None:
-    # First what cannot be part of a transaction: if it fails, all can be run again.
+    # First the statements that cannot be in a transaction: if one fails, the migration can be repeated.
     op.add_column(
         "llm_usage",
         sa.Column("call_id", sa.Text(), nullable=True, comment="of the report: the same one again is no other"),

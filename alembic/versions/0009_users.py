@@ -8,7 +8,7 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
-# A trigger, so that no statement can end a mapping and forget to say so. It tells the account, not the person.
+# A trigger, so that no statement can end a mapping without a notification. The payload is the account, not the person.
 TRIGGERS = (
     """
     CREATE FUNCTION notify_account_identity() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""Cut-offs of erased persons' tokens, opening balances by day, and what LLM interactions' counts are made of."""
+"""Cut-offs of erased persons' tokens, opening balances by day, and the parts of LLM interactions' counts."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,12 +15,12 @@ COMMENTS = {"called_llm_calls": "the calls' sum", "summary_llm_calls": "the grea
 
 
 def upgrade() -> None:
-    # The worker makes the sums again from the books; until then reports read the books, and are as exact. Not
-    # truncated: who reads at this moment sees all of them, or none together with the mark at zero. The constraint keeps
-    # a worker of the old version from storing an interaction of which it knows only half.
+    # The worker recomputes the sums from the books; until then reports read the books, and are as exact. DELETE, not
+    # TRUNCATE: a concurrent reader sees all sums, or none together with the mark at zero. The constraint prevents a
+    # worker of the old version from storing incomplete interactions.
     op.execute("UPDATE rollup_state SET rolled_up_to = '00000000-0000-0000-0000-000000000000'")
     for table in SUMS:
-        op.execute(f"DELETE FROM {table}")  # noqa: S608  (our own words)
+        op.execute(f"DELETE FROM {table}")  # noqa: S608  (names from a constant above)
     op.add_column(
         "llm_interactions",
         sa.Column("models", sa.ARRAY(sa.Text()), nullable=True, comment="the first 100 by name"),

@@ -1,4 +1,4 @@
-"""API keys may be bound to a client certificate's subject."""
+"""API keys can be bound to a client certificate's subject."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Rules that watch for unusual activity, what they found, and the card that paid for a purchase."""
+"""Rules for unusual activity, their findings, and the card that paid for a purchase."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ branch_labels = None
 depends_on = None
 
 RULES = "'accounts_per_key', 'purchases_per_card', 'refunds_per_account', 'spend_spike'"
-# What an operator starts with. It notifies, and stops nobody.
+# The initial rules. They only notify.
 DEFAULTS = """
 INSERT INTO alert_rules (rule, action, threshold, window_h, minimum)
 VALUES ('accounts_per_key', 'notify', 1000, 1, 0),

@@ -1,4 +1,4 @@
-"""Alerts that later accounts join: who is exempt from the stop, and when a finding opened an alert again."""
+"""Alerts that later accounts join: exempt accounts, and the time at which a finding reopened an alert."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,7 +1,7 @@
 """Idempotency keys belong to a kind of caller: an API key, a user or an admin (ADR 21).
 
-Nothing here may run in one transaction with the rest: indexes are built concurrently, rows are filled in batches, and
-two tables are never locked together. Each statement may run again, so a migration that failed is simply repeated.
+The steps cannot share a transaction: indexes are built concurrently, rows are filled in batches, and two tables are
+never locked together. Each statement can be repeated, so a failed migration is simply run again.
 """
 
 import sqlalchemy as sa
@@ -24,14 +24,14 @@ KEYS = {
     "purchases": ["account_id", "idempotency_key"],
 }
 MAY_DROP = "\n-- squawk-ignore ban-drop-constraint\n"
-"""Each is replaced: by itself, or in the same statement by one that tells more rows apart."""
+"""Each constraint is replaced, separately or in the same statement, by one that distinguishes more rows."""
 BOOKED = ("charges", "credits")
-"""Each row names its last ledger entry, and the entry names who caused it."""
+"""Each row names its last ledger entry, and the entry names its actor."""
 KIND = """
     CASE {actor_type} WHEN 'api_key' THEN 'key' WHEN 'user' THEN 'user'
                       WHEN 'admin' THEN 'admin' WHEN 'system' THEN 'admin' END
 """
-# The version before does not know the column. Its row gets its kind at commit, when the ledger entry is there as well,
+# The previous version does not know the column. Its row gets the kind at commit, when the ledger entry exists as well,
 # so that no other transaction ever sees the key without its kind.
 FUNCTION = """
     CREATE OR REPLACE FUNCTION fill_caller_kind() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -100,9 +100,9 @@ def upgrade() -> None:
 
 
 def _replace_key(table: str, columns: list[str]) -> None:
-    """Widen the unique key under its old name, which the version before looks for. The index also serves its reads."""
+    """Widen the unique key under its old name, which the previous version uses. The index also serves its reads."""
     name, index = f"uq_{table}_{'_'.join(columns)}", f"uq_{table}_caller_kind"
-    op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index}")  # one that an earlier run did not finish is not valid
+    op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index}")  # an index from an interrupted run is invalid
     op.create_index(index, table, [*columns, "caller_kind"], unique=True, postgresql_concurrently=True)
     op.execute(
         f"{MAY_DROP}ALTER TABLE {table} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} UNIQUE USING INDEX {index}"
@@ -110,7 +110,7 @@ def _replace_key(table: str, columns: list[str]) -> None:
 
 
 def downgrade() -> None:
-    """Fails where two kinds of caller have used one key: earlier schemas cannot hold both rows."""
+    """Fails if two kinds of caller have used the same key: earlier schemas cannot store both rows."""
     for table in BOOKED:
         op.execute(f"DROP TRIGGER {table}_fill_caller_kind ON {table}")
     op.execute("DROP FUNCTION fill_caller_kind()")

@@ -1,6 +1,6 @@
-"""Which model and agent the cost and the paid credits of interactions belong to: shares, and their sums by day.
+"""The model and agent of interactions' cost and paid credits: shares, and their sums by day.
 
-The worker fills them from the books, by a mark of their own. Until it has, reports compute the rest, and are as exact.
+The worker fills them from the books, with a separate mark. Until it has, reports compute the rest, and are as exact.
 """
 
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ def text(name: str, comment: str | None = None) -> sa.Column[object]:
 
 
 def of_an_interaction(table: str) -> sa.ForeignKeyConstraint:
-    """Renames with the interaction when its person is erased, by a worker of any version."""
+    """Return a foreign key that follows an interaction's renaming on erasure, by a worker of any version."""
     return sa.ForeignKeyConstraint(
         ["account_id", "interaction_id"],
         ["llm_interactions.account_id", "llm_interactions.interaction_id"],

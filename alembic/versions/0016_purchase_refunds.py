@@ -1,4 +1,4 @@
-"""Refunds by id, Stripe's time of a dispute's decision, and up to when events about refunds have been read."""
+"""Refunds by id, Stripe's time of a dispute's decision, and the cursor of events about refunds."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Words that the back office's search finds people by, and digests of their identities' spellings."""
+"""The back office's search index: words of people, and digests of their identities' spellings."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,8 +8,8 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
-# Triggers, so that an erasure by the version before this one leaves no word behind either. Both tables' rows are those of
-# the person alone, and the worker, which writes them, holds a lock that the deletion waits for.
+# Triggers, so that an erasure by the previous version also deletes the words. Both tables have only the erased person's
+# rows, and the worker, which writes them, holds a lock that the deletion waits for.
 TRIGGERS = (
     """
     CREATE FUNCTION forget_search_words() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""Purchases keep what their buyer has to do at Stripe, which tells payments that take days from those that were left."""
+"""Purchases store the buyer's next action, which distinguishes payments that take days from abandoned ones."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The card that paid for a purchase, who asked for a refund and why, and indexes for the purchases' filters."""
+"""The card that paid for a purchase, the author and reason of a refund, and indexes for the purchases' filters."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,7 @@ COLUMNS = (
     ("purchase_refunds", "request_key", "of the request in the audit log that asked for it; null: asked for elsewhere"),
     ("purchase_refunds", "reason", "as Stripe says it"),
 )
-# Purchases are listed by their ids, which grow with time. (name, columns, condition)
+# Purchases are listed by their ids, which increase with time. (name, columns, condition)
 INDEXES = (
     ("ix_purchases_purchase_id", ["purchase_id"], None),
     ("ix_purchases_created_at", ["created_at"], None),

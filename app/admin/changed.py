@@ -1,4 +1,4 @@
-"""Stale pages: an action is refused when what its admin saw has changed, with what it is now and who changed it."""
+"""Stale pages: rejects an action if its data changed since the admin saw it, with the current data and its author."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,15 +16,17 @@ Row = Mapping[str, Any]
 
 
 class ChangedReply(ErrorReply):
-    """409: what the admin saw is not what is there now. Nothing was done."""
+    """409: the data has changed since the admin saw it. Nothing was done."""
 
-    current: dict[str, Any] = Field(description="What is there now.")
-    changed_by: str | None = Field(description="An admin's e-mail address, or what else changed it; null: unknown.")
+    current: dict[str, Any] = Field(description="The current values.")
+    changed_by: str | None = Field(
+        description="An admin's e-mail address, or another source of the change; null: unknown.",
+    )
     changed_at: Timestamp | None
 
 
 class ChangedMeanwhile(AppError):
-    """What the admin saw is not what is there now. Nothing was done: decide again on the current figures."""
+    """The data has changed since the admin saw it. Nothing was done: decide again on the current values."""
 
     status, code = 409, "changed_meanwhile"
 
@@ -36,7 +38,7 @@ class ChangedMeanwhile(AppError):
 
 
 class NotEnoughToTake(AppError):
-    """An admin would take more paid credits than there are. The sentence is in credits, as all of the back office."""
+    """An admin would take more paid credits than the account has. The message is in credits, as elsewhere here."""
 
     status, code = InsufficientCredits.status, InsufficientCredits.code
 
@@ -54,7 +56,7 @@ _FIND_LAST_CHANGE = text(
      ORDER BY audit_id DESC LIMIT 1
     """
 )
-# Of an account's newest entries, which hold one of the paid pool unless very much was free since.
+# Reads an account's newest entries, which contain one of the paid pool unless very many free ones followed it.
 _FIND_LAST_MOVE = text(
     """
     SELECT e.kind, e.created_at, coalesce(a.email, k.name, e.actor_type) AS actor
@@ -68,14 +70,14 @@ _FIND_LAST_MOVE = text(
 
 
 async def find_last_change(db: Session, target_type: str, target_id: object, *actions: str) -> Row:
-    """`changed_by` and `changed_at` of the newest of these actions upon a target; nulls without any."""
+    """Return `changed_by` and `changed_at` of the newest of these actions on a target; nulls if there is none."""
     values = {"target_type": target_type, "target_id": str(target_id), "actions": list(actions)}
     row = (await db.execute(_FIND_LAST_CHANGE, values)).one_or_none()
     return {"changed_by": row and row.admin_email, "changed_at": row and row.created_at}
 
 
 async def find_last_move(db: Session, account_id: object) -> Row:
-    """`changed_by` and `changed_at` of the last movement of an account's paid credits; nulls without any."""
+    """Return `changed_by` and `changed_at` of the last change of an account's paid credits; nulls if there is none."""
     row = (await db.execute(_FIND_LAST_MOVE, {"account_id": account_id})).one_or_none()
     if row is None:
         return {"changed_by": None, "changed_at": None}

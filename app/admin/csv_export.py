@@ -1,7 +1,7 @@
-"""CSV files for spreadsheets: whole lists of any length, with one page in memory at a time.
+"""CSV export for spreadsheets: lists of any length, with one page in memory at a time.
 
-Every file is RFC 4180 in UTF-8 and begins with a byte order mark: without one, spreadsheets assume another encoding.
-The pages write their tables by the same rules (admin-ui/src/logic/csv.ts); tests/admin/csv_cells.json tests both.
+Each file is RFC 4180 in UTF-8 with a byte order mark: without it, spreadsheets assume another encoding. The pages write
+their tables by the same rules (admin-ui/src/logic/csv.ts); tests/admin/csv_cells.json tests both.
 """
 
 import csv
@@ -21,17 +21,17 @@ BYTE_ORDER_MARK = "\ufeff"
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _FIRST_OF_FORMULAS = frozenset("=+-@\u2212")
 NextPage = Callable[[Row | None, int], Awaitable[Sequence[Row]]]
-"""So many rows, or those that are left, after this one; None for the first ones."""
+"""Returns at most so many rows after the given one; None: from the start."""
 
 
 async def csv_file(
     name: str, columns: Sequence[str], next_page: NextPage, record: Callable[[], Awaitable[None]] | None = None
 ) -> StreamingResponse:
-    """The file as a response. `record` writes the audit row: nothing leaves before it is committed.
+    """Return the file as a response. `record` writes the audit row; nothing is sent before it is committed.
 
     No connection is held between two pages.
     """
-    first = await next_page(None, EXPORTED_AT_ONCE)  # an error here still decides the status
+    first = await next_page(None, EXPORTED_AT_ONCE)  # an error here can still set the status
     if record is not None:
         await record()
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
@@ -55,7 +55,7 @@ def _csv(rows: Iterable[Iterable[str]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """The value as text that a spreadsheet takes for text, and never for a formula."""
+    """Return the value as text that a spreadsheet treats as text, never as a formula."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -68,8 +68,8 @@ def _cell(value: object) -> str:
 
 
 def _is_formula(text: str) -> bool:
-    """Whether a spreadsheet may evaluate the text. Blanks and controls before it do not hide it, nor do wide forms of
-    its first sign."""
+    """Return whether a spreadsheet may evaluate the text. Blanks and control characters before the first sign do not
+    hide it, nor do its wide forms."""
     if _NUMBER.fullmatch(text):
         return False
     if text[:1] in ("\t", "\r", "\n"):

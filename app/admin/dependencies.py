@@ -1,4 +1,4 @@
-"""Who may use a route of the back office: `Annotated[Admin, Depends(require_admin("support"))]`."""
+"""Authorization of back-office routes: `Annotated[Admin, Depends(require_admin("support"))]`."""
 
 from datetime import datetime
 from functools import cache
@@ -24,7 +24,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 COOKIE = APIKeyCookie(
     name=SESSION_COOKIE,
     scheme_name="AdminCookie",
-    description="Set by signing in. Writes need `X-CSRF-Token` as well, as `/admin/oauth/user` says it.",
+    description="Set by sign-in. Writes also need `X-CSRF-Token`, with the value from `/admin/oauth/user`.",
     auto_error=False,
 )
 BEARER = HTTPBearer(
@@ -49,7 +49,7 @@ async def admin_sessions(request: Request) -> AdminSessions:
 
 
 async def report_source(request: Request) -> Source:
-    """Chosen once a request; the second try of `ReportRoute` has chosen already."""
+    """Return the request's database for reports, chosen once; the retry of `ReportRoute` has set it already."""
     reports: ReadReplica = request.app.state.reports
     if not hasattr(request.state, "report_source"):
         request.state.report_source = await reports.source()
@@ -58,7 +58,7 @@ async def report_source(request: Request) -> Source:
 
 
 class ReportRoute(GuardedRoute):
-    """A route whose reports failed on the replica answers from the primary instead."""
+    """A route that repeats a request on the primary if its reports failed on the replica."""
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
@@ -79,15 +79,15 @@ class ReportRoute(GuardedRoute):
 
 Db = Annotated[Database, Depends(database)]
 ReportDb = Annotated[Source, Depends(report_source)]
-"""For lists and reports, after the admin among a route's arguments. Needs `ReportRoute`."""
+"""For lists and reports. Must follow the admin among a route's arguments. Needs `ReportRoute`."""
 Sessions = Annotated[AdminSessions, Depends(admin_sessions)]
 
 
 class RequireAdmin:
-    """The signed-in admin, whose role is `role` or more.
+    """Requires a signed-in admin with `role` or a higher one.
 
-    A bearer token wins over the cookie. A write by cookie needs the session's X-CSRF-Token. A cookie in use is renewed.
-    Raises AdminUnauthorized, AdminForbidden, CsrfFailed, RateLimited.
+    A bearer token takes precedence over the cookie. A write by cookie needs the session's X-CSRF-Token. A cookie in use
+    is renewed. Raise AdminUnauthorized, AdminForbidden, CsrfFailed or RateLimited.
     """
 
     def __init__(self, role: Role) -> None:
@@ -100,7 +100,7 @@ class RequireAdmin:
         return admin
 
     async def authenticate(self, request: Request, now: datetime) -> tuple[Admin, str | None]:
-        """The admin, and the cookie's new value where it is renewed."""
+        """Return the admin, and the cookie's new value if it is renewed."""
         return await once(request, lambda: self._admin(request, now))
 
     async def _admin(self, request: Request, now: datetime) -> tuple[Admin, str | None]:
@@ -134,14 +134,14 @@ def _check_csrf(request: Request, sessions: AdminSessions, caller: AdminCaller) 
 
 
 def set_session_cookie(response: Response, token: str, settings: Settings) -> None:
-    """For as long as the browser runs; the session itself says when it ends."""
+    """Set the cookie until the browser closes; the session itself has its own expiry."""
     response.set_cookie(
         SESSION_COOKIE, token, path="/admin", httponly=True, samesite="lax", secure=cookies_are_secure(settings)
     )
 
 
 def cookies_are_secure(settings: Settings) -> bool:
-    """A cookie marked so never travels over plain HTTP, which is all that a demo has."""
+    """Return whether cookies are marked secure. Such a cookie is never sent over plain HTTP, which a demo uses."""
     return settings.mode is Mode.PRODUCTION or settings.base_url.startswith("https://")
 
 

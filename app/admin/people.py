@@ -1,4 +1,4 @@
-"""The people behind accounts, for lists of purchases, alerts and audit entries: one statement for a whole page."""
+"""People: the persons of accounts, for lists of purchases, alerts and audit entries, by one statement per page."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from app.db import Session
 Row = Mapping[str, Any]
 People = Mapping[UUID, Row]
 MAX_FOUND = 500
-"""Accounts that a search for a buyer finds at most, the newest first."""
+"""The most accounts that a search for a buyer finds, newest first."""
 _LIST_PEOPLE = text(
     """
     SELECT a.account_id, p.customer_email, p.display_name, i.external_id, a.erased_at IS NOT NULL AS erased
@@ -27,7 +27,7 @@ _LIST_BUYERS = text("SELECT purchase_id, account_id FROM purchases WHERE purchas
 
 
 async def find_people(db: Session, account_ids: Collection[UUID]) -> People:
-    """Who accounts belong to, as far as it is known, by account id."""
+    """Return the known persons of accounts, by account id."""
     if not account_ids:
         return {}
     rows = await db.execute(_LIST_PEOPLE, {"account_ids": list(set(account_ids))})
@@ -35,14 +35,14 @@ async def find_people(db: Session, account_ids: Collection[UUID]) -> People:
 
 
 async def find_buyers(db: Session, purchase_ids: Collection[UUID]) -> Mapping[UUID, UUID]:
-    """The accounts of purchases, by purchase id."""
+    """Return the accounts of purchases, by purchase id."""
     if not purchase_ids:
         return {}
     rows = await db.execute(_LIST_BUYERS, {"purchase_ids": list(set(purchase_ids))})
     return {row.purchase_id: row.account_id for row in rows}
 
 
-# An alert names a card by a digest; of its accounts' purchases those with that card tell the rest.
+# An alert names a card by a digest. Its accounts' purchases with that card have brand and last digits.
 _LIST_CARDS = text(
     """
     SELECT DISTINCT ON (w.alert_id) w.alert_id, p.card_brand, p.card_last4
@@ -57,7 +57,7 @@ _LIST_CARDS = text(
 
 
 async def find_cards(db: Session, alerts: Sequence[Row]) -> Mapping[UUID, Row]:
-    """Brand and last digits of the cards that alerts are about, by alert id, as far as they are known."""
+    """Return brand and last digits of the cards that alerts are about, by alert id, if known."""
     named = [(row["alert_id"], account_id, row["subject"]) for row in alerts for account_id in row["account_ids"]]
     if not named:
         return {}
@@ -68,6 +68,6 @@ async def find_cards(db: Session, alerts: Sequence[Row]) -> Mapping[UUID, Row]:
 
 
 async def search_accounts(db: Session, search: str) -> Sequence[UUID]:
-    """The accounts that a search for a user finds, in both environments."""
+    """Return the accounts that a search for a user finds, in both environments."""
     rows = await user_queries.list_users(db, before=None, limit=MAX_FOUND, search=search)
     return [row["account_id"] for row in rows]

@@ -1,4 +1,4 @@
-"""The wire format of the back office. Credits are whole credits here, never hundredths; prices are minor units."""
+"""Wire format of the back office. Credits are whole credits here, never hundredths; prices are minor units."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -12,25 +12,25 @@ from app.timestamps import FIRST_YEAR, LAST_YEAR, bounded
 Reason = Annotated[str, StringConstraints(min_length=3, max_length=500, strip_whitespace=True, pattern=r"^[^\x00]+$")]
 
 
-Moment = Annotated[Timestamp, AfterValidator(bounded), Field(description=f"Of the years {FIRST_YEAR} to {LAST_YEAR}.")]
+Moment = Annotated[Timestamp, AfterValidator(bounded), Field(description=f"In the years {FIRST_YEAR} to {LAST_YEAR}.")]
 """A time in a request."""
 
 _INVISIBLE = ("Cc", "Cf", "Zl", "Zp", "Zs")
 
 
 def _trimmed(text: str) -> str:
-    """The text without the blanks, line breaks and invisible signs around it."""
+    """Return the text without surrounding blanks, line breaks and invisible characters."""
     kept = [i for i, sign in enumerate(text) if not sign.isspace() and unicodedata.category(sign) not in _INVISIBLE]
     if not kept:
-        raise ValueError("holds nothing but blanks")
+        raise ValueError("must not be blank")
     return text[kept[0] : kept[-1] + 1]
 
 
 Pasted = Annotated[Key255, AfterValidator(_trimmed)]
-"""A text to look for, which may have been pasted with blanks around it."""
+"""A search text, which may have been pasted with surrounding blanks."""
 
 PAGE = {"sort", "limit", "cursor"}
-"""Of what a list is asked for, all that is no filter."""
+"""The parameters of a list that are not filters."""
 
 
 class ReasonBody(Reply):
@@ -38,7 +38,7 @@ class ReasonBody(Reply):
 
 
 class Person(Reply):
-    """Who an account belongs to, as far as it is known. Of an erased person nothing is."""
+    """The known data of an account's person; all null once erased."""
 
     customer_email: str | None
     display_name: str | None

@@ -1,4 +1,4 @@
-"""`/admin/oauth`: signing in and out."""
+"""`/admin/oauth`: sign-in and sign-out."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -23,9 +23,9 @@ FLOW_COOKIE = "ciris_billing_sign_in"
 
 
 class PersonsRoute(APIRoute):
-    """Whoever came by a browser's address bar hears of an error on the sign-in page, and not as JSON.
+    """Shows errors on the sign-in page instead of as JSON, if a browser's address bar made the request.
 
-    The page gets the error's code and the request's id; its words are its own, since anybody can write an address.
+    The page gets the error's code and the request's id only. Its texts are its own, because anyone can craft a URL.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -37,8 +37,9 @@ class PersonsRoute(APIRoute):
             except AppError as error:
                 if "text/html" not in request.headers.get("Accept", ""):
                     raise
-                told = {"refused": error.code, "request": structlog.contextvars.get_contextvars().get("request_id", "")}
-                answer = RedirectResponse(f"{DEFAULT_RETURN_PATH}?{urlencode(told)}", status.HTTP_303_SEE_OTHER)
+                request_id = structlog.contextvars.get_contextvars().get("request_id", "")
+                query = {"refused": error.code, "request": request_id}
+                answer = RedirectResponse(f"{DEFAULT_RETURN_PATH}?{urlencode(query)}", status.HTTP_303_SEE_OTHER)
                 _no_store(answer)
                 return answer
 
@@ -56,7 +57,7 @@ def _no_store(response: Response) -> None:
 async def login(
     request: Request, now: Now, return_to: Annotated[str | None, Query(max_length=MAX_RETURN_CHARS)] = None
 ) -> RedirectResponse:
-    """Go and sign in at the provider; afterwards to `return_to`, a path of this server."""
+    """Redirect to the provider's sign-in, and afterwards to `return_to`, a path of this server."""
     auth: Authenticator = request.app.state.auth
     auth.admit(request)
     sign_in: SignIn = request.app.state.sign_in
@@ -69,7 +70,7 @@ async def login(
         max_age=int(FLOW_FOR.total_seconds()),
         path=CALLBACK_PATH,
         httponly=True,
-        samesite="lax",  # strict would withhold it from the provider's redirect
+        samesite="lax",  # with strict, browsers do not send it after the provider's redirect
         secure=cookies_are_secure(settings),
     )
     _no_store(answer)
@@ -84,7 +85,7 @@ async def callback(
     now: Now,
     flow: Annotated[str | None, Cookie(alias=FLOW_COOKIE)] = None,
 ) -> RedirectResponse:
-    """Where the provider sends the browser back to. Opens the session and sets its cookie."""
+    """Complete the provider's redirect: open the session and set its cookie."""
     auth: Authenticator = request.app.state.auth
     address = auth.admit(request)
     sign_in: SignIn = request.app.state.sign_in
@@ -106,9 +107,9 @@ async def callback(
     return answer
 
 
-@router.get("/user")
+@router.get("/user", summary="Get the signed-in admin")
 async def who_am_i(request: Request, admin: Viewer, sessions: Sessions, response: Response) -> WhoAmI:
-    """The signed-in admin, and the token that the browser's writes need."""
+    """Return the signed-in admin, and the token that the browser's writes need."""
     _no_store(response)
     caller = admin.caller
     settings: Settings = request.app.state.settings
@@ -125,7 +126,7 @@ async def who_am_i(request: Request, admin: Viewer, sessions: Sessions, response
 
 @router.post("/logout", status_code=status.HTTP_204_NO_CONTENT)
 async def logout(admin: Viewer, db: Db, sessions: Sessions, response: Response) -> None:
-    """End this session, wherever its token is."""
+    """End this session everywhere."""
     caller = admin.caller
     async with db.transaction() as tx:
         await sessions.revoke(tx, caller.admin_id, admin.now, caller.session_id)

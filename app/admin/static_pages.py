@@ -1,4 +1,4 @@
-"""`/admin-ui/`: the back office's pages, as they were built."""
+"""`/admin-ui/`: the built pages of the back office."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 HEADERS = {
-    # Styles may stand in the page: the component library sets them. Scripts may not.
+    # Inline styles are allowed, because the component library sets them. Inline scripts are not.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
         "font-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -38,14 +38,14 @@ ready.</p>
 
 
 async def redirect_to_pages(_: Request) -> Response:
-    """Send `/admin-ui`, as people type it, to `/admin-ui/`. The redirect names no host."""
+    """Redirect `/admin-ui` to `/admin-ui/`. The redirect names no host."""
     return RedirectResponse("/admin-ui/", 308)
 
 
 class Pages(StaticFiles):
-    """Files of `directory`. Every other address is the application's page, which routes by the address.
+    """Serves the files of `directory`. Every other path gets the application's page, which routes by path.
 
-    `being_built`: while there are no pages, a browser gets one that waits for them.
+    `being_built`: while there are no pages, browsers get a page that reloads until they exist.
     """
 
     def __init__(self, directory: Path, *, being_built: bool = False) -> None:
@@ -54,7 +54,7 @@ class Pages(StaticFiles):
         self._index = directory / "index.html"
 
     async def check_config(self) -> None:
-        """Nothing to check: the directory appears when the pages are built."""
+        """Check nothing: the directory appears when the pages are built."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         try:

@@ -1,4 +1,4 @@
-"""What one of the role `support` may do only so much of: it is counted in the audit log, under the admin's own lock."""
+"""Support limits: bounds on what the role `support` may do, counted in the audit log under the admin's lock."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,14 +26,14 @@ Limits = Annotated[Settings, Depends(_settings)]
 
 
 def require_small(credits: int, admin: Admin, limits: Settings) -> None:
-    """Raises AdminForbidden for a correction that takes another role."""
+    """Raise AdminForbidden for a correction that is too large for the role."""
     if admin.caller.role == "support" and abs(credits) > limits.admin_support_credit_limit:
         raise AdminForbidden("admin", f"more than {limits.admin_support_credit_limit} credits at once")
 
 
 @asynccontextmanager
 async def counted(tx: Session, admin: Admin, limits: Settings) -> AsyncIterator[None]:
-    """Around what the admin changes and records: many small things are a large one. Raises AdminForbidden."""
+    """Wrap the admin's changes, with their audit rows, and bound their sum. Raise AdminForbidden."""
     if admin.caller.role != "support":
         yield
         return

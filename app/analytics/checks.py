@@ -1,6 +1,6 @@
-"""The proof that the sums by day are the books': each query returns the first difference as `culprit`, or nothing.
+"""Roll-up checks: verify that the sums by day match the books. Each query returns the first difference as `culprit`.
 
-They run beside those of the ledger (app.ledger.verification), in the same snapshot.
+They run beside the ledger's checks (app.ledger.verification), in the same snapshot.
 """
 
 from app.analytics.attribution import DAY_KEY, KEY, SUMS, own_calls, shares, stale
@@ -15,7 +15,7 @@ _WEEK = "CAST(date_trunc('week', CAST(day AS timestamp)) AS date)"
 
 
 def _differ(what: str, key: str, sums: str, expected: str, stored: str) -> str:
-    """The first key for which two relations do not hold the same sums; zeros are the same as nothing."""
+    """Return SQL for the first key whose sums differ in two relations; a missing row counts as zeros."""
     names = sums.split(", ")
     zero = ", ".join(f"coalesce({{0}}.{name}, 0)" for name in names)
     first, second = zero.format("e"), zero.format("s")
@@ -31,7 +31,7 @@ def _differ(what: str, key: str, sums: str, expected: str, stored: str) -> str:
 
 _ATTRIBUTED_UP_TO = "(SELECT attributed_up_to FROM rollup_state)"
 _LAST = "CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS uuid)"
-# Of interactions about which nothing came since. The books no longer say which charge paid for those of erased persons.
+# Only interactions without newer entries, and not erased persons': the books no longer say which charge paid for those.
 _SETTLED_SHARES = """
     SELECT {columns} FROM {table} i JOIN accounts a USING (account_id)
      WHERE a.erased_at IS NULL AND NOT EXISTS (

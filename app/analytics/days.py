@@ -1,4 +1,4 @@
-"""The days that a report is about."""
+"""The date range of a report."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,13 +21,13 @@ class Days:
 
     @property
     def previous(self) -> "Days":
-        """As many days, right before."""
+        """The same number of days, immediately before."""
         length = timedelta(days=self.count)
         return Days(self.environment, self.first - length, self.last - length)
 
     @property
     def values(self) -> dict[str, Any]:
-        """As bound values of the reports' statements."""
+        """The bound values of the reports' statements."""
         return {"environment": self.environment, "first": self.first, "last": self.last}
 
     def each(self) -> list[date]:

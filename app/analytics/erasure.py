@@ -1,4 +1,4 @@
-"""What becomes of the names that callers gave an erased account's interactions."""
+"""Erasure: replaces the names that callers gave an erased account's interactions."""
 
 from uuid import UUID
 
@@ -7,10 +7,10 @@ from sqlalchemy import text
 from app.analytics.rollup import lock_state
 from app.db import Database
 
-INTERACTIONS_AT_ONCE = 100  # each has some dozen reports
+INTERACTIONS_AT_ONCE = 100  # each has a few dozen reports
 
-# An interaction's reports belong together, whatever it is called: it gets the id of its first one, or another one if
-# a caller has called an interaction by that.
+# An interaction's reports stay together under a new name: the id of the first one, or a random one if a caller has
+# used that id as the name of an interaction.
 _RENAME_INTERACTIONS = text(
     """
     WITH page AS (
@@ -34,10 +34,10 @@ _RENAME_INTERACTIONS = text(
 
 
 async def forget_interactions(db: Database, account_id: UUID) -> None:
-    """Rename the interactions of an erased account, in the reports and where they are counted, some at a time.
+    """Rename the interactions of an erased account, in the reports and in the sums, some at a time.
 
-    Each transaction locks the state of the roll-up, which would count under the old name what it has begun to read.
-    Again: no effect.
+    Each transaction locks the state of the roll-up, which would otherwise count what it is reading under the old name.
+    Idempotent.
     """
     after: str | None = ""
     while after is not None:

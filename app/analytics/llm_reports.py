@@ -1,4 +1,4 @@
-"""Interactions one by one, each counted once: what they cost, and the paid credits that they brought.
+"""Interactions, each counted once, with their cost and the paid credits of their charges.
 
 Each function takes a session of `Database.consistent_read`.
 """
@@ -16,6 +16,7 @@ from app.analytics.days import Days
 from app.analytics.sources import COUNTS, interactions
 from app.analytics.usage_reports import rows_of
 from app.db import Session
+from app.db.sql import sql
 from app.errors import InvalidRequest
 from app.timestamps import EARLIEST, LATEST, OUT_OF_BOUNDS
 
@@ -32,17 +33,17 @@ _CURSORS: dict[Order, re.Pattern[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The last interaction of a page: what it is ordered by, and its id."""
+    """A keyset position: the sort value of a page's last interaction, and its id."""
 
     value: date | Decimal
     first_usage_log_id: UUID
 
     @classmethod
-    def parse(cls, order: Order, told: str) -> "Cursor":
-        """Raises InvalidRequest."""
-        match = _CURSORS[order].fullmatch(told)
+    def parse(cls, order: Order, cursor: str) -> "Cursor":
+        """Return the position of a cursor. Raise InvalidRequest."""
+        match = _CURSORS[order].fullmatch(cursor)
         if match is None:
-            raise InvalidRequest("cursor is not one that this list gave for this order", field="cursor")
+            raise InvalidRequest("cursor is not from this list and order", field="cursor")
         try:
             value = date.fromisoformat(match[1]) if order == "newest" else Decimal(match[1])
         except ValueError:
@@ -63,28 +64,36 @@ class Cursor:
 async def list_interactions(
     db: Session, days: Days, *, order: Order, after: Cursor | None, limit: int
 ) -> Sequence[Row]:
-    """A page, with the paid credits of the API keys' charges that name the interaction (see attribution.py)."""
+    """Return a page, with the paid credits of the API keys' charges that name the interaction (see attribution.py)."""
     column, kind = ("day", "date") if order == "newest" else ("cost_cents", "numeric")
     ordered = f"ORDER BY {column} DESC, first_usage_log_id DESC LIMIT :limit"
-    wanted = _OF_THE_DAYS
+    conditions = _OF_THE_DAYS
     values: dict[str, Any] = {"limit": limit}
     if after is not None:
-        wanted += f" AND ({column}, first_usage_log_id) < (CAST(:value AS {kind}), CAST(:id AS uuid))"
+        conditions += f" AND ({column}, first_usage_log_id) < (CAST(:value AS {kind}), CAST(:id AS uuid))"
         values |= {"value": after.value, "id": after.first_usage_log_id}
     columns = f"""account_id, interaction_id, model, currency, day, started_at, first_usage_log_id, {_COLUMNS}"""
-    statement = f"""
-        WITH told AS MATERIALIZED ({interactions()})
-        SELECT page.*, (SELECT sum(c.from_paid) FROM {keys_of("page.interaction_id")} k JOIN charges c
+    statement = sql(
+        """
+        WITH recent AS MATERIALIZED ({interactions})
+        SELECT page.*, (SELECT sum(c.from_paid) FROM {keys_of} k JOIN charges c
                             ON c.account_id = page.account_id AND c.operation = 'charge'
                                AND c.idempotency_key = k.key AND c.caller_kind = 'key') AS paid_spent
           FROM (SELECT * FROM (
                     (SELECT {columns} FROM llm_interactions
-                      WHERE {wanted}
-                        AND (account_id, interaction_id) NOT IN (SELECT account_id, interaction_id FROM told)
+                      WHERE {conditions}
+                        AND (account_id, interaction_id) NOT IN (SELECT account_id, interaction_id FROM recent)
                       {ordered})
                      UNION ALL
-                    (SELECT {columns} FROM told WHERE {wanted} {ordered})) both_of_them
+                    (SELECT {columns} FROM recent WHERE {conditions} {ordered})) both_of_them
                 {ordered}) page
          ORDER BY page.{column} DESC, page.first_usage_log_id DESC
-    """  # noqa: S608  (our own words; what callers say is bound)
+    """,
+        interactions=interactions(),
+        keys_of=keys_of("page.interaction_id"),
+        columns=columns,
+        conditions=conditions,
+        ordered=ordered,
+        column=column,
+    )
     return await rows_of(db, statement, days, **values)

@@ -1,7 +1,7 @@
-"""Sums of the books by day, for reports. All of it can be made again from the books, and the proof compares the two.
+"""Tables of the books' sums by day, for reports. All can be recomputed from the books; the verification compares both.
 
-They hold what carries an id below `rollup_state.rolled_up_to`; readers add what came since (see rollup.py). Nothing
-here has a foreign key: keeping a copy up to date must not lock the books.
+They contain entries with ids below `rollup_state.rolled_up_to`; readers add newer ones (see rollup.py). Nothing here
+has a foreign key to the books, because updating a copy must not lock them.
 """
 
 from datetime import date, datetime
@@ -28,7 +28,7 @@ NEVER = text("'-infinity'")
 
 
 class RollupState(Base):
-    """One row: how far the sums go. Whoever moves it on holds its lock."""
+    """One row: the marks up to which the sums are complete. A roll-up that moves them locks the row."""
 
     __tablename__ = "rollup_state"
 
@@ -41,7 +41,7 @@ class RollupState(Base):
 
 
 class UsageDay(Base):
-    """Uses of a day by all that they can be broken down by. Sums have no upper bound, unlike what they sum up."""
+    """Uses of a day by all dimensions. Sums have no upper bound, unlike the values that they add up."""
 
     __tablename__ = "usage_days"
 
@@ -60,7 +60,7 @@ class UsageDay(Base):
 
 
 class AccountDay(Base):
-    """What an account used on a day. Each points to the account's day before it: see ActiveDay."""
+    """An account's use on a day. Each row points to the account's previous day with use: see ActiveDay."""
 
     __tablename__ = "account_days"
     __table_args__ = (
@@ -84,10 +84,10 @@ class AccountDay(Base):
 
 
 class ActiveDay(Base):
-    """How many accounts were active on a day and, before it, last on `previous_day`.
+    """The number of accounts that were active on a day and, before it, last on `previous_day`.
 
-    An account that is active in a range of days has exactly one day there whose previous one lies before the range.
-    So the distinct accounts of any range are a sum, which counts of active accounts a day are not.
+    An account that is active in a range has exactly one day in it whose previous day lies before the range. So the
+    distinct accounts of any range are a sum, unlike counts of active accounts per day.
     """
 
     __tablename__ = "active_days"
@@ -99,7 +99,7 @@ class ActiveDay(Base):
 
 
 class CohortWeek(Base):
-    """What the accounts made in one week did in another: the weeks' Mondays."""
+    """The activity in one week of the accounts created in another; weeks are named by their Mondays."""
 
     __tablename__ = "cohort_weeks"
 
@@ -111,7 +111,7 @@ class CohortWeek(Base):
 
 
 class LlmInteraction(Base):
-    """An interaction counted once: the greater of its calls' sum and its largest summary."""
+    """An interaction, counted once: the greater of its calls' sum and its largest summary."""
 
     __tablename__ = "llm_interactions"
     __table_args__ = (
@@ -136,7 +136,7 @@ class LlmInteraction(Base):
     prompt_tokens: Mapped[Decimal] = mapped_column(Numeric)
     completion_tokens: Mapped[Decimal] = mapped_column(Numeric)
     cost_cents: Mapped[Decimal] = mapped_column(Numeric)
-    # What the next reports are added to. Nullable, because a required column cannot be added without downtime.
+    # The parts that later reports are added to. Nullable: a required column cannot be added without downtime.
     models: Mapped[list[str]] = mapped_column(ARRAY(Text), nullable=True, comment="the first 100 by name")
     called_llm_calls: Mapped[Decimal] = mapped_column(Numeric, nullable=True, comment="the calls' sum")
     called_prompt_tokens: Mapped[Decimal] = mapped_column(Numeric, nullable=True)
@@ -165,7 +165,7 @@ class LlmDay(Base):
 
 
 def _of_an_interaction(table: str) -> ForeignKeyConstraint:
-    """Renames with its interaction when its person is erased, by a worker of any version."""
+    """Return a foreign key that follows an interaction's renaming on erasure, by a worker of any version."""
     return ForeignKeyConstraint(
         ["account_id", "interaction_id"],
         ["llm_interactions.account_id", "llm_interactions.interaction_id"],
@@ -175,7 +175,7 @@ def _of_an_interaction(table: str) -> ForeignKeyConstraint:
 
 
 class InteractionCalls(Base):
-    """What an interaction's single calls say of each model (see attribution.py)."""
+    """The sums of an interaction's single calls, by model (see attribution.py)."""
 
     __tablename__ = "interaction_calls"
     __table_args__ = (_of_an_interaction("interaction_calls"),)
@@ -211,7 +211,7 @@ class InteractionShare(Base):
 
 
 class AttributionDay(Base):
-    """The shares of a day by agent and model. An interaction of several models counts once under each."""
+    """The shares of a day by agent and model. An interaction with several models counts once for each."""
 
     __tablename__ = "attribution_days"
 

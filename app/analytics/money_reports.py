@@ -1,6 +1,6 @@
-"""Accounts, sales and credits given, read from the books themselves: they are as many as customers, not as uses.
+"""Money reports: accounts, sales and credits, read from the books themselves, which grow with customers, not with uses.
 
-A sale counts on the day on which the purchase was begun, with what was given back of it later.
+A sale counts on the day on which the purchase was started, with its later refunds and disputes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,14 @@ from app.analytics.sources import uses
 from app.analytics.usage_reports import rows_of
 from app.auth.caller import Environment
 from app.db import Session
+from app.db.sql import sql
 
 Row = Mapping[str, Any]
 _FROM_FIRST_TO_LAST = """
     created_at >= CAST(CAST(:first AS date) AS timestamp) AT TIME ZONE 'UTC'
     AND created_at < CAST(CAST(:last AS date) + 1 AS timestamp) AT TIME ZONE 'UTC'"""
 _DAY = "CAST(created_at AT TIME ZONE 'UTC' AS date)"
-# What disputes withdrew counts as far as refunds left something.
+# Disputed amounts count only up to what refunds left.
 _SALES = """(
     SELECT p.account_id, p.environment, p.created_at, p.received_currency AS currency, p.received_minor,
            least(p.refunded_minor, p.received_minor) AS refunded_minor,
@@ -40,16 +41,19 @@ _MOVEMENTS = f"""
     coalesce(-sum(credits) FILTER (WHERE transaction_type IN {_BACK}), 0) AS taken_back,
     coalesce(sum(credits) FILTER (WHERE transaction_type <> 'purchase' AND transaction_type NOT IN {_BACK}), 0)
         AS granted"""
-# What an account is opened with is an entry of the ledger, and no credit of its own.
-_MOVED = f"""
+# An account's opening balance is a ledger entry without a row in credits.
+_MOVED = sql(
+    """
     (SELECT credits, transaction_type, created_at FROM credits c
-      WHERE {_FROM_FIRST_TO_LAST} AND EXISTS (
+      WHERE {from_first_to_last} AND EXISTS (
             SELECT FROM accounts a WHERE a.account_id = c.account_id AND a.environment = :environment)
       UNION ALL
      SELECT delta, kind, created_at FROM ledger_entries e
-      WHERE kind = 'opening_grant' AND pool = 'paid' AND {_FROM_FIRST_TO_LAST} AND EXISTS (
+      WHERE kind = 'opening_grant' AND pool = 'paid' AND {from_first_to_last} AND EXISTS (
             SELECT FROM accounts a WHERE a.account_id = e.account_id AND a.environment = :environment)) moved
-"""  # noqa: S608  (our own words, here and below)
+""",
+    from_first_to_last=_FROM_FIRST_TO_LAST,
+)
 _STANDING = text(
     """
     SELECT count(*) AS accounts,
@@ -67,55 +71,77 @@ _STANDING = text(
 
 
 async def find_standing(db: Session, environment: Environment, *, today: date, daily_free: int) -> Row:
-    """As things are now. `daily_free` is the allowance of who has not used anything today."""
+    """Return the current state. `daily_free` is the allowance of accounts without use today."""
     values = {"environment": environment, "today": today, "daily_free": daily_free}
     return dict((await db.execute(_STANDING, values)).mappings().one())
 
 
 async def count_new_accounts(db: Session, days: Days) -> dict[date, int]:
-    statement = f"""
-        SELECT {_DAY} AS day, count(*) AS new FROM accounts
-         WHERE environment = :environment AND {_FROM_FIRST_TO_LAST} GROUP BY 1
-    """  # noqa: S608  (our own words; what callers say is bound)
+    statement = sql(
+        """
+        SELECT {day} AS day, count(*) AS new FROM accounts
+         WHERE environment = :environment AND {from_first_to_last} GROUP BY 1
+    """,
+        day=_DAY,
+        from_first_to_last=_FROM_FIRST_TO_LAST,
+    )
     return {row["day"]: row["new"] for row in await _rows(db, statement, days)}
 
 
 async def count_buyers(db: Session, days: Days) -> int:
-    statement = f"""
+    statement = sql(
+        """
         SELECT count(DISTINCT account_id) AS buyers FROM purchases
-         WHERE environment = :environment AND received_minor IS NOT NULL AND {_FROM_FIRST_TO_LAST}
-    """  # noqa: S608  (our own words; what callers say is bound)
+         WHERE environment = :environment AND received_minor IS NOT NULL AND {from_first_to_last}
+    """,
+        from_first_to_last=_FROM_FIRST_TO_LAST,
+    )
     (row,) = await _rows(db, statement, days)
     return int(row["buyers"])
 
 
 async def list_sales(db: Session, days: Days) -> Sequence[Row]:
-    statement = f"""
-        SELECT currency, {_SALES_SUMS} FROM {_SALES} sales
-         WHERE {_FROM_FIRST_TO_LAST} GROUP BY currency ORDER BY currency
-    """  # noqa: S608  (our own words; what callers say is bound)
+    statement = sql(
+        """
+        SELECT currency, {sales_sums} FROM {sales} sales
+         WHERE {from_first_to_last} GROUP BY currency ORDER BY currency
+    """,
+        sales_sums=_SALES_SUMS,
+        sales=_SALES,
+        from_first_to_last=_FROM_FIRST_TO_LAST,
+    )
     return await _rows(db, statement, days)
 
 
 async def list_sales_days(db: Session, days: Days) -> Sequence[Row]:
-    statement = f"""
-        SELECT {_DAY} AS day, currency, {_SALES_SUMS}
-          FROM {_SALES} sales WHERE {_FROM_FIRST_TO_LAST} GROUP BY 1, 2 ORDER BY 1, 2
-    """  # noqa: S608  (our own words; what callers say is bound)
+    statement = sql(
+        """
+        SELECT {day} AS day, currency, {sales_sums}
+          FROM {sales} sales WHERE {from_first_to_last} GROUP BY 1, 2 ORDER BY 1, 2
+    """,
+        day=_DAY,
+        sales_sums=_SALES_SUMS,
+        sales=_SALES,
+        from_first_to_last=_FROM_FIRST_TO_LAST,
+    )
     return await _rows(db, statement, days)
 
 
 async def sum_movements(db: Session, days: Days) -> Row:
-    (row,) = await _rows(db, f"SELECT {_MOVEMENTS} FROM {_MOVED}", days)  # noqa: S608  (our own words; what callers say is bound)
+    (row,) = await _rows(db, sql("SELECT {movements} FROM {moved}", movements=_MOVEMENTS, moved=_MOVED), days)
     return row
 
 
 async def list_movements(db: Session, days: Days) -> Sequence[Row]:
-    return await _rows(db, f"SELECT {_DAY} AS day, {_MOVEMENTS} FROM {_MOVED} GROUP BY 1", days)  # noqa: S608  (our own words; what callers say is bound)
+    return await _rows(
+        db,
+        sql("SELECT {day} AS day, {movements} FROM {moved} GROUP BY 1", day=_DAY, movements=_MOVEMENTS, moved=_MOVED),
+        days,
+    )
 
 
 async def list_cohorts(db: Session, days: Days) -> Sequence[Row]:
-    """Accounts by the week in which they were made, and how many of them ever paid."""
+    """Return accounts by the week of their creation, and how many of them have ever paid."""
     statement = """
         SELECT CAST(date_trunc('week', created_at AT TIME ZONE 'UTC') AS date) AS first_day,
                count(*) AS accounts, count(paid.account_id) AS ever_paid
@@ -133,14 +159,15 @@ async def list_cohorts(db: Session, days: Days) -> Sequence[Row]:
 
 
 async def list_prices(db: Session, days: Days) -> Sequence[Row]:
-    """Of every currency, whatever the days: money kept, credits sold, credits that ever came into paid pools.
+    """Return per currency, over all time: money kept, credits sold, and credits that ever entered the paid pools.
 
-    What came in and stayed is what is there (less what is owed) and what was spent, which needs no list of causes.
+    Entered and not taken back = outstanding - debt + spent, which needs no list of causes.
     """
-    statement = f"""
+    statement = sql(
+        """
         SELECT currency, sum(net_minor) AS net_minor, sum(sold) AS credits_sold, sum(entered) AS credits_entered
           FROM (SELECT currency, received_minor - refunded_minor - disputed_minor AS net_minor, 0 AS sold, 0 AS entered
-                  FROM {_SALES} sales
+                  FROM {sales} sales
                  UNION ALL
                 SELECT currency, 0, credits - credits_refunded - credits_disputed, 0 FROM purchases
                  WHERE environment = :environment AND credit_id IS NOT NULL
@@ -150,9 +177,12 @@ async def list_prices(db: Session, days: Days) -> Sequence[Row]:
                  UNION ALL
                 SELECT currency, 0, 0, sum(paid) FROM usage_days WHERE environment = :environment GROUP BY currency
                  UNION ALL
-                SELECT currency, 0, 0, paid FROM ({uses()}) u WHERE environment = :environment) told
+                SELECT currency, 0, 0, paid FROM ({uses}) u WHERE environment = :environment) parts
          GROUP BY currency ORDER BY currency
-    """  # noqa: S608  (our own words; what callers say is bound)
+    """,
+        sales=_SALES,
+        uses=uses(),
+    )
     return await rows_of(db, statement, days)
 
 

@@ -1,12 +1,13 @@
-"""Adds what is new in the books to the sums by day.
+"""Roll-up: adds new entries of the books to the sums by day.
 
-A step takes what carries an id in [rolled_up_to, before), adds it and moves the mark, in one transaction: each use is
-in the sums exactly once, whether jobs run twice at once or die in the middle. Readers add what lies above the mark.
+A step takes the entries with ids in [rolled_up_to, before), adds them and moves the mark, in one transaction: each use
+is in the sums exactly once, even if two jobs run at once or one dies halfway. Readers add the entries above the mark.
 
-That is exact as long as nothing is committed below the mark later. An id is given inside the transaction that writes
-it; each of its few remaining statements, and each pause between them, ends after `database_timeout_s` (3 s). The mark
-stays SETTLED behind the database's clock, several times what they can last together; processes whose clocks are seconds
-off give ids by the database's (app.db.new_id). Should it ever fail, `ledger verify` says so.
+That is exact as long as no entry below the mark is committed later. An id is created inside the transaction that writes
+it; each of the transaction's few remaining statements, and each pause between them, ends after `database_timeout_s`
+(3 s). The mark stays SETTLED behind the database's clock, several times what they can last together. Processes with a
+clock that is seconds off create ids by the database's clock (app.db.new_id). If it ever fails, `ledger verify` reports
+it.
 """
 
 from collections.abc import Sequence
@@ -20,14 +21,15 @@ from sqlalchemy import text
 from app.analytics.attribution import attribute
 from app.analytics.sources import COUNTS, PARTS, first_id_at, interactions, uses
 from app.db import Database, Session
+from app.db.sql import sql
 
 SETTLED = timedelta(seconds=60)
 STEP_ROWS = 20_000
-"""Of each book, at most, in one transaction."""
+"""The most rows of each book in one transaction."""
 log = structlog.get_logger()
 
 _LOCK_STATE = text("SELECT rolled_up_to, attributed_up_to FROM rollup_state WHERE name = 'analytics' FOR UPDATE")
-# Our own role's: others write no books.
+# Only this role's transactions: others write no books.
 _FIND_OLDEST_WRITER = text(
     """
     SELECT min(xact_start) FROM pg_stat_activity
@@ -38,13 +40,18 @@ _MOVE_ON = text("UPDATE rollup_state SET rolled_up_to = :before WHERE name = 'an
 _MOVE_ATTRIBUTION_ON = text("UPDATE rollup_state SET attributed_up_to = :before WHERE name = 'analytics'")
 _BOOKS = (("charges", "charge_id"), ("product_usage_log", "usage_log_id"), ("llm_usage", "usage_log_id"))
 _ENDS = ", ".join(
-    f"(SELECT {name} FROM {table} WHERE {name} >= :after ORDER BY {name} OFFSET :rows LIMIT 1)"  # noqa: S608  (our own words; what callers say is bound)
+    sql(
+        "(SELECT {name} FROM {table} WHERE {name} >= :after ORDER BY {name} OFFSET :rows LIMIT 1)",
+        name=name,
+        table=table,
+    )
     for table, name in _BOOKS
 )
 _FIND_END = text(f"SELECT least(CAST(:until AS uuid), {_ENDS})")
 _ADD_USES = text(
-    f"""
-    WITH used AS MATERIALIZED ({uses()}),
+    sql(
+        """
+    WITH used AS MATERIALIZED ({uses}),
     usage AS (
         INSERT INTO usage_days AS d (environment, day, product_type, key_id, agent_id, currency, uses, daily_free, free,
                                      paid, product_free, product_paid)
@@ -68,9 +75,11 @@ _ADD_USES = text(
            SET uses = d.uses + excluded.uses, credits = d.credits + excluded.credits
         RETURNING account_id, day, xmax = 0 AS is_new)
     SELECT account_id, day FROM accounts_used WHERE is_new
-    """  # noqa: S608  (our own words)
+    """,
+        uses=uses(),
+    )
 )
-# New days of accounts, and the days right after them, whose previous one may now be another.
+# New days of accounts, and the days after them, whose previous day may have changed.
 _LINK_DAYS = text(
     """
     WITH fresh AS (
@@ -109,20 +118,21 @@ _LINK_DAYS = text(
 _COUNTS = ", ".join(COUNTS)
 _STORED = f"first_usage_log_id, started_at, models, {', '.join((*COUNTS, *PARTS))}"
 _STORE_INTERACTIONS = text(
-    f"""
-    WITH told AS MATERIALIZED ({interactions()}),
+    sql(
+        """
+    WITH recent AS MATERIALIZED ({interactions}),
     changes AS (
-        SELECT environment, day, currency, model, 1 AS interactions, {_COUNTS} FROM told
+        SELECT environment, day, currency, model, 1 AS interactions, {counts} FROM recent
          UNION ALL
         SELECT i.environment, i.day, i.currency, i.model, -1, -i.llm_calls, -i.prompt_tokens, -i.completion_tokens,
                -i.cost_cents
-          FROM told t JOIN llm_interactions i ON i.account_id = t.account_id AND i.interaction_id = t.interaction_id),
+          FROM recent t JOIN llm_interactions i ON i.account_id = t.account_id AND i.interaction_id = t.interaction_id),
     stored AS (
-        INSERT INTO llm_interactions (account_id, interaction_id, environment, currency, day, model, {_STORED})
-        SELECT account_id, interaction_id, environment, currency, day, model, {_STORED} FROM told
+        INSERT INTO llm_interactions (account_id, interaction_id, environment, currency, day, model, {stored})
+        SELECT account_id, interaction_id, environment, currency, day, model, {stored} FROM recent
             ON CONFLICT (account_id, interaction_id) DO UPDATE
-           SET {", ".join(f"{name} = excluded.{name}" for name in ("day", "model", *_STORED.split(", ")))})
-    INSERT INTO llm_days AS d (environment, day, currency, model, interactions, {_COUNTS})
+           SET {replaced})
+    INSERT INTO llm_days AS d (environment, day, currency, model, interactions, {counts})
     SELECT environment, day, currency, model, sum(interactions), sum(llm_calls), sum(prompt_tokens),
            sum(completion_tokens), sum(cost_cents)
       FROM changes GROUP BY 1, 2, 3, 4
@@ -131,7 +141,12 @@ _STORE_INTERACTIONS = text(
            prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
            completion_tokens = d.completion_tokens + excluded.completion_tokens,
            cost_cents = d.cost_cents + excluded.cost_cents
-    """  # noqa: S608  (our own words)
+    """,
+        interactions=interactions(),
+        counts=_COUNTS,
+        stored=_STORED,
+        replaced=", ".join(f"{name} = excluded.{name}" for name in ("day", "model", *_STORED.split(", "))),
+    )
 )
 
 
@@ -143,7 +158,7 @@ async def database_time(db: Database) -> datetime:
 
 
 async def roll_up(db: Database, now: datetime) -> int:
-    """Bring the sums up to SETTLED before `now`, in as many transactions as it takes: their number.
+    """Bring the sums up to SETTLED before `now`, and return the number of transactions.
 
     `db` must allow its statements longer than a request may take.
     """
@@ -167,13 +182,13 @@ async def roll_up(db: Database, now: datetime) -> int:
 
 
 async def lock_state(tx: Session) -> tuple[UUID, UUID]:
-    """Below which id everything is in the sums, and in the attribution. Locks the state until commit."""
+    """Return the ids below which the sums and the attribution are complete. Lock the state until commit."""
     row = (await tx.execute(_LOCK_STATE)).one()
     return row.rolled_up_to, row.attributed_up_to
 
 
 async def roll_up_step(tx: Session, until: UUID, rows: int = STEP_ROWS) -> bool:
-    """Add about `rows` of each book, but nothing from `until` on. Locks the state until commit. False: all is in."""
+    """Add about `rows` of each book, below `until`. Lock the state until commit. Return False if nothing was left."""
     after, _ = await lock_state(tx)
     if after >= until:
         return False
@@ -188,7 +203,7 @@ async def roll_up_step(tx: Session, until: UUID, rows: int = STEP_ROWS) -> bool:
 
 
 async def attribute_step(tx: Session, rows: int = STEP_ROWS) -> bool:
-    """Attribute about `rows` of each book, up to the sums' mark. Locks the state until commit. False: all is done."""
+    """Attribute about `rows` of each book, up to the sums' mark. Lock the state until commit. Return False if done."""
     until, after = await lock_state(tx)
     if after >= until:
         return False
@@ -199,7 +214,7 @@ async def attribute_step(tx: Session, rows: int = STEP_ROWS) -> bool:
 
 
 async def _find_end(tx: Session, after: UUID, until: UUID, rows: int) -> UUID:
-    """Where a step of about so many rows of each book ends, at `until` at the latest."""
+    """Return the end of a step of about so many rows of each book, at most `until`."""
     end: UUID = (await tx.execute(_FIND_END, {"after": after, "until": until, "rows": rows})).scalar_one()
     return end
 

@@ -1,6 +1,6 @@
-"""The books as reports count them: SQL that reads what carries an id in [after, before).
+"""Sources of reports: SQL that reads the books' entries with ids in [after, before).
 
-Ids are UUIDv7, given at the moment of writing. `created_at` says to which day something belongs.
+Ids are UUIDv7, created at the moment of writing. `created_at` decides on the day.
 """
 
 from uuid import UUID
@@ -9,16 +9,18 @@ from sqlalchemy import text
 
 from app.db import Session
 from app.db import first_id_at as first_id_at
+from app.db.sql import sql
 
 NO_ID, ALL_IDS = UUID(int=0), UUID(int=2**128 - 1)
 
 
 def uses(after: str = ":after", before: str = ":before") -> str:
-    """Every use, once. A tool use that the main pool pays stands in two books: here it is a use of the tool."""
+    """Return SQL for every use, once. A tool use that the main pool pays is in two books; here it is the tool's use."""
     account = """
         a.account_id, a.environment, a.currency,
         CAST(date_trunc('week', a.created_at AT TIME ZONE 'UTC') AS date) AS cohort_week"""
-    return f"""
+    return sql(
+        """
         SELECT {account}, CAST(c.created_at AT TIME ZONE 'UTC' AS date) AS day, '' AS product_type,
                CASE WHEN e.actor_type = 'api_key' THEN e.actor_id ELSE '' END AS key_id,
                coalesce(c.metadata ->> 'agent_id', '') AS agent_id,
@@ -37,24 +39,27 @@ def uses(after: str = ":after", before: str = ":before") -> str:
           JOIN accounts a ON a.account_id = u.account_id
           LEFT JOIN charges c ON c.account_id = u.account_id AND c.charge_id = u.charge_id
          WHERE u.usage_log_id >= {after} AND u.usage_log_id < {before}
-    """  # noqa: S608  (our own words)
+    """,
+        account=account,
+        after=after,
+        before=before,
+    )
 
 
 COUNTS = ("llm_calls", "prompt_tokens", "completion_tokens", "cost_cents")
 PARTS = tuple(f"{part}_{name}" for part in ("called", "summary") for name in COUNTS)
-"""What the counts are made of: the sums of the calls, and the greatest of the summaries."""
+"""The parts of the counts: the sums of the calls, and the greatest of the summaries."""
 _REPORTED = {"cost_cents": "actual_cost_cents"}
 MAX_MODELS = 100
-"""Of an interaction, the first by name: more than the 255 characters that are told of them can hold."""
+"""The most models of an interaction, first by name: more than fit into the 255 characters of `model`."""
 
 
 def interactions(after: str = ":after", before: str = ":before", *, from_the_beginning: bool = False) -> str:
-    """The interactions of which something was reported in [after, before), as all reports below `before` tell them.
+    """Return SQL for the interactions with reports in [after, before), as of all reports below `before`.
 
-    A report of at most one call is a call, one of several sums up. An interaction counts as the greater of its calls'
-    sum and its largest summary, so that neither order nor absence of either matters. What was reported before `after`
-    is taken from where it is stored, unless there is nothing before it: however many reports an interaction has, each
-    is read once.
+    A report of at most one call is a call, one of several calls is a summary. An interaction counts as the greater of
+    its calls' sum and its largest summary, so neither the order of reports nor a missing kind matters. Earlier reports
+    come from their stored sums, unless there are none: each report is read once, however many an interaction has.
     """
 
     def part(name: str) -> str:
@@ -63,44 +68,59 @@ def interactions(after: str = ":after", before: str = ":before", *, from_the_beg
                    coalesce(CAST(max({column}) FILTER (WHERE total_llm_calls > 1) AS numeric), 0) AS summary_{name}"""
 
     window = f"usage_log_id >= {after} AND usage_log_id < {before}"
-    new = f"""(
+    new = sql(
+        """(
         SELECT * FROM (SELECT account_id, interaction_id, min(created_at) AS started_at,
                               (array_agg(usage_log_id ORDER BY usage_log_id))[1] AS first_usage_log_id,
-                              {", ".join(part(name) for name in COUNTS)}
+                              {counted}
                          FROM llm_usage WHERE {window} GROUP BY account_id, interaction_id) counted
           LEFT JOIN (SELECT account_id, interaction_id, array_agg(DISTINCT m.name) AS models
                        FROM llm_usage CROSS JOIN unnest(models_used) AS m (name) WHERE {window}
-                      GROUP BY account_id, interaction_id) named USING (account_id, interaction_id))"""  # noqa: S608  (our own words)
+                      GROUP BY account_id, interaction_id) named USING (account_id, interaction_id))""",
+        counted=", ".join(part(name) for name in COUNTS),
+        window=window,
+    )
     if from_the_beginning:
-        told, models = f"{new} t", "t.models"
+        source, models = f"{new} t", "t.models"
     else:
         parts = [f"n.called_{name} + coalesce(i.called_{name}, 0) AS called_{name}" for name in COUNTS]
         parts += [f"greatest(n.summary_{name}, i.summary_{name}) AS summary_{name}" for name in COUNTS]
-        told, models = (
-            f"""(
+        source, models = (
+            sql(
+                """(
             SELECT account_id, interaction_id, least(n.started_at, i.started_at) AS started_at,
                    least(n.first_usage_log_id, i.first_usage_log_id) AS first_usage_log_id,
-                   {", ".join(parts)}, n.models AS new_models, i.models AS old_models
-              FROM {new} n LEFT JOIN llm_interactions i USING (account_id, interaction_id)) t""",  # noqa: S608  (our own words)
+                   {merged}, n.models AS new_models, i.models AS old_models
+              FROM {new} n LEFT JOIN llm_interactions i USING (account_id, interaction_id)) t""",
+                merged=", ".join(parts),
+                new=new,
+            ),
             "t.old_models || t.new_models",
         )
-    return f"""
+    return sql(
+        """
         SELECT t.account_id, t.interaction_id, a.environment, a.currency,
                CAST(t.started_at AT TIME ZONE 'UTC' AS date) AS day,
                left(array_to_string(m.models, ' + '), 255) AS model, m.models, t.first_usage_log_id, t.started_at,
-               {", ".join(f"greatest(t.called_{name}, t.summary_{name}) AS {name}" for name in COUNTS)},
-               {", ".join(f"t.{name}" for name in PARTS)}
-          FROM {told}
+               {counts},
+               {parts}
+          FROM {source}
           JOIN accounts a ON a.account_id = t.account_id
          CROSS JOIN LATERAL (SELECT ARRAY(SELECT DISTINCT u.name FROM unnest({models}) AS u (name)
-                                           ORDER BY u.name LIMIT {MAX_MODELS}) AS models) m
-    """  # noqa: S608  (our own words)
+                                           ORDER BY u.name LIMIT {max_models}) AS models) m
+    """,
+        counts=", ".join(f"greatest(t.called_{name}, t.summary_{name}) AS {name}" for name in COUNTS),
+        parts=", ".join(f"t.{name}" for name in PARTS),
+        source=source,
+        models=models,
+        max_models=MAX_MODELS,
+    )
 
 
 _MARKS = text("SELECT rolled_up_to, attributed_up_to FROM rollup_state WHERE name = 'analytics'")
 
 
 async def find_marks(db: Session) -> dict[str, UUID]:
-    """Where the sums end, and all that came since: values of `after`, `attributed_up_to` and `before`."""
+    """Return the marks of the sums, and an end above all ids: values of `after`, `attributed_up_to` and `before`."""
     row = (await db.execute(_MARKS)).one()
     return {"after": row.rolled_up_to, "attributed_up_to": row.attributed_up_to, "before": ALL_IDS}

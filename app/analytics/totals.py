@@ -1,4 +1,4 @@
-"""The books' sums over all time, for monitoring: each a statement over a whole table, so not for requests."""
+"""Totals of the books over all time, for monitoring. Each statement reads a whole table, so not for requests."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from app.analytics.sources import find_marks, uses
 from app.db import Session
+from app.db.sql import sql
 
 Row = Mapping[str, Any]
 _ACCOUNTS = text(
@@ -33,14 +34,17 @@ _PURCHASES = text(
     """
 )
 _SPENT = text(
-    f"""
+    sql(
+        """
     SELECT environment, sum(daily_free) AS daily_free, sum(free) AS free, sum(paid) AS paid,
            sum(product_free) AS product_free, sum(product_paid) AS product_paid
       FROM (SELECT environment, daily_free, free, paid, product_free, product_paid FROM usage_days
              UNION ALL
-            SELECT environment, daily_free, free, paid, product_free, product_paid FROM ({uses()}) recent) told
+            SELECT environment, daily_free, free, paid, product_free, product_paid FROM ({uses}) recent) parts
      GROUP BY environment
-    """  # noqa: S608  (our own words)
+    """,
+        uses=uses(),
+    )
 )
 
 
@@ -53,12 +57,12 @@ async def sum_products(db: Session) -> Sequence[Row]:
 
 
 async def sum_purchases(db: Session) -> Sequence[Row]:
-    """By the currency in which they were sold."""
+    """Return sums by the currency of the sale."""
     return await _rows(db, _PURCHASES)
 
 
 async def sum_spent(db: Session) -> Sequence[Row]:
-    """From the sums by day and what came since: exact in one snapshot (ADR 6)."""
+    """Return sums of the sums by day plus newer entries: exact in one snapshot (ADR 6)."""
     return await _rows(db, _SPENT, **await find_marks(db))
 
 

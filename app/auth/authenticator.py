@@ -1,4 +1,4 @@
-"""Authenticates requests, and manages the keys that they are made with."""
+"""Request authentication: by API key or ID token, with rate limits."""
 
 import asyncio
 from datetime import datetime
@@ -43,16 +43,16 @@ def _token_buckets(settings: Settings) -> TokenBuckets:
     if settings.redis_url is None:
         return TokenBuckets()
     from app.auth.rate_limits.redis_buckets import (
-        SharedTokenBuckets,  # its driver takes half as long to load as everything else
+        SharedTokenBuckets,  # a late import: its driver takes half as long to load as everything else
     )
 
     return SharedTokenBuckets(settings.redis_url)
 
 
 class Authenticator:
-    """Who a request comes from. One per process, started before the first request and stopped after the last.
+    """Determines the caller of a request. One per process, started before the first request, stopped after the last.
 
-    A key seen before costs a digest and two token buckets: no database, no Argon2.
+    A known key costs a digest and two token buckets: no database, no Argon2.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Authenticator:
         self._tokens = TokenVerifier(settings.all_issuers, self._http)
 
     def start(self) -> None:
-        """Begin to note when keys were used last, and to share limits if that is configured."""
+        """Start writing key usage, and sharing rate limits if that is configured."""
         self._buckets.start()
         self._last_used.start()
 
     async def stop(self) -> None:
-        """End every task and connection, and write the last uses that are not yet written."""
+        """End every task and connection, and write the remaining key usage."""
         await self._buckets.stop()
         await self._last_used.stop()
         await self._keys.stop()
@@ -83,11 +83,11 @@ class Authenticator:
         await self._http.aclose()
 
     def is_current(self) -> bool:
-        """Whether changes by other processes reach this one; while they do not, each request reads its key's row."""
+        """Return whether other processes' changes arrive here. Otherwise each request reads its key's row."""
         return self._listener.is_current(asyncio.get_running_loop().time())
 
     def admit(self, request: Request) -> Address | None:
-        """The client's address, once its token bucket gave a token. Raises RateLimited."""
+        """Return the client's address after taking a token from its bucket. Raise RateLimited."""
         peer = request.client.host if request.client is not None else None
         forwarded_for = request.headers.getlist("x-forwarded-for") if self._settings.trusted_proxies else []
         address = client_address(peer, forwarded_for, self._settings.trusted_proxies)
@@ -95,13 +95,13 @@ class Authenticator:
         return address
 
     def admit_account(self, account_id: UUID) -> None:
-        """Take a token from the bucket of the account that a request names. Raises RateLimited."""
+        """Take a token from the bucket of the account that a request names. Raise RateLimited."""
         self._take("account", str(account_id), self._settings.rate_limit_per_account)
 
     async def caller_of_key(self, request: Request, text: str, address: Address | None, now: datetime) -> Caller:
-        """The caller whose API key `text` is.
+        """Return the caller with the API key `text`.
 
-        Raises InvalidApiKey, TooManyAttempts, AddressNotAllowed, ClientCertificateRequired, RateLimited, or Busy.
+        Raise InvalidApiKey, TooManyAttempts, AddressNotAllowed, ClientCertificateRequired, RateLimited or Busy.
         """
         try:
             key = await self._keys.verify(text, origin(address), now)
@@ -125,12 +125,12 @@ class Authenticator:
         return key.caller
 
     async def caller_of_token(self, token: str, now: datetime) -> Caller:
-        """The end user whom the ID token names. Raises InvalidToken or IssuerUnavailable."""
+        """Return the end user whom the ID token names. Raise InvalidToken or IssuerUnavailable."""
         claims = await self._tokens.verify(token, now)
         if await self._revocations.is_revoked(claims, cache_counts=self.is_current()):
             raise InvalidToken("revoked")
         user = UserIdentity(claims.oauth_provider, claims.external_id, claims.email, claims.display_name)
-        # The ledger keeps actors for ever and must not name a person there, so it gets the token's digest.
+        # The ledger keeps actors permanently and must not name a person, so it gets the token's digest.
         return Caller(claims.environment, Actor("user", claims.token_id), frozenset(), user)
 
     def _take(self, subject: str, name: str, limit_per_minute: int) -> None:
@@ -144,5 +144,5 @@ class Authenticator:
 
 
 def _storable(expires_at: datetime | None) -> datetime | None:
-    """A stored expiry as one that may be stored again: an earlier version took any year."""
+    """Return a stored expiry within the bounds for storing: an earlier version accepted any year."""
     return None if expires_at is None else min(max(expires_at, EARLIEST), LATEST)

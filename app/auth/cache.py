@@ -1,4 +1,4 @@
-"""What this process remembers of rows that other processes change."""
+"""Invalidated cache: rows that other processes may change, kept until a notification."""
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
@@ -9,10 +9,10 @@ V = TypeVar("V")
 
 
 class InvalidatedCache(Generic[K, V]):
-    """Rows by id, least recently used out first.
+    """Rows by id; evicts the least recently used.
 
-    A row read before an invalidation arrived may be older than the change that caused it: such a row is handed to the
-    request that read it, and not kept for others.
+    A row that was read before an invalidation arrived may be older than the change that caused it. Such a row serves
+    the request that read it, but is not kept for others.
     """
 
     def __init__(self, max_entries: int) -> None:
@@ -27,7 +27,7 @@ class InvalidatedCache(Generic[K, V]):
         return entry
 
     async def load(self, name: K, read: Callable[[K], Awaitable[V | None]]) -> V | None:
-        """Read the row and keep it, unless something was invalidated meanwhile. A missing row is not kept."""
+        """Read the row and keep it, unless an invalidation arrived while reading. A missing row is not kept."""
         before = self._invalidations
         entry = await read(name)
         if entry is not None and before == self._invalidations:

@@ -1,4 +1,4 @@
-"""Who calls, and what they may do."""
+"""Callers: the sender of a request, and their permissions."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from app.errors import AppError
 
 Environment = Literal["live", "test"]
 CallerKind = Literal["key", "user", "admin"]
-"""The kinds of caller whose idempotency keys are kept apart (ADR 21). The command line acts as an admin."""
+"""The kinds of caller with separate spaces of idempotency keys (ADR 21). The command line acts as an admin."""
 _KINDS: dict[str, CallerKind] = {"api_key": "key", "user": "user", "admin": "admin", "system": "admin"}
 
 
@@ -27,20 +27,20 @@ class MissingPermission(AppError):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who caused a movement of credits, as the ledger records it."""
+    """The cause of a movement of credits, as the ledger records it."""
 
     type: Literal["api_key", "user", "admin", "stripe", "system"]
     id: str
 
     @property
     def kind(self) -> CallerKind | None:
-        """The key space of the actor's idempotency keys. None for Stripe, whose bookings carry no key."""
+        """Return the key space of the actor's idempotency keys. None for Stripe, whose bookings have no key."""
         return _KINDS.get(self.type)
 
 
 @dataclass(frozen=True, slots=True)
 class UserIdentity:
-    """The end user that a verified token names. It wins over whatever identity the request's body claims."""
+    """The end user that a verified token names. It overrides any identity in the request's body."""
 
     oauth_provider: str
     external_id: str
@@ -58,6 +58,6 @@ class Caller:
     user: UserIdentity | None = None
 
     def require(self, permission: Permission) -> None:
-        """Raises MissingPermission."""
+        """Raise MissingPermission unless the caller has the permission."""
         if permission not in self.permissions:
             raise MissingPermission(permission)

@@ -1,4 +1,4 @@
-"""Whose address a request comes from."""
+"""Client address: the address that a request comes from, behind trusted proxies."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -7,12 +7,12 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from app.auth.api_keys.keys import Address, Network
 
 MAX_HOPS = 32
-IPV6_SITE_BITS = 64  # one subscriber owns at least a /64, and could use a new address of it for each request
+IPV6_SITE_BITS = 64  # a subscriber has at least a /64, and could use a new address in it for each request
 
 
 @lru_cache(maxsize=8192)
 def parse_address(text: str) -> Address | None:
-    """An IP address as proxies write it, a port included or not. IPv4 inside IPv6 is IPv4. None when it is neither."""
+    """Return an IP address as proxies write it, with or without a port. IPv4 inside IPv6 becomes IPv4. Else None."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -27,7 +27,7 @@ def parse_address(text: str) -> Address | None:
 
 @lru_cache(maxsize=8192)
 def origin(address: Address | None) -> str:
-    """The name under which an address's requests are counted: IPv6 by its /64."""
+    """Return the name under which an address's requests are counted: IPv6 by its /64."""
     match address:
         case IPv4Address():
             return str(address)
@@ -38,11 +38,11 @@ def origin(address: Address | None) -> str:
 
 
 def client_address(peer: str | None, forwarded_for: Sequence[str], trusted: Sequence[Network]) -> Address | None:
-    """The client as the last trusted proxy saw it.
+    """Return the client's address as the last trusted proxy saw it.
 
     `forwarded_for` are the request's X-Forwarded-For headers in order. They are read from the right, as long as the
-    hop that added an entry is trusted: what stands further left was written by the client itself. Something that is
-    no address ends the walk at the hop that passed it on. None when the peer has no IP address.
+    hop that added an entry is trusted: entries further left were written by the client itself. An entry that is not an
+    address ends the walk at the hop that sent it. None if the peer has no IP address.
     """
     address = parse_address(peer) if peer is not None else None
     if address is None or not trusted or not forwarded_for:

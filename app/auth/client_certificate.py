@@ -1,4 +1,4 @@
-"""Which client certificate a request came with."""
+"""Client certificate: the subject that a trusted proxy has verified."""
 
 import re
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ SUBJECT_HEADER = "X-Client-Subject"
 
 
 def is_subject(text: str) -> bool:
-    """Whether the text is a distinguished name (RFC 4514), such as `CN=agent-7,O=Example`."""
+    """Return whether the text is a distinguished name (RFC 4514), such as `CN=agent-7,O=Example`."""
     return _SUBJECT.fullmatch(text) is not None
 
 
 def verified_subject(request: Request, trusted: Sequence[Network]) -> str | None:
-    """The subject of the client certificate that a trusted proxy has verified. None: without one, as far as we know.
+    """Return the subject of the client certificate that a trusted proxy has verified; None without one.
 
-    Only the proxy that the request comes from is asked, by a header that it takes away from everybody's requests and
-    writes itself. From anybody else the header is nothing, and so is one that is there twice: who wrote which?
+    Only the proxy that the request comes from counts. It removes the header from all requests and writes its own. From
+    other peers the header is ignored, and so is one that is sent twice, because its author is unknown.
     """
     peer = parse_address(request.client.host) if request.client is not None else None
     if peer is None or not any(peer in network for network in trusted):
@@ -31,6 +31,6 @@ def verified_subject(request: Request, trusted: Sequence[Network]) -> str | None
     if len(subjects) != 1:
         return None
     try:
-        return subjects[0].encode("latin-1").decode() or None  # names may have letters of any alphabet
+        return subjects[0].encode("latin-1").decode() or None  # names can have letters of any alphabet
     except UnicodeDecodeError:
         return None

@@ -1,4 +1,4 @@
-"""Who may call a route: `Annotated[Caller, Depends(require(Permission.WRITE))]`."""
+"""Authorization of a route: `Annotated[Caller, Depends(require(Permission.WRITE))]`."""
 
 from datetime import datetime
 from functools import cache
@@ -17,7 +17,7 @@ from app.clock import Now
 USER_TOKEN = HTTPBearer(
     scheme_name="UserToken",
     bearerFormat="JWT",
-    description="An end user's ID token. Ignored where an API key is sent as well.",
+    description="An end user's ID token. Ignored if an API key is sent as well.",
     auto_error=False,
 )
 UserToken = Annotated[HTTPAuthorizationCredentials | None, Depends(USER_TOKEN)]
@@ -28,7 +28,7 @@ MISTAKEN_FOR_KEYS = {
     "Bearer ": ": send it in the header X-API-Key without Bearer",
     "eyJ": ": this is a token, send it in the header Authorization after Bearer",
 }
-"""How what callers put into X-API-Key begins, and what to tell them."""
+"""Beginnings of wrong values in X-API-Key, and the hint for each."""
 
 
 def _is_key_in_authorization(request: Request) -> bool:
@@ -36,7 +36,7 @@ def _is_key_in_authorization(request: Request) -> bool:
 
 
 class RequireKey(APIKeyHeader):
-    """The caller by an API key. A security scheme itself: one dependency less to solve with each request."""
+    """Requires an API key. It is a security scheme itself, which saves FastAPI one dependency per request."""
 
     def __init__(self, permission: Permission) -> None:
         super().__init__(
@@ -68,7 +68,7 @@ class RequireKey(APIKeyHeader):
 
     @staticmethod
     def _sent_once(request: Request) -> str | None:
-        """The key. Of two, a proxy might have looked at the other one."""
+        """Return the key. Reject two of them: a proxy may have checked the other one."""
         keys = request.headers.getlist("X-API-Key")
         if len(keys) > 1:
             raise InvalidApiKey("sent more than once")
@@ -76,7 +76,7 @@ class RequireKey(APIKeyHeader):
 
 
 class RequireKeyOrUser(RequireKey):
-    """The caller by an API key or by an end user's token."""
+    """Requires an API key or an end user's token."""
 
     async def __call__(self, request: Request, token: UserToken, now: Now) -> Caller:  # type: ignore[override]  # as above
         return await self.authenticate(request, now)
@@ -98,11 +98,11 @@ class RequireKeyOrUser(RequireKey):
 
 @cache
 def require(permission: Permission, *, or_user: bool = False) -> RequireKey:
-    """A dependency: the caller, by an API key with `permission` or, with `or_user`, by an end user's token.
+    """Return a dependency that yields the caller, by an API key with `permission` or (`or_user`) a user's token.
 
-    An API key wins over a token, and a wrong key is not made up for by a right token: what a request may do is then
-    plain from its headers. Raises Unauthorized, InvalidApiKey, InvalidToken, MissingPermission, AddressNotAllowed,
-    ClientCertificateRequired, RateLimited, TooManyAttempts, Busy, IssuerUnavailable.
+    An API key takes precedence over a token, and a valid token does not replace a wrong key, so that the headers alone
+    decide what a request may do. Raise Unauthorized, InvalidApiKey, InvalidToken, MissingPermission, AddressNotAllowed,
+    ClientCertificateRequired, RateLimited, TooManyAttempts, Busy or IssuerUnavailable.
     """
     return RequireKeyOrUser(permission) if or_user else RequireKey(permission)
 

@@ -1,4 +1,4 @@
-"""Why a caller, or a change to a key, is refused. Nothing here quotes a credential."""
+"""Authentication errors: why a caller, or a change to a key, is rejected. No message quotes a credential."""
 
 from app.errors import AppError
 
@@ -6,7 +6,7 @@ KEY_ELSEWHERE = "The API key is in the header Authorization: send it in the head
 
 
 class Unauthorized(AppError):
-    """No credential that this call accepts. A wrong one is InvalidApiKey or InvalidToken."""
+    """The request has no credential that this route accepts. A wrong one is InvalidApiKey or InvalidToken."""
 
     status, code = 401, "unauthorized"
 
@@ -22,7 +22,7 @@ class Unauthorized(AppError):
 
 
 class InvalidApiKey(AppError):
-    """Malformed, unknown, wrong, revoked or expired: the answer is the same, `reason` is for the log alone."""
+    """The key is malformed, unknown, wrong, revoked or expired. The answer is the same; `reason` is for the log."""
 
     status, code = 401, "invalid_api_key"
 
@@ -32,7 +32,7 @@ class InvalidApiKey(AppError):
 
 
 class AddressNotAllowed(AppError):
-    """The key is right, but its IP allow-list does not name the client's address."""
+    """The key is right, but its IP allow-list does not contain the client's address."""
 
     status, code = 403, "address_not_allowed"
 
@@ -41,7 +41,7 @@ class AddressNotAllowed(AppError):
 
 
 class ClientCertificateRequired(AppError):
-    """The key is right, but bound to a client certificate that the request did not come with."""
+    """The key is right, but bound to a client certificate that the request does not have."""
 
     status, code = 403, "client_certificate_required"
 
@@ -59,7 +59,7 @@ class RateLimited(AppError):
 
 
 class TooManyAttempts(AppError):
-    """Wrong secrets were sent for this key from this address; further ones are not looked at for a while."""
+    """Wrong secrets were sent for this key from this address, so further attempts are not verified for a while."""
 
     status, code = 429, "too_many_attempts"
 
@@ -78,7 +78,7 @@ class KeyNotFound(AppError):
 
 
 class KeyNotActive(AppError):
-    """Revoked, expired or rotated keys are neither changed nor rotated."""
+    """Revoked, expired or rotated keys can be neither changed nor rotated."""
 
     status, code = 409, "api_key_not_active"
 
@@ -97,11 +97,11 @@ class AdminExists(AppError):
     status, code = 409, "admin_exists"
 
     def __init__(self) -> None:
-        super().__init__("This person may sign in already")
+        super().__init__("This person already has access")
 
 
 class AdminUnauthorized(AppError):
-    """No session, or one that has ended."""
+    """The request has no session, or an ended one."""
 
     status, code = 401, "admin_unauthorized"
 
@@ -110,7 +110,7 @@ class AdminUnauthorized(AppError):
 
 
 class AdminForbidden(AppError):
-    """The admin's role does not allow it. `because`: of how much, where the role allows some."""
+    """The admin's role does not allow the action. `because` names the limit, if the role allows it up to one."""
 
     status, code = 403, "admin_forbidden"
 
@@ -128,13 +128,13 @@ class CsrfFailed(AppError):
 
 
 class SignInFailed(AppError):
-    """The sign-in did not end as it began; the person begins again."""
+    """The sign-in's state is missing, expired or mismatched, or the provider rejected it. The person starts over."""
 
     status, code = 400, "sign_in_failed"
 
 
 class NotAnAdmin(AppError):
-    """Signed in at the provider, but nobody whom we let in."""
+    """The person signed in at the provider, but has no access to the back office."""
 
     status, code = 403, "not_an_admin"
 
@@ -146,11 +146,11 @@ class SignInNotConfigured(AppError):
     status, code = 503, "sign_in_not_configured"
 
     def __init__(self) -> None:
-        super().__init__("Signing in is not configured", headers={"Retry-After": "60"})
+        super().__init__("Sign-in is not configured", headers={"Retry-After": "60"})
 
 
 class LastAdmin(AppError):
-    """Somebody must be left who can let others in."""
+    """At least one admin must remain, to give others access."""
 
     status, code = 409, "last_admin"
 

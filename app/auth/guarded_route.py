@@ -14,20 +14,20 @@ from app.clock import request_time
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Answer = TypeVar("Answer")
 FRESH_S = 0.5
-"""A check older than that is repeated once the body is there: a key revoked meanwhile must not work any more."""
+"""A check older than this is repeated after the body has arrived: a key revoked in the meantime must not work."""
 _CHECKED = "ciris_billing.checked"
 
 
 @runtime_checkable
 class Guard(Protocol):
-    """A dependency that can be asked before FastAPI solves the others."""
+    """A dependency that can run before FastAPI resolves the others."""
 
     async def authenticate(self, request: Request, now: datetime) -> object:
-        """Count the request against its limits and check its caller. Raises whatever ends the request."""
+        """Count the request against its limits and check its caller. Raise the error that ends the request."""
 
 
 async def once(request: Request, check: Callable[[], Awaitable[Answer]]) -> Answer:
-    """What `check` gave for this request within FRESH_S, or gives now. A request has one guard."""
+    """Return `check`'s result for this request, from the last FRESH_S or now. A request has only one guard."""
     known: tuple[Answer, float] | None = request.scope.get(_CHECKED)
     now_s = time.monotonic()
     if known is not None and now_s - known[1] < FRESH_S:
@@ -38,17 +38,17 @@ async def once(request: Request, check: Callable[[], Awaitable[Answer]]) -> Answ
 
 
 async def _now(request: Request) -> datetime:
-    """The request's time as FastAPI would find it, a test's clock included."""
+    """Return the request's time as FastAPI would, including a test's clock."""
     moment = request.app.dependency_overrides.get(request_time, request_time)()
     found: datetime = await moment if isawaitable(moment) else moment
     return found
 
 
 class GuardedRoute(APIRoute):
-    """A route whose guard is asked first.
+    """A route whose guard runs first.
 
-    FastAPI reads and parses a body before it solves any dependency. So a caller without a credential could have a
-    megabyte parsed, and one who sends no JSON was never counted.
+    FastAPI reads and parses a body before it resolves any dependency. So a caller without a credential could have a
+    megabyte parsed, and a caller that sends no JSON would never be counted.
     """
 
     def guard(self) -> Guard | None:

@@ -1,8 +1,8 @@
-"""`ciris-billing`: what an operator types. Every command calls the services that the API calls.
+"""`ciris-billing`: the operator's command line. Every command calls the same services as the API.
 
-The commands below import what they run when they run: starting costs each process only what it needs.
+The commands import their dependencies when they run, so that each process loads only what it needs.
 
-Exit codes: 0 done; 1 refused, or something wrong was found; 2 wrong usage; 3 settings, database or issuer not usable.
+Exit codes: 0 done; 1 rejected, or a problem was found; 2 wrong usage; 3 settings, database or issuer not usable.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from app.cli.admins import admins_cli
 from app.cli.config import config_cli
 from app.cli.keys import keys_cli
 from app.cli.proofs import ledger_cli, payments_cli
-from app.cli.running import FAILED, on_database, settings_or_exit, told
+from app.cli.running import FAILED, on_database, run_or_exit, settings_or_exit
 from app.cli.starting import check_database
 from app.cli.tokens import tokens_cli
 from app.settings import Settings
 
-cli = typer.Typer(help="Run and look after CIRIS Billing.", no_args_is_help=True, pretty_exceptions_enable=False)
+cli = typer.Typer(help="Run and operate CIRIS Billing.", no_args_is_help=True, pretty_exceptions_enable=False)
 cli.add_typer(keys_cli, name="keys")
 cli.add_typer(tokens_cli, name="tokens")
 cli.add_typer(admins_cli, name="admins")
@@ -39,7 +39,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Default: PORT.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
-    """Run the API until SIGTERM; then let DRAIN_S pass, and finish the requests under way."""
+    """Run the API until SIGTERM; then wait DRAIN_S, and finish the requests in flight."""
     from app.http.server import Config, serve_api
 
     settings = settings_or_exit()
@@ -55,7 +55,7 @@ def serve(
 
 
 def create_served_app() -> object:
-    """The application in each process of `serve`, which configures its own logging."""
+    """Create the application in each process of `serve`, which configures its own logging."""
     from app.http.protocol import HeadDeadline
     from app.main import create_app
 
@@ -63,23 +63,23 @@ def create_served_app() -> object:
     HeadDeadline.timeout_s = settings.request_head_timeout_s
     app = create_app(settings)
     gc.collect()
-    gc.freeze()  # what exists now stays: to look it all over again would stop every request for 0.1 s each second
+    gc.freeze()  # current objects are permanent: scanning them again would pause every request for 0.1 s each second
     return app
 
 
 @cli.command()
 def worker() -> None:
-    """Run background jobs until SIGTERM; then finish those under way."""
+    """Run background jobs until SIGTERM; then finish the running ones."""
     from app.worker.app import run_worker
 
     settings = settings_or_exit()
     check_database(settings)
-    told(run_worker(settings))
+    run_or_exit(run_worker(settings))
 
 
 @cli.command()
-def migrate(revision: Annotated[str, typer.Option(help="Where to.")] = "head") -> None:
-    """Bring the database's schema up to date, as its owner (DATABASE_OWNER_URL). Two at once wait for each other."""
+def migrate(revision: Annotated[str, typer.Option(help="Target revision.")] = "head") -> None:
+    """Migrate the database's schema to the newest version, as its owner (DATABASE_OWNER_URL). Runs one at a time."""
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -88,21 +88,22 @@ def migrate(revision: Annotated[str, typer.Option(help="Where to.")] = "head") -
 
     settings = settings_or_exit()
     owner = settings.database_owner_url or settings.direct_url
-    told(on_database(owner, lambda db, _: db.ping(), settings))
+    run_or_exit(on_database(owner, lambda db, _: db.ping(), settings))
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:
-        told(asyncio.to_thread(command.upgrade, config, revision))
+        run_or_exit(asyncio.to_thread(command.upgrade, config, revision))
     except CommandError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(FAILED) from None
     if settings.is_pooled:
-        told(on_database(settings.direct_url, lambda db, _: bound_role(db, settings.database_timeout_s), settings))
+        bound = on_database(settings.direct_url, lambda db, _: bound_role(db, settings.database_timeout_s), settings)
+        run_or_exit(bound)
 
 
 @cli.command()
 def openapi() -> None:
-    """Print the API's description as JSON."""
+    """Print the API's OpenAPI document as JSON."""
     from app.main import create_app
 
     settings = Settings.model_construct()
@@ -114,14 +115,14 @@ def demo(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, envvar="PORT", help="Default: 8000 or the next free one.")
     ] = None,
-    state_dir: Annotated[Path, typer.Option(help="Where data, keys and logs are kept.")] = Path("var"),
-    ui: Annotated[bool, typer.Option(help="Build the back office's pages, unless they are.")] = True,
-    traffic: Annotated[bool, typer.Option(help="Fill a new database with a month of made-up traffic.")] = True,
+    state_dir: Annotated[Path, typer.Option(help="Folder for data, keys and logs.")] = Path("var"),
+    ui: Annotated[bool, typer.Option(help="Build the back office's pages, unless they exist.")] = True,
+    traffic: Annotated[bool, typer.Option(help="Fill a new database with a month of sample traffic.")] = True,
 ) -> None:
     """Run everything on this machine, with a local Stripe and a local sign-in provider (`make run`)."""
     try:
         from app.demo.run import run_demo
-    except ImportError:  # production images leave the demo and its dependencies out
+    except ImportError:  # production images do not contain the demo and its dependencies
         typer.echo("The demo is not part of this installation", err=True)
         raise typer.Exit(FAILED) from None
 

@@ -1,4 +1,4 @@
-"""`ciris-billing accounts`."""
+"""`ciris-billing accounts`: show, credit, suspend and reopen accounts."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,30 +9,34 @@ from app.accounts.directory import Identity
 from app.auth.caller import Actor
 from app.billing.service import BillingService
 from app.cli.output import AsJson, show
-from app.cli.running import World, WorldOption, run
+from app.cli.running import EnvironmentChoice, EnvironmentOption, run
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
 from app.ledger.pools import Credits
 from app.settings import Settings
 
-accounts_cli = typer.Typer(help="Look at a customer's account, and put it right.", no_args_is_help=True)
+accounts_cli = typer.Typer(help="Show and correct a customer's account.", no_args_is_help=True)
 
 OPERATOR = Actor("system", "ciris-billing")
-AccountId = Annotated[UUID | None, typer.Option("--account-id", help="The account, by its id;")]
-Provider = Annotated[str | None, typer.Option(help="or by its identity: such as oauth:google")]
+AccountId = Annotated[UUID | None, typer.Option("--account-id", help="The account id; or")]
+Provider = Annotated[str | None, typer.Option(help="its identity: the provider, such as oauth:google,")]
 ExternalId = Annotated[str | None, typer.Option(help="and the user's id there.")]
 
 
 async def _find_account(
-    billing: BillingService, world: World, account_id: UUID | None, provider: str | None, external_id: str | None
+    billing: BillingService,
+    environment: EnvironmentChoice,
+    account_id: UUID | None,
+    provider: str | None,
+    external_id: str | None,
 ) -> UUID:
     if account_id is not None:
-        await billing.accounts.account(world.value, account_id)  # of this world, or AccountNotFound
+        await billing.accounts.account(environment.value, account_id)  # raises AccountNotFound in the other environment
         return account_id
     if provider is None or external_id is None:
         raise typer.BadParameter("give --account-id, or --provider and --external-id")
-    return await billing.accounts.find_account_id(Identity(world.value, provider, external_id))
+    return await billing.accounts.find_account_id(Identity(environment.value, provider, external_id))
 
 
 @accounts_cli.command("show")
@@ -40,10 +44,10 @@ def accounts_show(
     account_id: AccountId = None,
     provider: Provider = None,
     external_id: ExternalId = None,
-    environment: WorldOption = World.LIVE,
+    environment: EnvironmentOption = EnvironmentChoice.LIVE,
     as_json: AsJson = False,
 ) -> None:
-    """Show an account: its pools, its status, its person."""
+    """Show an account: its pools, status and person."""
 
     async def work(db: Database, settings: Settings) -> dict[str, Any]:
         billing = BillingService(db, Configuration(db, settings))
@@ -56,12 +60,12 @@ def accounts_show(
 @accounts_cli.command("credit")
 def accounts_credit(
     credits: Annotated[int, typer.Argument(min=1, help="Whole credits.")],
-    reason: Annotated[str, typer.Option(help="Why; the customer sees it.")],
+    reason: Annotated[str, typer.Option(help="Reason; visible to the customer.")],
     account_id: AccountId = None,
     provider: Provider = None,
     external_id: ExternalId = None,
-    environment: WorldOption = World.LIVE,
-    idempotency_key: Annotated[str | None, typer.Option(help="Given again, it credits nothing.")] = None,
+    environment: EnvironmentOption = EnvironmentChoice.LIVE,
+    idempotency_key: Annotated[str | None, typer.Option(help="A repeated key credits nothing.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Grant paid credits."""
@@ -88,14 +92,14 @@ def accounts_credit(
 def _set_status(
     status: str,
     reason: str | None,
-    world: World,
+    environment: EnvironmentChoice,
     account_id: UUID | None,
     provider: str | None,
     external_id: str | None,
 ) -> None:
     async def work(db: Database, settings: Settings) -> None:
         billing = BillingService(db, Configuration(db, settings))
-        found = await _find_account(billing, world, account_id, provider, external_id)
+        found = await _find_account(billing, environment, account_id, provider, external_id)
         await billing.accounts.set_status(found, status, reason, utc_now())
 
     run(work)
@@ -103,13 +107,13 @@ def _set_status(
 
 @accounts_cli.command("suspend")
 def accounts_suspend(
-    reason: Annotated[str, typer.Option(help="Why; the agent hears it.")],
+    reason: Annotated[str, typer.Option(help="Reason; visible to the agent.")],
     account_id: AccountId = None,
     provider: Provider = None,
     external_id: ExternalId = None,
-    environment: WorldOption = World.LIVE,
+    environment: EnvironmentOption = EnvironmentChoice.LIVE,
 ) -> None:
-    """Stop an account from spending."""
+    """Suspend an account: it cannot spend."""
     _set_status("suspended", reason, environment, account_id, provider, external_id)
 
 
@@ -118,7 +122,7 @@ def accounts_reopen(
     account_id: AccountId = None,
     provider: Provider = None,
     external_id: ExternalId = None,
-    environment: WorldOption = World.LIVE,
+    environment: EnvironmentOption = EnvironmentChoice.LIVE,
 ) -> None:
-    """Let a suspended or closed account spend again."""
+    """Reopen a suspended or closed account, so that it can spend again."""
     _set_status("active", None, environment, account_id, provider, external_id)

@@ -1,4 +1,4 @@
-"""`ciris-billing admins`."""
+"""`ciris-billing admins`: add, list and remove admins, and create tokens for scripts."""
 
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from app.clock import utc_now
 from app.db import Database
 from app.settings import Settings
 
-admins_cli = typer.Typer(help="Who may sign in to the back office.", no_args_is_help=True)
+admins_cli = typer.Typer(help="Admins of the back office.", no_args_is_help=True)
 
 
 class AdminRole(StrEnum):
@@ -24,7 +24,7 @@ class AdminRole(StrEnum):
 
 @admins_cli.command("add")
 def admins_add(email: str, role: Annotated[AdminRole, typer.Option()] = AdminRole.ADMIN) -> None:
-    """Let somebody sign in, or give them another role."""
+    """Give a person access to the back office, or change their role."""
 
     async def work(db: Database, settings: Settings) -> None:
         async with db.transaction() as tx:
@@ -47,7 +47,7 @@ def admins_list(as_json: AsJson = False) -> None:
 
 @admins_cli.command("remove")
 def admins_remove(email: str) -> None:
-    """Let somebody sign in no more."""
+    """Remove an admin's access, and end their sessions."""
 
     async def work(db: Database, settings: Settings) -> None:
         async with db.transaction() as tx:
@@ -58,7 +58,7 @@ def admins_remove(email: str) -> None:
 
 @admins_cli.command("token")
 def admins_token(email: str) -> None:
-    """Open a session for a script and print its token, to be sent as `Authorization: Bearer`. It works for 8 hours."""
+    """Open a session for a script and print its token, for `Authorization: Bearer`. It is valid for 8 hours."""
 
     async def work(db: Database, settings: Settings) -> str:
         sessions = AdminSessions(db, settings)

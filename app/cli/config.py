@@ -1,4 +1,4 @@
-"""`ciris-billing config`."""
+"""`ciris-billing config`: stored provider keys."""
 
 import typer
 
@@ -9,17 +9,17 @@ from app.configuration.sealing import CannotOpen
 from app.db import Database
 from app.settings import Settings
 
-config_cli = typer.Typer(help="What admins set in the back office.", no_args_is_help=True)
+config_cli = typer.Typer(help="Configuration stored by the back office.", no_args_is_help=True)
 
 
 @config_cli.callback()
 def _group() -> None:
-    """Keeps `reseal` a command of its own, though it is the only one."""
+    """Make `reseal` a subcommand, although it is the only one."""
 
 
 @config_cli.command("reseal")
 def config_reseal() -> None:
-    """Seal the stored provider keys under the first of ENCRYPTION_KEYS, so that older ones can be taken away."""
+    """Encrypt the stored provider keys with the first of ENCRYPTION_KEYS, so that older keys can be removed."""
 
     async def work(db: Database, settings: Settings) -> int:
         async with db.transaction() as tx:

@@ -1,4 +1,4 @@
-"""Settings of a running demo (`make run`), for commands that are given no settings."""
+"""Settings of a running demo (`make run`), for commands without settings."""
 
 import json
 import os
@@ -8,15 +8,15 @@ from typing import Any
 import typer
 
 DEMO_FILE = Path("var/demo.json")
-"""Written by `ciris-billing demo` for the time that it runs; below the folder where a person types commands."""
+"""Written by `ciris-billing demo` while it runs; relative to the working directory."""
 GIVEN = ("DATABASE_URL", "DATABASE_URL_FILE", "MODE")
-"""Environment variables of which each means that the operator has chosen a database."""
+"""Environment variables that choose a database."""
 
 
 def use_running_demo() -> None:
     """Put the settings of the running demo into the environment, and print that. Variables that are set stay.
 
-    Does nothing if the environment names a database or no demo runs. The file must belong to the user: another user's
+    Do nothing if the environment names a database or no demo runs. The file must belong to the user: another user's
     file would choose the database that the command writes to.
     """
     if any(name in os.environ for name in GIVEN):
@@ -30,7 +30,7 @@ def use_running_demo() -> None:
 
 
 def _facts(path: Path) -> dict[str, Any] | None:
-    """What the file says, if the process that wrote it runs."""
+    """Return the file's content, if the process that wrote it still runs."""
     try:
         if path.stat().st_uid != os.getuid():
             return None

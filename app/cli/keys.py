@@ -1,4 +1,4 @@
-"""`ciris-billing keys`."""
+"""`ciris-billing keys`: create, list, rotate and revoke API keys."""
 
 from datetime import timedelta
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ import typer
 from app.auth.api_keys.service import create_key, list_keys, revoke_key, rotate_key
 from app.auth.caller import Permission
 from app.cli.output import AsJson, show
-from app.cli.running import World, WorldOption, run
+from app.cli.running import EnvironmentChoice, EnvironmentOption, run
 from app.clock import utc_now
 from app.db import Database
 from app.settings import Settings
@@ -20,23 +20,23 @@ LISTED = (
     "last_used_at",
 )
 Days = Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires. Default: never.")]
-KeyId = Annotated[str, typer.Argument(help="The key's public id, as `keys list` shows it.")]
+KeyId = Annotated[str, typer.Argument(help="The key's public id, from `keys list`.")]
 
 
 @keys_cli.command("create")
 def keys_create(
-    name: Annotated[str, typer.Option(help="What it is for.")],
+    name: Annotated[str, typer.Option(help="Purpose of the key.")],
     permission: Annotated[list[Permission], typer.Option(help="May be given several times.")],
-    environment: WorldOption = World.LIVE,
+    environment: EnvironmentOption = EnvironmentChoice.LIVE,
     days: Days = None,
-    allow: Annotated[list[str] | None, typer.Option(help="Address or network it may be used from.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="Address or network that may use the key.")] = None,
     client_subject: Annotated[
-        str | None, typer.Option(help="Subject of the client certificate that it must come with: CN=agent-7,O=CIRIS")
+        str | None, typer.Option(help="Subject of the required client certificate: CN=agent-7,O=CIRIS")
     ] = None,
     rate_limit: Annotated[int | None, typer.Option(min=1, help="Requests per minute.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make an API key and print it: its text is shown this once."""
+    """Create an API key and print it; it is shown only once."""
 
     async def work(db: Database, settings: Settings) -> dict[str, str]:
         now = utc_now()
@@ -58,8 +58,8 @@ def keys_create(
 
 
 @keys_cli.command("list")
-def keys_list(environment: Annotated[World | None, typer.Option()] = None, as_json: AsJson = False) -> None:
-    """List the keys, newest first, ended ones included."""
+def keys_list(environment: Annotated[EnvironmentChoice | None, typer.Option()] = None, as_json: AsJson = False) -> None:
+    """List the keys, newest first, including ended ones."""
 
     async def work(db: Database, settings: Settings) -> list[dict[str, Any]]:
         async with db.read() as session:
@@ -72,7 +72,7 @@ def keys_list(environment: Annotated[World | None, typer.Option()] = None, as_js
 
 @keys_cli.command("rotate")
 def keys_rotate(key_id: KeyId, as_json: AsJson = False) -> None:
-    """Make a successor and print it; the old key works on for KEY_ROTATION_GRACE_S."""
+    """Create a successor and print it; the old key works for another KEY_ROTATION_GRACE_S."""
 
     async def work(db: Database, settings: Settings) -> dict[str, str]:
         async with db.transaction() as tx:
@@ -84,7 +84,7 @@ def keys_rotate(key_id: KeyId, as_json: AsJson = False) -> None:
 
 @keys_cli.command("revoke")
 def keys_revoke(key_id: KeyId) -> None:
-    """End a key, everywhere within a second."""
+    """Revoke a key, everywhere within a second."""
 
     async def work(db: Database, settings: Settings) -> None:
         async with db.transaction() as tx:

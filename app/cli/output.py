@@ -115,5 +115,5 @@ def _cell(value: object) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text without control characters, which a name may contain and a terminal would obey."""
+    """Return the text without control characters, which a name may contain and a terminal would execute."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""`ciris-billing ledger` and `ciris-billing payments`: is every credit where it belongs?"""
+"""`ciris-billing ledger` and `ciris-billing payments`: verify the ledger, reconcile payments."""
 
 import typer
 
@@ -20,8 +20,8 @@ payments_cli = typer.Typer(help="Payments.", no_args_is_help=True)
 
 @ledger_cli.command("verify")
 def ledger_verify(as_json: AsJson = False) -> None:
-    """Prove that every balance is the sum of its movements, and every report's sums too. Exits with 1 and the first
-    culprit if not."""
+    """Verify that every balance is the sum of its movements, and that every report's sums match. Exits with 1 and the
+    first culprit if not."""
     with progress("Verifying the ledger") as advance:
         result = run(lambda db, settings: verify_books(db, utc_now(), advance))
     names = ("accounts", "entries", "problem", "started_at", "finished_at")
@@ -31,7 +31,7 @@ def ledger_verify(as_json: AsJson = False) -> None:
 
 @payments_cli.command("reconcile")
 def payments_reconcile(as_json: AsJson = False) -> None:
-    """Ask Stripe about everything that is not settled, and book what is missing. Exits with 1 if some of it failed."""
+    """Reconcile everything unsettled with Stripe, and book what is missing. Exits with 1 if any of it failed."""
 
     async def work(db: Database, settings: Settings) -> dict[str, int]:
         configuration = Configuration(db, settings)

@@ -1,4 +1,4 @@
-"""Settings and a database for a command, and the exit codes of its errors."""
+"""Running a command: settings, database, and exit codes for errors."""
 
 import asyncio
 import sys
@@ -25,16 +25,16 @@ UNDEFINED_TABLE, UNDEFINED_COLUMN = "42P01", "42703"
 Answer = TypeVar("Answer")
 
 
-class World(StrEnum):
+class EnvironmentChoice(StrEnum):
     LIVE = "live"
     TEST = "test"
 
 
-WorldOption = Annotated[World, typer.Option("--environment", help="Which of the two worlds.")]
+EnvironmentOption = Annotated[EnvironmentChoice, typer.Option("--environment", help="live or test.")]
 
 
 def settings_or_exit(*, log_level: str | None = None) -> Settings:
-    """Return the settings and configure logging by them. Exits with 3, naming every wrong variable.
+    """Return the settings and configure logging by them. Exit with 3 and the name of every wrong variable.
 
     `log_level` replaces LOG_LEVEL.
     """
@@ -45,7 +45,7 @@ def settings_or_exit(*, log_level: str | None = None) -> Settings:
             names = ".".join(str(part) for part in problem["loc"]).upper() or "settings"
             typer.echo(f"{names}: {problem['msg']}", err=True)
         raise typer.Exit(UNUSABLE) from None
-    except SettingsError as error:  # what is not JSON
+    except SettingsError as error:  # invalid JSON
         typer.echo(f"{error}: {error.__cause__}" if error.__cause__ else str(error), err=True)
         raise typer.Exit(UNUSABLE) from None
     except OSError as error:
@@ -64,11 +64,11 @@ def settings_or_exit(*, log_level: str | None = None) -> Settings:
 
 
 def run(work: Callable[[Database, Settings], Awaitable[Answer]]) -> Answer:
-    """Run `work` on the database of the settings or, without any, of the running demo. Exits with a line on errors."""
+    """Run `work` on the database of the settings or, without any, of the running demo. Exit with one line on errors."""
     use_running_demo()
-    # A person reads the table below it; LOG_LEVEL still decides what a log file gets.
+    # On a terminal a person reads the command's output; LOG_LEVEL still applies to a log file.
     settings = settings_or_exit(log_level="WARNING" if sys.stderr.isatty() else None)
-    return told(on_database(settings.direct_url, work, settings))
+    return run_or_exit(on_database(settings.direct_url, work, settings))
 
 
 async def on_database(
@@ -81,7 +81,8 @@ async def on_database(
         await db.close()
 
 
-def told(work: Coroutine[Any, Any, Answer]) -> Answer:
+def run_or_exit(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run a coroutine and return its result. Turn errors into one line on stderr and an exit code."""
     try:
         return asyncio.run(work)
     except AppError as error:

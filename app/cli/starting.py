@@ -1,4 +1,4 @@
-"""What `serve` and `worker` look at before they start."""
+"""Checks before `serve` and `worker` start."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import structlog
 import typer
 
-from app.cli.running import UNUSABLE, told
+from app.cli.running import UNUSABLE, run_or_exit
 from app.db import Database, requests_database
-from app.db.role_check import excess_privileges, told_briefly
+from app.db.role_check import excess_privileges, summarize
 from app.db.schema_check import wait_until_fit
 from app.errors import is_database_unavailable
 from app.settings import Mode, Settings
@@ -17,21 +17,21 @@ log = structlog.get_logger()
 
 
 def check_database(settings: Settings) -> None:
-    """Wait for a database that this version works with; exit with 3 when there is none after DATABASE_START_WAIT_S.
+    """Wait for a database that this version works with. Exit with 3 if there is none after DATABASE_START_WAIT_S.
 
-    In production also when the role of DATABASE_URL or DATABASE_READ_URL may do more than it needs; elsewhere that is a
-    warning. A replica that is away is not waited for: the service does without it.
+    In production also exit if the role of DATABASE_URL or DATABASE_READ_URL has more privileges than it needs; in other
+    modes that is a warning. A replica that is down is not waited for: the service works without it.
     """
-    for setting, excess in told(_look(settings)).items():
+    for setting, excess in run_or_exit(_excess_by_setting(settings)).items():
         if settings.mode is Mode.PRODUCTION:
-            line = f"The role of {setting} may do too much: {told_briefly(excess)}."
+            line = f"The role of {setting} may do too much: {summarize(excess)}."
             typer.echo(f"{line} It must not be the role that migrates: see docs/deployment-data.md", err=True)
             raise typer.Exit(UNUSABLE)
-        log.warning("database_role_may_do_too_much", setting=setting, excess=told_briefly(excess))
+        log.warning("database_role_may_do_too_much", setting=setting, excess=summarize(excess))
 
 
-async def _look(settings: Settings) -> dict[str, Sequence[str]]:
-    """What each setting's role may do and needs not, where there is such a thing."""
+async def _excess_by_setting(settings: Settings) -> dict[str, Sequence[str]]:
+    """Return the unnecessary privileges of each setting's role, if there are any."""
     found = {}
     async with closing(requests_database(settings, pool_size=3)) as db:
         bounds_s = settings.database_timeout_s if settings.is_pooled else None

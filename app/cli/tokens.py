@@ -1,4 +1,4 @@
-"""`ciris-billing tokens`."""
+"""`ciris-billing tokens`: revoke end users' tokens."""
 
 import sys
 from typing import Any
@@ -18,25 +18,25 @@ tokens_cli = typer.Typer(help="End users' tokens.", no_args_is_help=True)
 
 SHOWN = ("token_id", "environment", "oauth_provider", "external_id", "expires_at")
 MAX_READ_BYTES = MAX_TOKEN_CHARS + 1_024
-"""More than any token has, with room for the white space around it: what is longer is refused as too long."""
+"""More than any token has, with room for surrounding blanks: longer input is rejected as too long."""
 
 
 def _read_token() -> str:
-    """The token on standard input: among the arguments every user of the machine could read it."""
+    """Return the token from standard input: as an argument, every user of the machine could read it."""
     if sys.stdin.isatty():
         typer.echo("Reading the token from standard input: paste it, press Enter, then Ctrl-D.", err=True)
     token = sys.stdin.buffer.read(MAX_READ_BYTES).decode("ascii", "replace").strip()
     if not token:
-        raise typer.BadParameter("the token is read from standard input, where there is none")
+        raise typer.BadParameter("standard input has no token")
     return token
 
 
 @tokens_cli.command("revoke")
 def tokens_revoke(as_json: AsJson = False) -> None:
-    """Refuse a leaked token, everywhere within a second. The token is read from standard input.
+    """Revoke a leaked token, everywhere within a second. The token is read from standard input.
 
-    Its issuer is asked for the keys, for only a token that is accepted now needs to be revoked. While the issuer is
-    away, revoke all of the user's tokens in the back office.
+    The command gets the keys from the token's issuer, because only a currently valid token needs to be revoked. While
+    the issuer is down, revoke all of the user's tokens in the back office.
     """
     token = _read_token()
 

@@ -1,4 +1,4 @@
-"""PostgreSQL: declarative base, connections, and the only place that commits."""
+"""The database: declarative base, connection pools, and the only code that commits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -33,7 +33,7 @@ Session: TypeAlias = AsyncConnection
 """One connection to PostgreSQL, inside a transaction (`Database.transaction`) or outside one (`Database.read`)."""
 
 Snapshot: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-"""A connection of the driver's own, in a read-only transaction (`Database.snapshot`)."""
+"""A separate connection of the driver, in a read-only transaction (`Database.snapshot`)."""
 
 log = structlog.get_logger()
 
@@ -51,35 +51,35 @@ _FIND_LOCK_WAITS = """
 """
 _SET_LOCAL = "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS setting (name, value)"
 
-# SQLAlchemy prepares every statement; nameless ones last as long as nobody else gets the server's connection.
+# SQLAlchemy prepares every statement. Unnamed ones last until another client gets the server's connection.
 UNPREPARED: dict[str, Any] = {
     "statement_cache_size": 0,
     "prepared_statement_cache_size": 0,
     "prepared_statement_name_func": lambda: "",
 }
 SHARE_OF_LISTS = 5
-"""One connection in so many is for what may be slow."""
+"""One connection in so many is reserved for statements that may be slow."""
 REPORT_PLANNING = {"plan_cache_mode": "force_custom_plan", "jit": "off"}
 LOOKUP_PLANNING = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan", "jit": "off"}
-"""For statements that find rows by their keys: always through an index, also while the planner believes a table to be
-empty, and planned once for each connection (ADR 20)."""
+"""Planner settings for point reads: always use an index, even while the planner believes that a table is empty, and
+plan once per connection (ADR 20)."""
 
 
 def session_bounds(timeout_s: float) -> dict[str, str]:
-    """PostgreSQL's settings that end whatever lasts longer; 0 for none."""
+    """Return PostgreSQL settings that bound locks, statements and idle transactions to `timeout_s`; 0: no bound."""
     timeout_ms = str(int(timeout_s * 1000))
     names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
     return dict.fromkeys(names, timeout_ms)
 
 
 class Base(DeclarativeBase):
-    """Models describe the schema and type the columns. Rows are read and written by the statements in queries.py."""
+    """Models describe the schema and the types of columns. The statements in queries.py read and write rows."""
 
     metadata = MetaData(naming_convention=NAMING)
 
 
 ASYNCPG = "postgresql+asyncpg://"
-"""For SQLAlchemy: its driver. Where PostgreSQL is, `connect_args` say (app/connection_urls.py)."""
+"""SQLAlchemy's driver. The server's address is in `connect_args` (app/connection_urls.py)."""
 
 
 def _read_every_timestamp(connection: Any, _: object) -> None:
@@ -89,16 +89,16 @@ def _read_every_timestamp(connection: Any, _: object) -> None:
 class Database:
     """The process's connections, `pool_size` of them, in four pools that cannot starve each other.
 
-    A fifth is for what may be slow (lists, reports). Of the rest, a quarter is for point reads; batches of hot requests
-    and other transactions share the others half and half.
+    A fifth is for statements that may be slow (lists, reports). Of the rest, a quarter is for point reads. Batches of
+    hot requests and other transactions get half of the remainder each.
 
-    Waiting for a connection, a lock or a statement is bounded by `timeout_s`, so that no caller waits on a stuck
-    neighbour; the errors that follow are answered with 503 (see errors.py).
+    Waiting for a connection, a lock or a statement is bounded by `timeout_s`, so that no caller waits for a stuck one.
+    The errors that follow are answered with 503 (see errors.py).
 
-    `planning` holds settings of PostgreSQL's planner for transactions and point reads.
+    `planning` contains planner settings of PostgreSQL for transactions and point reads.
 
-    Behind a pooler in transaction mode (`pooled`) a session's settings would be another client's next: there the
-    bounds are the role's own (app/db/schema_check.py sets and checks them). Only prepared statements outlive a
+    Behind a pooler in transaction mode (`pooled`), another client would get the session with its settings. There the
+    bounds are set on the role (app/db/schema_check.py sets and checks them). Only prepared statements outlive a
     transaction, if the pooler keeps them (ADR 10).
     """
 
@@ -148,9 +148,9 @@ class Database:
 
         self._guard = PoolGuard(pooled=pooled)
         self.engine = engine(transactions, lookups)
-        # Reports are planned for what is asked: one plan for every search would read the whole table for most. They
-        # are short enough that compiling them would take longer than running them.
-        # Behind a pooler: no statement of theirs is prepared, so each is planned for itself, and jit is the role's.
+        # Each report is planned for its values: one plan for every search would read the whole table for most of them.
+        # Reports are so short that JIT compilation would take longer than running them.
+        # Behind a pooler none of their statements is prepared, so each is planned separately; jit is set on the role.
         self._slow = engine(slow, {}, prepared=False) if pooled else engine(slow, REPORT_PLANNING)
         self._autocommit = self._slow.execution_options(isolation_level="AUTOCOMMIT")
         self._consistent = self._slow.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -170,26 +170,26 @@ class Database:
         )
 
     def watch(self) -> None:
-        """Probe all the time whether PostgreSQL answers and takes writes, by one more connection, until `close`."""
+        """Check continuously, on one more connection, whether PostgreSQL answers and takes writes, until `close`."""
         self._health.start()
 
     @property
     def is_down(self) -> bool:
-        """Whether PostgreSQL is known to answer nobody."""
+        """Whether the health probe has found that PostgreSQL does not answer."""
         return self._health.is_down
 
     @property
     def is_read_only(self) -> bool:
-        """Whether PostgreSQL is known to refuse every write. Only while `watch` is in force."""
+        """Whether PostgreSQL is known to reject every write. Only while `watch` runs."""
         return self._probe.is_read_only
 
-    def _require_presence(self) -> None:
+    def _raise_if_down(self) -> None:
         if self._health.is_down:
             raise DatabaseDown
 
     @asynccontextmanager
     async def _in(self, connecting: AbstractAsyncContextManager[AsyncConnection], pool: str) -> AsyncIterator[Session]:
-        self._require_presence()
+        self._raise_if_down()
         try:
             async with connecting as connection:
                 yield connection
@@ -202,9 +202,9 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
-        """One transaction: committed when the block ends, rolled back when it raises. The only commit there is.
+        """Open a transaction: committed when the block ends, rolled back when it raises. Only this and `batch` commit.
 
-        For blocks that write. Raises DatabaseReadOnly at once while PostgreSQL is known to refuse every write.
+        For blocks that write. Raise DatabaseReadOnly at once while PostgreSQL is known to reject every write.
         """
         if self._probe.is_read_only:
             raise DatabaseReadOnly
@@ -217,9 +217,9 @@ class Database:
 
     @asynccontextmanager
     async def batch(self, *, lock_timeout_ms: int | None = None) -> AsyncIterator[BatchTransaction]:
-        """`transaction` for the batches of hot requests: straight from the driver, at a third of the cost (ADR 2).
+        """Open a `transaction` for a batch of hot requests, straight on the driver, at a third of the cost (ADR 2).
 
-        `lock_timeout_ms` replaces the bound on waiting for locks.
+        `lock_timeout_ms` replaces the bound of waiting for locks.
         """
         if self._probe.is_read_only:
             raise DatabaseReadOnly
@@ -229,30 +229,30 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
-        """Lists and reports: statements that lock nothing and need no common snapshot; saves BEGIN and COMMIT."""
+        """Open a connection for lists and reports without locks or a common snapshot. Saves BEGIN and COMMIT."""
         async with self._in(self._autocommit.connect(), "reports") as connection:
             yield connection
 
     @asynccontextmanager
     async def consistent_read(self) -> AsyncIterator[Session]:
-        """Reports of several statements that must see one moment. Read-only; locks nothing."""
+        """Open a snapshot for reports of several statements. Read-only; locks nothing."""
         async with self._in(self._consistent.connect(), "reports") as connection:
             yield connection
 
     async def find(self, read: PointRead, *key: object) -> Row | None:
-        """The row of a key: the hot path's point reads, which share executions."""
+        """Return the row of a key, by a point read of the hot path, which shares executions with others."""
         return await self._point_reads.find(read, *key)
 
     async def fetch_row(self, sql: str, *values: object) -> Row | None:
-        """The first row of a SELECT, straight from the driver: a quarter of the cost of `read` (ADR 3)."""
+        """Return the first row of a SELECT, straight from the driver: a quarter of the cost of `read` (ADR 3)."""
         rows = await self._point_reads.fetch_rows(sql, *values)
         return rows[0] if rows else None
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """One consistent view of the whole database, read-only, for reports that may take long. Not for requests.
+        """Open a consistent, read-only view of the whole database, for reports that may take long. Not for requests.
 
-        Not behind a pooler, whose connection it would hold all the while.
+        Not through a pooler, whose connection it would occupy the whole time.
         """
         connection = await asyncpg.connect(
             **self._url.asyncpg(timeout_s=self._timeout_s, suffix=" report", settings=session_bounds(0))
@@ -265,13 +265,13 @@ class Database:
             await connection.close()
 
     async def find_lock_waits(self, now: datetime) -> Mapping[str, Any]:
-        """How many statements of our own role wait for a lock at `now`, and since when the longest waiting one runs."""
+        """Return how many of this role's statements wait for a lock, and the start of the oldest, at most `now`."""
         row = await self.fetch_row(_FIND_LOCK_WAITS, now)
         assert row is not None
         return row
 
     def usage(self) -> dict[str, tuple[int, int]]:
-        """Pool -> (connections that somebody uses, connections that it may have)."""
+        """Return pool -> (connections in use, size)."""
         engines = {"transactions": self.engine, "reports": self._slow}
         pools = {name: engine.sync_engine.pool for name, engine in engines.items()}
         used = {name: (pool.checkedout(), pool.size()) for name, pool in pools.items() if isinstance(pool, QueuePool)}
@@ -279,7 +279,7 @@ class Database:
         return {**used, **{name: (pool.busy, pool.size) for name, pool in drivers.items()}}
 
     async def ping(self) -> None:
-        """Raises when PostgreSQL does not answer."""
+        """Raise if PostgreSQL does not answer."""
         await self.fetch_row("SELECT 1")
 
     async def close(self) -> None:
@@ -292,7 +292,7 @@ class Database:
 
 
 def requests_database(settings: Settings, pool_size: int) -> Database:
-    """PostgreSQL the way requests go: through the pooler, where there is one."""
+    """Return the database for requests: through the pooler, if there is one."""
     return Database(
         settings.database_url,
         pool_size=pool_size,
@@ -304,15 +304,15 @@ def requests_database(settings: Settings, pool_size: int) -> Database:
 
 
 LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""Errors of the driver and of the network, by which the server may have been cut off in the middle of a COMMIT."""
+"""Errors of the driver and the network that may have cut the connection off during a COMMIT."""
 COMPLETION_UNKNOWN = "40003"
 
 
 def was_rolled_back(error: BaseException) -> bool:
-    """Whether a transaction that ended with `error` has certainly left nothing.
+    """Return whether a transaction that ended with `error` has certainly left nothing.
 
-    That is certain when the server itself refused a statement, or when no COMMIT was sent. A connection that is lost at
-    COMMIT leaves it open whether the commit happened.
+    That is certain if the server itself rejected a statement, or if no COMMIT was sent. If the connection is lost
+    during COMMIT, the outcome is unknown.
     """
     refusal = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(error, DBAPIError) or isinstance(refusal, asyncpg.PostgresError):

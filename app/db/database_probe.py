@@ -1,4 +1,4 @@
-"""Database probe: asks PostgreSQL on a connection of its own whether it answers and whether it takes writes."""
+"""Database probe: checks on a separate connection whether PostgreSQL answers and accepts writes."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -16,15 +16,15 @@ _STATE = """
            backend_start > clock_timestamp() - interval '1 second' AS is_new
       FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """
-MAX_SESSIONS = 50  # of a pooler that one beat may end
+MAX_SESSIONS = 50  # sessions of a pooler that one beat may end
 log = structlog.get_logger()
 
 
 class DatabaseProbe:
-    """Whether PostgreSQL takes writes, as of the last `beat`. `arguments` are for the driver's `connect`.
+    """Records whether PostgreSQL accepts writes, as of the last `beat`. `arguments` are for the driver's `connect`.
 
-    A session keeps the `default_transaction_read_only` that it began with. So a session that is read-only is no proof
-    unless it is new: the probe then replaces its own, and ends those that a pooler kept.
+    A session keeps the `default_transaction_read_only` that it started with. So a read-only session proves nothing
+    unless it is new: the probe then replaces its own connection, and ends those that a pooler kept.
     """
 
     def __init__(self, arguments: Mapping[str, Any], guard: PoolGuard, *, pooled: bool) -> None:
@@ -36,9 +36,9 @@ class DatabaseProbe:
         self.is_read_only = False
 
     async def beat(self) -> None:
-        """Ask once. Any answer counts, an error too. Raises what the driver raises when there is none."""
+        """Check once. Any answer counts, including an error. Raise the driver's error if there is no answer."""
         if self._known_generation != self._guard.generation:
-            self.close()  # other connections were cut or discarded: the own one may prove nothing any more
+            self.close()  # other connections were cut or discarded, so this one may no longer prove anything
         try:
             is_read_only = await self._ask()
         except asyncpg.PostgresError:
@@ -56,7 +56,7 @@ class DatabaseProbe:
             connection.terminate()
 
     async def _ask(self) -> bool:
-        """Whether a new session, or the present one, is read-only."""
+        """Return whether a new session, or the present one, is read-only."""
         for _ in range(MAX_SESSIONS):
             if self._connection is None or self._connection.is_closed():
                 self._connection = await asyncpg.connect(**self._arguments)

@@ -1,4 +1,4 @@
-"""Connections of the driver's own, without SQLAlchemy: a pool, and the transactions of batches (ADR 2, ADR 3)."""
+"""Connections of the driver, without SQLAlchemy: a pool, and the transactions of batches (ADR 2, ADR 3)."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # the server's farewell lay unread
+    asyncpg.InternalClientError,  # the server's last message was unread
     ConnectionError,
 )
 
@@ -35,10 +35,10 @@ class PoolExhausted(TimeoutError):
 
 
 class DriverPool:
-    """At most `size` connections, handed out first come, first served. `arguments` are for the driver's `connect`.
+    """A pool of at most `size` connections, handed out in FIFO order. `arguments` are for the driver's `connect`.
 
-    The driver's own pool takes as long to hand a connection out as a statement takes. `name` is the pool's in metrics.
-    JSON values are sent as text, as SQLAlchemy sends them.
+    The driver's own pool takes as long to hand out a connection as a statement takes. `name` is the pool's name in
+    metrics. JSON values are sent as text, as SQLAlchemy sends them.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class DriverPool:
         self.busy = 0
 
     async def acquire_turn(self) -> None:
-        """Wait for the right to use a connection; `release_turn` ends it. Raises PoolExhausted."""
+        """Wait for the right to use a connection; `release_turn` returns it. Raise PoolExhausted."""
         if not self._turns.locked():
-            await self._turns.acquire()  # which does not wait
+            await self._turns.acquire()  # does not wait
             return
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -70,7 +70,7 @@ class DriverPool:
         self._turns.release()
 
     def take_idle(self) -> "tuple[Connection, float] | None":
-        """An open connection that served another caller before, and for how many seconds it was idle."""
+        """Return an open connection that is idle, and its idle time in seconds, or None."""
         while self._idle:
             connection, since_s = self._idle.pop()
             if not connection.is_closed():
@@ -78,7 +78,7 @@ class DriverPool:
         return None
 
     async def connect(self) -> Connection:
-        """A new connection."""
+        """Open a new connection."""
         connection: Connection = await asyncpg.connect(**self._arguments)
         try:
             await connection.set_type_codec("jsonb", encoder=str, decoder=json.loads, schema="pg_catalog")
@@ -96,7 +96,7 @@ class DriverPool:
             connection.terminate()
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close the idle connections."""
         while self._idle:
             connection, _ = self._idle.pop()
             connection.terminate()
@@ -107,7 +107,7 @@ def _now_s() -> float:
 
 
 class BatchTransaction:
-    """A transaction straight on the driver. Its statements are prepared once for each connection."""
+    """A transaction straight on the driver. Its statements are prepared once per connection."""
 
     __slots__ = ("_connection", "_writes")
 
@@ -150,18 +150,19 @@ def _in_one_statement(statements: tuple[str, ...]) -> str:
 
 
 class BatchTransactions:
-    """The transactions of batches. `planning` holds settings that each of them makes for itself."""
+    """Opens the transactions of batches. Each of them applies the settings in `planning`."""
 
     def __init__(self, pool: DriverPool, health: HealthProbe, *, pooled: bool, planning: Mapping[str, str]) -> None:
         self.pool = pool
         self._health = health
         self._pooled = pooled
-        # The settings are our own words. One message: a round trip more would cost as much as a statement.
+        # The settings are constants of this code base. One message:
+        # another round trip would cost as much as a statement.
         self._begin = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in planning.items())])
 
     @asynccontextmanager
     async def begin(self, lock_timeout_ms: int | None = None) -> AsyncIterator[BatchTransaction]:
-        """One transaction: committed when the block ends, rolled back when it raises."""
+        """Open a transaction: committed when the block ends, rolled back when it raises."""
         begin = self._begin if lock_timeout_ms is None else f"{self._begin}; SET LOCAL lock_timeout = {lock_timeout_ms}"
         await self.pool.acquire_turn()
         self.pool.busy += 1
@@ -183,9 +184,9 @@ class BatchTransactions:
             self.pool.release_turn()
 
     async def _begun(self, begin: str) -> Connection:
-        """A connection with an open transaction.
+        """Return a connection with an open transaction.
 
-        BEGIN is also the ping of a connection that was idle. One that was cut is replaced: nothing has happened on it.
+        BEGIN is also the ping of an idle connection. One that was cut is replaced: nothing has happened on it.
         """
         if self._health.is_down:
             raise DatabaseDown
@@ -196,7 +197,7 @@ class BatchTransactions:
                 return idle
             except (*CONNECTION_LOST, TimeoutError) as error:
                 idle.terminate()
-                if not isinstance(error, TimeoutError):  # cut while it was idle, and the other idle ones with it
+                if not isinstance(error, TimeoutError):  # cut while idle, probably with all other idle ones
                     self.pool.guard.discard_idle()
             except BaseException:
                 idle.terminate()
@@ -210,7 +211,7 @@ class BatchTransactions:
         return connection
 
     async def _abandon(self, connection: Connection, generation: int, error: BaseException) -> None:
-        """Roll back and keep the connection, or end it when its state is not known."""
+        """Roll back and keep the connection, or close it if its state is unknown."""
         self.pool.guard.note(error)
         if self._pooled and is_read_only(error):
             await end_session(connection)
@@ -219,13 +220,13 @@ class BatchTransactions:
                 if connection.is_in_transaction():
                     await connection.execute("ROLLBACK", timeout=PING_TIMEOUT_S)
                 self.pool.put_back(connection, generation)
-            except Exception:  # of whatever kind: the error that is under way matters more
+            except Exception:  # any error: the one being handled matters more
                 connection.terminate()
         else:
             connection.terminate()
 
 
 async def _commit(connection: Connection) -> None:
-    """Raise InFailedSQLTransactionError when PostgreSQL answers COMMIT with a rollback: a statement had failed."""
+    """Commit. Raise InFailedSQLTransactionError if PostgreSQL answers with a rollback: a statement had failed."""
     if await connection.execute("COMMIT") != "COMMIT":
         raise asyncpg.InFailedSQLTransactionError("COMMIT rolled back")

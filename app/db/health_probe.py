@@ -1,4 +1,4 @@
-"""Health probe: asks a server beside the requests whether it answers, so that requests can fail fast."""
+"""Health probe: a circuit breaker that checks in the background whether a server answers, so requests fail fast."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,9 +17,9 @@ class HealthProbe:
     """Runs `check()` every EVERY_S. While it fails or takes longer than TIMEOUT_S, the server `is_down`.
 
     A request that finds the server down fails at once. Without the probe each request would wait for its own time-out.
-    `check` raises when there was no answer; an error that the server answers with counts as an answer.
+    `check` raises if there was no answer; an error as an answer counts as one.
 
-    A process that is too slow to read the answer in time fails the check as well. So requests are refused only after
+    A process that is too slow to read the answer in time fails the check as well. So requests are rejected only after
     two failed checks in a row during which no other caller got an answer. One successful check ends that.
     """
 
@@ -50,11 +50,11 @@ class HealthProbe:
                 async with asyncio.timeout(TIMEOUT_WHILE_DOWN_S if was_down else TIMEOUT_S):
                     await self._check()
                 self._missed = 0
-            except Exception as error:  # of any kind: if this task ended, `is_down` would never change again
+            except Exception as error:  # any error: if this task ended, `is_down` would never change again
                 self._missed = self._missed + 1 if answers == self.answers else 0
                 reason = type(error).__name__
             if self.is_down and not was_down:
-                log.error("dependency_away", dependency=self._of, error=reason)
+                log.error("dependency_down", dependency=self._of, error=reason)
             elif was_down and not self.is_down:
-                log.warning("dependency_back", dependency=self._of)
+                log.warning("dependency_recovered", dependency=self._of)
             await asyncio.sleep(EVERY_S)

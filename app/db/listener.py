@@ -1,4 +1,4 @@
-"""Tells this process within a second what others changed, and knows when it cannot."""
+"""Notification listener (LISTEN/NOTIFY): delivers other processes' changes within a second, and detects gaps."""
 
 import asyncio
 import secrets
@@ -14,7 +14,7 @@ from app.connection_urls import PostgresUrl
 from app.db import ID_CLOCK
 
 HEARTBEAT_S = 0.2
-CURRENT_FOR_S = 0.9  # the promise is 1 s
+CURRENT_FOR_S = 0.9  # 1 s is guaranteed
 HEARTBEAT_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 3.0
 FIRST_RETRY_S = 0.05
@@ -33,12 +33,12 @@ class _Subscriber:
 
 
 class NotificationListener:
-    """LISTENs on a connection of its own for ids of changed rows.
+    """LISTENs on a separate connection for the ids of changed rows.
 
-    Every HEARTBEAT_S it notifies itself. PostgreSQL delivers notifications in the order of commits, so a heartbeat that
-    comes back proves that every change committed before it was sent has been handled: that is what `is_current` asks
-    about. An open socket would prove nothing (a black hole looks like silence), nor would a query (a pooler in
-    between answers those and drops notifications). With each comes the database's time, which the ids are given by.
+    Every HEARTBEAT_S it notifies itself. PostgreSQL delivers notifications in the order of commits. So a heartbeat that
+    returns proves that every change committed before it was sent has been handled; `is_current` reports that. An open
+    socket would prove nothing (a black hole looks like silence), nor would a query (a pooler answers queries, but drops
+    notifications). Each heartbeat also returns the database's time, which corrects the clock of ids.
     """
 
     def __init__(self, url: SecretStr) -> None:
@@ -51,14 +51,14 @@ class NotificationListener:
         self._task: asyncio.Task[None] | None = None
 
     def subscribe(self, channel: str, on_change: Callable[[str], None], on_gap: Callable[[], None]) -> None:
-        """Call `on_change(payload)` for each notification of a channel, `on_gap()` whenever some may have been missed.
+        """Call `on_change(payload)` for each notification of a channel, and `on_gap()` when some may have been missed.
 
-        Comes before `start`.
+        Call it before `start`.
         """
         self._subscribers[channel] = _Subscriber(on_change, on_gap)
 
     def start(self) -> None:
-        """Begin to listen. Does not wait for the database: until it answers, nothing that is remembered counts."""
+        """Start listening without waiting for the database. Until it answers, no cached value counts."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -67,11 +67,11 @@ class NotificationListener:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def is_current(self, now_s: float) -> bool:
-        """Whether everything committed until CURRENT_FOR_S ago is known here. `now_s`: the event loop's clock."""
+        """Return whether all commits until CURRENT_FOR_S ago have been handled. `now_s`: the event loop's clock."""
         return now_s < self._current_until_s
 
     async def _run(self) -> None:
-        """Until cancelled, reconnecting with growing pauses for as long as it takes."""
+        """Run until cancelled. Reconnect with growing pauses."""
         retry_s = FIRST_RETRY_S
         while True:
             connection = None
@@ -79,12 +79,12 @@ class NotificationListener:
                 connection = await self._connect()
                 retry_s = FIRST_RETRY_S
                 await self._beat_until_lost(connection)
-            except Exception as error:  # of whatever kind: a listener that ended would never come back
-                log.warning("change_listener_lost", error=type(error).__name__, retry_s=retry_s)
+            except Exception as error:  # any error: if this task ended, it would never reconnect
+                log.warning("notification_listener_lost", error=type(error).__name__, retry_s=retry_s)
             finally:
                 self._lose()
                 if connection is not None:
-                    connection.terminate()  # whatever state it is in, this does not wait
+                    connection.terminate()  # does not wait, in any state
             await asyncio.sleep(retry_s)
             retry_s = min(MAX_RETRY_S, retry_s * 2)
 
@@ -98,12 +98,12 @@ class NotificationListener:
                 connection.add_termination_listener(lambda _: self._lose())
                 for channel in self._subscribers:
                     await connection.add_listener(channel, self._notified)
-                await connection.add_listener(self._heartbeats, self._heartbeat_came)
+                await connection.add_listener(self._heartbeats, self._on_heartbeat)
             except BaseException:
                 connection.terminate()
                 raise
         for subscriber in self._subscribers.values():
-            subscriber.on_gap()  # after LISTEN: rows read from here on are followed by their notifications
+            subscriber.on_gap()  # after LISTEN: changes of rows that are read from now on will be notified
         return connection
 
     async def _beat_until_lost(self, connection: Any) -> None:
@@ -125,6 +125,6 @@ class NotificationListener:
     def _notified(self, _: object, __: int, channel: str, payload: str) -> None:
         self._subscribers[channel].on_change(payload)
 
-    def _heartbeat_came(self, _: object, __: int, ___: str, payload: str) -> None:
+    def _on_heartbeat(self, _: object, __: int, ___: str, payload: str) -> None:
         if self._answered is not None and not self._answered.done() and payload == str(self._beat):
             self._answered.set_result(None)

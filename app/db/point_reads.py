@@ -1,8 +1,8 @@
-"""Point reads: a row by its key, straight from the driver, on connections that nothing else uses (ADR 3).
+"""Point reads: one row by its key, straight from the driver, on a separate pool (ADR 3).
 
-An execution costs PostgreSQL and the driver about the same for one key as for twenty. So reads of the same statement
-that are asked for while one is under way go together into the next (ADR 19). Nobody waits for company: a lone read
-starts at once. Each sees what was committed when it was asked for, or later.
+An execution costs PostgreSQL and the driver about the same for one key as for twenty. So reads of a statement that
+arrive while it is being executed share its next execution (ADR 19). No read waits to be joined: a lone read starts at
+once. Each sees everything that was committed when it was requested, or later.
 """
 
 import asyncio
@@ -17,10 +17,11 @@ import asyncpg
 from app.db.driver_pool import CONNECTION_LOST, DriverPool, Row
 from app.db.health_probe import HealthProbe
 from app.db.pool_guard import PING_TIMEOUT_S
+from app.db.sql import sql
 from app.errors import DatabaseDown
 from app.observability import tracing
 
-EXECUTIONS = 2  # of a statement at once: one is prepared while another is under way
+EXECUTIONS = 2  # concurrent executions of a statement: one is prepared while another runs
 MAX_BATCH = 128
 IDLE_LONG_S = 5.0
 """A firewall may drop a connection that is idle for long, without a reset. Its next read gets PING_TIMEOUT_S instead of
@@ -32,66 +33,70 @@ class IdleTimeout(TimeoutError):
 
 
 class PointRead:
-    """A statement that finds a row by its key, made so that one execution finds the rows of many keys.
+    """A statement that finds a row by its key, built so that one execution finds the rows of many keys.
 
-    `select` is for one key, whose parts it calls `k.<name>`; `types` are their names and PostgreSQL types.
+    `select` is for one key, whose parts it calls `k.<name>`; `types` are their names and PostgreSQL types. Each row has
+    one more column, `ordinal`: the number of its key, from 1.
     """
 
     def __init__(self, select: str, **types: str) -> None:
         arrays = ", ".join(f"${number}::{name}[]" for number, name in enumerate(types.values(), 1))
-        # LIMIT keeps the planner to one look into the index for each key, however small it believes the table to be
-        self.sql = (
-            f"SELECT k.asked, r.* FROM unnest({arrays}) WITH ORDINALITY AS k ({', '.join(types)}, asked),"  # noqa: S608  (our own words; what callers say is bound)
-            f" LATERAL ({select} LIMIT 1) AS r"
+        # LIMIT makes the planner use one index lookup per key, even if it believes that the table is small.
+        self.sql = sql(
+            "SELECT k.ordinal, r.* FROM unnest({arrays}) WITH ORDINALITY AS k ({names}, ordinal),"
+            " LATERAL ({select} LIMIT 1) AS r",
+            arrays=arrays,
+            names=", ".join(types),
+            select=select,
         )
 
 
 @dataclass(slots=True)
-class _Asked:
+class _Pending:
     key: tuple[object, ...]
     row: "asyncio.Future[Row | None]"
     cause: Any
-    """The span of whoever asks, where there are any."""
+    """The tracing span of the request, or None."""
 
 
 @dataclass(slots=True)
-class _Line:
-    """Who waits for a statement's next execution, and who executes it now."""
+class _Queue:
+    """A statement's reads that wait for its next execution, and its running executions."""
 
-    asked: deque[_Asked] = field(default_factory=deque)
+    pending: deque[_Pending] = field(default_factory=deque)
     executions: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class PointReads:
-    """The reads of one process, over the connections of `pool`."""
+    """The point reads of one process, over the connections of `pool`."""
 
     def __init__(self, pool: DriverPool, health: HealthProbe) -> None:
         self.pool = pool
         self._health = health
-        self._lines: defaultdict[PointRead, _Line] = defaultdict(_Line)
+        self._queues: defaultdict[PointRead, _Queue] = defaultdict(_Queue)
 
     async def find(self, read: PointRead, *key: object) -> Row | None:
-        """The row of the key; it has one column more, `asked`."""
-        self._require_presence()
-        asked = _Asked(key, asyncio.get_running_loop().create_future(), tracing.current())
-        line = self._lines[read]
-        line.asked.append(asked)
-        if len(line.executions) < EXECUTIONS:  # else one of them takes it along
-            # An empty context: what is read is not the doing of the request that happens to be the first.
-            line.executions.add(asyncio.create_task(self._drain(read, line), context=Context()))
-        return await asked.row
+        """Return the row of the key, or None. The row has the additional column `ordinal`."""
+        self._raise_if_down()
+        pending = _Pending(key, asyncio.get_running_loop().create_future(), tracing.current())
+        queue = self._queues[read]
+        queue.pending.append(pending)
+        if len(queue.executions) < EXECUTIONS:  # otherwise a running task takes the new read along
+            # An empty context: log lines of a batch do not belong to the request that started it.
+            queue.executions.add(asyncio.create_task(self._drain(read, queue), context=Context()))
+        return await pending.row
 
     async def fetch_rows(self, sql: str, *values: object) -> Sequence[Row]:
-        """The rows of a SELECT, repeated once on a new connection if the idle one was dead. Waits for its turn.
+        """Return the rows of a SELECT. Retry once on a new connection if the idle one was dead. Waits for a connection.
 
-        Raises DatabaseDown, TimeoutError.
+        Raise DatabaseDown or TimeoutError.
         """
-        self._require_presence()
+        self._raise_if_down()
         await self.pool.acquire_turn()
         try:
             try:
                 return await self._fetch(sql, values)
-            except CONNECTION_LOST:  # cut while it was idle, and the other idle ones with it
+            except CONNECTION_LOST:  # cut while idle, probably with all other idle ones
                 self.pool.guard.discard_idle()
             except IdleTimeout:  # this one alone: the server may be slow
                 pass
@@ -100,53 +105,54 @@ class PointReads:
             self.pool.release_turn()
 
     async def stop(self) -> None:
-        """End what nobody waits for any more, and close."""
-        tasks = [task for line in self._lines.values() for task in line.executions]
+        """Cancel the remaining executions, whose callers are gone, and close the pool."""
+        tasks = [task for queue in self._queues.values() for task in queue.executions]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.pool.close()
 
-    async def _drain(self, read: PointRead, line: _Line) -> None:
+    async def _drain(self, read: PointRead, queue: _Queue) -> None:
         task = asyncio.current_task()
         assert task is not None
         try:
-            while line.asked:
-                taken = (line.asked.popleft() for _ in range(min(len(line.asked), MAX_BATCH)))
-                if batch := [asked for asked in taken if not asked.row.done()]:  # their callers still wait
+            while queue.pending:
+                taken = (queue.pending.popleft() for _ in range(min(len(queue.pending), MAX_BATCH)))
+                if batch := [pending for pending in taken if not pending.row.done()]:  # their callers still wait
                     await self._execute(read, batch)
         finally:
-            # Nothing is awaited between the last look at the line and this, so no read is left behind.
-            line.executions.remove(task)
+            # No await between the last check of the queue and this line, so no read is left behind.
+            queue.executions.remove(task)
 
-    async def _execute(self, read: PointRead, batch: list[_Asked]) -> None:
+    async def _execute(self, read: PointRead, batch: list[_Pending]) -> None:
         try:
-            with tracing.batch("read batch", [asked.cause for asked in batch]):
-                rows = await self.fetch_rows(read.sql, *map(list, zip(*(asked.key for asked in batch), strict=True)))
-        except asyncpg.DataError as error:  # a value that PostgreSQL, or the driver, cannot take
+            with tracing.batch("read batch", [pending.cause for pending in batch]):
+                columns = map(list, zip(*(pending.key for pending in batch), strict=True))
+                rows = await self.fetch_rows(read.sql, *columns)
+        except asyncpg.DataError as error:  # a value that PostgreSQL or the driver rejects
             if len(batch) == 1:
                 _fail(batch, error)
             else:
-                for asked in batch:  # one's bad key is not its neighbours' failure
-                    await self._execute(read, [asked])
+                for pending in batch:  # one bad key must not fail the other reads
+                    await self._execute(read, [pending])
         except Exception as error:
             _fail(batch, error)
         except BaseException:  # the process stops
             _fail(batch, DatabaseDown())
             raise
         else:
-            found = {row["asked"]: row for row in rows}
-            for number, asked in enumerate(batch, 1):
-                if not asked.row.done():
-                    asked.row.set_result(found.get(number))
+            found = {row["ordinal"]: row for row in rows}
+            for number, pending in enumerate(batch, 1):
+                if not pending.row.done():
+                    pending.row.set_result(found.get(number))
 
-    def _require_presence(self) -> None:
+    def _raise_if_down(self) -> None:
         if self._health.is_down:
             raise DatabaseDown
 
     async def _fetch(self, sql: str, values: tuple[object, ...], *, reuse: bool = True) -> Sequence[Row]:
         """Raise IdleTimeout if a connection that was idle for long does not answer."""
-        self._require_presence()  # which may have been noticed while this waited for its turn
+        self._raise_if_down()  # the outage may have been noticed while this read waited for a connection
         pool, generation = self.pool, self.pool.guard.generation
         taken = pool.take_idle() if reuse else None
         connection, idle_s = taken or (await pool.connect(), 0.0)
@@ -163,9 +169,9 @@ class PointReads:
             raise (error if timeout_s is None else IdleTimeout) from None
         except BaseException as error:
             if isinstance(error, asyncpg.PostgresError):
-                pool.put_back(connection, generation)  # it was answered, and a SELECT leaves nothing behind
+                pool.put_back(connection, generation)  # PostgreSQL answered, and a SELECT leaves no state
             else:
-                connection.terminate()  # who knows where it has stopped
+                connection.terminate()  # its protocol state is unknown
             raise
         finally:
             pool.busy -= 1
@@ -174,7 +180,7 @@ class PointReads:
         return rows
 
 
-def _fail(batch: Sequence[_Asked], error: Exception) -> None:
-    for asked in batch:
-        if not asked.row.done():
-            asked.row.set_exception(error)
+def _fail(batch: Sequence[_Pending], error: Exception) -> None:
+    for pending in batch:
+        if not pending.row.done():
+            pending.row.set_exception(error)

@@ -1,4 +1,4 @@
-"""Pool guard: replaces pooled connections that died or turned read-only before a caller gets them."""
+"""Pool guard: replaces pooled connections that were cut or turned read-only, before a caller gets them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,28 +10,28 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 log = structlog.get_logger()
 READ_ONLY = "25006"
-"""SQLSTATE of a write that the server refuses: a standby, or `default_transaction_read_only`."""
+"""SQLSTATE of a write that the server rejects: a standby, or `default_transaction_read_only`."""
 PING = "SELECT"
 END_SESSION = """
     ROLLBACK; SELECT pg_terminate_backend(pg_backend_pid()) WHERE NOT pg_is_in_recovery()
 """
 PING_TIMEOUT_S = 1.0
-"""Shorter than the time that a request has, so that a new connection can still serve it."""
+"""Shorter than a request's time-out, so that a new connection can still serve the request."""
 
 
 def is_read_only(error: BaseException | None) -> bool:
-    """Whether PostgreSQL refused `error`'s statement because the session cannot write. Nothing was changed."""
+    """Return whether PostgreSQL rejected the statement because the session is read-only. Nothing was changed."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) == READ_ONLY
 
 
 class PoolGuard:
     """Watches the pools of one `Database`.
 
-    A pooled connection is pinged before a caller gets it, for one round trip. One that does not answer is replaced by a
-    new one: no statement of the caller's was sent yet, so nothing can happen twice. A fault that cuts one connection
-    usually cuts all of them, so the idle ones of every pool are discarded with it.
+    A pooled connection is pinged before a caller gets it, for one round trip. If it does not answer, a new connection
+    replaces it: none of the caller's statements was sent yet, so nothing can happen twice. A fault that cuts one
+    connection usually cuts all, so the idle ones of every pool are discarded as well.
 
-    Connections belong to the generation in which they began to connect. `discard_idle` begins the next generation, and
+    A connection belongs to the generation in which it began to connect. `discard_idle` starts the next generation, and
     connections of an older one leave their pool instead of being used again.
     """
 
@@ -47,11 +47,11 @@ class PoolGuard:
         event.listen(engine.sync_engine, "handle_error", self._failed)
 
     def subscribe(self, close_idle: Callable[[], None]) -> None:
-        """Have `close_idle()` close the idle connections of a pool that is no engine's."""
+        """Have `close_idle()` close the idle connections of a pool that is not an engine's."""
         self._close_idle.append(close_idle)
 
     def discard_idle(self) -> None:
-        """Let no connection that is open now serve another caller. Does not wait, and cuts off no statement."""
+        """Prevent any open connection from serving another caller. Do not wait, and cut off no statement."""
         self.generation += 1
         for close_idle in self._close_idle:
             close_idle()
@@ -63,21 +63,21 @@ class PoolGuard:
         if record.info.pop("is_new", False):
             return
         if record.info["generation"] != self.generation or not self._answers(connection):
-            connection.driver_connection.terminate()  # at once: to part in good order could take seconds
+            connection.driver_connection.terminate()  # at once: a graceful close could take seconds
             raise DisconnectionError("the connection was cut or discarded while idle")
 
     def _answers(self, connection: Any) -> bool:
         try:
             connection.run_async(lambda driver: driver.execute(PING, timeout=PING_TIMEOUT_S))
         except TimeoutError:
-            return False  # this one alone: the server may be slow, and then so many new connections would not help it
-        except Exception:  # of whatever kind: no statement of the caller's was sent
+            return False  # only this one: if the server is slow, many new connections would make it worse
+        except Exception:  # any error: none of the caller's statements was sent
             self.discard_idle()
             return False
         return True
 
     def note(self, error: BaseException) -> None:
-        """Discard the connections if `error` says that sessions are read-only."""
+        """Discard the idle connections if `error` says that sessions are read-only."""
         if is_read_only(error):
             self.discard_idle()
 
@@ -89,14 +89,14 @@ class PoolGuard:
 
 
 async def end_session(connection: Any) -> None:
-    """Roll back, and end the server's session if it is read-only by its own settings. `connection`: the driver's.
+    """Roll back, and end the server's session if its own settings make it read-only. `connection`: the driver's.
 
-    A pooler keeps such a session and would hand it out again long after PostgreSQL takes writes. The session of a
-    standby stays: it takes writes once the standby is promoted.
+    A pooler would keep such a session and hand it out long after PostgreSQL accepts writes again. The session of a
+    standby stays: it accepts writes once the standby is promoted.
     """
     try:
         await connection.execute(END_SESSION, timeout=PING_TIMEOUT_S)
-    except Exception as error:  # of whatever kind: the server says farewell by an error
+    except Exception as error:  # any error: the server ends a session with an error
         log.warning("read_only_session_ended", error=type(error).__name__)
     finally:
         connection.terminate()

@@ -1,8 +1,8 @@
-"""Lists and reports of the back office, from a streaming replica while that proves young enough. Money never (ADR 12).
+"""Read replica for the back office's lists and reports, used while its lag is proven small. Never for money (ADR 12).
 
-How old the replica is: this process notes the primary's WAL position, and when it did so by its own clock. A replica
-that has replayed a noted position shows all that was committed before it was noted. Nothing else is believed: neither
-the replica's clock, nor its silence, which a primary at rest and a cut cable have in common.
+Lag is measured by WAL positions. This process notes the primary's position with the local time. A replica
+that has replayed a noted position shows everything that was committed before it was noted. No other evidence counts:
+not the replica's clock, nor its silence, which may mean an idle primary or a cut cable.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from app.settings import Settings
 LOOK_EVERY_S = 0.5
 LOOK_TIMEOUT_S = 1.0
 CHANGE_SLACK_S = 10.0
-"""An audited change is stamped when its request begins, by the clock of whichever server took it."""
+"""An audited change carries the time at which its request started, by the clock of the server that handled it."""
 _NOTED = 1024
 _PRIMARY = """
     SELECT CAST(pg_current_wal_flush_lsn() - '0/0' AS bigint) AS position, system_identifier FROM pg_control_system()
@@ -43,12 +43,12 @@ log = structlog.get_logger()
 
 
 class NotAReplica(Exception):
-    """What DATABASE_READ_URL names is not a standby of DATABASE_URL's cluster."""
+    """DATABASE_READ_URL does not name a standby of DATABASE_URL's cluster."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaState:
-    """Whether reports are read from the replica, and how many seconds old it is at most (None: nobody knows)."""
+    """Whether reports use the replica, and its lag in seconds at most (None: unknown)."""
 
     in_use: bool
     lag_s: float | None
@@ -56,11 +56,11 @@ class ReplicaState:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A database that one request's reports are read from, with what `Database` offers for that."""
+    """The database for one request's reports, with the methods of `Database` for that."""
 
     database: Database
     guard: Callable[[Opening], Opening] | None
-    """Around reads of a replica; None: this is the primary."""
+    """Wraps reads of a replica; None for the primary."""
 
     def read(self) -> Opening:
         return self._guarded(self.database.read())
@@ -72,14 +72,14 @@ class Source:
         return opening if self.guard is None else self.guard(opening)
 
     def blames(self, error: Exception) -> bool:
-        """Whether a report that ended with `error` deserves another try, on the primary."""
+        """Return whether a report that failed with `error` should be retried on the primary."""
         return self.guard is not None and (isinstance(error, DBAPIError) or is_database_unavailable(error))
 
 
 class ReadReplica:
-    """Where reports are read. One per process; without DATABASE_READ_URL that is the primary, always.
+    """Chooses the database for reports. One per process; without DATABASE_READ_URL always the primary.
 
-    Between `start` and `stop` it looks at the replica twice a second.
+    Between `start` and `stop` it probes the replica twice a second.
     """
 
     def __init__(self, primary: Database, settings: Settings) -> None:
@@ -112,27 +112,27 @@ class ReadReplica:
 
     @property
     def state(self) -> ReplicaState | None:
-        """None without a replica."""
+        """The replica's state; None without a replica."""
         if self._replica is None:
             return None
         lag_s = self._lag_s()
         return ReplicaState(self._is_usable(), lag_s if math.isfinite(lag_s) else None)
 
     async def source(self) -> "Source":
-        """Where a report may be read now: the replica, if what it shows is young enough.
+        """Return the database for a report: the replica if its lag is small enough, else the primary.
 
-        For a while after an admin's change it is the primary, so that whoever corrected something sees it.
+        For a while after an admin's change it is the primary, so that admins see their own changes.
         """
         if self._replica is None or not self._is_usable():
             return self.primary_source
         row = await self._primary.fetch_row(_CHANGED_LATELY, self._max_lag_s + CHANGE_SLACK_S)
         if row is not None and row["lately"]:
             return self.primary_source
-        return Source(self._replica, self._cut_off_in_time)
+        return Source(self._replica, self._end_if_down)
 
     @asynccontextmanager
-    async def _cut_off_in_time(self, opening: Opening) -> AsyncIterator[Session]:
-        """A read on the replica that ends, by an error, soon after the replica has stopped answering."""
+    async def _end_if_down(self, opening: Opening) -> AsyncIterator[Session]:
+        """Open a read on the replica that fails soon after the replica stops answering."""
         async with asyncio.timeout(LOOK_TIMEOUT_S) as to_connect, opening as session:
             to_connect.reschedule(None)
             connection = (await session.get_raw_connection()).driver_connection
@@ -154,15 +154,15 @@ class ReadReplica:
             started_s = clock()
             why = ""
             try:
-                await self._look(replica, started_s)
-            except Exception as error:  # of whatever kind: a watch that ended would never use the replica again
+                await self._probe(replica, started_s)
+            except Exception as error:  # any error: if this task ended, the replica would never be used again
                 why = f"{type(error).__name__}: {error}".splitlines()[0]
             REPLICA_LAG.set(self._lag_s())
-            self._tell(why)
+            self._log_change(why)
             await asyncio.sleep(max(0.0, started_s + LOOK_EVERY_S - clock()))
 
-    async def _look(self, replica: Database, now_s: float) -> None:
-        """Move `_shown_until_s` to what the replica has proved. Raises when it proves nothing."""
+    async def _probe(self, replica: Database, now_s: float) -> None:
+        """Advance `_shown_until_s` to the time that the replica proves. Raise if it proves nothing."""
         async with asyncio.timeout(LOOK_TIMEOUT_S):
             primary = await self._primary.fetch_row(_PRIMARY)
         assert primary is not None
@@ -180,12 +180,12 @@ class ReadReplica:
             self._forget(None)
             raise NotAReplica("it is not a standby of the primary")
         before = self._last_replayed
-        if before is not None and before > primary["position"]:  # the primary has not got there even now
+        if before is not None and before > primary["position"]:  # the primary itself has not reached it
             self._forget(standby["position"])
             raise NotAReplica("its history is not the primary's")
         self._last_replayed = standby["position"]
         shown = [noted_s for noted_s, position in self._noted if position <= standby["position"]]
-        if shown and before is not None:  # the first look cannot tell whose history it is
+        if shown and before is not None:  # the first probe cannot tell whether the histories are the same
             self._shown_until_s = max(self._shown_until_s, shown[-1])
             self._answers = True
 
@@ -193,7 +193,7 @@ class ReadReplica:
         self._noted.clear()
         self._shown_until_s, self._last_replayed = -math.inf, replayed
 
-    def _tell(self, why: str) -> None:
+    def _log_change(self, why: str) -> None:
         in_use = self._is_usable()
         known = why or math.isfinite(self._shown_until_s)
         if known and in_use is not self._was_in_use:

@@ -1,7 +1,7 @@
-"""What the service's role may do in the database, decided for each table, and whether it may do more than that.
+"""Role check: the privileges of the service's role on each table, and whether it has more than these.
 
-The owner migrates and grants what stands here (alembic/env.py). A service that could change its own schema or rewrite
-its books would make every proof of them worth nothing, so `serve` and `worker` look before they start (ADR 12).
+The owner's role runs migrations and grants these privileges (alembic/env.py). A service that could change its schema or
+rewrite its books would make every proof of them worthless, so `serve` and `worker` check before they start (ADR 12).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from app.db import Database
 READ = "SELECT"
 ADD = "SELECT, INSERT"
 KEEP = "SELECT, INSERT, UPDATE"
-"""Rows may change, and never go."""
+"""Rows may change, but are never deleted."""
 ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 DECIDED: Mapping[str, str] = MappingProxyType(
@@ -23,7 +23,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         # The books
         "ledger_entries": ADD,
         "accounts": KEEP,
-        "charges": KEEP,  # their texts, when a person is erased; the amounts are in the ledger
+        "charges": KEEP,  # only their texts change, when a person is erased; the amounts are in the ledger
         "credits": KEEP,
         "free_grants": KEEP,
         "grants": KEEP,
@@ -38,15 +38,15 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "payment_cursors": KEEP,
         "llm_usage": KEEP,
         "ledger_verifications": ADD,
-        # Who did what
+        # Audit trail
         "admin_audit_log": ADD,
         "configuration_versions": ADD,
-        # People, who may ask to be forgotten
+        # Personal data, which can be erased
         "account_identities": ALL,
         "account_profiles": ALL,
         "account_search_words": ALL,
         "account_spellings": ALL,
-        # Who may call
+        # Access
         "api_keys": KEEP,
         "admin_users": KEEP,
         "alert_rules": KEEP,
@@ -56,7 +56,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "token_cutoffs": ALL,
         "erased_cutoffs": ALL,
         "payment_providers": ALL,
-        # What reports are made from
+        # Data for reports
         "account_activity": KEEP,
         "account_activity_refresh": KEEP,
         "account_search_refresh": KEEP,
@@ -70,7 +70,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "interaction_calls": KEEP,
         "interaction_shares": ALL,
         "attribution_days": KEEP,
-        # The job queue, which deletes what is done
+        # The job queue, which deletes finished jobs
         "procrastinate_events": ALL,
         "procrastinate_jobs": ALL,
         "procrastinate_periodic_defers": ALL,
@@ -78,15 +78,15 @@ DECIDED: Mapping[str, str] = MappingProxyType(
     }
 )
 GRANTABLE = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
-MAX_TOLD = 12
+MAX_LISTED = 12
 
 
 def privileges_of(table: str) -> str:
-    """What the service's role is granted on a table. A table nobody decided on fails a test, and is used like most."""
+    """Return the privileges of the service's role on a table. An undecided table fails a test, and gets all."""
     return DECIDED.get(table, ALL)
 
 
-# Every role that the login is or can become counts, whether or not it inherits from it.
+# Counts every role that the login is or can become, inherited or not.
 _ROLES = """
     WITH mine AS (SELECT oid, rolname FROM pg_roles WHERE pg_has_role(session_user, oid, 'MEMBER')),
     ours AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')
@@ -144,7 +144,7 @@ _HELD = text(
 
 
 async def excess_privileges(db: Database) -> Sequence[str]:
-    """What the role that `db` logs in as may do and the service needs not, a line each. Nothing: as it should be."""
+    """Return the privileges that the role of `db` has and the service does not need, one per line. Empty if correct."""
     async with db.read() as session:
         if (await session.execute(_IS_SUPERUSER)).scalar_one():
             return ["it is a superuser"]
@@ -157,7 +157,7 @@ async def excess_privileges(db: Database) -> Sequence[str]:
     return [*lines, *(f"{role} may {', '.join(names)} on {table}" for (role, table), names in beyond.items())]
 
 
-def told_briefly(excess: Sequence[str]) -> str:
-    """One line for an operator; an owner's hundreds of rights are counted after the first few."""
-    more = len(excess) - MAX_TOLD
-    return "; ".join([*excess[:MAX_TOLD], *([f"and {more} more"] if more > 0 else [])])
+def summarize(excess: Sequence[str]) -> str:
+    """Return one line for an operator: the first few privileges and the number of the rest (an owner has hundreds)."""
+    more = len(excess) - MAX_LISTED
+    return "; ".join([*excess[:MAX_LISTED], *([f"and {more} more"] if more > 0 else [])])

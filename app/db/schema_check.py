@@ -1,4 +1,4 @@
-"""Whether the database is one that this version works with: its schema's revision, and the role's bounds (ADR 10)."""
+"""Schema check: whether this version works with the database's schema revision and the role's time-outs (ADR 10)."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ from app.db import Database, session_bounds
 from app.errors import is_database_unavailable
 
 PACKAGE = Path(__file__).parent.parent
-# A wheel carries the migrations inside the package; from a checkout they are used where they stand.
+# A wheel contains the migrations inside the package; a checkout has them beside it.
 MIGRATIONS = next(
     (folder for folder in (PACKAGE / "migrations", PACKAGE.parent / "alembic") if (folder / "env.py").exists()),
     PACKAGE / "migrations",
@@ -36,24 +36,25 @@ _BOUND = """
 
 
 class Unfit(Exception):
-    """The database is there, but not one that this version works with. The sentence says what to do."""
+    """PostgreSQL answers, but this version does not work with the database. The message says what to do."""
 
 
 @cache
 def newest_revision() -> str:
-    """The last revision that this version knows, from the names of the migrations: `0009_users.py`."""
+    """Return the last revision that this version knows, from the names of the migrations: `0009_users.py`."""
     return max(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
 def misfit(revision: str | None, comment: str | None, known: str) -> str | None:
-    """Why a version whose last revision is `known` cannot work with a schema at `revision`; None if it can.
+    """Return why a version whose last revision is `known` cannot work with a schema at `revision`; None if it can.
 
-    Newer schemas are expected during a deploy: they only add, until one says whom it leaves behind (`OLDEST`).
+    Newer schemas are expected during a deploy. They only add, until one names the oldest version that it supports
+    (`OLDEST`).
     """
     if revision is None or revision < known:
         found = f"an older one ({revision})" if revision else "none"
         return (
-            f"The database has no schema that fits: this version needs {known}, it has {found}. Run "
+            f"The database's schema does not fit: this version needs {known}, the database has {found}. Run "
             "`ciris-billing migrate`"
         )
     oldest = re.fullmatch(re.escape(OLDEST).replace(r"\{\}", r"(\w+)"), comment or "")
@@ -66,10 +67,10 @@ def misfit(revision: str | None, comment: str | None, known: str) -> str | None:
 
 
 async def find_misfit(db: Database, bounds_s: float | None) -> str | None:
-    """What keeps this version from working with the database, as one sentence; None if nothing does.
+    """Return the reason why this version cannot work with the database, as one sentence; None if it can.
 
-    `bounds_s`: the longest that statements and locks may take by the role's own settings; None where sessions set it.
-    Raises what the driver raises when PostgreSQL does not answer.
+    `bounds_s`: the longest that statements and locks may take by the role's own settings; None if sessions set it.
+    Raise the driver's error if PostgreSQL does not answer.
     """
     try:
         row = await db.fetch_row(_REVISION)
@@ -83,16 +84,16 @@ async def find_misfit(db: Database, bounds_s: float | None) -> str | None:
         bounded = await db.fetch_row(_IS_BOUNDED, list(session_bounds(bounds_s)), int(bounds_s * 1000))
         if bounded is None or not bounded["bounded"]:
             return (
-                f"Behind the pooler nothing ends a statement after {bounds_s} s: run `ciris-billing migrate`, then "
-                "restart the pooler"
+                f"Behind the pooler no setting ends a statement after {bounds_s} s: run `ciris-billing migrate`, "
+                "then restart the pooler"
             )
     return found
 
 
 async def wait_until_fit(db: Database, *, wait_s: float, bounds_s: float | None = None) -> None:
-    """Return as soon as the database is there and this version works with it.
+    """Return as soon as the database answers and this version works with it.
 
-    Raises, when that is not so after `wait_s`: Unfit, or what the driver raised last.
+    After `wait_s` raise Unfit, or the driver's last error.
     """
     clock = asyncio.get_running_loop().time
     give_up_s = clock() + wait_s
@@ -113,7 +114,7 @@ async def wait_until_fit(db: Database, *, wait_s: float, bounds_s: float | None 
 
 
 async def bound_role(db: Database, timeout_s: float) -> None:
-    """Make `timeout_s` the default of the role that `db` connects as, in this database: also behind a pooler."""
+    """Make `timeout_s` the default of `db`'s role in this database. Works behind a pooler too."""
     async with db.transaction() as tx:
         for name, value_ms in {**session_bounds(timeout_s), "jit": "off"}.items():
             await tx.execute(text(_BOUND.format(name, "%L", value_ms)))

@@ -1,7 +1,7 @@
-"""Statements of the hot path: SQL in the driver's form, which runs in either kind of transaction.
+"""Statements of the hot path: SQL in the driver's form, for both kinds of transactions.
 
-A batch of charges runs them straight on the driver; a webhook or an admin's correction runs the same ones inside a
-transaction of SQLAlchemy. JSON values are sent as text and come back as values in both.
+A batch of charges runs them straight on the driver. A webhook or an admin's correction runs the same statements inside
+a transaction of SQLAlchemy. JSON values are sent as text and returned as values in both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,13 @@ from sqlalchemy.orm import DeclarativeBase
 
 from app.db.driver_pool import BatchTransaction, Row
 from app.db.point_reads import PointRead
+from app.db.sql import sql
 
 Tx: TypeAlias = AsyncConnection | BatchTransaction
 
 
 async def fetch(tx: Tx, sql: str, *values: object) -> Sequence[Row]:
-    """The rows of a statement in the driver's form, with placeholders `$1`, `$2`…; none if it returns no rows."""
+    """Return the rows of a statement in the driver's form (placeholders `$1`, `$2`…); none if it returns no rows."""
     if isinstance(tx, BatchTransaction):
         return await tx.fetch(sql, *values)
     result = await tx.exec_driver_sql(sql, values)
@@ -35,13 +36,13 @@ async def write(tx: Tx, sql: str, *values: object) -> None:
 
 
 async def find_many(tx: Tx, read: PointRead, keys: Sequence[tuple[object, ...]]) -> Sequence[Row]:
-    """The rows of some keys, read inside a transaction. The rows' `asked` counts the keys from 1."""
+    """Return the rows of some keys, read in a transaction. A row's `ordinal` is the number of its key, from 1."""
     return await fetch(tx, read.sql, *map(list, zip(*keys, strict=True))) if keys else []
 
 
 @cache
 def arrays_of(model: type[DeclarativeBase], names: tuple[str, ...]) -> str:
-    """`$1::uuid[], $2::text[]…`: an array of values for each of the model's columns."""
+    """Return `$1::uuid[], $2::text[]…`: an array of values for each of the model's columns."""
     table = model.__table__
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     types = (table.c[name].type.compile(dialect) for name in names)
@@ -50,15 +51,19 @@ def arrays_of(model: type[DeclarativeBase], names: tuple[str, ...]) -> str:
 
 @cache
 def _insert(model: type[DeclarativeBase], names: tuple[str, ...]) -> str:
-    # The identifiers are our own models' names; the values are bound.
-    return f"INSERT INTO {model.__tablename__} ({', '.join(names)}) SELECT * FROM unnest({arrays_of(model, names)})"  # noqa: S608  (our own words; what callers say is bound)
+    return sql(
+        "INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays})",
+        table=model.__tablename__,
+        names=", ".join(names),
+        arrays=arrays_of(model, names),
+    )
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """The values of rows that have the same columns, column by column."""
+    """Return the values of rows that have the same columns, column by column."""
     return [[row[name] for row in rows] for name in rows[0]]
 
 
 async def insert_rows(tx: Tx, model: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows (column name -> value, the same columns in each) by one statement, whatever their number."""
+    """Insert any number of rows (column name -> value, the same columns in each) by one statement."""
     await write(tx, _insert(model, tuple(rows[0])), *columns_of(rows))

@@ -1,4 +1,4 @@
-"""What the demo starts with: keys, an admin, a paid user."""
+"""Initial data of the demo: keys, an admin, and a user with paid credits."""
 
 import json
 import os
@@ -29,7 +29,7 @@ PAID_USER = Identity("live", "oauth:google", "paid-user@example.com")
 
 @dataclass(frozen=True)
 class Keys:
-    """Texts of the demo's API keys."""
+    """The texts of the demo's API keys."""
 
     api_key: str
     credit_key: str
@@ -45,7 +45,7 @@ WANTED: dict[str, tuple[Environment, frozenset[Permission]]] = {
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+    """Write a file that only its owner can read, atomically."""
     beside = path.with_suffix(".new")
     beside.unlink(missing_ok=True)
     with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -54,9 +54,9 @@ def write_private(path: Path, text: str) -> None:
 
 
 async def prepare(env: Mapping[str, str], state_dir: Path) -> tuple[Keys, bool]:
-    """Make what is missing; and whether the database is new: no worker has ever proved its ledger, as each does first.
+    """Create what is missing. Return the keys, and whether the database is new: no worker has verified its ledger yet.
 
-    Run again, it changes nothing.
+    Idempotent.
     """
     settings = Settings.model_validate({"mode": "demo", "database_url": SecretStr(env["DATABASE_URL"])})
     db = Database(settings.database_url, pool_size=2)
@@ -82,7 +82,7 @@ async def prepare(env: Mapping[str, str], state_dir: Path) -> tuple[Keys, bool]:
 
 
 async def _keys(db: Database, path: Path, now: datetime) -> Keys:
-    """The keys of the last run, as far as they still work in this database; new ones for the rest."""
+    """Return the keys of the last run that still work in this database, and new ones for the rest."""
     kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     async with db.read() as session:
         working = {key.key_id for key in await list_keys(session) if key.status(now) == "active"}

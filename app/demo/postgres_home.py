@@ -1,9 +1,9 @@
-"""Where an embedded PostgreSQL cluster lives, as whom it runs, and who holds it.
+"""Location, account and lock of an embedded PostgreSQL cluster.
 
-A cluster lives in `<state folder>/postgres`. PostgreSQL refuses to run as root, so for root it runs as `nobody`.
-If `nobody` cannot get into the state folder (a project below /root, say), the cluster lives in
-`/var/lib/ciris-billing/clusters/<hash of the state folder's path>` and `<state folder>/postgres` links there.
-Deleting the state folder means a new, empty cluster in either case.
+A cluster is in `<state folder>/postgres`. PostgreSQL refuses to run as root, so for root it runs as `nobody`. If
+`nobody` cannot enter the state folder (a project below /root, for example), the cluster is in
+`/var/lib/ciris-billing/clusters/<hash of the state folder's path>`, and `<state folder>/postgres` links there. In both
+cases, deleting the state folder means a new, empty cluster.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ _NOBODY_WITHOUT_ENTRY = Account(65534, 65534)
 
 
 def lock(state_dir: Path) -> int:
-    """Make `state_dir` if missing and hold it for this process until the returned descriptor is closed.
+    """Create `state_dir` if missing, and lock it for this process until the returned descriptor is closed.
 
-    Raises LaunchError at once when another process holds it. The lock dies with its holder.
+    Raise LaunchError at once if another process holds the lock. The lock ends with its holder.
     """
     if not state_dir.exists():
         state_dir.mkdir(parents=True)
-        state_dir.chmod(0o755)  # whatever the umask: `nobody` has to get through
+        state_dir.chmod(0o755)  # independent of the umask: `nobody` must be able to enter
     descriptor = os.open(state_dir / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,13 +51,13 @@ def lock(state_dir: Path) -> int:
 
 
 def choose_account(state_dir: Path) -> Account | None:
-    """Whom to run as: None for the launcher's own user; for root, the owner of the data or `nobody`."""
+    """Return the account to run as: None for the current user; for root, the owner of the data or `nobody`."""
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(FileNotFoundError):
         owner = (state_dir / "postgres" / "data").stat()
         if owner.st_uid != 0:
-            return Account(owner.st_uid, owner.st_gid)  # a normal user's cluster stays theirs
+            return Account(owner.st_uid, owner.st_gid)  # a normal user's cluster keeps its owner
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
@@ -66,12 +66,12 @@ def choose_account(state_dir: Path) -> Account | None:
 
 
 def choose_home(state_dir: Path, account: Account | None) -> Path:
-    """The cluster's folder, made if missing. Takes care of what was there before. Needs the lock."""
+    """Return the cluster's folder; create it if missing, and handle an existing one. Requires the lock."""
     local = state_dir / "postgres"
     if account is None:
         if local.is_symlink():
             raise LaunchError(
-                f"{local} was made by root. Run as root again, or delete it to begin with an empty database."
+                f"{local} was created by root. Run as root again, or delete it to start with an empty database."
             )
         local.mkdir(mode=0o700, exist_ok=True)
         return local
@@ -79,18 +79,18 @@ def choose_home(state_dir: Path, account: Account | None) -> Path:
     if local.is_symlink():
         if _links_to(local, remote) and remote.is_dir():
             return remote
-        local.unlink()  # a copy of another state folder: that one's data is not ours
+        local.unlink()  # a copied state folder: the link leads to the original's data
     local.mkdir(exist_ok=True)
     local.chmod(0o711)
     if allowed(account, ["/bin/sh", "-c", 'test -x "$0"', str(local)]):
         return local
     if (local / "data").exists():
         raise LaunchError(
-            f"PostgreSQL runs as uid {account.uid} here, which may not enter {local}. Give others the right to "
-            f"pass through the folders above it, or delete {local} to begin with an empty database."
+            f"PostgreSQL runs as uid {account.uid} here, which cannot enter {local}. Give others the right to "
+            f"pass through the folders above it, or delete {local} to start with an empty database."
         )
     shutil.rmtree(local)
-    _discard(remote)  # its state folder was deleted, else there would be the link
+    _discard(remote)  # its state folder was deleted, otherwise the link would exist
     folder_for_root("clusters")
     remote.mkdir()
     remote.chmod(0o711)
@@ -99,7 +99,7 @@ def choose_home(state_dir: Path, account: Account | None) -> Path:
 
 
 def remove_home(state_dir: Path) -> None:
-    """Delete the cluster of `state_dir`, wherever it is, ending a postmaster left on it. Needs the lock."""
+    """Delete the cluster of `state_dir`, in either location, and end a postmaster left on it. Requires the lock."""
     local, remote = state_dir / "postgres", _home_for_root(state_dir)
     if not local.is_symlink():
         _discard(local)
@@ -110,7 +110,7 @@ def remove_home(state_dir: Path) -> None:
 
 
 def folder_for_root(name: str = "") -> Path:
-    """A folder of root's that everyone can read, whatever the umask; made if missing."""
+    """Return a folder of root that every user can read, independent of the umask; create it if missing."""
     folder = _FOR_ROOT / name
     folder.mkdir(parents=True, exist_ok=True)
     for part in {_FOR_ROOT, folder}:
@@ -119,10 +119,10 @@ def folder_for_root(name: str = "") -> Path:
 
 
 def end_leftover(data_dir: Path) -> None:
-    """End the postmaster of a launcher that was killed, and drop a pid file that now means another process.
+    """End the postmaster of a killed launcher, and delete a pid file that now names another process.
 
-    PostgreSQL copes with a pid file whose process is gone; it refuses to start when the number was given to
-    another process, or when the killed postmaster is a zombie that nobody has reaped. Needs the lock.
+    PostgreSQL handles a pid file of a dead process. It refuses to start if the number belongs to another process now,
+    or if the killed postmaster is an unreaped zombie. Requires the lock.
     """
     pid_file = data_dir / "postmaster.pid"
     with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
@@ -142,11 +142,11 @@ def end_process(pid: int, ended: Callable[[], bool], first: signal.Signals) -> N
             if ended():
                 return
             time.sleep(_POLL_S)
-    raise LaunchError(f"PostgreSQL (pid {pid}) does not end, not even by SIGKILL.")
+    raise LaunchError(f"PostgreSQL (pid {pid}) does not end, even after SIGKILL.")
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` in one step by a file that only its owner reads."""
+    """Replace `path` atomically by a file that only its owner can read."""
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -156,7 +156,7 @@ def write_private(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def explained(state_dir: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into a LaunchError that says what to do."""
+    """Turn an error of the operating system into a LaunchError that says what to do."""
     try:
         yield
     except OSError as failed:
@@ -181,9 +181,9 @@ def _discard(home: Path) -> None:
 
 
 def _runs_on(pid: int, data_dir: Path) -> bool:
-    """Whether process `pid` lives and is a postmaster on `data_dir`. False for a zombie.
+    """Return whether process `pid` is a living postmaster on `data_dir`. False for a zombie.
 
-    The command line decides: the number alone may belong to another process by now.
+    The command line decides, because the number may belong to another process by now.
     """
     if Path("/proc/self/cmdline").exists():
         try:

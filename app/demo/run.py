@@ -1,9 +1,9 @@
-"""`make run`: the whole service on this machine, supervised. Ctrl-C or SIGTERM ends every process it started.
+"""`make run`: the whole service on this machine, supervised. Ctrl-C or SIGTERM ends every process that it started.
 
-PostgreSQL, then the local Stripe and the local sign-in provider, then the API and the worker, each a process of its own
-in a session of its own: a Ctrl-C in the terminal reaches only this supervisor, which stops them in the opposite order,
-so that the API answers what it has begun while everything it needs still runs. A supervisor that is killed outright can
-stop nobody: a guard beside it notices, and does (guard.py).
+PostgreSQL, then the local Stripe and the local sign-in provider, then the API and the worker. Each is a separate
+process in a separate session: Ctrl-C in the terminal reaches only this supervisor, which stops them in reverse order,
+so that the API can finish its requests while its dependencies still run. A killed supervisor can stop nothing: a guard
+process detects that and ends the others (guard.py).
 """
 
 import asyncio
@@ -46,12 +46,12 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _port(wanted: int | None, first: int, taken: Collection[int] = ()) -> int:
-    """The wanted port, or the next free one from `first` that is not in `taken`. Raises DemoError."""
-    if wanted is not None:
-        if not _is_free(wanted):
-            raise DemoError(f"Port {wanted} is in use. Choose another one with PORT=, or leave it out.")
-        return wanted
+def _port(requested: int | None, first: int, taken: Collection[int] = ()) -> int:
+    """Return the requested port, or the next free one from `first` that is not in `taken`. Raise DemoError."""
+    if requested is not None:
+        if not _is_free(requested):
+            raise DemoError(f"Port {requested} is in use. Choose another one with PORT=, or leave it out.")
+        return requested
     for port in range(first, min(first + 200, 65_536)):
         if port not in taken and _is_free(port):
             return port
@@ -60,9 +60,9 @@ def _port(wanted: int | None, first: int, taken: Collection[int] = ()) -> int:
 
 @contextmanager
 def _database(state_dir: Path, supervisor: Supervisor) -> Iterator[tuple[dict[str, str], str]]:
-    """The settings of the database, and where its data is.
+    """Yield the settings of the database, and the location of its data.
 
-    DATABASE_URL as given, or an embedded PostgreSQL with one role that owns the schema and one that serves.
+    Either DATABASE_URL, or an embedded PostgreSQL with one role that owns the schema and one that serves.
     """
     if given := os.environ.get("DATABASE_URL"):
         urls = {"DATABASE_URL": given, "DATABASE_OWNER_URL": os.environ.get("DATABASE_OWNER_URL", given)}
@@ -83,7 +83,7 @@ async def _create_database(cluster: Cluster) -> None:
     try:
         for role in (OWNER_ROLE, SERVICE_ROLE):
             exists = await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role)
-            # The password is hexadecimal, and roles take no parameters.
+            # The password is hexadecimal; statements on roles take no parameters.
             password = cluster.role_password(role)
             await connection.execute(f"{'ALTER' if exists else 'CREATE'} ROLE {role} LOGIN PASSWORD '{password}'")
         if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
@@ -93,7 +93,7 @@ async def _create_database(cluster: Cluster) -> None:
 
 
 def _secrets(state_dir: Path) -> dict[str, str]:
-    """Secrets of the local Stripe, of admins' sessions and of what they store, made once and kept."""
+    """Return the secrets of the local Stripe, of admin sessions and of encryption, created once and stored."""
     path = state_dir / "demo-secrets.json"
     kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     names = ("live_secret_key", "live_webhook_secret", "test_secret_key", "test_webhook_secret", "session_secret")
@@ -106,14 +106,14 @@ def _secrets(state_dir: Path) -> dict[str, str]:
 
 
 def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[str, str]) -> dict[str, str]:
-    """The settings of the API and the worker."""
+    """Return the settings of the API and the worker."""
 
-    def stripe_keys(world: str) -> str:
+    def stripe_keys(environment: str) -> str:
         return json.dumps(
             {
-                "secret_key": f"sk_test_{made[f'{world}_secret_key']}",
-                "publishable_key": f"pk_test_{world}",
-                "webhook_secret": f"whsec_{made[f'{world}_webhook_secret']}",
+                "secret_key": f"sk_test_{made[f'{environment}_secret_key']}",
+                "publishable_key": f"pk_test_{environment}",
+                "webhook_secret": f"whsec_{made[f'{environment}_webhook_secret']}",
             }
         )
 
@@ -141,32 +141,32 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
     }
 
 
-def run_demo(state_dir: Path, wanted_port: int | None, *, build_ui: bool, traffic: bool) -> int:
-    """Run until told to stop; the exit status."""
+def run_demo(state_dir: Path, requested_port: int | None, *, build_ui: bool, traffic: bool) -> int:
+    """Run until a signal asks to stop, and return the exit status."""
     state_dir.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:
-            data_in = _run_everything(stack, state_dir, wanted_port, build_ui=build_ui, traffic=traffic)
+            data_in = _run_everything(stack, state_dir, requested_port, build_ui=build_ui, traffic=traffic)
             typer.echo("\nStopping …")
     except (DemoError, LaunchError) as error:
         typer.echo(f"\n{error}", err=True)
         return 1
-    typer.echo(f"Everything has ended. The data stays in {data_in}, keys and logs in {state_dir}")
+    typer.echo(f"All processes have ended. The data stays in {data_in}, keys and logs in {state_dir}")
     return 0
 
 
 def _run_everything(
-    stack: ExitStack, state_dir: Path, wanted_port: int | None, *, build_ui: bool, traffic: bool
+    stack: ExitStack, state_dir: Path, requested_port: int | None, *, build_ui: bool, traffic: bool
 ) -> str:
-    """Start everything and wait until a signal asks to stop. Return where the data is.
+    """Start everything and wait until a signal asks to stop. Return the location of the data.
 
-    Closing `stack` ends what was started, in order.
+    Closing `stack` ends the started processes in order.
     """
-    port = _port(wanted_port, FIRST_PORT)
+    port = _port(requested_port, FIRST_PORT)
     stripe_port = _port(None, port + STRIPE_OFFSET, {port})
     oidc_port = _port(None, port + OIDC_OFFSET, {port, stripe_port})
     base_url, stripe_url, oidc_url = (f"http://127.0.0.1:{number}" for number in (port, stripe_port, oidc_port))
-    (state_dir / "demo.json").unlink(missing_ok=True)  # what the last run wrote is not true yet
+    (state_dir / "demo.json").unlink(missing_ok=True)  # the last run's facts no longer apply
     guard = Guard()
     stack.callback(guard.dismiss)
     supervisor = Supervisor(state_dir / "log", guard)
@@ -186,26 +186,26 @@ def _run_everything(
     if not traffic:
         supervisor.start("worker", ["app.cli", "worker"], env)
     if build_ui:
-        ready = f" The back office's pages are ready: {base_url}/admin-ui/"
+        ready = f" The back office is built: {base_url}/admin-ui/"
         supervisor.start_once("build-ui", [str(ROOT / "scripts" / "build-ui")], done=ready)
     for name, url in (("stripe", stripe_url), ("oidc", f"{oidc_url}/jwks"), ("api", f"{base_url}/health")):
         supervisor.wait_for(name, url)
     if not supervisor.stopping:
         _announce(state_dir, base_url, stripe_url, oidc_url, keys, env)
         if traffic:
-            _tell_the_past(supervisor, env)
+            _add_sample_traffic(supervisor, env)
     while not supervisor.stopping:
         supervisor.check()
         time.sleep(0.2)
     return data_in
 
 
-def _tell_the_past(supervisor: Supervisor, env: Mapping[str, str]) -> None:
-    """Make up a month of traffic, then start the worker, which looks after a present that no past is added to.
+def _add_sample_traffic(supervisor: Supervisor, env: Mapping[str, str]) -> None:
+    """Add a month of sample traffic, then start the worker, which assumes that no entry is added to the past.
 
-    The service answers meanwhile. Broken off, it is taken up by the next start, because no worker has been there.
+    The service answers in the meantime. If interrupted, the next start continues, because no worker has run yet.
     """
-    typer.echo(" Making up a month of traffic for the back office …")
+    typer.echo(" Adding a month of sample traffic for the back office …")
     supervisor.start_once("traffic", [sys.executable, "-m", "app.demo.traffic"], env)
     with progress("Traffic") as advance:
 
@@ -216,13 +216,13 @@ def _tell_the_past(supervisor: Supervisor, env: Mapping[str, str]) -> None:
 
         succeeded = supervisor.finish("traffic", show_progress)
     if succeeded:
-        typer.echo(" The month of traffic is there.")
+        typer.echo(" Sample traffic complete.")
     if not supervisor.stopping:
         supervisor.start("worker", ["app.cli", "worker"], env)
 
 
 async def _is_migrated(env: Mapping[str, str]) -> bool:
-    """Whether there is nothing to migrate: asking takes a tenth of the time that alembic takes to find out."""
+    """Return whether there is nothing to migrate. A query takes a tenth of alembic's time."""
     try:
         connection = await asyncpg.connect(env["DATABASE_OWNER_URL"], timeout=10)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
@@ -254,9 +254,9 @@ def _migrate(env: Mapping[str, str]) -> None:
 def _announce(
     state_dir: Path, base_url: str, stripe_url: str, oidc_url: str, keys: data.Keys, env: Mapping[str, str]
 ) -> None:
-    """Print where everything is, and write it to demo.json.
+    """Print all addresses, and write them to demo.json.
 
-    The file also has the process id and the settings, by which commands work on the running demo.
+    The file also contains the process id and the settings, with which commands use the running demo.
     """
     facts: dict[str, object] = {
         "base_url": base_url,
@@ -287,13 +287,13 @@ def _announce(
 curl -s {base_url}/v1/billing/credits/check -H 'X-API-Key: {keys.api_key}' \\
   -H 'Content-Type: application/json' -d '{body}'
 
- A token of an end user (audience {OIDC_CLIENT_ID}), to be sent as Authorization: Bearer …
+ An end user's token (audience {OIDC_CLIENT_ID}), for Authorization: Bearer …
 
 curl -s '{oidc_url}/_control/id-token?raw=true' -H 'Content-Type: application/json' \\
   -d '{{"sub": "you@example.com", "aud": "{OIDC_CLIENT_ID}"}}'
 
  The README walks through check, charge, purchase and payment. All of this is in {state_dir / "demo.json"},
- logs are in {state_dir / "log"}. Ctrl-C ends everything.
+ logs are in {state_dir / "log"}. Ctrl-C stops everything.
 """
     )
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The local Stripe and the local sign-in provider, configured for the demo. Imports little, so that they start fast."""
+"""The local Stripe and the local sign-in provider, configured for the demo. Few imports, so that they start fast."""
 
 import json
 import os
@@ -10,19 +10,19 @@ from app.demo import oidc, stripe
 
 ADMIN_EMAIL = "admin@ciris.ai"
 HEAD, SUPPORT, VIEWER = "nora@ciris.ai", "sam@ciris.ai", "vera@ciris.ai"
-"""Colleagues in the demo's traffic, with the roles admin, support and viewer."""
+"""Colleagues in the sample traffic, with the roles admin, support and viewer."""
 PACKS = {
     "standard": {"price_minor": 500, "credits": 20},
     "plus": {"price_minor": 2000, "credits": 100},
     "team": {"price_minor": 8000, "credits": 500},
 }
-"""What the demo sells."""
+"""The packs on sale in the demo."""
 OIDC_CLIENT_ID = "ciris-billing-demo"
 ADMIN_CLIENT_ID = "ciris-billing-back-office"
 
 
 def create_stripe() -> FastAPI:
-    """The local Stripe with an account for each environment, whose webhooks go to the demo's API."""
+    """Create the local Stripe with an account per environment; its webhooks go to the demo's API."""
     webhook_url = f"{os.environ['DEMO_BASE_URL']}/v1/billing/webhooks/stripe"
     accounts = {}
     for name in ("STRIPE_LIVE", "STRIPE_TEST"):
@@ -34,7 +34,7 @@ def create_stripe() -> FastAPI:
 
 
 def create_oidc() -> FastAPI:
-    """The local sign-in provider with a back office's client, and people to be."""
+    """Create the local sign-in provider with the back office's client, and sample users."""
     redirect = f"{os.environ['DEMO_BASE_URL']}/admin/oauth/callback"
     return oidc.create_app(
         issuer=os.environ["DEMO_OIDC_URL"],

@@ -1,4 +1,4 @@
-"""The demo's processes: started, watched, and ended whatever happens to who started them."""
+"""Supervisor: starts, watches and ends the demo's processes."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ LOG_TAIL_LINES = 15
 
 
 class DemoError(Exception):
-    """Why the demo cannot run, in a sentence for the person who started it."""
+    """The demo cannot run. The message explains why, for the person who started it."""
 
 
 @dataclass
@@ -34,13 +34,13 @@ class Child:
     process: "subprocess.Popen[bytes]"
     log: Path
     once: bool
-    """It ends without being stopped, and nothing needs it to succeed."""
+    """It ends without being stopped, and no other process needs its success."""
     done: str = ""
-    """A line to print when it has succeeded."""
+    """A line to print after success."""
 
 
 class Guard:
-    """The process that ends the others when this one is killed. In a session of its own, it outlives Ctrl-C."""
+    """The process that ends the others if this one is killed. It has a separate session, so it survives Ctrl-C."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -51,22 +51,22 @@ class Guard:
         )
 
     def watch(self, pid: int, number: signal.Signals = signal.SIGTERM) -> None:
-        self._tell(f"{pid} {number.value}\n")
+        self._send(f"{pid} {number.value}\n")
 
     def dismiss(self) -> None:
-        """Everything it watched has ended."""
+        """Dismiss the guard: everything that it watched has ended."""
         with contextlib.suppress(BrokenPipeError):
-            self._tell("done\n")
+            self._send("done\n")
         self._process.wait()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line)
         self._process.stdin.flush()
 
 
 class Supervisor:
-    """The processes started so far, and whether somebody has asked to stop."""
+    """The started processes, and whether a signal has asked to stop."""
 
     def __init__(self, log_dir: Path, guard: Guard) -> None:
         self._log_dir = log_dir
@@ -76,29 +76,29 @@ class Supervisor:
         self.stopping = False
         log_dir.mkdir(parents=True, exist_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._ask_to_stop)
+            signal.signal(number, self._request_stop)
 
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+    def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
 
     def adopt(self, cluster: Cluster) -> None:
-        """Look after a PostgreSQL as well, which its own context manager stops."""
+        """Watch a PostgreSQL as well, which its own context manager stops."""
         assert cluster.pid is not None
         self._guard.watch(cluster.pid, signal.SIGINT)  # a "fast" shutdown
         self._cluster = cluster
 
     def start(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
-        """Run a Python module, which is to run until the end."""
+        """Run a Python module that must run until the end."""
         self._start(name, [sys.executable, "-m", *command], env, once=False)
 
     def start_once(
         self, name: str, command: list[str], env: Mapping[str, str] | None = None, *, done: str = ""
     ) -> None:
-        """Run a program that ends without being stopped. Prints `done` when it has succeeded."""
+        """Run a program that ends by design. Print `done` after success."""
         self._start(name, command, env or {}, once=True, done=done)
 
     def finish(self, name: str, on_line: Callable[[str], None] = lambda line: None) -> bool:
-        """Wait for a program started by `start_once`. True: it succeeded. `on_line` gets its log's last line."""
+        """Wait for a program of `start_once`. Return whether it succeeded. `on_line` gets its log's last line."""
         child = next(child for child in self._children if child.name == name)
         while not self.stopping and child.process.poll() is None:
             self.check()
@@ -120,14 +120,14 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                umask=0o077,  # what they keep beside the logs holds keys
+                umask=0o077,  # their state files beside the logs contain keys
             )
-        if not once:  # by the time the guard acts, what ends by itself may have left its number to another
+        if not once:  # when the guard acts, another process may have the number of one that ended by design
             self._guard.watch(process.pid)
         self._children.append(Child(name, process, path, once, done))
 
     def wait_for(self, name: str, url: str) -> None:
-        """Until `url` answers. Raises DemoError if a process ends first, or it takes too long."""
+        """Return when `url` answers. Raise DemoError if a process ends first, or after a time-out."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self.stopping and not _answers(url):
             self.check()
@@ -136,7 +136,7 @@ class Supervisor:
             time.sleep(0.1)
 
     def check(self) -> None:
-        """Raises DemoError when a process has ended by itself."""
+        """Raise DemoError if a process has ended unexpectedly."""
         if self._cluster is not None and self._cluster.pid is None and not self.stopping:
             raise DemoError(f"PostgreSQL has ended. Its log is {self._cluster.log_file}")
         for child in list(self._children):
@@ -147,7 +147,7 @@ class Supervisor:
                     if not status and child.done:
                         typer.echo(child.done)
                     if status:
-                        typer.echo(f"\n{child.name} failed; everything else works\n{self._tail(child.name)}", err=True)
+                        typer.echo(f"\n{child.name} failed; everything else runs\n{self._tail(child.name)}", err=True)
                     continue
                 raise DemoError(f"{child.name} ended with status {status}\n{self._tail(child.name)}")
 
@@ -156,16 +156,16 @@ class Supervisor:
         return "\n".join(logged[-lines:])
 
     def stop(self) -> None:
-        """End every process and what it has started, the last one first. Kills what does not end in time."""
+        """End all processes and their children in reverse order. Kill those that do not end in time."""
         self.stopping = True
         for child in reversed(self._children):
             _end(child)
 
 
 def _end(child: Child) -> None:
-    """End the child and its process group. Each child leads a group of its own, because it leads a session.
+    """End the child and its process group. Each child leads its own group, because it leads a session.
 
-    Programs that end by themselves run others, such as `npm ci`, which can outlive their parent.
+    One-off programs start others, such as `npm ci`, which can outlive their parent.
     """
     if child.process.poll() is None:
         os.kill(-child.process.pid if child.once else child.process.pid, signal.SIGTERM)
@@ -179,9 +179,9 @@ def _end(child: Child) -> None:
 
 
 def _group_ends(group: int, number: signal.Signals, within_s: float) -> bool:
-    """Signal a process group, and wait until it is empty or the time is over. True: empty.
+    """Signal a process group, and wait until it is empty or the time is over. Return whether it is empty.
 
-    A member that has ended counts until its parent collects it, so the wait is bounded even after SIGKILL.
+    A dead member counts until its parent reaps it, so the wait is bounded even after SIGKILL.
     """
     deadline = time.monotonic() + within_s
     try:

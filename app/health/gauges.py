@@ -1,7 +1,7 @@
-"""What stands in the database, as metrics (ADR 13).
+"""Gauges that are read from the database (ADR 13).
 
-`measure_standing` is cheap, and asked with each scrape: it must be right when no worker runs. `measure_books` reads
-whole tables; the worker does it each minute.
+`measure_state` is cheap and runs with each scrape: it must be right when no worker runs. `measure_books` reads whole
+tables; the worker runs it each minute.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ FOUND = (
     metrics.WORKER_AGE,
     metrics.NOT_CREDITED,
     metrics.NOT_CREDITED_AGE,
-    metrics.UNHEARD_AGE,
+    metrics.UNCHECKED_AGE,
     metrics.WEBHOOK_AGE,
     metrics.LOCK_WAITERS,
     metrics.LOCK_WAIT_AGE,
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 def measure_connections(*databases: Database) -> None:
-    """Pools as they are now. Those of one name in several databases count together."""
+    """Set the gauges of the connection pools. Pools with the same name in several databases are added up."""
     used: dict[str, int] = defaultdict(int)
     size: dict[str, int] = defaultdict(int)
     for db in databases:
@@ -50,8 +50,8 @@ def measure_connections(*databases: Database) -> None:
         metrics.CONNECTIONS.labels(pool).set(size[pool])
 
 
-async def measure_standing(db: Database, now: datetime) -> None:
-    """Ledger, queue, purchases and locks, by point reads. While the database is away they have no values at all."""
+async def measure_state(db: Database, now: datetime) -> None:
+    """Set the gauges of ledger, queue, purchases and locks, by point reads. While the database is down they are NaN."""
     try:
         verification = await last_verification(db)
         queue, unsettled, locks = await find_queue(db, now), await find_unsettled(db), await db.find_lock_waits(now)
@@ -77,33 +77,33 @@ async def measure_standing(db: Database, now: datetime) -> None:
     metrics.JOBS_AGE.set(_age_s(queue["due_since"], now))
     metrics.NOT_CREDITED.set(unsettled["not_credited"])
     metrics.NOT_CREDITED_AGE.set(_age_s(unsettled["not_credited_since"], now))
-    metrics.UNHEARD_AGE.set(_age_s(unsettled["unheard_since"], now))
+    metrics.UNCHECKED_AGE.set(_age_s(unsettled["unheard_since"], now))
     metrics.LOCK_WAITERS.set(locks["waiters"])
     metrics.LOCK_WAIT_AGE.set(_age_s(locks["since"], now))
     if unsettled["webhook_received_at"] is not None:
         metrics.WEBHOOK_AGE.set(_age_s(unsettled["webhook_received_at"], now))
-    # No worker at all is not a worker that was just heard of.
+    # Without any worker the age is infinite, not 0.
     metrics.WORKER_AGE.set(_age_s(queue["worker_seen_at"], now) if queue["worker_seen_at"] else float("inf"))
 
 
 def _age_s(since: datetime | None, now: datetime) -> float:
-    """0 for what is not there."""
+    """Return the age in seconds; 0 without a start."""
     return 0.0 if since is None else max(0.0, (now - since).total_seconds())
 
 
 async def measure_books(reports: Database, now: datetime) -> None:
-    """Sums over the whole books, of one moment. Reads every account and purchase; locks nothing."""
+    """Set the sums over the whole books, from one snapshot. Reads every account and purchase; locks nothing."""
     async with reports.consistent_read() as session:
         accounts, purchases = await totals.sum_accounts(session), await totals.sum_purchases(session)
         products, spent = await totals.sum_products(session), await totals.sum_spent(session)
-    values: dict[Sum, dict[tuple[str, ...], float]] = {told: defaultdict(float) for told in metrics.SUMS}
+    values: dict[Sum, dict[tuple[str, ...], float]] = {total: defaultdict(float) for total in metrics.SUMS}
     granted = values[metrics.GRANTED]
     for row in accounts:
-        world = row["environment"]
-        values[metrics.ACCOUNTS][world, row["status"]] = row["accounts"]
-        values[metrics.OUTSTANDING][world, "paid"] += float(row["paid"])
-        values[metrics.OUTSTANDING][world, "debt"] += float(row["debt"])
-        granted[world,] += float(row["paid"] - row["debt"])
+        environment = row["environment"]
+        values[metrics.ACCOUNTS][environment, row["status"]] = row["accounts"]
+        values[metrics.OUTSTANDING][environment, "paid"] += float(row["paid"])
+        values[metrics.OUTSTANDING][environment, "debt"] += float(row["debt"])
+        granted[environment,] += float(row["paid"] - row["debt"])
     for row in products:
         values[metrics.OUTSTANDING][row["environment"], "product_paid"] = float(row["paid"])
     for row in spent:
@@ -111,24 +111,23 @@ async def measure_books(reports: Database, now: datetime) -> None:
             values[metrics.SPENT][row["environment"], pool] = float(row[pool])
         granted[row["environment"],] += float(row["paid"])
     for row in purchases:
-        world, money = row["environment"], (row["environment"], row["currency"])
-        values[metrics.PURCHASES][world, row["status"]] += row["purchases"]
-        values[metrics.SOLD][world,] += float(row["sold"])
-        values[metrics.REFUNDED][world, "refund"] += float(row["credits_refunded"])
-        values[metrics.REFUNDED][world, "dispute"] += float(row["credits_disputed"])
+        environment, money = row["environment"], (row["environment"], row["currency"])
+        values[metrics.PURCHASES][environment, row["status"]] += row["purchases"]
+        values[metrics.SOLD][environment,] += float(row["sold"])
+        values[metrics.REFUNDED][environment, "refund"] += float(row["credits_refunded"])
+        values[metrics.REFUNDED][environment, "dispute"] += float(row["credits_disputed"])
         values[metrics.RECEIVED][money] += float(row["received_minor"])
         values[metrics.GIVEN_BACK][money] += float(row["refunded_minor"])
-        values[metrics.FOR_REVIEW][world,] += row["for_review"]
-        # What is there, less what is owed, and what was spent, is all that came and stayed: what of it was not sold was
-        # given.
-        granted[world,] += float(row["credits_refunded"] + row["credits_disputed"] - row["sold"])
+        values[metrics.FOR_REVIEW][environment,] += row["for_review"]
+        # granted = outstanding - debt + spent - (sold - taken back)
+        granted[environment,] += float(row["credits_refunded"] + row["credits_disputed"] - row["sold"])
     metrics.JOBS_FAILED.set(await count_failed(reports))
     metrics.BOOKS.replace(values)
     metrics.BOOKS_MEASURED.set(now.timestamp())
 
 
 async def keep_measuring_books(reports: Database) -> None:
-    """Each BOOKS_EVERY_S, until cancelled. When one fails, the time of the last good one stands still."""
+    """Run measure_books every BOOKS_EVERY_S until cancelled. After a failure the time of the last success stays."""
     while True:
         try:
             await measure_books(reports, utc_now())

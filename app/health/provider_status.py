@@ -1,4 +1,4 @@
-"""Provider status: whether PostgreSQL and Stripe answer, asked at most every 10 s and never waited for long."""
+"""Provider status: whether PostgreSQL and Stripe answer. Checks run at most every 10 s; callers wait briefly."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from app.payments.gateway import StripeGateway
 
 CACHED_S = 10.0
 WAIT_S = 1.0
-"""The longest that a caller waits for a check. The check goes on and is cached when it ends."""
+"""The longest that a caller waits for a check. The check continues, and its result is cached."""
 SLOW_MS = 500
 State = Literal["operational", "degraded", "outage"]
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found. `message` names no address, key or error text: anybody may read it."""
+    """The result of a check. `message` contains no address, key or error text, because anyone may read it."""
 
     status: State
     latency_ms: int | None
@@ -42,7 +42,7 @@ Check = Callable[[], Awaitable[tuple[State, str | None]]]
 
 
 class ProviderProbe:
-    """One provider's latest finding. Callers share a check that is under way."""
+    """Checks one provider and caches the latest finding. Callers share a check that is under way."""
 
     def __init__(self, name: str, check: Check) -> None:
         self._name = name
@@ -52,7 +52,7 @@ class ProviderProbe:
         self._task: asyncio.Task[None] | None = None
 
     async def current(self) -> Finding:
-        """The finding of the last CACHED_S, or else of a check now, for which it waits WAIT_S at most."""
+        """Return the finding of the last CACHED_S, or else of a new check, waiting for it WAIT_S at most."""
         if self._finding is None or time.monotonic() - self._checked_s >= CACHED_S:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._run())
@@ -63,7 +63,7 @@ class ProviderProbe:
         return self._finding
 
     def fail(self, message: str) -> None:
-        """Another request has just found the provider down: the cached finding no longer counts."""
+        """Replace the cached finding by an outage that another request has just met."""
         self._remember("outage", None, message)
 
     async def stop(self) -> None:
@@ -75,7 +75,7 @@ class ProviderProbe:
         started = time.perf_counter()
         try:
             status, message = await self._check()
-        except Exception as error:  # of whatever kind: the status page itself must answer
+        except Exception as error:  # any error: the status page itself must answer
             log.warning("provider_check_failed", provider=self._name, error=type(error).__name__)
             self._remember("outage", None, f"{self._name} does not answer")
             return
@@ -113,7 +113,7 @@ def stripe_probe(gateway: StripeGateway) -> ProviderProbe:
         except PaymentsNotConfigured:
             return "operational", NOT_CONFIGURED
         except PaymentProviderForbids:
-            return "operational", None  # an answer, of a key with few permissions
+            return "operational", None  # Stripe answers; the key has few permissions
         except PaymentProviderRefused:
             return "outage", "Stripe refuses the configured key"
         except PaymentProviderUnavailable:
@@ -121,14 +121,14 @@ def stripe_probe(gateway: StripeGateway) -> ProviderProbe:
         except Exception as error:
             if not is_database_unavailable(error):
                 raise
-            return "degraded", "Unknown while PostgreSQL, where the keys are, does not answer"
+            return "degraded", "Unknown while PostgreSQL, which stores the keys, does not answer"
         return "operational", None
 
     return ProviderProbe("Stripe", check)
 
 
 def overall(postgresql: Finding, stripe: Finding) -> State:
-    """`outage` while nothing can be charged. Without Stripe charging goes on, and only buying does not."""
+    """Return `outage` while charging is impossible. Without Stripe only purchases fail: `degraded`."""
     if postgresql.status == "outage":
         return "outage"
     return "operational" if postgresql.status == stripe.status == "operational" else "degraded"

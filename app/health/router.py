@@ -1,4 +1,4 @@
-"""What anybody may ask: is it up, is the ledger sound, what do the metrics say."""
+"""Health, status and metrics routes."""
 
 import asyncio
 import hmac
@@ -14,7 +14,7 @@ from app.clock import Now
 from app.db import Database
 from app.db.replica import ReadReplica
 from app.errors import AppError, is_database_unavailable
-from app.health.gauges import measure_standing
+from app.health.gauges import measure_state
 from app.health.provider_status import DATABASE_DOWN, WAIT_S, ProviderProbe, State, overall
 from app.http.schemas import ErrorReply, InvalidReply, Reply, Timestamp
 from app.ledger.verification import last_verification
@@ -64,9 +64,9 @@ class ReplicaStatus(Reply):
 
 class ProviderStatus(Reply):
     status: State
-    latency_ms: int | None = Field(description="Of the last check; null where it was not answered.")
+    latency_ms: int | None = Field(description="Of the last check; null if the provider did not answer.")
     last_check: Timestamp
-    message: str | None = Field(description="What is wrong; null while nothing is.")
+    message: str | None = Field(description="The problem; null if there is none.")
 
 
 class Providers(Reply):
@@ -82,9 +82,9 @@ class Status(Reply):
     )
     version: str = VERSION
     timestamp: Timestamp
-    providers: Providers = Field(description="Each checked every 10 s at most.")
+    providers: Providers = Field(description="Each is checked at most every 10 s.")
     ledger: LedgerStatus | None = Field(description="The last verification of the whole ledger; null before the first.")
-    replica: ReplicaStatus | None = Field(description="null: there is none.")
+    replica: ReplicaStatus | None = Field(description="null if there is no read replica.")
 
 
 @router.get("/")
@@ -94,7 +94,7 @@ async def root() -> Service:
 
 @router.get("/health", responses={503: {"model": Health}})
 async def health(request: Request, response: Response, now: Now) -> Health:
-    """200 while the database answers, else 503."""
+    """Answer 200 while the database answers, else 503."""
     db: Database = request.app.state.db
     try:
         await db.ping()
@@ -109,10 +109,10 @@ async def health(request: Request, response: Response, now: Now) -> Health:
 
 @router.get("/ready", responses={503: {"model": Readiness}})
 async def ready(request: Request, response: Response) -> Readiness:
-    """For load balancers: 200 while this process should be sent requests, else 503.
+    """Readiness for load balancers: answer 200 while this process should receive requests, else 503.
 
-    503 means that the process ends soon, has no database, or has one that takes no writes. As a rule it asks nobody
-    (ADR 11): a process that is overloaded must not look like one that is dead, or the others get its share as well.
+    503 means that the process ends soon, has no database, or has a read-only one. Normally it queries nothing (ADR 11):
+    an overloaded process must not look like a dead one, or the other processes receive its share as well.
     """
     state = request.app.state
     if state.draining:
@@ -133,7 +133,7 @@ async def ready(request: Request, response: Response) -> Readiness:
 
 
 async def _ledger(db: Database, postgresql: ProviderProbe) -> LedgerStatus | None:
-    """The last verification; None as well while the database cannot be asked, which `postgresql` learns then."""
+    """Return the last verification, or None. Report to `postgresql` when the database does not answer."""
     if db.is_down:
         postgresql.fail(DATABASE_DOWN)
         return None
@@ -154,7 +154,7 @@ async def _ledger(db: Database, postgresql: ProviderProbe) -> LedgerStatus | Non
 
 @router.get("/v1/status")
 async def service_status(request: Request, now: Now) -> Status:
-    """Whether the service and what it depends on work. Answers 200 in every state, within about two seconds."""
+    """Return whether the service and its dependencies work. Answers 200 in every state, within about two seconds."""
     probes: dict[str, ProviderProbe] = request.app.state.providers
     ledger = await _ledger(request.app.state.db, probes["postgresql"])
     postgresql, stripe = await asyncio.gather(probes["postgresql"].current(), probes["stripe"].current())
@@ -176,12 +176,12 @@ async def service_status(request: Request, now: Now) -> Status:
     responses={200: {"content": {"text/plain": {}}}, 401: {"model": ErrorReply}, 422: {"model": InvalidReply}},
 )
 async def metrics(request: Request, now: Now, authorization: Annotated[str | None, Header()] = None) -> Response:
-    """Prometheus metrics. Needs `Authorization: Bearer METRICS_TOKEN` where that is set."""
+    """Return Prometheus metrics. Requires `Authorization: Bearer METRICS_TOKEN` if that setting is set."""
     settings: Settings = request.app.state.settings
     if settings.metrics_token is not None:
         expected = f"Bearer {settings.metrics_token.get_secret_value()}".encode()
         if not hmac.compare_digest((authorization or "").encode("utf-8", "replace"), expected):
             raise MetricsTokenRequired
     request.app.state.measure_process()
-    await measure_standing(request.app.state.db, now)
+    await measure_state(request.app.state.db, now)
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

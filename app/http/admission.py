@@ -1,4 +1,4 @@
-"""Admission control: bounds how many agent requests a process works on at once, and rejects the rest early (ADR 14)."""
+"""Admission control: bounds concurrent agent requests per process and rejects the rest early (ADR 14)."""
 
 from contextvars import ContextVar
 
@@ -13,10 +13,10 @@ INITIAL_LIMIT = 512
 """Used until the speed of the machine and its database is known."""
 MIN_LIMIT = 16
 TARGET_S = 1.0
-"""The longest that an admitted request should take: a fifth of a caller's time-out."""
+"""Target for the longest time of an admitted request: a fifth of a caller's time-out."""
 ADJUST_EVERY_S = 0.25
 MANY = 128
-"""Below this number, or below half the limit, latencies say nothing about the limit."""
+"""Latencies say nothing about the limit while fewer requests than this, or than half the limit, are in flight."""
 AGENTS_PATHS = frozenset(
     {
         "/v1/billing/credits/check",
@@ -26,8 +26,8 @@ AGENTS_PATHS = frozenset(
         "/v1/tools/charge",
     }
 )
-"""The routes that agents and proxies call all the time. Only these count and only these are rejected. Stripe's
-webhooks, purchases, people and health checks are few and never wait behind agents."""
+"""The hot routes of agents and proxies. Only these requests count, and only these are rejected. Stripe's webhooks,
+purchases, people and health checks are few and never wait behind agents."""
 
 log = structlog.get_logger()
 
@@ -35,10 +35,10 @@ log = structlog.get_logger()
 class ConcurrencyLimiter:
     """Admits a bounded number of requests and rejects the others at once, so that a caller can retry early.
 
-    An adaptive concurrency limit: admitted requests should amount to TARGET_S of work at the present speed, which is
-    the number of requests that complete in TARGET_S. Every ADJUST_EVERY_S or later the limit moves half the way to
-    that number: down if a request took longer than TARGET_S, otherwise up. It moves only while many requests are in
-    flight, and starts again from INITIAL_LIMIT once none is. Times are the event loop's.
+    An adaptive concurrency limit. The right limit is TARGET_S of work at the present speed: the number of requests that
+    complete in TARGET_S. At most once per ADJUST_EVERY_S the limit moves half of the way to that number: down if a
+    request took longer than TARGET_S, otherwise up. It moves only while many requests are in flight, and returns to at
+    least INITIAL_LIMIT once none is. Times are the event loop's.
     """
 
     def __init__(self) -> None:
@@ -55,18 +55,18 @@ class ConcurrencyLimiter:
         return self.in_flight >= self.limit
 
     def acquire(self, now_s: float) -> "Slot":
-        """Take a slot. The caller has looked at `is_full`."""
-        # Adjusted here, not on completion: a batch completes at once, and its first request would stand for all of it.
+        """Take a slot. The caller has checked `is_full`."""
+        # Adjust here, not on completion: a batch completes all at once, and its first request would count for all.
         if self._completed_s - self._since_s >= ADJUST_EVERY_S:
             self._adjust()
         if self.in_flight == 0:
-            self.limit = max(self.limit, INITIAL_LIMIT)  # as at the start: the backlog is done
+            self.limit = max(self.limit, INITIAL_LIMIT)  # as at the start: there is no backlog
             self._forget(now_s)
         self.in_flight += 1
         return Slot(self, now_s)
 
     def reject(self, now_s: float) -> None:
-        """Count a rejected request. Log the number once a second."""
+        """Count a rejected request. Log the number at most once a second."""
         self._rejected += 1
         REJECTED.inc()
         if now_s - self._logged_s >= 1:
@@ -74,7 +74,7 @@ class ConcurrencyLimiter:
             self._logged_s, self._rejected = now_s, 0
 
     def complete(self, took_s: float, now_s: float) -> None:
-        """Record the latency of a request that kept its slot to the end."""
+        """Record the latency of a request that kept its slot until the end."""
         self._completed += 1
         self._completed_s = now_s
         self._was_late |= took_s > TARGET_S
@@ -115,4 +115,4 @@ class Slot:
 
 
 SLOT: ContextVar[Slot | None] = ContextVar("slot", default=None)
-"""The slot of the running request, where it has one."""
+"""The slot of the running request, if it has one."""

@@ -1,4 +1,4 @@
-"""The header `Idempotency-Key`: for clients that prefer it, and for a proxy, which does not look into bodies."""
+"""The `Idempotency-Key` header: an alternative to the body's field, also for proxies, which do not read bodies."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from app.http.schemas import Key255
 
 HEADER = "Idempotency-Key"
 REPLAYED = {"Idempotency-Replayed": "true"}
-"""On answers to a key that was used before, and on no others: nothing was charged or credited this time."""
+"""Only on replays, the answers to a key that was used before: nothing was charged or credited this time."""
 REPLAYED_IN_OPENAPI: dict[str, Any] = {
     "Idempotency-Replayed": {
         "schema": {"type": "string", "enum": ["true"]},
@@ -24,7 +24,7 @@ IN_OPENAPI: dict[str, Any] = {
             "in": "header",
             "required": False,
             "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-            "description": "Counts where the body has no `idempotency_key`.",
+            "description": "Used if the body has no `idempotency_key`.",
         }
     ]
 }
@@ -32,7 +32,7 @@ _KEY = TypeAdapter(Key255)
 
 
 def idempotency_key(in_body: str | None, request: Request) -> str | None:
-    """The body's key, or else the header's. Raises RequestValidationError when the header's cannot be one."""
+    """Return the body's key, or else the header's. Raise RequestValidationError for an invalid header."""
     if in_body is not None or (in_header := request.headers.get(HEADER)) is None:
         return in_body
     try:

@@ -1,4 +1,4 @@
-"""Bounds on every request: its size and its time, and how many there may be at once."""
+"""Middleware that bounds every request: body size, deadline and admission; and answers HEAD."""
 
 import asyncio
 from typing import NamedTuple
@@ -14,7 +14,7 @@ MAX_LENGTH_DIGITS = 19
 
 
 class BodyLimit:
-    """Answer 413 to a body over `max_bytes`, by its declared length or, without one, as it arrives."""
+    """Answer 413 to a body over `max_bytes`, by its declared length or else as it arrives."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self.app = app
@@ -38,7 +38,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.max_bytes:
-                # FastAPI lets its own exception through while it reads a body, and hides others
+                # FastAPI re-raises only its own exception while it reads a body
                 raise HTTPException(413, f"Request body over {self.max_bytes} bytes")
             return message
 
@@ -46,11 +46,11 @@ class BodyLimit:
 
 
 class Deadline:
-    """Answer 503 once a request has taken `timeout_s`, before its caller gives up without knowing why.
+    """Answer 503 once a request has taken `timeout_s`, before its caller gives up without an answer.
 
-    The request is cancelled then, but not waited for: to give a connection back that answers nothing may take longer
-    than its caller has left. An answer that has begun may take as long as its caller reads (an export): nothing else
-    could be told any more.
+    The request is cancelled but not awaited: returning a connection that does not respond may take longer than the
+    caller has left. A response that has started has no deadline (an export): its status can no longer change, so it
+    takes as long as its caller reads.
     """
 
     def __init__(self, app: ASGIApp, *, timeout_s: float) -> None:
@@ -84,7 +84,7 @@ class Deadline:
             if answering is None:
                 raise
             if task.uncancel() > 0 and isinstance(error, asyncio.CancelledError):
-                raise  # somebody else wants it to end, too
+                raise  # cancelled by another source, too
         finally:
             timer.cancel()
         if answering is not None:
@@ -92,7 +92,7 @@ class Deadline:
 
 
 class HeadAsGet:
-    """Answer HEAD as GET without the body (RFC 9110, section 9.3.2): monitors and load balancers send it."""
+    """Answer HEAD as GET without the body (RFC 9110, section 9.3.2), for monitors and load balancers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -101,7 +101,7 @@ class HeadAsGet:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self.app(scope, receive, send)
             return
-        # A copy: the server looks into its own for what it must not send.
+        # A copy: the server reads the method in its own scope to decide that no body is sent.
         as_get = {**scope, "method": "GET"}
 
         async def send_head(message: Message) -> None:
@@ -113,7 +113,7 @@ class HeadAsGet:
 
 
 class _Route(NamedTuple):
-    """Stands for the route of a request that does not get there, in its log line and metric."""
+    """Represents the route of a request that is rejected before routing, in its log line and metric."""
 
     path: str
 
@@ -135,7 +135,7 @@ class Admission:
         clock = asyncio.get_running_loop().time
         if self.limiter.is_full:
             self.limiter.reject(clock())
-            scope["route"] = _Route(scope["path"])  # which is one of the few declared ones
+            scope["route"] = _Route(scope["path"])  # one of the few declared paths
             await error_response(Busy())(scope, receive, send)
             return
         slot: Slot | None = None
@@ -146,10 +146,10 @@ class Admission:
             if slot is None and not message.get("more_body"):
                 if self.limiter.is_full:
                     self.limiter.reject(clock())
-                    busy = Busy()  # as FastAPI's own exception, as above
+                    busy = Busy()  # FastAPI re-raises only its own exception, as above
                     raise HTTPException(busy.status, busy.detail, busy.headers)
                 slot = self.limiter.acquire(clock())
-                SLOT.set(slot)  # a request has a task, and so a context, of its own
+                SLOT.set(slot)  # each request has its own task, and so its own context
             return message
 
         try:

@@ -13,9 +13,9 @@ from app.observability.metrics import HTTP_SECONDS
 from app.observability.requests import REQUEST_ID
 
 MAX_HEAD_BYTES = 32 * 1024
-"""Of a request line and its headers, line breaks included. Caddy's bound is the same."""
+"""The bound of a request line and its headers, line breaks included. Caddy's bound is the same."""
 MAX_PIPELINED = 16
-"""Requests of one connection that wait for the answers before theirs."""
+"""The bound of pipelined requests that wait for earlier answers on one connection."""
 BLANKS = b" \t"
 _ROUTES = {path.encode(): HTTP_SECONDS.labels("POST", path, "503") for path in AGENTS_PATHS}
 
@@ -24,11 +24,11 @@ class HeadDeadline(HttpToolsProtocol):
     """Closes the connection when a request's head takes longer than `timeout_s` from its first byte, or from the
     start of the connection.
 
-    uvicorn alone waits for ever for the rest of a head, and for the first byte of a connection. The body after a head,
-    and the pause between two requests, have time-outs of their own (Deadline, `timeout_keep_alive`).
+    uvicorn itself has no time-out for a connection's first byte and the rest of a head. The body after a head, and the
+    pause between two requests, have their own time-outs (Deadline, `timeout_keep_alive`).
     """
 
-    timeout_s = 10.0  # uvicorn makes the instances: what counts in this process
+    timeout_s = 10.0  # uvicorn creates the instances, so this is per process
     _head_timer: asyncio.TimerHandle | None = None
     _is_between = True
     """Whether the last bytes received were the end of a request."""
@@ -38,7 +38,7 @@ class HeadDeadline(HttpToolsProtocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        self._is_between = False  # line breaks count as well, of which the parser says nothing
+        self._is_between = False  # line breaks count as well, which the parser does not report
         super().data_received(data)
         if self._head_timer is None and not self._is_between and not self._has_work():
             self._await_head()
@@ -64,7 +64,7 @@ class HeadDeadline(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]  # None at first
 
     def _await_head(self) -> None:
-        # abort: what was answered before may wait for a client that does not read
+        # abort, not close: closing would wait for a client that does not read earlier answers
         self._head_timer = self.loop.call_later(self.timeout_s, self.transport.abort)
 
     def _stop_waiting(self) -> None:
@@ -82,7 +82,7 @@ class Refused(Exception):
 
 
 def refusal(error: Refused, request_id: str, headers: bytes = b"Connection: close\r\n") -> bytes:
-    """An answer in the shape of `app.errors`, as bytes. `headers` end with a line break each."""
+    """Return an error answer in the shape of `app.errors`, as bytes. Each of the `headers` ends with a line break."""
     body = json.dumps({"detail": error.detail, "code": STATUS_CODES[error.status], "request_id": request_id}).encode()
     return b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\n%bX-Request-ID: %b\r\nContent-Length: %d\r\n\r\n%b" % (
         error.status,
@@ -95,22 +95,22 @@ def refusal(error: Refused, request_id: str, headers: bytes = b"Connection: clos
 
 
 class BoundedHead(HeadDeadline):
-    """Bounds what a caller can make the parser store, and cleans what it hands over.
+    """Bounds the parser's memory use per caller, and normalizes the headers that it returns.
 
-    - A head has at most MAX_HEAD_BYTES: beyond, 431 and the end of the connection. The same bound holds for everything
-      else that the parser reads without a result: trailers, chunk extensions, line breaks between requests.
-    - Header values arrive without the blanks around them (RFC 9110, section 5.5): the parser strips those before a
-      value only, so `k1` and `k1 ` would be two idempotency keys.
-    - Trailers are dropped: among the headers they would pass for what a proxy says.
-    - A refusal is never written in the place of an answer that is still due.
+    - A head has at most MAX_HEAD_BYTES. Beyond that: 431 and the end of the connection. The same bound holds for all
+      other input that the parser reads without a result: trailers, chunk extensions, line breaks between requests.
+    - Header values arrive without the blanks around them (RFC 9110, section 5.5). The parser strips only those before
+      a value, so `k1` and `k1 ` would be two idempotency keys.
+    - Trailers are dropped: mixed with the headers, they would pass for headers that a proxy has set.
+    - An error answer is never written in the place of an answer that is still due.
     """
 
     _unparsed_bytes = 0
-    """Bytes received since the parser last completed a head, a part of a body or a message."""
+    """Bytes received since the parser last completed a head, part of a body or message."""
     _has_parsed = False
     """Whether the bytes received last have completed one of these."""
     _is_head_inside = False
-    """Whether the head begins behind another message, within the same bytes."""
+    """Whether the head begins after another message, within the same bytes."""
     _is_in_body = False
     _is_over = False
     _refused: Refused | None = None
@@ -134,7 +134,7 @@ class BoundedHead(HeadDeadline):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Not by uvicorn's own: this is called for each header of each request.
+        # Without uvicorn's own method, for speed: this is called for each header of each request.
         if self._is_in_body:
             return
         name, value = name.lower(), value.strip(BLANKS)
@@ -156,7 +156,7 @@ class BoundedHead(HeadDeadline):
         super().on_message_complete()
 
     def _end_head(self) -> None:
-        """Raises Refused for a head that is too large. The only ones not counted yet arrived together with others."""
+        """Raise Refused for a head that is too large. Only a head that arrived with another message is uncounted."""
         if self._is_head_inside:
             size = len(self.parser.get_method() + self.url + b"  HTTP/1.1\r\n\r\n")
             if size + sum(len(name) + len(value) + len(b":\r\n") for name, value in self.headers) > MAX_HEAD_BYTES:
@@ -165,12 +165,12 @@ class BoundedHead(HeadDeadline):
         self._has_parsed = self._is_in_body = True
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser cannot read, and end the connection behind the answers that are still due."""
+        """Refuse input that the parser cannot read, and end the connection after the answers that are still due."""
         self._is_over = True
         if self._is_in_body and not self._has_work():
-            self.transport.close()  # answered before its body had come
+            self.transport.close()  # answered before its body arrived
         elif self._is_in_body and (self.pipeline or self.cycle.response_started):
-            self.transport.abort()  # neither is there room for a refusal, nor will the answer ever be whole
+            self.transport.abort()  # an error answer has no place; the pending answer stays incomplete
         elif self._has_work() and not self._is_in_body:
             self.cycle.keep_alive = False
         else:
@@ -180,7 +180,7 @@ class BoundedHead(HeadDeadline):
             self.transport.close()
 
     def _request_id(self) -> str:
-        """The caller's, where it is sane."""
+        """Return the caller's request id if it is well-formed, else a new one."""
         headers = self.headers or ()  # None before the first request
         given = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
         return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
@@ -192,7 +192,7 @@ def _too_large() -> Refused:
 
 
 class _Answered:
-    """Takes the place of a request that was refused, as uvicorn looks at it."""
+    """Replaces the cycle of a request that was refused, for uvicorn."""
 
     response_complete = True
 
@@ -201,7 +201,7 @@ class _Answered:
         return self
 
     def set(self) -> None:
-        """Nothing waits for its body."""
+        """Do nothing: no task waits for the body."""
 
 
 _ANSWERED = _Answered()
@@ -247,14 +247,15 @@ class _OneWrite:
 
 
 class Protocol(BoundedHead):
-    """Load shedding: answers 503 as soon as it has read the head of a request that Admission would refuse as well. That
-    costs a tenth of serving it. Only the plain case: a request of an agent's, on a connection that stays open and has
-    nothing else under way. All others go on to the application.
+    """Load shedding: answers 503 right after the head of a request that Admission would reject as well.
+
+    That costs a tenth of serving the request. It covers only the simple case: an agent's request on a connection that
+    stays open and has no other request under way. All others continue to the application.
     """
 
     def on_headers_complete(self) -> None:
         route = _ROUTES.get(self.url)
-        # The application is ours, a FastAPI one.
+        # uvicorn types it as any ASGI application; ours is FastAPI.
         limiter: ConcurrencyLimiter | None = None if route is None else self.app.state.limiter
         if (
             route is None
@@ -274,5 +275,5 @@ class Protocol(BoundedHead):
         self.transport.write(refusal(_BUSY, self._request_id(), b"Retry-After: 1\r\n"))
         limiter.reject(self.loop.time())
         route.observe(0)
-        self.cycle = _ANSWERED  # type: ignore[assignment]  # so that the body is passed over
+        self.cycle = _ANSWERED  # type: ignore[assignment]  # so that uvicorn skips the body
         self.on_response_complete()

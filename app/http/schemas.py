@@ -29,7 +29,7 @@ def _rfc3339(value: datetime) -> str:
 Text255 = Annotated[str, StringConstraints(max_length=255), AfterValidator(_no_nul)]
 Key255 = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_no_nul)]
 Label = Annotated[str, Field(coerce_numbers_to_str=True, max_length=255), AfterValidator(_no_nul)]
-"""An id that only travels through: chat platforms' numeric ids arrive as JSON numbers as often as strings."""
+"""An id that is only passed through: chat platforms' numeric ids arrive as JSON numbers or as strings."""
 
 Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
 
@@ -39,7 +39,7 @@ class Reply(BaseModel):
 
 
 class ErrorReply(Reply):
-    """Every error answer but 422."""
+    """The body of every error but 422."""
 
     detail: str
     code: str
@@ -47,7 +47,7 @@ class ErrorReply(Reply):
 
 
 class InvalidField(Reply):
-    """Where in the request (`body`, `query`, `path`, then the names) something is wrong, and what."""
+    """One invalid field of the request: where (`body`, `query` or `path`, then the names) and what is wrong."""
 
     type: str
     loc: list[str | int]
@@ -55,12 +55,12 @@ class InvalidField(Reply):
 
 
 class InvalidReply(Reply):
-    """422: a list of fields when the request does not parse, a sentence when a value in it cannot be accepted."""
+    """422: a list of fields if the request does not parse; a sentence if one of its values cannot be accepted."""
 
     detail: list[InvalidField] | str
     code: str
     request_id: str | None
-    field: str | None = Field(default=None, description="The field that the sentence is about, where it is one.")
+    field: str | None = Field(default=None, description="The field that the sentence is about, if it is about one.")
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""The API's server: it ends without cutting anybody off."""
+"""The API's server: drains on shutdown, so that no request is cut off."""
 
 import asyncio
 import signal
@@ -13,15 +13,15 @@ from uvicorn.supervisors import multiprocess
 from app.http.protocol import Protocol
 
 IN_FLIGHT_TIMEOUT_S = 20
-KEEP_ALIVE_S = 75  # longer than proxies keep a connection: they close it, so that no request meets a closed one
-WORKER_SILENCE_S = 60  # of one of several processes, before it is replaced; on a busy machine a start takes a while
+KEEP_ALIVE_S = 75  # longer than proxies: they close first, so no request arrives at a closed connection
+WORKER_SILENCE_S = 60  # an unresponsive process is replaced then; starting on a busy machine takes a while
 ACCEPTS_PER_TURN = 64
 CLOSE = (b"connection", b"close")
 log = structlog.get_logger()
 
 
 class Config(uvicorn.Config):
-    """Uvicorn's configuration of our server."""
+    """The service's uvicorn configuration."""
 
     def __init__(self, *, host: str, port: int, workers: int, drain_s: float) -> None:
         super().__init__(
@@ -33,7 +33,7 @@ class Config(uvicorn.Config):
             http=Protocol,
             access_log=False,
             log_config=None,
-            proxy_headers=False,  # app.auth decides whom to believe, by TRUSTED_PROXIES
+            proxy_headers=False,  # app.auth decides which proxies to trust, by TRUSTED_PROXIES
             server_header=False,
             timeout_graceful_shutdown=IN_FLIGHT_TIMEOUT_S,
             timeout_keep_alive=KEEP_ALIVE_S,
@@ -43,36 +43,36 @@ class Config(uvicorn.Config):
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that goes on for `drain_s` seconds after SIGTERM, while `/ready` says 503 and each answer closes its
-    connection. So whoever distributes requests has turned away before the door closes. Then it finishes the requests
-    under way. SIGINT, or a second SIGTERM, ends the waiting. The process exits with 0.
+    """Drains on SIGTERM: continues for `drain_s` seconds, while `/ready` answers 503 and each answer closes its
+    connection, so that load balancers stop sending requests before the port closes. Then it finishes the requests in
+    flight. SIGINT, or a second SIGTERM, ends the waiting. The process exits with 0.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._drain_s = config.drain_s
-        self._asked = False
+        self._was_terminated = False
         self._ends_at_s: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # Not handed on to uvicorn, which would raise the signal again in the end: we have done what it asked for.
+        # Not passed to uvicorn, which would raise the signal again at the end, although it has been handled.
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
-        elif sig == signal.SIGTERM and not self._asked:
-            self._asked = True
+        elif sig == signal.SIGTERM and not self._was_terminated:
+            self._was_terminated = True
         else:
             self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         now_s = asyncio.get_running_loop().time()
-        if self._asked and self._ends_at_s is None:
+        if self._was_terminated and self._ends_at_s is None:
             self._ends_at_s = now_s + self._drain_s
-            self._turn_away()
+            self._begin_draining()
         if self._ends_at_s is not None and now_s >= self._ends_at_s:
             self.should_exit = True
         return await super().on_tick(counter)
 
-    def _turn_away(self) -> None:
+    def _begin_draining(self) -> None:
         log.info("draining", drain_s=self._drain_s)
         api = self.config.loaded_app
         assert isinstance(api, FastAPI)
@@ -93,10 +93,10 @@ class DrainingProcess(multiprocess.Process):
 
 
 def listeners(bound: socket) -> list[socket]:
-    """The socket, and others for the same queue of connections that wait to be accepted.
+    """Return the socket and duplicates of it, which share its queue of connections that wait to be accepted.
 
-    libuv accepts one connection by each socket in a turn of its loop. A turn is long while many requests are under way:
-    new callers would wait in the queue, neither served nor turned away, for longer than they have.
+    libuv accepts one connection per socket in each turn of its loop. A turn is long while many requests are in flight:
+    with one socket, new callers would wait in the queue past their time-outs, neither served nor rejected.
     """
     return [bound, *(bound.dup() for _ in range(ACCEPTS_PER_TURN - 1))]
 
@@ -107,5 +107,5 @@ def serve_api(config: Config) -> None:
     if config.workers == 1:
         DrainingServer(config).run(sockets)
     else:
-        vars(multiprocess)["Process"] = DrainingProcess  # which processes there are cannot be said otherwise
+        vars(multiprocess)["Process"] = DrainingProcess  # uvicorn has no option for its process class
         multiprocess.Multiprocess(config, sockets=sockets).run()

@@ -29,7 +29,7 @@ Request = TypeVar("Request")
 log = structlog.get_logger()
 LANES = 2  # one transaction is prepared while another commits
 MAX_BATCH = 128
-MAX_WAITING = 2_000  # about one second of work; beyond it an early 503 is better than a late answer
+MAX_WAITING = 2_000  # about one second of work; beyond that, an early 503 is better than a late answer
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class _Waiting(Generic[Request, Outcome]):
     may_retry: bool
     outcome: "asyncio.Future[Outcome]"
     cause: Any
-    """The tracing span of its request, or None."""
+    """The tracing span of the request, or None."""
     slot: Slot | None
     held_at_s: float = 0.0
 
@@ -178,10 +178,10 @@ class Batcher(Generic[Request, Outcome]):
                 waiting.settle(outcome)
 
     def _recover(self, batch: list[_Waiting[Request, Outcome]], error: Exception) -> None:
-        """Run the requests of a failed batch again, each account's in a transaction of its own.
+        """Run the requests of a failed batch again, each account's in a separate transaction.
 
-        Once, and only where it is safe: the transaction was certainly rolled back, or an idempotency key shows what it
-        stored. Not after an exhausted pool, which a second attempt would load further.
+        Do so once, and only if it is safe: the transaction was certainly rolled back, or an idempotency key protects
+        the request from being recorded twice. Not after an exhausted pool, which a second attempt would load further.
         """
         log.warning("charge_batch_failed", batcher=self._name, size=len(batch), error=type(error).__name__)
         overloaded = isinstance(error, PoolExhausted | Busy)
@@ -232,6 +232,6 @@ class Batcher(Generic[Request, Outcome]):
 
 
 def _take(queue: deque[_Waiting[Request, Outcome]]) -> list[_Waiting[Request, Outcome]]:
-    """Take up to MAX_BATCH requests whose callers still wait."""
+    """Take up to MAX_BATCH requests whose callers are still waiting."""
     taken = (queue.popleft() for _ in range(min(len(queue), MAX_BATCH)))
     return [waiting for waiting in taken if not waiting.outcome.done()]

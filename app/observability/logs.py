@@ -1,4 +1,4 @@
-"""Structured logs: JSON lines on stderr, from structlog and the standard library alike."""
+"""Structured logs: JSON lines on stderr, from structlog and the standard library in one format."""
 
 import logging
 import logging.config
@@ -12,9 +12,9 @@ import structlog
 from app.errors import describe
 
 QUIET = (
-    "uvicorn.access",  # it would say everything a second time, ids included
+    "uvicorn.access",  # duplicates our access log, and includes ids
     "httpx",
-    "httpcore",  # whole headers
+    "httpcore",  # logs whole headers
     "stripe",
     "procrastinate",
     "sqlalchemy",
@@ -24,7 +24,7 @@ Reporter = Callable[[MutableMapping[str, Any], BaseException | None], None]
 
 
 def format_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Tell an exception by its frames and by what `describe` tells of it: messages may quote what callers sent."""
+    """Replace an exception by its frames and `describe`'s line: its message may quote a caller's values."""
     error = _exception_of(event.pop("exc_info", None))
     if error is not None:
         event["exception"] = "\n".join(_lines(error, set()))

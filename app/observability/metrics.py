@@ -1,7 +1,7 @@
-"""Every metric there is, on one page: what a process counts, and what was last read from the database.
+"""All metrics: counters and histograms of this process, and gauges that were last read from the database.
 
-Labels are words of ours and route templates, never ids. What counts money is counted after the commit. Counters are a
-process's own and begin at 0 with it; the books' sums (`BOOKS`) are the database's, and the same whoever tells them.
+Labels are fixed words and route templates, never ids. Metrics of money are counted after the commit. Counters belong to
+a process and start at 0 with it. The books' sums (`BOOKS`) are the database's, the same from every process.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
-BUILD = Info("billing_build", "What is running.", registry=REGISTRY)
+BUILD = Info("billing_build", "The running version.", registry=REGISTRY)
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
@@ -25,7 +25,7 @@ def _gauge(name: str, text: str, *labels: str) -> Gauge:
 
 
 def _found(name: str, text: str) -> Gauge:
-    """Without a value until it is known: a zero would say something."""
+    """Create a gauge without a value until it is known: a zero would be a wrong value."""
     gauge = _gauge(name, text)
     gauge.set(float("nan"))
     return gauge
@@ -49,47 +49,47 @@ CHECKS = _counter("billing_checks_total", "Checks by result.", "operation", "res
 CHARGES = _counter("billing_charges_total", "Charges by operation and outcome.", "operation", "outcome")
 CHARGED = _counter(
     "billing_charged_credits_total",
-    "What charges have taken from each pool: credits, or uses of a product's own pools.",
+    "Charged amounts by pool: credits, or uses of a product's own pools.",
     "operation",
     "pool",
 )
 LOCK_WAIT_SECONDS = _histogram(
     "billing_charge_lock_wait_seconds",
-    "How long charges took that had to wait for their account by themselves: it was locked, or their batch failed.",
+    "Duration of charges that left their batch: their account was locked, or the batch failed.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 REJECTED = _counter(
     "billing_requests_turned_away_total",
-    "Agents' requests answered 503 at once because the process had enough to do.",
+    "Agents' requests rejected with 503 at the concurrency limit.",
 )
 CHARGES_WAITING = _gauge(
-    "billing_charges_waiting", "Charges whose transaction has not ended yet; 2,000 is the most.", "operation"
+    "billing_charges_waiting", "Charges whose transaction has not ended yet, at most 2,000.", "operation"
 )
 RATE_LIMITS_SHARED = _gauge(
     "billing_rate_limits_shared",
-    "Whether this process shares its rate limits with others: 0 while REDIS_URL is unset or does not answer.",
+    "1 while this process shares its rate limits with others; 0 while REDIS_URL is unset or does not answer.",
 )
 ARGON2_UNFINISHED = _gauge("billing_argon2_unfinished", "First verifications of API keys, waiting or under way.")
-ARGON2_REFUSED = _counter("billing_argon2_refused_total", "Verifications refused because too many waited.")
+ARGON2_REFUSED = _counter("billing_argon2_refused_total", "Verifications rejected because too many were waiting.")
 
 # --- Stripe --------------------------------------------------------------------------------------------------------
 
 WEBHOOKS = _counter(
     "billing_webhook_events_total",
-    "Stripe's signed events by what became of them; `repeated`: it had had its effect before.",
+    "Stripe's signed events by outcome. `repeated`: the event had its effect before.",
     "environment",
     "outcome",
 )
 WEBHOOK_FAILURES = _counter(
     "billing_webhook_failures_total",
-    "Webhooks without effect: not signed by any of our secrets, or an error of ours, after which Stripe tries again.",
+    "Webhooks without effect: a signature by none of our secrets, or an error of ours, after which Stripe retries.",
     "reason",
 )
 for _reason in ("signature", "error"):
-    WEBHOOK_FAILURES.labels(_reason)  # there from the start: the first one to be counted must show as a rise from 0
+    WEBHOOK_FAILURES.labels(_reason)  # exists from the start, so that the first count shows as a rise from 0
 WEBHOOK_LAG = _histogram(
     "billing_webhook_lag_seconds",
-    "From an event at Stripe to its effect here, each event once.",
+    "Time from an event at Stripe to its effect here, once per event.",
     buckets=(0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21_600),
 )
 EVENTS_CAUGHT_UP = _counter(
@@ -97,14 +97,14 @@ EVENTS_CAUGHT_UP = _counter(
 )
 STRIPE_SECONDS = _histogram(
     "billing_stripe_request_duration_seconds",
-    "Requests to Stripe, each try by itself. `outcome`: the class of the answer's status, or `none`.",
+    "Requests to Stripe, each attempt separately. `outcome`: the class of the answer's status, or `none`.",
     "operation",
     "outcome",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5),
 )
 STRIPE_REJECTIONS = _counter(
     "billing_stripe_rejections_total",
-    "Requests that Stripe finds invalid (400) and will reject again. `create`: a purchase that cannot be made.",
+    "Requests that Stripe rejects as invalid (400), and would again. `create`: the purchase is impossible.",
     "operation",
 )
 for _operation in ("create", "read"):
@@ -114,58 +114,58 @@ for _operation in ("create", "read"):
 
 JOB_SECONDS = _histogram(
     "billing_job_duration_seconds",
-    "Runs of background jobs, in the worker.",
+    "Duration of background jobs, in the worker.",
     "task",
     "outcome",
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 3600),
 )
 
-# --- connections: as they are when asked ---------------------------------------------------------------------------
+# --- connections: read with each scrape ----------------------------------------------------------------------------
 
-CONNECTIONS = _gauge("billing_database_connections", "Connections that a pool may have.", "pool")
-CONNECTIONS_IN_USE = _gauge("billing_database_connections_in_use", "Connections that are in use.", "pool")
+CONNECTIONS = _gauge("billing_database_connections", "Size of a connection pool.", "pool")
+CONNECTIONS_IN_USE = _gauge("billing_database_connections_in_use", "Connections of a pool that are in use.", "pool")
 CONNECTION_TIMEOUTS = _counter(
-    "billing_database_connection_timeouts_total", "Waits for a free connection that ended without one.", "pool"
+    "billing_database_connection_timeouts_total", "Waits for a free connection that timed out.", "pool"
 )
 for _pool in ("batches", "transactions", "reports", "reads"):
     CONNECTION_TIMEOUTS.labels(_pool)
 
-# --- as the database said when it was last asked; without a value while it does not answer ---------------------------
+# --- read from the database with each scrape; NaN while it does not answer -----------------------------------------
 
 REPLICA_LAG = _gauge(
     "billing_replica_lag_seconds",
-    "How old reports from the replica may be. +Inf: nobody knows. NaN: there is no replica.",
+    "Upper bound of the replica's lag. +Inf: unknown. NaN: there is no replica.",
 )
-ALERTS_OPEN = _gauge("billing_alerts_open", "Findings of unusual activity that wait for a person.", "rule")
-DATABASE_UP = _gauge("billing_database_up", "Whether the database answered when these metrics were asked for.")
-LEDGER_OK = _found("billing_ledger_ok", "Whether the last verification of the ledger passed.")
+ALERTS_OPEN = _gauge("billing_alerts_open", "Findings of unusual activity that no admin has handled yet.", "rule")
+DATABASE_UP = _gauge("billing_database_up", "1 if the database answered this scrape.")
+LEDGER_OK = _found("billing_ledger_ok", "1 if the last ledger verification passed.")
 LEDGER_VERIFIED = _found(
-    "billing_ledger_verified_timestamp_seconds", "When the last ledger verification that passed ended."
+    "billing_ledger_verified_timestamp_seconds", "End of the last ledger verification that passed."
 )
 JOBS = _gauge("billing_jobs", "Background jobs in the queue, at most 10,000 of each status.", "status")
-JOBS_AGE = _found("billing_jobs_oldest_due_age_seconds", "Since when the job that is overdue longest is due.")
-WORKER_AGE = _found("billing_worker_heartbeat_age_seconds", "Since when no worker has been heard of.")
-NOT_CREDITED = _found("billing_purchases_paid_not_credited", "Purchases whose money has arrived and credits have not.")
+JOBS_AGE = _found("billing_jobs_oldest_due_age_seconds", "Time since the oldest overdue job was due.")
+WORKER_AGE = _found("billing_worker_heartbeat_age_seconds", "Time since the last heartbeat of any worker.")
+NOT_CREDITED = _found("billing_purchases_paid_not_credited", "Purchases that are paid but not yet credited.")
 NOT_CREDITED_AGE = _found(
-    "billing_purchases_paid_not_credited_oldest_age_seconds", "Since when the oldest of them has been so at Stripe."
+    "billing_purchases_paid_not_credited_oldest_age_seconds", "Time since Stripe received the oldest of these payments."
 )
-UNHEARD_AGE = _found(
+UNCHECKED_AGE = _found(
     "billing_purchases_unheard_oldest_age_seconds",
-    "Since when Stripe has not been asked about the purchase, not settled yet, that was longest not asked about.",
+    "Age of the oldest unsettled purchase since its last check with Stripe.",
 )
-WEBHOOK_AGE = _found("billing_webhook_last_received_age_seconds", "Since when Stripe has sent no event.")
-LOCK_WAITERS = _found("billing_database_lock_waiters", "Statements of ours that wait for a lock of another's.")
-LOCK_WAIT_AGE = _found("billing_database_longest_lock_wait_seconds", "Since when the longest waiting one runs.")
+WEBHOOK_AGE = _found("billing_webhook_last_received_age_seconds", "Time since Stripe's last event.")
+LOCK_WAITERS = _found("billing_database_lock_waiters", "This role's statements that wait for a lock.")
+LOCK_WAIT_AGE = _found("billing_database_longest_lock_wait_seconds", "Duration of the longest waiting statement.")
 
 # --- the books' sums: read by the worker each minute -----------------------------------------------------------------
 
-BOOKS_MEASURED = _found("billing_books_measured_timestamp_seconds", "When the books' sums were read.")
-JOBS_FAILED = _found("billing_jobs_failed", "Background jobs that were given up, for a person to look at.")
+BOOKS_MEASURED = _found("billing_books_measured_timestamp_seconds", "Time at which the books' sums were read.")
+JOBS_FAILED = _found("billing_jobs_failed", "Background jobs that failed for good and need attention.")
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """A family of sums. One that only grows is a counter, and its name gets the usual ending."""
+    """A family of sums. One that only grows is a counter: its name gets the suffix `_total`."""
 
     name: str
     text: str
@@ -174,15 +174,15 @@ class Sum:
 
 
 SOLD = Sum("billing_credits_sold", "Credits of purchases that were paid for.", ("environment",), grows=True)
-GRANTED = Sum("billing_credits_granted", "Paid credits that came otherwise.", ("environment",), grows=True)
+GRANTED = Sum("billing_credits_granted", "Paid credits that were granted, not sold.", ("environment",), grows=True)
 REFUNDED = Sum(
-    "billing_credits_refunded", "Credits that refunds and disputes took back.", ("environment", "cause")
-)  # a dispute that is won gives them back
+    "billing_credits_refunded", "Credits taken back by refunds and disputes.", ("environment", "cause")
+)  # a won dispute gives them back
 SPENT = Sum("billing_credits_spent", "Credits and products' uses spent.", ("environment", "pool"), grows=True)
-OUTSTANDING = Sum("billing_credits_outstanding", "What accounts hold, and what they owe.", ("environment", "pool"))
+OUTSTANDING = Sum("billing_credits_outstanding", "Credits that accounts hold, and their debt.", ("environment", "pool"))
 ACCOUNTS = Sum("billing_accounts", "Accounts by status.", ("environment", "status"))
 PURCHASES = Sum("billing_purchases", "Purchases by status.", ("environment", "status"))
-FOR_REVIEW = Sum("billing_purchases_for_review", "Purchases that a person has to look at.", ("environment",))
+FOR_REVIEW = Sum("billing_purchases_for_review", "Purchases that need a review.", ("environment",))
 RECEIVED = Sum(
     "billing_received_minor", "Money received, in minor units of its currency.", ("environment", "currency"), grows=True
 )
@@ -197,7 +197,7 @@ Values = Mapping[Sum, Mapping[tuple[str, ...], float]]
 
 
 class Books(Collector):
-    """The books' sums as they were when somebody last read them. Before that there are none."""
+    """The books' sums as of their last reading. No values before the first."""
 
     def __init__(self) -> None:
         self._values: Values = {}
@@ -206,10 +206,10 @@ class Books(Collector):
         self._values = values
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        for told in SUMS:
-            family = CounterMetricFamily if told.grows else GaugeMetricFamily
-            metric = family(told.name, told.text, labels=told.labels)
-            for labels, value in self._values.get(told, {}).items():
+        for total in SUMS:
+            family = CounterMetricFamily if total.grows else GaugeMetricFamily
+            metric = family(total.name, total.text, labels=total.labels)
+            for labels, value in self._values.get(total, {}).items():
                 metric.add_metric(labels, value)
             yield metric
 
@@ -219,7 +219,7 @@ REGISTRY.register(BOOKS)
 
 
 class ChargeCounter:
-    """Counts one operation's charges. Looking up a metric by its labels costs several times what counting does."""
+    """Counts one operation's charges. Caches metrics: a lookup by labels costs several times as much as counting."""
 
     def __init__(self, operation: str, pools: Iterable[str]) -> None:
         self._operation = operation

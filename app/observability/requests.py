@@ -1,4 +1,4 @@
-"""The outermost middleware: a request id on everything, one log line, one metric, one span."""
+"""Request middleware (outermost): request id, one access-log line, one metric and one span per request."""
 
 import re
 import secrets
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.observability import tracing
 from app.observability.metrics import HTTP_SECONDS
 
-# Not in the shape of an e-mail address or an API key, for it is logged.
+# Request ids are logged, so they must not look like an e-mail address or an API key.
 REQUEST_ID = re.compile(r"(?!.*[^@]@[^@]+\.)(?!.*cbk_)[A-Za-z0-9._:/+=@-]{1,128}")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 access_log = structlog.get_logger("access")
@@ -21,21 +21,21 @@ _seconds: dict[tuple[str, str, int], Any] = {}
 
 
 def route_template(scope: Scope) -> str:
-    """The route as declared (`/charges/{charge_id}`): bounded in number, free of ids."""
+    """Return the route as declared (`/charges/{charge_id}`): few values, without ids."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else "unmatched"
 
 
 def _observe(method: str, route: str, status: int, seconds: float) -> None:
     known = _seconds.get((method, route, status))
-    if known is None:  # to look it up by its labels takes several times as long as to observe
+    if known is None:  # a lookup by labels takes several times as long as observing
         known = HTTP_SECONDS.labels(method, route, str(status))
         _seconds[method, route, status] = known
     known.observe(seconds)
 
 
 class RequestContext:
-    """Outermost middleware: request id in and out, one access-log line, one metric, and no exception past it."""
+    """Outermost middleware: request id in and out, one access-log line, one metric. No exception passes it."""
 
     def __init__(self, app: ASGIApp, *, response_for: Callable[[Exception], ASGIApp]) -> None:
         self.app = app
@@ -64,7 +64,7 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_id)
         except Exception as error:
-            if status:  # the answer has begun: nothing can be said any more
+            if status:  # the answer has started: it cannot become an error
                 raise
             await self.response_for(error)(scope, receive, send_with_id)
         finally:

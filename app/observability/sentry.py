@@ -1,6 +1,6 @@
-"""Errors sent to Sentry: what is logged as an error, by its own words and frames, and nothing that a caller sent.
+"""Error reports to Sentry: each event that is logged as an error, with its fields and frames, but no caller's data.
 
-The SDK is only the messenger. Its integrations, which collect requests, variables, queries and much else, stay off.
+Only the SDK's transport is used. Its integrations, which collect requests, variables and queries, stay off.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FLUSH_TIMEOUT_S = 2
 TAGS = ("request_id", "trace_id", "account_id", "key_id", "admin_id", "job_id", "task", "problem", "reason", "code")
-"""Fields of a log line that go along: our own ids and words."""
+"""Fields of a log line that are sent: our own ids and words."""
 SENT = frozenset(
     [
         "event_id",
@@ -38,14 +38,14 @@ _started = False
 
 
 class ReportingNotInstalled(Exception):
-    """SENTRY_DSN is set, but what sends reports is not installed: pip install 'ciris-billing[sentry]'."""
+    """SENTRY_DSN is set, but the extra is not installed: pip install 'ciris-billing[sentry]'."""
 
     def __init__(self) -> None:
         super().__init__("SENTRY_DSN needs the extra [sentry]: pip install 'ciris-billing[sentry]'")
 
 
 def start_reporting(dsn: str, *, environment: str, release: str) -> Reporter:
-    """What `configure_logging` wants. Raises ReportingNotInstalled, or ValueError for what is no DSN."""
+    """Start Sentry. Return a Reporter for `configure_logging`. Raise ReportingNotInstalled, or ValueError (bad DSN)."""
     global _started
     try:
         import sentry_sdk
@@ -59,7 +59,7 @@ def start_reporting(dsn: str, *, environment: str, release: str) -> Reporter:
             release=release,
             default_integrations=False,
             auto_enabling_integrations=False,
-            spotlight=False,  # its variable would switch personal data on, which are off by default
+            spotlight=False,  # its environment variable would enable personal data, which is off by default
             include_local_variables=False,
             include_source_context=False,
             max_request_body_size="never",
@@ -79,7 +79,7 @@ def start_reporting(dsn: str, *, environment: str, release: str) -> Reporter:
 
 
 async def flush_reports() -> None:
-    """Send what is under way, for at most FLUSH_TIMEOUT_S."""
+    """Send pending reports, for at most FLUSH_TIMEOUT_S."""
     if _started:
         import sentry_sdk
 
@@ -98,7 +98,7 @@ def _event(line: MutableMapping[str, Any], error: BaseException | None) -> "Even
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error last, before it what it followed from."""
+    """Return the error and its causes, the error last."""
     chain = [error]
     while (before := chain[0].__cause__ or chain[0].__context__) is not None and before not in chain:
         chain.insert(0, before)
@@ -128,7 +128,7 @@ def _frames(trace: TracebackType | None) -> list[dict[str, Any]]:
 
 
 def _only_what_may_be_sent(event: "Event", _: "Hint") -> "Event | None":
-    """Whatever the SDK may come to add of itself."""
+    """Remove all other fields, which a later SDK may add on its own."""
     for name in set(event) - SENT:
         event.pop(name, None)  # type: ignore[misc]  # a key of any name
     return event

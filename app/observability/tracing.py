@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry: HTTP, SQL, calls to Stripe and jobs. Off, they cost a look at a variable.
+"""Traces by OpenTelemetry: HTTP, SQL, calls to Stripe and jobs. While off, each costs one check of a variable.
 
-Spans carry statements without their values, route templates and our own ids: nothing that a caller wrote. Of what a
-caller sends, only `traceparent` is kept: `tracestate` and `baggage` can hold anything, and would go on to Stripe.
+Spans contain statements without their values, route templates and our own ids, but no text of a caller. Of a caller's
+headers only `traceparent` is kept: `tracestate` and `baggage` can contain anything, and would be sent on to Stripe.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _tracer: "Tracer | None" = None
 
 
 class TracingNotInstalled(Exception):
-    """OTEL_EXPORTER_OTLP_ENDPOINT is set, but what sends traces is not installed: pip install 'ciris-billing[otel]'."""
+    """OTEL_EXPORTER_OTLP_ENDPOINT is set, but the extra is not installed: pip install 'ciris-billing[otel]'."""
 
     def __init__(self) -> None:
         super().__init__("OTEL_EXPORTER_OTLP_ENDPOINT needs the extra [otel]: pip install 'ciris-billing[otel]'")
@@ -41,9 +41,9 @@ def is_on() -> bool:
 
 
 def start_tracing(endpoint: str, *, service: str, version: str) -> None:
-    """Send spans to `endpoint`/v1/traces from now on. Again: no effect. Raises TracingNotInstalled.
+    """Send spans to `endpoint`/v1/traces from now on. A second call has no effect. Raise TracingNotInstalled.
 
-    The SDK's own variables count too: OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, OTEL_SERVICE_NAME and so on.
+    The SDK's own variables apply too: OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS, OTEL_SERVICE_NAME and so on.
     """
     global _provider, _tracer
     if _provider is not None:
@@ -65,11 +65,11 @@ def start_tracing(endpoint: str, *, service: str, version: str) -> None:
 
 
 async def stop_tracing() -> None:
-    """Send what is left, for at most FLUSH_TIMEOUT_S, and send no more."""
+    """Send the remaining spans, for at most FLUSH_TIMEOUT_S, and stop."""
     global _provider, _tracer
     provider, _provider, _tracer = _provider, None, None
     if provider is not None:
-        # A collector that does not answer must not keep the process: the SDK's own limit is half a minute.
+        # A collector that does not answer must not delay the exit: the SDK's own limit is half a minute.
         sending = threading.Thread(target=provider.shutdown, daemon=True)
         sending.start()
         await asyncio.to_thread(sending.join, FLUSH_TIMEOUT_S)
@@ -79,7 +79,7 @@ async def stop_tracing() -> None:
 
 
 class Request:
-    """The span of a request under way. Begun and ended by the outermost middleware, in one task."""
+    """The span of a request under way. The outermost middleware starts and ends it, in one task."""
 
     def __init__(self, tracer: "Tracer", method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         from opentelemetry import context, trace
@@ -112,12 +112,12 @@ def begin_request(method: str, headers: Iterable[tuple[bytes, bytes]]) -> Reques
 
 
 def span(name: str, attributes: Mapping[str, Any] | None = None) -> AbstractContextManager[object]:
-    """A span around the block, below the current one."""
+    """Open a span around the block, as a child of the current one."""
     return _NOTHING if _tracer is None else _span(_tracer, name, attributes)
 
 
 def outgoing(name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[object]:
-    """A span around a call to another service; `headers()` inside it passes it on."""
+    """Open a span around a call to another service. `headers()` within it propagates the trace."""
     if _tracer is None:
         return _NOTHING
     from opentelemetry.trace import SpanKind
@@ -126,7 +126,7 @@ def outgoing(name: str, attributes: Mapping[str, Any]) -> AbstractContextManager
 
 
 def statement(sql: str) -> AbstractContextManager[object]:
-    """A span around a statement that goes to the driver directly."""
+    """Open a span around a statement that goes directly to the driver."""
     if _tracer is None:
         return _NOTHING
     from opentelemetry.trace import SpanKind
@@ -135,7 +135,7 @@ def statement(sql: str) -> AbstractContextManager[object]:
 
 
 def job(task: str, traceparent: str | None, attributes: Mapping[str, Any]) -> AbstractContextManager[object]:
-    """A span around a job's run, in the trace of what caused the job."""
+    """Open a span around a job's run, in the trace of the job's cause."""
     if _tracer is None:
         return _NOTHING
     from opentelemetry.trace import SpanKind
@@ -144,7 +144,7 @@ def job(task: str, traceparent: str | None, attributes: Mapping[str, Any]) -> Ab
 
 
 def batch(name: str, causes: "Sequence[SpanContext | None]") -> AbstractContextManager[object]:
-    """A span around what is done for several requests at once: below the first one's, linked to all the others'."""
+    """Open a span around the work for several requests: a child of the first request's span, linked to all others."""
     if _tracer is None:
         return _NOTHING
     from opentelemetry import trace
@@ -156,7 +156,7 @@ def batch(name: str, causes: "Sequence[SpanContext | None]") -> AbstractContextM
 
 
 def current() -> "SpanContext | None":
-    """What `batch` can refer to later, from another task."""
+    """Return the current span's context, for a later `batch` in another task."""
     if _tracer is None:
         return None
     from opentelemetry import trace
@@ -165,7 +165,7 @@ def current() -> "SpanContext | None":
 
 
 def headers() -> dict[str, str]:
-    """What passes the current trace on: a `traceparent`, or nothing."""
+    """Return the headers that propagate the current trace: a `traceparent`, or none."""
     carrier: dict[str, str] = {}
     if _tracer is not None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -175,7 +175,7 @@ def headers() -> dict[str, str]:
 
 
 def watch(engine: "Engine") -> None:
-    """Have each of the engine's statements make a span, while tracing is on."""
+    """Open a span for each of the engine's statements while tracing is on."""
     from sqlalchemy import event
 
     def before(_: Any, __: Any, sql: str, ___: Any, execution: Any, ____: Any) -> None:
@@ -212,7 +212,7 @@ def _span(
 ) -> "Iterator[Span]":
     from opentelemetry.trace import SpanKind
 
-    # An exception's message is not recorded: it may quote what a caller sent.
+    # An exception's message is not recorded, because it may quote a caller's values.
     with tracer.start_as_current_span(
         name,
         parent,

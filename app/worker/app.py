@@ -1,8 +1,8 @@
-"""The worker: every background job there is, on one page.
+"""The worker: all background jobs.
 
-Jobs come from the queue in PostgreSQL, written by whoever causes them (app.jobs.defer) or by the clock (`periodic`).
-Each runs at least once, so each may run twice: all are idempotent. A job that keeps failing stays in the queue's table
-with the status "failed", for a person to see; so does what it left undone, which the periodic jobs find.
+Jobs come from the queue in PostgreSQL. The code that causes a job writes it there (app.jobs.defer), or the clock does
+(`periodic`). Each runs at least once, so it may run twice: all are idempotent. A job that keeps failing stays in the
+queue's table with the status "failed", for an admin to see. The work that it left undone is found by the periodic jobs.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`reports` lets its statements take longer than `db` does."""
+    """The services that jobs use. `reports` has a longer statement timeout than `db`."""
 
     db: Database
     reports: Database
@@ -82,10 +82,10 @@ class Services:
 
 @asynccontextmanager
 async def running_services(settings: Settings) -> AsyncIterator[Services]:
-    """What jobs work with, as the API has it, for as long as the block runs."""
+    """Create the services for jobs, as the API has them, for as long as the block runs."""
     db = Database(settings.direct_url, pool_size=4, timeout_s=settings.database_timeout_s)
-    # Enough that no job waits for another's connection: where that one could not be made, nobody would tell who waits,
-    # for as long as a statement of these may take.
+    # Enough that no job waits for another's connection. If a connection could not be opened, a waiting job would get no
+    # error before the statement timeout, which is long here.
     pool_size = JOBS_AT_ONCE * SHARE_OF_LISTS
     reports = Database(settings.direct_url, pool_size=pool_size, timeout_s=ROLL_UP_STATEMENT_TIMEOUT_S)
     configuration = Configuration(db, settings)
@@ -102,13 +102,13 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
 
 class _Connections(AsyncConnectionPool):
     async def open(self, *_: Any, **__: Any) -> None:
-        """Without waiting for the first connection: who needs it first waits, no longer than anybody later."""
+        """Open without waiting for the first connection: its first user waits, no longer than any later one."""
         await super().open()
 
 
 def create_worker(settings: Settings, services: Services) -> App:
     url, timeout_s = PostgresUrl.parse(settings.direct_url.get_secret_value()), settings.database_timeout_s
-    # The role's own bound is that of requests; the queue's clean-up may take as long as any job.
+    # The role's own timeout is for requests; the queue's clean-up may take as long as any job.
     options = {"options": f"-c statement_timeout={JOB_TIMEOUT_S}s"}
     queue = App(
         connector=PsycopgConnector(
@@ -124,26 +124,26 @@ def create_worker(settings: Settings, services: Services) -> App:
 
     @queue.task(name="reconcile_purchase", queue=QUEUE, retry=RETRY)
     async def reconcile_purchase(account_id: str, purchase_id: str) -> None:
-        """Ask Stripe about a purchase some time after it was opened, whatever became of its webhooks."""
+        """Check a purchase with Stripe some time after it was opened, whether or not its webhooks arrived."""
         await services.payments.reconcile_purchase(UUID(account_id), UUID(purchase_id), utc_now())
 
     @queue.task(name=SETTLE_PURCHASES, queue=QUEUE, retry=RETRY)
     async def settle_purchases(account_id: str) -> None:
-        """Cancel a closed account's open purchases at Stripe, or book what waits for a reopened one."""
+        """Cancel a closed account's open purchases at Stripe, or book those that wait for a reopened account."""
         await services.payments.settle_purchases(UUID(account_id), utc_now())
 
     @queue.task(name=REFUND_CLOSED, queue=QUEUE, retry=RETRY)
     async def refund_closed(account_id: str, purchase_id: str) -> None:
-        """Give money back that arrived for a closed account."""
+        """Refund money that arrived for a closed account."""
         await services.payments.refund_closed(UUID(account_id), UUID(purchase_id), utc_now())
 
     @queue.task(name=FORGET_TEXTS, queue=QUEUE, retry=RETRY)
     async def forget_texts_of_erased(account_id: str) -> None:
-        """Take out of an erased account's books what callers wrote there."""
+        """Delete callers' texts from an erased account's books."""
         await forget_texts(services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS))
         await forget_interactions(services.reports, UUID(account_id))
 
-    # Not retried by itself: somebody looks on, and while it waited for its next try the lock would hold up the clock's.
+    # No automatic retry: an admin is watching, and a waiting retry would hold the lock of the scheduled run.
     @queue.task(
         name=reconciliation.TASK,
         queue=QUEUE,
@@ -152,16 +152,16 @@ def create_worker(settings: Settings, services: Services) -> App:
         pass_context=True,
     )
     async def reconcile_all(context: JobContext) -> None:
-        """Ask Stripe about everything that is not settled, because an admin asked, who is told what came of it."""
+        """Reconcile all unsettled purchases with Stripe, at an admin's request, and record the result."""
         assert context.job.id is not None
         done = await services.payments.reconcile(utc_now())
-        await reconciliation.tell(services.db, context.job.id, done, utc_now())
+        await reconciliation.record_result(services.db, context.job.id, done, utc_now())
 
-    _add_jobs_of_the_clock(queue, services)
+    _add_periodic_jobs(queue, services)
     return queue
 
 
-def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
+def _add_periodic_jobs(queue: App, services: Services) -> None:
     @queue.periodic(cron="*/5 * * * *")
     @queue.task(name="reconcile_payments", queue=QUEUE, queueing_lock="reconcile_payments", lock=reconciliation.LOCK)
     async def reconcile_payments(timestamp: int) -> None:
@@ -170,7 +170,7 @@ def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
     @queue.periodic(cron="*/10 * * * *")
     @queue.task(name="verify_ledger", queue=QUEUE, queueing_lock="verify_ledger")
     async def verify(timestamp: int) -> None:
-        """Prove the ledger, once an hour and soon after a start."""
+        """Verify the ledger, once an hour and soon after a start."""
         now = utc_now()
         last = await last_verification(services.db)
         if last is None or now - last.started_at >= VERIFY_EVERY:
@@ -179,19 +179,19 @@ def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
     @queue.periodic(cron="* * * * *")
     @queue.task(name="roll_up", queue=QUEUE, queueing_lock="roll_up")
     async def roll_up(timestamp: int) -> None:
-        """Add what is new in the books to the reports' sums. What one run does not reach, the next one does."""
+        """Add new entries of the books to the reports' sums. The next run continues where this one ends."""
         await add_to_sums(services.reports, await database_time(services.reports))
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="refresh_account_activity", queue=QUEUE, queueing_lock="refresh_account_activity")
     async def refresh_account_activity(timestamp: int) -> None:
-        """Let the back office sort by balance and activity as they were a minute ago."""
+        """Refresh the balances and activity that the back office sorts users by; they are up to a minute old."""
         await refresh_activity(services.db, utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="refresh_search", queue=QUEUE, queueing_lock="refresh_search")
     async def refresh_search_words(timestamp: int) -> None:
-        """Keep the words that the back office's search finds people by, and the spellings of identities."""
+        """Refresh the back office's search index: the words of people, and the spellings of identities."""
         await refresh_search(services.reports, utc_now())
 
     @queue.periodic(cron="*/5 * * * *")
@@ -202,9 +202,9 @@ def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
     @queue.periodic(cron="* * * * *")
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
     async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
-        """Jobs whose worker died in the middle are done again by one that lives.
+        """Retry jobs whose worker died while it ran them.
 
-        Not those of the clock, which come again by themselves, nor one that may itself be what kills its workers.
+        Not periodic jobs, which recur anyway; nor a job with MAX_ATTEMPTS, which may be what kills its workers.
         """
         manager = context.app.job_manager
         for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER_S):
@@ -217,7 +217,7 @@ def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
     @queue.periodic(cron="17 * * * *")
     @queue.task(name="clean_up", queue=QUEUE, queueing_lock="clean_up", pass_context=True)
     async def clean_up(context: JobContext, timestamp: int) -> None:
-        """Forget finished jobs (failed ones stay), revocations of expired tokens, and admins' old sessions."""
+        """Delete finished jobs (failed ones stay), revocations of expired tokens, and old admin sessions."""
         await remove_old_jobs(context, max_hours=KEEP_FINISHED_HOURS)
         async with services.db.transaction() as tx:
             await purge_expired_revocations(tx, now=utc_now())
@@ -225,16 +225,16 @@ def _add_jobs_of_the_clock(queue: App, services: Services) -> None:
 
 
 async def observe_job(run: Callable[[], Awaitable[Any]], context: JobContext, _: Worker) -> Any:
-    """Around each job: its own words on every log line, one metric, one span in the trace that caused it.
+    """Wrap each job: its ids on every log line, one metric, one span in the trace of its cause.
 
-    The job's arguments lose what only this is meant for; the queue's table keeps it for the next try.
+    Removes the traceparent from the job's arguments; the queue's table keeps it for the next attempt.
     """
     job, outcome, started = context.job, "failed", time.perf_counter()
     traceparent = job.task_kwargs.pop(tracing.TRACEPARENT, None)
     about: dict[str, Any] = {"job_id": job.id, "task": job.task_name}
     if "account_id" in job.task_kwargs:
         about["account_id"] = job.task_kwargs["account_id"]
-    structlog.contextvars.bind_contextvars(**about)  # a job has an asyncio task of its own
+    structlog.contextvars.bind_contextvars(**about)  # each job has its own asyncio task
     try:
         with tracing.job(job.task_name, str(traceparent), {f"billing.{name}": value for name, value in about.items()}):
             result = await run()
@@ -248,27 +248,27 @@ async def observe_job(run: Callable[[], Awaitable[Any]], context: JobContext, _:
 
 
 async def end_in_time(run: Callable[[], Awaitable[Any]], context: JobContext, _: Worker) -> Any:
-    """Around each job, inside `observe_job`: one that takes too long has failed. Raises TimeoutError."""
+    """Wrap each job, inside `observe_job`: fail it when it takes too long. Raise TimeoutError."""
     async with asyncio.timeout(LONGER_S.get(context.job.task_name, JOB_TIMEOUT_S)):
         return await run()
 
 
 async def run_worker(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; then finish what is under way and return.
+    """Run jobs until SIGTERM or SIGINT. Then finish the running ones and return.
 
-    Raises when PostgreSQL is not there to begin with, or its schema does not fit. One that goes away later is waited
-    for.
+    Raise if PostgreSQL does not answer at the start, or its schema does not fit. If it becomes unavailable later, the
+    worker waits for it.
     """
     BUILD.info({"version": VERSION})
     if settings.otel_exporter_otlp_endpoint is not None:
         start_tracing(settings.otel_exporter_otlp_endpoint, service="ciris-billing-worker", version=VERSION)
-    # Procrastinate's own handlers are there only while it runs: not while we wait for a database to come back.
+    # Procrastinate's own handlers exist only while it runs: not while we wait for the database to return.
     stopping = asyncio.Event()
     task = asyncio.current_task()
     assert task is not None
 
     def stop() -> None:
-        if not stopping.is_set():  # a second cancellation would cut off what is under way
+        if not stopping.is_set():  # a second cancellation would cut off running jobs
             stopping.set()
             task.cancel()
 
@@ -286,7 +286,7 @@ async def run_worker(settings: Settings) -> None:
 
 
 async def _work(settings: Settings, stopping: asyncio.Event, monitor: Monitor) -> None:
-    """Until cancelled: then procrastinate finishes the jobs under way."""
+    """Run jobs until cancelled. Procrastinate then finishes the running ones."""
     async with running_services(settings) as services:
         await wait_until_fit(services.db, wait_s=settings.database_start_wait_s)
         await verify_if_never(services, utc_now())
@@ -305,6 +305,6 @@ async def _work(settings: Settings, stopping: asyncio.Event, monitor: Monitor) -
 
 
 async def verify_if_never(services: Services, now: datetime) -> None:
-    """A new installation shows a verified ledger at once, not in an hour."""
+    """Verify the ledger if it never was: a new installation shows a verified ledger at once, not in an hour."""
     if await last_verification(services.db) is None:
         await verify_books(services.db, now)

@@ -1,4 +1,4 @@
-"""How a process without requests is seen: a port of its own for `/metrics` and `/health` (ADR 13)."""
+"""Worker monitoring: a separate port for `/metrics` and `/health`, because the worker serves no requests (ADR 13)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,12 +18,12 @@ BOOKS_STATEMENT_TIMEOUT_S = 60.0
 
 class _Server(uvicorn.Server):
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # typed as a generator there
-        """The worker decides what a signal means."""
+        """Install no handlers: the worker handles signals."""
         return nullcontext()
 
 
 class Monitor:
-    """Whose connections are counted: the worker's, which are opened anew when the database was away."""
+    """The worker's current databases, whose connections are counted; they are reopened after an outage."""
 
     def __init__(self) -> None:
         self.databases: tuple[Database, ...] = ()
@@ -34,7 +34,7 @@ class Monitor:
 
 @asynccontextmanager
 async def monitoring(settings: Settings) -> AsyncIterator[Monitor]:
-    """While the block runs, measure the books each minute and answer on WORKER_METRICS_PORT, if there is one."""
+    """While the block runs, measure the books each minute and serve WORKER_METRICS_PORT, if it is set."""
     monitor = Monitor()
     if settings.worker_metrics_port is None:
         yield monitor

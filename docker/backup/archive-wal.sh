@@ -1,5 +1,5 @@
 #!/bin/sh
-# PostgreSQL's archive_command: keeps one WAL file, compressed. Succeeds only when it is on disk, whole.
+# PostgreSQL's archive_command: stores one WAL file, compressed. Succeeds only when the whole file is on disk.
 #
 #   archive_command = '/opt/billing/backup/archive-wal.sh "%p" "%f" /wal-archive'
 set -eu
@@ -10,7 +10,7 @@ kept=$archive/$name.gz unfinished=$archive/.$name.$$
 trap 'rm -f "$unfinished"' EXIT
 
 if [ -e "$kept" ]; then
-    # Asked again after a crash: fine if it is the same file, and never a reason to overwrite another cluster's.
+    # Repeated after a crash: succeeds for the same file, and never overwrites another cluster's.
     gzip -dc "$kept" >"$unfinished" && cmp -s "$unfinished" "$file" && exit 0
     echo "archive-wal: $kept exists and is another file: do two clusters share this archive?" >&2
     exit 1

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Backs up PostgreSQL into BACKUP_DIR:  backup.sh [all|base|dump]
 #
-#   base/TIME/   the whole cluster, from which, with the WAL since, restore.sh makes any later moment
-#   dump/TIME/   the database alone, which other versions of PostgreSQL read as well
+#   base/TIME/   the whole cluster; with the WAL since then, restore.sh restores any later moment
+#   dump/TIME/   the database alone, readable by other versions of PostgreSQL
 #
-# A backup appears under its name when it is complete, on disk and checked; SHA256SUMS tells whether it still is.
+# A backup gets its name when it is complete, on disk and verified; SHA256SUMS verifies it later.
 # Needs PGHOST, PGUSER (default billing_backup), PGPASSWORD_FILE, BACKUP_DIR; PGDATABASE (default ciris_billing).
-#   BACKUP_KEEP       how many of each kind stay, default 14
-#   WAL_ARCHIVE_DIR   where archive-wal.sh keeps WAL: what is older than the oldest base backup is deleted
-#   BACKUP_EVERY_S    do it again and again, with this pause
+#   BACKUP_KEEP       how many of each kind to keep, default 14
+#   WAL_ARCHIVE_DIR   where archive-wal.sh stores WAL; files older than the oldest base backup are deleted
+#   BACKUP_EVERY_S    repeat, with this pause
 set -eu
 umask 077
 
@@ -53,7 +53,7 @@ finish() {
     say "$BACKUP_DIR/$1/$name"
 }
 
-# Leaves the newest $keep. What is on its way out has no backup's name any more.
+# Keeps the newest $keep. A backup is renamed before it is deleted, so that a partial one has no backup's name.
 forget_old() {
     kind_dir=$BACKUP_DIR/$1
     find "$kind_dir" -mindepth 1 -maxdepth 1 -name '.unfinished-*' -mmin +1440 -exec rm -rf {} +

@@ -1,4 +1,4 @@
--- What a copy of this cluster needs as much of, or it refuses to recover: lines for its configuration.
+-- Settings that a copy of this cluster needs at least as high, or it refuses to recover: lines for its configuration.
 SELECT format('%s = %s', name, setting)
   FROM pg_settings
  WHERE name IN ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions',

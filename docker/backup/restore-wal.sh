@@ -1,6 +1,6 @@
 #!/bin/sh
-# PostgreSQL's restore_command: gives back one WAL file. Exits with 1 for a file that was never archived, which is how
-# recovery finds the archive's end, and with 200, which stops the recovery, for one that cannot be read.
+# PostgreSQL's restore_command: restores one WAL file. Exits with 1 for a file that was never archived, which marks the
+# archive's end, and with 200, which stops recovery, for one that cannot be read.
 set -eu
 
 name=$1 target=$2 archive=${3:-${WAL_ARCHIVE_DIR:?}}

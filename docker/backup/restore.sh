@@ -1,13 +1,13 @@
 #!/bin/sh
-# Restores what backup.sh made, into a place that is empty, after proving that the backup is whole.
+# Restores a backup of backup.sh to an empty target, after verifying it.
 #
-#   restore.sh check BACKUP               only the proof
+#   restore.sh check BACKUP               only verify
 #   restore.sh base BACKUP PGDATA [TIME]  a cluster: start PostgreSQL on PGDATA, and it recovers until TIME (what was
 #                                         committed then or later is left out), without TIME until the archive's end
 #   restore.sh dump BACKUP                into the empty database PGDATABASE of PGHOST, as its owner
 #
 # WAL_ARCHIVE_DIR is needed for a TIME. Without it a base backup is restored as it was when it was made.
-# The restored cluster archives nothing until somebody takes archive_mode out of its postgresql.auto.conf.
+# The restored cluster archives nothing until archive_mode is removed from its postgresql.auto.conf.
 set -eu
 umask 077
 
@@ -50,7 +50,7 @@ restore_base() {
             echo "recovery_target_action = promote"
         fi
         if [ -n "$time" ]; then
-            # PostgreSQL does not know the zone Z yet when it reads this.
+            # PostgreSQL does not know the time zone Z yet when it reads this.
             case $time in *Z) time=${time%Z}+00:00 ;; esac
             printf "recovery_target_time = '%s'\nrecovery_target_inclusive = off\n" "$time"
         fi

@@ -114,13 +114,13 @@ async def test_a_restricted_key_is_told_apart_from_one_that_stripe_does_not_know
     restricted = market.stripe.secret_key.replace("sk_", "rk_", 1)
     told = (await office.post(f"{LIVE}/test", json={"secret_key": restricted})).json()
     assert (told["ok"], told["problem"]) == (True, None)
-    assert "may not read the balance" in told["note"]
+    assert "without access to the balance" in told["note"]
     async with httpx.AsyncClient() as control:
         forbid = {"method": "GET", "path": "/v1/events", "status": 403}
         await control.post(f"{market.stripe.url}/_control/failures", json=forbid)
     told = (await office.post(f"{LIVE}/test", json={"secret_key": restricted})).json()
     assert (told["ok"], told["note"]) == (False, None)
-    assert told["problem"].startswith("Stripe knows this key, but it may read neither")
+    assert told["problem"].startswith("Stripe knows this key, but it can read neither")
     told = (await office.post(f"{LIVE}/test", json={"secret_key": f"{restricted}x"})).json()
     assert told["problem"] == "Stripe does not accept this key"
 

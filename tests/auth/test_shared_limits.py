@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from app.auth.api_keys.brute_force import FREE_ATTEMPTS
 from app.auth.caller import Permission
-from app.auth.rate_limits.redis_buckets import EXCHANGE_EVERY_S, KEY_PREFIX, UNTOLD_SHARE, SharedTokenBuckets
+from app.auth.rate_limits.redis_buckets import EXCHANGE_EVERY_S, KEY_PREFIX, UNREPORTED_SHARE, SharedTokenBuckets
 from app.auth.rate_limits.token_buckets import WINDOW_S
 from app.db import Database
 from app.observability.metrics import REGISTRY
@@ -79,7 +79,7 @@ async def take_all(buckets: SharedTokenBuckets, limit: int, name: str = "key") -
 
 async def told(buckets: SharedTokenBuckets) -> None:
     """Until everything that is due has been told."""
-    await until(lambda: not buckets._to_tell and not buckets._due.is_set())
+    await until(lambda: not buckets._to_report and not buckets._due.is_set())
     await asyncio.sleep(2 * EXCHANGE_EVERY_S)
 
 
@@ -110,7 +110,7 @@ async def test_three_at_once_admit_little_more_than_one_would(redis_server: Redi
     taken = await asyncio.gather(*(take_all(buckets, limit) for buckets in several))
     refilled = (now_s() - began_s) / WINDOW_S * limit + 1
     late = max(40, round((EXCHANGE_EVERY_S + 0.05) / 0.001))
-    assert limit <= sum(taken) <= limit + refilled + 3 * (late + limit / UNTOLD_SHARE)
+    assert limit <= sum(taken) <= limit + refilled + 3 * (late + limit / UNREPORTED_SHARE)
 
 
 async def test_what_was_admitted_too_much_is_missing_afterwards(redis_server: RedisServer, start: Start) -> None:
@@ -167,7 +167,7 @@ async def test_without_redis_each_has_the_limit_for_itself_and_nobody_waits(
         assert take(buckets, 30) > 0
     await until(lambda: not is_shared())
     redis_server.start()
-    await until(lambda: is_shared() and not one._to_tell and not other._to_tell, timeout_s=8)
+    await until(lambda: is_shared() and not one._to_report and not other._to_report, timeout_s=8)
     third = start(redis_server.url)
     assert take(third, 30) == 0
     await told(third)

@@ -27,7 +27,7 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.data import PAID_USER
 from app.demo.stand_ins import PACKS
-from app.demo.traffic.events import Adjusted, Bought, Charged, Credited, Event, ProfileTold, Reported, ToolUsed
+from app.demo.traffic.events import Adjusted, Bought, Charged, Credited, Event, ProfileSet, Reported, ToolUsed
 from app.demo.traffic.people import LIVE_PEOPLE
 from app.demo.traffic.story import write_story
 from app.verification import verify_books
@@ -145,7 +145,7 @@ def test_the_story_is_plausible() -> None:
 
 
 def newcomers(story: list[Event]) -> set[object]:
-    return {event.identity for event in story if isinstance(event, ProfileTold)}
+    return {event.identity for event in story if isinstance(event, ProfileSet)}
 
 
 async def check_the_books(town: Town) -> None:

@@ -424,7 +424,7 @@ export interface paths {
         };
         /**
          * Login
-         * @description Go and sign in at the provider; afterwards to `return_to`, a path of this server.
+         * @description Redirect to the provider's sign-in, and afterwards to `return_to`, a path of this server.
          */
         get: operations["login"];
         put?: never;
@@ -444,7 +444,7 @@ export interface paths {
         };
         /**
          * Callback
-         * @description Where the provider sends the browser back to. Opens the session and sets its cookie.
+         * @description Complete the provider's redirect: open the session and set its cookie.
          */
         get: operations["callback"];
         put?: never;
@@ -463,8 +463,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Who Am I
-         * @description The signed-in admin, and the token that the browser's writes need.
+         * Get the signed-in admin
+         * @description Return the signed-in admin, and the token that the browser's writes need.
          */
         get: operations["who_am_i"];
         put?: never;
@@ -486,7 +486,7 @@ export interface paths {
         put?: never;
         /**
          * Logout
-         * @description End this session, wherever its token is.
+         * @description End this session everywhere.
          */
         post: operations["logout"];
         delete?: never;
@@ -504,11 +504,11 @@ export interface paths {
         };
         /**
          * List Users
-         * @description `search`: an account's id, or how an external id, an e-mail address, a name or the words inside them begin. Case,
-         *     Unicode form and blanks around it make no difference. Of several words, all have to match.
+         * @description List users. `search`: an account's id, or the beginning of an external id, an e-mail address, a name or a word in
+         *     them. Case, Unicode form and surrounding blanks make no difference. Of several words, all must match.
          *
-         *     Sorted by balance or last activity, and filtered by activity, users appear as they were at `as_of`, a minute ago or
-         *     so; what is told of each is as it is now. Whoever moves while pages are turned may be met twice or not at all.
+         *     Sorting by balance or last activity, and filters on activity, use values as of `as_of`, about a minute ago; the
+         *     fields of each user are current. Accounts that change between pages can appear twice or be skipped.
          */
         get: operations["list_users"];
         put?: never;
@@ -528,9 +528,9 @@ export interface paths {
         };
         /**
          * Export Users
-         * @description All users that match, as a file for a spreadsheet. The newest first, so that each is met once, whoever moves.
+         * @description Export all matching users as CSV, newest first, so that each appears exactly once.
          *
-         *     A `search` looks at as many matches as the list does. The export is in the audit log.
+         *     A `search` reads as many matches as the list does. The export is recorded in the audit log.
          */
         get: operations["export_users"];
         put?: never;
@@ -550,9 +550,9 @@ export interface paths {
         };
         /**
          * List Spellings
-         * @description Open accounts whose identities differ in nothing but case, width or Unicode form: perhaps one person's.
+         * @description List open accounts whose identities differ only in case, width or Unicode form: possibly the same person's.
          *
-         *     They are never merged by the service. Closed accounts are left out.
+         *     The service never merges them. Closed accounts are omitted.
          */
         get: operations["list_spellings"];
         put?: never;
@@ -589,11 +589,11 @@ export interface paths {
         };
         /**
          * Get Timeline
-         * @description Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all.
+         * @description List charges, tool uses, credits, purchases and admins' actions together, newest first. Without `kind`: all.
          *
-         *     Each event appears once: an adjustment is the credit, with the admin who made it, unless only `admin` is asked for;
-         *     a purchase appears when its credits are booked, and until then when it was begun. `until` leaves out what is not
-         *     older; `interaction_id` leaves the charges and tool uses that name the interaction.
+         *     Each event appears once. An adjustment is the credit, with the admin who made it, unless `admin` is the only kind. A
+         *     purchase appears when its credits are booked, and until then when it was started. `until` keeps only older events;
+         *     `interaction_id` keeps only the charges and tool uses that name the interaction.
          */
         get: operations["get_timeline"];
         put?: never;
@@ -615,7 +615,7 @@ export interface paths {
         put?: never;
         /**
          * Adjust Credits
-         * @description Give or take paid credits. What is taken must be there: nothing becomes debt. The same key again: no effect.
+         * @description Give or take paid credits. Taking more than the balance fails and creates no debt. Idempotent by key.
          */
         post: operations["adjust_credits"];
         delete?: never;
@@ -635,7 +635,7 @@ export interface paths {
         put?: never;
         /**
          * Grant Free Credits
-         * @description Add one-time free credits, which charges spend before paid ones. The same key again: no effect.
+         * @description Add one-time free credits, which charges spend before paid ones. Idempotent by key.
          */
         post: operations["grant_free_credits"];
         delete?: never;
@@ -655,7 +655,7 @@ export interface paths {
         put?: never;
         /**
          * Suspend User
-         * @description Stop the account from spending. The agent hears the reason.
+         * @description Suspend the account: it cannot spend. The agent receives the reason.
          */
         post: operations["suspend_user"];
         delete?: never;
@@ -675,7 +675,7 @@ export interface paths {
         put?: never;
         /**
          * Reopen User
-         * @description Let a suspended or closed account spend again.
+         * @description Reopen a suspended or closed account, so that it can spend again.
          */
         post: operations["reopen_user"];
         delete?: never;
@@ -695,7 +695,7 @@ export interface paths {
         put?: never;
         /**
          * Close User
-         * @description End the account: it neither spends nor receives.
+         * @description Close the account: it can neither spend nor receive.
          */
         post: operations["close_user"];
         delete?: never;
@@ -715,7 +715,7 @@ export interface paths {
         put?: never;
         /**
          * Revoke User Tokens
-         * @description Refuse every token that the user has now, everywhere within a second. New ones work.
+         * @description Revoke all current tokens of the user, everywhere within a second. New tokens work.
          */
         post: operations["revoke_user_tokens"];
         delete?: never;
@@ -733,7 +733,7 @@ export interface paths {
         };
         /**
          * Export User
-         * @description Everything that is kept about the account's person, as a JSON file. That it was asked for is in the audit log.
+         * @description Export all data of the account's person as JSON. The request is recorded in the audit log.
          */
         get: operations["export_user"];
         put?: never;
@@ -755,10 +755,10 @@ export interface paths {
         put?: never;
         /**
          * Erase User
-         * @description Forget the account's person and close the account for ever; the books stay. Cannot be undone. Again: no effect.
+         * @description Erase the account's person and close the account permanently; the books stay. Irreversible and idempotent.
          *
-         *     Who they were is gone with this answer; what callers wrote beside their charges follows within a minute, by the
-         *     worker. What remains at the payment provider: see docs/back-office-erasure.md.
+         *     Personal data is gone with this answer. Callers' texts on charges follow within a minute, by the worker. For the
+         *     data at the payment provider see docs/back-office-erasure.md.
          */
         post: operations["erase_user"];
         delete?: never;
@@ -776,13 +776,13 @@ export interface paths {
         };
         /**
          * List Api Keys
-         * @description Newest first, ended ones included. No answer holds more of a key than its public id.
+         * @description List API keys, newest first, including ended ones. Of a key only the public id is shown.
          */
         get: operations["list_api_keys"];
         put?: never;
         /**
          * Create Api Key
-         * @description Make a key. Its text is in this answer and nowhere else, ever.
+         * @description Create an API key. Only this answer contains its text; it is never shown again.
          */
         post: operations["create_api_key"];
         delete?: never;
@@ -800,7 +800,7 @@ export interface paths {
         };
         /**
          * Export Api Keys
-         * @description All keys, newest first, as a file for a spreadsheet. It holds no more of a key than its public id.
+         * @description Export all API keys, newest first, as CSV. Of a key only the public id is included.
          */
         get: operations["export_api_keys"];
         put?: never;
@@ -827,7 +827,7 @@ export interface paths {
         head?: never;
         /**
          * Change Api Key
-         * @description Change an active key, everywhere within a second. An expiry that has passed ends it.
+         * @description Change an active key; effective everywhere within a second. An expiry in the past ends the key.
          */
         patch: operations["change_api_key"];
         trace?: never;
@@ -843,7 +843,7 @@ export interface paths {
         put?: never;
         /**
          * Rotate Api Key
-         * @description Make a successor; the old key works on for the grace period.
+         * @description Rotate a key: create a successor. The old key works until the grace period ends.
          */
         post: operations["rotate_api_key"];
         delete?: never;
@@ -863,7 +863,7 @@ export interface paths {
         put?: never;
         /**
          * Revoke Api Key
-         * @description End a key, everywhere within a second. Again: no effect.
+         * @description Revoke a key; effective everywhere within a second. Idempotent.
          */
         post: operations["revoke_api_key"];
         delete?: never;
@@ -881,7 +881,7 @@ export interface paths {
         };
         /**
          * List Purchases
-         * @description Newest first. The views are normally empty: `for_review` is money that did not arrive as agreed.
+         * @description List purchases, newest first. The views are normally empty; `for_review`: the money did not arrive as agreed.
          */
         get: operations["list_purchases"];
         put?: never;
@@ -901,9 +901,9 @@ export interface paths {
         };
         /**
          * Export Purchases
-         * @description All purchases that match, newest first, as a file for a spreadsheet. Amounts are in minor units.
+         * @description Export all matching purchases, newest first, as CSV. Amounts are in minor units.
          *
-         *     The export is in the audit log.
+         *     The export is recorded in the audit log.
          */
         get: operations["export_purchases"];
         put?: never;
@@ -923,16 +923,16 @@ export interface paths {
         };
         /**
          * Get Last Reconciliation
-         * @description What came of the last time that somebody asked for everything to be reconciled; null: nobody ever did.
+         * @description Return the state of the last reconciliation of everything that an admin requested; null: none yet.
          */
         get: operations["get_last_reconciliation"];
         put?: never;
         /**
          * Reconcile All
-         * @description Have the worker ask Stripe about everything that is not settled, as it does every few minutes, but now.
+         * @description Have the worker reconcile everything that is not settled with Stripe now, as it does every few minutes.
          *
-         *     Nothing has happened yet when this answers: ask where it stands, or read the audit log. While one waits for the
-         *     worker, asking again gives that one back.
+         *     The answer comes before the work: poll the state, or read the audit log. While a request waits for the worker,
+         *     another one returns the same job.
          */
         post: operations["reconcile_all"];
         delete?: never;
@@ -950,7 +950,7 @@ export interface paths {
         };
         /**
          * Get Purchase With Events
-         * @description A purchase with what Stripe told us about it, in the order in which it came.
+         * @description Return a purchase with Stripe's events about it, in the order of arrival.
          */
         get: operations["get_purchase_with_events"];
         put?: never;
@@ -972,9 +972,9 @@ export interface paths {
         put?: never;
         /**
          * Refund Purchase
-         * @description Give money back through Stripe; the credits leave in proportion. The same key again refunds nothing more.
+         * @description Refund money through Stripe; credits are taken back in proportion. The same key again refunds nothing more.
          *
-         *     What is to be done is in the audit log before Stripe is asked, so that no refund is ever without its entry.
+         *     The request is in the audit log before Stripe is called, so that no refund is ever without its entry.
          */
         post: operations["refund_purchase"];
         delete?: never;
@@ -994,10 +994,10 @@ export interface paths {
         put?: never;
         /**
          * Reconcile Purchase
-         * @description Ask Stripe about this purchase, its refunds and its disputes now, and book what is missing.
+         * @description Check this purchase, its refunds and its disputes with Stripe now, and book what is missing.
          *
-         *     That it was asked for is in the audit log before Stripe is asked, and what came of it after that: so no booking is
-         *     ever without an entry.
+         *     The request is in the audit log before Stripe is called, and the outcome after it, so that no booking is ever
+         *     without an entry.
          */
         post: operations["reconcile_purchase"];
         delete?: never;
@@ -1015,7 +1015,7 @@ export interface paths {
         };
         /**
          * List Alerts
-         * @description Newest first. `open_total` counts all that wait for somebody, whatever the filters.
+         * @description List alerts, newest first. `open_total` counts all open alerts and ignores the filters.
          */
         get: operations["list_alerts"];
         put?: never;
@@ -1054,7 +1054,7 @@ export interface paths {
         put?: never;
         /**
          * Dismiss Alert
-         * @description It was nothing: what this alert stopped goes on.
+         * @description Dismiss the alert as harmless: release its hold or suspension.
          */
         post: operations["dismiss_alert"];
         delete?: never;
@@ -1074,7 +1074,7 @@ export interface paths {
         put?: never;
         /**
          * Hold Alert
-         * @description The alert's accounts neither spend nor buy until somebody has looked at them. The agent hears that they wait.
+         * @description Hold the alert's accounts: they can neither spend nor buy until an admin decides. The agent is notified.
          */
         post: operations["hold_alert"];
         delete?: never;
@@ -1094,7 +1094,7 @@ export interface paths {
         put?: never;
         /**
          * Suspend Alert
-         * @description Stop the alert's accounts from spending and buying. Those that others have stopped are left as they are.
+         * @description Suspend the alert's accounts: they can neither spend nor buy. Already stopped accounts stay as they are.
          */
         post: operations["suspend_alert"];
         delete?: never;
@@ -1114,7 +1114,7 @@ export interface paths {
         put?: never;
         /**
          * Reopen Alert
-         * @description The decision was wrong: the alert waits again, and what it stopped goes on.
+         * @description Reopen a wrong decision: the alert is open again, and its hold or suspension is released.
          */
         post: operations["reopen_alert"];
         delete?: never;
@@ -1150,7 +1150,7 @@ export interface paths {
         get?: never;
         /**
          * Change Alert Rule
-         * @description In force with the worker's next look, within five minutes. What was found already stays as it is.
+         * @description Change a rule. It applies with the worker's next run, within five minutes. Existing alerts stay as they are.
          */
         put: operations["change_alert_rule"];
         post?: never;
@@ -1169,7 +1169,7 @@ export interface paths {
         };
         /**
          * Get Analytics Overview
-         * @description The figures of a range of days beside those of as many days before, and how things stand now.
+         * @description Return the figures of a range beside those of as many days before, and the current state.
          */
         get: operations["get_analytics_overview"];
         put?: never;
@@ -1189,7 +1189,7 @@ export interface paths {
         };
         /**
          * List Analytics Days
-         * @description One point for every day of the range, also for those on which nothing happened.
+         * @description Return one point per day of the range, including days without activity.
          */
         get: operations["list_analytics_days"];
         put?: never;
@@ -1209,7 +1209,7 @@ export interface paths {
         };
         /**
          * List Analytics Products
-         * @description Interactions' charges, and each tool's uses by what paid for them.
+         * @description Return the charges of interactions, and each tool's uses by source of payment.
          */
         get: operations["list_analytics_products"];
         put?: never;
@@ -1229,7 +1229,7 @@ export interface paths {
         };
         /**
          * List Analytics Agents
-         * @description Use by agent, as the charges' metadata names it.
+         * @description Return usage by agent, from the charges' metadata.
          */
         get: operations["list_analytics_agents"];
         put?: never;
@@ -1249,7 +1249,7 @@ export interface paths {
         };
         /**
          * List Analytics Keys
-         * @description Use by the API key that charged it.
+         * @description Return usage by API key.
          */
         get: operations["list_analytics_keys"];
         put?: never;
@@ -1269,7 +1269,7 @@ export interface paths {
         };
         /**
          * List Analytics Models
-         * @description LLM calls by model, on the day of the interaction's first report. One of several models is split among them.
+         * @description Return LLM calls by model, on the day of an interaction's first report. Split among an interaction's models.
          */
         get: operations["list_analytics_models"];
         put?: never;
@@ -1289,7 +1289,7 @@ export interface paths {
         };
         /**
          * List Top Users
-         * @description Who spent the most credits in the range, the first by credits, then by uses.
+         * @description List the users with the most credits spent in the range, by credits, then by uses.
          */
         get: operations["list_top_users"];
         put?: never;
@@ -1309,7 +1309,7 @@ export interface paths {
         };
         /**
          * List Cohorts
-         * @description Accounts by the week in which they were made: who came back in which later week, and who ever paid.
+         * @description Return accounts by week of creation: how many were active in each later week, and how many ever paid.
          */
         get: operations["list_cohorts"];
         put?: never;
@@ -1329,7 +1329,7 @@ export interface paths {
         };
         /**
          * Get Margin Overview
-         * @description Revenue, LLM cost and margin beside those of as many days before, and the net sales of the same days.
+         * @description Return revenue, LLM cost and margin beside those of as many days before, and net sales of the same days.
          */
         get: operations["get_margin_overview"];
         put?: never;
@@ -1349,7 +1349,7 @@ export interface paths {
         };
         /**
          * List Margin Days
-         * @description One point for every day of the range. Every day counts with the price that credits have brought up to now.
+         * @description Return one point per day of the range. Every day is valued at the price over all sales so far.
          */
         get: operations["list_margin_days"];
         put?: never;
@@ -1369,9 +1369,9 @@ export interface paths {
         };
         /**
          * List Margin Models
-         * @description What each model costs and earns. An interaction of several models is split among them.
+         * @description Return cost and revenue per model. An interaction of several models is split among them.
          *
-         *     The revenue of all rows, with that of charges without reported LLM usage (`model` null), is the interactions'.
+         *     All rows together, including charges without reported LLM usage (`model` null), have the interactions' revenue.
          */
         get: operations["list_margin_models"];
         put?: never;
@@ -1391,7 +1391,7 @@ export interface paths {
         };
         /**
          * List Margin Agents
-         * @description What each agent's interactions earn and what their LLM calls cost, by revenue.
+         * @description Return revenue and LLM cost of each agent's interactions, ordered by revenue.
          */
         get: operations["list_margin_agents"];
         put?: never;
@@ -1411,7 +1411,7 @@ export interface paths {
         };
         /**
          * List Margin Tools
-         * @description What each tool earns. What tools cost is not reported, so they have no margin.
+         * @description Return revenue per tool. The cost of tools is not reported, so they have no margin.
          */
         get: operations["list_margin_tools"];
         put?: never;
@@ -1431,7 +1431,7 @@ export interface paths {
         };
         /**
          * List Interaction Margins
-         * @description Interactions, the newest or the most expensive first. Each counts once, however it was reported.
+         * @description List interactions, newest or most expensive first. Each counts once, however often it was reported.
          */
         get: operations["list_interaction_margins"];
         put?: never;
@@ -1451,7 +1451,7 @@ export interface paths {
         };
         /**
          * List Audit Log
-         * @description Newest first. Times are half-open: `since` is in, `until` is not.
+         * @description List entries, newest first. Times are half-open: `since` is included, `until` is not.
          */
         get: operations["list_audit_log"];
         put?: never;
@@ -1471,9 +1471,9 @@ export interface paths {
         };
         /**
          * Export Audit Log
-         * @description All entries that match, newest first, as a file for a spreadsheet. The next export shows this one.
+         * @description Export all matching entries, newest first, as CSV. The export itself is recorded.
          *
-         *     Viewers may export it: its entries name no customer but by an account's id.
+         *     Viewers may export, because entries identify customers by account id only.
          */
         get: operations["export_audit_log"];
         put?: never;
@@ -1559,7 +1559,7 @@ export interface paths {
         };
         /**
          * Get Providers
-         * @description Each environment's payment provider. Of secrets it shows the last characters only, to every role.
+         * @description Return each environment's payment provider. Of secrets only the tails are shown, to every role.
          */
         get: operations["get_providers"];
         put?: never;
@@ -1580,7 +1580,7 @@ export interface paths {
         get?: never;
         /**
          * Set Provider
-         * @description Store an environment's keys, sealed. They win over the settings.
+         * @description Store an environment's keys, encrypted. They take precedence over the settings.
          */
         put: operations["set_provider"];
         post?: never;
@@ -1601,7 +1601,7 @@ export interface paths {
         put?: never;
         /**
          * Try Provider
-         * @description Ask Stripe whether it knows a key, without storing it.
+         * @description Check a key with Stripe, without storing it.
          */
         post: operations["try_provider"];
         delete?: never;
@@ -1677,12 +1677,15 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List Of Admins */
+        /**
+         * List Of Admins
+         * @description List all admins, including removed ones.
+         */
         get: operations["list_of_admins"];
         put?: never;
         /**
          * Invite
-         * @description Let somebody sign in. Somebody who could already is 409: change the role instead.
+         * @description Give a person access. 409 if they have access already: change their role instead.
          */
         post: operations["invite"];
         delete?: never;
@@ -1706,7 +1709,7 @@ export interface paths {
         head?: never;
         /**
          * Change
-         * @description Give another role, lock out or let in again. Locking out ends every session. The last admin stays.
+         * @description Change an admin's role, disable them or enable them again. Disabling ends all sessions. The last admin stays.
          */
         patch: operations["change"];
         trace?: never;
@@ -1720,7 +1723,7 @@ export interface paths {
         };
         /**
          * List Sessions
-         * @description The sessions that still work. Others' are for admins to see.
+         * @description List an admin's active sessions. Other admins' sessions are visible to the role `admin` only.
          */
         get: operations["list_sessions"];
         put?: never;
@@ -1760,7 +1763,7 @@ export interface paths {
         };
         /**
          * Get System
-         * @description Database, replica, worker, job queue, webhooks and the last verification of the ledger.
+         * @description Return the state of database, replica, worker, job queue, webhooks and the last ledger verification.
          */
         get: operations["get_system"];
         put?: never;
@@ -1780,7 +1783,7 @@ export interface paths {
         };
         /**
          * List Background Jobs
-         * @description Newest first. Failed jobs stay until somebody retries them; why they failed is in the worker's log, by job id.
+         * @description List jobs, newest first. Failed jobs stay until an admin retries them; their errors are in the worker's log.
          */
         get: operations["list_background_jobs"];
         put?: never;
@@ -1802,7 +1805,7 @@ export interface paths {
         put?: never;
         /**
          * Retry Job
-         * @description Have a failed job run once more, as soon as the worker has a moment.
+         * @description Retry a failed job, as soon as the worker is free.
          */
         post: operations["retry_job"];
         delete?: never;
@@ -1820,7 +1823,7 @@ export interface paths {
         };
         /**
          * List Payment Events
-         * @description What Stripe sent, the last received first; `review` is what a person has to look at.
+         * @description List Stripe's webhook events, newest first; those with the outcome `review` need an admin.
          */
         get: operations["list_payment_events"];
         put?: never;
@@ -1857,7 +1860,7 @@ export interface paths {
         };
         /**
          * Health
-         * @description 200 while the database answers, else 503.
+         * @description Answer 200 while the database answers, else 503.
          */
         get: operations["health"];
         put?: never;
@@ -1877,10 +1880,10 @@ export interface paths {
         };
         /**
          * Ready
-         * @description For load balancers: 200 while this process should be sent requests, else 503.
+         * @description Readiness for load balancers: answer 200 while this process should receive requests, else 503.
          *
-         *     503 means that the process ends soon, has no database, or has one that takes no writes. As a rule it asks nobody
-         *     (ADR 11): a process that is overloaded must not look like one that is dead, or the others get its share as well.
+         *     503 means that the process ends soon, has no database, or has a read-only one. Normally it queries nothing (ADR 11):
+         *     an overloaded process must not look like a dead one, or the other processes receive its share as well.
          */
         get: operations["ready"];
         put?: never;
@@ -1900,7 +1903,7 @@ export interface paths {
         };
         /**
          * Service Status
-         * @description Whether the service and what it depends on work. Answers 200 in every state, within about two seconds.
+         * @description Return whether the service and its dependencies work. Answers 200 in every state, within about two seconds.
          */
         get: operations["service_status"];
         put?: never;
@@ -1920,7 +1923,7 @@ export interface paths {
         };
         /**
          * Metrics
-         * @description Prometheus metrics. Needs `Authorization: Bearer METRICS_TOKEN` where that is set.
+         * @description Return Prometheus metrics. Requires `Authorization: Bearer METRICS_TOKEN` if that setting is set.
          */
         get: operations["metrics"];
         put?: never;
@@ -2024,19 +2027,19 @@ export interface components {
         AdjustBody: {
             /**
              * Credits
-             * @description Negative: taken away.
+             * @description Negative: taken.
              */
             credits: number;
             /**
              * Seen Paid
-             * @description The paid credits that the admin saw: 409 if there are more or fewer by now.
+             * @description The paid credits that the admin saw: 409 if the number has changed.
              */
             seen_paid?: number | null;
             /** Reason */
             reason: string;
             /**
              * Idempotency Key
-             * @description The same key again changes nothing.
+             * @description A repeated key changes nothing.
              */
             idempotency_key: string;
         };
@@ -2099,7 +2102,7 @@ export interface components {
         AgentUsage: {
             /**
              * Uses
-             * @description Charges and tool uses; one that is replayed counts once.
+             * @description Charges and tool uses; replays do not count.
              */
             uses: number;
             spent: components["schemas"]["CreditsSpent"];
@@ -2115,7 +2118,7 @@ export interface components {
             product_paid: number;
             /**
              * Agent Id
-             * @description As charges' metadata names it; null: not named.
+             * @description From the charges' metadata; null: no agent named.
              */
             agent_id: string | null;
         };
@@ -2177,17 +2180,17 @@ export interface components {
             rule: "accounts_per_key" | "purchases_per_card" | "refunds_per_account" | "spend_spike";
             /**
              * Subject
-             * @description An API key's id, an account's id, or a digest that stands for a card.
+             * @description An API key's id, an account's id, or the digest of a card.
              */
             subject: string;
             /**
              * Observed
-             * @description The most that was seen: accounts, purchases, refunds, or credits of a day.
+             * @description The highest count so far: accounts, purchases, refunds, or credits per day.
              */
             observed: number;
             /**
              * Usual
-             * @description Credits that the account spends on a day, for `spend_spike`.
+             * @description The account's usual credits per day, for `spend_spike`.
              */
             usual: number | null;
             /** Threshold */
@@ -2196,22 +2199,22 @@ export interface components {
             window_h: number;
             /**
              * Account Ids
-             * @description Accounts that can be stopped for it; none for a key. Later ones join.
+             * @description Accounts that can be stopped; none for a key. Later ones are added.
              */
             account_ids: string[];
             /**
              * Exempt Ids
-             * @description Accounts that `stopped` does not cover: a person let them go on.
+             * @description Accounts that `stopped` does not cover, because an admin released them.
              */
             exempt_ids: string[];
             /**
              * People
-             * @description Whom `account_ids` belong to, in their order.
+             * @description The persons of `account_ids`, in the same order.
              */
             people: components["schemas"]["AlertPerson"][];
             /**
              * Card Brand
-             * @description Of the card that `subject` stands for, as far as it is known.
+             * @description Brand of the card in `subject`, if known.
              */
             card_brand: string | null;
             /** Card Last4 */
@@ -2223,7 +2226,7 @@ export interface components {
             status: "open" | "dismissed" | "acted";
             /**
              * Stopped
-             * @description What its accounts are under, by rule or by hand.
+             * @description How the accounts are stopped, by rule or admin.
              */
             stopped: ("hold" | "suspend") | null;
             /** Created At */
@@ -2236,12 +2239,12 @@ export interface components {
             decided_by: string | null;
             /**
              * Reason
-             * @description Of the last decision.
+             * @description Reason of the last decision.
              */
             reason: string | null;
             /**
              * Reopened At
-             * @description When later accounts opened it again after the decision.
+             * @description When later accounts reopened the alert after a decision.
              */
             reopened_at: string | null;
         };
@@ -2260,7 +2263,7 @@ export interface components {
             entries: components["schemas"]["AuditRow"][];
             /**
              * Next Cursor
-             * @description Send it as `cursor` for the next page; null on the last one.
+             * @description Value of `cursor` for the next page; null on the last page.
              */
             next_cursor: string | null;
         };
@@ -2302,14 +2305,14 @@ export interface components {
             } | null;
             /** Reason */
             reason: string | null;
-            /** @description Whom an account or a purchase belongs to; null for everything else. */
+            /** @description The person of an account or a purchase; null for other targets. */
             person: components["schemas"]["Person"] | null;
         };
         /** BookedReply */
         BookedReply: {
             /**
              * Booked
-             * @description Whether money turned out to have arrived.
+             * @description True if a payment was found and booked.
              */
             booked: boolean;
             purchase: components["schemas"]["PurchaseRow"];
@@ -2318,7 +2321,7 @@ export interface components {
         CatalogueReply: {
             /**
              * Version
-             * @description 0: no admin has set it.
+             * @description 0: never set.
              */
             version: number;
             /**
@@ -2328,7 +2331,7 @@ export interface components {
             source: "settings" | "admin";
             /**
              * Reason
-             * @description Why it was set.
+             * @description The reason of the change.
              */
             reason: string | null;
             /** Changed By */
@@ -2342,7 +2345,7 @@ export interface components {
         ChangeFields: {
             /**
              * Version
-             * @description The version that this changes, as it was read. Another one answers 409.
+             * @description The version that was read. If another one is current, the answer is 409.
              */
             version: number;
             /** Reason */
@@ -2350,7 +2353,7 @@ export interface components {
         };
         /**
          * ChangedReply
-         * @description 409: what the admin saw is not what is there now. Nothing was done.
+         * @description 409: the data has changed since the admin saw it. Nothing was done.
          */
         ChangedReply: {
             /** Detail */
@@ -2361,14 +2364,14 @@ export interface components {
             request_id: string | null;
             /**
              * Current
-             * @description What is there now.
+             * @description The current values.
              */
             current: {
                 [key: string]: unknown;
             };
             /**
              * Changed By
-             * @description An admin's e-mail address, or what else changed it; null: unknown.
+             * @description An admin's e-mail address, or another source of the change; null: unknown.
              */
             changed_by: string | null;
             /** Changed At */
@@ -2534,7 +2537,7 @@ export interface components {
             /**
              * First Day
              * Format: date
-             * @description The Monday of the week in which the accounts were made.
+             * @description The Monday of the week in which the accounts were created.
              */
             first_day: string;
             /** Accounts */
@@ -2543,7 +2546,7 @@ export interface components {
             ever_paid: number;
             /**
              * Weeks
-             * @description Weeks without any use are left out.
+             * @description Weeks without any use are omitted.
              */
             weeks: components["schemas"]["CohortWeek"][];
         };
@@ -2551,7 +2554,7 @@ export interface components {
         CohortWeek: {
             /**
              * Week
-             * @description Weeks since the cohort's; 0 is the week in which its accounts were made.
+             * @description Weeks since the cohort's creation; 0 is the week in which its accounts were created.
              */
             week: number;
             /** Active */
@@ -2578,7 +2581,7 @@ export interface components {
             to: string;
             /**
              * Cohorts
-             * @description Of every week that has a day in the range, oldest first.
+             * @description One cohort per week that has a day in the range, oldest first.
              */
             cohorts: components["schemas"]["Cohort"][];
         };
@@ -2667,7 +2670,7 @@ export interface components {
         };
         /**
          * CreditsSpent
-         * @description Credits that left the main pools: by charges and by tool uses that a product's own credits did not pay.
+         * @description Credits that left the main pools, by charges and by tool uses that a product's own credits did not pay.
          */
         CreditsSpent: {
             /** Daily Free */
@@ -2732,7 +2735,7 @@ export interface components {
         Day: {
             /**
              * Uses
-             * @description Charges and tool uses; one that is replayed counts once.
+             * @description Charges and tool uses; replays do not count.
              */
             uses: number;
             spent: components["schemas"]["CreditsSpent"];
@@ -2765,12 +2768,12 @@ export interface components {
             reason: string;
             /**
              * Seen Status
-             * @description The status that the admin saw: 409 if it is another one by now.
+             * @description The status that the admin saw: 409 if it has changed.
              */
             seen_status?: ("open" | "dismissed" | "acted") | null;
             /**
              * Seen Stopped
-             * @description What the accounts were under; counts with `seen_status` alone.
+             * @description The value of `stopped` that the admin saw; used only with `seen_status`.
              */
             seen_stopped?: ("hold" | "suspend") | null;
         };
@@ -2778,7 +2781,7 @@ export interface components {
         DefaultsBody: {
             /**
              * Version
-             * @description The version that this changes, as it was read. Another one answers 409.
+             * @description The version that was read. If another one is current, the answer is 409.
              */
             version: number;
             /** Reason */
@@ -2802,7 +2805,7 @@ export interface components {
         DefaultsReply: {
             /**
              * Version
-             * @description 0: no admin has set it.
+             * @description 0: never set.
              */
             version: number;
             /**
@@ -2812,7 +2815,7 @@ export interface components {
             source: "settings" | "admin";
             /**
              * Reason
-             * @description Why it was set.
+             * @description The reason of the change.
              */
             reason: string | null;
             /** Changed By */
@@ -2852,7 +2855,7 @@ export interface components {
         EraseBody: {
             /**
              * Confirm
-             * @description The account's external id, or its account id: what is about to be erased.
+             * @description The account's external id or account id, to confirm the erasure.
              */
             confirm: string;
             /** Reason */
@@ -2860,7 +2863,7 @@ export interface components {
         };
         /**
          * ErrorReply
-         * @description Every error answer but 422.
+         * @description The body of every error but 422.
          */
         ErrorReply: {
             /** Detail */
@@ -2881,7 +2884,7 @@ export interface components {
             reason: string;
             /**
              * Idempotency Key
-             * @description The same key again changes nothing.
+             * @description A repeated key changes nothing.
              */
             idempotency_key: string;
         };
@@ -2988,7 +2991,7 @@ export interface components {
             completion_tokens: number;
             /**
              * Cost Cents
-             * @description Hundredths of the currency's unit, with all fractions.
+             * @description Hundredths of the currency's main unit, with all fractions.
              */
             cost_cents: string;
             /**
@@ -3000,19 +3003,19 @@ export interface components {
             interaction_id: string;
             /**
              * Model
-             * @description All its models, joined by ' + '.
+             * @description All models of the interaction, joined by ' + '.
              */
             model: string;
             /** Currency */
             currency: string;
             /**
              * Started At
-             * @description Of its first report.
+             * @description Time of the first report.
              */
             started_at: string;
             /**
              * Paid Spent
-             * @description Of the charges whose idempotency key is the interaction's id, or `charge:` and the id; null: none.
+             * @description Paid credits of the charges with the idempotency key `<id>` or `charge:<id>`; null: no such charge.
              */
             paid_spent: number | null;
             /** Revenue Cents */
@@ -3041,13 +3044,13 @@ export interface components {
             interactions: components["schemas"]["InteractionMargin"][];
             /**
              * Next Cursor
-             * @description Send it as `cursor` for the next page; null on the last one.
+             * @description Value of `cursor` for the next page; null on the last page.
              */
             next_cursor: string | null;
         };
         /**
          * InvalidField
-         * @description Where in the request (`body`, `query`, `path`, then the names) something is wrong, and what.
+         * @description One invalid field of the request: where (`body`, `query` or `path`, then the names) and what is wrong.
          */
         InvalidField: {
             /** Type */
@@ -3059,7 +3062,7 @@ export interface components {
         };
         /**
          * InvalidReply
-         * @description 422: a list of fields when the request does not parse, a sentence when a value in it cannot be accepted.
+         * @description 422: a list of fields if the request does not parse; a sentence if one of its values cannot be accepted.
          */
         InvalidReply: {
             /** Detail */
@@ -3070,7 +3073,7 @@ export interface components {
             request_id: string | null;
             /**
              * Field
-             * @description The field that the sentence is about, where it is one.
+             * @description The field that the sentence is about, if it is about one.
              */
             field?: string | null;
         };
@@ -3084,7 +3087,7 @@ export interface components {
             paid: number;
             /**
              * Main Pool
-             * @description Uses that the main pool would pay.
+             * @description Uses that the main pool can pay.
              */
             main_pool: number;
             /**
@@ -3106,7 +3109,7 @@ export interface components {
             status: "todo" | "doing" | "failed";
             /**
              * Args
-             * @description What it was told to do; whatever may be secret is left out.
+             * @description The job's arguments, without any that may be secret.
              */
             args: {
                 [key: string]: unknown;
@@ -3117,12 +3120,12 @@ export interface components {
             created_at: string | null;
             /**
              * Scheduled At
-             * @description When it is to run next, or was.
+             * @description When the job is or was due.
              */
             scheduled_at: string | null;
             /**
              * Changed At
-             * @description When it failed, or whatever happened to it last.
+             * @description When the job last changed, such as when it failed.
              */
             changed_at: string | null;
         };
@@ -3153,7 +3156,7 @@ export interface components {
             ip_allow_list: string[];
             /**
              * Client Subject
-             * @description Subject of the client certificate that requests must come with; null: none is needed.
+             * @description Subject of the client certificate that requests must present; null: none is required.
              */
             client_subject?: string | null;
             /** Rate Limit Per Minute */
@@ -3161,7 +3164,7 @@ export interface components {
         };
         /**
          * KeyChange
-         * @description Only what is given changes; null takes an expiry, a certificate or a rate limit away.
+         * @description Only the given fields change; null removes an expiry, a certificate or a rate limit.
          */
         KeyChange: {
             /** Name */
@@ -3174,7 +3177,7 @@ export interface components {
             ip_allow_list?: string[] | null;
             /**
              * Client Subject
-             * @description Subject of the client certificate that requests must come with; null: none is needed.
+             * @description Subject of the client certificate that requests must present; null: none is required.
              */
             client_subject?: string | null;
             /** Rate Limit Per Minute */
@@ -3202,7 +3205,7 @@ export interface components {
             ip_allow_list: string[];
             /**
              * Client Subject
-             * @description Subject of the client certificate that requests must come with; null: none is needed.
+             * @description Subject of the client certificate that requests must present; null: none is required.
              */
             client_subject: string | null;
             /** Rate Limit Per Minute */
@@ -3221,12 +3224,12 @@ export interface components {
             last_used_at: string | null;
             /**
              * Requests Total
-             * @description Requests that it authenticated; those of the last minute may be missing.
+             * @description Requests that the key authenticated; those of the last minute may be missing.
              */
             requests_total: number;
             /**
              * Credits Charged
-             * @description Credits that its charges and tool uses took from main pools, free ones too.
+             * @description Credits that the key's charges and tool uses took from main pools, free ones included.
              */
             credits_charged: number;
         };
@@ -3234,7 +3237,7 @@ export interface components {
         KeyUsage: {
             /**
              * Uses
-             * @description Charges and tool uses; one that is replayed counts once.
+             * @description Charges and tool uses; replays do not count.
              */
             uses: number;
             spent: components["schemas"]["CreditsSpent"];
@@ -3250,7 +3253,7 @@ export interface components {
             product_paid: number;
             /**
              * Key Id
-             * @description null: charged by end users themselves, or by the system.
+             * @description null: charged by end users' tokens, or by the system.
              */
             key_id: string | null;
             /** Name */
@@ -3262,7 +3265,7 @@ export interface components {
             api_keys: components["schemas"]["KeyReply"][];
             /**
              * Rotation Grace S
-             * @description How long a key works on after it is rotated.
+             * @description How long a key continues to work after its rotation.
              */
             rotation_grace_s: number;
         };
@@ -3397,14 +3400,14 @@ export interface components {
         };
         /**
          * Margin
-         * @description Of accounts in one currency. Costs are in US cents, so only dollars have a margin; others are never converted.
+         * @description Margin of accounts in one currency. Costs are in US cents, so only USD has a margin; nothing is converted.
          */
         Margin: {
             /** Currency */
             currency: string;
             /**
              * Revenue Cents
-             * @description Null: credits of this currency brought nothing yet.
+             * @description null: no credits have been sold in this currency yet.
              */
             revenue_cents: string | null;
             /** Interaction Revenue Cents */
@@ -3413,24 +3416,24 @@ export interface components {
             tool_revenue_cents: string | null;
             /**
              * Paid Spent
-             * @description Paid credits spent, on tools too.
+             * @description Paid credits spent, including tools.
              */
             paid_spent: number;
             /**
              * Tool Paid Spent
-             * @description How many of them were spent on tools.
+             * @description Paid credits spent on tools.
              */
             tool_paid_spent: number;
             /** Interactions */
             interactions: number;
             /**
              * Cost Cents
-             * @description LLM cost in US cents, of free uses too; an interaction counts once.
+             * @description LLM cost in US cents, free uses included; an interaction counts once.
              */
             cost_cents: string;
             /**
              * Margin Cents
-             * @description Interactions' revenue less LLM cost; null for other currencies than USD.
+             * @description Interactions' revenue less LLM cost; null for currencies other than USD.
              */
             margin_cents: string | null;
         };
@@ -3440,12 +3443,12 @@ export interface components {
             currency: string;
             /**
              * Paid Spent
-             * @description Paid credits, with the fractions of interactions that were split.
+             * @description Paid credits, with fractions for interactions that were split.
              */
             paid_spent: string;
             /**
              * Revenue Cents
-             * @description Paid credits spent, at `cents_per_paid_credit`; null: credits of this currency brought nothing yet.
+             * @description Paid credits spent, at `cents_per_paid_credit`; null: no credits have been sold in this currency yet.
              */
             revenue_cents: string | null;
             /**
@@ -3455,17 +3458,17 @@ export interface components {
             cost_cents: string;
             /**
              * Margin Cents
-             * @description Revenue less cost; null for other currencies than USD, in which costs are reported.
+             * @description Revenue less cost; null for currencies other than USD, in which costs are reported.
              */
             margin_cents: string | null;
             /**
              * Agent Id
-             * @description As the charge's metadata names it; null: not named, or not charged.
+             * @description From the charge's metadata; null: no agent named, or no charge.
              */
             agent_id: string | null;
             /**
              * Uses
-             * @description Charges of interactions.
+             * @description Charges for interactions.
              */
             uses: number;
         };
@@ -3531,22 +3534,22 @@ export interface components {
             currency: string;
             /**
              * Paid Spent
-             * @description Paid credits, with the fractions of interactions that were split.
+             * @description Paid credits, with fractions for interactions that were split.
              */
             paid_spent: string;
             /**
              * Revenue Cents
-             * @description Paid credits spent, at `cents_per_paid_credit`; null: credits of this currency brought nothing yet.
+             * @description Paid credits spent, at `cents_per_paid_credit`; null: no credits have been sold in this currency yet.
              */
             revenue_cents: string | null;
             /**
              * Cost Cents
-             * @description Hundredths of the currency's unit, with all fractions.
+             * @description Hundredths of the currency's main unit, with all fractions.
              */
             cost_cents: string;
             /**
              * Margin Cents
-             * @description Revenue less cost; null for other currencies than USD, in which costs are reported.
+             * @description Revenue less cost; null for currencies other than USD, in which costs are reported.
              */
             margin_cents: string | null;
             /** Llm Calls */
@@ -3557,12 +3560,12 @@ export interface components {
             completion_tokens: number;
             /**
              * Interactions
-             * @description Those that used the model; one of several models counts under each.
+             * @description Interactions that used the model; one with several models counts for each.
              */
             interactions: number;
             /**
              * Model
-             * @description An interaction of several models is split: what single calls report of each is that model's; the rest in proportion to its cost, else to its tokens, else equally. null: charges without reported LLM usage.
+             * @description An interaction with several models is split: usage that single calls report for a model is that model's; the rest is split by cost, else by tokens, else equally. null: charges without reported LLM usage.
              */
             model: string | null;
             /** Cost Per Interaction Cents */
@@ -3614,12 +3617,12 @@ export interface components {
             period: components["schemas"]["Margin"][];
             /**
              * Previous
-             * @description Of as many days before.
+             * @description The same figures for as many days before.
              */
             previous: components["schemas"]["Margin"][];
             /**
              * Sales
-             * @description Money received in the same days: another figure than revenue.
+             * @description Money received in the same days, which is not revenue.
              */
             sales: components["schemas"]["Sales"][];
         };
@@ -3638,17 +3641,17 @@ export interface components {
             product_free: number;
             /**
              * Product Paid
-             * @description Uses paid by the tool's own paid credits, which are given, not sold.
+             * @description Uses paid by the tool's own paid credits, which are granted, not sold.
              */
             product_paid: number;
             /**
              * Paid Spent
-             * @description Paid credits of the main pools.
+             * @description Paid credits from the main pools.
              */
             paid_spent: number;
             /**
              * Revenue Cents
-             * @description Paid credits spent, at `cents_per_paid_credit`; null: credits of this currency brought nothing yet.
+             * @description Paid credits spent, at `cents_per_paid_credit`; null: no credits have been sold in this currency yet.
              */
             revenue_cents: string | null;
         };
@@ -3685,17 +3688,17 @@ export interface components {
             completion_tokens: number;
             /**
              * Cost Cents
-             * @description Hundredths of the currency's unit, with all fractions.
+             * @description Hundredths of the currency's main unit, with all fractions.
              */
             cost_cents: string;
             /**
              * Interactions
-             * @description Those that used the model; one of several models counts under each.
+             * @description Interactions that used the model; one with several models counts for each.
              */
             interactions: number;
             /**
              * Model
-             * @description An interaction of several models is split: what single calls report of each is that model's; the rest in proportion to its cost, else to its tokens, else equally. null: charges without reported LLM usage.
+             * @description An interaction with several models is split: usage that single calls report for a model is that model's; the rest is split by cost, else by tokens, else equally. null: charges without reported LLM usage.
              */
             model: string | null;
         };
@@ -3724,7 +3727,7 @@ export interface components {
         };
         /**
          * Move
-         * @description What an event did to one pool. A tool's own pools are named `tool/free` and `tool/paid`, and count uses.
+         * @description The change of one pool by an event. A tool's own pools are named `tool/free` and `tool/paid`, and count uses.
          */
         Move: {
             /** Pool */
@@ -3739,9 +3742,9 @@ export interface components {
         };
         /**
          * Movements
-         * @description Credits that came into the paid pools or, for as much, reduced debts, on the day on which they were booked.
+         * @description Credits that were added to the paid pools, or reduced debts, on the day on which they were booked.
          *
-         *     Over all days, sold + granted - taken_back less the paid credits spent is what is outstanding, less the debt.
+         *     Over all days: sold + granted - taken_back - paid credits spent = outstanding - debt.
          */
         Movements: {
             /** Sold */
@@ -3753,7 +3756,7 @@ export interface components {
             granted: number;
             /**
              * Taken Back
-             * @description For refunds and disputes of purchases, less what was reinstated.
+             * @description By refunds and disputes of purchases, less reinstated credits.
              */
             taken_back: number;
         };
@@ -3799,7 +3802,7 @@ export interface components {
             key_id: string;
             /**
              * Api Key
-             * @description The whole key. It is shown this once and stored nowhere.
+             * @description The whole key. Shown only once, and stored nowhere.
              */
             api_key: string;
         };
@@ -3839,7 +3842,7 @@ export interface components {
             to: string;
             now: components["schemas"]["Standing"];
             period: components["schemas"]["Period"];
-            /** @description The days before, as many. */
+            /** @description The same figures for as many days before. */
             previous: components["schemas"]["Period"];
         };
         /** PackReply */
@@ -3869,7 +3872,7 @@ export interface components {
         PacksBody: {
             /**
              * Version
-             * @description The version that this changes, as it was read. Another one answers 409.
+             * @description The version that was read. If another one is current, the answer is 409.
              */
             version: number;
             /** Reason */
@@ -3886,7 +3889,7 @@ export interface components {
         PacksReply: {
             /**
              * Version
-             * @description 0: no admin has set it.
+             * @description 0: never set.
              */
             version: number;
             /**
@@ -3896,7 +3899,7 @@ export interface components {
             source: "settings" | "admin";
             /**
              * Reason
-             * @description Why it was set.
+             * @description The reason of the change.
              */
             reason: string | null;
             /** Changed By */
@@ -3926,7 +3929,7 @@ export interface components {
         Period: {
             /**
              * Uses
-             * @description Charges and tool uses; one that is replayed counts once.
+             * @description Charges and tool uses; replays do not count.
              */
             uses: number;
             spent: components["schemas"]["CreditsSpent"];
@@ -3959,7 +3962,7 @@ export interface components {
             active_users: number;
             /**
              * Buyers
-             * @description Accounts with a paid purchase that was begun in these days.
+             * @description Accounts with a paid purchase that was started in these days.
              */
             buyers: number;
             credits: components["schemas"]["Movements"];
@@ -3975,7 +3978,7 @@ export interface components {
         Permission: "billing:read" | "billing:write" | "billing:credit";
         /**
          * Person
-         * @description Who an account belongs to, as far as it is known. Of an erased person nothing is.
+         * @description The known data of an account's person; all null once erased.
          */
         Person: {
             /** Customer Email */
@@ -3989,33 +3992,33 @@ export interface components {
         };
         /**
          * PriceReply
-         * @description What a credit brought, over all sales up to now.
+         * @description The price of a credit, over all sales so far.
          *
-         *     Gifts are spent like bought credits, so a credit of the paid pool brought less than a sold one.
+         *     Granted credits are spent like bought ones, so the price of a paid credit is lower than that of a sold one.
          */
         PriceReply: {
             /** Currency */
             currency: string;
             /**
              * Net Minor
-             * @description All money ever received, less what went back.
+             * @description All money ever received, less refunds and disputes.
              */
             net_minor: number;
             /**
              * Credits Sold
-             * @description Ever, less what was taken back.
+             * @description All credits ever sold, less those taken back.
              */
             credits_sold: number;
             /**
              * Credits Entered
-             * @description Everything that ever came into the paid pools, gifts too, and stayed.
+             * @description All credits ever added to the paid pools, including grants, less those taken back.
              */
             credits_entered: number;
             /** Cents Per Sold Credit */
             cents_per_sold_credit: string | null;
             /**
              * Cents Per Paid Credit
-             * @description Net money per credit entered: the price of revenue.
+             * @description Net money per credit entered; revenue is computed with it.
              */
             cents_per_paid_credit: string | null;
         };
@@ -4023,7 +4026,7 @@ export interface components {
         ProductUsage: {
             /**
              * Uses
-             * @description Charges and tool uses; one that is replayed counts once.
+             * @description Charges and tool uses; replays do not count.
              */
             uses: number;
             spent: components["schemas"]["CreditsSpent"];
@@ -4047,7 +4050,7 @@ export interface components {
         ProductsBody: {
             /**
              * Version
-             * @description The version that this changes, as it was read. Another one answers 409.
+             * @description The version that was read. If another one is current, the answer is 409.
              */
             version: number;
             /** Reason */
@@ -4079,7 +4082,7 @@ export interface components {
         ProviderBody: {
             /**
              * Version
-             * @description The version that this changes, as it was read. Another one answers 409.
+             * @description The version that was read. If another one is current, the answer is 409.
              */
             version: number;
             /** Reason */
@@ -4091,23 +4094,23 @@ export interface components {
             publishable_key: string;
             /**
              * Secret Key
-             * @description Absent: as it is stored.
+             * @description Absent: the stored one stays.
              */
             secret_key?: string | null;
             /**
              * Webhook Secret
-             * @description Absent: as it is stored.
+             * @description Absent: the stored one stays.
              */
             webhook_secret?: string | null;
         };
         /**
          * ProviderReply
-         * @description An environment's payment provider; without keys, nothing can be bought there.
+         * @description An environment's payment provider. Without keys, purchases are impossible there.
          */
         ProviderReply: {
             /**
              * Version
-             * @description 0: no admin has set it.
+             * @description 0: never set.
              */
             version: number;
             /**
@@ -4117,7 +4120,7 @@ export interface components {
             source: "settings" | "admin";
             /**
              * Reason
-             * @description Why it was set.
+             * @description The reason of the change.
              */
             reason: string | null;
             /** Changed By */
@@ -4146,7 +4149,7 @@ export interface components {
             webhook_secret_tail: string | null;
             /**
              * Readable
-             * @description false: the stored keys cannot be opened with ENCRYPTION_KEYS as it is.
+             * @description false: the stored keys cannot be decrypted with ENCRYPTION_KEYS.
              */
             readable: boolean;
         };
@@ -4159,14 +4162,14 @@ export interface components {
             status: "operational" | "degraded" | "outage";
             /**
              * Latency Ms
-             * @description Of the last check; null where it was not answered.
+             * @description Of the last check; null if the provider did not answer.
              */
             latency_ms: number | null;
             /** Last Check */
             last_check: string;
             /**
              * Message
-             * @description What is wrong; null while nothing is.
+             * @description The problem; null if there is none.
              */
             message: string | null;
         };
@@ -4181,12 +4184,12 @@ export interface components {
             providers: components["schemas"]["ProviderReply"][];
             /**
              * Webhook Url
-             * @description Where Stripe should send its events.
+             * @description URL for Stripe's webhook endpoint.
              */
             webhook_url: string;
             /**
              * Can Store
-             * @description false: ENCRYPTION_KEYS is not set, so keys come from the settings only.
+             * @description false: ENCRYPTION_KEYS is not set, so keys can come only from the settings.
              */
             can_store: boolean;
         };
@@ -4268,7 +4271,7 @@ export interface components {
             received_minor: number | null;
             /**
              * Received Currency
-             * @description Of what arrived and went back; another than agreed: for review.
+             * @description Currency of the received and refunded money; if it is not the agreed one, the purchase is for review.
              */
             received_currency: string | null;
             /** Refunded Minor */
@@ -4283,13 +4286,13 @@ export interface components {
             review_reason: string | null;
             /**
              * State
-             * @description The status, or how much of the money of a succeeded one went back.
+             * @description The status; for a succeeded purchase also whether it was refunded, in part or in full.
              * @enum {string}
              */
             state: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded";
             /**
              * Card Brand
-             * @description As Stripe names it; of what is no card, the kind of payment.
+             * @description Stripe's name of the brand; without a card, the payment method.
              */
             card_brand: string | null;
             /** Card Last4 */
@@ -4304,7 +4307,7 @@ export interface components {
             disputes: components["schemas"]["DisputeReply"][];
             /**
              * Refunds
-             * @description Known by id, oldest first. Those that failed gave nothing back.
+             * @description Refunds that are known by id, oldest first. Failed ones returned no money.
              */
             refunds: components["schemas"]["RefundReply"][];
         };
@@ -4368,7 +4371,7 @@ export interface components {
             received_minor: number | null;
             /**
              * Received Currency
-             * @description Of what arrived and went back; another than agreed: for review.
+             * @description Currency of the received and refunded money; if it is not the agreed one, the purchase is for review.
              */
             received_currency: string | null;
             /** Refunded Minor */
@@ -4383,13 +4386,13 @@ export interface components {
             review_reason: string | null;
             /**
              * State
-             * @description The status, or how much of the money of a succeeded one went back.
+             * @description The status; for a succeeded purchase also whether it was refunded, in part or in full.
              * @enum {string}
              */
             state: "pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded";
             /**
              * Card Brand
-             * @description As Stripe names it; of what is no card, the kind of payment.
+             * @description Stripe's name of the brand; without a card, the payment method.
              */
             card_brand: string | null;
             /** Card Last4 */
@@ -4465,17 +4468,17 @@ export interface components {
         ReconciledFigures: {
             /**
              * Events
-             * @description Of Stripe's that were caught up on.
+             * @description Stripe events that had been missed and were applied.
              */
             events: number;
             /**
              * Payments
-             * @description That were caught up on.
+             * @description Payments that had been missed and were booked.
              */
             payments: number;
             /**
              * Failed
-             * @description What could not be done; the worker tries again in a few minutes.
+             * @description Failures; the worker retries in a few minutes.
              */
             failed: number;
         };
@@ -4485,7 +4488,7 @@ export interface components {
             job_id: number;
             /**
              * State
-             * @description queued: nothing has happened yet. failed: /admin/system/jobs has it, to be retried.
+             * @description queued: not started yet. failed: retry the job in /admin/system/jobs.
              * @enum {string}
              */
             state: "queued" | "running" | "finished" | "failed";
@@ -4498,7 +4501,7 @@ export interface components {
             outcome: components["schemas"]["ReconciledFigures"] | null;
             /**
              * Worker Seen At
-             * @description While it is silent, what is queued waits.
+             * @description Last heartbeat of any worker. Queued work waits while no worker runs.
              */
             worker_seen_at: string | null;
             /** Now */
@@ -4508,12 +4511,12 @@ export interface components {
         RefundBody: {
             /**
              * Amount Minor
-             * @description Minor units of the currency; absent: all that is left.
+             * @description Minor units of the currency; absent: the whole remainder.
              */
             amount_minor?: number | null;
             /**
              * Seen Refunded Minor
-             * @description What the admin saw as refunded so far: 409 if it is another sum by now.
+             * @description The refunded amount that the admin saw: 409 if it has changed.
              */
             seen_refunded_minor?: number | null;
             /** Reason */
@@ -4536,12 +4539,12 @@ export interface components {
             created_at: string;
             /**
              * Asked By
-             * @description The admin who asked for it here, or System; null: it was asked for at Stripe.
+             * @description The admin who requested it here, or System; null: requested at Stripe.
              */
             asked_by: string | null;
             /**
              * Reason
-             * @description The admin's; of one asked for at Stripe, Stripe's.
+             * @description The admin's reason; for a refund requested at Stripe, Stripe's.
              */
             reason: string | null;
         };
@@ -4635,7 +4638,7 @@ export interface components {
             in_use: boolean;
             /**
              * Lag S
-             * @description How old what it shows may be; null: nobody knows.
+             * @description The replica's lag in seconds, at most; null: unknown.
              */
             lag_s: number | null;
         };
@@ -4648,14 +4651,14 @@ export interface components {
         };
         /**
          * Revenue
-         * @description What the paid credits spent in these days earned, in one currency: at what a paid credit brought on average.
+         * @description Revenue of the paid credits spent in these days, in one currency, at the average price of a paid credit.
          */
         Revenue: {
             /** Currency */
             currency: string;
             /**
              * Revenue Cents
-             * @description Null: credits of this currency brought nothing yet.
+             * @description null: no credits have been sold in this currency yet.
              */
             revenue_cents: string | null;
             /** Interaction Revenue Cents */
@@ -4693,23 +4696,23 @@ export interface components {
             rule: "accounts_per_key" | "purchases_per_card" | "refunds_per_account" | "spend_spike";
             /**
              * Action
-             * @description What is done by itself with what is found.
+             * @description Automatic action on a finding.
              * @enum {string}
              */
             action: "off" | "notify" | "hold" | "suspend";
             /**
              * Threshold
-             * @description From how many on; for `spend_spike`, how many times the usual spending.
+             * @description Lowest count that raises an alert; for `spend_spike`, a multiple of the usual spending.
              */
             threshold: number;
             /**
              * Window H
-             * @description Of how many hours; `spend_spike` is always about a UTC day.
+             * @description Length of the window in hours; `spend_spike` always looks at one UTC day.
              */
             window_h: number;
             /**
              * Minimum
-             * @description Credits of a day below which `spend_spike` finds nothing.
+             * @description Credits per day below which `spend_spike` raises no alert.
              */
             minimum: number;
         };
@@ -4720,8 +4723,8 @@ export interface components {
         };
         /**
          * Sales
-         * @description Money of one currency. It counts on the day on which the purchase was begun; what is given back reduces that
-         *     day, not the one on which it was given back. What was sold is earned when it is spent: see Revenue.
+         * @description Money of one currency, on the day on which the purchase was started. Refunds and disputes reduce that day, not
+         *     the day on which they happened. Sales become revenue when the credits are spent: see Revenue.
          */
         Sales: {
             /** Currency */
@@ -4734,12 +4737,12 @@ export interface components {
             refunded_minor: number;
             /**
              * Disputed Minor
-             * @description Withdrawn by disputes that are open or lost.
+             * @description Withdrawn by open and lost disputes.
              */
             disputed_minor: number;
             /**
              * Net Minor
-             * @description Received, less refunded and disputed.
+             * @description Received less refunded and disputed.
              */
             net_minor: number;
         };
@@ -4779,7 +4782,7 @@ export interface components {
             expires_at: string;
             /**
              * Current
-             * @description The session of this request.
+             * @description True for the session of this request.
              */
             current: boolean;
         };
@@ -4797,7 +4800,7 @@ export interface components {
             section: "packs" | "products" | "defaults" | "provider_live" | "provider_test";
             /**
              * Document
-             * @description As a version's document; null: the settings have no keys.
+             * @description In the form of a version's document; null: the settings have no keys.
              */
             document: {
                 [key: string]: unknown;
@@ -4814,20 +4817,20 @@ export interface components {
             groups: components["schemas"]["SpellingGroup"][];
             /**
              * Truncated
-             * @description There are more groups: act on these first.
+             * @description There are more groups: handle these first.
              */
             truncated: boolean;
         };
         /**
          * Standing
-         * @description As things are now, whatever days were asked for.
+         * @description The current state; does not depend on the range.
          */
         Standing: {
             /** Accounts */
             accounts: number;
             /**
              * Paying Users
-             * @description Accounts that ever paid.
+             * @description Accounts that have ever paid.
              */
             paying_users: number;
             /**
@@ -4842,17 +4845,17 @@ export interface components {
             exhausted_users: number;
             /**
              * Paid Outstanding
-             * @description Paid credits not spent yet.
+             * @description Unspent paid credits.
              */
             paid_outstanding: number;
             /**
              * Product Paid Outstanding
-             * @description Paid uses of products not used yet.
+             * @description Unused paid uses of products.
              */
             product_paid_outstanding: number;
             /**
              * Debt
-             * @description Credits taken back after they were spent.
+             * @description Credits that were taken back after they had been spent.
              */
             debt: number;
         };
@@ -4876,11 +4879,11 @@ export interface components {
             version: string;
             /** Timestamp */
             timestamp: string;
-            /** @description Each checked every 10 s at most. */
+            /** @description Each is checked at most every 10 s. */
             providers: components["schemas"]["Providers"];
             /** @description The last verification of the whole ledger; null before the first. */
             ledger: components["schemas"]["LedgerStatus"] | null;
-            /** @description null: there is none. */
+            /** @description null if there is no read replica. */
             replica: components["schemas"]["ReplicaStatus"] | null;
         };
         /** StatusBody */
@@ -4889,7 +4892,7 @@ export interface components {
             reason: string;
             /**
              * Seen Status
-             * @description The status that the admin saw: 409 if it is another one by now.
+             * @description The status that the admin saw: 409 if it has changed.
              */
             seen_status?: ("active" | "suspended" | "closed") | null;
         };
@@ -4908,14 +4911,14 @@ export interface components {
             migration: string;
             /**
              * Worker Seen At
-             * @description The worker's last sign of life.
+             * @description Last heartbeat of any worker.
              */
             worker_seen_at: string | null;
             queue: components["schemas"]["QueueReply"];
             /** Webhooks */
             webhooks: components["schemas"]["WebhooksReply"][];
             ledger: components["schemas"]["LedgerReply"] | null;
-            /** @description null: there is none. */
+            /** @description null: no read replica. */
             replica: components["schemas"]["ReplicaReply"] | null;
             /** Paid But Not Credited */
             paid_but_not_credited: number;
@@ -4938,7 +4941,7 @@ export interface components {
             at: string;
             /**
              * Credits
-             * @description Paid credits that moved: negative when spent, 0 for a free use, null where no pool moved.
+             * @description Change of paid credits: negative when spent, 0 for a free use, null if no pool changed.
              */
             credits: number | null;
             /** Title */
@@ -4949,7 +4952,7 @@ export interface components {
             };
             /**
              * Moves
-             * @description Every pool that moved, with its balance right after.
+             * @description Every pool that changed, with its balance after the event.
              */
             moves: components["schemas"]["Move"][];
         };
@@ -5126,7 +5129,7 @@ export interface components {
             uses: number;
             /**
              * Credits
-             * @description Spent in the range, from all main pools.
+             * @description Credits spent in the range, from all main pools.
              */
             credits: number;
         };
@@ -5197,7 +5200,7 @@ export interface components {
         TryProviderBody: {
             /**
              * Secret Key
-             * @description Absent: the key that counts now.
+             * @description Absent: the key in use.
              */
             secret_key?: string | null;
         };
@@ -5261,14 +5264,14 @@ export interface components {
             status_reason: string | null;
             /**
              * Erased At
-             * @description When its person was erased; it is closed for ever then.
+             * @description When the person was erased and the account closed permanently.
              */
             erased_at: string | null;
             /** Currency */
             currency: string;
             /**
              * Uses
-             * @description Charges and tool uses: each counts once, whatever it cost.
+             * @description Charges and tool uses; each counts once, at any cost.
              */
             uses: number;
             /** Wa Id */
@@ -5339,17 +5342,17 @@ export interface components {
             users: components["schemas"]["UserRow"][];
             /**
              * Next Cursor
-             * @description Send it as `cursor`, with the same `sort` and filters.
+             * @description Value of `cursor` for the next page, with the same `sort` and filters.
              */
             next_cursor: string | null;
             /**
              * As Of
-             * @description What was sorted or filtered by activity or balance is of this time.
+             * @description Time of the activities and balances that sorting and filters used.
              */
             as_of: string | null;
             /**
              * Truncated
-             * @description The search has more matches than were looked at: type more letters.
+             * @description The search has more matches than were read: use a longer search text.
              */
             truncated: boolean;
         };
@@ -5359,7 +5362,7 @@ export interface components {
             version: number;
             /**
              * Document
-             * @description null: back to the settings.
+             * @description null: reset to the settings.
              */
             document: {
                 [key: string]: unknown;
@@ -5423,12 +5426,12 @@ export interface components {
             expires_at: string;
             /**
              * Credit Limit
-             * @description How many credits the admin may give or take at once; null: any.
+             * @description The most credits that the admin may give or take at once; null: no limit.
              */
             credit_limit: number | null;
             /**
              * Csrf Token
-             * @description To be sent as X-CSRF-Token with every write by cookie.
+             * @description Value of X-CSRF-Token, for every write by cookie.
              */
             csrf_token: string;
         };
@@ -5445,7 +5448,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Counts where the body has no `idempotency_key`. */
+                /** @description Used if the body has no `idempotency_key`. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -5919,7 +5922,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Counts where the body has no `idempotency_key`. */
+                /** @description Used if the body has no `idempotency_key`. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -6752,7 +6755,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Counts where the body has no `idempotency_key`. */
+                /** @description Used if the body has no `idempotency_key`. */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -8752,7 +8755,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A file to be handed over */
+            /** @description A file to hand over to the person */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -9592,20 +9595,20 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: ("live" | "test") | null;
-                /** @description `succeeded` finds those whose money went back later as well. */
+                /** @description `succeeded` includes purchases that were refunded later. */
                 status?: ("pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded") | null;
                 account_id?: string | null;
-                /** @description As in the search for users; at most 500 accounts. */
+                /** @description Search text as for users; at most 500 accounts. */
                 buyer?: string | null;
                 card_last4?: string | null;
                 amount_minor?: number | null;
                 currency?: string | null;
-                /** @description Begun at this time or later. */
+                /** @description Started at this time or later. */
                 since?: string | null;
-                /** @description Begun before this time. */
+                /** @description Started before this time. */
                 until?: string | null;
                 payment_id?: string | null;
-                /** @description Purchases that should not be there. */
+                /** @description Purchases in an irregular state. */
                 view?: ("paid_not_credited" | "refunded_but_credited" | "for_review") | null;
                 limit?: number;
                 cursor?: string | null;
@@ -9694,20 +9697,20 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: ("live" | "test") | null;
-                /** @description `succeeded` finds those whose money went back later as well. */
+                /** @description `succeeded` includes purchases that were refunded later. */
                 status?: ("pending" | "requires_payment_method" | "requires_confirmation" | "requires_action" | "requires_capture" | "processing" | "succeeded" | "failed" | "canceled" | "unknown" | "partially_refunded" | "refunded") | null;
                 account_id?: string | null;
-                /** @description As in the search for users; at most 500 accounts. */
+                /** @description Search text as for users; at most 500 accounts. */
                 buyer?: string | null;
                 card_last4?: string | null;
                 amount_minor?: number | null;
                 currency?: string | null;
-                /** @description Begun at this time or later. */
+                /** @description Started at this time or later. */
                 since?: string | null;
-                /** @description Begun before this time. */
+                /** @description Started before this time. */
                 until?: string | null;
                 payment_id?: string | null;
-                /** @description Purchases that should not be there. */
+                /** @description Purchases in an irregular state. */
                 view?: ("paid_not_credited" | "refunded_but_credited" | "for_review") | null;
             };
             header?: never;
@@ -11038,9 +11041,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11127,9 +11130,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11216,9 +11219,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11305,9 +11308,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11394,9 +11397,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11483,9 +11486,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11573,9 +11576,9 @@ export interface operations {
             query?: {
                 limit?: number;
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11662,9 +11665,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11751,9 +11754,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11840,9 +11843,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -11929,9 +11932,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -12018,9 +12021,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -12107,9 +12110,9 @@ export interface operations {
         parameters: {
             query?: {
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;
@@ -12199,9 +12202,9 @@ export interface operations {
                 limit?: number;
                 cursor?: string | null;
                 environment?: "live" | "test";
-                /** @description First UTC day. Default: 30 days in all. */
+                /** @description First UTC day. Default: a range of 30 days. */
                 from?: string | null;
-                /** @description Last UTC day, included. Default: today. */
+                /** @description Last UTC day, inclusive. Default: today. */
                 to?: string | null;
             };
             header?: never;

@@ -1,4 +1,4 @@
-"""`/admin/admins`: who may sign in, and their sessions."""
+"""`/admin/admins`: admins and their sessions."""
 
 from typing import Any
 from uuid import UUID
@@ -32,13 +32,14 @@ def _reply(admin: AdminRow) -> AdminReply:
 
 @router.get("")
 async def list_of_admins(admin: Viewer, db: Db) -> AdminsReply:
+    """List all admins, including removed ones."""
     async with db.read() as session:
         return AdminsReply(admins=[_reply(row) for row in await list_admins(session)])
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses={409: {"model": ErrorReply}})
 async def invite(body: AdminBody, request: Request, admin: Administrator, db: Db) -> AdminReply:
-    """Let somebody sign in. Somebody who could already is 409: change the role instead."""
+    """Give a person access. 409 if they have access already: change their role instead."""
     settings: Settings = request.app.state.settings
     async with db.transaction() as tx:
         invited = await invite_admin(tx, body.email, body.role, domain=settings.admin_email_domain, now=admin.now)
@@ -49,7 +50,7 @@ async def invite(body: AdminBody, request: Request, admin: Administrator, db: Db
 
 @router.patch("/{admin_id}", responses={**NOT_FOUND, 409: {"model": ErrorReply}})
 async def change(admin_id: UUID, body: AdminChange, admin: Administrator, db: Db) -> AdminReply:
-    """Give another role, lock out or let in again. Locking out ends every session. The last admin stays."""
+    """Change an admin's role, disable them or enable them again. Disabling ends all sessions. The last admin stays."""
     async with db.transaction() as tx:
         before, after = await change_admin(tx, admin_id, role=body.role, disabled=body.disabled, now=admin.now)
         changes = {"role": after.role, "disabled": after.disabled_at is not None}
@@ -61,7 +62,7 @@ async def change(admin_id: UUID, body: AdminChange, admin: Administrator, db: Db
 
 @router.get("/{admin_id}/sessions", responses=NOT_FOUND)
 async def list_sessions(admin_id: UUID, admin: Viewer, db: Db, sessions: Sessions) -> SessionsReply:
-    """The sessions that still work. Others' are for admins to see."""
+    """List an admin's active sessions. Other admins' sessions are visible to the role `admin` only."""
     _own_or_admin(admin_id, admin)
     async with db.read() as session:
         await find_admin(session, admin_id)
@@ -97,6 +98,6 @@ async def revoke_sessions(
 
 
 def _own_or_admin(admin_id: UUID, admin: Viewer) -> None:
-    """Raises AdminForbidden."""
+    """Raise AdminForbidden unless the admin is the caller or the caller's role is `admin`."""
     if admin_id != admin.caller.admin_id and admin.caller.role != "admin":
         raise AdminForbidden("admin")

@@ -1,4 +1,4 @@
-"""Wire types of administrators and their sessions."""
+"""Wire types of admins and their sessions."""
 
 from typing import Annotated
 from uuid import UUID
@@ -14,8 +14,10 @@ class WhoAmI(Reply):
     email: str
     role: Role
     expires_at: Timestamp
-    credit_limit: int | None = Field(description="How many credits the admin may give or take at once; null: any.")
-    csrf_token: str = Field(description="To be sent as X-CSRF-Token with every write by cookie.")
+    credit_limit: int | None = Field(
+        description="The most credits that the admin may give or take at once; null: no limit.",
+    )
+    csrf_token: str = Field(description="Value of X-CSRF-Token, for every write by cookie.")
 
 
 class AdminBody(Reply):
@@ -46,7 +48,7 @@ class SessionReply(Reply):
     user_agent: str
     created_at: Timestamp
     expires_at: Timestamp
-    current: bool = Field(description="The session of this request.")
+    current: bool = Field(description="True for the session of this request.")
 
 
 class SessionsReply(Reply):

@@ -1,4 +1,4 @@
-"""`/admin/alerts`: what the rules found unusual, what is decided about it, and the rules."""
+"""`/admin/alerts`: unusual activity that rules have found, the decisions about it, and the rules."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -51,7 +51,7 @@ async def list_alerts(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: UUID | None = None,
 ) -> AlertsReply:
-    """Newest first. `open_total` counts all that wait for somebody, whatever the filters."""
+    """List alerts, newest first. `open_total` counts all open alerts and ignores the filters."""
     async with db.read() as session:
         rows = await queries.list_alerts(
             session, before=cursor, limit=limit + 1, status=status, rule=rule, environment=environment
@@ -71,7 +71,7 @@ async def get_alert(alert_id: UUID, admin: Viewer, db: Db) -> AlertReply:
 async def dismiss_alert(
     alert_id: UUID, body: DecisionBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AlertReply:
-    """It was nothing: what this alert stopped goes on."""
+    """Dismiss the alert as harmless: release its hold or suspension."""
     return await _decide(alert_id, "dismiss", body, admin, limits, db, billing)
 
 
@@ -79,7 +79,7 @@ async def dismiss_alert(
 async def hold_alert(
     alert_id: UUID, body: DecisionBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AlertReply:
-    """The alert's accounts neither spend nor buy until somebody has looked at them. The agent hears that they wait."""
+    """Hold the alert's accounts: they can neither spend nor buy until an admin decides. The agent is notified."""
     return await _decide(alert_id, "hold", body, admin, limits, db, billing)
 
 
@@ -87,7 +87,7 @@ async def hold_alert(
 async def suspend_alert(
     alert_id: UUID, body: DecisionBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AlertReply:
-    """Stop the alert's accounts from spending and buying. Those that others have stopped are left as they are."""
+    """Suspend the alert's accounts: they can neither spend nor buy. Already stopped accounts stay as they are."""
     return await _decide(alert_id, "suspend", body, admin, limits, db, billing)
 
 
@@ -95,7 +95,7 @@ async def suspend_alert(
 async def reopen_alert(
     alert_id: UUID, body: DecisionBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AlertReply:
-    """The decision was wrong: the alert waits again, and what it stopped goes on."""
+    """Reopen a wrong decision: the alert is open again, and its hold or suspension is released."""
     return await _decide(alert_id, "reopen", body, admin, limits, db, billing)
 
 
@@ -107,10 +107,10 @@ async def list_alert_rules(admin: Viewer, db: Db) -> RulesReply:
 
 @router.put("/alert-rules/{rule}")
 async def change_alert_rule(rule: Rule, body: RuleBody, admin: Administrator, db: Db) -> RuleReply:
-    """In force with the worker's next look, within five minutes. What was found already stays as it is."""
+    """Change a rule. It applies with the worker's next run, within five minutes. Existing alerts stay as they are."""
     if rule == "accounts_per_key" and body.action in ("hold", "suspend"):
         raise InvalidRequest(
-            "action of accounts_per_key is off or notify: a key's accounts are many people's", field="action"
+            "action of accounts_per_key must be off or notify: a key's accounts belong to many people", field="action"
         )
     after = body.model_dump(exclude={"reason"})
     async with db.transaction() as tx:
@@ -144,45 +144,45 @@ async def _decide(
         assert after is not None
         environment: Environment = after["environment"]
         if after["decided_at"] != before["decided_at"]:
-            told = ("status", "stopped")
+            names = ("status", "stopped")
             await admin.record(
                 tx,
                 f"alert.{decision}",
                 "alert",
                 alert_id,
                 environment=environment,
-                before={name: before[name] for name in told},
-                after={**{name: after[name] for name in told}, "accounts": len(changed)},
+                before={name: before[name] for name in names},
+                after={**{name: after[name] for name in names}, "accounts": len(changed)},
                 reason=reason,
             )
-        for account_id in changed:  # so that each account's own history tells it
+        for account_id in changed:  # one entry per account, for its own history
             stopped = after["stopped"]
-            standing = {"status": "active"}
+            new_status = {"status": "active"}
             if stopped is not None:
-                standing = {"status": "suspended", "status_reason": reason_of(stopped, alert_id)}
+                new_status = {"status": "suspended", "status_reason": reason_of(stopped, alert_id)}
             await admin.record(
                 tx,
                 "account.reopen" if stopped is None else "account.suspend",
                 "account",
                 account_id,
                 environment=environment,
-                after=standing,
+                after=new_status,
                 reason=reason,
             )
     return await _reply(db, alert_id)
 
 
 async def _require_unchanged(tx: Session, alert_id: UUID, body: DecisionBody) -> None:
-    """Lock the alert. Raises AlertNotFound, ChangedMeanwhile."""
+    """Lock the alert. Raise AlertNotFound or ChangedMeanwhile."""
     alert = await queries.lock_alert(tx, alert_id)
     if alert is None:
         raise AlertNotFound
     if body.seen_status is None or (alert["status"], alert["stopped"]) == (body.seen_status, body.seen_stopped):
         return
     if alert["status"] == "open" and alert["reopened_at"] is not None:
-        detail, by, at = "Later accounts opened the alert again", "The rule", alert["reopened_at"]
+        detail, by, at = "Later accounts reopened the alert", "The rule", alert["reopened_at"]
     else:
-        words = {"open": "is open again", "dismissed": "was dismissed", "acted": "was acted on"}
+        words = {"open": "was reopened", "dismissed": "was dismissed", "acted": "was acted on"}
         last = await find_last_change(tx, "alert", alert_id, *DECISIONS)
         detail, by, at = f"The alert {words[alert['status']]}", last["changed_by"], last["changed_at"]
     current = {name: alert[name] for name in ("status", "stopped")}
@@ -190,7 +190,7 @@ async def _require_unchanged(tx: Session, alert_id: UUID, body: DecisionBody) ->
 
 
 async def _reply(db: Database, alert_id: UUID) -> AlertReply:
-    """Raises AlertNotFound."""
+    """Return the alert's wire form. Raise AlertNotFound."""
     row = await _find(db, alert_id)
     async with db.read() as session:
         [reply] = await _replies(session, [row])
@@ -198,15 +198,15 @@ async def _reply(db: Database, alert_id: UUID) -> AlertReply:
 
 
 async def _replies(session: Session, rows: Sequence[queries.Row]) -> list[AlertReply]:
-    """With the people, the cards and the reasons: a statement for each, however many alerts there are."""
+    """Return alerts with people, cards and reasons, by one statement for each, however many alerts there are."""
     people = await find_people(session, {account_id for row in rows for account_id in row["account_ids"]})
     cards = await find_cards(session, [row for row in rows if row["rule"] == "purchases_per_card"])
     reasons = await find_last_reasons(session, "alert", [row["alert_id"] for row in rows], DECISIONS)
-    nothing = {"card_brand": None, "card_last4": None}
+    unknown = {"card_brand": None, "card_last4": None}
     return [
         AlertReply(
             **row,
-            **cards.get(row["alert_id"], nothing),
+            **cards.get(row["alert_id"], unknown),
             people=[AlertPerson(**people[account_id]) for account_id in row["account_ids"] if account_id in people],
             reason=reasons.get(str(row["alert_id"])) if row["decided_at"] is not None else None,
         )
@@ -215,7 +215,7 @@ async def _replies(session: Session, rows: Sequence[queries.Row]) -> list[AlertR
 
 
 async def _find(db: Database, alert_id: UUID) -> queries.Row:
-    """Raises AlertNotFound."""
+    """Return the alert's row. Raise AlertNotFound."""
     async with db.read() as session:
         row = await queries.find_alert(session, alert_id)
     if row is None:

@@ -1,4 +1,4 @@
-"""What `/admin/alerts` and `/admin/alert-rules` take and answer."""
+"""Wire types of `/admin/alerts` and `/admin/alert-rules`."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -19,24 +19,26 @@ class AlertReply(Reply):
     alert_id: UUID
     environment: Environment
     rule: Rule
-    subject: str = Field(description="An API key's id, an account's id, or a digest that stands for a card.")
-    observed: int = Field(description="The most that was seen: accounts, purchases, refunds, or credits of a day.")
-    usual: int | None = Field(description="Credits that the account spends on a day, for `spend_spike`.")
+    subject: str = Field(description="An API key's id, an account's id, or the digest of a card.")
+    observed: int = Field(description="The highest count so far: accounts, purchases, refunds, or credits per day.")
+    usual: int | None = Field(description="The account's usual credits per day, for `spend_spike`.")
     threshold: int
     window_h: int
-    account_ids: list[UUID] = Field(description="Accounts that can be stopped for it; none for a key. Later ones join.")
-    exempt_ids: list[UUID] = Field(description="Accounts that `stopped` does not cover: a person let them go on.")
-    people: list[AlertPerson] = Field(description="Whom `account_ids` belong to, in their order.")
-    card_brand: str | None = Field(description="Of the card that `subject` stands for, as far as it is known.")
+    account_ids: list[UUID] = Field(description="Accounts that can be stopped; none for a key. Later ones are added.")
+    exempt_ids: list[UUID] = Field(
+        description="Accounts that `stopped` does not cover, because an admin released them.",
+    )
+    people: list[AlertPerson] = Field(description="The persons of `account_ids`, in the same order.")
+    card_brand: str | None = Field(description="Brand of the card in `subject`, if known.")
     card_last4: str | None
     status: AlertStatus
-    stopped: Literal["hold", "suspend"] | None = Field(description="What its accounts are under, by rule or by hand.")
+    stopped: Literal["hold", "suspend"] | None = Field(description="How the accounts are stopped, by rule or admin.")
     created_at: Timestamp
     last_seen_at: Timestamp
     decided_at: Timestamp | None
     decided_by: str | None
-    reason: str | None = Field(description="Of the last decision.")
-    reopened_at: Timestamp | None = Field(description="When later accounts opened it again after the decision.")
+    reason: str | None = Field(description="Reason of the last decision.")
+    reopened_at: Timestamp | None = Field(description="When later accounts reopened the alert after a decision.")
 
 
 class AlertsReply(Reply):
@@ -47,10 +49,12 @@ class AlertsReply(Reply):
 
 class RuleReply(Reply):
     rule: Rule
-    action: Action = Field(description="What is done by itself with what is found.")
-    threshold: int = Field(description="From how many on; for `spend_spike`, how many times the usual spending.")
-    window_h: int = Field(description="Of how many hours; `spend_spike` is always about a UTC day.")
-    minimum: int = Field(description="Credits of a day below which `spend_spike` finds nothing.")
+    action: Action = Field(description="Automatic action on a finding.")
+    threshold: int = Field(
+        description="Lowest count that raises an alert; for `spend_spike`, a multiple of the usual spending.",
+    )
+    window_h: int = Field(description="Length of the window in hours; `spend_spike` always looks at one UTC day.")
+    minimum: int = Field(description="Credits per day below which `spend_spike` raises no alert.")
 
 
 class RulesReply(Reply):
@@ -59,10 +63,10 @@ class RulesReply(Reply):
 
 class DecisionBody(ReasonBody):
     seen_status: AlertStatus | None = Field(
-        default=None, description="The status that the admin saw: 409 if it is another one by now."
+        default=None, description="The status that the admin saw: 409 if it has changed."
     )
     seen_stopped: Literal["hold", "suspend"] | None = Field(
-        default=None, description="What the accounts were under; counts with `seen_status` alone."
+        default=None, description="The value of `stopped` that the admin saw; used only with `seen_status`."
     )
 
 

@@ -1,4 +1,4 @@
-"""The wire format of revenue, cost and margin."""
+"""Wire types of revenue, cost and margin."""
 
 from datetime import date
 from decimal import Decimal
@@ -14,24 +14,28 @@ from app.http.schemas import Reply, Timestamp
 PaidCredits = Annotated[
     Decimal,
     PlainSerializer(lambda credits: f"{credits:f}", return_type=str, when_used="json"),
-    Field(description="Paid credits, with the fractions of interactions that were split."),
+    Field(description="Paid credits, with fractions for interactions that were split."),
 ]
-REVENUE = "Paid credits spent, at `cents_per_paid_credit`; null: credits of this currency brought nothing yet."
-MARGIN = "Revenue less cost; null for other currencies than USD, in which costs are reported."
+REVENUE = "Paid credits spent, at `cents_per_paid_credit`; null: no credits have been sold in this currency yet."
+MARGIN = "Revenue less cost; null for currencies other than USD, in which costs are reported."
 
 
 class PriceReply(Reply):
-    """What a credit brought, over all sales up to now.
+    """The price of a credit, over all sales so far.
 
-    Gifts are spent like bought credits, so a credit of the paid pool brought less than a sold one.
+    Granted credits are spent like bought ones, so the price of a paid credit is lower than that of a sold one.
     """
 
     currency: str
-    net_minor: int = Field(description="All money ever received, less what went back.")
-    credits_sold: int = Field(description="Ever, less what was taken back.")
-    credits_entered: int = Field(description="Everything that ever came into the paid pools, gifts too, and stayed.")
+    net_minor: int = Field(description="All money ever received, less refunds and disputes.")
+    credits_sold: int = Field(description="All credits ever sold, less those taken back.")
+    credits_entered: int = Field(
+        description="All credits ever added to the paid pools, including grants, less those taken back.",
+    )
     cents_per_sold_credit: Cents | None
-    cents_per_paid_credit: Cents | None = Field(description="Net money per credit entered: the price of revenue.")
+    cents_per_paid_credit: Cents | None = Field(
+        description="Net money per credit entered; revenue is computed with it.",
+    )
 
     @classmethod
     def of(cls, price: Price) -> "PriceReply":
@@ -39,22 +43,22 @@ class PriceReply(Reply):
 
 
 class Margin(Revenue):
-    """Of accounts in one currency. Costs are in US cents, so only dollars have a margin; others are never converted."""
+    """Margin of accounts in one currency. Costs are in US cents, so only USD has a margin; nothing is converted."""
 
-    paid_spent: int = Field(description="Paid credits spent, on tools too.")
-    tool_paid_spent: int = Field(description="How many of them were spent on tools.")
+    paid_spent: int = Field(description="Paid credits spent, including tools.")
+    tool_paid_spent: int = Field(description="Paid credits spent on tools.")
     interactions: int
-    cost_cents: Cents = Field(description="LLM cost in US cents, of free uses too; an interaction counts once.")
+    cost_cents: Cents = Field(description="LLM cost in US cents, free uses included; an interaction counts once.")
     margin_cents: Cents | None = Field(
-        description="Interactions' revenue less LLM cost; null for other currencies than USD."
+        description="Interactions' revenue less LLM cost; null for currencies other than USD."
     )
 
 
 class MarginOverviewReply(RangeReply):
     prices: list[PriceReply]
     period: list[Margin]
-    previous: list[Margin] = Field(description="Of as many days before.")
-    sales: list[Sales] = Field(description="Money received in the same days: another figure than revenue.")
+    previous: list[Margin] = Field(description="The same figures for as many days before.")
+    sales: list[Sales] = Field(description="Money received in the same days, which is not revenue.")
 
 
 class MarginDay(Reply):
@@ -83,8 +87,8 @@ class MarginModelsReply(RangeReply):
 
 
 class MarginAgent(Earned):
-    agent_id: str | None = Field(description="As the charge's metadata names it; null: not named, or not charged.")
-    uses: int = Field(description="Charges of interactions.")
+    agent_id: str | None = Field(description="From the charge's metadata; null: no agent named, or no charge.")
+    uses: int = Field(description="Charges for interactions.")
 
 
 class MarginAgentsReply(RangeReply):
@@ -96,8 +100,8 @@ class MarginTool(Reply):
     currency: str
     uses: int
     product_free: int = Field(description="Uses paid by the tool's own free credits.")
-    product_paid: int = Field(description="Uses paid by the tool's own paid credits, which are given, not sold.")
-    paid_spent: int = Field(description="Paid credits of the main pools.")
+    product_paid: int = Field(description="Uses paid by the tool's own paid credits, which are granted, not sold.")
+    paid_spent: int = Field(description="Paid credits from the main pools.")
     revenue_cents: Cents | None = Field(description=REVENUE)
 
 
@@ -108,11 +112,12 @@ class MarginToolsReply(RangeReply):
 class InteractionMargin(LlmCalls):
     account_id: UUID
     interaction_id: str
-    model: str = Field(description="All its models, joined by ' + '.")
+    model: str = Field(description="All models of the interaction, joined by ' + '.")
     currency: str
-    started_at: Timestamp = Field(description="Of its first report.")
+    started_at: Timestamp = Field(description="Time of the first report.")
     paid_spent: int | None = Field(
-        description="Of the charges whose idempotency key is the interaction's id, or `charge:` and the id; null: none."
+        description="Paid credits of the charges with the idempotency key `<id>` or `charge:<id>`; null: no such "
+        "charge.",
     )
     revenue_cents: Cents | None
     margin_cents: Cents | None
@@ -120,4 +125,4 @@ class InteractionMargin(LlmCalls):
 
 class InteractionMarginsReply(RangeReply):
     interactions: list[InteractionMargin]
-    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+    next_cursor: str | None = Field(description="Value of `cursor` for the next page; null on the last page.")

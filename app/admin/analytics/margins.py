@@ -1,7 +1,7 @@
-"""`/admin/analytics/margin`: revenue, the cost of LLM calls and the margin between them. All sums are exact.
+"""`/admin/analytics/margin`: revenue, LLM cost and margin. All sums are exact.
 
-Revenue is defined in app/analytics/revenue.py. LLM calls serve interactions, so their cost is subtracted from the
-revenue of interactions. What tools cost is not reported: they have revenue and no margin.
+app/analytics/revenue.py defines revenue. LLM calls serve interactions, so their cost is subtracted from interactions'
+revenue. The cost of tools is not reported, so tools have revenue but no margin.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from app.admin.analytics.margin_schemas import (
     MarginToolsReply,
     PriceReply,
 )
-from app.admin.analytics.range import AskedDays, asked
+from app.admin.analytics.range import DayRange, range_fields
 from app.admin.analytics.schemas import Sales
 from app.admin.dependencies import ReportDb, ReportRoute, Viewer
 from app.analytics import llm_reports, margin_reports, money_reports
@@ -41,15 +41,15 @@ router = APIRouter(
 
 
 @router.get("/overview")
-async def get_margin_overview(admin: Viewer, db: ReportDb, days: AskedDays) -> MarginOverviewReply:
-    """Revenue, LLM cost and margin beside those of as many days before, and the net sales of the same days."""
+async def get_margin_overview(admin: Viewer, db: ReportDb, days: DayRange) -> MarginOverviewReply:
+    """Return revenue, LLM cost and margin beside those of as many days before, and net sales of the same days."""
     async with db.consistent_read() as session:
         prices = await find_prices(session, days)
         period = await margin_reports.list_margins(session, days)
         previous = await margin_reports.list_margins(session, days.previous)
         sales = await money_reports.list_sales(session, days)
     return MarginOverviewReply(
-        **asked(days),
+        **range_fields(days),
         prices=[PriceReply.of(price) for price in prices.values()],
         period=margins_of(period, prices),
         previous=margins_of(previous, prices),
@@ -58,8 +58,8 @@ async def get_margin_overview(admin: Viewer, db: ReportDb, days: AskedDays) -> M
 
 
 @router.get("/daily")
-async def list_margin_days(admin: Viewer, db: ReportDb, days: AskedDays) -> MarginDailyReply:
-    """One point for every day of the range. Every day counts with the price that credits have brought up to now."""
+async def list_margin_days(admin: Viewer, db: ReportDb, days: DayRange) -> MarginDailyReply:
+    """Return one point per day of the range. Every day is valued at the price over all sales so far."""
     async with db.consistent_read() as session:
         prices = await find_prices(session, days)
         rows = await margin_reports.list_margin_days(session, days)
@@ -67,14 +67,14 @@ async def list_margin_days(admin: Viewer, db: ReportDb, days: AskedDays) -> Marg
     for row in rows:
         by_day.setdefault(row["day"], []).append(row)
     points = [MarginDay(day=day, margins=margins_of(by_day.get(day, []), prices)) for day in days.each()]
-    return MarginDailyReply(**asked(days), days=points)
+    return MarginDailyReply(**range_fields(days), days=points)
 
 
 @router.get("/models")
-async def list_margin_models(admin: Viewer, db: ReportDb, days: AskedDays) -> MarginModelsReply:
-    """What each model costs and earns. An interaction of several models is split among them.
+async def list_margin_models(admin: Viewer, db: ReportDb, days: DayRange) -> MarginModelsReply:
+    """Return cost and revenue per model. An interaction of several models is split among them.
 
-    The revenue of all rows, with that of charges without reported LLM usage (`model` null), is the interactions'.
+    All rows together, including charges without reported LLM usage (`model` null), have the interactions' revenue.
     """
     async with db.consistent_read() as session:
         prices = await find_prices(session, days)
@@ -82,12 +82,12 @@ async def list_margin_models(admin: Viewer, db: ReportDb, days: AskedDays) -> Ma
         unattributed = await margin_reports.list_unattributed(session, days)
     none = {"model": None, "interactions": 0, **dict.fromkeys(COUNTS, 0)}
     models = [_model(row, prices) for row in [*rows, *({**none, **row} for row in unattributed)]]
-    return MarginModelsReply(**asked(days), models=models)
+    return MarginModelsReply(**range_fields(days), models=models)
 
 
 @router.get("/agents")
-async def list_margin_agents(admin: Viewer, db: ReportDb, days: AskedDays) -> MarginAgentsReply:
-    """What each agent's interactions earn and what their LLM calls cost, by revenue."""
+async def list_margin_agents(admin: Viewer, db: ReportDb, days: DayRange) -> MarginAgentsReply:
+    """Return revenue and LLM cost of each agent's interactions, ordered by revenue."""
     async with db.consistent_read() as session:
         prices = await find_prices(session, days)
         rows = await margin_reports.list_agents(session, days)
@@ -99,40 +99,40 @@ async def list_margin_agents(admin: Viewer, db: ReportDb, days: AskedDays) -> Ma
         )
         for row in rows
     ]
-    return MarginAgentsReply(**asked(days), agents=agents)
+    return MarginAgentsReply(**range_fields(days), agents=agents)
 
 
 @router.get("/tools")
-async def list_margin_tools(admin: Viewer, db: ReportDb, days: AskedDays) -> MarginToolsReply:
-    """What each tool earns. What tools cost is not reported, so they have no margin."""
+async def list_margin_tools(admin: Viewer, db: ReportDb, days: DayRange) -> MarginToolsReply:
+    """Return revenue per tool. The cost of tools is not reported, so they have no margin."""
     async with db.consistent_read() as session:
         prices = await find_prices(session, days)
         rows = await margin_reports.list_tools(session, days)
     tools = [MarginTool(**row, revenue_cents=revenue_cents(row["paid_spent"], row["currency"], prices)) for row in rows]
-    return MarginToolsReply(**asked(days), tools=tools)
+    return MarginToolsReply(**range_fields(days), tools=tools)
 
 
 @router.get("/interactions")
 async def list_interaction_margins(
     admin: Viewer,
     db: ReportDb,
-    days: AskedDays,
+    days: DayRange,
     order: Literal["newest", "cost"] = "newest",
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Key255 | None = None,
 ) -> InteractionMarginsReply:
-    """Interactions, the newest or the most expensive first. Each counts once, however it was reported."""
+    """List interactions, newest or most expensive first. Each counts once, however often it was reported."""
     after = None if cursor is None else Cursor.parse(order, cursor)
     async with db.consistent_read() as session:
         prices = await find_prices(session, days)
         rows = await llm_reports.list_interactions(session, days, order=order, after=after, limit=limit + 1)
-    told = [_interaction(row, prices) for row in rows[:limit]]
+    replies = [_interaction(row, prices) for row in rows[:limit]]
     next_cursor = str(Cursor.of(order, rows[limit - 1])) if len(rows) > limit else None
-    return InteractionMarginsReply(**asked(days), interactions=told, next_cursor=next_cursor)
+    return InteractionMarginsReply(**range_fields(days), interactions=replies, next_cursor=next_cursor)
 
 
 def margins_of(rows: Sequence[Row], prices: Prices) -> list[Margin]:
-    """Of interactions and tools together, by currency."""
+    """Return the margins of interactions and tools together, by currency."""
     return [_margin(row, prices) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""The days that a report is about: `?environment=live&from=2026-01-01&to=2026-01-31`, both days included."""
+"""Date range of a report: `?environment=live&from=2026-01-01&to=2026-01-31`, both days included."""
 
 from datetime import date, timedelta
 from typing import Annotated, Any
@@ -16,23 +16,24 @@ DEFAULT_DAYS = 30
 FIRST_DAY, LAST_DAY = EARLIEST.date(), LATEST.date()
 
 
-def asked(days: Days) -> dict[str, Any]:
-    """As the fields of RangeReply."""
+def range_fields(days: Days) -> dict[str, Any]:
+    """Return the fields of RangeReply."""
     return {"environment": days.environment, "first_day": days.first, "last_day": days.last}
 
 
-async def asked_days(
+async def day_range(
     now: Now,
     environment: Environment = "live",
     first: Annotated[
         date | None,
-        Query(alias="from", ge=FIRST_DAY, le=LAST_DAY, description="First UTC day. Default: 30 days in all."),
+        Query(alias="from", ge=FIRST_DAY, le=LAST_DAY, description="First UTC day. Default: a range of 30 days."),
     ] = None,
     last: Annotated[
-        date | None, Query(alias="to", ge=FIRST_DAY, le=LAST_DAY, description="Last UTC day, included. Default: today.")
+        date | None,
+        Query(alias="to", ge=FIRST_DAY, le=LAST_DAY, description="Last UTC day, inclusive. Default: today."),
     ] = None,
 ) -> Days:
-    """Raises InvalidRequest."""
+    """Return the requested range. Raise InvalidRequest."""
     if last is None:
         last = now.date()
     if first is None:
@@ -44,4 +45,4 @@ async def asked_days(
     return Days(environment, first, last)
 
 
-AskedDays = Annotated[Days, Depends(asked_days)]
+DayRange = Annotated[Days, Depends(day_range)]

@@ -1,4 +1,4 @@
-"""`/admin/analytics`: how much is used, by whom, and what is sold. Exact at all times: roll-ups and what came since."""
+"""`/admin/analytics`: usage and sales. Always exact: sums by day, plus entries since the last roll-up."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from app.admin.analytics.margins import margins_of
-from app.admin.analytics.range import AskedDays, asked
+from app.admin.analytics.range import DayRange, range_fields
 from app.admin.analytics.schemas import (
     AgentsReply,
     AgentUsage,
@@ -46,8 +46,8 @@ Row = Mapping[str, Any]
 
 
 @router.get("/overview")
-async def get_analytics_overview(admin: Viewer, db: ReportDb, billing: Billing, days: AskedDays) -> OverviewReply:
-    """The figures of a range of days beside those of as many days before, and how things stand now."""
+async def get_analytics_overview(admin: Viewer, db: ReportDb, billing: Billing, days: DayRange) -> OverviewReply:
+    """Return the figures of a range beside those of as many days before, and the current state."""
     defaults = (await billing.configuration.current()).defaults
     async with db.consistent_read() as session:
         standing = await money_reports.find_standing(
@@ -57,7 +57,7 @@ async def get_analytics_overview(admin: Viewer, db: ReportDb, billing: Billing, 
         period, previous = await _period(session, days, prices), await _period(session, days.previous, prices)
     accounts, paying = standing["accounts"], standing["paying_users"]
     now = Standing(**standing, conversion=round(paying / accounts, 6) if accounts else None)
-    return OverviewReply(**asked(days), now=now, period=period, previous=previous)
+    return OverviewReply(**range_fields(days), now=now, period=period, previous=previous)
 
 
 async def _period(session: Session, days: Days, prices: Prices) -> Period:
@@ -76,8 +76,8 @@ async def _period(session: Session, days: Days, prices: Prices) -> Period:
 
 
 @router.get("/daily")
-async def list_analytics_days(admin: Viewer, db: ReportDb, days: AskedDays) -> DailyReply:
-    """One point for every day of the range, also for those on which nothing happened."""
+async def list_analytics_days(admin: Viewer, db: ReportDb, days: DayRange) -> DailyReply:
+    """Return one point per day of the range, including days without activity."""
     async with db.consistent_read() as session:
         usage = {row["day"]: row for row in await usage_reports.list_days(session, days)}
         active = await usage_reports.count_active_by_day(session, days)
@@ -97,70 +97,74 @@ async def list_analytics_days(admin: Viewer, db: ReportDb, days: AskedDays) -> D
         )
         for day in days.each()
     ]
-    return DailyReply(**asked(days), days=points)
+    return DailyReply(**range_fields(days), days=points)
 
 
 @router.get("/products")
-async def list_analytics_products(admin: Viewer, db: ReportDb, days: AskedDays) -> ProductsReply:
-    """Interactions' charges, and each tool's uses by what paid for them."""
+async def list_analytics_products(admin: Viewer, db: ReportDb, days: DayRange) -> ProductsReply:
+    """Return the charges of interactions, and each tool's uses by source of payment."""
     async with db.consistent_read() as session:
         rows = await usage_reports.list_by(session, days, "product_type")
     return ProductsReply(
-        **asked(days), products=[ProductUsage(**_usage(r), product_type=r["product_type"] or None) for r in rows]
+        **range_fields(days), products=[ProductUsage(**_usage(r), product_type=r["product_type"] or None) for r in rows]
     )
 
 
 @router.get("/agents")
-async def list_analytics_agents(admin: Viewer, db: ReportDb, days: AskedDays) -> AgentsReply:
-    """Use by agent, as the charges' metadata names it."""
+async def list_analytics_agents(admin: Viewer, db: ReportDb, days: DayRange) -> AgentsReply:
+    """Return usage by agent, from the charges' metadata."""
     async with db.consistent_read() as session:
         rows = await usage_reports.list_by(session, days, "agent_id")
-    return AgentsReply(**asked(days), agents=[AgentUsage(**_usage(r), agent_id=r["agent_id"] or None) for r in rows])
+    return AgentsReply(
+        **range_fields(days), agents=[AgentUsage(**_usage(r), agent_id=r["agent_id"] or None) for r in rows]
+    )
 
 
 @router.get("/keys")
-async def list_analytics_keys(admin: Viewer, db: ReportDb, days: AskedDays) -> KeysUsageReply:
-    """Use by the API key that charged it."""
+async def list_analytics_keys(admin: Viewer, db: ReportDb, days: DayRange) -> KeysUsageReply:
+    """Return usage by API key."""
     async with db.consistent_read() as session:
         rows = await usage_reports.list_by(session, days, "key_id")
         names = await usage_reports.find_key_names(session, [row["key_id"] for row in rows])
     keys = [KeyUsage(**_usage(row), key_id=row["key_id"] or None, name=names.get(row["key_id"])) for row in rows]
-    return KeysUsageReply(**asked(days), keys=keys)
+    return KeysUsageReply(**range_fields(days), keys=keys)
 
 
 @router.get("/models")
-async def list_analytics_models(admin: Viewer, db: ReportDb, days: AskedDays) -> ModelsReply:
-    """LLM calls by model, on the day of the interaction's first report. One of several models is split among them."""
+async def list_analytics_models(admin: Viewer, db: ReportDb, days: DayRange) -> ModelsReply:
+    """Return LLM calls by model, on the day of an interaction's first report. Split among an interaction's models."""
     async with db.consistent_read() as session:
         rows = await margin_reports.list_models(session, days)
-    return ModelsReply(**asked(days), models=[ModelUsage(**row) for row in rows])
+    return ModelsReply(**range_fields(days), models=[ModelUsage(**row) for row in rows])
 
 
 @router.get("/users")
 async def list_top_users(
-    admin: Viewer, db: ReportDb, days: AskedDays, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    admin: Viewer, db: ReportDb, days: DayRange, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> TopUsersReply:
-    """Who spent the most credits in the range, the first by credits, then by uses."""
+    """List the users with the most credits spent in the range, by credits, then by uses."""
     async with db.consistent_read() as session:
         top = await usage_reports.list_top_accounts(session, days, limit)
         users = {row["account_id"]: row for row in await list_users_by_id(session, [r["account_id"] for r in top])}
-    return TopUsersReply(**asked(days), users=[TopUser(**users[row["account_id"]], **_top(row)) for row in top])
+    return TopUsersReply(**range_fields(days), users=[TopUser(**users[row["account_id"]], **_top(row)) for row in top])
 
 
 @router.get("/cohorts")
-async def list_cohorts(admin: Viewer, db: ReportDb, days: AskedDays) -> CohortsReply:
-    """Accounts by the week in which they were made: who came back in which later week, and who ever paid."""
+async def list_cohorts(admin: Viewer, db: ReportDb, days: DayRange) -> CohortsReply:
+    """Return accounts by week of creation: how many were active in each later week, and how many ever paid."""
     async with db.consistent_read() as session:
         weeks: dict[date, list[CohortWeek]] = {}
         for row in await usage_reports.list_cohort_weeks(session, days):
             week = CohortWeek(week=row["week"], active=row["active"], credits=row["credits"])
             weeks.setdefault(row["cohort_week"], []).append(week)
         sizes = await money_reports.list_cohorts(session, days)
-    return CohortsReply(**asked(days), cohorts=[Cohort(**row, weeks=weeks.get(row["first_day"], [])) for row in sizes])
+    return CohortsReply(
+        **range_fields(days), cohorts=[Cohort(**row, weeks=weeks.get(row["first_day"], [])) for row in sizes]
+    )
 
 
 def _usage(row: Row) -> dict[str, Any]:
-    """The fields of Usage; zeros for a row that is not there."""
+    """Return the fields of Usage; zeros for a missing row."""
     spent = CreditsSpent(**{name: row.get(name, 0) for name in ("daily_free", "free", "paid")})
     return {"spent": spent, **{name: row.get(name, 0) for name in ("uses", "product_free", "product_paid")}}
 

@@ -1,4 +1,4 @@
-"""The wire format of the reports. Days are UTC days, credits whole credits.
+"""Wire types of the reports. Days are UTC days, credits whole credits.
 
 Amounts named `_minor` are minor units of a currency; `_cents` are exact decimals, sent as strings.
 """
@@ -16,12 +16,12 @@ from app.http.schemas import Reply
 Cents = Annotated[
     Decimal,
     PlainSerializer(lambda cents: f"{cents:f}", return_type=str, when_used="json"),
-    Field(description="Hundredths of the currency's unit, with all fractions."),
+    Field(description="Hundredths of the currency's main unit, with all fractions."),
 ]
 
 
 class RangeReply(Reply):
-    """What was asked for: the days from `from` to `to`, both included."""
+    """The requested range: the days from `from` to `to`, both included."""
 
     environment: Environment
     first_day: date = Field(serialization_alias="from")
@@ -29,7 +29,7 @@ class RangeReply(Reply):
 
 
 class CreditsSpent(Reply):
-    """Credits that left the main pools: by charges and by tool uses that a product's own credits did not pay."""
+    """Credits that left the main pools, by charges and by tool uses that a product's own credits did not pay."""
 
     daily_free: int
     free: int
@@ -37,42 +37,42 @@ class CreditsSpent(Reply):
 
 
 class Usage(Reply):
-    uses: int = Field(description="Charges and tool uses; one that is replayed counts once.")
+    uses: int = Field(description="Charges and tool uses; replays do not count.")
     spent: CreditsSpent
     product_free: int = Field(description="Tool uses paid by a product's free credits.")
     product_paid: int = Field(description="Tool uses paid by a product's paid credits.")
 
 
 class Sales(Reply):
-    """Money of one currency. It counts on the day on which the purchase was begun; what is given back reduces that
-    day, not the one on which it was given back. What was sold is earned when it is spent: see Revenue."""
+    """Money of one currency, on the day on which the purchase was started. Refunds and disputes reduce that day, not
+    the day on which they happened. Sales become revenue when the credits are spent: see Revenue."""
 
     currency: str
     sales: int
     received_minor: int
     refunded_minor: int
-    disputed_minor: int = Field(description="Withdrawn by disputes that are open or lost.")
-    net_minor: int = Field(description="Received, less refunded and disputed.")
+    disputed_minor: int = Field(description="Withdrawn by open and lost disputes.")
+    net_minor: int = Field(description="Received less refunded and disputed.")
 
 
 class Revenue(Reply):
-    """What the paid credits spent in these days earned, in one currency: at what a paid credit brought on average."""
+    """Revenue of the paid credits spent in these days, in one currency, at the average price of a paid credit."""
 
     currency: str
-    revenue_cents: Cents | None = Field(description="Null: credits of this currency brought nothing yet.")
+    revenue_cents: Cents | None = Field(description="null: no credits have been sold in this currency yet.")
     interaction_revenue_cents: Cents | None
     tool_revenue_cents: Cents | None
 
 
 class Movements(Reply):
-    """Credits that came into the paid pools or, for as much, reduced debts, on the day on which they were booked.
+    """Credits that were added to the paid pools, or reduced debts, on the day on which they were booked.
 
-    Over all days, sold + granted - taken_back less the paid credits spent is what is outstanding, less the debt.
+    Over all days: sold + granted - taken_back - paid credits spent = outstanding - debt.
     """
 
     sold: int
     granted: int = Field(description="Grants, bonuses, goodwill refunds, adjustments and opening balances.")
-    taken_back: int = Field(description="For refunds and disputes of purchases, less what was reinstated.")
+    taken_back: int = Field(description="By refunds and disputes of purchases, less reinstated credits.")
 
 
 class Period(Usage):
@@ -80,28 +80,28 @@ class Period(Usage):
     last_day: date = Field(serialization_alias="to")
     new_accounts: int
     active_users: int = Field(description="Accounts with at least one use in these days.")
-    buyers: int = Field(description="Accounts with a paid purchase that was begun in these days.")
+    buyers: int = Field(description="Accounts with a paid purchase that was started in these days.")
     credits: Movements
     sales: list[Sales]
     revenue: list[Revenue]
 
 
 class Standing(Reply):
-    """As things are now, whatever days were asked for."""
+    """The current state; does not depend on the range."""
 
     accounts: int
-    paying_users: int = Field(description="Accounts that ever paid.")
+    paying_users: int = Field(description="Accounts that have ever paid.")
     conversion: float | None = Field(description="Paying users among all accounts: 0 to 1; null without accounts.")
     exhausted_users: int = Field(description="Active accounts whose main pools are empty today.")
-    paid_outstanding: int = Field(description="Paid credits not spent yet.")
-    product_paid_outstanding: int = Field(description="Paid uses of products not used yet.")
-    debt: int = Field(description="Credits taken back after they were spent.")
+    paid_outstanding: int = Field(description="Unspent paid credits.")
+    product_paid_outstanding: int = Field(description="Unused paid uses of products.")
+    debt: int = Field(description="Credits that were taken back after they had been spent.")
 
 
 class OverviewReply(RangeReply):
     now: Standing
     period: Period
-    previous: Period = Field(description="The days before, as many.")
+    previous: Period = Field(description="The same figures for as many days before.")
 
 
 class Day(Usage):
@@ -125,7 +125,7 @@ class ProductsReply(RangeReply):
 
 
 class AgentUsage(Usage):
-    agent_id: str | None = Field(description="As charges' metadata names it; null: not named.")
+    agent_id: str | None = Field(description="From the charges' metadata; null: no agent named.")
 
 
 class AgentsReply(RangeReply):
@@ -133,7 +133,7 @@ class AgentsReply(RangeReply):
 
 
 class KeyUsage(Usage):
-    key_id: str | None = Field(description="null: charged by end users themselves, or by the system.")
+    key_id: str | None = Field(description="null: charged by end users' tokens, or by the system.")
     name: str | None
 
 
@@ -149,10 +149,10 @@ class LlmCalls(Reply):
 
 
 class ModelUsage(LlmCalls):
-    interactions: int = Field(description="Those that used the model; one of several models counts under each.")
+    interactions: int = Field(description="Interactions that used the model; one with several models counts for each.")
     model: str | None = Field(
-        description="An interaction of several models is split: what single calls report of each is that model's; the "
-        "rest in proportion to its cost, else to its tokens, else equally. null: charges without reported LLM usage."
+        description="An interaction with several models is split: usage that single calls report for a model is that "
+        "model's; the rest is split by cost, else by tokens, else equally. null: charges without reported LLM usage."
     )
 
 
@@ -162,7 +162,7 @@ class ModelsReply(RangeReply):
 
 class TopUser(UserRow):
     uses: int
-    credits: int = Field(description="Spent in the range, from all main pools.")
+    credits: int = Field(description="Credits spent in the range, from all main pools.")
 
 
 class TopUsersReply(RangeReply):
@@ -170,17 +170,19 @@ class TopUsersReply(RangeReply):
 
 
 class CohortWeek(Reply):
-    week: int = Field(description="Weeks since the cohort's; 0 is the week in which its accounts were made.")
+    week: int = Field(
+        description="Weeks since the cohort's creation; 0 is the week in which its accounts were created.",
+    )
     active: int
     credits: int
 
 
 class Cohort(Reply):
-    first_day: date = Field(description="The Monday of the week in which the accounts were made.")
+    first_day: date = Field(description="The Monday of the week in which the accounts were created.")
     accounts: int
     ever_paid: int
-    weeks: list[CohortWeek] = Field(description="Weeks without any use are left out.")
+    weeks: list[CohortWeek] = Field(description="Weeks without any use are omitted.")
 
 
 class CohortsReply(RangeReply):
-    cohorts: list[Cohort] = Field(description="Of every week that has a day in the range, oldest first.")
+    cohorts: list[Cohort] = Field(description="One cohort per week that has a day in the range, oldest first.")

@@ -1,4 +1,4 @@
-"""`/admin/api-keys`: the keys that agents and proxies call with."""
+"""`/admin/api-keys`: the API keys of agents and proxies."""
 
 import re
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/admin/api-keys", tags=["admin: API keys"], responses
 
 
 async def path_key_id(key_id: str) -> str:
-    """Raises KeyNotFound for what can be no key's id."""
+    """Return the key id. Raise KeyNotFound if it is malformed."""
     if KEY_ID.fullmatch(key_id) is None:
         raise KeyNotFound
     return key_id
@@ -39,7 +39,7 @@ KeyId = Annotated[str, Depends(path_key_id)]
 
 @router.get("")
 async def list_api_keys(request: Request, admin: Viewer, db: Db, environment: Environment | None = None) -> KeysReply:
-    """Newest first, ended ones included. No answer holds more of a key than its public id."""
+    """List API keys, newest first, including ended ones. Of a key only the public id is shown."""
     async with db.consistent_read() as session:
         keys = await list_keys(session, environment=environment)
         credits = await sum_credits_by_key(session, [key.key_id for key in keys])
@@ -52,15 +52,15 @@ async def list_api_keys(request: Request, admin: Viewer, db: Db, environment: En
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
 async def export_api_keys(admin: Viewer, db: Db, environment: Environment | None = None) -> Response:
-    """All keys, newest first, as a file for a spreadsheet. It holds no more of a key than its public id."""
+    """Export all API keys, newest first, as CSV. Of a key only the public id is included."""
 
     async def next_page(last: Row | None, limit: int) -> Sequence[Row]:
         after = None if last is None else last["key"]
         async with db.consistent_read() as session:
             keys = await list_keys(session, environment=environment, after=after, limit=limit)
             credits = await sum_credits_by_key(session, [key.key_id for key in keys])
-        told = (KeyReply.of(key, credits.get(key.key_id, 0), admin.now) for key in keys)
-        return [{**reply.model_dump(), "key": key} for reply, key in zip(told, keys, strict=True)]
+        replies = (KeyReply.of(key, credits.get(key.key_id, 0), admin.now) for key in keys)
+        return [{**reply.model_dump(), "key": key} for reply, key in zip(replies, keys, strict=True)]
 
     return await csv_file("api-keys", tuple(KeyReply.model_fields), next_page)
 
@@ -72,7 +72,7 @@ async def get_api_key(key_id: KeyId, admin: Viewer, db: Db) -> KeyReply:
 
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyReply:
-    """Make a key. Its text is in this answer and nowhere else, ever."""
+    """Create an API key. Only this answer contains its text; it is never shown again."""
     async with db.transaction() as tx:
         key = await create_key(
             tx,
@@ -92,7 +92,7 @@ async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyR
 
 @router.patch("/{key_id}", responses=NOT_ACTIVE)
 async def change_api_key(key_id: KeyId, body: KeyChange, admin: Administrator, db: Db) -> KeyReply:
-    """Change an active key, everywhere within a second. An expiry that has passed ends it."""
+    """Change an active key; effective everywhere within a second. An expiry in the past ends the key."""
     changes = {name: getattr(body, name) for name in CHANGEABLE if name in body.model_fields_set}
     for name in ("name", "permissions", "ip_allow_list"):
         if name in changes and changes[name] is None:
@@ -112,7 +112,7 @@ async def change_api_key(key_id: KeyId, body: KeyChange, admin: Administrator, d
 
 @router.post("/{key_id}/rotate", status_code=status.HTTP_201_CREATED, responses=NOT_ACTIVE)
 async def rotate_api_key(key_id: KeyId, request: Request, admin: Administrator, db: Db) -> NewKeyReply:
-    """Make a successor; the old key works on for the grace period."""
+    """Rotate a key: create a successor. The old key works until the grace period ends."""
     settings: Settings = request.app.state.settings
     async with db.transaction() as tx:
         new = await rotate_key(tx, key_id, grace_s=settings.key_rotation_grace_s, now=admin.now)
@@ -124,7 +124,7 @@ async def rotate_api_key(key_id: KeyId, request: Request, admin: Administrator, 
 
 @router.post("/{key_id}/revoke", responses=NOT_FOUND)
 async def revoke_api_key(key_id: KeyId, admin: Administrator, db: Db) -> KeyReply:
-    """End a key, everywhere within a second. Again: no effect."""
+    """Revoke a key; effective everywhere within a second. Idempotent."""
     async with db.transaction() as tx:
         before = await lock_key(tx, key_id)
         key = await revoke_key(tx, key_id, now=admin.now)

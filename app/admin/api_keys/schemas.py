@@ -13,7 +13,7 @@ from app.http.schemas import Reply, Timestamp
 
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]+$")]
 ClientSubject = Annotated[str, StringConstraints(min_length=1, max_length=MAX_SUBJECT_CHARS)]
-CLIENT_SUBJECT = "Subject of the client certificate that requests must come with; null: none is needed."
+CLIENT_SUBJECT = "Subject of the client certificate that requests must present; null: none is required."
 
 
 class KeyBody(Reply):
@@ -27,7 +27,7 @@ class KeyBody(Reply):
 
 
 class KeyChange(Reply):
-    """Only what is given changes; null takes an expiry, a certificate or a rate limit away."""
+    """Only the given fields change; null removes an expiry, a certificate or a rate limit."""
 
     name: KeyName | None = None
     permissions: Annotated[set[Permission], Field(min_length=1)] | None = None
@@ -52,9 +52,11 @@ class KeyReply(Reply):
     rotated_to: str | None
     grace_ends_at: Timestamp | None
     last_used_at: Timestamp | None
-    requests_total: int = Field(description="Requests that it authenticated; those of the last minute may be missing.")
+    requests_total: int = Field(
+        description="Requests that the key authenticated; those of the last minute may be missing.",
+    )
     credits_charged: int = Field(
-        description="Credits that its charges and tool uses took from main pools, free ones too."
+        description="Credits that the key's charges and tool uses took from main pools, free ones included."
     )
 
     @classmethod
@@ -64,16 +66,16 @@ class KeyReply(Reply):
 
 class KeysReply(Reply):
     api_keys: list[KeyReply]
-    rotation_grace_s: int = Field(description="How long a key works on after it is rotated.")
+    rotation_grace_s: int = Field(description="How long a key continues to work after its rotation.")
 
 
 class NewKeyReply(Reply):
     key_id: str
-    api_key: str = Field(description="The whole key. It is shown this once and stored nowhere.")
+    api_key: str = Field(description="The whole key. Shown only once, and stored nowhere.")
 
 
 def key_facts(key: KeyFacts) -> dict[str, Any]:
-    """Everything about a key as texts and times: nothing of it is secret."""
+    """Return a key's fields as texts and times. None of them is secret."""
     facts = {name: getattr(key, name) for name in KeyFacts.__slots__}
     return {
         **facts,

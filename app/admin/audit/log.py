@@ -1,4 +1,4 @@
-"""The audit log: every change in the back office leaves a row in its own transaction."""
+"""The audit log: every change in the back office writes a row, in its own transaction."""
 
 import json
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from app.auth.caller import Environment
 from app.db import Database, Session, new_id
 
 CHOICES = frozenset({"environment", "status", "balance", "view", "action", "target_type"})
-"""Filters whose texts the service chose, so that they name no customer."""
+"""Filters with values that the service defines, so they name no customer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """The admin of this request, from where and when."""
+    """The admin of this request, with address and time."""
 
     caller: AdminCaller
     address: str
@@ -38,7 +38,7 @@ class Admin:
         after: Mapping[str, Any] | None = None,
         reason: str | None = None,
     ) -> None:
-        """Write down a change, in the transaction that makes it. Nothing given here may name a customer's person."""
+        """Record a change, in the transaction that makes it. No argument may contain personal data of a customer."""
         await queries.insert_audit_entry(
             tx,
             {
@@ -61,15 +61,15 @@ class Admin:
 
 
 async def record_outcome(
-    tx: Session, asked: queries.Row, action: str, *, after: Mapping[str, Any], now: datetime
+    tx: Session, request: queries.Row, action: str, *, after: Mapping[str, Any], now: datetime
 ) -> None:
-    """Write down what came of what an admin had `asked` for (that entry), as that admin's, under the same request."""
-    entry = {**asked, "audit_id": new_id(), "created_at": now, "action": action, "after": _plain(after)}
+    """Record the outcome of an admin's `request` (its audit entry), as that admin's, under the same request id."""
+    entry = {**request, "audit_id": new_id(), "created_at": now, "action": action, "after": _plain(after)}
     await queries.insert_audit_entry(tx, entry)
 
 
 async def record_export(db: Database, admin: Admin, what: str, filters: Mapping[str, Any]) -> None:
-    """Write down that an admin exports a list as a file, with its filters, but no free text: it may name a customer."""
+    """Record that an admin exports a list, with its filters, but without free text, which may name a customer."""
     used = {
         name: "given" if isinstance(value, str) and name not in CHOICES else value
         for name, value in filters.items()
@@ -90,7 +90,7 @@ async def record_by_system(
     reason: str,
     now: datetime,
 ) -> None:
-    """Write down a change that a rule or an earlier decision made, in the transaction that makes it."""
+    """Record a change by a rule or an earlier decision, in the transaction that makes it."""
     await ensure_system_admin(tx, now)
     await queries.insert_audit_entry(
         tx,
@@ -114,7 +114,7 @@ async def record_by_system(
 
 
 def _plain(values: Mapping[str, Any] | None) -> Any:
-    """As JSON holds it: times, ids and sets as texts."""
+    """Return the values as JSON stores them: times, ids and sets as text."""
     return None if values is None else json.loads(json.dumps(values, default=_text))
 
 

@@ -1,4 +1,4 @@
-"""Who changed what in the back office."""
+"""Table of the audit log."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ Timestamp = DateTime(timezone=True)
 
 
 class AuditEntry(Base):
-    """One change by one admin, stored with the change. Never changed itself; names no customer but by `target_id`."""
+    """One change by one admin, stored with the change. Immutable; identifies customers by `target_id` only."""
 
     __tablename__ = "admin_audit_log"
     __table_args__ = (

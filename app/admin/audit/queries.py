@@ -1,4 +1,4 @@
-"""The back office's SQL: one statement a function. It reads what other packages write, and writes the audit log."""
+"""Queries of the audit log, and other SQL of the back office: one statement per function."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -21,7 +21,7 @@ async def insert_audit_entry(tx: Session, row: Row) -> None:
 
 
 async def find_audit_entry(db: Session, action: str, target_type: str, target_id: str) -> Row | None:
-    """The first one of this action upon this target."""
+    """Return the first entry of this action on this target."""
     query = select(*_AUDIT).where(
         AuditEntry.target_type == target_type, AuditEntry.target_id == target_id, AuditEntry.action == action
     )
@@ -32,7 +32,7 @@ async def find_audit_entry(db: Session, action: str, target_type: str, target_id
 async def find_last_reasons(
     db: Session, target_type: str, target_ids: Collection[UUID], actions: Collection[str]
 ) -> Mapping[str, str | None]:
-    """The reason of the newest of these actions upon each target, by the target's id."""
+    """Return the reason of the newest of these actions on each target, by the target's id."""
     query = (
         select(AuditEntry.target_id, AuditEntry.reason)
         .ext(distinct_on(AuditEntry.target_id))
@@ -47,9 +47,9 @@ async def find_last_reasons(
 
 
 async def count_done(tx: Session, admin_id: UUID, since: datetime) -> tuple[int, int]:
-    """What an admin did since then: credits given and taken, both counted as positive, and accounts suspended.
+    """Count an admin's actions since then: credits given and taken, both as positive numbers, and accounts suspended.
 
-    Free credits that were granted count like paid ones that were given.
+    Granted free credits count like paid ones.
     """
     pool = case((AuditEntry.action == "account.adjust", "paid"), else_="free")
     before, after = (cast(column[pool].astext, BigInteger) for column in (AuditEntry.before, AuditEntry.after))
@@ -76,18 +76,18 @@ async def list_audit_entries(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Sequence[Row]:
-    """Newest first; `before` is the last id of the page before. Times are half-open: [since, until)."""
+    """Return entries, newest first; `before` is the previous page's last id. Times are half-open: [since, until)."""
     query = select(*_AUDIT)
     if before is not None:
         query = query.where(AuditEntry.audit_id < before)
-    for column, wanted in (
+    for column, expected in (
         (AuditEntry.admin_id, admin_id),
         (AuditEntry.action, action),
         (AuditEntry.target_type, target_type),
         (AuditEntry.target_id, target_id),
     ):
-        if wanted is not None:
-            query = query.where(column == wanted)
+        if expected is not None:
+            query = query.where(column == expected)
     if since is not None:
         query = query.where(AuditEntry.created_at >= since)
     if until is not None:

@@ -1,4 +1,4 @@
-"""`/admin/audit-logs`: who changed what, when, why and from where."""
+"""`/admin/audit-logs`: changes, with their author, time, reason and address."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -37,34 +37,34 @@ class Page(Filters):
 
 
 @router.get("")
-async def list_audit_log(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Query()]) -> AuditLogReply:
-    """Newest first. Times are half-open: `since` is in, `until` is not."""
-    filters, limit = wanted.model_dump(exclude=PAGE), wanted.limit
+async def list_audit_log(admin: Viewer, db: ReportDb, page: Annotated[Page, Query()]) -> AuditLogReply:
+    """List entries, newest first. Times are half-open: `since` is included, `until` is not."""
+    filters, limit = page.model_dump(exclude=PAGE), page.limit
     async with db.read() as session:
-        rows = await queries.list_audit_entries(session, before=wanted.cursor, limit=limit + 1, **filters)
+        rows = await queries.list_audit_entries(session, before=page.cursor, limit=limit + 1, **filters)
         people = await _find_people(session, rows[:limit])
     entries = [_entry(row, people) for row in rows[:limit]]
     return AuditLogReply(entries=entries, next_cursor=entries[-1].audit_id if len(rows) > limit else None)
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
-async def export_audit_log(admin: Viewer, db: ReportDb, primary: Db, wanted: Annotated[Filters, Query()]) -> Response:
-    """All entries that match, newest first, as a file for a spreadsheet. The next export shows this one.
+async def export_audit_log(admin: Viewer, db: ReportDb, primary: Db, filters: Annotated[Filters, Query()]) -> Response:
+    """Export all matching entries, newest first, as CSV. The export itself is recorded.
 
-    Viewers may export it: its entries name no customer but by an account's id.
+    Viewers may export, because entries identify customers by account id only.
     """
 
     async def next_page(last: queries.Row | None, limit: int) -> Sequence[queries.Row]:
         before = None if last is None else last["audit_id"]
         async with db.read() as session:
-            return await queries.list_audit_entries(session, before=before, limit=limit, **wanted.model_dump())
+            return await queries.list_audit_entries(session, before=before, limit=limit, **filters.model_dump())
 
-    record = partial(record_export, primary, admin, "audit_log", wanted.model_dump())
+    record = partial(record_export, primary, admin, "audit_log", filters.model_dump())
     return await csv_file("audit-log", COLUMNS, next_page, record)
 
 
 async def _find_people(session: Session, rows: Sequence[queries.Row]) -> Mapping[tuple[str, str], Person]:
-    """Whom the accounts and purchases among the targets belong to."""
+    """Return the persons of the accounts and purchases among the targets."""
     targets = {(row["target_type"], row["target_id"]) for row in rows}
     accounts = {target_id: UUID(target_id) for kind, target_id in targets if kind == "account"}
     purchases = {target_id: UUID(target_id) for kind, target_id in targets if kind == "purchase"}

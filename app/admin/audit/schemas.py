@@ -27,9 +27,9 @@ class AuditEntryReply(Reply):
 
 
 class AuditRow(AuditEntryReply):
-    person: "Person | None" = Field(description="Whom an account or a purchase belongs to; null for everything else.")
+    person: "Person | None" = Field(description="The person of an account or a purchase; null for other targets.")
 
 
 class AuditLogReply(Reply):
     entries: list[AuditRow]
-    next_cursor: UUID | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+    next_cursor: UUID | None = Field(description="Value of `cursor` for the next page; null on the last page.")

@@ -1,4 +1,4 @@
-"""`/admin/config`: prices, products, defaults and payment providers, in every process within a second."""
+"""`/admin/config`: prices, products, defaults and payment providers; changes reach every process within a second."""
 
 from typing import Annotated
 
@@ -53,7 +53,7 @@ add_editing_routes(router, SECTIONS)
 
 @router.get("/providers")
 async def get_providers(request: Request, admin: Viewer, db: Db, editor: Editor) -> ProvidersReply:
-    """Each environment's payment provider. Of secrets it shows the last characters only, to every role."""
+    """Return each environment's payment provider. Of secrets only the tails are shown, to every role."""
     settings: Settings = request.app.state.settings
     async with db.read() as session:
         providers = [await _provider(session, editor, environment) for environment in PROVIDER_SECTIONS]
@@ -68,7 +68,7 @@ async def get_providers(request: Request, admin: Viewer, db: Db, editor: Editor)
 async def set_provider(
     environment: Environment, body: ProviderBody, admin: Administrator, db: Db, editor: Editor
 ) -> ProviderReply:
-    """Store an environment's keys, sealed. They win over the settings."""
+    """Store an environment's keys, encrypted. They take precedence over the settings."""
     async with db.transaction() as tx:
         before, after = await editor.change_provider(
             tx,
@@ -86,21 +86,21 @@ async def set_provider(
 async def try_provider(
     environment: Environment, body: TryProviderBody, admin: Administrator, gateway: Gateway
 ) -> TryProviderReply:
-    """Ask Stripe whether it knows a key, without storing it."""
+    """Check a key with Stripe, without storing it."""
     problem = note = None
     try:
         trial = await gateway.try_key(environment, body.secret_key)
         if trial == "other_mode":
-            problem = f"Stripe knows this key, but it is not of its {environment} mode"
+            problem = f"Stripe knows this key, but it is not a {environment} key"
         elif trial == "restricted":
             note = (
-                "A restricted key, which may not read the balance: nobody needs that. It may read payments and events. "
-                "It has to write payment intents and refunds as well, which cannot be tried without doing so"
+                "A restricted key without access to the balance, which the service does not need. It can read payments "
+                "and events. It must also write payment intents and refunds, which cannot be tested without doing so"
             )
     except PaymentsNotConfigured:
         problem = f"The {environment} environment has no keys"
     except PaymentProviderForbids:
-        problem = "Stripe knows this key, but it may read neither the balance nor the payments and events"
+        problem = "Stripe knows this key, but it can read neither the balance nor payments and events"
     except (PaymentProviderRefused, PaymentProviderRejects):
         problem = "Stripe does not accept this key"
     except PaymentProviderUnavailable:

@@ -1,4 +1,4 @@
-"""The wire format of `/admin/config`. No answer holds more of a secret than its tail."""
+"""Wire types of `/admin/config`. No answer contains more of a secret than its tail."""
 
 import re
 from typing import Annotated, Any, Literal, cast
@@ -16,9 +16,9 @@ PublishableKey = Annotated[str, KEY]
 
 
 def _one_word(secret: SecretStr) -> SecretStr:
-    """A line break that was pasted along is no part of a key: HTTP clients quote such a header in their errors."""
+    """Reject blanks and line breaks, which come from pasting: HTTP clients quote such a header in their errors."""
     if not re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()):
-        raise ValueError("has spaces, line breaks or letters that no key has")
+        raise ValueError("contains spaces, line breaks or characters that no key has")
     return secret
 
 
@@ -27,15 +27,15 @@ Secret = Annotated[SecretStr, Field(min_length=8, max_length=255), AfterValidato
 
 class ChangeFields(Reply):
     version: Annotated[int, Field(ge=0, le=2**53)] = Field(
-        description="The version that this changes, as it was read. Another one answers 409."
+        description="The version that was read. If another one is current, the answer is 409."
     )
     reason: Reason
 
 
 class SectionState(Reply):
-    version: int = Field(description="0: no admin has set it.")
+    version: int = Field(description="0: never set.")
     source: Literal["settings", "admin"]
-    reason: str | None = Field(description="Why it was set.")
+    reason: str | None = Field(description="The reason of the change.")
     changed_by: str | None
     changed_at: Timestamp | None
 
@@ -59,29 +59,29 @@ def _titled(section: Section[Any]) -> str:
 
 class ProviderBody(ChangeFields):
     publishable_key: PublishableKey = Field(examples=["pk_live_51Hx"])
-    secret_key: Secret | None = Field(default=None, description="Absent: as it is stored.")
-    webhook_secret: Secret | None = Field(default=None, description="Absent: as it is stored.")
+    secret_key: Secret | None = Field(default=None, description="Absent: the stored one stays.")
+    webhook_secret: Secret | None = Field(default=None, description="Absent: the stored one stays.")
 
 
 class ProviderReply(SectionState):
-    """An environment's payment provider; without keys, nothing can be bought there."""
+    """An environment's payment provider. Without keys, purchases are impossible there."""
 
     environment: Environment
     provider: Literal["stripe"] = "stripe"
     publishable_key: str | None
     secret_key_tail: str | None = Field(examples=["…x7Qd"])
     webhook_secret_tail: str | None
-    readable: bool = Field(description="false: the stored keys cannot be opened with ENCRYPTION_KEYS as it is.")
+    readable: bool = Field(description="false: the stored keys cannot be decrypted with ENCRYPTION_KEYS.")
 
 
 class ProvidersReply(Reply):
     providers: list[ProviderReply]
-    webhook_url: str = Field(description="Where Stripe should send its events.")
-    can_store: bool = Field(description="false: ENCRYPTION_KEYS is not set, so keys come from the settings only.")
+    webhook_url: str = Field(description="URL for Stripe's webhook endpoint.")
+    can_store: bool = Field(description="false: ENCRYPTION_KEYS is not set, so keys can come only from the settings.")
 
 
 class TryProviderBody(Reply):
-    secret_key: Secret | None = Field(default=None, description="Absent: the key that counts now.")
+    secret_key: Secret | None = Field(default=None, description="Absent: the key in use.")
 
 
 class TryProviderReply(Reply):
@@ -92,7 +92,7 @@ class TryProviderReply(Reply):
 
 class VersionReply(Reply):
     version: int
-    document: dict[str, Any] | None = Field(description="null: back to the settings.")
+    document: dict[str, Any] | None = Field(description="null: reset to the settings.")
     reason: str
     changed_by: str
     changed_at: Timestamp
@@ -106,7 +106,9 @@ class Versions(Reply):
 
 class SectionOfSettings(Reply):
     section: str
-    document: dict[str, Any] | None = Field(description="As a version's document; null: the settings have no keys.")
+    document: dict[str, Any] | None = Field(
+        description="In the form of a version's document; null: the settings have no keys."
+    )
 
 
 def state_of(version: Version) -> dict[str, Any]:

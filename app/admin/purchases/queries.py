@@ -1,4 +1,4 @@
-"""What the back office reads about purchases and the system: one statement a function. None locks or writes."""
+"""Queries of purchases for the back office: one statement per function. None writes; only `lock_purchase` locks."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -8,15 +8,16 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.db import Session
+from app.db.sql import sql
 from app.payments.facts import PurchaseStatus
 
 Row = Mapping[str, Any]
 View = Literal["paid_not_credited", "refunded_but_credited", "for_review"]
 PurchaseState = Literal[PurchaseStatus, "partially_refunded", "refunded"]
-"""A purchase's status; of one that succeeded, also how much of its money went back."""
-# One whose money went back is canceled. By the index of what is not settled.
+"""A purchase's status; for a succeeded one also how much was refunded."""
+# A purchase whose money was returned is canceled. Uses the index of unsettled purchases.
 PAID_NOT_CREDITED = "p.received_minor IS NOT NULL AND p.credit_id IS NULL AND p.status <> 'canceled'"
-# What refunds and disputes must have taken back: the same share of the credits as of the money, rounded down.
+# The credits that refunds and disputes must have taken back: the same share as of the money, rounded down.
 REFUNDED_BUT_CREDITED = """
     p.credit_id IS NOT NULL AND p.refunded_minor > 0
     AND p.credits_refunded + p.credits_disputed
@@ -57,8 +58,8 @@ async def list_purchases(
     until: datetime | None = None,
     view: View | None = None,
 ) -> Sequence[Row]:
-    """Newest first. Times are half-open: [since, until). `buyers` are accounts, any of which it may be of."""
-    wanted = {
+    """Return purchases, newest first. Times are half-open: [since, until). `buyers`: only of any of these accounts."""
+    equal = {
         "environment": environment,
         "account_id": account_id,
         "payment_intent_id": payment_id,
@@ -66,7 +67,7 @@ async def list_purchases(
         "amount_minor": amount_minor,
         "currency": currency,
     }
-    values: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    values: dict[str, Any] = {name: value for name, value in equal.items() if value is not None}
     conditions = [f"p.{name} = :{name}" for name in values]
     for condition, value in (
         ("p.created_at >= :since", since),
@@ -85,11 +86,15 @@ async def list_purchases(
         conditions.append("p.purchase_id < :before")
         values["before"] = before
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    statement = f"SELECT {_PURCHASE} FROM purchases p {where} ORDER BY p.purchase_id DESC LIMIT :limit"  # noqa: S608  (our own words)
+    statement = sql(
+        "SELECT {columns} FROM purchases p {where} ORDER BY p.purchase_id DESC LIMIT :limit",
+        columns=_PURCHASE,
+        where=where,
+    )
     return [dict(row) for row in (await db.execute(text(statement), {**values, "limit": limit})).mappings()]
 
 
-_FIND_PURCHASE = text(f"SELECT {_PURCHASE} FROM purchases p WHERE p.purchase_id = :purchase_id")  # noqa: S608  (our own words)
+_FIND_PURCHASE = text(sql("SELECT {columns} FROM purchases p WHERE p.purchase_id = :purchase_id", columns=_PURCHASE))
 
 
 async def find_purchase(db: Session, purchase_id: UUID) -> Row | None:
@@ -106,7 +111,7 @@ _LOCK_PURCHASE = text(
 
 
 async def lock_purchase(tx: Session, account_id: UUID, purchase_id: UUID) -> int:
-    """What has been refunded of a purchase. Locks its row until commit."""
+    """Return the refunded amount of a purchase. Lock its row until commit."""
     values = {"account_id": account_id, "purchase_id": purchase_id}
     refunded_minor: int = (await tx.execute(_LOCK_PURCHASE, values)).scalar_one()
     return refunded_minor
@@ -122,7 +127,7 @@ _LIST_EVENTS = text(
 
 
 async def list_events(db: Session, environment: str, payment_id: str) -> Sequence[Row]:
-    """In the order in which they were received; those of one moment, in that in which they happened."""
+    """Return events in the order of arrival; those that arrived at once, in the order in which they happened."""
     values = {"environment": environment, "payment_id": payment_id}
     return [dict(row) for row in (await db.execute(_LIST_EVENTS, values)).mappings()]
 
@@ -153,7 +158,7 @@ _LIST_REFUND_REQUESTS = text(
 
 
 async def list_refund_requests(db: Session, purchase_id: UUID) -> Sequence[Row]:
-    """Admins' requests for refunds of a purchase, oldest first, whatever became of them."""
+    """Return admins' refund requests for a purchase, oldest first, with any outcome."""
     rows = await db.execute(_LIST_REFUND_REQUESTS, {"purchase_id": purchase_id})
     return [dict(row) for row in rows.mappings()]
 
@@ -169,7 +174,7 @@ _LIST_REFUSED_REFUNDS = text(
 
 
 async def list_refused_refunds(db: Session, purchase_id: UUID) -> Sequence[str]:
-    """The idempotency keys of admins' requests for refunds that Stripe refused."""
+    """Return the idempotency keys of admins' refund requests that Stripe rejected."""
     return list((await db.execute(_LIST_REFUSED_REFUNDS, {"purchase_id": purchase_id})).scalars())
 
 
@@ -190,6 +195,6 @@ _FIND_LAST_RECONCILIATION = text(
 
 
 async def find_last_reconciliation(db: Session) -> Row | None:
-    """Of all purchases, as an admin last asked for it."""
+    """Return the last reconciliation of all purchases that an admin requested."""
     row = (await db.execute(_FIND_LAST_RECONCILIATION)).mappings().one_or_none()
     return None if row is None else dict(row)

@@ -1,6 +1,6 @@
-"""Reconciling all purchases because an admin asked for it: by the worker, as it may take minutes.
+"""Reconciliation of all purchases at an admin's request. The worker runs it, because it may take minutes.
 
-That it was asked for and what came of it are two entries of the audit log upon one target, the job.
+Request and outcome are two entries of the audit log on one target, the job.
 """
 
 from collections.abc import Mapping
@@ -16,29 +16,29 @@ from app.jobs import defer_unless_waiting
 
 TASK = "reconcile_all"
 LOCK = "reconcile_payments"
-"""Of all who reconcile everything, the clock included, one does at a time."""
-ASKED, DONE = "purchase.reconcile_all", "purchase.reconciled_all"
+"""Only one reconciliation of everything runs at a time, including the periodic one."""
+REQUESTED, DONE = "purchase.reconcile_all", "purchase.reconciled_all"
 
 
-async def ask(db: Database, admin: Admin) -> None:
-    """Have the worker reconcile everything. While such a job waits, asking again changes nothing."""
+async def request(db: Database, admin: Admin) -> None:
+    """Have the worker reconcile everything. While such a job waits, another request changes nothing."""
     async with db.transaction() as tx:
         job_id, new = await defer_unless_waiting(tx, TASK, admin.now, lock=LOCK)
         if new:
-            await admin.record(tx, ASKED, "job", job_id)
+            await admin.record(tx, REQUESTED, "job", job_id)
 
 
-async def tell(db: Database, job_id: int, done: Mapping[str, int], now: datetime) -> None:
-    """Write down what the job did, as its asker's. Raises LookupError for a job that no admin asked for."""
+async def record_result(db: Database, job_id: int, done: Mapping[str, int], now: datetime) -> None:
+    """Record the job's outcome, as the requesting admin's. Raise LookupError for a job that no admin requested."""
     async with db.transaction() as tx:
-        asked = await audit_queries.find_audit_entry(tx, ASKED, "job", str(job_id))
-        if asked is None:
-            raise LookupError("no entry of the audit log asks for this job")
-        await record_outcome(tx, asked, DONE, after=done, now=now)
+        requested = await audit_queries.find_audit_entry(tx, REQUESTED, "job", str(job_id))
+        if requested is None:
+            raise LookupError("no entry of the audit log requests this job")
+        await record_outcome(tx, requested, DONE, after=done, now=now)
 
 
 async def last(db: Database, now: datetime) -> ReconciliationReply | None:
-    """Where the one that was last asked for stands; None: nobody ever asked."""
+    """Return the state of the last requested reconciliation; None if none was requested yet."""
     async with db.read() as session:
         row = await queries.find_last_reconciliation(session)
     if row is None:

@@ -1,4 +1,4 @@
-"""`/admin/purchases`: what was sold, what Stripe said about it, and giving money back."""
+"""`/admin/purchases`: purchases, their events at Stripe, refunds and reconciliation."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -43,24 +43,24 @@ CSV_COLUMNS = (*Person.model_fields, *(name for name in PurchaseRow.model_fields
 REFUSED = "purchase.refund_refused"
 BY_SYSTEM = "System"
 JUST_NOW = timedelta(seconds=60)
-"""For so long a request for a refund may still be under way."""
+"""A refund request may be under way for this long."""
 router = APIRouter(prefix="/admin/purchases", tags=["admin: purchases"], responses=ERRORS, route_class=ReportRoute)
 
 
 class Filters(BaseModel):
     environment: Environment | None = None
     status: PurchaseState | None = Field(
-        default=None, description="`succeeded` finds those whose money went back later as well."
+        default=None, description="`succeeded` includes purchases that were refunded later."
     )
     account_id: UUID | None = None
-    buyer: Pasted | None = Field(default=None, description="As in the search for users; at most 500 accounts.")
+    buyer: Pasted | None = Field(default=None, description="Search text as for users; at most 500 accounts.")
     card_last4: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z]{1,8}$")] | None = None
     amount_minor: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] | None = None
-    since: Moment | None = Field(default=None, description="Begun at this time or later.")
-    until: Moment | None = Field(default=None, description="Begun before this time.")
+    since: Moment | None = Field(default=None, description="Started at this time or later.")
+    until: Moment | None = Field(default=None, description="Started before this time.")
     payment_id: Pasted | None = None
-    view: View | None = Field(default=None, description="Purchases that should not be there.")
+    view: View | None = Field(default=None, description="Purchases in an irregular state.")
 
 
 class Page(Filters):
@@ -69,55 +69,55 @@ class Page(Filters):
 
 
 @router.get("")
-async def list_purchases(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Query()]) -> PurchasesReply:
-    """Newest first. The views are normally empty: `for_review` is money that did not arrive as agreed."""
-    filters, limit = wanted.model_dump(exclude=PAGE), wanted.limit
+async def list_purchases(admin: Viewer, db: ReportDb, page: Annotated[Page, Query()]) -> PurchasesReply:
+    """List purchases, newest first. The views are normally empty; `for_review`: the money did not arrive as agreed."""
+    filters, limit = page.model_dump(exclude=PAGE), page.limit
     async with db.read() as session:
-        found = await _list(session, filters, before=wanted.cursor, limit=limit + 1)
+        found = await _list(session, filters, before=page.cursor, limit=limit + 1)
         rows = await _with_buyers(session, found[:limit])
     purchases = [PurchaseRow(**row) for row in rows]
     return PurchasesReply(purchases=purchases, next_cursor=purchases[-1].purchase_id if len(found) > limit else None)
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
-async def export_purchases(admin: Support, db: ReportDb, primary: Db, wanted: Annotated[Filters, Query()]) -> Response:
-    """All purchases that match, newest first, as a file for a spreadsheet. Amounts are in minor units.
+async def export_purchases(admin: Support, db: ReportDb, primary: Db, filters: Annotated[Filters, Query()]) -> Response:
+    """Export all matching purchases, newest first, as CSV. Amounts are in minor units.
 
-    The export is in the audit log.
+    The export is recorded in the audit log.
     """
 
     async def next_page(last: Row | None, limit: int) -> Sequence[Row]:
         before = None if last is None else last["purchase_id"]
         async with db.read() as session:
-            rows = await _with_buyers(session, await _list(session, wanted.model_dump(), before=before, limit=limit))
+            rows = await _with_buyers(session, await _list(session, filters.model_dump(), before=before, limit=limit))
         return [{**row, **row["buyer"].model_dump()} for row in rows]
 
-    record = partial(record_export, primary, admin, "purchases", wanted.model_dump())
+    record = partial(record_export, primary, admin, "purchases", filters.model_dump())
     return await csv_file("purchases", CSV_COLUMNS, next_page, record)
 
 
 @router.get("/reconcile")
 async def get_last_reconciliation(admin: Viewer, db: Db) -> ReconciliationReply | None:
-    """What came of the last time that somebody asked for everything to be reconciled; null: nobody ever did."""
+    """Return the state of the last reconciliation of everything that an admin requested; null: none yet."""
     return await reconciliation.last(db, admin.now)
 
 
 @router.post("/reconcile", status_code=status.HTTP_202_ACCEPTED)
 async def reconcile_all(admin: Support, db: Db) -> ReconciliationReply:
-    """Have the worker ask Stripe about everything that is not settled, as it does every few minutes, but now.
+    """Have the worker reconcile everything that is not settled with Stripe now, as it does every few minutes.
 
-    Nothing has happened yet when this answers: ask where it stands, or read the audit log. While one waits for the
-    worker, asking again gives that one back.
+    The answer comes before the work: poll the state, or read the audit log. While a request waits for the worker,
+    another one returns the same job.
     """
-    await reconciliation.ask(db, admin)
-    asked = await reconciliation.last(db, admin.now)
-    assert asked is not None
-    return asked
+    await reconciliation.request(db, admin)
+    requested = await reconciliation.last(db, admin.now)
+    assert requested is not None
+    return requested
 
 
 @router.get("/{purchase_id}", responses=NOT_FOUND)
 async def get_purchase_with_events(purchase_id: UUID, admin: Viewer, db: Db) -> PurchaseDetails:
-    """A purchase with what Stripe told us about it, in the order in which it came."""
+    """Return a purchase with Stripe's events about it, in the order of arrival."""
     row = await _find(db, purchase_id)
     async with db.read() as session:
         events = await queries.list_events(session, row["environment"], row["payment_id"]) if row["payment_id"] else []
@@ -135,9 +135,9 @@ async def get_purchase_with_events(purchase_id: UUID, admin: Viewer, db: Db) -> 
 async def refund_purchase(
     purchase_id: UUID, body: RefundBody, admin: Administrator, db: Db, payments: Payments
 ) -> PurchaseRow:
-    """Give money back through Stripe; the credits leave in proportion. The same key again refunds nothing more.
+    """Refund money through Stripe; credits are taken back in proportion. The same key again refunds nothing more.
 
-    What is to be done is in the audit log before Stripe is asked, so that no refund is ever without its entry.
+    The request is in the audit log before Stripe is called, so that no refund is ever without its entry.
     """
     row = await _find(db, purchase_id)
     async with db.transaction() as tx:
@@ -170,7 +170,7 @@ async def refund_purchase(
                 environment=row["environment"],
                 after={"idempotency_key": body.idempotency_key, "answer": error.detail},
             )
-        # Perhaps the money has gone back at Stripe, and no webhook has said so yet.
+        # The money may have been returned at Stripe, without a webhook so far.
         await payments.reconcile_money_back(account_id, purchase_id, admin.now)
         after = await _find(db, purchase_id)
         if after["refunded_minor"] != row["refunded_minor"]:
@@ -182,10 +182,10 @@ async def refund_purchase(
 
 @router.post("/{purchase_id}/reconcile", responses=NOT_FOUND)
 async def reconcile_purchase(purchase_id: UUID, admin: Support, db: Db, payments: Payments) -> BookedReply:
-    """Ask Stripe about this purchase, its refunds and its disputes now, and book what is missing.
+    """Check this purchase, its refunds and its disputes with Stripe now, and book what is missing.
 
-    That it was asked for is in the audit log before Stripe is asked, and what came of it after that: so no booking is
-    ever without an entry.
+    The request is in the audit log before Stripe is called, and the outcome after it, so that no booking is ever
+    without an entry.
     """
     row = await _find(db, purchase_id)
     async with db.transaction() as tx:
@@ -207,7 +207,7 @@ async def reconcile_purchase(purchase_id: UUID, admin: Support, db: Db, payments
 
 
 async def _find(db: Database, purchase_id: UUID) -> Row:
-    """With its buyer. Raises PaymentNotFound."""
+    """Return the purchase with its buyer. Raise PaymentNotFound."""
     async with db.read() as session:
         row = await queries.find_purchase(session, purchase_id)
         if row is None:
@@ -217,10 +217,10 @@ async def _find(db: Database, purchase_id: UUID) -> Row:
 
 
 async def _list(session: Session, filters: Mapping[str, Any], *, before: UUID | None, limit: int) -> Sequence[Row]:
-    wanted = dict(filters)
-    buyer = wanted.pop("buyer")
+    conditions = dict(filters)
+    buyer = conditions.pop("buyer")
     buyers = None if buyer is None else await search_accounts(session, buyer)
-    return await queries.list_purchases(session, before=before, limit=limit, buyers=buyers, **wanted)
+    return await queries.list_purchases(session, before=before, limit=limit, buyers=buyers, **conditions)
 
 
 async def _with_buyers(session: Session, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -229,15 +229,15 @@ async def _with_buyers(session: Session, rows: Sequence[Row]) -> list[dict[str, 
 
 
 async def _list_refunds(session: Session, account_id: UUID, purchase_id: UUID) -> list[RefundReply]:
-    """The refunds that are known by id, each with the admin who asked for it here."""
-    asked: dict[str, Row] = {
+    """Return the refunds that are known by id, each with the admin who requested it here."""
+    requests: dict[str, Row] = {
         ACCOUNT_CLOSED: {"admin_email": BY_SYSTEM, "reason": "The account was closed before the money arrived"}
     }
     for request in await queries.list_refund_requests(session, purchase_id):
-        asked.setdefault(request_key(request["idempotency_key"]), request)
+        requests.setdefault(request_key(request["idempotency_key"]), request)
     refunds = []
     for refund in await list_refunds(session, account_id, purchase_id):
-        request = asked.get(refund.request_key or "", {})
+        request = requests.get(refund.request_key or "", {})
         refunds.append(
             RefundReply(
                 refund_id=refund.refund_id,
@@ -252,7 +252,7 @@ async def _list_refunds(session: Session, account_id: UUID, purchase_id: UUID) -
 
 
 async def _require_unchanged(tx: Session, row: Row, body: RefundBody, now: datetime) -> None:
-    """Lock the purchase, so that one request for a refund sees the other's. Raises ChangedMeanwhile."""
+    """Lock the purchase, so that concurrent refund requests see each other. Raise ChangedMeanwhile."""
     refunded_minor = await queries.lock_purchase(tx, row["account_id"], row["purchase_id"])
     requests = await queries.list_refund_requests(tx, row["purchase_id"])
     if body.seen_refunded_minor is None or body.idempotency_key in [r["idempotency_key"] for r in requests]:
@@ -272,11 +272,11 @@ async def _require_unchanged(tx: Session, row: Row, body: RefundBody, now: datet
 
 
 async def _changed(session: Session, row: Row, seen: Collection[str] = ()) -> ChangedMeanwhile:
-    """With the last refund that was not `seen`, if there is one that is known by id."""
+    """Return the conflict, with the author of the last refund that was not `seen`, if one is known by id."""
     refunds = await _list_refunds(session, row["account_id"], row["purchase_id"])
     refunds = [refund for refund in refunds if refund.refund_id not in seen]
     by, at = (refunds[-1].asked_by or "Stripe", refunds[-1].created_at) if refunds else (None, None)
-    detail = "Money of this purchase was refunded meanwhile"
+    detail = "Money of this purchase has been refunded since"
     return ChangedMeanwhile(detail, current=_figures(row), changed_by=by, changed_at=at)
 
 

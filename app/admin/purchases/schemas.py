@@ -25,14 +25,19 @@ class PurchaseRow(Reply):
     currency: str
     status: PurchaseStatus
     received_minor: int | None
-    received_currency: str | None = Field(description="Of what arrived and went back; another than agreed: for review.")
+    received_currency: str | None = Field(
+        description="Currency of the received and refunded money; if it is not the agreed one, the purchase is for "
+        "review.",
+    )
     refunded_minor: int
     credits_refunded: int
     credits_disputed: int
     credited: bool
     review_reason: str | None
-    state: PurchaseState = Field(description="The status, or how much of the money of a succeeded one went back.")
-    card_brand: str | None = Field(description="As Stripe names it; of what is no card, the kind of payment.")
+    state: PurchaseState = Field(
+        description="The status; for a succeeded purchase also whether it was refunded, in part or in full.",
+    )
+    card_brand: str | None = Field(description="Stripe's name of the brand; without a card, the payment method.")
     card_last4: str | None
     created_at: Timestamp
     updated_at: Timestamp
@@ -63,48 +68,50 @@ class RefundReply(Reply):
     amount_minor: int
     status: RefundStatus
     created_at: Timestamp
-    asked_by: str | None = Field(
-        description="The admin who asked for it here, or System; null: it was asked for at Stripe."
-    )
-    reason: str | None = Field(description="The admin's; of one asked for at Stripe, Stripe's.")
+    asked_by: str | None = Field(description="The admin who requested it here, or System; null: requested at Stripe.")
+    reason: str | None = Field(description="The admin's reason; for a refund requested at Stripe, Stripe's.")
 
 
 class PurchaseDetails(PurchaseRow):
     events: list[PaymentEventReply]
     disputes: list[DisputeReply]
-    refunds: list[RefundReply] = Field(description="Known by id, oldest first. Those that failed gave nothing back.")
+    refunds: list[RefundReply] = Field(
+        description="Refunds that are known by id, oldest first. Failed ones returned no money.",
+    )
 
 
 class RefundBody(Reply):
     amount_minor: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)] | None = Field(
-        default=None, description="Minor units of the currency; absent: all that is left."
+        default=None, description="Minor units of the currency; absent: the whole remainder."
     )
     seen_refunded_minor: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] | None = Field(
-        default=None, description="What the admin saw as refunded so far: 409 if it is another sum by now."
+        default=None, description="The refunded amount that the admin saw: 409 if it has changed."
     )
     reason: Reason
     idempotency_key: Key255
 
 
 class BookedReply(Reply):
-    booked: bool = Field(description="Whether money turned out to have arrived.")
+    booked: bool = Field(description="True if a payment was found and booked.")
     purchase: PurchaseRow
 
 
 class ReconciledFigures(Reply):
-    events: int = Field(description="Of Stripe's that were caught up on.")
-    payments: int = Field(description="That were caught up on.")
-    failed: int = Field(description="What could not be done; the worker tries again in a few minutes.")
+    events: int = Field(description="Stripe events that had been missed and were applied.")
+    payments: int = Field(description="Payments that had been missed and were booked.")
+    failed: int = Field(description="Failures; the worker retries in a few minutes.")
 
 
 class ReconciliationReply(Reply):
     job_id: int
     state: Literal["queued", "running", "finished", "failed"] = Field(
-        description="queued: nothing has happened yet. failed: /admin/system/jobs has it, to be retried."
+        description="queued: not started yet. failed: retry the job in /admin/system/jobs."
     )
     asked_at: Timestamp
     asked_by: str
     finished_at: Timestamp | None
     outcome: ReconciledFigures | None
-    worker_seen_at: Timestamp | None = Field(description="While it is silent, what is queued waits.")
+    worker_seen_at: Timestamp | None = Field(
+        description="Last heartbeat of any worker. Queued work waits while no worker runs.",
+    )
     now: Timestamp

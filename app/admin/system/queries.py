@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from app.admin.purchases.queries import PAID_NOT_CREDITED, Row
 from app.db import Session
+from app.db.sql import sql
 
 _LIST_INBOX = text(
     """
@@ -27,14 +28,15 @@ _LIST_INBOX = text(
 
 
 async def list_inbox(db: Session, outcome: str | None, *, before: tuple[str, str] | None, limit: int) -> Sequence[Row]:
-    """Webhooks of all payments, the last received first, from behind the one `before`: (environment, event id)."""
+    """Return webhooks of all payments, newest first, after the one `before`: (environment, event id)."""
     environment, event_id = before or (None, None)
     values = {"outcome": outcome, "environment": environment, "event_id": event_id, "limit": limit}
     return [dict(row) for row in (await db.execute(_LIST_INBOX, values)).mappings()]
 
 
 _SYSTEM = text(
-    f"""
+    sql(
+        """
     SELECT current_setting('server_version') AS database,
            (SELECT version_num FROM alembic_version) AS migration,
            (SELECT max(last_heartbeat) FROM procrastinate_workers) AS worker_seen_at,
@@ -42,9 +44,11 @@ _SYSTEM = text(
            (SELECT count(*) FROM procrastinate_jobs WHERE status = 'failed') AS failed,
            (SELECT min(scheduled_at) FROM procrastinate_jobs WHERE status = 'todo' AND scheduled_at <= :now)
                AS oldest_waiting_at,
-           (SELECT count(*) FROM purchases p WHERE {PAID_NOT_CREDITED}) AS paid_but_not_credited,
+           (SELECT count(*) FROM purchases p WHERE {paid_not_credited}) AS paid_but_not_credited,
            (SELECT count(*) FROM purchases p WHERE p.review_reason IS NOT NULL) AS for_review
-    """  # noqa: S608  (our own words)
+    """,
+        paid_not_credited=PAID_NOT_CREDITED,
+    )
 )
 
 

@@ -1,4 +1,4 @@
-"""`/admin/system`: is everything that should run running?"""
+"""`/admin/system`: the state of database, worker, queue, webhooks and ledger."""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/admin/system", tags=["admin: system"], responses=ERR
 
 @router.get("")
 async def get_system(request: Request, admin: Viewer, db: Db) -> SystemReply:
-    """Database, replica, worker, job queue, webhooks and the last verification of the ledger."""
+    """Return the state of database, replica, worker, job queue, webhooks and the last ledger verification."""
     async with db.read() as session:
         row = await queries.find_system(session, admin.now)
         webhooks = await queries.list_webhooks(session, admin.now - timedelta(days=1))
@@ -68,7 +68,7 @@ async def list_background_jobs(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[int, Query(ge=1, le=MAX_INT64)] | None = None,
 ) -> JobsReply:
-    """Newest first. Failed jobs stay until somebody retries them; why they failed is in the worker's log, by job id."""
+    """List jobs, newest first. Failed jobs stay until an admin retries them; their errors are in the worker's log."""
     async with db.read() as session:
         rows = await list_jobs(session, job_status, before=cursor, limit=limit + 1)
     jobs = [JobReply(**{**row, "args": _without_secrets(row["args"])}) for row in rows[:limit]]
@@ -81,7 +81,7 @@ async def list_background_jobs(
     responses={404: {"model": ErrorReply}, 409: {"model": ErrorReply}},
 )
 async def retry_job(job_id: JobId, admin: Administrator, db: Db) -> None:
-    """Have a failed job run once more, as soon as the worker has a moment."""
+    """Retry a failed job, as soon as the worker is free."""
     async with db.transaction() as tx:
         job = await retry_failed(tx, job_id, admin.now)
         was = {"status": "failed", "task": job["task"], "attempts": job["attempts"]}
@@ -96,7 +96,7 @@ async def list_payment_events(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: EventCursor | None = None,
 ) -> InboxReply:
-    """What Stripe sent, the last received first; `review` is what a person has to look at."""
+    """List Stripe's webhook events, newest first; those with the outcome `review` need an admin."""
     before = None
     if cursor is not None:
         environment, _, event_id = cursor.partition(".")

@@ -1,4 +1,4 @@
-"""The wire format of `/admin/system`."""
+"""Wire types of `/admin/system`."""
 
 from typing import Any
 from uuid import UUID
@@ -34,7 +34,7 @@ class LedgerReply(Reply):
 
 class ReplicaReply(Reply):
     in_use: bool = Field(description="Lists and reports are read from the replica.")
-    lag_s: float | None = Field(description="How old what it shows may be; null: nobody knows.")
+    lag_s: float | None = Field(description="The replica's lag in seconds, at most; null: unknown.")
 
 
 class SystemReply(Reply):
@@ -42,11 +42,11 @@ class SystemReply(Reply):
     now: Timestamp
     database: str = Field(description="PostgreSQL's version.")
     migration: str
-    worker_seen_at: Timestamp | None = Field(description="The worker's last sign of life.")
+    worker_seen_at: Timestamp | None = Field(description="Last heartbeat of any worker.")
     queue: QueueReply
     webhooks: list[WebhooksReply]
     ledger: LedgerReply | None
-    replica: ReplicaReply | None = Field(description="null: there is none.")
+    replica: ReplicaReply | None = Field(description="null: no read replica.")
     paid_but_not_credited: int
     for_review: int
 
@@ -55,11 +55,11 @@ class JobReply(Reply):
     job_id: int
     task: str
     status: JobStatus
-    args: dict[str, Any] = Field(description="What it was told to do; whatever may be secret is left out.")
+    args: dict[str, Any] = Field(description="The job's arguments, without any that may be secret.")
     attempts: int
     created_at: Timestamp | None
-    scheduled_at: Timestamp | None = Field(description="When it is to run next, or was.")
-    changed_at: Timestamp | None = Field(description="When it failed, or whatever happened to it last.")
+    scheduled_at: Timestamp | None = Field(description="When the job is or was due.")
+    changed_at: Timestamp | None = Field(description="When the job last changed, such as when it failed.")
 
 
 class JobsReply(Reply):

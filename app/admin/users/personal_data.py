@@ -1,4 +1,4 @@
-"""`/admin/users/{account_id}`, what a person may ask for by law: a copy of everything, and to be forgotten."""
+"""`/admin/users/{account_id}`, the legal rights of a person: a copy of their data, and erasure."""
 
 from typing import Any
 from uuid import UUID
@@ -16,14 +16,17 @@ from app.errors import InvalidRequest
 from app.http.schemas import ERRORS
 
 FILE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/json": {"schema": {"type": "object"}}}, "description": "A file to be handed over"}
+    200: {
+        "content": {"application/json": {"schema": {"type": "object"}}},
+        "description": "A file to hand over to the person",
+    }
 }
 router = APIRouter(prefix="/admin/users", tags=["admin: users"], responses=ERRORS, route_class=GuardedRoute)
 
 
 @router.get("/{account_id}/export", response_class=StreamingResponse, responses={**NOT_FOUND, **FILE})
 async def export_user(account_id: UUID, admin: Support, db: Db) -> StreamingResponse:
-    """Everything that is kept about the account's person, as a JSON file. That it was asked for is in the audit log."""
+    """Export all data of the account's person as JSON. The request is recorded in the audit log."""
     row = await find_user(db, account_id)
     async with db.transaction() as tx:
         await admin.record(tx, "account.export", "account", account_id, environment=row["environment"])
@@ -33,10 +36,10 @@ async def export_user(account_id: UUID, admin: Support, db: Db) -> StreamingResp
 
 @router.post("/{account_id}/erase", responses=NOT_FOUND)
 async def erase_user(account_id: UUID, body: EraseBody, admin: Administrator, db: Db) -> UserRow:
-    """Forget the account's person and close the account for ever; the books stay. Cannot be undone. Again: no effect.
+    """Erase the account's person and close the account permanently; the books stay. Irreversible and idempotent.
 
-    Who they were is gone with this answer; what callers wrote beside their charges follows within a minute, by the
-    worker. What remains at the payment provider: see docs/back-office-erasure.md.
+    Personal data is gone with this answer. Callers' texts on charges follow within a minute, by the worker. For the
+    data at the payment provider see docs/back-office-erasure.md.
     """
     row = await find_user(db, account_id)
     if body.confirm not in (row["external_id"], str(account_id)):

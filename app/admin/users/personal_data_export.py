@@ -1,7 +1,7 @@
-"""Everything that is kept about one person, written as one JSON document without ever holding more than a page of it.
+"""Personal data export: all data of one person as one JSON document, with only a page of it in memory at a time.
 
-A page is read in a statement of its own, so no transaction stays open while somebody downloads slowly. What is added
-during an export may or may not be in it.
+Each page is a separate statement, so no transaction stays open during a slow download. Rows that are added during an
+export may be missing in it.
 """
 
 import json
@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, TextClause, Uuid, bindparam, text
 
 from app.db import Database
+from app.db.sql import sql
 
 PAGE_ROWS = 500
 _ACCOUNT = text(
@@ -48,7 +49,7 @@ _PRODUCTS = text(
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """A list of the document: rows of `select`, in the order of `key`, by which its pages follow each other."""
+    """A list of the document: rows of `select`, paged by `key`."""
 
     name: str
     key: str
@@ -57,7 +58,12 @@ class _Section:
 
     def statement(self) -> TextClause:
         kind = BigInteger() if isinstance(self.first, int) else Uuid()
-        page = f"SELECT * FROM ({self.select}) rows WHERE {self.key} > :after ORDER BY {self.key} LIMIT {PAGE_ROWS}"  # noqa: S608  (our own words)
+        page = sql(
+            "SELECT * FROM ({select}) rows WHERE {key} > :after ORDER BY {key} LIMIT {limit}",
+            select=self.select,
+            key=self.key,
+            limit=PAGE_ROWS,
+        )
         return text(page).bindparams(bindparam("after", type_=kind))
 
 
@@ -130,7 +136,7 @@ _SECTIONS = (
                models_used, actual_cost_cents, duration_ms, error_count, fallback_count, created_at
           FROM llm_usage WHERE account_id = :account_id""",
     ),
-    _Section(  # of which a card's may name other accounts as well
+    _Section(  # an alert about a card may contain other accounts as well
         "alerts",
         "alert_id",
         """
@@ -138,7 +144,7 @@ _SECTIONS = (
                decided_at
           FROM alerts WHERE account_ids @> ARRAY[CAST(:account_id AS uuid)]""",
     ),
-    _Section(  # about the account and its purchases; which member of the staff it was is not the person's data
+    _Section(  # about the account and its purchases; the admin's identity is not the person's data
         "admin_actions",
         "audit_id",
         """
@@ -152,13 +158,13 @@ _SECTIONS = (
 
 
 async def export_account(db: Database, account_id: UUID, now: datetime) -> AsyncIterator[bytes]:
-    """The document, piece by piece."""
-    wanted = {"account_id": account_id}
+    """Return the document, piece by piece."""
+    key = {"account_id": account_id}
     async with db.read() as session:
-        account = (await session.execute(_ACCOUNT, wanted)).mappings().one()
-        profile = (await session.execute(_PROFILE, wanted)).mappings().one_or_none()
-        identities = (await session.execute(_IDENTITIES, wanted)).mappings().all()
-        products = (await session.execute(_PRODUCTS, wanted)).mappings().all()
+        account = (await session.execute(_ACCOUNT, key)).mappings().one()
+        profile = (await session.execute(_PROFILE, key)).mappings().one_or_none()
+        identities = (await session.execute(_IDENTITIES, key)).mappings().all()
+        products = (await session.execute(_PRODUCTS, key)).mappings().all()
     head = {
         "exported_at": now,
         "account": dict(account),
@@ -194,5 +200,5 @@ def _json(values: Mapping[str, Any]) -> bytes:
 
 
 def _text(value: object) -> str:
-    """Times as RFC 3339; ids and exact fractions as texts."""
+    """Return times as RFC 3339; ids and exact fractions as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

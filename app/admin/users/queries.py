@@ -1,6 +1,6 @@
-"""What the back office reads about users: one statement a function, none of which locks or writes.
+"""Queries of users for the back office: one statement per function. None locks or writes.
 
-Ids are UUIDv7, so their order is the order of time, and one is enough for a page's cursor where the newest come first.
+Ids are UUIDv7, so they are in the order of time: keyset pagination by id alone lists the newest first.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,14 @@ from sqlalchemy import text
 
 from app.admin.users.search import find_by_words
 from app.db import Session
+from app.db.sql import sql
 
 Row = Mapping[str, Any]
 Balance = Literal["empty", "paid", "debt"]
 Sort = Literal["newest", "balance", "last_activity"]
 ENVIRONMENTS = ("live", "test")
 MAX_MATCHES = 500
-"""Of each kind (external id, e-mail, name) that a search looks at; who finds more types more."""
+"""The most matches of each kind (external id, e-mail, name) that a search reads. Longer search texts find the rest."""
 _BALANCES: dict[Balance, str] = {
     "empty": "a.paid = 0 AND a.free = 0",
     "paid": "a.paid > 0",
@@ -41,13 +42,23 @@ _KINDS = (
     ("account_profiles", "display_name"),
 )
 _MATCHES = " UNION ".join(
-    f"(SELECT account_id FROM {table} WHERE lower({column}) LIKE lower(:prefix) LIMIT {MAX_MATCHES})"  # noqa: S608  (our own words; what callers say is bound)
+    sql(
+        "(SELECT account_id FROM {table} WHERE lower({column}) LIKE lower(:prefix) LIMIT {limit})",
+        table=table,
+        column=column,
+        limit=MAX_MATCHES,
+    )
     for table, column in _KINDS
 )
 _COUNT_MATCHES = text(
     " UNION ALL ".join(
-        f"SELECT count(*) FROM (SELECT FROM {table} WHERE lower({column}) LIKE lower(:prefix)"  # noqa: S608  (our own words; what callers say is bound)
-        f" LIMIT {MAX_MATCHES + 1}) matches"
+        sql(
+            "SELECT count(*) FROM"
+            " (SELECT FROM {table} WHERE lower({column}) LIKE lower(:prefix) LIMIT {limit}) matches",
+            table=table,
+            column=column,
+            limit=MAX_MATCHES + 1,
+        )
         for table, column in _KINDS
     )
 )
@@ -55,7 +66,7 @@ _COUNT_MATCHES = text(
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last row of a page: the value that it is sorted by (none for the newest first), and its account."""
+    """A keyset position: the value that the page's last row is sorted by (None for newest first), and its account."""
 
     value: int | datetime | None
     account_id: UUID
@@ -75,11 +86,10 @@ async def list_users(
     active_since: datetime | None = None,
     inactive_since: datetime | None = None,
 ) -> Sequence[Row]:
-    """Accounts in the order of `sort`, each with what it was `sorted_by`: the newest, richest or latest active first.
+    """Return accounts in the order of `sort`, with the value that they are `sorted_by`, in descending order.
 
-    `search` is an account's id, or how an external id, an e-mail address, a name or a word inside them begins. Where
-    balance or activity is sorted by, and wherever activity is filtered by, what counts is the table that the worker
-    keeps for it (ADR 7).
+    `search` is an account's id, or the beginning of an external id, an e-mail address, a name or a word in them.
+    Sorting by balance or activity, and filters on activity, use the table that the worker keeps for that (ADR 7).
     """
     by_words = [] if search is None else list((await find_by_words(db, search))[0])
     conditions, values = _conditions(
@@ -91,12 +101,17 @@ async def list_users(
         {"last_activity_at >= :active_since": active_since, "last_activity_at < :inactive_since": inactive_since},
     )
     source = _source(_SORTED_BY[sort], conditions, [e for e in ENVIRONMENTS if environment in (None, e)])
-    # The page is chosen before its persons are looked up. What is put together here are our own words.
-    statement = f"""
-        SELECT {_COLUMNS}, a.sorted_by
-          FROM ({source} LIMIT :limit) a {_PERSON}
+    # Choose the page before looking up its persons.
+    statement = sql(
+        """
+        SELECT {columns}, a.sorted_by
+          FROM ({source} LIMIT :limit) a {person}
          ORDER BY a.sorted_by DESC, a.account_id DESC
-    """  # noqa: S608  (our own words; what callers say is bound)
+        """,
+        columns=_COLUMNS,
+        source=source,
+        person=_PERSON,
+    )
     return [dict(row) for row in (await db.execute(text(statement), {**values, "limit": limit})).mappings()]
 
 
@@ -108,7 +123,7 @@ def _conditions(
     balance: Balance | None,
     moments: Mapping[str, datetime | None],
 ) -> tuple[list[str], dict[str, Any]]:
-    """SQL about accounts `a` and what is kept to sort them by, `s`, and the values that it names."""
+    """Return SQL conditions on accounts `a` and their sort values `s`, and the values that they bind."""
     values: dict[str, Any] = {name: value for name, value in equal.items() if value is not None}
     conditions = [f"a.{name} = :{name}" for name in values]
     if search is not None:
@@ -125,7 +140,7 @@ def _conditions(
             values[condition.rpartition(":")[2]] = moment
     by = _SORTED_BY[sort]
     if by is not None and balance == "empty":
-        conditions.append("s.paid = 0")  # where they are in the index, instead of behind everybody else
+        conditions.append("s.paid = 0")  # reads their part of the index, instead of scanning past all others
     if before is not None:
         conditions.append("a.account_id < :before" if by is None else f"(s.{by}, s.account_id) < (:value, :before)")
         values |= {"before": before.account_id} | ({} if by is None else {"value": before.value})
@@ -133,53 +148,72 @@ def _conditions(
 
 
 def _source(by: str | None, conditions: Sequence[str], environments: Sequence[str]) -> str:
-    """The accounts that meet `conditions`, in order. Sorted ones come from one index for each environment."""
-    kept = "account_activity s JOIN accounts a ON a.account_id = s.account_id"
+    """Return SQL for the accounts that meet `conditions`, in order. Sorted ones come from one index per environment."""
+    activity = "account_activity s JOIN accounts a ON a.account_id = s.account_id"
     if by is None:
-        table, wanted = "accounts a", list(conditions)
+        table, required = "accounts a", list(conditions)
         if any(condition.startswith("s.") for condition in conditions):
-            table = kept
-            wanted.append(f"s.environment IN ({', '.join(map(repr, environments))})")
-        where = f"WHERE {' AND '.join(wanted)}" if wanted else ""
-        return f"SELECT a.*, NULL AS sorted_by FROM {table} {where} ORDER BY a.account_id DESC"  # noqa: S608  (our own words; what callers say is bound)
+            table = activity
+            required.append(f"s.environment IN ({', '.join(map(repr, environments))})")
+        where = f"WHERE {' AND '.join(required)}" if required else ""
+        return sql(
+            "SELECT a.*, NULL AS sorted_by FROM {table} {where} ORDER BY a.account_id DESC", table=table, where=where
+        )
     where = "".join(f" AND {condition}" for condition in conditions)
     order = f"ORDER BY s.{by} DESC, s.account_id DESC LIMIT :limit"
     parts = (
-        f"(SELECT a.*, s.{by} AS sorted_by FROM {kept} WHERE s.environment = {environment!r}{where} {order})"  # noqa: S608  (our own words; what callers say is bound)
+        sql(
+            "(SELECT a.*, s.{by} AS sorted_by FROM {activity} WHERE s.environment = '{environment}'{where} {order})",
+            by=by,
+            activity=activity,
+            environment=environment,
+            where=where,
+            order=order,
+        )
         for environment in environments
     )
-    return f"SELECT * FROM ({' UNION ALL '.join(parts)}) a ORDER BY sorted_by DESC, account_id DESC"  # noqa: S608  (our own words; what callers say is bound)
+    return sql("SELECT * FROM ({parts}) a ORDER BY sorted_by DESC, account_id DESC", parts=" UNION ALL ".join(parts))
 
 
 _FIND_AS_OF = text("SELECT as_of FROM account_activity_refresh")
 
 
 async def find_activity_as_of(db: Session) -> datetime | None:
-    """Up to when balances and activities that are sorted by are complete."""
+    """Return the time up to which sorted balances and activities are complete."""
     return (await db.execute(_FIND_AS_OF)).scalar_one_or_none()
 
 
 async def finds_too_many(db: Session, search: str) -> bool:
-    """Whether a search has more matches of a kind than `list_users` looks at."""
+    """Return whether a search has more matches of a kind than `list_users` reads."""
     counts = (await db.execute(_COUNT_MATCHES, {"prefix": _prefix(search)})).scalars()
     return any(count > MAX_MATCHES for count in counts) or (await find_by_words(db, search))[1]
 
 
-_LIST_USERS_BY_ID = text(f"SELECT {_COLUMNS} FROM accounts a {_PERSON} WHERE a.account_id = ANY (:account_ids)")  # noqa: S608  (our own words; what callers say is bound)
+_LIST_USERS_BY_ID = text(
+    sql(
+        "SELECT {columns} FROM accounts a {person} WHERE a.account_id = ANY (:account_ids)",
+        columns=_COLUMNS,
+        person=_PERSON,
+    )
+)
 
 
 async def list_users_by_id(db: Session, account_ids: Sequence[UUID]) -> Sequence[Row]:
-    """In no order."""
+    """Return the accounts, in no particular order."""
     return [dict(row) for row in (await db.execute(_LIST_USERS_BY_ID, {"account_ids": account_ids})).mappings()]
 
 
 _FIND_USER = text(
-    f"""
-    SELECT {_COLUMNS}, a.status_reason, a.erased_at, a.currency, p.wa_id, p.tenant_id, p.user_role, p.agent_id,
-           p.marketing_opt_in, p.marketing_opt_in_at, p.marketing_opt_in_source
-      FROM accounts a {_PERSON}
-     WHERE a.account_id = :account_id
-    """  # noqa: S608  (our own words)
+    sql(
+        """
+        SELECT {columns}, a.status_reason, a.erased_at, a.currency, p.wa_id, p.tenant_id, p.user_role, p.agent_id,
+               p.marketing_opt_in, p.marketing_opt_in_at, p.marketing_opt_in_source
+          FROM accounts a {person}
+         WHERE a.account_id = :account_id
+        """,
+        columns=_COLUMNS,
+        person=_PERSON,
+    )
 )
 
 
@@ -189,7 +223,7 @@ async def find_user(db: Session, account_id: UUID) -> Row | None:
 
 
 def _prefix(search: str) -> str:
-    """A LIKE pattern for what begins like `search`, whatever signs are in it."""
+    """Return a LIKE pattern for texts that begin with `search`, with its wildcards escaped."""
     escaped = search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"{escaped}%"
 

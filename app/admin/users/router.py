@@ -1,4 +1,4 @@
-"""`/admin/users`: find a customer, see where the credits went, put it right."""
+"""`/admin/users`: find customers, see where their credits went, and correct balances and status."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -83,46 +83,46 @@ class Page(Filters):
 
 
 @router.get("")
-async def list_users(admin: Viewer, db: ReportDb, wanted: Annotated[Page, Query()]) -> UsersReply:
-    """`search`: an account's id, or how an external id, an e-mail address, a name or the words inside them begin. Case,
-    Unicode form and blanks around it make no difference. Of several words, all have to match.
+async def list_users(admin: Viewer, db: ReportDb, page: Annotated[Page, Query()]) -> UsersReply:
+    """List users. `search`: an account's id, or the beginning of an external id, an e-mail address, a name or a word in
+    them. Case, Unicode form and surrounding blanks make no difference. Of several words, all must match.
 
-    Sorted by balance or last activity, and filtered by activity, users appear as they were at `as_of`, a minute ago or
-    so; what is told of each is as it is now. Whoever moves while pages are turned may be met twice or not at all.
+    Sorting by balance or last activity, and filters on activity, use values as of `as_of`, about a minute ago; the
+    fields of each user are current. Accounts that change between pages can appear twice or be skipped.
     """
-    filters, sort, limit = wanted.model_dump(exclude=PAGE), wanted.sort, wanted.limit
-    before = None if wanted.cursor is None else _position(sort, wanted.cursor)
+    filters, sort, limit = page.model_dump(exclude=PAGE), page.sort, page.limit
+    before = None if page.cursor is None else _position(sort, page.cursor)
     async with db.read() as session:
         rows = await queries.list_users(session, before=before, limit=limit + 1, sort=sort, **filters)
-        old = sort != "newest" or wanted.active_since is not None or wanted.inactive_since is not None
+        old = sort != "newest" or page.active_since is not None or page.inactive_since is not None
         as_of = await queries.find_activity_as_of(session) if old else None
-        truncated = wanted.search is not None and await queries.finds_too_many(session, wanted.search)
+        truncated = page.search is not None and await queries.finds_too_many(session, page.search)
     users = [UserRow(**row) for row in rows[:limit]]
     cursor = _cursor(rows[limit - 1]) if len(rows) > limit else None
     return UsersReply(users=users, next_cursor=cursor, as_of=as_of, truncated=truncated)
 
 
 @router.get(".csv", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
-async def export_users(admin: Support, db: ReportDb, primary: Db, wanted: Annotated[Filters, Query()]) -> Response:
-    """All users that match, as a file for a spreadsheet. The newest first, so that each is met once, whoever moves.
+async def export_users(admin: Support, db: ReportDb, primary: Db, filters: Annotated[Filters, Query()]) -> Response:
+    """Export all matching users as CSV, newest first, so that each appears exactly once.
 
-    A `search` looks at as many matches as the list does. The export is in the audit log.
+    A `search` reads as many matches as the list does. The export is recorded in the audit log.
     """
 
     async def next_page(last: queries.Row | None, limit: int) -> Sequence[queries.Row]:
         before = None if last is None else Position(None, last["account_id"])
         async with db.read() as session:
-            return await queries.list_users(session, before=before, limit=limit, **wanted.model_dump())
+            return await queries.list_users(session, before=before, limit=limit, **filters.model_dump())
 
-    record = partial(record_export, primary, admin, "users", wanted.model_dump())
+    record = partial(record_export, primary, admin, "users", filters.model_dump())
     return await csv_file("users", tuple(UserRow.model_fields), next_page, record)
 
 
 @router.get("/spellings")
 async def list_spellings(admin: Viewer, db: ReportDb) -> SpellingsReply:
-    """Open accounts whose identities differ in nothing but case, width or Unicode form: perhaps one person's.
+    """List open accounts whose identities differ only in case, width or Unicode form: possibly the same person's.
 
-    They are never merged by the service. Closed accounts are left out.
+    The service never merges them. Closed accounts are omitted.
     """
     async with db.read() as session:
         groups = await list_spelling_groups(session)
@@ -164,11 +164,11 @@ async def get_timeline(
     until: Moment | None = None,
     interaction_id: Pasted | None = None,
 ) -> TimelineReply:
-    """Charges, tool uses, credits, purchases and admins' actions in one list, newest first. No `kind`: all.
+    """List charges, tool uses, credits, purchases and admins' actions together, newest first. Without `kind`: all.
 
-    Each event appears once: an adjustment is the credit, with the admin who made it, unless only `admin` is asked for;
-    a purchase appears when its credits are booked, and until then when it was begun. `until` leaves out what is not
-    older; `interaction_id` leaves the charges and tool uses that name the interaction.
+    Each event appears once. An adjustment is the credit, with the admin who made it, unless `admin` is the only kind. A
+    purchase appears when its credits are booked, and until then when it was started. `until` keeps only older events;
+    `interaction_id` keeps only the charges and tool uses that name the interaction.
     """
     await find_user(db, account_id)
     kinds = sorted(set(kind)) or KINDS
@@ -194,7 +194,7 @@ async def get_timeline(
 async def adjust_credits(
     account_id: UUID, body: AdjustBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> AdjustReply:
-    """Give or take paid credits. What is taken must be there: nothing becomes debt. The same key again: no effect."""
+    """Give or take paid credits. Taking more than the balance fails and creates no debt. Idempotent by key."""
     if body.credits == 0:
         raise InvalidRequest("credits must not be 0", field="credits")
     require_small(body.credits, admin, limits)
@@ -220,7 +220,7 @@ async def adjust_credits(
 
 
 async def _adjust(tx: Session, account_id: UUID, body: AdjustBody, admin: Admin, billing: BillingService) -> Credit:
-    """Raises ChangedMeanwhile, NotEnoughToTake."""
+    """Adjust the balance. Raise ChangedMeanwhile or NotEnoughToTake."""
     try:
         return await billing.adjust_in(
             tx,
@@ -242,7 +242,7 @@ async def _adjust(tx: Session, account_id: UUID, body: AdjustBody, admin: Admin,
 
 @router.post("/{account_id}/free-credits", status_code=status.HTTP_201_CREATED, responses=CHANGE)
 async def grant_free_credits(account_id: UUID, body: GrantBody, admin: Support, limits: Limits, db: Db) -> GrantReply:
-    """Add one-time free credits, which charges spend before paid ones. The same key again: no effect."""
+    """Add one-time free credits, which charges spend before paid ones. Idempotent by key."""
     require_small(body.credits, admin, limits)
     user = await find_user(db, account_id)
     require_anonymous(body.reason, user)
@@ -278,7 +278,7 @@ async def grant_free_credits(account_id: UUID, body: GrantBody, admin: Support, 
 async def suspend_user(
     account_id: UUID, body: StatusBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> UserRow:
-    """Stop the account from spending. The agent hears the reason."""
+    """Suspend the account: it cannot spend. The agent receives the reason."""
     return await _set_status(account_id, "suspended", body, admin, limits, db, billing)
 
 
@@ -286,7 +286,7 @@ async def suspend_user(
 async def reopen_user(
     account_id: UUID, body: StatusBody, admin: Support, limits: Limits, db: Db, billing: Billing
 ) -> UserRow:
-    """Let a suspended or closed account spend again."""
+    """Reopen a suspended or closed account, so that it can spend again."""
     return await _set_status(account_id, "active", body, admin, limits, db, billing)
 
 
@@ -294,13 +294,13 @@ async def reopen_user(
 async def close_user(
     account_id: UUID, body: StatusBody, admin: Administrator, limits: Limits, db: Db, billing: Billing
 ) -> UserRow:
-    """End the account: it neither spends nor receives."""
+    """Close the account: it can neither spend nor receive."""
     return await _set_status(account_id, "closed", body, admin, limits, db, billing)
 
 
 @router.post("/{account_id}/revoke-tokens", responses=NOT_FOUND)
 async def revoke_user_tokens(account_id: UUID, body: ReasonBody, admin: Support, db: Db) -> UserRow:
-    """Refuse every token that the user has now, everywhere within a second. New ones work."""
+    """Revoke all current tokens of the user, everywhere within a second. New tokens work."""
     row = await find_user(db, account_id)
     if row["external_id"] is None:
         raise AccountNotFound
@@ -340,13 +340,13 @@ async def _set_status(
     user, reason = await find_user(db, account_id), body.reason
     require_anonymous(reason, user)
     environment = user["environment"]
-    told = reason if new == "suspended" else None  # which the agent hears; elsewhere only the audit log does
+    status_reason = reason if new == "suspended" else None  # shown to the agent; otherwise only in the audit log
     async with db.transaction() as tx, counted(tx, admin, limits):
-        before = await billing.accounts.set_status_in(tx, account_id, new, told, admin.now)
+        before = await billing.accounts.set_status_in(tx, account_id, new, status_reason, admin.now)
         if body.seen_status not in (None, before[0]):
             last = await find_last_change(tx, "account", account_id, *CHANGES_OF_STATUS)
-            raise ChangedMeanwhile(f"The account is {before[0]} by now", current=_standing(*before), **last)
-        if before != (new, told):
+            raise ChangedMeanwhile(f"The account is now {before[0]}", current=_status(*before), **last)
+        if before != (new, status_reason):
             action = {"active": "reopen", "suspended": "suspend", "closed": "close"}[new]
             await admin.record(
                 tx,
@@ -354,15 +354,15 @@ async def _set_status(
                 "account",
                 account_id,
                 environment=environment,
-                before=_standing(*before),
-                after=_standing(new, told),
+                before=_status(*before),
+                after=_status(new, status_reason),
                 reason=reason,
             )
     return _row(await find_user(db, account_id))
 
 
 async def find_user(db: Database, account_id: UUID) -> queries.Row:
-    """Raises AccountNotFound."""
+    """Return the user. Raise AccountNotFound."""
     async with db.read() as session:
         row = await queries.find_user(session, account_id)
     if row is None:
@@ -376,7 +376,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def _cursor(row: queries.Row) -> str:
-    """What the row is sorted by (credits, or microseconds since 1970), and its account."""
+    """Return the keyset position after the row: its sort value (credits, or microseconds since 1970) and account."""
     value, account_id = row["sorted_by"], row["account_id"]
     if value is None:
         return str(account_id)
@@ -384,7 +384,7 @@ def _cursor(row: queries.Row) -> str:
 
 
 def _position(sort: Sort, cursor: str) -> Position:
-    """Raises InvalidRequest for a cursor that no page of this order gave."""
+    """Return the position of a cursor. Raise InvalidRequest for a cursor that is not from this order."""
     number, _, account_id = cursor.rpartition(".")
     try:
         if sort == "newest":
@@ -395,21 +395,22 @@ def _position(sort: Sort, cursor: str) -> Position:
         return Position(value if sort == "balance" else bounded(EPOCH + value * MICROSECOND), UUID(account_id))
     except (ValueError, OverflowError):
         raise InvalidRequest(
-            "cursor is not of this list: send next_cursor of the page before", field="cursor"
+            "cursor is not from this list: send next_cursor of the previous page", field="cursor"
         ) from None
 
 
 def require_anonymous(reason: str, user: queries.Row) -> None:
-    """Raises InvalidRequest for a reason that holds one of the user's names: the audit log keeps it for ever."""
+    """Raise InvalidRequest for a reason with one of the user's names: the audit log keeps it permanently."""
     for name in ("external_id", "customer_email", "display_name"):
         known = (user[name] or "").casefold()
         if len(known) >= SHORTEST_NAME and known in reason.casefold():
             raise InvalidRequest(
-                "reason must not name the user, as the audit log keeps it for ever: name a ticket", field="reason"
+                "reason must not name the user, because the audit log keeps it permanently: name a ticket",
+                field="reason",
             )
 
 
-def _standing(account_status: str, reason: str | None) -> dict[str, str]:
+def _status(account_status: str, reason: str | None) -> dict[str, str]:
     return {"status": account_status} | ({} if reason is None else {"status_reason": reason})
 
 

@@ -33,24 +33,26 @@ class UserRow(Reply):
 
 class UsersReply(Reply):
     users: list[UserRow]
-    next_cursor: str | None = Field(description="Send it as `cursor`, with the same `sort` and filters.")
-    as_of: Timestamp | None = Field(description="What was sorted or filtered by activity or balance is of this time.")
-    truncated: bool = Field(description="The search has more matches than were looked at: type more letters.")
+    next_cursor: str | None = Field(
+        description="Value of `cursor` for the next page, with the same `sort` and filters.",
+    )
+    as_of: Timestamp | None = Field(description="Time of the activities and balances that sorting and filters used.")
+    truncated: bool = Field(description="The search has more matches than were read: use a longer search text.")
 
 
 class InventoryReply(Reply):
     product_type: str
     free: int
     paid: int
-    main_pool: int = Field(description="Uses that the main pool would pay.")
+    main_pool: int = Field(description="Uses that the main pool can pay.")
     total_uses: int = Field(description="Uses of this product.")
 
 
 class UserReply(UserRow):
     status_reason: str | None
-    erased_at: Timestamp | None = Field(description="When its person was erased; it is closed for ever then.")
+    erased_at: Timestamp | None = Field(description="When the person was erased and the account closed permanently.")
     currency: str
-    uses: int = Field(description="Charges and tool uses: each counts once, whatever it cost.")
+    uses: int = Field(description="Charges and tool uses; each counts once, at any cost.")
     wa_id: str | None
     tenant_id: str | None
     user_role: str | None
@@ -62,7 +64,7 @@ class UserReply(UserRow):
 
 
 class Move(Reply):
-    """What an event did to one pool. A tool's own pools are named `tool/free` and `tool/paid`, and count uses."""
+    """The change of one pool by an event. A tool's own pools are named `tool/free` and `tool/paid`, and count uses."""
 
     pool: str
     delta: int = Field(description="Negative when spent.")
@@ -74,11 +76,11 @@ class TimelineEntry(Reply):
     id: UUID
     at: Timestamp
     credits: int | None = Field(
-        description="Paid credits that moved: negative when spent, 0 for a free use, null where no pool moved."
+        description="Change of paid credits: negative when spent, 0 for a free use, null if no pool changed."
     )
     title: str
     details: dict[str, Any]
-    moves: list[Move] = Field(description="Every pool that moved, with its balance right after.")
+    moves: list[Move] = Field(description="Every pool that changed, with its balance after the event.")
 
 
 class TimelineReply(Reply):
@@ -87,12 +89,12 @@ class TimelineReply(Reply):
 
 
 class AdjustBody(Reply):
-    credits: Annotated[int, Field(strict=True, ge=-(10**12), le=10**12, description="Negative: taken away.")]
+    credits: Annotated[int, Field(strict=True, ge=-(10**12), le=10**12, description="Negative: taken.")]
     seen_paid: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] | None = Field(
-        default=None, description="The paid credits that the admin saw: 409 if there are more or fewer by now."
+        default=None, description="The paid credits that the admin saw: 409 if the number has changed."
     )
     reason: Reason
-    idempotency_key: Key255 = Field(description="The same key again changes nothing.")
+    idempotency_key: Key255 = Field(description="A repeated key changes nothing.")
 
 
 class AdjustReply(Reply):
@@ -103,7 +105,7 @@ class AdjustReply(Reply):
 
 
 class EraseBody(Reply):
-    confirm: Key255 = Field(description="The account's external id, or its account id: what is about to be erased.")
+    confirm: Key255 = Field(description="The account's external id or account id, to confirm the erasure.")
     reason: Reason
 
 
@@ -113,13 +115,13 @@ class SpellingGroup(Reply):
 
 class SpellingsReply(Reply):
     groups: list[SpellingGroup]
-    truncated: bool = Field(description="There are more groups: act on these first.")
+    truncated: bool = Field(description="There are more groups: handle these first.")
 
 
 class GrantBody(Reply):
     credits: Annotated[int, Field(strict=True, ge=1, le=10**9, description="One-time free credits to add.")]
     reason: Reason
-    idempotency_key: Key255 = Field(description="The same key again changes nothing.")
+    idempotency_key: Key255 = Field(description="A repeated key changes nothing.")
 
 
 class GrantReply(Reply):
@@ -131,5 +133,5 @@ class GrantReply(Reply):
 
 class StatusBody(ReasonBody):
     seen_status: AccountStatus | None = Field(
-        default=None, description="The status that the admin saw: 409 if it is another one by now."
+        default=None, description="The status that the admin saw: 409 if it has changed."
     )

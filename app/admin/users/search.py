@@ -1,7 +1,7 @@
-"""The back office's search for people, and accounts that may be one person's. One statement a function; none writes.
+"""Search for people, and for accounts that may be the same person's. One statement per function; none writes.
 
-The worker keeps the words of most accounts (app/accounts/search.py). Those of the newest rows, which it may not have
-read yet, are matched here, so a new account is found at once.
+The worker indexes the words of most accounts (app/accounts/search.py). The newest rows, which it may not have read yet,
+are matched here, so a new account is found at once.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,13 +13,14 @@ from sqlalchemy import text
 
 from app.accounts.search import LATEST_COMMIT, begins_words, spelling_digest, words_of
 from app.db import Session, first_id_at
+from app.db.sql import sql
 
 MAX_MATCHES = 500
-"""Accounts that the words of a search find at most."""
+"""The most accounts that the words of a search find."""
 MAX_PROBED = 10_000
-"""Matches of a search's rarest word that are looked at."""
+"""The most matches of a search's rarest word that are read."""
 MAX_RECENT = 2_000
-"""New accounts, and changed profiles, that a search reads itself: the newest."""
+"""The most new accounts and changed profiles that a search reads itself, newest first."""
 MAX_SEARCH_WORDS = 8
 MAX_GROUPS = 200
 _WORDS = "account_search_words"
@@ -47,7 +48,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 async def find_by_words(db: Session, search: str) -> tuple[Collection[UUID], bool]:
-    """Accounts of which each part of the search begins a word, and whether there may be more than were looked at."""
+    """Return accounts in which each part of the search begins a word, and whether there may be more than were read."""
     words = sorted(words_of([search]), key=len, reverse=True)[:MAX_SEARCH_WORDS]
     if not words:
         return [], False
@@ -59,9 +60,13 @@ async def find_by_words(db: Session, search: str) -> tuple[Collection[UUID], boo
 
 
 async def _count(db: Session, words: Sequence[str]) -> Sequence[int]:
-    """How many rows each word begins, up to one more than are looked at."""
+    """Count the rows that begin with each word, up to one more than are read."""
     parts = (
-        f"SELECT {i} AS nr, count(*) AS n FROM (SELECT FROM {_WORDS} WHERE word LIKE :word_{i} LIMIT :limit) m"  # noqa: S608  (our own words; what callers say is bound)
+        sql(
+            "SELECT {i} AS nr, count(*) AS n FROM (SELECT FROM {words} WHERE word LIKE :word_{i} LIMIT :limit) m",
+            i=i,
+            words=_WORDS,
+        )
         for i in range(len(words))
     )
     values = {**_patterns(words), "limit": MAX_PROBED + 1}
@@ -74,22 +79,26 @@ async def _match(db: Session, words: Sequence[str]) -> Sequence[UUID]:
         f" AND EXISTS (SELECT FROM {_WORDS} w WHERE w.account_id = m.account_id AND w.word LIKE :word_{i})"
         for i in range(1, len(words))
     )
-    statement = f"""
+    statement = sql(
+        """
         SELECT DISTINCT account_id FROM (
-            SELECT m.account_id FROM (SELECT account_id FROM {_WORDS} WHERE word LIKE :word_0 LIMIT :probed) m
+            SELECT m.account_id FROM (SELECT account_id FROM {words} WHERE word LIKE :word_0 LIMIT :probed) m
              WHERE true{others} LIMIT :limit) found
-    """  # noqa: S608  (our own words; what callers say is bound)
+        """,
+        words=_WORDS,
+        others=others,
+    )
     values = {**_patterns(words), "probed": MAX_PROBED, "limit": MAX_MATCHES + 1}
     return (await db.execute(text(statement), values)).scalars().all()
 
 
 def _patterns(words: Sequence[str]) -> dict[str, str]:
-    """LIKE patterns for what begins with each word: a word holds letters and digits only, and no wildcard."""
+    """Return LIKE patterns for the beginnings of words: a word has letters and digits only, and no wildcard."""
     return {f"word_{i}": f"{word}%" for i, word in enumerate(words)}
 
 
 async def _list_recent(db: Session) -> Rows:
-    """Identities and profiles that the worker may not have read yet, the newest."""
+    """Return the newest identities and profiles, which the worker may not have read yet."""
     state = (await db.execute(_REFRESH)).one_or_none()
     since = _EPOCH if state is None or state.walked_to is not None else state.as_of - LATEST_COMMIT
     values = {"first_id": first_id_at(since), "since": since, "limit": MAX_RECENT}
@@ -115,13 +124,13 @@ _SHARED = """
      WHERE {condition}
      GROUP BY s.digest
 """
-_LIST_SHARED = text(_SHARED.format(condition="s.shared") + " HAVING count(*) > 1 ORDER BY s.digest LIMIT :limit")
-_LIST_ALIKE = text(_SHARED.format(condition="s.digest = ANY (CAST(:digests AS bytea[]))"))
+_LIST_SHARED = text(sql(_SHARED, condition="s.shared") + " HAVING count(*) > 1 ORDER BY s.digest LIMIT :limit")
+_LIST_ALIKE = text(sql(_SHARED, condition="s.digest = ANY (CAST(:digests AS bytea[]))"))
 _LIST_OPEN = text("SELECT account_id FROM accounts WHERE account_id = ANY (:account_ids) AND status <> 'closed'")
 
 
 async def list_spelling_groups(db: Session) -> Sequence[Sequence[UUID]]:
-    """Groups of accounts, none of them closed, whose identities differ in case or Unicode form only. The first ones.
+    """Return groups of open accounts whose identities differ only in case or Unicode form.
 
     Reads a partial index of such accounts, and the newest identities.
     """

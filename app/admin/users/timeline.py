@@ -1,6 +1,6 @@
-"""An account's timeline: what happened to it, each event once, with the credits that it moved.
+"""An account's timeline: each event once, with the credits that it moved.
 
-Ids are UUIDv7, so their order is the order of time, and one is enough for a page's cursor.
+Ids are UUIDv7, so they are in the order of time: keyset pagination by id alone is enough.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.db import Session
+from app.db.sql import sql
 
 Row = Mapping[str, Any]
 TimelineKind = Literal["charge", "tool_use", "credit", "purchase", "admin"]
@@ -19,16 +20,22 @@ MOST_ENTRIES = 5
 
 
 def _moves(cause: str, cause_id: str, only: str = "") -> str:
-    """What a charge or a credit `t` moved, by pool: its last entries in the ledger, which it wrote in one piece."""
-    return f"""coalesce((
+    """Return SQL for the changes by a charge or a credit `t`, by pool: its ledger entries, which are contiguous."""
+    return sql(
+        """coalesce((
         SELECT jsonb_agg(jsonb_build_object('pool', pool, 'delta', delta, 'balance_after', balance_after)
                          ORDER BY first)
           FROM (SELECT e.pool, sum(e.delta) AS delta, min(e.entry_no) AS first,
                        (array_agg(e.balance_after ORDER BY e.entry_no DESC))[1] AS balance_after
                   FROM ledger_entries e
-                 WHERE e.account_id = t.account_id AND e.entry_no > t.entry_no - {MOST_ENTRIES}
+                 WHERE e.account_id = t.account_id AND e.entry_no > t.entry_no - {most_entries}
                        AND e.entry_no <= t.entry_no AND e.cause_type = '{cause}' AND e.cause_id = t.{cause_id}{only}
-                 GROUP BY e.pool) moved), '[]')"""  # noqa: S608  (our own words, here and below)
+                 GROUP BY e.pool) moved), '[]')""",
+        most_entries=MOST_ENTRIES,
+        cause=cause,
+        cause_id=cause_id,
+        only=only,
+    )
 
 
 def _before(column: str) -> str:
@@ -45,15 +52,22 @@ def _newest(column: str) -> str:
 
 
 _CREDIT_MOVES = _moves("credit", "credit_id")
-# A tool charge that the main pool pays appears once, as the use of the tool. What midnight did is no part of a charge.
-_CHARGES = f"""
+# A tool charge that the main pool pays appears once, as the tool's use. Entries at midnight are not part of a charge.
+_CHARGES = sql(
+    """
     SELECT 'charge', t.charge_id, t.created_at, -t.from_paid, coalesce(t.description, 'Interaction'),
            jsonb_build_object('amount_minor', t.amount_minor, 'idempotency_key', t.idempotency_key,
                               'metadata', t.metadata),
-           {_moves("charge", "charge_id", " AND e.kind = 'charge'")}
-      FROM charges t WHERE {_before("charge_id")} AND t.operation = 'charge'{_OF_INTERACTION.format(or_else="")}
-      {_newest("charge_id")}"""  # noqa: S608  (our own words)
-_TOOL_USES = f"""
+           {moves}
+      FROM charges t WHERE {before} AND t.operation = 'charge'{of_interaction}
+      {newest}""",
+    moves=_moves("charge", "charge_id", " AND e.kind = 'charge'"),
+    before=_before("charge_id"),
+    of_interaction=sql(_OF_INTERACTION, or_else=""),
+    newest=_newest("charge_id"),
+)
+_TOOL_USES = sql(
+    """
     SELECT 'tool_use', t.usage_log_id, t.created_at, coalesce(-c.cost, 0), t.product_type,
            jsonb_build_object('total_uses', t.result -> 'total_uses', 'idempotency_key', t.idempotency_key,
                               'request_id', t.request_id),
@@ -65,14 +79,18 @@ _TOOL_USES = f"""
                                        'balance_after', t.result -> t.source)) END
       FROM product_usage_log t
       LEFT JOIN charges c ON c.account_id = t.account_id AND c.charge_id = t.charge_id
-     WHERE {_before("usage_log_id")}{_OF_INTERACTION.format(or_else=" OR t.request_id = :interaction_id")}
-     {_newest("usage_log_id")}"""  # noqa: S608  (our own words)
+     WHERE {before}{of_interaction}
+     {newest}""",
+    before=_before("usage_log_id"),
+    of_interaction=sql(_OF_INTERACTION, or_else=" OR t.request_id = :interaction_id"),
+    newest=_newest("usage_log_id"),
+)
 # An adjustment and its audit entry are one event: the credit names the admin.
-_CREDITS = f"""
+_CREDITS = """
     SELECT 'credit', t.credit_id, t.created_at, t.credits, coalesce(t.description, t.transaction_type),
            jsonb_build_object('transaction_type', t.transaction_type, 'admin', a.admin_email,
                               'external_transaction_id', t.external_transaction_id),
-           {_CREDIT_MOVES}
+           {credit_moves}
       FROM credits t
       LEFT JOIN LATERAL (
             SELECT l.admin_email FROM admin_audit_log l
@@ -80,28 +98,37 @@ _CREDITS = f"""
                    AND l.target_id = CAST(t.account_id AS text) AND l.audit_id > t.credit_id
                    AND l.action = 'account.adjust' AND l.after ->> 'credit_id' = CAST(t.credit_id AS text)
              ORDER BY l.audit_id LIMIT 1) a ON true
-     WHERE {_before("credit_id")}{{and_not}} {_newest("credit_id")}"""  # noqa: S608  (our own words)
+     WHERE {before}{and_not} {newest}"""
 _PURCHASE_DETAILS = """
     jsonb_build_object('purchase_id', p.purchase_id, 'payment_id', p.payment_intent_id, 'amount_minor', p.amount_minor,
                        'currency', p.currency, 'refunded_minor', p.refunded_minor, 'status', p.status,
                        'begun_at', p.created_at, 'review_reason', p.review_reason)"""
-# A purchase appears once: when its credits are booked; until then, when it was begun.
-_PURCHASES = f"""
+# A purchase appears once: when its credits are booked; until then, when it was started.
+_PURCHASES = sql(
+    """
     (SELECT 'purchase', t.purchase_id, t.created_at, CAST(NULL AS bigint), t.pack || ': ' || t.status,
-            {_PURCHASE_DETAILS.replace("p.", "t.")}, CAST('[]' AS jsonb)
-       FROM purchases t WHERE {_before("purchase_id")} AND t.credit_id IS NULL {_newest("purchase_id")})
+            {details_of_t}, CAST('[]' AS jsonb)
+       FROM purchases t WHERE {before_purchase} AND t.credit_id IS NULL {newest_purchase})
      UNION ALL
     (SELECT 'purchase', t.credit_id, t.created_at, t.credits, coalesce(p.pack, t.description, t.transaction_type),
             CASE WHEN p.purchase_id IS NULL
                  THEN jsonb_build_object('external_transaction_id', t.external_transaction_id)
-                 ELSE {_PURCHASE_DETAILS} END,
-            {_CREDIT_MOVES}
+                 ELSE {details_of_p} END,
+            {credit_moves}
        FROM credits t LEFT JOIN purchases p ON p.account_id = t.account_id AND p.credit_id = t.credit_id
-      WHERE {_before("credit_id")} AND t.transaction_type = 'purchase' {_newest("credit_id")})"""  # noqa: S608  (our own words)
-_ADMINS_ACTIONS = f"""
+      WHERE {before_credit} AND t.transaction_type = 'purchase' {newest_credit})""",
+    details_of_t=_PURCHASE_DETAILS.replace("p.", "t."),
+    details_of_p=_PURCHASE_DETAILS,
+    credit_moves=_CREDIT_MOVES,
+    before_purchase=_before("purchase_id"),
+    newest_purchase=_newest("purchase_id"),
+    before_credit=_before("credit_id"),
+    newest_credit=_newest("credit_id"),
+)
+_ADMINS_ACTIONS = """
     SELECT 'admin', l.audit_id, l.created_at, t.credits, l.action,
            jsonb_build_object('admin', l.admin_email, 'reason', l.reason, 'before', l."before", 'after', l."after"),
-           CASE WHEN t.credit_id IS NOT NULL THEN {_CREDIT_MOVES}
+           CASE WHEN t.credit_id IS NOT NULL THEN {credit_moves}
                 WHEN l.action = 'account.grant_free'
                 THEN jsonb_build_array(jsonb_build_object(
                     'pool', 'free', 'balance_after', l."after" -> 'free',
@@ -111,20 +138,26 @@ _ADMINS_ACTIONS = f"""
       LEFT JOIN credits t ON l.action = 'account.adjust' AND t.account_id = :account_id
                              AND t.credit_id = CAST(l.after ->> 'credit_id' AS uuid)
      WHERE l.target_type = 'account' AND l.target_id = CAST(CAST(:account_id AS uuid) AS text)
-           AND (CAST(:before AS uuid) IS NULL OR l.audit_id < :before){{and_not}}
-     ORDER BY l.audit_id DESC LIMIT :limit"""  # noqa: S608  (our own words)
+           AND (CAST(:before AS uuid) IS NULL OR l.audit_id < :before){and_not}
+     ORDER BY l.audit_id DESC LIMIT :limit"""
 
 
 def _parts(kinds: Sequence[str]) -> list[str]:
-    """The kinds' statements. What belongs to two kinds that are both shown is left to one of them."""
+    """Return the kinds' statements. An event that belongs to two of the kinds is only in one of them."""
     purchases_apart = " AND t.transaction_type <> 'purchase'" if "purchase" in kinds else ""
     adjustments_apart = " AND (t.credit_id IS NULL OR l.action <> 'account.adjust')" if "credit" in kinds else ""
     statements = {
         "charge": _CHARGES,
         "tool_use": _TOOL_USES,
-        "credit": _CREDITS.format(and_not=purchases_apart),
+        "credit": sql(
+            _CREDITS,
+            credit_moves=_CREDIT_MOVES,
+            before=_before("credit_id"),
+            and_not=purchases_apart,
+            newest=_newest("credit_id"),
+        ),
         "purchase": _PURCHASES,
-        "admin": _ADMINS_ACTIONS.format(and_not=adjustments_apart),
+        "admin": sql(_ADMINS_ACTIONS, credit_moves=_CREDIT_MOVES, and_not=adjustments_apart),
     }
     return [f"({statements[kind]})" for kind in kinds]
 
@@ -138,17 +171,20 @@ async def list_timeline(
     limit: int,
     interaction_id: str | None = None,
 ) -> Sequence[Row]:
-    """What happened to an account, newest first: each kind's newest rows, merged.
+    """Return an account's events, newest first: each kind's newest rows, merged.
 
-    With an interaction, only its charges and tool uses, as their idempotency keys or request ids name it.
+    With an interaction, only the charges and tool uses that name it by idempotency key or request id.
     """
     if interaction_id is not None:
         kinds = [kind for kind in kinds if kind in ("charge", "tool_use")]
         if not kinds:
             return []
-    statement = f"""
-        SELECT * FROM ({" UNION ALL ".join(_parts(kinds))}) AS events (kind, id, at, credits, title, details, moves)
+    statement = sql(
+        """
+        SELECT * FROM ({parts}) AS events (kind, id, at, credits, title, details, moves)
          ORDER BY id DESC LIMIT :limit
-    """  # noqa: S608  (our own words)
+        """,
+        parts=" UNION ALL ".join(_parts(kinds)),
+    )
     values = {"account_id": account_id, "before": before, "limit": limit, "interaction_id": interaction_id}
     return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]

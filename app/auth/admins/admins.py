@@ -1,4 +1,4 @@
-"""Who may sign in to the back office. Signing in itself is not here."""
+"""Admins of the back office: access and roles. Sign-in itself is in sign_in.py."""
 
 import re
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ ROLES: tuple[Role, ...] = ("viewer", "support", "admin")
 MAX_EMAIL_CHARS = 254
 MAX_ADMINS = 1000
 SYSTEM_ADMIN_ID = UUID(int=0)
-"""Stands for the service itself in the audit log, whose rows refer to an admin. No list shows it."""
-_SYSTEM_EMAIL = "system@service.invalid"  # nobody can sign in with an address under .invalid (RFC 2606)
+"""Represents the service itself in the audit log, whose rows refer to an admin. No list shows it."""
+_SYSTEM_EMAIL = "system@service.invalid"  # no one can sign in with an address under .invalid (RFC 2606)
 _EMAIL = re.compile(r"[^\s@\0]+@[^\s@\0]+")
 
 
@@ -36,7 +36,7 @@ def _admin(row: Any) -> Admin:
 
 def _normal_email(email: str) -> str:
     normal = email.strip().lower()
-    # Only ASCII: some letters become others in lower case, and no sign-in accepts them (app.auth.admins.sign_in).
+    # ASCII only: lower-casing turns some letters into others, so sign-in rejects them (app.auth.admins.sign_in).
     if (
         len(normal) > MAX_EMAIL_CHARS
         or not email.isascii()
@@ -48,15 +48,17 @@ def _normal_email(email: str) -> str:
 
 
 async def add_admin(tx: Session, email: str, role: Role, *, now: datetime) -> Admin:
-    """Give `email` the role. One who has another gets this one; one who was removed is back. Raises InvalidRequest."""
+    """Give `email` the role; replaces another role, and restores a removed admin. Raise InvalidRequest."""
     if role not in ROLES:
         raise InvalidRequest(f"role must be one of {', '.join(ROLES)}", field="role")
     return _admin(await queries.upsert_admin(tx, new_id(), _normal_email(email), role, now))
 
 
 async def invite_admin(tx: Session, email: str, role: Role, *, domain: str, now: datetime) -> Admin:
-    """Let somebody of `domain`, whose accounts alone can, sign in. Raises AdminExists for one who may already,
-    InvalidRequest."""
+    """Give access to a person of `domain`; no other accounts can sign in.
+
+    Raise AdminExists for a person who has access already, or InvalidRequest.
+    """
     normal = _normal_email(email)
     if normal.rpartition("@")[2] != domain:
         raise InvalidRequest(f"Only accounts of {domain} can sign in here")
@@ -67,12 +69,12 @@ async def invite_admin(tx: Session, email: str, role: Role, *, domain: str, now:
 
 
 async def ensure_system_admin(tx: Session, now: datetime) -> None:
-    """Create the row that the system's audit rows refer to, unless it exists. It is disabled, and stays so."""
+    """Create the row that the system's audit rows refer to, unless it exists. It stays disabled."""
     await queries.insert_disabled_admin(tx, SYSTEM_ADMIN_ID, _SYSTEM_EMAIL, now)
 
 
 async def find_admin(db: Session, admin_id: UUID) -> Admin:
-    """Raises AdminNotFound."""
+    """Return the admin. Raise AdminNotFound."""
     row = None if admin_id == SYSTEM_ADMIN_ID else await queries.find_admin_by_id(db, admin_id)
     if row is None:
         raise AdminNotFound
@@ -80,16 +82,16 @@ async def find_admin(db: Session, admin_id: UUID) -> Admin:
 
 
 async def lock_admin(tx: Session, admin_id: UUID) -> None:
-    """What one admin may do only so much of is counted under this lock."""
+    """Lock the admin. Limits per admin are counted under this lock."""
     await queries.lock_admin(tx, admin_id)
 
 
 async def change_admin(
     tx: Session, admin_id: UUID, *, role: Role | None, disabled: bool | None, now: datetime
 ) -> tuple[Admin, Admin]:
-    """The admin before and after; None leaves a thing as it is. Locking out ends the admin's sessions.
+    """Return the admin before and after the change; None leaves a value as it is. Disabling ends the admin's sessions.
 
-    Locks the admin, and everybody with the role `admin`. Raises AdminNotFound, LastAdmin.
+    Lock the admin, and all with the role `admin`. Raise AdminNotFound or LastAdmin.
     """
     admins = await queries.lock_active_admins(tx, "admin")
     row = None if admin_id == SYSTEM_ADMIN_ID else await queries.lock_admin(tx, admin_id)
@@ -107,13 +109,13 @@ async def change_admin(
 
 
 async def list_admins(db: Session) -> list[Admin]:
-    """By e-mail address, removed ones included."""
+    """Return all admins by e-mail address, including removed ones."""
     rows = await queries.list_admins(db, MAX_ADMINS)
     return [_admin(row) for row in rows if row.admin_id != SYSTEM_ADMIN_ID]
 
 
 async def remove_admin(tx: Session, email: str, *, now: datetime) -> Admin:
-    """Disable the account and end its sessions; the row stays, because others refer to it. Raises AdminNotFound."""
+    """Disable the admin and end their sessions; the row stays, because others refer to it. Raise AdminNotFound."""
     row = await queries.disable_admin(tx, _normal_email(email), now)
     if row is None:
         raise AdminNotFound

@@ -11,7 +11,7 @@ from app.db.columns import Timestamp
 
 
 class AdminUser(Base):
-    """Who may sign in to the back office."""
+    """A person with access to the back office."""
 
     __tablename__ = "admin_users"
     __table_args__ = (

@@ -27,7 +27,7 @@ async def list_admins(db: Session, limit: int) -> Sequence[Row[Any]]:
 
 
 async def invite_admin(tx: Session, admin_id: UUID, email: str, role: str, now: datetime) -> Row[Any] | None:
-    """None when that person may sign in already. Waits for a simultaneous invitation of the same person."""
+    """Return None if the person has access already. Waits for a simultaneous invitation of the same person."""
     statement = upsert(AdminUser).values(admin_id=admin_id, email=email, role=role, created_at=now)
     statement = statement.on_conflict_do_update(
         index_elements=["email"], set_={"role": role, "disabled_at": None}, where=AdminUser.disabled_at.is_not(None)
@@ -44,9 +44,9 @@ async def find_admin_by_id(db: Session, admin_id: UUID) -> Row[Any] | None:
 
 
 async def lock_active_admins(tx: Session, role: str) -> Sequence[UUID]:
-    """The admins of a role who may sign in. Locks their rows, so that no two changes remove the last one.
+    """Return the active admins of a role, and lock their rows, so that no two changes remove the last one.
 
-    Not so far that what refers to them (sessions, audit rows) would wait.
+    The lock does not block rows that refer to them (sessions, audit rows).
     """
     query = select(AdminUser.admin_id).where(AdminUser.role == role, AdminUser.disabled_at.is_(None))
     return (await tx.execute(query.order_by(AdminUser.admin_id).with_for_update(key_share=True))).scalars().all()
@@ -63,7 +63,7 @@ async def update_admin(tx: Session, admin_id: UUID, role: str, disabled_at: date
 
 
 async def disable_admin(tx: Session, email: str, now: datetime) -> Row[Any] | None:
-    """None when there is no such admin. The time of an earlier removal stays."""
+    """Return None if there is no such admin. The time of an earlier removal stays."""
     statement = (
         update(AdminUser)
         .where(AdminUser.email == email)
@@ -83,12 +83,12 @@ _FIND_SESSION = """
 
 
 async def find_admin_session(db: Database, session_id: UUID) -> Mapping[str, Any] | None:
-    """The session with its admin."""
+    """Return the session with its admin."""
     return await db.fetch_row(_FIND_SESSION, session_id)
 
 
 async def insert_admin_session(tx: Session, row: Mapping[str, Any]) -> bool:
-    """False when there is a session of that id."""
+    """Return False if the session id exists already."""
     statement = upsert(AdminSession).values(**row).on_conflict_do_nothing().returning(AdminSession.session_id)
     return (await tx.execute(statement)).scalar_one_or_none() is not None
 
@@ -102,7 +102,7 @@ async def extend_admin_session(tx: Session, session_id: UUID, expires_at: dateti
 
 
 async def list_admin_sessions(db: Session, admin_id: UUID, now: datetime, limit: int) -> Sequence[Row[Any]]:
-    """Those that still work, newest first."""
+    """Return the admin's active sessions, newest first."""
     query = select(*_SESSION).where(
         AdminSession.admin_id == admin_id, AdminSession.revoked_at.is_(None), AdminSession.expires_at > now
     )
@@ -112,7 +112,7 @@ async def list_admin_sessions(db: Session, admin_id: UUID, now: datetime, limit:
 async def revoke_admin_sessions(
     tx: Session, admin_id: UUID, now: datetime, session_id: UUID | None = None
 ) -> Sequence[UUID]:
-    """End an admin's session, or all of them: those that worked until now."""
+    """End an admin's active session, or all of them, and return their ids."""
     statement = update(AdminSession).where(
         AdminSession.admin_id == admin_id, AdminSession.revoked_at.is_(None), AdminSession.expires_at > now
     )
@@ -126,6 +126,6 @@ async def delete_admin_sessions_expired_before(tx: Session, moment: datetime) ->
 
 
 async def insert_disabled_admin(tx: Session, admin_id: UUID, email: str, now: datetime) -> None:
-    """No effect when there is such an admin."""
+    """Insert the admin unless they exist."""
     row = {"admin_id": admin_id, "email": email, "role": "viewer", "created_at": now, "disabled_at": now}
     await tx.execute(upsert(AdminUser).values(**row).on_conflict_do_nothing())

@@ -1,4 +1,4 @@
-"""Sessions of the back office: a signed token names a row, and the row decides (ADR 5)."""
+"""Admin sessions: a signed token names a row, and the row decides (ADR 5)."""
 
 import hashlib
 import hmac
@@ -22,7 +22,7 @@ from app.settings import Settings
 SESSION_FOR = timedelta(hours=8)
 RENEW_AFTER = timedelta(minutes=10)
 ENDS_AFTER = timedelta(days=7)
-"""However much it is used."""
+"""The longest life of a session, even in constant use."""
 KEEP_AFTER_EXPIRY = timedelta(days=30)
 ISSUER = "ciris-billing"
 ALGORITHMS = ["HS256"]
@@ -47,7 +47,7 @@ class AdminCaller:
         return Actor("admin", str(self.admin_id))
 
     def require(self, role: Role) -> None:
-        """Each role may do what those before it may. Raises AdminForbidden."""
+        """Raise AdminForbidden unless the admin has this role or a higher one."""
         if ROLES.index(self.role) < ROLES.index(role):
             raise AdminForbidden(role)
 
@@ -62,7 +62,7 @@ class AdminSession:
 
 
 class Signer:
-    """Signed tokens of one audience. Each audience has a key of its own, derived from the configured secret."""
+    """Signs and reads tokens of one audience, with a key per audience that is derived from the configured secret."""
 
     def __init__(self, secret: SecretStr, audience: str) -> None:
         self._audience = f"{ISSUER}/{audience}"
@@ -74,7 +74,7 @@ class Signer:
         return jwt.encode({"alg": "HS256"}, {**claims, "iss": ISSUER, "aud": self._audience, **times}, self._key)
 
     def read(self, token: str, now: datetime) -> dict[str, Any] | None:
-        """The claims, or None for what is not ours, not for this audience, or too old."""
+        """Return the claims; None if the token is not ours, is for another audience, or has expired."""
         if len(token) > MAX_TOKEN_CHARS:
             return None
         try:
@@ -89,7 +89,7 @@ class Signer:
 
 
 class AdminSessions:
-    """One per process. Without a configured secret nobody is ever signed in."""
+    """The admin sessions. One per process. Without a configured secret no one can be signed in."""
 
     def __init__(self, db: Database, settings: Settings) -> None:
         self._db = db
@@ -97,7 +97,7 @@ class AdminSessions:
         self._signer = Signer(secret, "session") if secret is not None else None
 
     async def caller_of(self, token: str, now: datetime) -> AdminCaller:
-        """Whose session the token names. Raises AdminUnauthorized."""
+        """Return the admin whose session the token names. Raise AdminUnauthorized."""
         claims = self._signer.read(token, now) if self._signer is not None else None
         session_id = _uuid(claims.get("jti")) if claims is not None else None
         row = await queries.find_admin_session(self._db, session_id) if session_id is not None else None
@@ -109,7 +109,7 @@ class AdminSessions:
     async def open(
         self, tx: Session, session_id: UUID, email: str, *, address: str, user_agent: str, now: datetime
     ) -> AdminCaller:
-        """Begin a session. Raises NotAnAdmin, or SignInFailed for a `session_id` that was used before."""
+        """Start a session. Raise NotAnAdmin, or SignInFailed for a `session_id` that was used before."""
         admin = await queries.find_admin(tx, email)
         if admin is None or admin.disabled_at is not None:
             raise NotAnAdmin
@@ -126,12 +126,12 @@ class AdminSessions:
         return AdminCaller(admin.admin_id, admin.email, admin.role, session_id, now, now + SESSION_FOR)
 
     async def open_for_script(self, tx: Session, email: str, *, now: datetime) -> str:
-        """The token of a new session that no browser began (`ciris-billing admins token`). Raises NotAnAdmin."""
+        """Return the token of a new session for a script (`ciris-billing admins token`). Raise NotAnAdmin."""
         caller = await self.open(tx, new_id(), email, address="command line", user_agent="script", now=now)
         return self.token_of(caller, now)
 
     async def renewed(self, caller: AdminCaller, now: datetime) -> AdminCaller | None:
-        """The session with its life extended, at most once in RENEW_AFTER; None when that is not due."""
+        """Extend the session and return it, at most once per RENEW_AFTER; return None if that is not due."""
         until = min(now + SESSION_FOR, caller.created_at + ENDS_AFTER)
         if until < caller.expires_at + RENEW_AFTER:
             return None
@@ -146,7 +146,7 @@ class AdminSessions:
         return self._signer.sign(claims, now=now, expires_at=caller.expires_at)
 
     def csrf_token(self, session_id: UUID) -> str:
-        """What a browser sends as X-CSRF-Token with each write of this session."""
+        """Return the token that a browser sends as X-CSRF-Token with each write of this session."""
         assert self._signer is not None, "there is no session without a signer"
         return self._signer.digest(f"csrf {session_id}")
 
@@ -158,12 +158,12 @@ class AdminSessions:
         return [AdminSession(r.session_id, r.address, r.user_agent, r.created_at, r.expires_at) for r in rows]
 
     async def revoke(self, tx: Session, admin_id: UUID, now: datetime, session_id: UUID | None = None) -> int:
-        """End one session of an admin's, or all: how many there were."""
+        """End one of an admin's sessions, or all. Return their number."""
         return len(await queries.revoke_admin_sessions(tx, admin_id, now, session_id))
 
 
 async def purge_expired_sessions(tx: Session, *, now: datetime) -> int:
-    """Delete sessions that ended long ago; how many. What they did stays in the audit log."""
+    """Delete sessions that ended long ago, and return their number. Their actions stay in the audit log."""
     return await queries.delete_admin_sessions_expired_before(tx, now - KEEP_AFTER_EXPIRY)
 
 

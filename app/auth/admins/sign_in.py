@@ -1,4 +1,4 @@
-"""Signing in to the back office: OpenID Connect, authorization code flow with PKCE."""
+"""Sign-in to the back office: OpenID Connect, authorization code flow with PKCE."""
 
 import re
 import secrets
@@ -21,12 +21,12 @@ from app.errors import Busy, InvalidRequest
 from app.issuers import GOOGLE_ISSUERS, Issuer
 from app.settings import Settings
 
-try:  # Authlib takes httpx's successor wherever some package has brought it along
+try:  # Authlib uses httpx's successor if it is installed
     from httpx2 import HTTPError as OAuthHTTPError
 except ImportError:
     from httpx import HTTPError as OAuthHTTPError  # type: ignore[assignment]  # the other one, for the type checker
 
-with warnings.catch_warnings():  # it would rather have it always
+with warnings.catch_warnings():  # Authlib warns when it is not
     warnings.simplefilter("ignore", AuthlibDeprecationWarning)
     from authlib.integrations.base_client import OAuthError
     from authlib.integrations.httpx_client import AsyncOAuth2Client
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Whom the provider named. The session that follows has this id, which no second one can have."""
+    """A completed sign-in. The session that follows gets this id, so a sign-in can open only one."""
 
     session_id: UUID
     email: str
@@ -53,7 +53,7 @@ class SignedIn:
 
 
 class SignIn:
-    """One per process; keeps nothing of a sign-in that is under way: the browser does, in a signed cookie."""
+    """The sign-in flow. One per process. The state of a pending sign-in is not here, but in a signed cookie."""
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
         self._settings = settings
@@ -69,9 +69,9 @@ class SignIn:
             await self._verifier.aclose()
 
     async def begin(self, return_to: str | None, now: datetime) -> tuple[str, str]:
-        """The provider's address to go to, and the cookie that proves, on the way back, who went there.
+        """Return the provider's URL to go to, and the cookie that ties the provider's answer to this browser.
 
-        Raises InvalidRequest for a `return_to` that is no path of ours, SignInNotConfigured, Busy.
+        Raise InvalidRequest for a `return_to` that is not a path of this server, SignInNotConfigured or Busy.
         """
         path = return_to or DEFAULT_RETURN_PATH
         if len(path) > MAX_RETURN_CHARS or RETURN_PATH.fullmatch(path) is None:
@@ -92,31 +92,31 @@ class SignIn:
         return str(url), signer.sign(claims, now=now, expires_at=now + FLOW_FOR)
 
     async def end(self, query: Mapping[str, str], cookie: str | None, now: datetime) -> SignedIn:
-        """Whom the provider sent back. Raises SignInFailed, NotAnAdmin, SignInNotConfigured, Busy."""
+        """Return the person whom the provider confirmed. Raise SignInFailed, NotAnAdmin, SignInNotConfigured, Busy."""
         flow = self._configured().read(cookie or "", now)
         if flow is None:
-            raise SignInFailed("This sign-in was not begun in this browser, or more than ten minutes ago")
+            raise SignInFailed("Sign-in state missing or expired: start over")
         if not secrets.compare_digest(flow["state"].encode(), query.get("state", "").encode("utf-8", "replace")):
-            raise SignInFailed("This sign-in does not belong to this browser")
+            raise SignInFailed("Sign-in state mismatch: start over")
         if "error" in query or not query.get("code"):
             log.info("sign_in_refused_by_provider", error=_code(query.get("error", "")))
-            raise SignInFailed("The provider did not sign anybody in")
+            raise SignInFailed("The provider rejected the sign-in")
         claims = await self._redeem(query["code"], flow["verifier"], now)
         if not secrets.compare_digest(str(claims.get("nonce", "")).encode("utf-8", "replace"), flow["nonce"].encode()):
             raise SignInFailed("The provider's answer belongs to another sign-in")
         return SignedIn(UUID(flow["jti"]), self._allowed_email(claims), flow["to"])
 
     def _allowed_email(self, claims: Mapping[str, Any]) -> str:
-        """The verified address in our own domain. Raises NotAnAdmin.
+        """Return the verified address in the configured domain. Raise NotAnAdmin.
 
-        At Google a private account can have an address of any domain: only `hd` says that the domain's owner made it.
+        A private Google account can have an address of any domain: only `hd` proves that the domain's owner created it.
         Other providers send no `hd`.
         """
         domain = self._settings.admin_email_domain
         email = claims.get("email")
         if not is_email_verified(claims) or not isinstance(email, str):
             raise NotAnAdmin("The provider has not verified this e-mail address")
-        if not (email.isascii() and email.isprintable()):  # some letters become others when they are made small
+        if not (email.isascii() and email.isprintable()):  # lower-casing turns some letters into others
             raise NotAnAdmin
         email = email.lower()
         if email.rpartition("@")[2] != domain or (self._is_google and claims.get("hd") != domain):
@@ -124,7 +124,7 @@ class SignIn:
         return email
 
     async def _redeem(self, code: str, code_verifier: str, now: datetime) -> Mapping[str, Any]:
-        """The claims of the ID token that the code stands for."""
+        """Return the claims of the ID token that the code is exchanged for."""
         provider = await self._discovered()
         assert self._verifier is not None
         try:
@@ -141,7 +141,7 @@ class SignIn:
             OverflowError,
             AttributeError,
             UnicodeError,
-        ) as error:  # from answers of a shape that nobody expects
+        ) as error:  # from answers of an unexpected shape
             log.warning("sign_in_answer_malformed", error=type(error).__name__)
             raise SignInFailed("The provider did not confirm this sign-in") from error
         except (*HTTP_ERRORS, ValueError) as error:
@@ -167,7 +167,7 @@ class SignIn:
         )
 
     async def _discovered(self) -> dict[str, Any]:
-        """The provider's endpoints, asked for once. Raises Busy."""
+        """Return the provider's endpoints, fetched once. Raise Busy."""
         if self._provider is not None:
             return self._provider
         issuer = self._settings.admin_oauth_issuer.removesuffix("/")  # OpenID Connect Discovery, section 4.1
@@ -193,6 +193,6 @@ class SignIn:
         return endpoints
 
 
-def _code(told: object) -> str | None:
-    """An OAuth error's code, which may be logged; what comes in its place may be anything, of any type."""
-    return told if isinstance(told, str) and ERROR_CODE.fullmatch(told) else None
+def _code(error: object) -> str | None:
+    """Return an OAuth error code, which is safe to log; None for any other value, of any type."""
+    return error if isinstance(error, str) and ERROR_CODE.fullmatch(error) else None

@@ -1,4 +1,4 @@
-"""Slows whoever guesses a key's secret, without ever locking the key."""
+"""Brute-force protection: slows callers who guess a key's secret, without ever locking the key."""
 
 import math
 from collections import OrderedDict
@@ -27,9 +27,9 @@ class FailedAttempts:
         self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()
 
     def begin(self, key_id: str, address: str, now_s: float) -> int:
-        """0: go on, and the attempt counts as failed until told otherwise. Else: seconds to wait, nothing counted.
+        """Return 0 to proceed, or the seconds to wait. On 0, the attempt counts as failed until its result is known.
 
-        Counted at the start, so that many attempts made at once do not all slip through before the first one fails.
+        Counting starts here, so that many simultaneous attempts cannot all pass before the first one fails.
         """
         record = self._records.get((key_id, address))
         if record is None or now_s - record.last_s >= FORGET_AFTER_S:
@@ -50,7 +50,7 @@ class FailedAttempts:
         self._records.pop((key_id, address), None)
 
     def undecided(self, key_id: str, address: str) -> None:
-        """The attempt ended without an answer (overload, database away): it does not count."""
+        """Do not count the attempt: it ended without an answer (overload, database down)."""
         record = self._records.get((key_id, address))
         if record is not None:
             record.failures = max(0, record.failures - 1)

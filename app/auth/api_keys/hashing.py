@@ -1,4 +1,4 @@
-"""Argon2id, away from the event loop and never more of it at a time than the machine can bear."""
+"""Argon2id hashing: off the event loop, and with bounded concurrency."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,13 +17,13 @@ MEMORY_KIB = 19_456
 PASSES = 2
 LANES = 1
 THREADS = 2
-MAX_WAITING = 32  # about half a second of work: whoever came later would wait longer than a refusal and a retry take
+MAX_WAITING = 32  # about half a second of work: beyond that a rejection and a retry are faster than waiting
 
 T = TypeVar("T")
 
 
 class Argon2:
-    """Hashes and verifies key texts in THREADS threads. The C code releases the interpreter's lock meanwhile."""
+    """Hashes and verifies key texts in THREADS threads. The C code releases the GIL while it works."""
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES, type=Type.ID)
@@ -32,11 +32,11 @@ class Argon2:
         self._lock = Lock()
 
     async def hash(self, text: str) -> str:
-        """The encoded hash, parameters and salt included. Raises Busy as `verify` does."""
+        """Return the encoded hash, with parameters and salt. Raise Busy as `verify` does."""
         return await self._run(lambda: self._hasher.hash(text))
 
     async def verify(self, encoded: str, text: str) -> bool:
-        """Whether `text` was hashed to `encoded`. Raises Busy when MAX_WAITING others wait already."""
+        """Return whether `encoded` is a hash of `text`. Raise Busy if MAX_WAITING others are waiting."""
 
         def matches() -> bool:
             try:
@@ -55,7 +55,7 @@ class Argon2:
             ARGON2_UNFINISHED.set(self._unfinished)
         future = self._threads.submit(work)
         future.add_done_callback(self._finished)
-        return await asyncio.wrap_future(future)  # a caller that gives up takes its work out of the queue
+        return await asyncio.wrap_future(future)  # cancelling the caller removes its work from the queue
 
     def _finished(self, _: object) -> None:
         with self._lock:  # called by the worker threads
@@ -64,4 +64,4 @@ class Argon2:
 
 
 ARGON2 = Argon2()
-"""The process's one: the bound on threads and memory holds however many parts of the process verify keys."""
+"""One per process, so that the bound on threads and memory holds for all users of it."""

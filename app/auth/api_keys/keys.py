@@ -1,7 +1,7 @@
 """API keys: their text, and the facts that decide whether one works. No database, no framework, no clock.
 
 `cbk_live_<key id>_<secret>`: the key id is public (log lines and commands name keys by it), the secret has 256 bits.
-Both are letters and digits only, so that a double click selects the key and no URL or shell needs quoting.
+Both consist of letters and digits, so that a double click selects the key and no URL or shell needs quoting.
 """
 
 import re
@@ -19,7 +19,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 KEY_ID_CHARS = 16
 SECRET_BITS = 256
-SECRET_CHARS = 43  # what 256 bits take in base 62
+SECRET_CHARS = 43  # 256 bits in base 62
 MAX_NAME_CHARS = 255
 MAX_SUBJECT_CHARS = 512
 _ID_ALPHABET = string.digits + string.ascii_lowercase
@@ -31,7 +31,7 @@ KeyStatus = Literal["active", "rotated", "expired", "revoked"]
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key just made. `secret_text` is the whole key as callers send it: to be shown once, and stored nowhere."""
+    """A new key. `secret_text` is the whole key as callers send it: shown once, and stored nowhere."""
 
     key_id: str
     secret_text: str = field(repr=False)
@@ -39,7 +39,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """A stored key without its hash. `rotated_to` names its successor; it works until `grace_ends_at` then."""
+    """A stored key without its hash. A rotated key works until `grace_ends_at`; `rotated_to` names its successor."""
 
     key_id: str
     environment: Environment
@@ -57,7 +57,7 @@ class KeyFacts:
     requests_total: int
 
     def status(self, now: datetime) -> KeyStatus:
-        """`rotated` keys still work; expired (by date or at the end of the grace period) and revoked ones do not."""
+        """Return the status. `rotated` keys still work; expired (by date or grace period) and revoked ones do not."""
         if self.revoked_at is not None:
             return "revoked"
         ends = [end for end in (self.expires_at, self.grace_ends_at) if end is not None]
@@ -69,7 +69,7 @@ class KeyFacts:
         return self.status(now) in ("active", "rotated")
 
     def allows(self, address: Address | None) -> bool:
-        """Whether the IP allow-list, if there is one, names `address`."""
+        """Return whether the IP allow-list, if there is one, contains `address`."""
         if not self.ip_allow_list:
             return True
         return address is not None and any(address in network for network in self.ip_allow_list)
@@ -85,6 +85,6 @@ def generate_key(environment: Environment) -> NewKey:
 
 
 def parse_key(text: str) -> tuple[Environment, str] | None:
-    """(environment, key id) of a well-formed key, else None."""
+    """Return (environment, key id) of a well-formed key, else None."""
     match = _TEXT.fullmatch(text)
     return None if match is None else (cast(Environment, match[1]), match[2])

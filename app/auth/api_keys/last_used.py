@@ -1,4 +1,4 @@
-"""When each key was last used and how often, written behind the requests' backs."""
+"""Key usage: each key's last use and request count, written in the background."""
 
 import asyncio
 from collections import Counter
@@ -17,10 +17,10 @@ log = structlog.get_logger()
 
 
 class LastUsed:
-    """Collects uses in memory, and writes a key's when the last writing is a minute old. No request waits for it.
+    """Collects uses in memory, and writes a key's once its last write is a minute old. No request waits for it.
 
-    A process that is killed takes the requests that it counted since then with it: at most a minute's. Writings follow
-    one another, and none is given up halfway: what one has committed, the next does not count again.
+    A process that is killed loses the uses it has not written: at most a minute's. Writes are sequential and never
+    abandoned halfway, so no use is counted twice.
     """
 
     def __init__(self, db: Database) -> None:
@@ -41,7 +41,7 @@ class LastUsed:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Let a writing that is under way come to its end, then write everything that is left."""
+        """Let the current write finish, then write all remaining uses."""
         self._stopping.set()
         if self._task is not None:
             await self._task
@@ -56,7 +56,7 @@ class LastUsed:
                 await self.flush()
 
     async def flush(self, *, all_of_it: bool = False) -> None:
-        """Write what is due, or (before the process ends) everything. What cannot be written stays due."""
+        """Write the uses that are due, or (before the process ends) all. After a failure they stay due."""
         async with self._writing:
             await self._flush(all_of_it=all_of_it)
 
@@ -73,12 +73,12 @@ class LastUsed:
                 return
 
     async def _write(self, due: dict[str, datetime]) -> bool:
-        """False when the database is away."""
+        """Write the uses. Return False if the database is down."""
         counted = {key_id: self._requests[key_id] for key_id in due}
         try:
             async with self._db.transaction() as tx:
                 written = await queries.lock_and_mark_used(tx, due, counted, MIN_INTERVAL)
-        except Exception as error:  # the database is away: keys still work, and the next flush tries again
+        except Exception as error:  # the database is down: keys still work, and the next flush retries
             log.warning("last_used_not_written", error=type(error).__name__, keys=len(due))
             return False
         for key_id in written:

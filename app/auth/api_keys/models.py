@@ -11,9 +11,9 @@ from app.db.columns import Timestamp
 
 
 class ApiKey(Base):
-    """A key by its public id. Of the secret there is only a hash.
+    """A key by its public id. Only a hash of the secret is stored.
 
-    A trigger notifies every process of a change to anything here but `name`, `last_used_at` and `requests_total`.
+    A trigger notifies every process of a change to any column but `name`, `last_used_at` and `requests_total`.
     """
 
     __tablename__ = "api_keys"

@@ -11,6 +11,7 @@ from app.auth.api_keys.keys import KeyFacts
 from app.auth.api_keys.models import ApiKey
 from app.auth.caller import Environment, Permission
 from app.db import Database, Session
+from app.db.sql import sql
 
 _FACTS = [column for column in ApiKey.__table__.columns if column.name != "secret_hash"]
 
@@ -34,11 +35,14 @@ def _facts(row: Mapping[Any, Any]) -> KeyFacts:
     )
 
 
-_FIND_KEY = f"SELECT {', '.join(column.name for column in ApiKey.__table__.columns)} FROM api_keys WHERE key_id = $1"  # noqa: S608  (the names are our own columns')
+_FIND_KEY = sql(
+    "SELECT {columns} FROM api_keys WHERE key_id = $1",
+    columns=", ".join(column.name for column in ApiKey.__table__.columns),
+)
 
 
 async def find_key(db: Database, key_id: str) -> tuple[KeyFacts, str] | None:
-    """The key and its hash."""
+    """Return the key and its hash."""
     row = await db.fetch_row(_FIND_KEY, key_id)
     return None if row is None else (_facts(row), row["secret_hash"])
 
@@ -57,7 +61,7 @@ async def lock_key(tx: Session, key_id: str) -> KeyFacts | None:
 async def list_keys(
     db: Session, environment: Environment | None, after: tuple[datetime, str] | None, limit: int
 ) -> list[KeyFacts]:
-    """Newest first, from behind (created_at, key_id)."""
+    """Return keys, newest first, after (created_at, key_id)."""
     query = select(*_FACTS).order_by(ApiKey.created_at.desc(), ApiKey.key_id.desc()).limit(limit)
     if environment is not None:
         query = query.where(ApiKey.environment == environment)
@@ -74,12 +78,12 @@ async def insert_key(tx: Session, values: Mapping[str, Any]) -> None:
 
 
 async def update_key(tx: Session, key_id: str, values: Mapping[str, Any]) -> KeyFacts:
-    """The key as it is then. The caller holds its lock."""
+    """Return the updated key. The caller holds its lock."""
     statement = update(ApiKey).where(ApiKey.key_id == key_id).values(**values).returning(*_FACTS)
     return _facts((await tx.execute(statement)).mappings().one())
 
 
-# Rows that somebody holds are passed over: a mark that may be a minute late never waits, and never deadlocks.
+# Skips locked rows: this write may be a minute late, so it never waits and never deadlocks.
 _MARK_USED = text("""
     WITH used AS (SELECT * FROM unnest(:key_ids, :used_at, :requests) AS used (key_id, used_at, requests)),
          free AS (
@@ -101,7 +105,7 @@ _MARK_USED = text("""
 async def lock_and_mark_used(
     tx: Session, used_at: Mapping[str, datetime], requests: Mapping[str, int], interval: timedelta
 ) -> Sequence[str]:
-    """Add the requests, and set last_used_at where it is `interval` older: the ids of those keys that nobody held."""
+    """Add the requests, and set last_used_at if it is `interval` older. Return the keys that were not locked."""
     values = {
         "key_ids": list(used_at),
         "used_at": list(used_at.values()),

@@ -1,4 +1,4 @@
-"""Life of an API key: create, change, rotate, revoke."""
+"""API key life cycle: create, change, rotate, revoke."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ MAX_LISTED_KEYS = 1000
 MAX_RATE_LIMIT_PER_MINUTE = 2**31 - 1
 MAX_ALLOWED_NETWORKS = 100
 UNCHANGED: Final[Any] = object()
-"""Stands for "leave as it is" where None means "none"."""
+"""Means "leave as it is" where None means "none"."""
 
 
 def _checked(
@@ -35,7 +35,7 @@ def _checked(
     limit: int | None,
     expires_at: datetime | None,
 ) -> dict[str, Any]:
-    """Column values of what a person chose for a key. Raises InvalidRequest, which names the field."""
+    """Return the column values of an admin's choices for a key. Raise InvalidRequest, which names the field."""
     if not 0 < len(name) <= MAX_NAME_CHARS or "\0" in name:
         raise InvalidRequest(f"name must have 1 to {MAX_NAME_CHARS} characters", field="name")
     if not permissions:
@@ -82,7 +82,7 @@ async def create_key(
     client_subject: str | None = None,
     rate_limit_per_minute: int | None = None,
 ) -> NewKey:
-    """Make a key, usable once `tx` has committed. Its text is in the answer and nowhere else. Raises InvalidRequest."""
+    """Create a key, usable once `tx` has committed. Only the result contains its text. Raise InvalidRequest."""
     chosen = _checked(
         name=name,
         permissions=permissions,
@@ -114,13 +114,13 @@ async def list_keys(
     after: KeyFacts | None = None,
     limit: int = MAX_LISTED_KEYS,
 ) -> list[KeyFacts]:
-    """Newest first, at most `limit`, from behind `after`. Ended keys included."""
-    behind = None if after is None else (after.created_at, after.key_id)
-    return await queries.list_keys(db, environment, behind, min(limit, MAX_LISTED_KEYS))
+    """Return at most `limit` keys, newest first, after `after`. Includes ended keys."""
+    position = None if after is None else (after.created_at, after.key_id)
+    return await queries.list_keys(db, environment, position, min(limit, MAX_LISTED_KEYS))
 
 
 async def find_key(db: Session, key_id: str) -> KeyFacts:
-    """Raises KeyNotFound."""
+    """Return the key. Raise KeyNotFound."""
     key = await queries.find_key_facts(db, key_id)
     if key is None:
         raise KeyNotFound
@@ -128,7 +128,7 @@ async def find_key(db: Session, key_id: str) -> KeyFacts:
 
 
 async def lock_key(tx: Session, key_id: str) -> KeyFacts:
-    """Locks the key until commit. Raises KeyNotFound."""
+    """Lock the key until commit. Raise KeyNotFound."""
     key = await queries.lock_key(tx, key_id)
     if key is None:
         raise KeyNotFound
@@ -136,7 +136,7 @@ async def lock_key(tx: Session, key_id: str) -> KeyFacts:
 
 
 async def _lock_active_key(tx: Session, key_id: str, now: datetime) -> KeyFacts:
-    """Locks the key until commit. Raises KeyNotFound, KeyNotActive."""
+    """Lock the key until commit. Raise KeyNotFound or KeyNotActive."""
     key = await lock_key(tx, key_id)
     if key.status(now) != "active":
         raise KeyNotActive(key.status(now))
@@ -155,9 +155,9 @@ async def update_key(
     client_subject: str | None = UNCHANGED,
     rate_limit_per_minute: int | None = UNCHANGED,
 ) -> KeyFacts:
-    """Change an active key, everywhere within 1 s of the commit. Locks it until then.
+    """Change an active key; effective everywhere within 1 s of the commit. Lock it until then.
 
-    An expiry that is not in the future ends the key. Raises KeyNotFound, KeyNotActive, InvalidRequest.
+    An expiry that is not in the future ends the key. Raise KeyNotFound, KeyNotActive or InvalidRequest.
     """
     key = await _lock_active_key(tx, key_id, now)
     values = _checked(
@@ -172,9 +172,9 @@ async def update_key(
 
 
 async def rotate_key(tx: Session, key_id: str, *, grace_s: int, now: datetime) -> NewKey:
-    """Make a successor with the same rights and expiry; the old key works for another `grace_s` seconds.
+    """Create a successor with the same rights and expiry; the old key works for another `grace_s` seconds.
 
-    Locks the old key until commit. Raises KeyNotFound, KeyNotActive.
+    Lock the old key until commit. Raise KeyNotFound or KeyNotActive.
     """
     old = await _lock_active_key(tx, key_id, now)
     new = await create_key(
@@ -194,7 +194,7 @@ async def rotate_key(tx: Session, key_id: str, *, grace_s: int, now: datetime) -
 
 
 async def revoke_key(tx: Session, key_id: str, *, now: datetime) -> KeyFacts:
-    """End a key, everywhere within 1 s of the commit. Locks it until then. Again: no effect. Raises KeyNotFound."""
+    """End a key everywhere within 1 s of the commit. Lock it until then. Idempotent. Raise KeyNotFound."""
     key = await lock_key(tx, key_id)
     if key.revoked_at is not None:
         return key

@@ -1,4 +1,4 @@
-"""Whether an API key is right and works, at the cost of a digest where it was seen before."""
+"""API key verification: Argon2 for the first use in a process, then a digest in memory."""
 
 import asyncio
 import hashlib
@@ -21,12 +21,12 @@ from app.db.listener import NotificationListener
 
 MAX_CACHED_KEYS = 10_000
 WRONG_PER_MINUTE = 10
-"""Secrets of one key from one address. A single process's FailedAttempts never let so many pass."""
+"""Wrong secrets of one key from one address. FailedAttempts alone, in a single process, never admits so many."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A row of api_keys, and the Caller that it makes."""
+    """A row of api_keys, and the Caller for it."""
 
     facts: KeyFacts
     secret_hash: str
@@ -34,13 +34,13 @@ class KnownKey:
 
 
 class KeyVerifier:
-    """Verifies key texts. Argon2 runs once per key and process; then a digest under a key of this process decides.
+    """Verifies key texts. Argon2 runs once per key and process; then a digest with a key of this process decides.
 
-    The digest stands for the hash that it was verified against, so it stays good when the row changes otherwise. The
-    row itself counts only while the listener is current, else it is read for each request.
+    The digest belongs to the hash that it was verified against, so it stays valid when other columns change. The cached
+    row counts only while the listener is current; otherwise it is read for each request.
 
-    Wrong secrets slow down whoever sends them (FailedAttempts), in this process. Beside that they take from a bucket of
-    `buckets`: where processes share these, more processes let nobody guess more.
+    Wrong secrets slow down their sender in this process (FailedAttempts). They also take tokens from a bucket of
+    `buckets`: if processes share these, more processes do not allow more guesses.
     """
 
     def __init__(self, db: Database, listener: NotificationListener, argon2: Argon2, buckets: TokenBuckets) -> None:
@@ -55,9 +55,9 @@ class KeyVerifier:
         self._under_way: dict[tuple[str, bytes], asyncio.Task[None]] = {}
 
     async def verify(self, text: str, address: str, now: datetime) -> KnownKey:
-        """The key, if `text` is right and the key works at `now`. `address` is whose failures are counted.
+        """Return the key if `text` is right and the key works at `now`. Failures are counted per `address`.
 
-        Raises InvalidApiKey, TooManyAttempts, or Busy when too many keys wait for their first verification.
+        Raise InvalidApiKey, TooManyAttempts, or Busy if too many keys wait for their first verification.
         """
         parsed = parse_key(text)
         if parsed is None:
@@ -73,14 +73,14 @@ class KeyVerifier:
         return key
 
     def forget(self, key_id: str) -> None:
-        """A notification: the key's row changed."""
+        """Handle a notification: the key's row changed."""
         self._keys.forget(key_id)
 
     def forget_all(self) -> None:
         self._keys.forget_all()
 
     async def stop(self) -> None:
-        """Give up verifications under way."""
+        """Cancel verifications under way."""
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
@@ -111,7 +111,7 @@ class KeyVerifier:
         return True
 
     async def _verify_once(self, key: KnownKey, text: str, digest: bytes, address: str) -> None:
-        """Requests with the same text wait for the same run of Argon2; one that gives up does not end it."""
+        """Join a run of Argon2 for the same text, or start one. A cancelled caller does not end it for the others."""
         task = self._under_way.get((key.secret_hash, digest))
         if task is None:
             task = asyncio.create_task(self._run_argon2(key, text, digest, address))
@@ -122,7 +122,7 @@ class KeyVerifier:
     def _finish(self, what: tuple[str, bytes], done: "asyncio.Task[None]") -> None:
         del self._under_way[what]
         if not done.cancelled():
-            done.exception()  # looked at, so that asyncio does not report it when every caller has given up
+            done.exception()  # retrieved, so that asyncio does not report it when all callers were cancelled
 
     async def _run_argon2(self, key: KnownKey, text: str, digest: bytes, address: str) -> None:
         key_id, clock = key.facts.key_id, asyncio.get_running_loop().time

@@ -1,4 +1,4 @@
-"""An issuer's public keys: fetched once, refreshed without making known keys wait, kept through an outage."""
+"""JWKS cache: an issuer's public keys, refreshed in the background and kept through an outage."""
 
 import asyncio
 import json
@@ -16,13 +16,13 @@ from app.errors import AppError
 
 FETCH_TIMEOUT_S = 2.0
 MAX_AGE_S = 900.0
-RETRY_INTERVAL_S = 60.0  # after a refresh that failed, and between the refreshes that unknown kids cause
+RETRY_INTERVAL_S = 60.0  # between refreshes of a stale set, and between those for an unknown kid
 FIRST_FETCH_RETRY_S = 2.0
 MAX_DOCUMENT_BYTES = 262_144
 MAX_KEYS = 100
 MAX_KID_CHARS = 255
 RSA_KEY_BITS = range(2048, 8192 + 1)
-RSA_MODULUS_CHARS = range(342, 1366 + 1)  # the same in base64url, to tell before anything is computed
+RSA_MODULUS_CHARS = range(342, 1366 + 1)  # the same bound in base64url, checked before any computation
 MAX_MEMBER_CHARS = 1366
 ALG_OF_KEY_TYPE: Mapping[str, Literal["RS256", "ES256"]] = {"RSA": "RS256", "EC": "ES256"}
 
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class IssuerUnavailable(AppError):
-    """The issuer's keys were never fetched and cannot be fetched now: the token can be neither trusted nor refused."""
+    """The issuer's keys were never fetched, and cannot be now: the token can be neither accepted nor rejected."""
 
     status, code = 503, "issuer_unavailable"
 
@@ -50,13 +50,13 @@ class VerificationKey:
 
 
 def parse_jwks(document: bytes) -> list[VerificationKey]:
-    """The signing keys of a JWKS document: RSA of 2048 bits or more for RS256, P-256 for ES256.
+    """Return the signing keys of a JWKS document: RSA of 2048 bits or more for RS256, P-256 for ES256.
 
-    `use` and `key_ops` are optional (RFC 7517): where an issuer writes them, they must say `sig` and `verify`.
+    `use` and `key_ops` are optional (RFC 7517): if present, they must be `sig` and contain `verify`.
 
-    Other keys are passed over, and so is a second key that claims the kid and algorithm of an earlier one. Certificate
-    and URL members (`x5c`, `x5u`) are ignored. Raises ValueError when the document is no JWKS or holds no such key: an
-    issuer that publishes nothing to verify with has an accident, and the caller keeps what it had.
+    Other keys are skipped, and so is a second key with the kid and algorithm of an earlier one. Certificate and URL
+    members (`x5c`, `x5u`) are ignored. Raise ValueError if the document is not a JWKS or has no such key: an issuer
+    that publishes no usable key made a mistake, and the caller keeps its previous set.
     """
     content = json.loads(document.decode("utf-8"))
     entries = content.get("keys") if isinstance(content, dict) else None
@@ -83,7 +83,7 @@ def _parse_key(entry: dict[str, Any]) -> VerificationKey | None:
     if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID_CHARS):
         return None
     members = {name: entry.get(name) for name in (("n", "e") if alg == "RS256" else ("crv", "x", "y"))}
-    # Only the public members are handed on, so nothing else that an entry carries can have an effect.
+    # Only the public members are passed on, so no other member of an entry can have an effect.
     public = {name: value for name, value in members.items() if isinstance(value, str)}
     if len(public) != len(members) or any(len(value) > MAX_MEMBER_CHARS for value in public.values()):
         return None
@@ -97,13 +97,13 @@ def _parse_key(entry: dict[str, Any]) -> VerificationKey | None:
         else:
             key = ECKey.import_key({"kty": "EC", **public})
             usable = key.curve_name == "P-256"
-    except Exception:  # one malformed key, in whatever way, must not cost the issuer's other keys
+    except Exception:  # one malformed key must not invalidate the issuer's other keys
         return None
     return VerificationKey(kid, alg, key.thumbprint(), key) if usable else None
 
 
 def _within(moment: datetime | None, now: datetime, seconds: float) -> bool:
-    # A moment in the future means that the clock was set back: it holds nothing up.
+    # A moment in the future means that the clock was set back: it delays nothing.
     return moment is not None and 0 <= (now - moment).total_seconds() < seconds
 
 
@@ -112,11 +112,11 @@ def _breaker(pause_s: float) -> CircuitBreaker:
 
 
 class JWKSCache:
-    """The keys published at one URL. The URL is configuration; nothing inside a token or a key ever names another.
+    """The keys published at one configured URL. No token or key can name another URL.
 
     One fetch at a time, shared by all callers that wait for it. A set older than MAX_AGE_S is refreshed in the
-    background and keeps serving. A fetch that fails changes nothing, however long the outage lasts; a circuit breaker
-    spaces the next ones, by FIRST_FETCH_RETRY_S until the first set is there and by RETRY_INTERVAL_S afterwards.
+    background while it continues to serve. A failed fetch changes nothing, however long the outage lasts. A circuit
+    breaker spaces the next fetches: FIRST_FETCH_RETRY_S until the first set, then RETRY_INTERVAL_S.
     """
 
     def __init__(self, url: str, http: httpx.AsyncClient) -> None:
@@ -131,10 +131,10 @@ class JWKSCache:
         self._refresh: asyncio.Task[None] | None = None
 
     async def find(self, kid: str | None, alg: str, now: datetime) -> VerificationKey | None:
-        """The key for `kid` and `alg`; without a kid, the issuer's only key. None when there is no such key.
+        """Return the key for `kid` and `alg`; without a kid, the issuer's only key. None if there is no such key.
 
-        A known kid never waits for the network. An unknown one waits for a fetch, which it may start at most once in
-        RETRY_INTERVAL_S. Raises IssuerUnavailable while no set has ever been fetched.
+        A known kid never waits for the network. An unknown one waits for a fetch, which it may start at most once per
+        RETRY_INTERVAL_S. Raise IssuerUnavailable while no set has ever been fetched.
         """
         first = not self._keys
         if first:
@@ -150,12 +150,12 @@ class JWKSCache:
         return self._lookup(kid, alg)
 
     def trusts(self, thumbprint: str, now: datetime) -> bool:
-        """Whether the key is still in the last good set. Never waits; refreshes a stale set in the background."""
+        """Return whether the key is in the last good set. Never waits; refreshes a stale set in the background."""
         self._refresh_when_stale(now)
         return thumbprint in self._thumbprints
 
     async def aclose(self) -> None:
-        """End a refresh that is under way."""
+        """Cancel a refresh under way."""
         if self._refresh is not None:
             self._refresh.cancel()
             await asyncio.wait([self._refresh])
@@ -182,15 +182,15 @@ class JWKSCache:
             self._refresh = asyncio.create_task(self._fetch(now))
 
     async def _refreshed(self) -> None:
-        # Shielded: a caller that gives up must not take the fetch away from the others.
+        # Shielded: a cancelled caller must not cancel the fetch for the others.
         if self._refresh is not None and not self._refresh.done():
             await asyncio.shield(self._refresh)
 
     async def _fetch(self, now: datetime) -> None:
         try:
-            async with asyncio.timeout(FETCH_TIMEOUT_S):  # httpx's own limits hold per read, this one for the whole
+            async with asyncio.timeout(FETCH_TIMEOUT_S):  # httpx's own time-outs are per read
                 keys = parse_jwks(await self._download())
-        except Exception as error:  # whatever the far side sends or does, the last good set stays
+        except Exception as error:  # after any error the last good set stays
             log.warning("jwks_refresh_failed", url=self.url, error=type(error).__name__, detail=str(error)[:200])
             for breaker in (self._first_fetch, self._refreshes):
                 breaker.unanswered(now.timestamp())  # as of the start of the fetch
@@ -202,7 +202,7 @@ class JWKSCache:
         self._fetched_at = now
 
     async def _download(self) -> bytes:
-        # Unencoded, so that the bound on the size cannot be got round by compression.
+        # Unencoded, so that compression cannot evade the bound on the size.
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         document = bytearray()
         async with self._http.stream(

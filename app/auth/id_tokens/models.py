@@ -10,7 +10,7 @@ from app.db.columns import Timestamp
 
 
 class RevokedToken(Base):
-    """One end-user token that must not be accepted any more. Of no use once the token has expired."""
+    """A revoked end-user token. The row is useless once the token has expired."""
 
     __tablename__ = "revoked_tokens"
     __table_args__ = (Index(None, "expires_at"),)
@@ -21,7 +21,7 @@ class RevokedToken(Base):
 
 
 class TokenCutoff(Base):
-    """A user's tokens issued before `not_before` are refused, whichever they are."""
+    """Rejects all of a user's tokens that were issued before `not_before`."""
 
     __tablename__ = "token_cutoffs"
     __table_args__ = (CheckConstraint("environment IN ('live', 'test')", name="environment"),)
@@ -33,9 +33,9 @@ class TokenCutoff(Base):
 
 
 class ErasedCutoff(Base):
-    """The cut-off of somebody who was erased, until no token is left that it refuses.
+    """The cut-off of an erased person, kept until every token that it rejects has expired.
 
-    The digest is of the salt and the identity, so a row says nothing to who does not know the person already.
+    The digest covers the salt and the identity, so a row identifies no one to a reader who does not know the identity.
     """
 
     __tablename__ = "erased_cutoffs"

@@ -13,13 +13,13 @@ from app.db import Database, Session
 
 @dataclass(frozen=True, slots=True)
 class TokenState:
-    """What was revoked of a token: itself, and its user's tokens before a moment."""
+    """The revocation of a token: its own, and its user's cut-off."""
 
     revoked: bool
     not_before: datetime | None
 
 
-# Of an erased person there is no name to look up: the few salts that are kept are tried one by one.
+# An erased person has no name to look up: the few salts that are kept are tried one by one.
 _FIND_STATE = """
     SELECT EXISTS (SELECT FROM revoked_tokens WHERE token_id = $1) AS revoked,
            greatest((SELECT not_before FROM token_cutoffs
@@ -48,7 +48,7 @@ async def upsert_revoked_token(tx: Session, token_id: str, expires_at: datetime,
 async def upsert_token_cutoff(
     tx: Session, environment: Environment, oauth_provider: str, external_id: str, not_before: datetime
 ) -> None:
-    """A cut-off only ever moves forward."""
+    """Set the cut-off unless the stored one is later."""
     statement = upsert(TokenCutoff).values(
         environment=environment, oauth_provider=oauth_provider, external_id=external_id, not_before=not_before
     )

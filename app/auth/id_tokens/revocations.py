@@ -1,4 +1,4 @@
-"""End users' tokens that are taken back before they expire."""
+"""Token revocation: end users' tokens that are revoked before they expire."""
 
 from datetime import datetime, timedelta
 
@@ -14,11 +14,11 @@ from app.errors import InvalidRequest
 MAX_CACHED_TOKENS = 10_000
 KEEP_AFTER_EXPIRY = timedelta(hours=1)  # well past the leeway with which an expired token is still accepted
 ALL_TOKENS = ""
-"""Notified instead of a token's id when a user's cut-off moves: which tokens that concerns is not known there."""
+"""Notified instead of a token's id when a user's cut-off changes: the tokens affected are unknown."""
 
 
 async def revoke_token(tx: Session, token_id: str, *, expires_at: datetime, now: datetime) -> None:
-    """Refuse the token (`TokenClaims.token_id`, or `token_id_of_jti`) in every process within 1 s of the commit."""
+    """Reject the token (`TokenClaims.token_id` or `token_id_of_jti`) in every process within 1 s of the commit."""
     await queries.upsert_revoked_token(tx, token_id, expires_at, now)
 
 
@@ -31,9 +31,9 @@ async def revoke_tokens_before(
     external_id: str,
     now: datetime,
 ) -> None:
-    """Refuse all tokens of a user that were issued before `moment`, within 1 s of the commit. Never moves back.
+    """Reject all of a user's tokens issued before `moment`, within 1 s of the commit. The cut-off never moves back.
 
-    Raises InvalidRequest for a moment in the future, which would refuse tokens that do not exist yet.
+    Raise InvalidRequest for a moment in the future, which would reject tokens that do not exist yet.
     """
     if moment > now:
         raise InvalidRequest("Tokens can be revoked up to now, not up to a moment in the future")
@@ -41,7 +41,7 @@ async def revoke_tokens_before(
 
 
 async def forget_user(tx: Session, *, environment: Environment, oauth_provider: str, external_id: str) -> None:
-    """Delete the cut-off of the user's tokens, which names the person; a salted digest goes on refusing them.
+    """Delete the cut-off of the user's tokens, which names the person. A salted digest continues to reject them.
 
     Without it a stolen token would work again.
     """
@@ -49,13 +49,13 @@ async def forget_user(tx: Session, *, environment: Environment, oauth_provider: 
 
 
 async def purge_expired_revocations(tx: Session, *, now: datetime) -> int:
-    """Delete revocations of tokens that nobody accepts any more, and erased users' cut-offs of such; how many."""
+    """Delete revocations of expired tokens, and such cut-offs of erased users. Return their number."""
     tokens = await queries.delete_revoked_tokens_expired_before(tx, now - KEEP_AFTER_EXPIRY)
     return tokens + await queries.delete_erased_cutoffs_before(tx, now - MAX_TOKEN_LIFE - KEEP_AFTER_EXPIRY)
 
 
 class TokenRevocations:
-    """Whether a verified token was taken back, from memory where the change listener vouches for it."""
+    """Checks whether a verified token was revoked, from memory while the notification listener is current."""
 
     def __init__(self, db: Database, folded_providers: FoldedProviders) -> None:
         self._db = db
@@ -64,7 +64,7 @@ class TokenRevocations:
 
     async def is_revoked(self, claims: TokenClaims, *, cache_counts: bool) -> bool:
         async def read(token_id: str) -> TokenState:
-            # A cut-off stands under the spelling of the account, which may be the folded one.
+            # The cut-off has the spelling of the account, which may be the folded one.
             own = (claims.oauth_provider, claims.external_id)
             states = [
                 await queries.find_token_state(self._db, token_id, claims.environment, *spelling)
@@ -80,7 +80,7 @@ class TokenRevocations:
         return state.revoked or (state.not_before is not None and claims.issued_at < state.not_before)
 
     def forget(self, token_id: str) -> None:
-        """A notification: this token's state changed, or with ALL_TOKENS any token's."""
+        """Handle a notification: this token's state changed, or with ALL_TOKENS any token's."""
         if token_id == ALL_TOKENS:
             self._states.forget_all()
         else:

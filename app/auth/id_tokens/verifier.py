@@ -1,4 +1,4 @@
-"""End users' ID tokens: who they name, or why they are refused. No database: the caller checks revocation."""
+"""ID token verification: the end user whom a token names. No database: the caller checks revocation."""
 
 import base64
 import binascii
@@ -28,14 +28,14 @@ MAX_AUDIENCES = 100
 MAX_CACHED_TOKENS = 10_000
 LEEWAY_S = 30
 MAX_TOKEN_LIFE = timedelta(days=30)
-"""A token ends so long after it was issued, if not earlier: what refuses it need not be kept for longer."""
+"""A token ends at most this long after it was issued, so its revocation need not be kept for longer."""
 END_OF_TIME_S = 253_402_300_799  # the last second of 9999, where datetime ends
 ALGORITHMS = ("RS256", "ES256")
 COMPACT_JWS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
 class InvalidToken(AppError):
-    """The bearer token does not identify anyone. `reason` says why and quotes nothing of the token."""
+    """The bearer token does not identify anyone. `reason` says why, and quotes nothing of the token."""
 
     status, code = 401, "invalid_token"
 
@@ -46,7 +46,7 @@ class InvalidToken(AppError):
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What a verified token says. (environment, oauth_provider, external_id) is the end user's identity."""
+    """The claims of a verified token. (environment, oauth_provider, external_id) is the end user's identity."""
 
     environment: Environment
     oauth_provider: str
@@ -69,7 +69,7 @@ class _Verified:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """A token taken apart. Nothing in it is to be believed before the signature is checked."""
+    """The parts of a token, untrusted until the signature has been checked."""
 
     header: dict[str, Any]
     payload: bytes
@@ -78,15 +78,15 @@ class _Parts:
 
 
 def token_id_of_jti(issuer: str, jti: str) -> str:
-    """The `token_id` of a token that carries a `jti`, to revoke it without having it. 64 hexadecimal digits."""
+    """Return the `token_id` for a `jti`, to revoke a token without having it: 64 hexadecimal digits."""
     return hashlib.sha256(f"jti\0{issuer}\0{jti}".encode()).hexdigest()
 
 
 class TokenVerifier:
-    """Checks ID tokens against the configured issuers. Time comes with each call; the HTTP client stays the caller's.
+    """Checks ID tokens against the configured issuers. Each call passes the time; the caller owns the HTTP client.
 
-    Several configurations may share an `issuer` when their audiences differ (a live and a test client id): the
-    token's audience chooses. Raises ValueError when two of them claim the same audience.
+    Several configurations may share an `issuer` if their audiences differ (a live and a test client id): the token's
+    audience selects one. Raise ValueError if two of them have the same audience.
     """
 
     def __init__(self, issuers: Iterable[Issuer], http: httpx.AsyncClient) -> None:
@@ -102,9 +102,9 @@ class TokenVerifier:
             self._keys.setdefault(config.jwks_url, JWKSCache(config.jwks_url, http))
 
     async def verify(self, token: str, now: datetime) -> TokenClaims:
-        """Who `token` names. A token seen before costs a digest, as long as its issuer still publishes its key.
+        """Return the claims of `token`. A known token costs a digest, as long as its issuer still publishes its key.
 
-        Raises InvalidToken, or IssuerUnavailable when the issuer's keys were never fetched and cannot be now.
+        Raise InvalidToken, or IssuerUnavailable if the issuer's keys were never fetched and cannot be now.
         """
         digest = hashlib.sha256(_bytes_of(token)).digest()
         known = self._recall(digest, now)
@@ -135,7 +135,7 @@ class TokenVerifier:
         return _Verified(_read_claims(parts, config, now), keys, key.thumbprint), parts.claims
 
     async def aclose(self) -> None:
-        """End the fetches that are under way."""
+        """Cancel the fetches under way."""
         for keys in self._keys.values():
             await keys.aclose()
 
@@ -155,7 +155,7 @@ class TokenVerifier:
             self._verified.popitem(last=False)
 
     def _choose_issuer(self, claims: dict[str, Any]) -> Issuer:
-        """The configuration that the unverified `iss` and `aud` point to. They decide only whose keys are asked."""
+        """Return the configuration for the unverified `iss` and `aud`. They decide only whose keys are used."""
         issuer = claims.get("iss")
         by_audience = self._issuers.get(issuer) if isinstance(issuer, str) else None
         if by_audience is None:
@@ -175,7 +175,7 @@ class TokenVerifier:
         authorized_party = claims.get("azp")
         if authorized_party is not None and not isinstance(authorized_party, str):
             raise InvalidToken("malformed authorized party")
-        # With one audience Google's azp may be another client of the same project (an Android app), so it is not asked.
+        # With one audience, Google's azp may be another client of the project (an Android app), so it is not checked.
         if len(audiences) > 1 and authorized_party not in ours[0].audiences:
             raise InvalidToken("wrong authorized party")
         return ours[0]
@@ -218,7 +218,7 @@ def _refuse_constant(_: str) -> NoReturn:
 
 def _parse_object(document: bytes) -> dict[str, Any]:
     try:
-        # Decoded here because json.loads would guess at UTF-16 and UTF-32 as well.
+        # Decoded here, because json.loads would also detect UTF-16 and UTF-32.
         parsed = json.loads(
             document.decode("utf-8"), object_pairs_hook=_unique_members, parse_constant=_refuse_constant
         )
@@ -230,7 +230,7 @@ def _parse_object(document: bytes) -> dict[str, Any]:
 
 
 def _read_header(header: dict[str, Any]) -> tuple[str, str | None]:
-    """The algorithm and the key's id. `jku`, `jwk`, `x5u` and `x5c` are never looked at."""
+    """Return the algorithm and the key's id. `jku`, `jwk`, `x5u` and `x5c` are never read."""
     alg, kid, typ = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not isinstance(alg, str) or alg not in ALGORITHMS:
         raise InvalidToken("algorithm not allowed")
@@ -251,7 +251,7 @@ def _check_signature(token: str, payload: bytes, key: VerificationKey) -> None:
     except (JoseError, ValueError, TypeError, RecursionError):
         raise InvalidToken("bad signature") from None
     if signed.payload != payload:
-        raise InvalidToken("bad signature")  # the library read other bytes than we did
+        raise InvalidToken("bad signature")  # the library decoded other bytes than this module
 
 
 def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
@@ -270,7 +270,7 @@ def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
     subject = _text(claims, "sub")
     if external_id is None or subject is None:
         raise InvalidToken("no usable subject")
-    # Without the signature: an ECDSA signature can be rewritten into another valid one, which would dodge a revocation.
+    # Without the signature: an ECDSA signature can be changed into another valid one, which would evade a revocation.
     token_id = hashlib.sha256(parts.signing_input.encode()).hexdigest()
     if claims.get("jti") is not None:
         jti = _text(claims, "jti")
@@ -292,7 +292,7 @@ def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
 
 
 def is_email_verified(claims: Mapping[str, Any]) -> bool:
-    """Whether the issuer says so: true, or "true" as Apple and Amazon Cognito write it. Nothing else counts."""
+    """Return whether the issuer has verified the address: true, or "true" as Apple and Amazon Cognito write it."""
     verified = claims.get("email_verified")
     return verified is True or verified == "true"
 
@@ -310,7 +310,7 @@ def _numeric_date(claims: dict[str, Any], name: str) -> float:
 
 
 def _text(claims: dict[str, Any], name: str) -> str | None:
-    """A claim that the database can store: 1 to 255 characters, no NUL, no lone surrogate. Else None."""
+    """Return a claim that the database can store: 1 to 255 characters, no NUL, no lone surrogate. Else None."""
     value = claims.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_CLAIM_CHARS or "\0" in value:
         return None

@@ -17,16 +17,16 @@ from app.auth.rate_limits.token_buckets import MAX_BUCKETS, WINDOW_S, TokenBucke
 from app.observability.metrics import RATE_LIMITS_SHARED
 
 EXCHANGE_EVERY_S = 0.025
-EXCHANGE_TIMEOUT_S = 1.0  # nobody waits for it
+EXCHANGE_TIMEOUT_S = 1.0  # no request waits for it
 FIRST_RETRY_S = 0.1
 MAX_RETRY_S = 2.0
 MAX_BUCKETS_PER_EXCHANGE = 500
-UNTOLD_SHARE = 64
-"""A process uses a 64th of a limit before it tells of it, so that the many who use little cost Redis nothing."""
+UNREPORTED_SHARE = 64
+"""A process reports a bucket once it has used 1/64 of the limit, so that the many small users cost Redis nothing."""
 
 KEY_PREFIX = "ciris-billing:limit:"
-# KEYS: buckets. ARGV, two for each: the microseconds of refill that were used of it, and those that are missing in it
-# at least. Answers the microseconds until each is full. The time is Redis's own: no process's clock matters.
+# KEYS: buckets. ARGV, two per bucket: the refill in microseconds that was used, and the least refill that is missing.
+# Returns the microseconds until each bucket is full. Redis's clock is used, so no process's clock matters.
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -45,28 +45,28 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Use:
-    """What this process took from a bucket and has told nobody of. `used_s`: in seconds of its refill.
+    """This process's unreported use of a bucket. `used_s`: in seconds of its refill.
 
-    `told_in_vain`: what was used before this was told to a Redis that did not answer, and that may have heard it.
+    `is_unconfirmed`: earlier use was sent to a Redis that did not answer, and that may have received it.
     """
 
     tokens: int = 0
     used_s: float = 0.0
-    told_in_vain: bool = False
+    is_unconfirmed: bool = False
 
 
 class SharedTokenBuckets(TokenBuckets):
-    """As TokenBuckets, with one bucket per name for all processes on the same Redis.
+    """TokenBuckets with one bucket per name for all processes on the same Redis.
 
-    Decides from memory, so no caller ever waits for Redis. Beside the requests it tells Redis at most every
-    EXCHANGE_EVERY_S what was used here, and learns what is left of those buckets. Between two exchanges a process does
-    not know what the others take: together they may admit, over the limit, what each of them takes of a bucket within
-    EXCHANGE_EVERY_S and a round trip (never more than the limit each), and a 64th of the limit each. This happens
-    once and not over and over: Redis books what was used in full, so that what was too much is missing afterwards.
+    Decides from memory, so no caller ever waits for Redis. In the background, at most every EXCHANGE_EVERY_S, it
+    reports its own use to Redis, and receives what is left of those buckets. Between two exchanges a process does not
+    know the others' use. Together they may exceed the limit by what each takes from a bucket within EXCHANGE_EVERY_S
+    and a round trip (never more than the limit each), and by 1/64 of the limit each. This excess does not repeat: Redis
+    books all use, so the excess is missing from the bucket afterwards.
 
-    While Redis is away or slow the process goes on with what it knows and counts its own: each process then has the
-    limit for itself. It tries again with growing pauses. What it told in vain it tells as a level and not as a use: a
-    stalled Redis that hears it all, late and several times, counts it once.
+    While Redis is unavailable or slow, the process continues with its last state and counts its own use: each process
+    then has the whole limit. It retries with growing pauses. Unconfirmed use is reported as a level, not as an
+    increment: a stalled Redis that receives it late and repeatedly counts it once.
     """
 
     def __init__(self, url: SecretStr) -> None:
@@ -79,8 +79,8 @@ class SharedTokenBuckets(TokenBuckets):
             client_name="ciris-billing",
         )
         self._script = self._redis.register_script(SCRIPT)
-        self._untold: OrderedDict[str, _Use] = OrderedDict()
-        self._to_tell: dict[str, None] = {}
+        self._unreported: OrderedDict[str, _Use] = OrderedDict()
+        self._to_report: dict[str, None] = {}
         self._due = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -99,31 +99,31 @@ class SharedTokenBuckets(TokenBuckets):
         wait_s = super().take(name, limit_per_minute, now_s)
         if wait_s:
             return wait_s
-        use = self._untold.get(name)
-        if use is None or was_full:  # what was used before it was full again is nobody's concern any more
-            use = self._untold[name] = _Use()
-            if len(self._untold) > MAX_BUCKETS:
-                self._untold.popitem(last=False)
+        use = self._unreported.get(name)
+        if use is None or was_full:  # use before the bucket was full again no longer matters
+            use = self._unreported[name] = _Use()
+            if len(self._unreported) > MAX_BUCKETS:
+                self._unreported.popitem(last=False)
         use.tokens += 1
         use.used_s += WINDOW_S / limit_per_minute
-        if use.tokens * UNTOLD_SHARE >= limit_per_minute:
-            self._to_tell[name] = None
+        if use.tokens * UNREPORTED_SHARE >= limit_per_minute:
+            self._to_report[name] = None
             self._due.set()
         return 0
 
     async def _run(self) -> None:
-        """Until cancelled."""
+        """Exchange use with Redis until cancelled."""
         retry_s = FIRST_RETRY_S
         clock = asyncio.get_running_loop().time
         while True:
             await self._due.wait()
             self._due.clear()
-            told = self._next_to_tell()
+            report = self._next_report()
             try:
                 async with asyncio.timeout(EXCHANGE_TIMEOUT_S):
-                    await self._exchange(told, clock)
-            except Exception as error:  # of whatever kind: a task that ended would never come back
-                self._keep(told)
+                    await self._exchange(report, clock)
+            except Exception as error:  # any error: if this task ended, limits would never be shared again
+                self._keep(report)
                 RATE_LIMITS_SHARED.set(0)
                 log.warning("rate_limits_not_shared", error=type(error).__name__, retry_s=retry_s)
                 await asyncio.sleep(retry_s)
@@ -133,31 +133,31 @@ class SharedTokenBuckets(TokenBuckets):
                 retry_s = FIRST_RETRY_S
                 await asyncio.sleep(EXCHANGE_EVERY_S)
 
-    def _next_to_tell(self) -> dict[str, _Use]:
-        names = list(self._to_tell)[:MAX_BUCKETS_PER_EXCHANGE]
+    def _next_report(self) -> dict[str, _Use]:
+        names = list(self._to_report)[:MAX_BUCKETS_PER_EXCHANGE]
         for name in names:
-            del self._to_tell[name]
-        if self._to_tell:
+            del self._to_report[name]
+        if self._to_report:
             self._due.set()
-        return {name: use for name in names if (use := self._untold.pop(name, None)) is not None}
+        return {name: use for name in names if (use := self._unreported.pop(name, None)) is not None}
 
-    async def _exchange(self, told: dict[str, _Use], clock: Callable[[], float]) -> None:
-        if not told:
+    async def _exchange(self, report: dict[str, _Use], clock: Callable[[], float]) -> None:
+        if not report:
             return
         sent_s = clock()
         args = []
-        for name, use in told.items():
-            missing_s = self._full_at_s.get(name, sent_s) - sent_s if use.told_in_vain else 0.0
+        for name, use in report.items():
+            missing_s = self._full_at_s.get(name, sent_s) - sent_s if use.is_unconfirmed else 0.0
             args += [round(use.used_s * 1e6), max(1, round(missing_s * 1e6))]
-        left_us = await self._script(keys=[KEY_PREFIX + name for name in told], args=args)
-        for name, us in zip(told, left_us, strict=True):
-            meanwhile = self._untold.get(name)
-            self._set(name, sent_s + us / 1e6 + (meanwhile.used_s if meanwhile is not None else 0.0))
+        left_us = await self._script(keys=[KEY_PREFIX + name for name in report], args=args)
+        for name, us in zip(report, left_us, strict=True):
+            newer = self._unreported.get(name)
+            self._set(name, sent_s + us / 1e6 + (newer.used_s if newer is not None else 0.0))
 
-    def _keep(self, told: dict[str, _Use]) -> None:
-        """Tell of it again with the next exchange."""
-        for name in told:
-            self._untold.setdefault(name, _Use()).told_in_vain = True
-            self._to_tell[name] = None
-        if told:
+    def _keep(self, report: dict[str, _Use]) -> None:
+        """Repeat the report with the next exchange."""
+        for name in report:
+            self._unreported.setdefault(name, _Use()).is_unconfirmed = True
+            self._to_report[name] = None
+        if report:
             self._due.set()

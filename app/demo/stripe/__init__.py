@@ -1,7 +1,7 @@
-"""A local Stripe: what the official SDK calls for what we do, with the behaviour that matters to us.
+"""A local Stripe: the API calls that this service makes with the official SDK, and the behaviour that matters for it.
 
 Idempotency keys, declined cards, 3-D Secure, refunds, disputes, signed webhooks with retries, an event log; and routes
-to make deliveries late, double, disordered or lost, and calls fail. For the demo and the tests: no money moves.
+that make deliveries late, doubled, disordered or lost, and calls fail. For the demo and the tests: no money moves.
 """
 
 from app.demo.stripe.account import AccountConfig

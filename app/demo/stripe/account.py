@@ -1,4 +1,4 @@
-"""One Stripe account: its objects, and what can happen to them. No HTTP here."""
+"""One Stripe account: its objects and their state changes. No HTTP here."""
 
 import copy
 import secrets
@@ -23,8 +23,8 @@ CARDS: dict[str, str] = {
     "pm_card_refundFail": "4000000000005126",
 }
 BUYERS_PREFIX = "42424242"
-"""Cards with these first digits and a right check digit succeed. Stripe has no such test cards; with them each buyer of
-the sample traffic has a card with a fingerprint and last four digits that no other buyer has."""
+"""Cards with this prefix and a valid check digit succeed. Stripe has no such test cards. They give each buyer of the
+sample traffic a card with a unique fingerprint and last four digits."""
 VOUCHERS: dict[str, str] = {
     "pm_boleto": "boleto_display_details",
     "pm_customer_balance": "display_bank_transfer_instructions",
@@ -34,7 +34,7 @@ VOUCHERS: dict[str, str] = {
     "pm_pix": "pix_display_qr_code",
     "pm_us_bank_account": "verify_with_microdeposits",
 }
-"""Ways to pay that the buyer completes days later, with the type of `next_action` that they lead to."""
+"""Payment methods that the buyer completes days later, with the `next_action` type that they lead to."""
 DECLINES = {"4000000000000002": "generic_decline", "4000000000009995": "insufficient_funds"}
 AUTHENTICATE, DISPUTE, PROCESSING = "4000002500003155", "4000000000000259", "4000000000000077"
 PENDING_REFUND, FAILING_REFUND = "4000000000007726", "4000000000005126"
@@ -43,20 +43,20 @@ CLOSED_DISPUTE = ("won", "lost", "warning_closed", "prevented")
 OPEN_REFUND = ("pending", "requires_action")
 RefundOutcome = Literal["succeeded", "failed", "canceled"]
 CaseType = Literal["resolution", "block"]
-"""Why a dispute was prevented: Stripe refunded the cardholder, or the issuer dropped the case."""
+"""The reason why a dispute was prevented: Stripe refunded the cardholder, or the issuer dropped the case."""
 
 
-TOLD_S: ContextVar[int | None] = ContextVar("told_s", default=None)
-"""The time that this request says it is, in seconds: for making up a past. Its events are logged, but not delivered."""
+SIMULATED_S: ContextVar[int | None] = ContextVar("simulated_s", default=None)
+"""The simulated time of this request in seconds, for sample traffic. Its events are logged, not delivered."""
 
 
 def now_s() -> int:
-    told_s = TOLD_S.get()
-    return int(time.time()) if told_s is None else told_s
+    simulated_s = SIMULATED_S.get()
+    return int(time.time()) if simulated_s is None else simulated_s
 
 
 class StripeError(Exception):
-    """An answer as Stripe's errors are."""
+    """An error answer in Stripe's format."""
 
     def __init__(self, status: int, kind: str, message: str, **more: object) -> None:
         super().__init__(message)
@@ -73,13 +73,13 @@ def new_id(prefix: str) -> str:
 
 
 def check_digit(digits: str) -> str:
-    """The last digit of a card number, by the Luhn algorithm (ISO/IEC 7812-1)."""
+    """Return the last digit of a card number, by the Luhn algorithm (ISO/IEC 7812-1)."""
     doubled = [int(digit) * (2 - number % 2) for number, digit in enumerate(reversed(digits))]
     return str(-sum(value // 10 + value % 10 for value in doubled) % 10)
 
 
 def is_accepted_card(number: str) -> bool:
-    """Whether it is a test card, or one of a buyer of the sample traffic."""
+    """Return whether the number is a test card, or the card of a buyer in the sample traffic."""
     own = len(number) == 16 and number.isdecimal() and number.startswith(BUYERS_PREFIX)
     return number in CARDS.values() or (own and check_digit(number[:-1]) == number[-1])
 
@@ -93,7 +93,7 @@ def _details_of(card: str) -> Object:
 
 @dataclass(frozen=True)
 class AccountConfig:
-    """What makes an account, beside its secret key: for browsers, and for its webhooks."""
+    """The configuration of an account beside its secret key: for browsers, and for its webhooks."""
 
     publishable_key: str
     webhook_secret: str
@@ -102,7 +102,7 @@ class AccountConfig:
 
 @dataclass
 class Remembered:
-    """The answer that an idempotency key got; None while the first request is under way."""
+    """The answer to an idempotency key; None while the first request is under way."""
 
     fingerprint: str
     answer: tuple[int, Object] | None = None
@@ -117,7 +117,7 @@ class Account:
     )
     remembered: dict[str, Remembered] = field(default_factory=dict)
     undelivered: dict[str, None] = field(default_factory=dict)
-    """Ids of events whose delivery has not ended, in order: a restart takes them up again."""
+    """Ids of events that are not delivered yet, in order; a restart continues with them."""
 
     def find(self, kind: str, object_id: str) -> Object:
         found = self.objects[kind].get(object_id)
@@ -132,15 +132,15 @@ class Account:
         return made
 
     def emit(self, kind: str, subject: Object) -> None:
-        """Log an event with a snapshot of its subject, and have it delivered, unless it is of a made-up past."""
+        """Log an event with a snapshot of its subject, and deliver it, unless its time is simulated."""
         event = self._add(
             "event", "evt", type=kind, api_version="2025-03-31", data={"object": copy.deepcopy(subject)}, request=None
         )
-        if TOLD_S.get() is None:
+        if SIMULATED_S.get() is None:
             self.publish(self, event)
 
     def balance(self) -> Object:
-        """What charges have brought in, less what was given back; disputes are left out."""
+        """Return the charges' amounts less refunds; disputes are ignored."""
         amounts: dict[str, int] = {}
         for charge in self.objects["charge"].values():
             held = charge["amount_captured"] - charge["amount_refunded"]
@@ -178,7 +178,7 @@ class Account:
         return intent
 
     def confirm(self, intent: Object, card: str) -> Object:
-        """Pay with a card number or one of VOUCHERS, as far as it goes. Raises a card error when it is declined."""
+        """Pay with a card number or one of VOUCHERS, as far as possible. Raise a card error if it is declined."""
         if intent["status"] not in OPEN_INTENT:
             raise self._unexpected_state(intent, "confirm")
         if card in DECLINES:
@@ -232,7 +232,7 @@ class Account:
         )
 
     def succeed(self, intent: Object, *, received: int | None = None, currency: str | None = None) -> Object:
-        """The money arrives: all of it, unless a test wants it otherwise."""
+        """Receive the payment: the full amount, unless a test specifies otherwise."""
         if intent["status"] in ("succeeded", "canceled"):
             raise self._unexpected_state(intent, "complete")
         amount = intent["amount"] if received is None else received
@@ -245,7 +245,7 @@ class Account:
         return intent
 
     def fail(self, intent: Object) -> Object:
-        """An open payment fails later: the bank or the customer says no."""
+        """Fail an open payment, as when the bank or the customer rejects it later."""
         if intent["status"] in ("succeeded", "canceled"):
             raise self._unexpected_state(intent, "fail")
         error = {"type": "card_error", "code": "payment_intent_authentication_failure", "message": "Payment failed."}
@@ -282,7 +282,7 @@ class Account:
         status: str | None = None,
         metadata: Object | None = None,
     ) -> Object:
-        """Begin a refund. `status` None: as Stripe's test cards do, pending for one of them, else succeeded."""
+        """Start a refund. `status` None: by the test card, pending for one of them, else succeeded."""
         disputes = [d for d in self.objects["dispute"].values() if d["charge"] == charge["id"]]
         if any(dispute["status"] in ("needs_response", "under_review", "lost") for dispute in disputes):
             raise invalid(f"Charge {charge['id']} has been charged back.", "charge", "charge_disputed")
@@ -311,16 +311,16 @@ class Account:
         return refund
 
     def later_outcome(self, refund: Object) -> RefundOutcome | None:
-        """The outcome that the test card gives a refund some time after it began. None: no further change."""
+        """Return the outcome that the test card gives a refund after a while. None: no further change."""
         last4 = self.find("charge", refund["charge"])["payment_method_details"]["card"]["last4"]
         if last4 == PENDING_REFUND[-4:] and refund["status"] == "pending":
             return "succeeded"
         return "failed" if last4 == FAILING_REFUND[-4:] and refund["status"] == "succeeded" else None
 
     def settle_refund(self, refund: Object, outcome: RefundOutcome) -> Object:
-        """A refund ends. One that succeeded can still fail later, when the bank returns the money.
+        """End a refund. One that succeeded can still fail later, when the bank returns the money.
 
-        Money that did not reach the buyer is the merchant's again: the charge counts as that much less refunded.
+        Money that did not reach the buyer belongs to the merchant again, so the charge counts as less refunded.
         """
         allowed = OPEN_REFUND + (("succeeded",) if outcome == "failed" else ())
         if refund["status"] not in allowed:
@@ -347,7 +347,7 @@ class Account:
     def open_dispute(
         self, intent: Object, *, amount: int | None = None, inquiry: bool = False, prevented: CaseType | None = None
     ) -> Object:
-        """`prevented`: Stripe settles the case before it becomes a chargeback."""
+        """Open a dispute. `prevented`: Stripe settles the case before it becomes a chargeback."""
         charge = self.charge_of(intent["id"])
         status = "prevented" if prevented else "warning_needs_response" if inquiry else "needs_response"
         dispute = self._add(
@@ -370,7 +370,7 @@ class Account:
         return dispute
 
     def close_dispute(self, dispute: Object, outcome: Literal["won", "lost"]) -> Object:
-        """An inquiry, for which no money was withdrawn, closes without an outcome."""
+        """Close a dispute. An inquiry, for which no money was withdrawn, closes without an outcome."""
         if dispute["status"] in CLOSED_DISPUTE:
             raise invalid("This dispute is closed already.", "dispute")
         inquiry = dispute["status"].startswith("warning_")
@@ -381,7 +381,7 @@ class Account:
         return dispute
 
     def redecide_dispute(self, dispute: Object) -> Object:
-        """The issuer changes its decision, as after an appeal: lost becomes won, and won becomes lost."""
+        """Reverse the issuer's decision, as after an appeal: lost becomes won, and won becomes lost."""
         if dispute["status"] not in ("won", "lost"):
             raise invalid("This dispute has not been decided.", "dispute")
         dispute["status"] = "lost" if dispute["status"] == "won" else "won"

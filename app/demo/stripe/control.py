@@ -1,4 +1,4 @@
-"""`/_control`: what a test, or a curious person, makes happen on the other side. Stripe has none of this."""
+"""`/_control`: simulated actions and faults on Stripe's side. The real Stripe has no such routes."""
 
 import asyncio
 from dataclasses import replace
@@ -16,14 +16,14 @@ router = APIRouter(prefix="/_control")
 
 
 class BrokenConnection(Response):
-    """Begins an answer and never ends it, upon which the server closes the connection."""
+    """Starts a response and never ends it, so that the server closes the connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
 
 
 class Failure(BaseModel):
-    """Let the next `times` requests fail; `after` they have been carried out, or instead."""
+    """Makes the next `times` requests fail, either `after` they were executed, or instead."""
 
     method: str = "POST"
     path: str = "/v1/payment_intents"
@@ -31,12 +31,12 @@ class Failure(BaseModel):
     after: bool = False
     status: int | None = Field(default=500, description="null: break the connection.")
     code: str | None = Field(default=None, description="Stripe's code of the error.")
-    slow_s: float = Field(default=0, ge=0, le=60, description="Wait so long before the failure.")
+    slow_s: float = Field(default=0, ge=0, le=60, description="Delay before the failure.")
     hold_s: float = Field(
         default=0,
         ge=0,
         le=60,
-        description="Instead of failing, carry it out so much later: its key is in use meanwhile.",
+        description="Instead of failing, execute it after this delay; its key is in use until then.",
     )
 
     async def answer(self) -> Response:
@@ -87,7 +87,7 @@ async def set_faults(body: FaultsBody, local: Local) -> dict[str, bool]:
 async def set_url(
     local: Local, url: Annotated[str | None, Body()], publishable_key: Annotated[str | None, Body()] = None
 ) -> dict[str, bool]:
-    """Where webhooks go from now on, null for nowhere: of one account, or of all."""
+    """Set the webhook URL of one account or of all; null for none."""
     for account in local.accounts.values():
         if publishable_key in (None, account.config.publishable_key):
             account.config = replace(account.config, webhook_url=url)
@@ -96,7 +96,7 @@ async def set_url(
 
 @router.post("/webhooks/release")
 async def release(local: Local, reverse: Annotated[bool, Body(embed=True)] = False) -> dict[str, int]:
-    """Send what was held, in order or reversed."""
+    """Send the held deliveries, in order or reversed."""
     return {"released": local.deliverer.release(reverse=reverse)}
 
 
@@ -109,7 +109,7 @@ async def resend(event_id: str, local: Local) -> dict[str, bool]:
 
 @router.get("/deliveries")
 async def deliveries(local: Local) -> dict[str, Any]:
-    """What has been delivered how, and whether everything has."""
+    """Return all deliveries with their outcomes, and whether none is pending."""
     return {"idle": local.deliverer.idle, "deliveries": local.deliverer.listed()}
 
 
@@ -126,7 +126,7 @@ async def succeed(
     amount_received: Annotated[int | None, Body()] = None,
     currency: Annotated[str | None, Body()] = None,
 ) -> Object:
-    """The money of an open payment arrives; or another sum, or another currency."""
+    """Receive the money of an open payment; or another amount or currency."""
     account, intent = _intent(local, intent_id)
     return account.succeed(intent, received=amount_received, currency=currency)
 
@@ -157,14 +157,14 @@ async def close(dispute_id: str, local: Local, outcome: Annotated[Literal["won",
 
 @router.post("/disputes/{dispute_id}/redecide")
 async def redecide(dispute_id: str, local: Local) -> Object:
-    """The issuer changes its decision."""
+    """Reverse the issuer's decision."""
     account = _account_of(local, "dispute", dispute_id)
     return account.redecide_dispute(account.find("dispute", dispute_id))
 
 
 @router.post("/refunds/{refund_id}/settle")
 async def settle_refund(refund_id: str, local: Local, outcome: Annotated[RefundOutcome, Body(embed=True)]) -> Object:
-    """A refund succeeds, fails or is canceled, some time after it began."""
+    """Settle a refund: it succeeds, fails or is canceled."""
     account = _account_of(local, "refund", refund_id)
     return account.settle_refund(account.find("refund", refund_id), outcome)
 

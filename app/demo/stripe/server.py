@@ -1,4 +1,4 @@
-"""The HTTP side: Stripe's paths, its form bodies, its errors, its idempotency."""
+"""HTTP layer of the local Stripe: paths, form bodies, errors and idempotency."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse, Response
 from app.demo.stripe import control, page, state
 from app.demo.stripe.account import (
     CARDS,
-    TOLD_S,
+    SIMULATED_S,
     VOUCHERS,
     Account,
     AccountConfig,
@@ -44,7 +44,7 @@ LISTS = frozenset({"expand", "payment_method_types", "types"})
 
 
 def parse_form(body: str) -> Object:
-    """Stripe's nested forms: `metadata[a]=b`, `types[]=c`, `expand[0]=d`."""
+    """Parse Stripe's nested forms: `metadata[a]=b`, `types[]=c`, `expand[0]=d`."""
     parsed: Object = {}
     try:
         for name, value in parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"):
@@ -58,12 +58,12 @@ def parse_form(body: str) -> Object:
                 for part in rest[:-1]:
                     inside = inside.setdefault(part, {})
                 inside[rest[-1]] = value
-    except (ValueError, AttributeError, TypeError):  # not UTF-8, too many, or one name as a text and a hash at once
+    except (ValueError, AttributeError, TypeError):  # not UTF-8, too many, or one name as string and hash
         raise invalid("The parameters cannot be read.", "") from None
     for name, value in parsed.items():
-        wanted = dict if name in HASHES else list if name in LISTS else str
-        if not isinstance(value, wanted) and not (name == "created" and isinstance(value, str)):
-            raise invalid(f"Invalid {'string' if wanted is str else 'hash or array'}: {name}", name)
+        expected = dict if name in HASHES else list if name in LISTS else str
+        if not isinstance(value, expected) and not (name == "created" and isinstance(value, str)):
+            raise invalid(f"Invalid {'string' if expected is str else 'hash or array'}: {name}", name)
     return parsed
 
 
@@ -80,7 +80,7 @@ def as_whole(text: object, name: str) -> int:
 
 
 class LocalStripe:
-    """Every account of this server, by secret key; and how requests are made to fail."""
+    """All accounts of this server, by secret key, and the configured failures."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class LocalStripe:
         refunds_settle_after_s: float = REFUNDS_SETTLE_AFTER_S,
     ) -> None:
         self.changed = asyncio.Event()
-        """Set when there is something to save."""
+        """Set if there are changes to save."""
         self.deliverer = Deliverer(retry_schedule_s, self.changed.set)
         self.accounts = {key: Account(config, self.deliverer.publish) for key, config in accounts.items()}
         self.failures: list[Failure] = []
@@ -107,8 +107,8 @@ class LocalStripe:
         return refund
 
     def account(self, request: Request, form: Mapping[str, Any]) -> Account:
-        """By the secret key; by the restricted one, `rk_` and the rest of it, which may do all but read the balance; or
-        by the publishable key and the payment's client secret, as a browser does."""
+        """Return the account, by the secret key; by the restricted key (`rk_` instead of `sk_`), which cannot read the
+        balance but do all else; or by the publishable key and a payment's client secret, as from a browser."""
         kind, _, sent = request.headers.get("authorization", "").partition(" ")
         key = base64.b64decode(sent).decode(errors="replace").rstrip(":") if kind.lower() == "basic" else sent
         key = key or str(form.get("key", ""))
@@ -149,7 +149,7 @@ class LocalStripe:
         return JSONResponse(body, status, headers)
 
     async def _once(self, request: Request, body_text: str, call: Call, holding_s: float) -> tuple[int, Object, bool]:
-        """`holding_s`: how long to wait before carrying it out, its idempotency key in use."""
+        """Execute a call once per idempotency key. `holding_s`: delay before the execution, with the key in use."""
         try:
             form = parse_form(body_text)
             account = self.account(request, form)
@@ -163,21 +163,21 @@ class LocalStripe:
                 return self._replay(known, fingerprint)
             remembered = account.remembered[key] = Remembered(fingerprint)
             try:
-                await asyncio.sleep(holding_s)  # the first request is under way: an equal one meets it there
+                await asyncio.sleep(holding_s)  # the first request is under way: an equal one gets a conflict
                 remembered.answer = (200, expanded(account, call(account, form), form))
             except StripeError as error:
                 if error.status != 402:
                     raise
                 remembered.answer = (402, {"error": error.error})
             finally:
-                if remembered.answer is None:  # what was never carried out is not remembered
+                if remembered.answer is None:  # an unexecuted request is not stored
                     account.remembered.pop(key, None)
             return *remembered.answer, False
         except StripeError as error:
             return error.status, {"error": error.error}, False
 
     def _remember_failure(self, request: Request, body_text: str, failure: Failure) -> None:
-        """Stripe keeps its own failures under the idempotency key as well: who retries gets the same one again."""
+        """Store a failure under the idempotency key, as Stripe does: a retry gets the same answer."""
         form = parse_form(body_text)
         key = request.headers.get("idempotency-key")
         if key is not None and failure.status is not None:
@@ -197,12 +197,12 @@ class LocalStripe:
 
 
 def fingerprint_of(request: Request, form: Object) -> str:
-    """What must be equal for an idempotency key to be used again."""
+    """Return a digest of the parameters, which must be equal to reuse an idempotency key."""
     return hashlib.sha256(f"{request.url.path} {json.dumps(form, sort_keys=True)}".encode()).hexdigest()
 
 
 def expanded(account: Account, answer: Object, form: Mapping[str, Any]) -> Object:
-    """The answer with `expand[]=latest_charge` and the like replaced by the objects themselves."""
+    """Return the answer with `expand[]=latest_charge` and the like replaced by the objects themselves."""
     answer = json.loads(json.dumps(answer))
     kinds = {"latest_charge": "charge", "charge": "charge", "payment_intent": "payment_intent"}
     for path in form.get("expand", []):
@@ -214,7 +214,7 @@ def expanded(account: Account, answer: Object, form: Mapping[str, Any]) -> Objec
 
 
 def listing(kind: str, path: str) -> Call:
-    """A list, newest first, by cursor."""
+    """Return a call that lists objects, newest first, with keyset pagination."""
 
     def call(account: Account, form: Object) -> Object:
         items = list(account.objects[kind].values())[::-1]
@@ -242,7 +242,7 @@ def listing(kind: str, path: str) -> Call:
 
 
 def created_within(items: list[Object], bounds: object) -> list[Object]:
-    """`created` is one second, or bounds by gt, gte, lt and lte."""
+    """Filter by `created`: one second, or bounds by gt, gte, lt and lte."""
     if not isinstance(bounds, dict):
         bounds = {"gte": bounds, "lte": bounds}
     tests = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
@@ -288,12 +288,12 @@ def create_refund(account: Account, form: Object) -> Object:
 
 
 async def tell_time(local_stripe_time: Annotated[int | None, Header()] = None) -> None:
-    """`Local-Stripe-Time`: the second in which this request claims to happen."""
-    TOLD_S.set(local_stripe_time)
+    """Read `Local-Stripe-Time`, the simulated time of the request in seconds."""
+    SIMULATED_S.set(local_stripe_time)
 
 
 async def note_changes(request: Request) -> AsyncIterator[None]:
-    """Have the state saved after every request but those that only read."""
+    """Schedule saving after every request that can change the state."""
     try:
         yield
     finally:
@@ -309,9 +309,9 @@ def create_app(
     refunds_settle_after_s: float = REFUNDS_SETTLE_AFTER_S,
     save_after_s: float = 1,
 ) -> FastAPI:
-    """A server for these accounts, by secret key.
+    """Create a server for these accounts, by secret key.
 
-    With `state_path`, what happened survives a restart, but for the last `save_after_s` before a crash.
+    With `state_path`, the state survives a restart, except for the last `save_after_s` before a crash.
     """
     local = LocalStripe(accounts, retry_schedule_s, refunds_settle_after_s)
 
@@ -339,7 +339,7 @@ def create_app(
 
     @app.exception_handler(StripeError)
     async def refused(request: Request, error: StripeError) -> Response:
-        """What a control route cannot do."""
+        """Answer an error of a control route."""
         return JSONResponse({"error": error.error}, error.status)
 
     app.include_router(control.router)

@@ -1,4 +1,4 @@
-"""The state of the local Stripe on disk: written after changes only, read at start."""
+"""Persistence of the local Stripe: state is written after changes only, and read at start."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ async def save_changes(local: Any, path: Path | None, save_after_s: float) -> No
 
 
 def save(local: Any, path: Path | None) -> None:
-    """Write the state if anything has changed since the last time."""
+    """Write the state if it has changed since the last time."""
     if path is not None and local.changed.is_set():
         local.changed.clear()
         kept = {
@@ -31,7 +31,7 @@ def save(local: Any, path: Path | None) -> None:
         }
         beside = path.with_suffix(".new")
         beside.unlink(missing_ok=True)
-        # Buyers' addresses and client secrets: for the owner only.
+        # The file contains buyers' addresses and client secrets: only its owner may read it.
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             json.dump(kept, file)
         beside.replace(path)

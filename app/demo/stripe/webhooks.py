@@ -1,4 +1,4 @@
-"""Delivery of events: signed, in order, again and again until the other side says 2xx; or misbehaving on request."""
+"""Webhook delivery: signed, in order, with retries until a 2xx answer; misbehaves on request."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ KEPT_DELIVERIES = 1000
 
 @dataclass
 class Faults:
-    """What goes wrong with the next deliveries. `types` limits it to some events; empty means any."""
+    """Faults of the next deliveries. `types` limits them to some events; empty means any."""
 
     delay_s: float = 0
     drop: int = 0
@@ -36,7 +36,7 @@ class Delivery:
     type: str
     attempt: int
     outcome: str
-    """A status, an error's name, or "dropped"."""
+    """A status, the name of an error, or "dropped"."""
 
 
 def signature(secret: str, payload: bytes, timestamp: int) -> str:
@@ -45,10 +45,10 @@ def signature(secret: str, payload: bytes, timestamp: int) -> str:
 
 
 class Deliverer:
-    """One queue an account; an event that fails is retried by the schedule, without holding up the next ones."""
+    """One queue per account. A failed delivery is retried by the schedule, without delaying the next events."""
 
     def __init__(self, retry_schedule_s: Sequence[float], on_change: Callable[[], None] = lambda: None) -> None:
-        """`on_change` is called whenever an event is queued or its delivery has ended."""
+        """Call `on_change` whenever an event is queued or its delivery has ended."""
         self._on_change = on_change
         self.faults = Faults()
         self.deliveries: deque[Delivery] = deque(maxlen=KEPT_DELIVERIES)
@@ -67,7 +67,7 @@ class Deliverer:
             self._queue.put_nowait((account, event))
 
     def release(self, *, reverse: bool) -> int:
-        """Send what was held, in the order of its making or against it."""
+        """Send the held events, in the order of creation or reversed."""
         held, self._held = self._held[::-1] if reverse else self._held, []
         self.faults.hold = False
         for pair in held:

@@ -1,4 +1,4 @@
-"""Tells the whole story to the database and the local Stripe of the environment, and ends."""
+"""Replay the whole story into the environment's database and local Stripe, and exit."""
 
 import argparse
 import asyncio
@@ -9,23 +9,23 @@ from datetime import datetime
 from app.demo.data import PAID_USER
 from app.demo.traffic.past import Past, past
 from app.demo.traffic.people import LIVE_PEOPLE
-from app.demo.traffic.tell import tell
+from app.demo.traffic.replay import replay
 from app.observability.logs import configure_logging
 from app.settings import load_settings
 
 NICENESS = 5
-"""The service that somebody is about to try goes first."""
+"""The service has priority, because the person wants to try it."""
 
 
 async def story_ends(services: Past) -> datetime:
-    """When the demo was set up: kept in the database, so that the story is the same however often it is begun."""
+    """Return the time of the demo's set-up. It is stored in the database, so that each restart has the same story."""
     account_id = await services.billing.accounts.find_account_id(PAID_USER)
     created_at: datetime = (await services.billing.accounts.state(account_id))["created_at"]
     return created_at
 
 
 def print_progress(done: int, total: int) -> None:
-    """A line that the demo's supervisor reads."""
+    """Print a line that the demo's supervisor reads."""
     print(f"{done}/{total}", flush=True)
 
 
@@ -34,11 +34,11 @@ async def main(live_people: int) -> None:
     configure_logging(level="WARNING", json=settings.log_json)
     os.nice(NICENESS)
     async with past(settings) as services:
-        told = await tell(services, await story_ends(services), live_people, print_progress)
-    print(json.dumps(told, indent=2, sort_keys=True))
+        outcomes = await replay(services, await story_ends(services), live_people, print_progress)
+    print(json.dumps(outcomes, indent=2, sort_keys=True))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m app.demo.traffic", description=__doc__)
-    parser.add_argument("--people", type=int, default=LIVE_PEOPLE, help="How many users of the live environment.")
+    parser.add_argument("--people", type=int, default=LIVE_PEOPLE, help="Number of users in the live environment.")
     asyncio.run(main(parser.parse_args().people))

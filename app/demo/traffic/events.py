@@ -1,4 +1,4 @@
-"""What can happen in the story. Each event has a time, and an identity whose account it concerns."""
+"""Events of the story. Each has a time, and the identity of the account that it concerns."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +15,8 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class ProfileTold(Event):
-    """The first one opens the account."""
+class ProfileSet(Event):
+    """A profile is sent. The first one opens the account."""
 
     profile: Profile
 
@@ -51,7 +51,7 @@ class Credited(Event):
 
 @dataclass(frozen=True, slots=True)
 class Bought(Event):
-    """`attempts`: the test cards that were tried, and when. `given_up_at`: when the worker cancels what is not paid."""
+    """A purchase. `attempts`: test cards and times. `given_up_at`: when the worker cancels an unpaid one."""
 
     name: str
     pack: str
@@ -65,7 +65,7 @@ class Bought(Event):
 
 @dataclass(frozen=True, slots=True)
 class Refunded(Event):
-    """By an admin. `amount_minor` None: all of it."""
+    """A refund by an admin. `amount_minor` None: the whole remainder."""
 
     purchase: str
     amount_minor: int | None
@@ -84,7 +84,7 @@ class DisputeLost(Event):
 
 @dataclass(frozen=True, slots=True)
 class StatusSet(Event):
-    """By the staff."""
+    """A status set by the staff."""
 
     action: Literal["suspend", "reopen", "close"]
     reason: str
@@ -92,7 +92,7 @@ class StatusSet(Event):
 
 @dataclass(frozen=True, slots=True)
 class Adjusted(Event):
-    """By the staff."""
+    """A balance adjusted by the staff."""
 
     credits: int
     reason: str

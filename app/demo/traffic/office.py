@@ -1,6 +1,6 @@
-"""The staff: their keys, their colleagues, and what they do about users. All by the routes that the pages call.
+"""The staff: their API keys, their colleagues, and their actions on users, all by the routes that the pages call.
 
-Each action is at a time of its own, and in the audit log when it is done: so it is done once, whatever is broken off.
+Each action has its own time, and is in the audit log once done: so it is done exactly once, even after interruptions.
 """
 
 from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ from app.demo.traffic.past import Past
 from app.demo.traffic.people import AGENTS, DAYS
 from app.settings import Settings
 
-ADDRESSES = {HEAD: "198.51.100.17", SUPPORT: "198.51.100.42"}  # networks kept free for documentation
+ADDRESSES = {HEAD: "198.51.100.17", SUPPORT: "198.51.100.42"}  # networks reserved for documentation (RFC 5737)
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) Firefox/146.0"
 FORMER = "leo@ciris.ai"
 TOOLS_KEY, LLM_KEY, ROTATED_KEY, REVOKED_KEY = "Tool proxy", "LLM proxy", "Sage (web)", "Datum (old server)"
@@ -51,11 +51,11 @@ class Office:
 
     @property
     def begins(self) -> datetime:
-        """Before the first user came."""
+        """The time of the first step, before the first user."""
         return self.until - timedelta(days=DAYS + 1)
 
     def steps(self) -> list[Step]:
-        """What the staff did about keys and colleagues, in order."""
+        """Return the staff's actions on keys and colleagues, in order."""
         day, begins = timedelta(days=1), self.begins
         colleagues = ((SUPPORT, "support"), (VIEWER, "viewer"), (FORMER, "support"))
         return [
@@ -88,7 +88,7 @@ class Office:
         ]
 
     async def key_ids(self) -> dict[tuple[str, str], list[tuple[datetime, str]]]:
-        """The ids of the keys of each (environment, name), with the time from which each was used, newest first."""
+        """Return the key ids by (environment, name), newest first, with the time from which each was in use."""
         found: dict[tuple[str, str], list[tuple[datetime, str]]] = {}
         async with self.past.db.read() as session:
             for key in await list_keys(session):
@@ -98,7 +98,7 @@ class Office:
     # --- keys and colleagues ---
 
     async def _open(self) -> None:
-        """The first admin, as `ciris-billing admins add` makes one."""
+        """Add the first admin, as `ciris-billing admins add` does."""
         async with self.past.db.transaction() as tx:
             if HEAD not in [admin.email for admin in await list_admins(tx)]:
                 await add_admin(tx, HEAD, "admin", now=self.begins)
@@ -138,13 +138,13 @@ class Office:
         await self._act(SUPPORT, lambda admin: adjust_credits(account_id, body, admin, limits, past.db, past.billing))
 
     async def refund(self, account_id: UUID, purchase_id: UUID, amount_minor: int | None, reason: str) -> None:
-        """The log has it before Stripe hears of it: if that is all that was done, Stripe is asked again."""
+        """Refund. The audit entry precedes the call to Stripe; after an interruption the call is repeated."""
         body = RefundBody(amount_minor=amount_minor, reason=reason, idempotency_key=str(purchase_id))
         payments = self.past.payments
         if not await self._act(HEAD, lambda admin: refund_purchase(purchase_id, body, admin, self.past.db, payments)):
             await payments.refund(account_id, purchase_id, amount_minor, body.idempotency_key, self.past.now)
 
-    # --- how ---
+    # --- helpers ---
 
     @property
     def _settings(self) -> Settings:
@@ -156,7 +156,7 @@ class Office:
         return Request({"type": "http", "app": self.past.app})
 
     async def _act(self, email: str, action: Callable[[Admin], Awaitable[object]]) -> bool:
-        """Sign in and act; False when that had been done."""
+        """Sign in and act. Return False if the action was done before."""
         now = self.past.now
         async with self.past.db.read() as session:
             done = await session.execute(text("SELECT 1 FROM admin_audit_log WHERE created_at = :now"), {"now": now})

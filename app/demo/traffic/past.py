@@ -1,9 +1,9 @@
-"""The services, at work at times that have passed.
+"""Services at simulated times.
 
-They take the time as an argument; two things ask a clock for it. Ids (UUIDv7) must grow with the told time, because the
-back office lists by them, and what the local Stripe makes must be of that time as well. So this process, which does
-nothing else, replaces both clocks: that of app.db.new_id, and the HTTP client of Stripe's SDK, whose requests then tell
-the local Stripe what time it is. Each task is at a time of its own (`at`).
+The services take the time as an argument. Two parts read a clock instead: ids (UUIDv7) must increase with the simulated
+time, because the back office sorts by them, and the local Stripe's objects must have that time as well. So this
+process, which does nothing else, replaces both: the clock of app.db.new_id, and the HTTP client of Stripe's SDK, whose
+requests send the simulated time to the local Stripe. Each task has its own time (`at`).
 """
 
 import json
@@ -36,13 +36,13 @@ from app.tools.service import ProductInventoryService, ToolChargeRequest
 from app.tools.service import _Batch as ToolBatch
 
 TIMEOUT_S = 30.0
-"""Nobody waits for us, and the machine is busy while the demo starts."""
+"""No request waits for this process, and the machine is busy while the demo starts."""
 _NOW: ContextVar[datetime] = ContextVar("now")
 
 
 @contextmanager
 def at(moment: datetime) -> Iterator[None]:
-    """It is `moment`, for ids and for the local Stripe, in this task."""
+    """Set the simulated time of this task, for ids and for the local Stripe."""
     token = _NOW.set(moment)
     try:
         yield
@@ -59,12 +59,12 @@ class _PastHttp(stripe.HTTPXClient):
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        told = {**headers, "Local-Stripe-Time": str(int(_NOW.get().timestamp()))}
-        return await super().request_async(method, url, told, post_data)
+        timed = {**headers, "Local-Stripe-Time": str(int(_NOW.get().timestamp()))}
+        return await super().request_async(method, url, timed, post_data)
 
 
 class PastAccounts(AccountDirectory):
-    """Accounts of one batch are of different times, and each gets an id of its time."""
+    """Gives each new account an id of the account's time, because those of one batch have different times."""
 
     def _new_ids(self, creations: Sequence[Creation]) -> dict[Identity, UUID]:
         ids: dict[Identity, UUID] = {}
@@ -75,7 +75,7 @@ class PastAccounts(AccountDirectory):
 
 
 class PastBilling(BillingService):
-    """As PastAccounts, for charges."""
+    """The same as PastAccounts, for charges."""
 
     def __init__(self, db: Database, configuration: Configuration) -> None:
         super().__init__(db, configuration)
@@ -94,7 +94,7 @@ class PastBilling(BillingService):
 
 
 class PastTools(ProductInventoryService):
-    """As PastBilling, for the uses of tools."""
+    """The same as PastBilling, for tool uses."""
 
     async def charge_many(self, requests: Sequence[ToolChargeRequest]) -> Sequence[object]:
         return await self._charge_many(requests)
@@ -106,7 +106,7 @@ class PastTools(ProductInventoryService):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Everything that the story is told with."""
+    """The services that replay the story."""
 
     db: Database
     settings: Settings
@@ -115,23 +115,23 @@ class Past:
     payments: PaymentService
     gateway: StripeGateway
     app: FastAPI
-    """What the back office's routes ask for their settings."""
+    """The request from which the back office's routes read their settings."""
     http: stripe.HTTPXClient
 
     @property
     def now(self) -> datetime:
-        """What time it is in this task."""
+        """The simulated time of this task."""
         return _NOW.get()
 
     def stripe(self, environment: Environment) -> stripe.StripeClient:
-        """The local Stripe, as the buyer and the bank see it."""
+        """Return a client of the local Stripe, for the buyer and the bank."""
         keys = self.settings.stripe_live if environment == "live" else self.settings.stripe_test
         assert keys is not None
         base: Any = {"api": self.settings.stripe_api_base}
         return stripe.StripeClient(keys.secret_key.get_secret_value(), base_addresses=base, http_client=self.http)
 
     async def deliver(self, environment: Environment, payment_id: str) -> None:
-        """Hand in what Stripe has to say about a payment in this second, as its webhooks would have done."""
+        """Deliver Stripe's events of this second about a payment, as its webhooks would have."""
         keys = self.settings.stripe_live if environment == "live" else self.settings.stripe_test
         assert keys is not None
         second = int(self.now.timestamp())
@@ -139,19 +139,19 @@ class Past:
             {"created": {"gte": second, "lte": second}, "limit": 100}
         )
         for event in reversed(listed.data):
-            told = event.to_dict()
-            subject = told["data"]["object"]
-            if told["type"] in HANDLED and payment_id in (subject["id"], subject.get("payment_intent")):
-                payload = json.dumps(told).encode()
+            content = event.to_dict()
+            subject = content["data"]["object"]
+            if content["type"] in HANDLED and payment_id in (subject["id"], subject.get("payment_intent")):
+                payload = json.dumps(content).encode()
                 signed = signature(keys.webhook_secret.get_secret_value(), payload, int(time.time()))
                 await self.payments.handle_webhook(payload, signed, self.now)
 
 
 @asynccontextmanager
 async def past(settings: Settings) -> AsyncIterator[Past]:
-    """The services with the clocks replaced, for the rest of this process."""
+    """Yield the services with both clocks replaced, for the rest of this process."""
     app.db.ids.ID_CLOCK = _PastIds()
-    stripe.HTTPXClient = _PastHttp  # type: ignore[misc]  # the gateway makes its client of it
+    stripe.HTTPXClient = _PastHttp  # type: ignore[misc]  # the gateway creates its client from this class
     db = Database(settings.database_url, pool_size=10, timeout_s=TIMEOUT_S)
     configuration = Configuration(db, settings)
     billing = PastBilling(db, configuration)

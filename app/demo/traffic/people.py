@@ -1,4 +1,4 @@
-"""The people of the story: who they are, where they come from, and how much they want."""
+"""The people of the story: names, origin, and demand."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,9 +10,9 @@ from app.auth.caller import Environment
 DAYS = 35
 LIVE_PEOPLE = 252
 TEST_SHARE = 10
-"""So many live users for each one of the test environment."""
+"""The number of live users per user of the test environment."""
 FEWEST_WANTED, MOST_WANTED, STEEPNESS = 12, 640, 0.66
-"""How many interactions they want in a month."""
+"""Interactions that they want in a month."""
 FIRST_NAMES = """
     Amara Anders Beatriz Bilal Camille Chidi Clara Dana Diego Elif Emeka Erik Fatima Felix Freya Giulia Grace Hana
     Hugo Ibrahim Ines Isla Jamal Jonas Julia Kaito Karim Katya Lars Leila Lena Liam Lucia Malik Mara Marco Mei Mina
@@ -31,7 +31,7 @@ AREA_CODES = ("202", "212", "305", "312", "415", "503", "617", "702")
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An agent of ours, which serves the users of one provider."""
+    """One of our agents, which serves the users of one provider."""
 
     agent_id: str
     key_name: str
@@ -39,7 +39,7 @@ class Agent:
     channels: tuple[str, ...]
     share: int
     uses_proxy: bool = False
-    """Whether its interactions go through our LLM proxy, which reports what they cost."""
+    """Whether its interactions use our LLM proxy, which reports their cost."""
 
 
 AGENTS = (
@@ -66,16 +66,16 @@ class Person:
     agent: Agent
     arrived: datetime
     hours_east: int
-    """Of Greenwich: when it is evening for them."""
+    """Hours east of Greenwich, for the person's daytime."""
     wants: int
-    """Interactions, if nobody asked for money."""
+    """Interactions, if they were free."""
     buys: bool
 
 
 def people(rng: Random, until: datetime, live: int) -> list[Person]:
-    """Everybody who came within DAYS before `until`, in no particular order: so many live ones, and some for tests."""
+    """Return all people who arrived within DAYS before `until`, unordered: so many live ones, and some in test."""
     count = live + live // TEST_SHARE
-    # Few want much: a Pareto distribution, evenly sampled, so that chance does not decide how much traffic there is.
+    # Few people want much: a Pareto distribution, sampled evenly, so that the amount of traffic is not random.
     appetites = [FEWEST_WANTED * (1 - (n + 0.5) / count) ** (-1 / STEEPNESS) for n in range(count)]
     rng.shuffle(appetites)
     return [
@@ -84,7 +84,7 @@ def people(rng: Random, until: datetime, live: int) -> list[Person]:
     ]
 
 
-def _person(rng: Random, world: Environment, number: int, appetite: float, until: datetime) -> Person:
+def _person(rng: Random, environment: Environment, number: int, appetite: float, until: datetime) -> Person:
     agent = rng.choices(AGENTS, [agent.share for agent in AGENTS])[0]
     hours_east = rng.choice((-8, -5, -5, -3, 0, 1, 1, 2, 5, 8))
     arrived = _arrival(rng, hours_east, until)
@@ -93,7 +93,7 @@ def _person(rng: Random, world: Environment, number: int, appetite: float, until
     consents = rng.random() < 0.35 or None
     if agent.provider == "oauth:wa":
         area = AREA_CODES[(3 * number + number // 100) % len(AREA_CODES)]
-        phone = f"1{area}55501{number % 100:02d}"  # numbers kept free for fiction; each is given once
+        phone = f"1{area}55501{number % 100:02d}"  # numbers reserved for fiction; each is used once
         external_id, profile = phone, Profile(display_name=first, agent_id=agent.agent_id)
     elif agent.provider == "oauth:discord":
         external_id = str(rng.randrange(2 * 10**17, 12 * 10**17))
@@ -111,14 +111,14 @@ def _person(rng: Random, world: Environment, number: int, appetite: float, until
         )
     share_left = max(0.1, (until - arrived) / timedelta(days=DAYS)) ** 0.5
     wants = 1 + int(min(MOST_WANTED, appetite) * share_left)
-    if world == "test":
+    if environment == "test":
         wants = min(wants, 25)
-    identity = Identity(world, agent.provider, external_id)
+    identity = Identity(environment, agent.provider, external_id)
     return Person(identity, profile, agent, arrived, hours_east, wants, rng.random() < 0.66)
 
 
 def _arrival(rng: Random, hours_east: int, until: datetime) -> datetime:
-    """More come each week, fewer at weekends."""
+    """Return a time of arrival: more each week, fewer at weekends."""
     midnights = [_midnight(until) - timedelta(days=days) for days in range(DAYS, -1, -1)]
     weights = [(1 + n / 12) * busyness(midnight) for n, midnight in enumerate(midnights)]
     while True:
@@ -132,7 +132,7 @@ def busyness(midnight: datetime) -> float:
 
 
 def moment_on(rng: Random, midnight: datetime, hours_east: int) -> datetime:
-    """Some time of that UTC day: mostly by day and in the evening, where the person lives."""
+    """Return a time on that UTC day, mostly in the daytime and evening of the person's time zone."""
     weights = [1, 1, 1, 1, 1, 1, 3, 6, 9, 10, 10, 9, 10, 9, 9, 9, 10, 11, 12, 14, 15, 14, 9, 4]
     hour = (rng.choices(range(24), weights)[0] - hours_east) % 24
     return midnight + timedelta(hours=hour, seconds=rng.uniform(0, 3600))

@@ -1,7 +1,7 @@
-"""Who did what when: pure, and for the same `until` always the same.
+"""The story: all events of all people. Pure, and always the same for the same `until`.
 
-Each life keeps its own books, with the services' own rules, so that it plans only what the services will accept. So the
-story can be told again from its beginning, after it was broken off, and adds exactly what is missing.
+Each life keeps its own accounts by the services' own rules, so it plans only what the services will accept. So the
+story can be replayed from the start after an interruption, and adds exactly what is missing.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from app.demo.traffic.events import (
     Disputed,
     DisputeLost,
     Event,
-    ProfileTold,
+    ProfileSet,
     Refunded,
     Reported,
     StatusSet,
@@ -33,7 +33,7 @@ from app.tools.catalogue import free_on
 
 SEED = 20
 OPENS, CLOSES = 8, 17
-"""The staff's hours, UTC."""
+"""The staff's working hours, UTC."""
 GIVEN_UP_AFTER = timedelta(hours=24, minutes=7)
 MODELS = {
     "meta-llama/llama-4-maverick": ("0.000020", "0.000060"),
@@ -41,7 +41,7 @@ MODELS = {
     "qwen/qwen3-32b": ("0.000029", "0.000059"),
     "deepseek/deepseek-chat-v3": ("0.000027", "0.000110"),
 }
-"""Cents per token of the prompt, and of the answer."""
+"""Cents per token of prompt and completion."""
 GIFTS = (
     (10, "bonus", "Referral bonus"),
     (5, "bonus", "Thank you for the survey"),
@@ -51,7 +51,7 @@ GIFTS = (
 
 @dataclass(slots=True)
 class Life:
-    """One person's story as it is written, and what the person can spend by now."""
+    """One person's story, and the credits that the person has at its current end."""
 
     rng: Random
     person: Person
@@ -62,7 +62,7 @@ class Life:
     paid: int = 0
     tools: dict[str, tuple[int, date]] = field(default_factory=dict)
     ready_at: datetime = field(init=False)
-    """When the last thing was done: nothing else is done before it."""
+    """The time of the last event; later events follow it."""
 
     def __post_init__(self) -> None:
         self.ready_at = self.person.arrived
@@ -73,9 +73,9 @@ class Life:
         return [event for event in self.events if isinstance(event, Bought) and event.is_paid]
 
     def live(self) -> None:
-        """From the arrival until the wish, the credits or the time ends."""
+        """Generate events from the arrival until demand, credits or time run out."""
         rng, person = self.rng, self.person
-        self.events.append(ProfileTold(person.arrived, person.identity, person.profile))
+        self.events.append(ProfileSet(person.arrived, person.identity, person.profile))
         if rng.random() < 0.06:
             credits, kind, description = rng.choice(GIFTS)
             self.after(20)
@@ -88,16 +88,16 @@ class Life:
                 break
             self._interact(max(at, self.after(20)))
         if person.profile.marketing_opt_in and rng.random() < 0.2 and self._has_time(timedelta(days=1)):
-            told = Profile(marketing_opt_in=False, marketing_opt_in_source="link in an e-mail")
-            self.events.append(ProfileTold(self.after(40_000), person.identity, told))
+            opted_out = Profile(marketing_opt_in=False, marketing_opt_in_source="link in an e-mail")
+            self.events.append(ProfileSet(self.after(40_000), person.identity, opted_out))
 
     def after(self, seconds: float) -> datetime:
-        """A moment soon after the last one, which it becomes."""
+        """Return a time soon after the last event, and make it the last one."""
         self.ready_at += timedelta(seconds=self.rng.uniform(0.5, 1.0) * seconds)
         return self.ready_at
 
     def noticed_after(self, seconds: float) -> datetime:
-        """A moment after the last one at which the staff is at work."""
+        """Return a time after the last event at which the staff is at work."""
         moment = self.after(seconds)
         if not OPENS <= moment.hour < CLOSES:
             tomorrow = timedelta(days=moment.hour >= CLOSES)
@@ -111,7 +111,7 @@ class Life:
         return self.ready_at + needed < self.until
 
     def _interactions(self) -> list[datetime]:
-        """When the person wants something: in sessions, the first of them at once."""
+        """Return the times of demand: in sessions, the first one at arrival."""
         rng, person = self.rng, self.person
         days = (self.until - person.arrived).days + 1
         midnights = [
@@ -129,7 +129,7 @@ class Life:
         return sorted(moment for moment in moments if person.arrived < moment < ends)
 
     def _buy(self, at: datetime) -> bool:
-        """Whether there are credits again. Who has been exhausted may also leave it at that."""
+        """Return whether there are credits again. A person without credits may also stop here."""
         rng, person = self.rng, self.person
         if not person.buys or rng.random() < 0.09 or at + timedelta(minutes=10) > self.until:
             return False
@@ -147,7 +147,7 @@ class Life:
         return True
 
     def buy(self, pack: str, cards: Sequence[str]) -> Bought:
-        """Open a purchase now, and try these cards one after the other."""
+        """Open a purchase now, and try these cards in order."""
         at = self.ready_at
         attempts = tuple((card, self.after(90)) for card in cards)
         given_up_at = at + GIVEN_UP_AFTER if "pm_card_visa" not in cards else None
@@ -167,7 +167,7 @@ class Life:
         if rng.random() < 0.025:
             self._use("image_gen")
         if self.free + self.paid == 0:
-            return  # the tools took the last one
+            return  # the tools used the last credit
         if self.free:
             self.free -= 1
         else:
@@ -181,7 +181,7 @@ class Life:
             self._report(message_id)
 
     def _use(self, product_type: str) -> None:
-        """One use of a tool, if anything can pay it."""
+        """Use a tool once, if it can be paid."""
         product = self.settings.products.get(product_type)
         if product is None:
             return
@@ -199,7 +199,7 @@ class Life:
         self.events.append(ToolUsed(at, self.person.identity, request_id, product_type))
 
     def _report(self, interaction_id: str) -> None:
-        """What the interaction cost at the models: mostly a summary, sometimes the calls one by one as well."""
+        """Report the interaction's LLM cost: mostly a summary, sometimes single calls as well."""
         rng = self.rng
         models = [rng.choices(list(MODELS), [6, 4, 2, 1])[0]]
         if rng.random() < 0.08:
@@ -209,16 +209,16 @@ class Life:
         ]
         form = rng.random()
         if form < 0.12:
-            told = calls[:1]
+            reports = calls[:1]
         elif form < 0.16:
-            told = [*calls[:5], _summary(calls[:5])]
+            reports = [*calls[:5], _summary(calls[:5])]
         else:
-            told = [_summary(calls)]
+            reports = [_summary(calls)]
         begun = self.ready_at
         self.events += [
-            Reported(begun + timedelta(seconds=n), self.person.identity, report) for n, report in enumerate(told)
+            Reported(begun + timedelta(seconds=n), self.person.identity, report) for n, report in enumerate(reports)
         ]
-        self.ready_at += timedelta(seconds=len(told))
+        self.ready_at += timedelta(seconds=len(reports))
 
 
 def _call(rng: Random, interaction_id: str, model: str) -> LlmUsageReport:
@@ -254,7 +254,7 @@ def _summary(calls: Sequence[LlmUsageReport]) -> LlmUsageReport:
 
 
 def write_story(until: datetime, settings: Settings, live_people: int = LIVE_PEOPLE) -> list[Event]:
-    """Everything that happened to accounts until then, in the order of time."""
+    """Return all events of accounts until then, in the order of time."""
     rng = Random(SEED)
     lives = [Life(rng, person, until, settings) for person in people(rng, until, live_people)]
     for life in lives:
@@ -264,7 +264,7 @@ def write_story(until: datetime, settings: Settings, live_people: int = LIVE_PEO
 
 
 def _trouble(lives: Sequence[Life], settings: Settings) -> None:
-    """What brings people to the back office. Each comes at the end of a life whose person did nothing afterwards."""
+    """Add the cases for the back office, each at the end of a life without later events."""
     until = lives[0].until
 
     def quiet(days: float) -> list[Life]:
@@ -274,7 +274,7 @@ def _trouble(lives: Sequence[Life], settings: Settings) -> None:
         return [life for life in quiet(days) if life.purchases and not _is_troubled(life)]
 
     def kept(life: Life) -> int:
-        """How much of the last purchase is left: what is not becomes debt, when the money goes back."""
+        """Return how much of the last purchase is left. The rest becomes debt when the money is refunded."""
         return life.paid - settings.packs[life.purchases[-1].pack].credits
 
     lost = min(buyers(9), key=kept)
@@ -286,7 +286,7 @@ def _trouble(lives: Sequence[Life], settings: Settings) -> None:
     disputed.events.append(Disputed(disputed.after(90_000), disputed.person.identity, disputed.purchases[-1].name))
     whole, part, late = buyers(1.3)[:3]
     price = settings.packs[part.purchases[-1].pack].price_minor
-    whole.events.append(_refund(whole, None, "Bought by mistake, asked for it back the same day"))
+    whole.events.append(_refund(whole, None, "Bought by mistake, refund requested the same day"))
     part.events.append(_refund(part, price * 2 // 5, "Half of the answers failed in the outage"))
     late.events.append(
         _refund(late, next(iter(settings.packs.values())).price_minor // 5, "Goodwill after a long wait")
@@ -324,7 +324,7 @@ def _is_troubled(life: Life) -> bool:
 
 
 def _unsettled(lives: Sequence[Life]) -> None:
-    """Purchases of the last hours, whose end nobody knows yet, and one that has been given up."""
+    """Add purchases of the last hours without an outcome yet, and one that was given up."""
     exhausted = [
         life
         for life in lives

@@ -1,4 +1,4 @@
-"""Has the services do what the story says, window by window. What has been done already is not done again."""
+"""Replays the story with the services, window by window. Events that were replayed before are skipped."""
 
 import asyncio
 from collections import Counter, deque
@@ -27,7 +27,7 @@ from app.demo.traffic.events import (
     Disputed,
     DisputeLost,
     Event,
-    ProfileTold,
+    ProfileSet,
     Refunded,
     Reported,
     StatusSet,
@@ -45,13 +45,13 @@ from app.tools.service import ToolChargeRequest
 
 Kind = TypeVar("Kind", bound=Event)
 WINDOW_S = 6 * 3600
-"""Charges within it share transactions; an account's last activity is told that precisely."""
+"""Charges within one window share transactions; an account's last activity has this precision."""
 AT_ONCE = 4
 TEST_KEY, BONUS_KEY = "Continuous integration", "Referral programme"
 
 
 @dataclass(slots=True)
-class Teller:
+class Replayer:
     past: Past
     office: Office
     accounts: dict[Identity, UUID] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Teller:
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def window(self, events: Sequence[Event]) -> None:
-        """Each account's events in their order; those of different accounts together."""
+        """Replay each account's events in order; different accounts concurrently."""
         queues: dict[Identity, deque[Event]] = {}
         for event in events:
             if not isinstance(event, Reported):
@@ -83,9 +83,9 @@ class Teller:
         await asyncio.gather(*(self._do(event) for event in events if isinstance(event, Reported)))
 
     def _actor(self, event: Event, name: str) -> Actor:
-        """The key that was in use then."""
-        world = event.identity.environment
-        ids = self.keys[world, name if world == "live" else TEST_KEY]
+        """Return the API key that was in use at the event's time."""
+        environment = event.identity.environment
+        ids = self.keys[environment, name if environment == "live" else TEST_KEY]
         key_id = next(key_id for since, key_id in ids if since <= event.at)
         self.used.setdefault(key_id, []).append(event.at)
         return Actor("api_key", key_id)
@@ -140,7 +140,7 @@ class Teller:
 
     async def _now(self, event: Event) -> None:
         past = self.past
-        if isinstance(event, ProfileTold):
+        if isinstance(event, ProfileSet):
             actor = self._actor(event, AGENTS[0].key_name)
             self.accounts[event.identity] = await past.billing.accounts.directory.resolve(
                 event.identity, event.profile, actor, event.at
@@ -192,36 +192,36 @@ class Teller:
         return purchase, purchase.provider_payment_id
 
     async def _buy(self, event: Bought, account_id: UUID) -> None:
-        """Open it, and try the cards as the buyer's browser would; the worker gives up what nobody paid."""
-        world, payments = event.identity.environment, self.past.payments
+        """Open the purchase, and try the cards as the buyer's browser would. The worker cancels unpaid ones."""
+        environment, payments = event.identity.environment, self.past.payments
         async with self.past.db.read() as session:
             known = await queries.find_purchase_by_key(session, account_id, "key", event.name)
         payment_id = known.provider_payment_id if known is not None else None
-        if payment_id is None:  # an account that was closed later opens none again
+        if payment_id is None:  # a replay for an account that was closed later
             opened = await payments.open_purchase(
-                world, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
+                environment, account_id, now=event.at, pack=event.pack, idempotency_key=event.name
             )
             payment_id = opened.payment_id
         for number, (card, moment) in enumerate(event.attempts):
             with at(moment):
-                confirm = self.past.stripe(world).v1.payment_intents.confirm_async
+                confirm = self.past.stripe(environment).v1.payment_intents.confirm_async
                 try:
                     key = f"{event.name} {number}"
                     await confirm(payment_id, _payment_method(event.identity, card), {"idempotency_key": key})
-                except stripe.CardError:  # declined, as it should be
+                except stripe.CardError:  # declined, as intended
                     pass
-                await self.past.deliver(world, payment_id)
+                await self.past.deliver(environment, payment_id)
         if event.given_up_at is not None:
             with at(event.given_up_at):
                 purchase = await self._purchase(account_id, event.name)
                 await payments.reconcile_purchase(account_id, purchase.purchase_id, event.given_up_at)
-                await self.past.deliver(world, payment_id)
+                await self.past.deliver(environment, payment_id)
 
     async def _dispute(self, event: Disputed | DisputeLost, account_id: UUID) -> None:
-        """The buyer's bank takes the money back; and keeps it, when nobody objects."""
-        world = event.identity.environment
+        """Withdraw the money as the buyer's bank; keep it if the dispute is lost."""
+        environment = event.identity.environment
         _, payment_id = await self._paid(account_id, event.purchase)
-        disputes = self.past.stripe(world).v1.disputes
+        disputes = self.past.stripe(environment).v1.disputes
         known = (await disputes.list_async({"payment_intent": payment_id})).data
         if isinstance(event, Disputed) and not known:
             url = f"{self.past.settings.stripe_api_base}/_control/payment_intents/{payment_id}/dispute"
@@ -230,11 +230,11 @@ class Teller:
                 (await http.post(url, json={}, headers=headers)).raise_for_status()
         if isinstance(event, DisputeLost) and known[0].status == "needs_response":
             await disputes.close_async(known[0].id)
-        await self.past.deliver(world, payment_id)
+        await self.past.deliver(environment, payment_id)
 
 
 def _payment_method(identity: Identity, card: str) -> Any:
-    """What the buyer's browser sends. A card that succeeds is the buyer's own: nobody else pays with it."""
+    """Return the browser's payment method. A card that succeeds is unique to the buyer."""
     if card != "pm_card_visa":
         return {"payment_method": card}
     person = int(sha256(f"{identity.oauth_provider} {identity.external_id}".encode()).hexdigest(), 16)
@@ -243,7 +243,7 @@ def _payment_method(identity: Identity, card: str) -> Any:
 
 
 def _take(queue: deque[Event], kind: type[Kind]) -> list[Kind]:
-    """Those of this kind that come next."""
+    """Take the next events while they are of this kind."""
     taken: list[Kind] = []
     while queue and isinstance(event := queue[0], kind):
         taken.append(event)
@@ -256,14 +256,14 @@ def windows(events: Sequence[Event]) -> Iterator[list[Event]]:
         yield list(chunk)
 
 
-async def tell(
+async def replay(
     past: Past, until: datetime, live_people: int, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, int]:
-    """Do all of it, and return how often each outcome came. `on_progress` gets the windows done and their number."""
+    """Replay everything, and return the number of each outcome. `on_progress` gets windows done and in total."""
     office = Office(past, until)
     async with past.db.read() as session:
         rows = await session.execute(text("SELECT account_id, created_at FROM llm_usage"))
-        teller = Teller(past, office, reported=frozenset((row[0], row[1]) for row in rows))
+        replayer = Replayer(past, office, reported=frozenset((row[0], row[1]) for row in rows))
     steps: deque[Step] = deque(office.steps())
     chunks = list(windows(write_story(until, past.settings, live_people)))
     for number, chunk in enumerate(chunks):
@@ -272,11 +272,11 @@ async def tell(
             moment, step = steps.popleft()
             with at(moment):
                 await step()
-            teller.keys = await office.key_ids()
-        await teller.window(chunk)
+            replayer.keys = await office.key_ids()
+        await replayer.window(chunk)
     last_used = LastUsed(past.db)
-    for key_id, moments in teller.used.items():
+    for key_id, moments in replayer.used.items():
         for moment in sorted(moments):
             last_used.note(key_id, moment)
     await last_used.flush()
-    return dict(teller.outcomes)
+    return dict(replayer.outcomes)
