@@ -269,7 +269,7 @@ def measure(options: argparse.Namespace) -> int:
     settings = Settings(mode=Mode.DEVELOPMENT, database_url=SecretStr(database.service))
     _, (key, *_) = uvloop.run(fill(settings))
     best, beside, overloaded = [], [], []
-    print(f"{'':<14}{'offered/s':>10}{'good/s':>10}{'µs/request':>12}   of what was offered")
+    print(f"{'':<14}{'offered/s':>10}{'good/s':>10}{'µs/request':>12}   of the offered load")
     with running_server(database) as server:
         common = ["--url", server.url, "--key", key, "--seconds", str(options.seconds)]
 
@@ -296,7 +296,7 @@ def measure(options: argparse.Namespace) -> int:
     print(f"\n{summary}")
     held = kept >= LEAST and share >= LEAST
     if options.write:
-        head = "| | requests/s offered | done in time, per s | of what was offered |\n|---|---|---|---|\n"
+        head = "| | requests/s offered | done in time, per s | of the offered load |\n|---|---|---|---|\n"
         rows = row("at best", best) + row("at best, the others' callers beside", beside)
         rows += row(f"at {FACTOR:g} x capacity", overloaded)
         write("overload", f"{head}{rows}\n{summary}")

@@ -18,6 +18,7 @@ from app.accounts.closing import settle_purchases
 from app.auth.caller import Environment
 from app.auth.id_tokens.revocations import forget_user
 from app.db import Database, Session
+from app.db.sql import sql
 from app.jobs import defer
 from app.ledger.errors import AccountNotFound
 
@@ -103,20 +104,23 @@ async def forget_texts(db: Database, account_id: UUID, tables: Sequence[Texts]) 
 
 
 async def _forget_columns(db: Database, account_id: UUID, texts: Texts) -> None:
-    become = ", ".join(f"{column} = {value}" for column, value in texts.become.items())
-    # The composed parts are constants of this package, never input.
     statement = text(
-        f"""
-        WITH page AS (
-            SELECT {texts.key} AS key FROM {texts.table}
-             WHERE account_id = :account_id AND (CAST(:after AS uuid) IS NULL OR {texts.key} > :after)
-             ORDER BY {texts.key} LIMIT :limit),
-        forgotten AS (
-            UPDATE {texts.table} t SET {become} FROM page
-             WHERE t.account_id = :account_id AND t.{texts.key} = page.key
-             RETURNING t.{texts.key} AS key)
-        SELECT key FROM forgotten ORDER BY key DESC LIMIT 1
-        """  # noqa: S608  (constant SQL; values are bound)
+        sql(
+            """
+            WITH page AS (
+                SELECT {key} AS key FROM {table}
+                 WHERE account_id = :account_id AND (CAST(:after AS uuid) IS NULL OR {key} > :after)
+                 ORDER BY {key} LIMIT :limit),
+            forgotten AS (
+                UPDATE {table} t SET {changes} FROM page
+                 WHERE t.account_id = :account_id AND t.{key} = page.key
+                 RETURNING t.{key} AS key)
+            SELECT key FROM forgotten ORDER BY key DESC LIMIT 1
+            """,
+            key=texts.key,
+            table=texts.table,
+            changes=", ".join(f"{column} = {value}" for column, value in texts.become.items()),
+        )
     )
     after: UUID | None = None
     while True:

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from app.accounts.models import AccountActivityRefresh, AccountIdentity, AccountProfile
 from app.db import Database, Session
 from app.db.point_reads import PointRead
+from app.db.sql import sql
 from app.db.statements import Tx, fetch, insert_rows
 from app.ledger.models import Account
 
@@ -31,7 +32,10 @@ _FIND_IDENTITY = """
     """
 
 _FIND_PROFILE = PointRead(
-    f"SELECT {', '.join(column.name for column in PROFILE)} FROM account_profiles WHERE account_id = k.id",  # noqa: S608  (constant SQL; values are bound)
+    sql(
+        "SELECT {columns} FROM account_profiles WHERE account_id = k.id",
+        columns=", ".join(column.name for column in PROFILE),
+    ),
     id="uuid",
 )
 

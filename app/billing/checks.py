@@ -20,7 +20,7 @@ PROOF = Proof(
              WHERE (c.from_daily_free, c.from_free, c.from_paid, c.from_grants)
                    <> (coalesce(e.daily_free, 0), coalesce(e.free, 0), coalesce(e.paid, 0), coalesce(e.grants, 0))
              ORDER BY c.account_id, c.entry_no LIMIT 1
-            """,  # noqa: S608  (our own words)
+            """,
         "a credit that is not what its entries say": """
             SELECT format('account %s, credit %s: recorded %s, entries %s', c.account_id, c.credit_id, c.credits,
                           coalesce(e.total, 0)) AS culprit

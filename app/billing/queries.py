@@ -11,6 +11,7 @@ from app.auth.caller import CallerKind
 from app.billing.models import Charge, Credit
 from app.db import Database, Session
 from app.db.point_reads import PointRead
+from app.db.sql import sql
 from app.db.statements import Tx, find_many, insert_rows
 from app.ledger.models import Account
 
@@ -27,11 +28,13 @@ class Key(NamedTuple):
 
 
 _FIND_CHARGE_BY_KEY = PointRead(
-    f"""
-    SELECT {", ".join(column.name for column in CHARGE)}
-      FROM charges
-     WHERE account_id = k.account AND operation = k.operation AND idempotency_key = k.key AND caller_kind = k.kind
-    """,  # noqa: S608  (constant column names; values are bound)
+    sql(
+        """
+        SELECT {columns} FROM charges
+         WHERE account_id = k.account AND operation = k.operation AND idempotency_key = k.key AND caller_kind = k.kind
+        """,
+        columns=", ".join(column.name for column in CHARGE),
+    ),
     account="uuid",
     operation="text",
     kind="text",

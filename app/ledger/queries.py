@@ -10,20 +10,20 @@ from sqlalchemy.dialects.postgresql import insert
 
 from app.db import Database, Session, Snapshot
 from app.db.point_reads import PointRead
+from app.db.sql import sql
 from app.db.statements import Tx, arrays_of, fetch, insert_rows, write
 from app.ledger.models import Account, LedgerEntry, LedgerVerification
 
-ACCOUNT = list(Account.__table__.columns)
+_COLUMNS = ", ".join(column.name for column in Account.__table__.columns)
 
 _FIND_ACCOUNT = PointRead(
-    f"SELECT {', '.join(column.name for column in ACCOUNT)} FROM accounts WHERE account_id = k.id",  # noqa: S608  (constant SQL; values are bound)
+    sql("SELECT {columns} FROM accounts WHERE account_id = k.id", columns=_COLUMNS),
     id="uuid",
 )
 
-_ACCOUNTS_IN_ORDER = f"""
-    SELECT {", ".join(column.name for column in ACCOUNT)} FROM accounts
-     WHERE account_id = ANY ($1::uuid[]) ORDER BY account_id
-    """  # noqa: S608  (constant column names; values are bound)
+_ACCOUNTS_IN_ORDER = sql(
+    "SELECT {columns} FROM accounts WHERE account_id = ANY ($1::uuid[]) ORDER BY account_id", columns=_COLUMNS
+)
 
 # NO KEY: inserts that only reference the account do not wait
 _LOCK_ACCOUNTS = f"{_ACCOUNTS_IN_ORDER} FOR NO KEY UPDATE"
@@ -34,11 +34,16 @@ _MOVED = (
     *("total_uses", "last_entry_no", "updated_at"),
 )
 
-_UPDATE_ACCOUNTS = f"""
-    UPDATE accounts a SET {", ".join(f"{name} = n.{name}" for name in _MOVED[1:])}
-      FROM unnest({arrays_of(Account, _MOVED)}) AS n ({", ".join(_MOVED)})
+_UPDATE_ACCOUNTS = sql(
+    """
+    UPDATE accounts a SET {changes}
+      FROM unnest({arrays}) AS n ({names})
      WHERE a.account_id = n.account_id AND a.account_id = ANY ($1)
-    """  # noqa: S608  (constant column names; values are bound)
+    """,
+    changes=", ".join(f"{name} = n.{name}" for name in _MOVED[1:]),
+    arrays=arrays_of(Account, _MOVED),
+    names=", ".join(_MOVED),
+)
 
 
 async def find_account(db: Database, account_id: UUID) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What a proxy reports of an interaction's LLM calls: their cost, for the reports. Moves no credits."""
+"""LLM usage reports: the tokens and the cost of an interaction's calls, as its proxy states them. Moves no credits."""
 
 from dataclasses import dataclass
 from datetime import datetime

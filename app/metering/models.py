@@ -20,7 +20,7 @@ from app.db.columns import Timestamp
 
 
 class LlmUsage(Base):
-    """What an LLM proxy reports of an interaction: a row per call, and perhaps one that sums them up."""
+    """LLM usage of an interaction, as a proxy reports it: a row for each call, or one for the whole interaction."""
 
     __tablename__ = "llm_usage"
     __table_args__ = (

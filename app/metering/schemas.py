@@ -17,7 +17,7 @@ def _zero_for_none(value: Any) -> Any:
 
 
 def _whole_ms(value: Any) -> Any:
-    """Milliseconds to the nearest whole one; what is no duration stays, to be refused."""
+    """Round milliseconds to a whole number. Leave other values to the validation, which refuses them."""
     return round(value) if isinstance(value, float) and 0 <= value <= MAX_INT64 else value
 
 

@@ -133,7 +133,7 @@ class PaymentService:
         """Return the purchase's payment at Stripe, after booking its state.
 
         A purchase has one payment: the first that is stored. If Stripe fails between two clicks, each click may open a
-        payment of its own. Buyers get the client secret of the stored payment only, so no other payment can be paid.
+        payment. Buyers get the client secret of the stored payment only, so no other payment can be paid.
         """
         intent = await self._intent_of(purchase, now)
         if await self._apply(purchase.environment, intent.facts, now) != "ignored":

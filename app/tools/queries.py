@@ -8,27 +8,38 @@ from sqlalchemy import select
 
 from app.db import Database, Session
 from app.db.point_reads import PointRead
+from app.db.sql import sql
 from app.db.statements import Tx, arrays_of, find_many, insert_rows, write
 from app.tools.models import ProductInventory, ProductUsage
 
 _COLUMNS = "account_id, product_type, free, free_day, paid, total_uses"
 _FIND_INVENTORY = PointRead(
-    f"SELECT {_COLUMNS} FROM product_inventory WHERE account_id = k.account AND product_type = k.product",  # noqa: S608  (our own words; callers' values are bound)
+    sql(
+        "SELECT {columns} FROM product_inventory WHERE account_id = k.account AND product_type = k.product",
+        columns=_COLUMNS,
+    ),
     account="uuid",
     product="text",
 )
 _USAGE_COLUMNS = "account_id, idempotency_key, product_type, usage_log_id, result"
 _FIND_USAGE_BY_KEY = PointRead(
-    f"SELECT {_USAGE_COLUMNS} FROM product_usage_log WHERE account_id = k.account AND idempotency_key = k.key",  # noqa: S608  (our own words; callers' values are bound)
+    sql(
+        "SELECT {columns} FROM product_usage_log WHERE account_id = k.account AND idempotency_key = k.key",
+        columns=_USAGE_COLUMNS,
+    ),
     account="uuid",
     key="text",
 )
 _STORED = ("account_id", "product_type", "free", "free_day", "paid", "total_uses", "updated_at")
-_UPSERT_INVENTORIES = f"""
-    INSERT INTO product_inventory ({", ".join(_STORED)}) SELECT * FROM unnest({arrays_of(ProductInventory, _STORED)})
-        ON CONFLICT (account_id, product_type) DO UPDATE
-       SET {", ".join(f"{name} = excluded.{name}" for name in _STORED[2:])}
-    """  # noqa: S608  (the names are our own columns')
+_UPSERT_INVENTORIES = sql(
+    """
+    INSERT INTO product_inventory ({names}) SELECT * FROM unnest({arrays})
+        ON CONFLICT (account_id, product_type) DO UPDATE SET {changes}
+    """,
+    names=", ".join(_STORED),
+    arrays=arrays_of(ProductInventory, _STORED),
+    changes=", ".join(f"{name} = excluded.{name}" for name in _STORED[2:]),
+)
 
 Pair = tuple[UUID, str]
 """An account and one of its products, or one of its idempotency keys."""

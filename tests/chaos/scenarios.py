@@ -336,7 +336,7 @@ def _no_clock(stack: Stack) -> str | None:
 UNAUTHORIZED = frozenset({401})
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("postgres-slow", "PostgreSQL: each packet 0.1 s late", _slow(_postgres, 0.1)),
-    Scenario("postgres-black-hole", "PostgreSQL: nothing passes, nobody is told", _black_hole(_postgres), 8.0),
+    Scenario("postgres-black-hole", "PostgreSQL: packets are dropped silently", _black_hole(_postgres), 8.0),
     Scenario("postgres-reset", "PostgreSQL: all connections reset, again and again", _postgres_resets),
     Scenario("postgres-refused", "PostgreSQL: connections refused", _refuses(_postgres)),
     Scenario("postgres-cut", "PostgreSQL: every connection cut after 1 to 3,000 bytes", _cuts(_postgres, 3001)),
@@ -347,7 +347,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("postgres-idle-cut", "PostgreSQL: connections cut while idle", _cut_while_idle, costs_nothing=True),
     Scenario("disk-full", "PostgreSQL: its volume is full, its log too", _disk_full, 6.0, impossible=_no_volume),
     Scenario("stripe-slow", "Stripe: answers later than we wait", _slow(_stripe, 2.0), 6.0),
-    Scenario("stripe-black-hole", "Stripe: nothing passes, nobody is told", _black_hole(_stripe), 8.0),
+    Scenario("stripe-black-hole", "Stripe: packets are dropped silently", _black_hole(_stripe), 8.0),
     Scenario("stripe-refused", "Stripe: connections reset and refused", _refuses(_stripe)),
     Scenario("stripe-cut", "Stripe: every connection cut after 1 to 1,500 bytes", _cuts(_stripe, 1501)),
     Scenario("oidc-away", "OpenID provider: away, its keys known", _black_hole(_oidc), 6.0),
@@ -359,7 +359,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 )
 BEHIND_A_POOLER = (
     ("pooler-slow", "PgBouncer: each packet 0.1 s late", _slow(_pooler, 0.1), 4.0),
-    ("pooler-black-hole", "PgBouncer: nothing passes, nobody is told", _black_hole(_pooler), 8.0),
+    ("pooler-black-hole", "PgBouncer: packets are dropped silently", _black_hole(_pooler), 8.0),
     ("pooler-killed", "PgBouncer: SIGKILL, started again later", _pooler_killed, 2.0),
     ("replica-alone", "Replica: cut off from its primary", _replica_cut_off(_replication), 3.0),
     ("replica-away", "Replica: cut off from the API", _replica_cut_off(_replica), 3.0),

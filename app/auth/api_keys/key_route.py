@@ -64,8 +64,8 @@ class KeyRoute(GuardedRoute):
 class HotRoutes:
     """Innermost middleware: serves POST requests of hot routes without Starlette's router and FastAPI's exit stacks.
 
-    It serves a JSON body that parses, sent with an API key. Everything unusual or wrong goes on to FastAPI, so each
-    error has one wording. FastAPI then gets the body that was read already.
+    It serves a JSON body that parses, sent with an API key. FastAPI serves unusual and wrong requests, so each error
+    has one wording. FastAPI then gets the body that was read already.
     """
 
     def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute]) -> None:
