@@ -1,5 +1,6 @@
 """A lone charge, without HTTP, beside the cheapest durable operation: one row updated by the driver."""
 
+import asyncio
 import gc
 import statistics
 import time
@@ -14,6 +15,7 @@ from app.billing.posting import Charged, ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import LOOKUP_PLANNING, Database
+from app.db.listener import NotificationListener
 from app.settings import Settings
 from tests.databases import Urls
 
@@ -24,7 +26,12 @@ UPDATE = "UPDATE accounts SET updated_at = $2 WHERE account_id = $1"
 async def medians_ms(database: Urls, settings: Settings, account_id: UUID, actor: Actor) -> tuple[float, float]:
     """Return the medians of (a row update, a charge with a new key), which alternate."""
     db = Database(SecretStr(database.service), planning=LOOKUP_PLANNING)
-    billing = BillingService(db, Configuration(db, settings))
+    listener = NotificationListener(settings.direct_url)  # as in a server, which so keeps its configuration in memory
+    configuration = Configuration(db, settings, listener)
+    listener.start()
+    while not listener.is_current(asyncio.get_running_loop().time()):
+        await asyncio.sleep(0.01)
+    billing = BillingService(db, configuration)
     driver = await asyncpg.connect(database.service)
     updates, charges = [], []
     gc.disable()
@@ -40,6 +47,7 @@ async def medians_ms(database: Urls, settings: Settings, account_id: UUID, actor
         updates.append(between - started)
         assert isinstance(outcome, Charged)
     gc.enable()
+    await listener.stop()
     await driver.close()
     await db.close()
     return statistics.median(updates[20:]) * 1000, statistics.median(charges[20:]) * 1000

@@ -105,6 +105,7 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         "agent_id",  # an agent is no person
         "caller_kind",
         *("category", "on_expiry"),  # of grants and holds
+        "provider",  # of a payment
         *("actor_type", "actor_id"),  # keys, admins, Stripe; of an end user's token a digest
     }
     forgotten = {
