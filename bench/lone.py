@@ -29,7 +29,7 @@ async def medians_ms(database: Urls, settings: Settings, account_id: UUID, actor
     listener = NotificationListener(settings.direct_url)  # as in a server, which so keeps its configuration in memory
     configuration = Configuration(db, settings, listener)
     listener.start()
-    while not listener.is_current(asyncio.get_running_loop().time()):
+    while not listener.is_current(asyncio.get_running_loop().time()):  # noqa: ASYNC110  (it has no event for that)
         await asyncio.sleep(0.01)
     billing = BillingService(db, configuration)
     driver = await asyncpg.connect(database.service)
