@@ -24,7 +24,7 @@ from tests.demo.oidc_server import SPA, RunningOIDC, running_oidc
 
 @dataclass
 class Office:
-    """The application with admins of every role, each with a session of the kind that scripts have."""
+    """The application with admins of every role, each with a session as scripts have it."""
 
     app: FastAPI
     urls: Urls

@@ -1,4 +1,4 @@
-"""What admins set is in force in every process within a second, versioned, and told in the audit log."""
+"""Configuration by admins: applies in every process within a second, is versioned, and is in the audit log."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ async def test_defaults_and_the_first_pack_are_in_force_elsewhere_within_a_secon
 
 
 async def test_nobody_is_sold_credits_in_another_currency_than_their_account_has(market: Market) -> None:
-    """Or what a credit brought would be told in two currencies, or in the wrong one."""
+    """Otherwise the proceeds of a credit would be in two currencies, or in the wrong one."""
     office, agent = await market.office(), await market.agent()
     euro = {**pack("euro", 450, 20), "currency": "EUR"}
     reason = {"version": 0, "reason": "abroad"}

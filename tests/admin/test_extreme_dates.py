@@ -292,7 +292,7 @@ async def spoil(urls: Urls, stored: str) -> set[str]:
 
 
 async def test_every_page_reads_every_stored_time(market: Market) -> None:
-    """Whatever wrote it: a bad row must not close a page."""
+    """The pages do not depend on the writer of a time: one bad row must not close a page."""
     office, agent = await market.office(), await market.agent()
     await office.put(LIVE, json=market.keys())
     await set_section(office, PACKS, 0, packs=[pack("p", 500, 20)])

@@ -1,4 +1,4 @@
-"""Payment providers' keys: sealed, tried, changed, taken back, and shown to nobody."""
+"""Payment providers' keys: sealed, tested, changed, revoked, and never shown."""
 
 import hashlib
 import hmac
