@@ -122,7 +122,7 @@ def test_a_caller_without_a_credential_is_refused_before_the_body_has_come(serve
         with connect(server) as connection, connection.makefile("rb") as stream:
             connection.sendall(head(path, MIB, *credential))
             assert read_answer(stream).status == 401, credential
-            # The connection goes on: the body is passed over when it comes.
+            # The connection continues: the server discards the body when it arrives.
             connection.sendall(b"x" * MIB + b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n")
             assert read_answer(stream).status == 200
 
