@@ -1,4 +1,4 @@
-"""The service under test, in this process: what all examples of test_machine.py share."""
+"""The service under test, in this process, shared by all examples of test_machine.py."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class World:
-    """The service in this process, shared by all examples, each of which has an account of its own."""
+    """The service in this process, shared by all examples, each of which has a separate account."""
 
     runner: asyncio.Runner
     urls: Urls
