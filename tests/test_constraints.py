@@ -13,7 +13,7 @@ import pytest
 
 from app.ledger.pools import MAX_CREDITS
 from tests.databases import CONSTRAINTS, SERVICE_ROLE, Urls
-from tests.good_rows import ACCOUNT, ADMIN, HOLD, NOBODY, NOW, ROWS, Row
+from tests.support.valid_rows import ACCOUNT, ADMIN, HOLD, NOBODY, NOW, ROWS, Row
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,19 @@ from app.tools import service as tools
 from app.verification import verify_books
 from tests.books import balances
 from tests.conftest import ACTOR
-from tests.machine_world import BEGINNING, DAILY_FREE, FREE, HANDLED, PACKS, PRODUCTS, Bought, World, running_world
-from tests.model import Answer, Model, Sale, Tool
 from tests.payments.test_history import SECRET, History
+from tests.support.account_model import Answer, Model, Sale, Tool
+from tests.support.billing_world import (
+    BEGINNING,
+    DAILY_FREE,
+    FREE,
+    HANDLED,
+    PACKS,
+    PRODUCTS,
+    Bought,
+    World,
+    running_world,
+)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from app.auth.caller import Permission
 from app.db import Database
 from tests.conftest import make_key
 from tests.databases import Urls, create_database, drop_database
-from tests.nasty_values import (
+from tests.servers import Server, running_server, running_stripe
+from tests.support.invalid_requests import (
     CONTENT_TYPES,
     GETS,
     MIB,
@@ -30,7 +31,6 @@ from tests.nasty_values import (
     WHOLE_BODIES,
     Body,
 )
-from tests.servers import Server, running_server, running_stripe
 
 
 @pytest.fixture(scope="module")

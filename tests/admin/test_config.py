@@ -5,8 +5,19 @@ import json
 import time
 from typing import Any
 
-from tests.admin.market import DEFAULTS, DOMAIN, LIVE, PACKS, PRODUCTS, Market, pack, set_section, soon, user
 from tests.auth.test_changes_spread import kill_listeners
+from tests.support.configurable_service import (
+    DEFAULTS,
+    DOMAIN,
+    LIVE,
+    PACKS,
+    PRODUCTS,
+    Market,
+    pack,
+    set_section,
+    soon,
+    user,
+)
 
 FREE = {"plan_name": "free"}
 

@@ -19,13 +19,13 @@ from app.errors import InvalidRequest
 from app.main import create_app
 from app.timestamps import FAR_AHEAD, LONG_AGO
 from tests.admin.conftest import Office
-from tests.admin.market import DOMAIN, LIVE, PACKS, Market, pack, set_section, soon, user
 from tests.admin.test_routes import LEAST
 from tests.books import connected
 from tests.conftest import settings_for
 from tests.databases import Urls
 from tests.processes import run_command
 from tests.servers import environment
+from tests.support.configurable_service import DOMAIN, LIVE, PACKS, Market, pack, set_section, soon, user
 
 KEYS, CHECK = "/admin/api-keys", "/v1/billing/check"
 NEW_KEY = {"environment": "live", "name": "dates", "permissions": ["billing:read"]}

@@ -20,9 +20,9 @@ from app.db import Database
 from app.main import ROUTERS
 from tests.conftest import make_key, running_app, settings_for
 from tests.databases import Urls
-from tests.nasty_values import MIB, WEBHOOK
 from tests.raw_http import connect, read_answer
 from tests.servers import Server, running_server
+from tests.support.invalid_requests import MIB, WEBHOOK
 
 LIMIT = 30
 CHECK = "/v1/billing/check"

@@ -19,11 +19,11 @@ from app.demo.postgres import LaunchError
 from app.jobs import defer
 from tests import pooler
 from tests.books import connected
-from tests.chaos.middle import MAX_LAG_S, Middle
 from tests.chaos.proxy import Proxy
 from tests.chaos.stack import Stack
 from tests.outages import set_read_only
 from tests.servers import START_TIMEOUT_S
+from tests.support.pooler_and_replica import MAX_LAG_S, Middle
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Fault = Callable[[Stack, float], Awaitable[None]]

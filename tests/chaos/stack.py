@@ -29,7 +29,6 @@ from app.demo.postgres import Cluster, ephemeral_cluster
 from app.ledger.pools import Credits
 from app.settings import Mode, Settings
 from tests.chaos.clock import Clock
-from tests.chaos.middle import Middle, running_middle
 from tests.chaos.proxy import PostgresProxy, Proxy
 from tests.chaos.traffic import Traffic
 from tests.conftest import ACTOR
@@ -37,6 +36,7 @@ from tests.databases import ADMIN_URL, Urls, create_database, prepare, urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 from tests.processes import Process, run_command
 from tests.servers import LocalStripe, Server, environment, free_port, launch, running_server, running_stripe
+from tests.support.pooler_and_replica import Middle, running_middle
 
 DATABASE = "chaos"
 API_PROCESSES = 2

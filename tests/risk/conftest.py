@@ -18,11 +18,11 @@ from app.db import Database
 from app.payments import settlement
 from app.payments.stripe_objects import HANDLED
 from app.risk.service import look
-from tests.admin.market import DOMAIN, SECRET
 from tests.books import connected
 from tests.conftest import make_key, running_app, settings_for
 from tests.databases import Urls
 from tests.servers import LocalStripe, running_stripe
+from tests.support.configurable_service import DOMAIN, SECRET
 
 
 class House:

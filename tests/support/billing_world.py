@@ -17,9 +17,9 @@ from app.settings import Settings
 from app.tools.service import ProductInventoryService
 from tests.conftest import settings_for
 from tests.databases import Urls, create_database, drop_database
-from tests.model import Sale
 from tests.payments.test_history import SECRET, History
 from tests.servers import running_stripe
+from tests.support.account_model import Sale
 
 BEGINNING = datetime(2026, 2, 27, 21, 30, tzinfo=UTC)
 DAILY_FREE, FREE = 3, 4
