@@ -1,4 +1,4 @@
-"""What a test asks the books directly, and the locks it takes in their way."""
+"""Direct reads of the books for tests, and locks that hold up their writers."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ async def connected(urls: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Rec
 
 @contextlib.asynccontextmanager
 async def account_locked(urls: Urls, account_id: UUID | str) -> AsyncIterator[None]:
-    """Somebody else holds the account's row."""
+    """Hold the lock of the account's row in another transaction."""
     async with connected(urls) as connection, connection.transaction():
         await connection.execute("SELECT FROM accounts WHERE account_id = $1 FOR UPDATE", UUID(str(account_id)))
         yield

@@ -66,7 +66,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 async def database(worker_id: str) -> AsyncIterator[Urls]:
-    """The worker's own database. Whatever its tests did, its ledger must verify in the end."""
+    """The worker's own database. Its ledger must verify after all of the worker's tests."""
     name = f"billing_{worker_id}_{os.getpid()}"
     urls = await create_database(name)
     yield urls
@@ -120,7 +120,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def identity() -> Identity:
-    """A user nobody has seen."""
+    """A user that does not exist yet."""
     return Identity("live", "oauth:google", f"{uuid.uuid4()}@example.com")
 
 

@@ -36,7 +36,7 @@ CONSTRAINTS = """
        AND i.indisunique AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = i.indexrelid)
      ORDER BY 1, 2
     """
-"""Whatever refuses a row, but for primary keys."""
+"""All constraints and indexes that can reject a row, except primary keys."""
 
 
 @dataclass(frozen=True)

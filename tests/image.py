@@ -1,8 +1,8 @@
-"""`make image`, last part: what the built image holds, and requests served from it, read-only and without rights.
+"""`make image`, last part: the contents of the built image, and requests served from it, read-only and without rights.
 
     python -m tests.image ROOT CONFIG POOLER
 
-ROOT: the image's unpacked root file system. CONFIG: what `buildah inspect` says of it. POOLER: the root of the other
+ROOT: the image's unpacked root file system. CONFIG: the output of `buildah inspect`. POOLER: the root of the other
 image, whose PgBouncer the tests behind a pooler are run with. There is no container engine here, so
 the process gets what matters of one: that root, mounted read-only, and the image's user, environment and command.
 """
@@ -41,7 +41,7 @@ class Image:
         self.env = dict(entry.split("=", 1) for entry in config["Env"])
 
     def start(self, command: list[str], env: Mapping[str, str], **options: Any) -> "subprocess.Popen[str]":
-        """`command` in the image, in mounts of its own."""
+        """Start `command` in the image, in a separate mount namespace."""
         words = " ".join(f"{name}={shlex.quote(value)}" for name, value in {**self.env, **env}.items())
         script = WITHIN.format(
             root=self.root, user=self.config["User"], env=words, command=shlex.quote(f"exec {shlex.join(command)}")
@@ -60,7 +60,7 @@ class Image:
 
 
 def look(image: Image) -> None:
-    """What it holds and what it says of itself."""
+    """Check the contents of the image and its description of itself."""
     assert image.config["User"] == "10001:10001"
     labels = image.config["Labels"]
     for name in ("title", "source", "version", "revision", "created", "base.name"):
@@ -88,7 +88,7 @@ def ask(url: str, body: object = None, **headers: str) -> tuple[int, bytes]:
 
 
 def serve(image: Image) -> None:
-    """Migrate, make a key, serve, charge, be healthy, end on SIGTERM: all by what is in the image.
+    """Migrate, make a key, serve, charge, be healthy, end on SIGTERM: all with the image's own programs.
 
     Traces and reports of errors are switched on, which takes the packages of both extras.
     """

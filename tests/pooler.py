@@ -80,7 +80,7 @@ class Pooler:
         """The service's URL by way of it."""
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        folder.chmod(0o755)  # PgBouncer does not run as root, whoever starts it
+        folder.chmod(0o755)  # PgBouncer never runs as root, even if root starts it
         (folder / "userlist.txt").write_text(f'"{service.username}" "{unquote(service.password or "")}"\n')
         (folder / "pgbouncer.ini").write_text(configuration(folder, urls, self.port, pool_size))
 

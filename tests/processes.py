@@ -1,6 +1,6 @@
 """Our own commands as real processes, forked from one that has imported what they need.
 
-Importing it takes longer than most of what the tests make them do. The process they are forked from runs nothing else:
+The import takes longer than most of the commands' own work. The process they are forked from runs nothing else:
 no thread, no event loop, no connection.
 """
 
@@ -55,7 +55,7 @@ PROGRAMS = {"ciris-billing": _ciris_billing, "alembic": _alembic}
 
 
 class Process:
-    """`ciris-billing`, or another of `PROGRAMS`. What the tests use of `subprocess.Popen`."""
+    """`ciris-billing`, or another of `PROGRAMS`, with the part of `subprocess.Popen` that the tests use."""
 
     def __init__(
         self,

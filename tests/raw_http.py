@@ -1,4 +1,4 @@
-"""HTTP/1.1 by hand, over a socket: what no client library sends."""
+"""HTTP/1.1 by hand, over a socket: requests that no client library sends."""
 
 import contextlib
 import json

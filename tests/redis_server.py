@@ -22,7 +22,7 @@ PROGRAM, *ARGUMENTS = _COMPOSE["services"]["valkey"]["command"]
 
 
 class RedisServer:
-    """What docker-compose.yml runs, on a port of its own."""
+    """The server of docker-compose.yml, on a separate port."""
 
     def __init__(self) -> None:
         self.port = free_port()

@@ -1,6 +1,6 @@
 """Two versions of the service on one schema, as while a deployment replaces one by the other.
 
-`scripts/rolling-check REF` runs this: the version of REF from a worktree of its own, with its own dependencies, and
+`scripts/rolling-check REF` runs this: the version of REF from a separate worktree, with its own dependencies, and
 this version, on one database whose schema is this version's.
 """
 
@@ -31,7 +31,7 @@ ROUNDS = 25
 
 
 async def mixed_traffic(old_url: str, new_url: str, key: str, rounds: int) -> int:
-    """What agents and proxies ask for, of both versions in turn: each must know what the other did. How many requests.
+    """Send agents' and proxies' requests to both versions in turn: each must know the other's work. Return the number.
 
     Raises AssertionError for any answer that one version alone would not have given.
     """
@@ -100,13 +100,13 @@ STORIES = (
     ("decided again", "new:paid=20 old:disputed=0 old:lost=0 new:won=20 old:inquiry=20"),
     ("decided again", "old:paid=20 new:disputed=0 new:lost=0 new:won=20 old:funds_reinstated=20"),
 )
-"""What happens to a payment at Stripe; and which version receives which event about it, with the credits after it."""
+"""The events of a payment at Stripe: the version that receives each, and the credits after it."""
 
 
 async def mixed_payments(old: httpx.AsyncClient, new: httpx.AsyncClient, stripe: LocalStripe) -> int:
-    """Refunds that fail and disputes, told to both versions in turn: how many purchases.
+    """Send events of failing refunds and of disputes to both versions in turn. Return the number of purchases.
 
-    Neither undoes nor doubles what the other booked. Raises AssertionError for another balance than the money allows.
+    Neither version undoes or doubles the other's bookings. Raises AssertionError if a balance does not match the money.
     """
     for name, steps in STORIES:
         user = {"oauth_provider": "oauth:google", "external_id": f"{uuid.uuid4()}@example.com"}
@@ -130,7 +130,7 @@ async def mixed_payments(old: httpx.AsyncClient, new: httpx.AsyncClient, stripe:
 
 
 def _story(name: str, payment_id: str, secret: str) -> dict[str, Any]:
-    """Stripe's events about one payment, by what they say."""
+    """Return Stripe's events about one payment, by their content."""
     events: list[dict[str, Any]] = []
     account = Account(AccountConfig("pk", secret), lambda _, event: events.append(event))
     intent = account.create_intent(500, "usd", {}, None)

@@ -82,7 +82,7 @@ def running_server(
     workers: int = 1,
     root: Path = ROOT,
 ) -> Iterator[Server]:
-    """`ciris-billing serve` (or another `app` under uvicorn) on a port of its own, stopped by pid afterwards.
+    """Run `ciris-billing serve` (or another `app` under uvicorn) on a free port; stop it by pid afterwards.
 
     Of another version, when `root` is its folder.
     """
@@ -133,7 +133,7 @@ def _wait(server: Server, health: str) -> None:
 def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
     """The address of an application on a real server, in a thread of this process."""
     port = port or free_port()
-    # As `serve` has it: whose address counts is for the application to say.
+    # As in `serve`: the application decides which client address counts.
     config = uvicorn.Config(app, port=port, http=Protocol, proxy_headers=False, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -1,4 +1,4 @@
-"""Who is let in while there is too much to do, and what the others are told."""
+"""Admission control under overload: which requests are admitted, and the answers of the others."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ from tests.databases import Urls
 from tests.servers import free_port
 
 FULL = -1.0
-"""A limit that lets nobody in."""
+"""A limit that admits no request."""
 
 
 def test_a_door_lets_in_as_many_as_it_may_and_one_more_when_one_leaves() -> None:
@@ -50,7 +50,7 @@ def test_a_door_lets_in_as_many_as_it_may_and_one_more_when_one_leaves() -> None
         slots.append(limiter.acquire(0.0))
     assert len(slots) == limiter.in_flight == INITIAL_LIMIT
     slots[7].complete(0.1)
-    slots[7].complete(0.2)  # again: it has no slot any more
+    slots[7].complete(0.2)  # again: it no longer has a slot
     assert (limiter.is_full, limiter.in_flight) == (False, INITIAL_LIMIT - 1)
 
 
@@ -183,7 +183,7 @@ async def full(app: FastAPI) -> AsyncIterator[ConcurrencyLimiter]:
 
 @dataclass
 class Sender:
-    """A request of which the body's last piece comes when it is told so."""
+    """A request whose last piece of the body arrives on demand."""
 
     app: FastAPI
     key: str

@@ -77,7 +77,7 @@ async def test_a_block_that_ends_is_committed_and_one_that_raises_is_not(small: 
 
 
 async def test_a_commit_that_postgresql_turns_into_a_rollback_is_an_error(small: Database) -> None:
-    """As after a statement whose failure the block swallowed: nothing was stored, so nobody may read success."""
+    """A statement failed and the block swallowed the error: nothing was stored, so no caller may read success."""
     account_id = uuid4()
 
     async def swallow() -> None:

@@ -1,4 +1,4 @@
-"""The commands as an operator types them, each in a process of its own: what they print, and how they exit."""
+"""The commands as an operator types them, each in a separate process: their output, and their exit status."""
 
 import contextlib
 import json
@@ -301,7 +301,7 @@ def test_migrate_makes_the_schema(empty_database: Urls) -> None:
 
 
 def run_in_terminal(env: dict[str, str], *arguments: str) -> str:
-    """What a person sees who types the command in a terminal of 100 columns in Tokyo."""
+    """Return the output for a person who types the command in a terminal of 100 columns in Tokyo."""
     ours, terminal = os.openpty()
     try:
         process = subprocess.Popen(

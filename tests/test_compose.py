@@ -1,4 +1,4 @@
-"""docker-compose.yml and what belongs to it: what the Compose schema cannot tell."""
+"""docker-compose.yml and its files: properties that the Compose schema cannot check."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_every_secret_exists_and_every_file_setting_names_one(name: str) -> None
 def test_our_services_are_given_real_settings_and_start_by_them(
     name: str, secrets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each name is a setting's; what production demands is there with what docker/make-secrets makes."""
+    """Each name is a setting's, and docker/make-secrets makes everything that production requires."""
     environment = SERVICES[name]["environment"]
     names = {variable.removesuffix("_FILE").lower() for variable in set(environment) - OF_THE_TRACER}
     assert names <= set(Settings.model_fields)
@@ -144,7 +144,7 @@ def test_the_collectors_pipelines_are_made_of_what_it_defines() -> None:
     for pipeline in collector["service"]["pipelines"].values():
         for kind, names in pipeline.items():
             assert set(names) <= set(collector[kind])
-        assert pipeline["processors"][0] == "memory_limiter", "what is refused is refused before it is kept"
+        assert pipeline["processors"][0] == "memory_limiter", "the limiter must reject data before they are buffered"
     assert collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"] == "0.0.0.0:4318"
     limits = SERVICES["otel-collector"]["deploy"]["resources"]["limits"]
     assert collector["processors"]["memory_limiter"]["limit_mib"] < int(limits["memory"].removesuffix("M"))
@@ -185,7 +185,7 @@ def test_the_pooler_lets_every_replica_in() -> None:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What docker/make-secrets makes, run twice: the second time it changes nothing."""
+    """The files that docker/make-secrets makes, run twice: the second time it changes nothing."""
     project = tmp_path_factory.mktemp("project")
     (project / "docker").mkdir()
     (project / "docker" / "make-secrets").write_bytes((ROOT / "docker" / "make-secrets").read_bytes())

@@ -1,4 +1,4 @@
-"""Connection URLs: what is accepted, what is refused by name, and that every driver gets the same."""
+"""Connection URLs: which are accepted, which are rejected by name, and that every driver gets the same."""
 
 from pathlib import Path
 from typing import Any

@@ -13,7 +13,7 @@ import pytest
 
 from app.ledger.pools import MAX_CREDITS
 from tests.databases import CONSTRAINTS, SERVICE_ROLE, Urls
-from tests.good_rows import ACCOUNT, ADMIN, HOLD, NOBODY, NOW, ROWS, Row
+from tests.support.valid_rows import ACCOUNT, ADMIN, HOLD, NOBODY, NOW, ROWS, Row
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
     connection = await asyncpg.connect(database.superuser)
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute("DELETE FROM alert_rules")  # which are there from the migration on, for ever
+    await connection.execute("DELETE FROM alert_rules")  # a migration inserted them, permanently
     await connection.execute(f"SET ROLE {SERVICE_ROLE}")
     await insert(connection, "accounts", ROWS["accounts"] | {"account_id": ACCOUNT})
     admin = {"admin_id": ADMIN, "email": "other@example.com"}

@@ -138,7 +138,7 @@ async def test_an_account_that_exists_keeps_its_currency_and_no_new_one_begins_i
     async with connected(database) as connection:
         change = "UPDATE accounts SET currency = 'ZZZ' WHERE account_id = $1::uuid"
         await connection.execute(change, made.json()["account_id"])
-    for currency in ("ZZZ", "USD"):  # as before: `currency` counts only when it creates
+    for currency in ("ZZZ", "USD"):  # `currency` counts only when an account is created
         again = await agent.post("/v1/billing/accounts", json={**user, "currency": currency})
         assert (again.status_code, again.json()["currency"]) == (200, "ZZZ")
     charge = await agent.post("/v1/billing/charges", json={**user, "amount_minor": 100, "currency": "ZZZ"})

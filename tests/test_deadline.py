@@ -18,7 +18,7 @@ async def receive() -> Message:
 
 
 def asked(app: ASGIApp, timeout_s: float = 0.02) -> tuple["asyncio.Task[None]", list[Message]]:
-    """The request under way, and what its caller hears."""
+    """The request under way, and the messages that its caller receives."""
     heard: list[Message] = []
 
     async def send(message: Message) -> None:

@@ -63,7 +63,7 @@ esac
 
 
 async def make_roles(superuser: str, secrets: Path) -> None:
-    """What docker/postgres/init-roles.sh does first, with the same passwords."""
+    """Create the roles, as docker/postgres/init-roles.sh does first, with the same passwords."""
     connection = await asyncpg.connect(superuser)
     for name, role in ROLES.items():
         password = (secrets / f"{name}_password").read_text()
@@ -74,7 +74,7 @@ async def make_roles(superuser: str, secrets: Path) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
-    """What a clone has of what the page uses."""
+    """The files of a clone that the page uses."""
     for name in (".env.example", "docker-compose.yml", "alembic.ini"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "docker").mkdir()
@@ -93,7 +93,7 @@ def with_database_at(project: Path, name: str, urls: Urls, pooler: str) -> str:
 
 
 def write_environments(project: Path, urls: Urls, pooler: str, port: int) -> None:
-    """What Compose would hand to each of our services, as a file to source."""
+    """Write the environment that Compose would give to each of our services, as a file to source."""
     (project / "environment").mkdir()
     for name in ("api-1", "worker", "migrate"):
         lines = [f"HOST=127.0.0.1 PORT={port} PYTHONPATH={ROOT}"]

@@ -61,7 +61,7 @@ async def test_whoever_is_answered_shows_that_it_is_there(monkeypatch: pytest.Mo
 async def test_nobody_waits_for_a_database_in_a_black_hole(database: Urls) -> None:
     proxy = PostgresProxy(SecretStr(database.service))
     await proxy.start()
-    db = Database(proxy.url, timeout_s=60)  # by which time whoever waited would fail this test
+    db = Database(proxy.url, timeout_s=60)  # a caller that waited so long would fail this test
     db.watch()
     try:
         await db.ping()

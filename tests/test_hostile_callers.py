@@ -70,7 +70,7 @@ async def opened(http: httpx.AsyncClient, keys: Keys, external_id: str, credits:
 
 
 async def test_a_users_token_reaches_no_other_account(http: httpx.AsyncClient, keys: Keys, bob: dict[str, str]) -> None:
-    """Whatever identity the request names, in its body or its query, the token's own counts."""
+    """The token's own identity counts, not the identity that the request names in its body or its query."""
     before = await opened(http, keys, ALICE)
     alice = {"oauth_provider": PROVIDER, "external_id": ALICE}
     bought = await http.post("/v1/billing/purchases", json=alice, headers=live(keys))
@@ -120,7 +120,7 @@ async def test_a_test_key_reaches_nothing_of_the_live_environment(http: httpx.As
 async def test_a_request_sets_no_column_that_it_was_not_asked_for(
     http: httpx.AsyncClient, keys: Keys, client_for: ClientFor
 ) -> None:
-    """Unknown fields are ignored, those of tables included; what mints needs the permission to mint."""
+    """Unknown fields are ignored, those of tables included; minting needs the permission to mint."""
     name = f"{uuid.uuid4()}@example.com"
     user = {"oauth_provider": PROVIDER, "external_id": name}
     wishes = {

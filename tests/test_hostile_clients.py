@@ -1,6 +1,6 @@
-"""What a hostile client does to a real server process, by connections, heads, bodies and paths; and what it gives away.
+"""Hostile clients against a real server process: connections, heads, bodies and paths; and the data that it reveals.
 
-Beside test_nasty_input.py, which is about values. docs/security.md says which threat each of these tests stands for.
+Beside test_nasty_input.py, which is about values. docs/security.md maps threats to these tests.
 """
 
 import asyncio
@@ -164,7 +164,7 @@ async def test_no_second_request_hides_in_an_ambiguous_one(server: Server, reque
 
 
 async def test_two_keys_or_tokens_in_one_request_are_none(server: Server, key: str, db: Database) -> None:
-    """Whichever of them a proxy or a log looked at, it would be the wrong one."""
+    """A proxy or a log may have read either of them, so neither is accepted."""
     other = (await make_key(db, "live", *Permission)).encode()
     body = json.dumps(somebody()).encode()
     for headers in ((b"X-API-Key: " + key.encode(), b"x-api-key: " + other), (b"Authorization: Bearer a",) * 2):
@@ -193,7 +193,7 @@ async def test_two_keys_or_tokens_in_one_request_are_none(server: Server, key: s
     ],
 )
 async def test_no_spelling_of_a_path_leads_past_its_guard(server: Server, key: str, path: str) -> None:
-    """A route decides by itself who may call it: no prefix that a proxy guards is all that stands before it."""
+    """The route itself decides which callers it admits: a proxy's guard of a prefix is never the only one."""
     head = f"GET {path} HTTP/1.1\r\nHost: billing\r\nX-API-Key: {key}\r\nConnection: close\r\n\r\n"
     came = await asyncio.to_thread(exchange, server, head.encode())
     status = int(came.split(b" ", 2)[1])
@@ -251,7 +251,7 @@ async def test_the_host_that_a_request_names_leads_nowhere(client: httpx.AsyncCl
 async def test_secrets_and_persons_are_in_no_log_answer_or_metric(
     server: Server, client: httpx.AsyncClient, key: str, oidc: RunningOIDC, database: Urls
 ) -> None:
-    """Everything that is said while all goes well and while it does not; and each line of the log is one object."""
+    """Check all text of successful and failing requests; and that each line of the log is one object."""
     user = {
         **somebody(),
         "customer_email": "mail-of-a-person@example.com",

@@ -1,4 +1,4 @@
-"""Ids tell the order of writing, whatever the clock does."""
+"""Ids give the order of writing, through every change of the clock."""
 
 import time
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ def test_ids_are_put_right_by_the_databases_clock_when_far_off() -> None:
 
 
 def test_an_answer_that_was_long_under_way_moves_nothing() -> None:
-    """The process stood still after the database had answered; on its clock a minute and a half have gone by."""
+    """The process was suspended after the database had answered; on its clock a minute and a half have passed."""
     wall = Wall()
     clock = IdClock(wall)
     asked_ms = clock.now_ms()

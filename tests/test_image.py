@@ -1,4 +1,4 @@
-"""What docker/Dockerfile is made from. `make image` builds it and serves requests from it."""
+"""The inputs of docker/Dockerfile. `make image` builds it and serves requests from it."""
 
 import json
 import re
@@ -16,7 +16,7 @@ DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
 
 
 def pins(lock: str) -> dict[str, tuple[str, frozenset[str]]]:
-    """What is installed on Linux."""
+    """Return the packages that are installed on Linux."""
     return {
         canonicalize_name(pin.name): (str(pin.specifier), frozenset(options))
         for pin, options in entries(lock)

@@ -1,4 +1,4 @@
-"""What is installed is what pyproject.toml asks for, pinned and hashed, from whichever index the user has."""
+"""The locked packages are those that pyproject.toml requires, pinned and hashed, from any index that the user has."""
 
 import json
 import re

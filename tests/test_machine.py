@@ -33,9 +33,19 @@ from app.tools import service as tools
 from app.verification import verify_books
 from tests.books import balances
 from tests.conftest import ACTOR
-from tests.machine_world import BEGINNING, DAILY_FREE, FREE, HANDLED, PACKS, PRODUCTS, Bought, World, running_world
-from tests.model import Answer, Model, Sale, Tool
 from tests.payments.test_history import SECRET, History
+from tests.support.account_model import Answer, Model, Sale, Tool
+from tests.support.billing_world import (
+    BEGINNING,
+    DAILY_FREE,
+    FREE,
+    HANDLED,
+    PACKS,
+    PRODUCTS,
+    Bought,
+    World,
+    running_world,
+)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +157,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(target=paid, spent=st.booleans())
     def first_purchases(self, spent: bool) -> Any:
-        """So that every example has money that can go back, which few would come to by themselves."""
+        """Give every example money that can be refunded; random rules alone would seldom do so."""
         sales = [self._open(pack, pack) for pack in PACKS]
         for bought in sales:
             assert bought is not None
@@ -166,7 +176,7 @@ class Machine(RuleBasedStateMachine):
         return bought
 
     def _open(self, pack: str, key: str) -> Bought | None:
-        """Opened, which moves nothing. A second click gets the first one's payment."""
+        """Open a purchase, which moves nothing. A second click gets the payment of the first."""
         opening = self.world.payments.open_purchase(
             "live", self.account_id, now=self.now, pack=pack, idempotency_key=key
         )
@@ -219,7 +229,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(bought=paid, share=SHARES, won=OUTCOMES)
     def dispute_told_backwards(self, bought: Bought, share: int, won: bool) -> None:
-        """Its end overtakes its beginning: what was won in the end moves nothing at all."""
+        """Its end overtakes its beginning: a dispute that was won in the end moves nothing at all."""
         if bought.dispute is None:
             self._open_dispute(bought, share, inquiry=False)
             self._close_dispute(bought, won=won)

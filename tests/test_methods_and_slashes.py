@@ -1,4 +1,4 @@
-"""HEAD is answered as GET without a body, and no redirect is built from what a request says about its host."""
+"""HEAD is answered as GET without a body, and no redirect is built from a request's claim about its host."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -86,7 +86,7 @@ async def test_migrations_take_no_lock_that_stops_traffic(own_database: Urls) ->
     ],
 )
 def test_the_lint_catches_what_the_version_before_cannot_live_with(statement: str, rule: str) -> None:
-    """Both versions serve from one schema while replicas are replaced. What contracts it waives the rule by name."""
+    """Both versions serve from one schema during a deployment. A migration that contracts waives the rule by name."""
     sql = f"SET lock_timeout = '1s'; {statement};"
     assert rule in lint(sql).stdout
     assert rule not in lint(sql.replace(statement, f"\n-- squawk-ignore {rule}\n{statement}")).stdout

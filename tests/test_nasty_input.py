@@ -1,4 +1,4 @@
-"""Whatever anybody sends: never a 5xx, and a refusal always has the same shape."""
+"""Hostile input of every caller: never a 5xx, and a rejection always has the same shape."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,8 @@ from app.auth.caller import Permission
 from app.db import Database
 from tests.conftest import make_key
 from tests.databases import Urls, create_database, drop_database
-from tests.nasty_values import (
+from tests.servers import Server, running_server, running_stripe
+from tests.support.invalid_requests import (
     CONTENT_TYPES,
     GETS,
     MIB,
@@ -30,12 +31,11 @@ from tests.nasty_values import (
     WHOLE_BODIES,
     Body,
 )
-from tests.servers import Server, running_server, running_stripe
 
 
 @pytest.fixture(scope="module")
 async def books(worker_id: str) -> AsyncIterator[Urls]:
-    """A database for this table alone: what it sends is worth nothing afterwards."""
+    """A database for this table alone: its requests make the books worthless."""
     name = f"billing_nasty_{worker_id}"
     yield await create_database(name)
     await drop_database(name)
@@ -101,7 +101,7 @@ async def post(client: httpx.AsyncClient, path: str, content: bytes, **headers: 
 
 @pytest.mark.parametrize("path", POSTS)
 async def test_the_table_begins_with_good_requests(client: httpx.AsyncClient, path: str) -> None:
-    somebody = {"external_id": f"{uuid.uuid4()}@example.com"}  # whose credits no other test has spent
+    somebody = {"external_id": f"{uuid.uuid4()}@example.com"}  # no other test has spent these credits
     await client.post("/v1/billing/check", json={**USER, **somebody})
     answer = await client.post(path, json={**POSTS[path], **somebody})
     assert answer.status_code in (200, 201), answer.text
@@ -153,7 +153,7 @@ async def test_every_path_is_found_or_not(client: httpx.AsyncClient, path: str) 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
 async def test_other_methods_are_refused(client: httpx.AsyncClient, path: str, method: str) -> None:
     answer = await client.request(method, path)
-    is_get = method == "HEAD" and path in GETS  # which is refused for what it lacks
+    is_get = method == "HEAD" and path in GETS  # rejected for its missing parameters
     assert answer.status_code == (422 if is_get else 405)
     assert "X-Request-ID" in answer.headers
 

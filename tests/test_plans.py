@@ -1,7 +1,7 @@
-"""Query plans of the hot path: every statement finds its rows through an index, whatever the statistics say.
+"""Query plans of the hot path: every statement finds its rows through an index, with any statistics.
 
 The statements are those that the service sends: the test sends every kind of hot request to the application and records
-what reaches the driver, and how that connection was opened, because a plan depends on the connection's settings.
+the driver's statements, and how that connection was opened, because a plan depends on the connection's settings.
 """
 
 import json
@@ -82,7 +82,7 @@ FILL = """
     """
 NO_AUTOVACUUM = "; ".join(f"ALTER TABLE {table} SET (autovacuum_enabled = false)" for table in sorted(TABLES))
 EMPTY = f"TRUNCATE {', '.join(TABLES - {'api_keys'})} CASCADE"
-# From a new database to a full one, and from statistics of an empty database to a full one that nobody has analyzed.
+# From a new database to a full one, and from statistics of an empty database to a full one without an ANALYZE.
 STATES = {
     "missing, empty": NO_AUTOVACUUM,
     "missing, filled": FILL,
@@ -106,7 +106,7 @@ def tables_in(statement: str) -> set[str]:
 
 @asynccontextmanager
 async def recorded(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Sent]]:
-    """What is sent on connections that open inside the block, by statement."""
+    """Record the statements sent on connections that open inside the block."""
     sent: dict[str, Sent] = {}
     open_connection = asyncpg.connect
     options_of: WeakKeyDictionary[Connection, Mapping[str, Any]] = WeakKeyDictionary()
@@ -135,7 +135,7 @@ async def recorded(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, S
 
 
 async def hot_statements(database: Urls, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Sent]:
-    """What the application sends for one hot request of each kind."""
+    """Return the statements that the application sends for one hot request of each kind."""
     async with recorded(monkeypatch) as sent, running_app(settings_for(database)) as app:
         headers = {"X-API-Key": await make_key(app.state.db, "live", *Permission)}
         transport = httpx.ASGITransport(app)

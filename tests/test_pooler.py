@@ -65,7 +65,7 @@ async def pooled_shop(urls: Urls, cache_size: int) -> AsyncIterator[Shop]:
 
 
 async def test_parallel_load_through_three_connections_keeps_exact_balances(urls: Urls) -> None:
-    """Charges, each three times, checks, tool charges and webhooks, all at once: what is left is exact."""
+    """Charges, each three times, checks, tool charges and webhooks, all at once: the remaining credits are exact."""
     for cache_size in cache_sizes():
         await put_under_load(urls, cache_size)
 
@@ -99,7 +99,7 @@ async def put_under_load(urls: Urls, cache_size: int) -> None:
             asyncio.gather(*(shop.deliver(event) for event in events * 3)),
         )
         charges, checks, uses = (Counter(each) for each in statuses)
-        # Whichever messages came first are paid for, and their replays cost nothing. Tools are paid by their own pool.
+        # The first messages to arrive are paid, and their replays cost nothing. Tools are paid by their own pool.
         assert charges[201] == USERS * GRANTED
         assert charges.keys() == {201, 402, 409}
         assert checks == {200: USERS * MESSAGES}
@@ -118,7 +118,7 @@ async def pooled_database(urls: Urls, timeout_s: float) -> AsyncIterator[Databas
     await bound_role(direct, timeout_s)
     await direct.close()
     with running_pgbouncer(urls) as pooler:
-        # The driver's own time-out is ten seconds longer: what ends a statement here is PostgreSQL.
+        # The driver's own time-out is ten seconds longer: PostgreSQL ends statements here.
         db = Database(SecretStr(pooler), pool_size=5, timeout_s=10, pooled=True, statement_cache_size=0)
         yield db
         await db.close()
@@ -142,7 +142,7 @@ async def test_postgresql_ends_what_takes_too_long_behind_the_pooler(urls: Urls)
             await db.fetch_row("SELECT pg_sleep(5)")
         async with connected(urls) as other, other.transaction():
             await other.execute("LOCK TABLE accounts")
-            with pytest.raises((asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)):  # whichever came first
+            with pytest.raises((asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)):  # either limit may end it
                 await db.fetch_row("SELECT count(*) FROM accounts")
         with pytest.raises(DBAPIError):
             await idle_in_transaction(db, 0.6)

@@ -87,7 +87,7 @@ async def test_database_refuses_the_service(database: Urls, statement: str) -> N
 
 @dataclass(frozen=True)
 class Login:
-    """A role that has what the service has, in a database of its own."""
+    """A role that has the service's rights, in a separate database."""
 
     name: str
     urls: Urls

@@ -1,4 +1,4 @@
-"""`/v1/status`: what it says of PostgreSQL and Stripe, how often it asks them, and how long it waits."""
+"""`/v1/status`: its report on PostgreSQL and Stripe, how often it asks them, and how long it waits."""
 
 import asyncio
 import json

@@ -162,7 +162,7 @@ def test_a_value_that_is_not_ascii_is_taken_or_refused(server: Server, key: byte
 @pytest.mark.parametrize(
     ("lengths", "status"),
     [
-        ([b"0" * 4400 + b"%d"], 200),  # as long as Python's int() refuses; a number of bytes all the same
+        ([b"0" * 4400 + b"%d"], 200),  # too long for Python's int(), but a valid number of bytes
         ([b"9" * 4400], 400),
         ([b"1" + b"0" * 4400], 400),
         ([b"9" * 19], 413),

@@ -1,4 +1,4 @@
-"""docs/security.md is true: its tests exist. And what no other test stands for."""
+"""docs/security.md is true: its tests exist. Also the properties that no other test covers."""
 
 import hmac
 import re

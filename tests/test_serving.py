@@ -1,4 +1,4 @@
-"""`ciris-billing serve` ends without cutting anybody off, and takes nothing for a header that is none."""
+"""`ciris-billing serve` ends without cutting off any request, and reads only headers as headers."""
 
 import asyncio
 import contextlib
@@ -75,17 +75,17 @@ async def test_sigterm_turns_new_requests_away_and_finishes_those_under_way(own_
         assert await asyncio.to_thread(server.process.wait, 10) == 0
     async with connected(own_database) as connection:
         assert await connection.fetchval("SELECT count(*) FROM charges") == 3
-        # What was counted in memory is written before the end.
+        # Counts kept in memory are written before the end.
         assert await connection.fetchval("SELECT requests_total FROM api_keys") == 3
 
 
 async def test_several_processes_on_one_port_drain_together(own_database: Urls, key: str) -> None:
     with running_server(own_database, env={"DRAIN_S": "60"}, workers=2) as server:
         server.process.send_signal(signal.SIGTERM)
-        for _ in range(4):  # whichever of them is asked
+        for _ in range(4):  # each of them may get the request
             async with httpx.AsyncClient(base_url=server.url) as client:
                 await becomes(client, 503)
-        # As on Ctrl-C: whoever waits for the end need not.
+        # As on Ctrl-C: an operator need not wait for the end.
         for pid in children(server.process.pid):
             os.kill(pid, signal.SIGINT)
         assert await asyncio.to_thread(server.process.wait, 10) == 0
@@ -98,7 +98,7 @@ def children(pid: int) -> list[int]:
 
 
 async def test_trailers_are_no_headers(own_database: Urls, key: str) -> None:
-    """Whatever stands between: a proxy that passes them on would let anybody say what only the proxy may."""
+    """For every proxy in between: if it passed trailers on, any client could assert what only the proxy may."""
     async with connected(own_database) as connection:
         await connection.execute("UPDATE api_keys SET ip_allow_list = '{192.0.2.7}', client_subject = 'CN=agent-7'")
     body = json.dumps(CHARGE).encode()

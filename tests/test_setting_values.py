@@ -1,4 +1,4 @@
-"""What editors, `echo` and secret stores append to a setting is no part of it; and no setting is forgotten here."""
+"""Characters that editors, `echo` and secret stores append are not part of a setting; every setting is tested here."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What anybody may ask the service about itself."""
+"""The public facts about the service."""
 
 from datetime import UTC, datetime
 
@@ -36,7 +36,7 @@ async def test_root_and_health_need_no_key(client_for: ClientFor) -> None:
 
 
 async def test_status_and_metrics_tell_of_the_last_verification(own_database: Urls) -> None:
-    """Whichever process ran it."""
+    """Independent of the process that ran it."""
     gauge = "billing_ledger_verified_timestamp_seconds[]"
     db = Database(SecretStr(own_database.service))
     async with running_app(settings_for(own_database)) as app, client_of(app) as client:

@@ -1,4 +1,4 @@
-"""What is installed from a wheel: the package, and the back office's pages as `make check` has built them."""
+"""The contents of an installed wheel: the package, and the back office's pages as `make check` has built them."""
 
 import subprocess
 import sys

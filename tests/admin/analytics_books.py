@@ -1,4 +1,4 @@
-"""What the reports must say, counted by hand from the books: every row is read, and Python adds up."""
+"""The expected reports, counted independently: read every row of the books and add up in Python."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -59,7 +59,7 @@ class Interaction:
     cost_cents: Decimal
     models: tuple[str, ...] = ()
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What the single calls that name one model say of it."""
+    """Sums over the reports that name a single model, by that model."""
     charges: tuple[tuple[date, str, int], ...] = ()
     """Day, agent and paid credits of the charges that name it."""
 

@@ -29,7 +29,7 @@ STATEMENTS = (
     INSERT INTO account_identities (environment, oauth_provider, external_id, account_id, created_at)
     SELECT environment, 'oauth:google', account_id || '@example.com', account_id, created_at FROM accounts
     """,
-    # Users come on days of their own, and then use several times.
+    # Each user has a separate first day, and then uses the service several times.
     """
     CREATE TEMP TABLE used AS
     SELECT i, pg_temp.account(n) AS account_id, at, at - CASE WHEN i % 97 = 0 THEN interval '2 days'

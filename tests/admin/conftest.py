@@ -13,18 +13,18 @@ from fastapi import FastAPI
 from app.auth.admins.admins import Role, add_admin
 from app.auth.admins.sessions import AdminSessions
 from app.db import Database
-from tests.admin.market import DOMAIN as DOMAIN
-from tests.admin.market import SECRET as SECRET
-from tests.admin.market import Market, running_market
 from tests.books import connected
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls, create_database, drop_database
 from tests.demo.oidc_server import SPA, RunningOIDC, running_oidc
+from tests.support.configurable_service import DOMAIN as DOMAIN
+from tests.support.configurable_service import SECRET as SECRET
+from tests.support.configurable_service import Market, running_market
 
 
 @dataclass
 class Office:
-    """The application with admins of every role, each with a session of the kind that scripts have."""
+    """The application with admins of every role, each with a session as scripts have it."""
 
     app: FastAPI
     urls: Urls

@@ -24,7 +24,7 @@ PAYMENT = """
 
 @dataclass
 class Person:
-    """`names`: what must not be found anywhere once they are erased. `key`: an agent's, that may do anything."""
+    """`names`: texts that must not be found anywhere after the erasure. `key`: an agent's key with every permission."""
 
     account_id: UUID
     user: dict[str, str]

@@ -145,7 +145,7 @@ async def test_racing_reports_of_an_interaction_all_count(
 async def test_what_was_reported_before_the_mark_is_not_read_again(
     rolled_up: Office, proxy: httpx.AsyncClient, viewer: httpx.AsyncClient
 ) -> None:
-    """However many reports an interaction has, a new one is added to what is known. So the old ones may be away."""
+    """A new report is added to the stored totals of its interaction, so older reports are not needed."""
     run = uuid.uuid4().hex
     for n in range(3):
         await report(proxy, run, run, 1, "0.01", models_used=[f"m{n}"])
@@ -173,7 +173,7 @@ async def test_process_whose_clock_is_minutes_behind_is_counted_all_the_same(
     rolled_up: Office, proxy: httpx.AsyncClient, viewer: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, minutes = uuid.uuid4().hex, 5 * 60 * 10**9
-    for wrong in (-minutes, minutes, 0):  # it is put right in the end
+    for wrong in (-minutes, minutes, 0):  # the clock is correct at the end
         clocks = SimpleNamespace(time_ns=partial(_off_by, wrong), monotonic_ns=time.monotonic_ns)
         monkeypatch.setattr("app.db.ids.time", clocks)
         await asyncio.sleep(0.5)  # two heartbeats
@@ -355,7 +355,7 @@ async def test_cursor_of_our_making_only(viewer: httpx.AsyncClient, order: str, 
 
 
 async def test_charge_that_takes_longer_than_a_minute_is_counted(office: Office, proxy: httpx.AsyncClient) -> None:
-    """Its id is given before it waits, here for somebody who holds the ledger."""
+    """A charge gets its id before it waits, here for a lock on the ledger."""
     user = {"oauth_provider": "oauth:google", "external_id": str(uuid.uuid4())}
     assert (await proxy.post("/v1/billing/credits/check", json=user)).status_code == 200
     async with connected(office.urls) as connection:

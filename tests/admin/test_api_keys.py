@@ -1,4 +1,4 @@
-"""What a key's life looks like at its edges: bodies that are refused, ended keys, two admins at once."""
+"""Edge cases of API keys: rejected request bodies, ended keys, concurrent changes by two admins."""
 
 import asyncio
 import json

@@ -1,12 +1,23 @@
-"""What admins set is in force in every process within a second, versioned, and told in the audit log."""
+"""Configuration by admins: applies in every process within a second, is versioned, and is in the audit log."""
 
 import asyncio
 import json
 import time
 from typing import Any
 
-from tests.admin.market import DEFAULTS, DOMAIN, LIVE, PACKS, PRODUCTS, Market, pack, set_section, soon, user
 from tests.auth.test_changes_spread import kill_listeners
+from tests.support.configurable_service import (
+    DEFAULTS,
+    DOMAIN,
+    LIVE,
+    PACKS,
+    PRODUCTS,
+    Market,
+    pack,
+    set_section,
+    soon,
+    user,
+)
 
 FREE = {"plan_name": "free"}
 
@@ -50,7 +61,7 @@ async def test_defaults_and_the_first_pack_are_in_force_elsewhere_within_a_secon
 
 
 async def test_nobody_is_sold_credits_in_another_currency_than_their_account_has(market: Market) -> None:
-    """Or what a credit brought would be told in two currencies, or in the wrong one."""
+    """Otherwise the proceeds of a credit would be in two currencies, or in the wrong one."""
     office, agent = await market.office(), await market.agent()
     euro = {**pack("euro", 450, 20), "currency": "EUR"}
     reason = {"version": 0, "reason": "abroad"}

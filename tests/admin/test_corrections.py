@@ -195,7 +195,7 @@ async def test_timeline_merges_everything_newest_first(
     async with office.client(None) as agent:
         agent.headers["X-API-Key"] = key
         await agent.post("/v1/billing/charges", json={**user, "amount_minor": 100, "currency": "USD"})
-        for _ in range(6):  # the sixth is paid by the main pool, and told once
+        for _ in range(6):  # the main pool pays the sixth, and the timeline lists it once
             await agent.post("/v1/tools/charge", json={**user, "product_type": "image_gen"})
     await admin.post(f"/admin/users/{account_id}/credits", json=adjustment(3, "k"))
     path = f"/admin/users/{account_id}/timeline"

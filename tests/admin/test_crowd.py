@@ -1,4 +1,4 @@
-"""The list of users among 200,000 accounts: whatever is asked, an index answers, and few rows are read."""
+"""The list of users among 200,000 accounts: every query uses an index and reads few rows."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta

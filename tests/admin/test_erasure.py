@@ -1,4 +1,4 @@
-"""Erasing a person: nothing names them any more, the books still add up, and nothing that races with it goes wrong."""
+"""Erasure of a person: no row names them afterwards, the books still add up, and concurrent requests stay correct."""
 
 import asyncio
 import json
@@ -86,7 +86,7 @@ async def test_what_belongs_together_stays_together(office: Office, admin: httpx
 
 
 async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_forgotten(office: Office) -> None:
-    """Somebody who adds a column of text decides here what becomes of it."""
+    """A developer who adds a text column decides here how erasure treats it."""
     ours = {
         *("environment", "currency", "plan_name", "status", "status_reason", "pool", "unit", "kind", "cause_type"),
         *("operation", "transaction_type", "product_type", "source", "result", "pack", "received_currency"),

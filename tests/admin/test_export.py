@@ -1,4 +1,4 @@
-"""The export: all that is kept about a person, nothing about anybody else, and never much of it in memory."""
+"""The export: all data kept about one person, nothing about others, and little of it in memory at a time."""
 
 import json
 import tracemalloc
@@ -67,7 +67,7 @@ async def test_everything_that_is_kept_about_a_person_is_in_it(office: Office, a
 
 
 async def test_columns_of_the_books_are_all_told_or_known_to_be_ours(office: Office, admin: httpx.AsyncClient) -> None:
-    """A column that is added later must be told as well, or be named here."""
+    """A column that is added later must be exported, or be listed here."""
     ours = {
         "account_id": "said once, above",
         "entry_no": "the ledger's order",

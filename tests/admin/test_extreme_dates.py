@@ -19,13 +19,13 @@ from app.errors import InvalidRequest
 from app.main import create_app
 from app.timestamps import FAR_AHEAD, LONG_AGO
 from tests.admin.conftest import Office
-from tests.admin.market import DOMAIN, LIVE, PACKS, Market, pack, set_section, soon, user
 from tests.admin.test_routes import LEAST
 from tests.books import connected
 from tests.conftest import settings_for
 from tests.databases import Urls
 from tests.processes import run_command
 from tests.servers import environment
+from tests.support.configurable_service import DOMAIN, LIVE, PACKS, Market, pack, set_section, soon, user
 
 KEYS, CHECK = "/admin/api-keys", "/v1/billing/check"
 NEW_KEY = {"environment": "live", "name": "dates", "permissions": ["billing:read"]}
@@ -292,7 +292,7 @@ async def spoil(urls: Urls, stored: str) -> set[str]:
 
 
 async def test_every_page_reads_every_stored_time(market: Market) -> None:
-    """Whatever wrote it: a bad row must not close a page."""
+    """The pages do not depend on the writer of a time: one bad row must not close a page."""
     office, agent = await market.office(), await market.agent()
     await office.put(LIVE, json=market.keys())
     await set_section(office, PACKS, 0, packs=[pack("p", 500, 20)])

@@ -1,4 +1,4 @@
-"""The lists of users and of API keys as files for spreadsheets: all that the list has, for whoever may see the list."""
+"""The lists of users and of API keys as spreadsheet files: all that the list has, for roles that may see the list."""
 
 import asyncio
 import csv

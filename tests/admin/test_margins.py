@@ -113,7 +113,7 @@ async def test_the_model_that_costs_more_than_it_earns_shows(
     [
         # By the cost of the models' own calls: 1 to 3. The call that names both is split likewise.
         ([("2", "a"), ("6", "b"), ("4", "a", "b")], {"a": ("0.25", "3"), "b": ("0.75", "9")}),
-        # Without any cost of their own, by tokens.
+        # Without any cost per model, by tokens.
         ([("0", "a"), ("0", "b"), ("9", "a", "b")], {"a": ("0.5", "4.5"), "b": ("0.5", "4.5")}),
         # Nothing is known of either.
         ([("1", "a", "b", "c")], {"a": ("0.3333333333", "0.3333333333"), "b": ("0.3333333334", "0.3333333334")}),
@@ -224,7 +224,7 @@ async def test_reports_and_charges_count_in_every_order(shop: Shop, viewer: http
 
 
 async def test_an_interactions_new_name_is_the_attributions(shop: Shop, viewer: httpx.AsyncClient, buyer: UUID) -> None:
-    """Erasing a person renames interactions. The foreign key renames the shares, whichever version's worker does it."""
+    """Erasing a person renames interactions. The foreign key renames the shares, for workers of every version."""
     await charge(shop, buyer, "mail@example.com")
     await report(shop, buyer, "mail@example.com", "2", "a")
     await rolled_up(shop)

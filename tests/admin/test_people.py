@@ -43,7 +43,7 @@ async def admin(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def sold_to(shop: Shop, email: str | None = None, name: str | None = None, **options: Any) -> dict[str, Any]:
-    """A purchase of an account of its own, of which Stripe has told everything."""
+    """Return a purchase on a new account, after every event of Stripe about it was delivered."""
     account_id = await shop.account()
     if email is not None or name is not None:
         await shop.billing.accounts.directory.record_profile(

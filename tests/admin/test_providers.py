@@ -1,4 +1,4 @@
-"""Payment providers' keys: sealed, tried, changed, taken back, and shown to nobody."""
+"""Payment providers' keys: sealed, tested, changed, revoked, and never shown."""
 
 import hashlib
 import hmac
@@ -13,10 +13,10 @@ import pytest
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.sealing import CannotOpen, Sealed, Sealer
 from app.stripe_keys import StripeKeys
-from tests.admin.market import LIVE, SECRET, Market, key_material, running_market, soon, user
 from tests.books import connected
 from tests.conftest import running_app, settings_for
 from tests.databases import Urls
+from tests.support.configurable_service import LIVE, SECRET, Market, key_material, running_market, soon, user
 
 
 async def test_provider_keys_are_sealed_and_shown_to_nobody(market: Market) -> None:

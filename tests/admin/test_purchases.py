@@ -177,7 +177,7 @@ async def test_views_show_what_should_not_be_there_and_nothing_else(shop: Shop, 
     }
     assert await listed(admin, view="paid_not_credited", status="processing") == [lost["purchase_id"]]
     assert await listed(admin, view="for_review", environment="test") == []
-    # One credit of what is due is missing, and then none.
+    # First, one of the due credits is missing; then none.
     for taken_back, expected in ((19, [kept["purchase_id"]]), (20, [])):
         await shop.execute(
             "UPDATE purchases SET credits_refunded = $2 WHERE purchase_id = $1", kept["purchase_id"], taken_back
@@ -195,7 +195,8 @@ async def test_detail_tells_the_events_in_order_and_the_disputes(shop: Shop, adm
     await shop.control(f"payment_intents/{payment_id}/dispute", amount=200)
     arrivals = [event for event in await shop.events(*TOLD) if payment_id in json.dumps(event)]
     assert [event["type"] for event in arrivals] == list(TOLD[:3])
-    for minutes, event in enumerate(reversed(arrivals)):  # a late one is told where it came, not where it belongs
+    # The page lists a late event by its arrival, not by its own time.
+    for minutes, event in enumerate(reversed(arrivals)):
         late = Shop(shop.app, shop.urls, shop.settings, shop.local, shop.http, shop.now + timedelta(minutes=minutes))
         await late.deliver(event)
     told = (await admin.get(f"{PURCHASES}/{purchase['purchase_id']}")).json()
@@ -209,7 +210,7 @@ async def test_detail_tells_the_events_in_order_and_the_disputes(shop: Shop, adm
     assert row == {name: told[name] for name in row}
     assert (await admin.get(f"{PURCHASES}/{neighbour['purchase_id']}")).json()["disputes"] == []
     entries = (await admin.get(f"/admin/users/{purchase['account_id']}/timeline")).json()["entries"]
-    # What was booked is the purchase itself, once; what was taken back are credits.
+    # The purchase was booked once, as a purchase; withdrawn credits were booked as credits.
     moved = sorted((entry["kind"], entry["credits"]) for entry in entries)
     assert moved == [("credit", -8), ("credit", -4), ("purchase", 20)]
 
@@ -229,7 +230,7 @@ async def test_ten_equal_refunds_at_once_give_back_once(shop: Shop, admin: httpx
     purchase = await bought(shop)
     path = f"{PURCHASES}/{purchase['purchase_id']}/refund"
     answers = await asyncio.gather(*(admin.post(path, json=refund("k", 125)) for _ in range(10)))
-    # Stripe may call a key "in use" for longer than we wait for it; whoever asks again gets the answer.
+    # Stripe may report a key as "in use" for longer than we wait; a repeated request gets the answer.
     assert {answer.status_code for answer in answers} <= {200, 503}
     assert (await admin.post(path, json=refund("k", 125))).json()["refunded_minor"] == 125
     [charge] = (await shop.stripe("GET", "charges", payment_intent=purchase["payment_intent_id"]))["data"]
@@ -338,6 +339,6 @@ async def test_reconciling_without_stripe_tells_that_it_failed(shop: Shop, admin
         await shop.control("failures", method=method, path="/v1/", status=503, times=1000)
     one = await admin.post(f"{PURCHASES}/{purchase['purchase_id']}/reconcile")
     assert (one.status_code, one.json()["code"]) == (503, "payment_provider_unavailable")
-    [told] = await shop.rows("SELECT action FROM admin_audit_log")  # that it was asked for, whatever came of it
+    [told] = await shop.rows("SELECT action FROM admin_audit_log")  # the request is logged, even if it fails
     assert told["action"] == "purchase.reconcile"
     assert await shop.balances(account_id) == (0, 0)

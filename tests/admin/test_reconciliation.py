@@ -1,4 +1,4 @@
-"""All purchases reconciled because an admin asked: by the worker, once, and told in the audit log."""
+"""Reconciliation of all purchases at an admin's request: the worker runs it once, and the audit log records it."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def admin(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def work(shop: Shop) -> None:
-    """What a worker does with all that is due."""
+    """Run all due jobs, as a worker does."""
     async with running_services(shop.settings) as services:
         queue = create_worker(shop.settings, services)
         async with queue.open_async():
@@ -48,7 +48,7 @@ async def told(shop: Shop) -> list[dict[str, Any]]:
 
 
 async def paid_without_a_word(shop: Shop) -> UUID:
-    """An account whose payment no webhook has told of."""
+    """Return an account whose payment succeeded without a webhook."""
     account_id = await shop.account()
     await shop.pay((await shop.open(account_id)).payment_id)
     return account_id
@@ -84,7 +84,7 @@ async def test_asked_for_once_done_once_and_told_as_the_askers(shop: Shop, admin
     assert (asked["target_type"], asked["target_id"], asked["admin_email"]) == ("job", str(job_id), ADMIN)
     assert outcome["created_at"] > asked["created_at"]
 
-    assert (await admin.post(RECONCILE)).json()["job_id"] != job_id, "what is over does not stand for what is asked now"
+    assert (await admin.post(RECONCILE)).json()["job_id"] != job_id, "a new request must not reuse a finished job"
     await work(shop)
     assert [row["after"] for row in await told(shop)][3] == {"events": 0, "payments": 0, "failed": 0}
     assert (await verify_books(shop.db, shop.now)).ok
@@ -156,7 +156,7 @@ async def test_a_webhook_that_failed_for_good_is_made_up_for_by_a_retry(shop: Sh
     assert await deliver(shop, admin, event) == 500
     await shop.execute("ALTER TABLE payment_events_away RENAME TO payment_events")
     [purchase] = await shop.purchases(account_id)
-    # The job that looks after the purchase comes to its last try, and Stripe is away (each try asks three times).
+    # The job that watches the purchase reaches its last attempt while Stripe is unavailable (an attempt asks 3 times).
     [job] = await shop.rows(
         "UPDATE procrastinate_jobs SET attempts = $1, scheduled_at = now() WHERE task_name = 'reconcile_purchase'"
         " RETURNING id",
@@ -172,6 +172,6 @@ async def test_a_webhook_that_failed_for_good_is_made_up_for_by_a_retry(shop: Sh
     assert (await admin.post(f"/admin/system/jobs/{job['id']}/retry")).status_code == 204
     await work(shop)
     assert await shop.balances(account_id) == (20, 0)
-    assert await deliver(shop, admin, event) == 200, "Stripe tries for days: what comes late books nothing twice"
+    assert await deliver(shop, admin, event) == 200, "Stripe tries for days: a late event books nothing twice"
     assert await shop.balances(account_id) == (20, 0)
     assert (await verify_books(shop.db, shop.now)).ok

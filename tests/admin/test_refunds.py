@@ -60,7 +60,7 @@ async def test_refund_is_in_the_audit_log_even_when_stripe_is_away(shop: Shop, a
     assert (away.status_code, "Retry-After" in away.headers) == (503, True)
     assert (await admin.post(path, json=refund("k"))).json()["refunded_minor"] == 500
     rows = await shop.rows("SELECT * FROM admin_audit_log WHERE action = 'purchase.refund'")
-    assert [row["reason"] for row in rows] == ["unhappy", "unhappy"]  # what was asked, each time it was
+    assert [row["reason"] for row in rows] == ["unhappy", "unhappy"]  # one row per request, with the requested values
     assert await shop.balances(account_id) == (0, 0)
 
 

@@ -154,7 +154,7 @@ OWN_SESSION = ("POST", "/admin/oauth/logout")
 async def test_a_route_is_open_to_its_role_and_those_above(office: Office, route: tuple[str, str], role: Role) -> None:
     async with office.client(role) as client:
         answer = await call(client, *route)
-    own_only = "sessions" in route[1] and role != "admin"  # somebody else's
+    own_only = "sessions" in route[1] and role != "admin"  # another admin's sessions
     if ROLES.index(role) < ROLES.index(LEAST[route]) or own_only:
         assert (answer.status_code, answer.json()["code"]) == (403, "admin_forbidden")
     else:

@@ -96,7 +96,7 @@ async def test_changed_names_are_found_and_old_ones_are_not(office: Office, view
 async def test_the_first_runs_walk_over_all_accounts_and_go_on_where_one_ended(
     office: Office, viewer: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a database that is older than the words. What a run did not reach, the next one does."""
+    """The database has accounts without search words. The next run continues where a failed run stopped."""
     monkeypatch.setattr(search, "ACCOUNTS_AT_ONCE", 2)
     monkeypatch.setattr("app.admin.users.search.MAX_RECENT", 0)
     mark = f"w{uuid.uuid4().hex}"
@@ -124,7 +124,7 @@ async def test_the_first_runs_walk_over_all_accounts_and_go_on_where_one_ended(
 
 
 async def test_erased_people_leave_no_trace(office: Office, viewer: httpx.AsyncClient) -> None:
-    """Whichever version erases them: a trigger deletes their words."""
+    """A trigger deletes the search words, so this holds for every version that erases."""
     mark = f"e{uuid.uuid4().hex}"
     first, second = [await open_account(office, f"{mark}{n}@example.com", display_name=f"Ann {mark}") for n in (1, 2)]
     await refresh_search(office.db, datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""Stale tabs: what an admin saw has changed. The answer says what is there now and who changed it; nothing is done."""
+"""Stale tabs: an admin acts on old data. The answer gives the present data and its last author; nothing is done."""
 
 import asyncio
 import uuid
@@ -21,7 +21,7 @@ ADMIN, SUPPORT = f"admin@{DOMAIN}", f"support@{DOMAIN}"
 
 
 def stale(answer: httpx.Response) -> tuple[dict[str, Any], str | None]:
-    """What is there now, and who changed it."""
+    """Return the present values and their last author."""
     body = answer.json()
     assert (answer.status_code, body["code"]) == (409, "changed_meanwhile"), answer.text
     assert (body["changed_at"] is None) == (body["changed_by"] is None)
@@ -55,7 +55,7 @@ async def test_correction_after_the_balance_changed(
     assert current == {"paid": 23}
     assert str(by).endswith("(charge)")
     assert (await correct(admin, account_id, -22, 23, "a")).json()["paid_after"] == 1
-    # The same request again is no new one, whatever it saw.
+    # A repeated request is a replay, independent of the balance that it saw.
     assert (await correct(admin, account_id, -22, 23, "a")).json()["replayed"] is True
     assert [row["action"] for row in await audit_of(office, account_id)] == ["account.adjust", "account.adjust"]
 
@@ -148,7 +148,7 @@ async def test_refund_after_a_colleagues_or_one_at_stripe(own_database: Urls) ->
 
 
 async def test_of_two_refunds_that_saw_the_same_one_is_made(own_database: Urls) -> None:
-    """However close they come: the second one hears of the first, though its money has not moved yet."""
+    """The second request sees the first one, although no money of the first one has moved yet."""
     async with open_shop(own_database) as shop, await sign_in(shop, "admin") as admin:
         purchase = await bought(shop)
         path = f"{PURCHASES}/{purchase['purchase_id']}/refund"

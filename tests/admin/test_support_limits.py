@@ -1,4 +1,4 @@
-"""What the role `support` may do only so much of."""
+"""The limits of the role `support`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from tests.conftest import running_app, settings_for
 
 @asynccontextmanager
 async def supporting(office: Office, **limits: int) -> AsyncIterator[httpx.AsyncClient]:
-    """Somebody new of the role `support`, in a service with these limits."""
+    """Yield a client of a new admin with the role `support`, in a service with these limits."""
     async with running_app(settings_for(office.urls, admin_session_secret=SECRET, **limits)) as app:
         strict = Office(app, office.urls)
         async with strict.db.transaction() as tx:

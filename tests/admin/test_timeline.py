@@ -1,4 +1,4 @@
-"""The timeline: each event once, with what it moved, of which pool, and the balance right after."""
+"""The timeline: each event once, with its credits, their pool, and the balance right after."""
 
 import uuid
 from datetime import UTC, datetime
@@ -106,7 +106,7 @@ async def test_an_adjustment_appears_once(
 async def test_what_other_admins_did_is_no_adjustments(
     office: Office, admin: httpx.AsyncClient, customer: tuple[UUID, dict[str, str]]
 ) -> None:
-    """A credit that an API key gave names no admin, whatever admins did to the account."""
+    """A credit given by an API key names no admin, even if admins changed the account."""
     account_id, user = customer
     async with office.client(None) as agent:
         agent.headers["X-API-Key"] = await make_key(office.db, "live", *Permission)

@@ -51,7 +51,7 @@ async def test_a_moment_leaves_out_what_is_not_older(
     assert [entry["id"] for entry in older] == [entry["id"] for entry in everything if entry["id"] < third["id"]][-2:]
     assert await timeline(viewer, account_id, until="2001-01-01T00:00:00Z") == []
     page = await timeline(viewer, account_id, until=later, cursor=everything[3]["id"])
-    assert page == everything[4:]  # a page's cursor goes on from there
+    assert page == everything[4:]  # a page's cursor continues from there
     assert len(await timeline(viewer, account_id, limit=2)) == 2
 
 

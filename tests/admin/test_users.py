@@ -1,4 +1,4 @@
-"""Finding users, whatever their names are and however many they are; what else a correction does or refuses."""
+"""Finding users by any name among any number of users; and further effects and rejections of corrections."""
 
 import asyncio
 import itertools
@@ -77,7 +77,7 @@ async def test_what_a_name_begins_with_is_taken_literally(
     office: Office, viewer: httpx.AsyncClient, field: str, name: str
 ) -> None:
     unique = f"u{uuid.uuid4().hex}"  # without its u it would be a UUID
-    # The second would match the first one's name, if that were a pattern.
+    # If the first name were a pattern, the second name would match it.
     wanted, other = f"{unique}{name}end", f"{unique}x{name.translate({ord(c): 'x' for c in '%_'})}end"
     given: list[dict[str, Any]] = [{field: wanted}, {field: other}]
     account_id, another = [await open_account(office, **fields) for fields in given]
@@ -338,7 +338,7 @@ async def test_of_many_equal_changes_of_status_one_is_told(office: Office, suppo
 
 
 async def test_another_reason_for_a_suspension_is_no_silent_change(office: Office, support: httpx.AsyncClient) -> None:
-    """What the agent hears is changed by an admin, so either nothing changes or the audit log tells of it."""
+    """An admin changes the text that the agent receives: either nothing changes or the audit log records it."""
     account_id = await open_account(office)
     for reason in ("first reason", "second reason"):
         assert (await support.post(f"{USERS}/{account_id}/suspend", json={"reason": reason})).status_code == 200

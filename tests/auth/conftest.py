@@ -97,7 +97,7 @@ def create_app(settings: Settings, auth: Authenticator) -> FastAPI:
 
 @dataclass
 class Process:
-    """What one server process has: its pool, its authenticator and its application."""
+    """One server process: its pool, its authenticator and its application."""
 
     db: CountingDatabase
     auth: Authenticator

@@ -1,4 +1,4 @@
-"""Administrators are told apart by e-mail address, whatever its case, and never deleted."""
+"""Administrators are identified by e-mail address, case-insensitively, and never deleted."""
 
 import uuid
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Requests with keys: who gets in, who does not, what it costs, and what the refusals give away."""
+"""Authentication by key: which requests are admitted, what a request costs, and what a rejection reveals."""
 
 import asyncio
 import re

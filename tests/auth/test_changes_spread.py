@@ -1,4 +1,4 @@
-"""What one process changes about a key, every other obeys within a second, whatever happens to the connection."""
+"""Changes of a key reach every other process within a second, through every fault of the connection."""
 
 import asyncio
 import time
@@ -222,7 +222,7 @@ async def test_a_connection_that_drops_notifications_is_not_believed(
 async def test_what_was_remembered_before_a_gap_is_forgotten(
     relay: PostgresProxy, start_process: StartProcess, make_key: MakeKey, db: Database
 ) -> None:
-    """Nobody asks during the gap, so nothing but the reconnection itself can correct the memory."""
+    """No request comes during the gap, so only the reconnection itself can correct the cache."""
     process = await start_process(database_url=relay.url)
     key = await make_key()
     assert await process.status(key.secret_text) == 200

@@ -20,9 +20,9 @@ from app.db import Database
 from app.main import ROUTERS
 from tests.conftest import make_key, running_app, settings_for
 from tests.databases import Urls
-from tests.nasty_values import MIB, WEBHOOK
 from tests.raw_http import connect, read_answer
 from tests.servers import Server, running_server
+from tests.support.invalid_requests import MIB, WEBHOOK
 
 LIMIT = 30
 CHECK = "/v1/billing/check"
@@ -122,7 +122,7 @@ def test_a_caller_without_a_credential_is_refused_before_the_body_has_come(serve
         with connect(server) as connection, connection.makefile("rb") as stream:
             connection.sendall(head(path, MIB, *credential))
             assert read_answer(stream).status == 401, credential
-            # The connection goes on: the body is passed over when it comes.
+            # The connection continues: the server discards the body when it arrives.
             connection.sendall(b"x" * MIB + b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n")
             assert read_answer(stream).status == 200
 

@@ -1,4 +1,4 @@
-"""Making, listing, changing, rotating and revoking keys; and what the database refuses by itself."""
+"""Making, listing, changing, rotating and revoking keys; and the rules that the database enforces."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

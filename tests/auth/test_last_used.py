@@ -95,7 +95,7 @@ async def test_every_request_is_counted_once_whatever_goes_wrong(
 
 
 class SlowToSay(Database):
-    """Has committed a while before it says so."""
+    """A database whose commits take effect some time before they return."""
 
     committed: asyncio.Event
 

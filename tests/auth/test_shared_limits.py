@@ -44,7 +44,7 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """What another process would have: buckets of its own on the same Redis."""
+    """Start buckets as another process would have them: separate, on the same Redis."""
     async with AsyncExitStack() as stack:
 
         def start(url: str) -> SharedTokenBuckets:
@@ -78,7 +78,7 @@ async def take_all(buckets: SharedTokenBuckets, limit: int, name: str = "key") -
 
 
 async def told(buckets: SharedTokenBuckets) -> None:
-    """Until everything that is due has been told."""
+    """Wait until all due reports were sent."""
     await until(lambda: not buckets._to_report and not buckets._due.is_set())
     await asyncio.sleep(2 * EXCHANGE_EVERY_S)
 
@@ -93,7 +93,7 @@ async def test_what_one_took_the_others_do_not_have(redis_server: RedisServer, s
     await told(one)
     assert take(other, 30) == 0  # it has not asked yet
     await told(other)
-    assert take(other, 30) in (2, 3, 4)  # what was too much is owed, and told to whom has to wait
+    assert take(other, 30) in (2, 3, 4)  # the excess is owed, and the caller has to wait
 
 
 async def test_buckets_do_not_share(redis_server: RedisServer, start: Start) -> None:
@@ -128,7 +128,7 @@ async def test_what_was_admitted_too_much_is_missing_afterwards(redis_server: Re
 
 
 async def test_who_uses_little_is_not_told_of(redis_server: RedisServer, start: Start) -> None:
-    """Redis hears of an account once it has used a 64th of its limit, and forgets it once it has that again."""
+    """An account is reported to Redis once it has used a 64th of its limit; Redis forgets it once it has that again."""
     buckets, at_s = start(redis_server.url), now_s()  # nothing is refilled between the first and the last
     names = [f"account {n}" for n in range(200)] + ["account 0"] * 98
     assert [buckets.take(name, 6400, at_s) for name in names] == [0] * len(names)
@@ -162,7 +162,7 @@ async def test_without_redis_each_has_the_limit_for_itself_and_nobody_waits(
     assert take(one, 30) == 0
     await told(one)
     redis_server.stop()
-    for buckets, left in ((one, 29), (other, 30)):  # without a pause: all of it is told at once, in vain
+    for buckets, left in ((one, 29), (other, 30)):  # without a pause: all reports are due at once, and fail
         assert [take(buckets, 30) for _ in range(left)] == [0] * left
         assert take(buckets, 30) > 0
     await until(lambda: not is_shared())
@@ -171,7 +171,7 @@ async def test_without_redis_each_has_the_limit_for_itself_and_nobody_waits(
     third = start(redis_server.url)
     assert take(third, 30) == 0
     await told(third)
-    assert take(third, 30) > 0  # it was told what had been used
+    assert take(third, 30) > 0  # it has received the earlier use
 
 
 async def test_a_stalled_redis_that_hears_everything_late_counts_it_once(
@@ -229,7 +229,7 @@ async def test_key_and_address_limits_hold_across_processes(
         first, second = await one.client(text, address=address), await other.client(text, address=address)
         assert [(await first.get("/read")).status_code for _ in range(limit)] == [200] * limit
         await asyncio.sleep(4 * EXCHANGE_EVERY_S)
-        assert (await second.get("/read")).status_code == 200  # nobody waits for what Redis knows
+        assert (await second.get("/read")).status_code == 200  # no request waits for Redis
         await asyncio.sleep(4 * EXCHANGE_EVERY_S)
         refused = await second.get("/read")
         assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
@@ -249,7 +249,7 @@ async def test_more_processes_let_nobody_guess_more(
             told[-1].append((await attacker.get("/read")).status_code)
             await asyncio.sleep(4 * EXCHANGE_EVERY_S)
     assert told[:2] == [[401] * FREE_ATTEMPTS] * 2
-    assert told[2:] == [[401] + [429] * (FREE_ATTEMPTS - 1)] * 2  # they know once they have told of one
+    assert told[2:] == [[401] + [429] * (FREE_ATTEMPTS - 1)] * 2  # each process knows after it has reported one attempt
     assert await processes[3].status(key.secret_text) == 200  # from elsewhere
 
 

@@ -1,4 +1,4 @@
-"""End users by token: who they are here, where they are let in, and how their tokens are taken back."""
+"""End users by token: which account they are, what they may do, and how their tokens are revoked."""
 
 import asyncio
 import time
@@ -55,7 +55,7 @@ async def process(start_process: StartProcess, oidc: RunningOIDC) -> Process:
 
 
 def mint(oidc: RunningOIDC, **claims: Any) -> str:
-    """A token of its own: two with the same claims and second would be one token, revoked together."""
+    """Mint a unique token: two with the same claims and second would be one token, revoked together."""
     return oidc.mint(**{"jti": uuid.uuid4().hex, **claims})
 
 
@@ -234,7 +234,7 @@ async def test_a_revocation_made_while_nobody_listened_is_seen(
 async def test_without_a_believable_connection_a_revocation_counts_all_the_same(
     relay: PostgresProxy, start_process: StartProcess, oidc: RunningOIDC, db: Database
 ) -> None:
-    """First while the listener hears nothing, then for a token that nobody asked about until it heard again."""
+    """First while the listener receives nothing, then for a token that was not used until it received again."""
     process = await start_process(issuers=[issuer(oidc)], database_url=relay.url)
     asked, not_asked = mint(oidc), mint(oidc)
     claims = [await claims_of(process, token) for token in (asked, not_asked)]

@@ -1,4 +1,4 @@
-"""Accounts: one per identity, whoever comes first, and what they remember of the person."""
+"""Accounts: one per identity, also in races of creators, and the profile that they store of the person."""
 
 import asyncio
 import uuid
@@ -157,7 +157,7 @@ async def test_created_is_201_and_existed_is_200(agent: httpx.AsyncClient, user:
     again = await agent.post("/v1/billing/accounts", json={**user, "plan_name": "other", "currency": "USD"})
     assert (first.status_code, again.status_code) == (201, 200)
     assert set(first.json()) == set(again.json()) == ACCOUNT_FIELDS
-    assert again.json() == first.json()  # what it starts with counts only when it starts
+    assert again.json() == first.json()  # the initial values count only on creation
     assert (first.json()["plan_name"], first.json()["currency"]) == ("pro", "EUR")
     by_id = await agent.get(f"/v1/billing/accounts/{first.json()['account_id']}")
     assert by_id.json() == first.json() == await account(agent, user)

@@ -1,4 +1,4 @@
-"""Charges: exactly what can be paid is paid, each key once, whatever races, dies or waits."""
+"""Charges: an account pays exactly what its credits cover, each key once, through races, crashes and waits."""
 
 import asyncio
 import contextlib
@@ -65,7 +65,7 @@ async def test_parallel_charges_of_many_sizes_spend_exactly_what_is_there(
         *(billing.charge(request(account_id, now)) for _ in range(120)),
     )
     spent = sum(outcome.charge.cost for outcome in outcomes if isinstance(outcome, Charged))
-    assert spent == 100  # the three free uses and the 97: single charges take whatever the large ones leave
+    assert spent == 100  # the three free uses and the 97: single charges take the credits that the large ones leave
     assert all(isinstance(outcome, Charged | Shortfall) for outcome in outcomes)
     assert (await balances(database, account_id))["paid"] == 0
 
@@ -145,7 +145,7 @@ async def test_replay_never_writes(agent: httpx.AsyncClient, user: User, own_dat
 
 
 async def test_replay_and_check_take_no_lock(agent: httpx.AsyncClient, user: User, database: Urls) -> None:
-    """Both are answered while somebody else holds the account's row."""
+    """Both are answered while another transaction holds the account's row."""
     charged = (await agent.post("/v1/billing/charges", json=body(user, "key"))).json()
     async with account_locked(database, charged["account_id"]), asyncio.timeout(1.5):
         assert (await agent.post("/v1/billing/charges", json=body(user, "key"))).status_code == 409
@@ -222,7 +222,7 @@ async def test_overload_is_refused_at_once(
 async def test_broken_connections_lose_and_double_nothing(
     identity: Identity, now: datetime, own_database: Urls
 ) -> None:
-    """Whatever the answer says happened, happened once; whatever fails, happened at most once."""
+    """An operation reported as done happened exactly once; one that failed happened at most once."""
     settings = settings_for(own_database)
     db = Database(settings.database_url)
     billing = BillingService(db, Configuration(db, settings))
@@ -369,7 +369,7 @@ async def test_one_batch_decides_in_order(
 
 
 async def test_database_that_goes_away_answers_503_in_time_and_comes_back(own_database: Urls) -> None:
-    """PostgreSQL ends every connection and takes no new one: 503 with Retry-After within 5 s, then it goes on."""
+    """PostgreSQL ends every connection and accepts no new one: 503 with Retry-After within 5 s; then it resumes."""
     db = Database(SecretStr(own_database.service))
     key = await make_key(db, "live", *Permission)
     await db.close()

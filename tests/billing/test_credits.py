@@ -1,4 +1,4 @@
-"""Credits given: each once, in whole credits, by whoever may mint."""
+"""Credits given: each once, in whole credits, by any caller that may mint."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The cache of identities: bounded in bytes, whatever the names are, and never two identities in one entry."""
+"""The cache of identities: bounded in bytes for names of any length, and never two identities in one entry."""
 
 import itertools
 import sys
@@ -21,7 +21,7 @@ TEXTS = ["", "a", "ab", "b", "1:a", "a\0b", "\0", ":", "0:", "é", "e\u0301", "\
 
 
 class Current:
-    """A listener that always vouches for what is remembered."""
+    """A listener for which every cached entry is current."""
 
     def subscribe(self, *_: object) -> None:
         pass
@@ -56,7 +56,7 @@ async def test_200_000_long_names_take_no_more_than_the_bound(directory: Account
 
 
 async def test_each_of_many_identities_is_answered_with_its_own_account(directory: AccountDirectory) -> None:
-    """Also where one's parts, put together, read like another's."""
+    """Also where the parts of one identity, concatenated, equal those of another."""
     identities = [
         Identity(environment, provider, external_id)
         for environment in ("live", "test")
@@ -68,7 +68,7 @@ async def test_each_of_many_identities_is_answered_with_its_own_account(director
 
 
 def test_a_digest_has_128_bits_and_is_keyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody can search for two identities that share a digest: the key is the process's own."""
+    """An attacker cannot search for two identities that share a digest: each process has a separate key."""
     identity = Identity("live", "oauth:google", "ann")
     digest = identity.digest()
     assert len(digest) * 8 >= 128

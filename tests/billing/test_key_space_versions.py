@@ -67,7 +67,7 @@ async def insert_entry(
 
 
 async def charge_as_before(urls: Urls, account_id: UUID, actor: str, key: str, now: datetime) -> bool:
-    """What the version before does for a charge of one paid credit: False if the key is used, by whomever."""
+    """Charge one paid credit as the previous version does: False if any caller has used the key."""
     async with connected(urls) as connection:
         await connection.execute(f"SET ROLE {SERVICE_ROLE}")
         async with connection.transaction():
@@ -311,7 +311,7 @@ async def test_the_migration_gives_existing_keys_to_the_callers_that_used_them(
             assert credit.replayed is (other.kind == kind)
     async with db.read() as session:
         for caller in ("key", "user"):
-            assert await find_purchase_by_key(session, account_id, caller, "click") is not None  # whoever clicked
+            assert await find_purchase_by_key(session, account_id, caller, "click") is not None  # for either caller
     await db.close()
 
 

@@ -1,4 +1,4 @@
-"""Reports of LLM usage: what real proxies send is recorded, what no usage can be is refused."""
+"""Reports of LLM usage: values that real proxies send are recorded, impossible usage is rejected."""
 
 from decimal import Decimal
 from typing import Any
@@ -98,7 +98,7 @@ async def test_what_is_no_number_is_refused(sent: str, agent: httpx.AsyncClient,
 async def test_a_bare_provider_is_the_same_user(
     provider: str, agent: httpx.AsyncClient, user: dict[str, str], database: Urls
 ) -> None:
-    """On this endpoint only: elsewhere it names nobody."""
+    """On this endpoint only: elsewhere this provider identifies no user."""
     checked = await agent.post("/v1/billing/check", json=user)
     assert checked.status_code == 200
     named = {**user, "oauth_provider": provider}

@@ -1,4 +1,4 @@
-"""What is slow or stuck delays nobody else, and one bad request is not its neighbours' fate."""
+"""Isolation: slow or stuck work delays no other request, and one bad request does not fail its batch."""
 
 import asyncio
 import uuid
@@ -64,7 +64,7 @@ async def test_slow_lists_hold_up_no_charge(small: Database, service: BillingSer
 async def test_many_locked_accounts_hold_up_no_other(
     service: BillingService, now: datetime, own_database: Urls
 ) -> None:
-    """However many accounts somebody else holds, whoever waits for them leaves connections for the rest."""
+    """Requests that wait for locked accounts leave connections for the rest, however many accounts are locked."""
     stuck = [await open_account(service, now) for _ in range(12)]
     free = await open_account(service, now)
     async with AsyncExitStack() as locks:
@@ -94,7 +94,7 @@ async def test_uses_that_no_longer_fit_are_refused_and_cost_no_neighbour(
 async def test_a_statement_that_fails_costs_only_its_own_account(
     service: BillingService, now: datetime, own_database: Urls
 ) -> None:
-    """A row that the database refuses fails its batch; without keys, the others are charged all the same."""
+    """A row that the database rejects fails its batch; the others, without keys, are charged nevertheless."""
     bad = await open_account(service, now)
     others = [await open_account(service, now) for _ in range(20)]
     async with connected(own_database) as connection:
@@ -121,7 +121,7 @@ async def test_connections_that_were_cut_while_idle_are_not_noticed_by_a_charge_
 
 
 async def open_account_again(service: BillingService, now: datetime) -> uuid.UUID:
-    """Creating an account is not retried by itself: the first attempt finds the cut connection."""
+    """Open an account, twice if necessary: creation has no retry, and the first attempt finds the cut connection."""
     try:
         return await open_account(service, now)
     except Exception:

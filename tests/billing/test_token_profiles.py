@@ -1,4 +1,4 @@
-"""What a user's token may say about its person: what it proves, and the consent to marketing."""
+"""The claims of a user's token about its person: the identity that it proves, and the consent to marketing."""
 
 import uuid
 
@@ -53,7 +53,7 @@ async def test_a_token_sets_what_it_proves_and_the_consent(
 async def test_a_token_changes_nothing_else_that_a_key_gave(
     client_with: ClientWith, oidc: RunningOIDC, keys: Keys, user: dict[str, str], database: Urls
 ) -> None:
-    """What the agent knows about its user stays; a token that names nobody takes no name away."""
+    """The agent's data about its user stays: a token without a name removes none."""
     given = {name: f"given {name}" for name in CLAIMED}
     agent = client_with(**{"X-API-Key": keys.agent})
     assert (await agent.post("/v1/billing/check", json={**user, **given})).status_code == 200

@@ -1,4 +1,4 @@
-"""What happened to an account: the list that users see, and the ledger that nobody can change."""
+"""The history of an account: the list that users see, and the ledger that no one can change."""
 
 from typing import Any
 from uuid import UUID
@@ -162,7 +162,7 @@ async def test_database_itself_keeps_the_ledger_append_only(
 
 
 async def test_account_leads_every_key_of_the_money_tables(database: Urls) -> None:
-    """So that the books can be sharded by account, whatever is added to them."""
+    """So the books can be sharded by account, including tables that are added later."""
     async with connected(database) as connection:
         keys = await connection.fetch(
             """

@@ -1,6 +1,6 @@
-"""Break everything that the service stands on, one after the other, while it is at work; then read its books.
+"""Break every dependency of the service, one after the other, under load; then verify its books.
 
-Exits with 1 when a promise was broken: see docs/reliability.md for what is promised.
+Exits with 1 when a promise was broken: docs/reliability.md lists the promises.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from tests.chaos.stack import Stack, running_stack
 WARM_UP_S = 1.0
 RECOVERY_S = 5.0
 QUIET_S = 1.5
-"""Nobody fails for so long: it is over."""
+"""A fault is over once no request has failed for so long."""
 SCENARIO_TIMEOUT_S = 120.0
 
 

@@ -1,4 +1,4 @@
-"""What the books say, beside what the callers were told."""
+"""Compares the books with the answers that callers received."""
 
 import asyncio
 from dataclasses import dataclass
@@ -36,7 +36,9 @@ class Books:
 
 
 async def audit(stack: Stack, journal: Journal) -> Books:
-    """Every acknowledged charge once, under the id that was told; any other at most once; every purchase once."""
+    """Check that the books have every acknowledged charge once, under the acknowledged id; others at most once; every
+    purchase once.
+    """
     problems: list[str] = []
     acknowledged = unacknowledged = found_all_the_same = 0
     for kind, asked in journal.asked.items():

@@ -14,7 +14,7 @@ def library() -> Path | None:
 
 
 class Clock:
-    """What the processes started with `environment` take for the time, until `stack` ends: ours, and what we add."""
+    """The clock of the processes started with `environment`, until `stack` ends: the real time plus an offset."""
 
     def __init__(self, stack: AsyncExitStack, *, may_jump: bool) -> None:
         self._library = library() if may_jump else None
@@ -34,7 +34,7 @@ class Clock:
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_CACHE_DURATION": "1",
-            # As when an operator sets the clock: what counts seconds goes on counting.
+            # As when an operator sets the clock: the monotonic clock continues.
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 

@@ -1,4 +1,4 @@
-"""Agents, buyers, end users and admins at work, and a journal of what they were told."""
+"""The load: agents, buyers, end users and admins, and a journal of the answers that they received."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from tests.chaos.stack import Api, Stack, users
 CALLER_TIMEOUT_S = 5.0
 THINK_S = 0.04
 RETRY_AFTER_S = 0.25
-"""How long our callers wait before they ask again: less than they are told, to ask more often while it hurts."""
+"""How long our callers wait before a retry: less than Retry-After, for more requests during a fault."""
 AGENTS = 8
 BUYERS = 2
 READERS = 1
@@ -118,7 +118,7 @@ class Caller:
 
 
 class Load:
-    """Everybody at work until told to stop."""
+    """All callers, active until `stop`."""
 
     def __init__(self, stack: Stack, seed: int, tolerated: frozenset[int]) -> None:
         self.journal = Journal()
@@ -135,7 +135,7 @@ class Load:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Until `stop`, and until everybody has finished what was begun."""
+        """Run until `stop`, and until all callers have finished what they began."""
         self._token = await asyncio.to_thread(self._stack.oidc.mint, jti=uuid.uuid4().hex)
         try:
             async with asyncio.TaskGroup() as everybody:
@@ -228,7 +228,7 @@ KINDS = ("check", "charge", "tool charge", "purchase", "purchase status", "user 
 
 @asynccontextmanager
 async def running_load(stack: Stack, seed: int, tolerated: frozenset[int] = frozenset()) -> AsyncIterator[Load]:
-    """Everybody at work for as long as the block runs; on leaving it, they finish what they have begun."""
+    """Run all callers while the block runs; on leaving it, they finish what they have begun."""
     load = Load(stack, seed, tolerated)
     task = asyncio.create_task(load.run())
     try:

@@ -34,12 +34,12 @@ class Connection:
 
 
 class Proxy:
-    """Relays TCP connections to `target`, from a port of its own. What it does to them:
+    """Relays TCP connections to `target`, from a separate port. Faults:
 
     - `latency_s`: each piece of data takes so much longer, in either direction;
-    - `black_hole()`: nothing passes any more and nobody is told, new connections included, until `heal()`;
+    - `black_hole()`: no data passes and no one is notified, new connections included, until `heal()`;
     - `refuses`: new connections are reset at once;
-    - `cut_after(n)`: each connection is reset when its server has said so many bytes more;
+    - `cut_after(n)`: each connection is reset when its server has sent `n` more bytes;
     - `reset_all()`: every connection is reset now.
     """
 
@@ -82,7 +82,7 @@ class Proxy:
             connection.reset()
 
     def heal(self) -> None:
-        """Be a good network again. What a black hole held back arrives now, as after a retransmission."""
+        """End all faults. The data that a black hole held back arrives now, as after a retransmission."""
         self.latency_s, self.refuses, self._cut_after_bytes = 0.0, False, None
         for connection in self._connections:
             connection.server_bytes = None
@@ -132,18 +132,19 @@ class Proxy:
             if left is not None and left <= len(data):
                 self.cut += 1
                 raise ConnectionResetError("cut")
-        with suppress(OSError, RuntimeError):  # the other direction may be closed already; uvloop says so its own way
+        # The other direction may be closed already; uvloop raises a different error.
+        with suppress(OSError, RuntimeError):
             sink.write_eof()
 
     def passed(self, connection: Connection, data: bytes, *, from_server: bool) -> bytes:
-        """What becomes of a piece of data on its way."""
+        """Return the bytes to forward of a received piece of data."""
         return data
 
 
 class PostgresProxy(Proxy):
     """A proxy before the PostgreSQL of `database_url`, under the address `url`.
 
-    What it can do beside to a connection on which LISTEN was said: with `swallows_listeners` nothing passes any more,
+    Two more faults, for connections that have sent LISTEN: with `swallows_listeners` no data passes,
     while the sockets stay open; with `drops_notifications` everything but notifications passes.
     """
 
@@ -174,7 +175,7 @@ class PostgresProxy(Proxy):
         return self._without_notifications(data) if self.drops_notifications and from_server else data
 
     def _without_notifications(self, data: bytes) -> bytes:
-        """`data` begins and ends between messages, as what the server flushes at once does."""
+        """Remove notifications. `data` begins and ends between messages, as each flush of the server does."""
         kept, at = bytearray(), 0
         while at < len(data):
             end = at + 1 + int.from_bytes(data[at + 1 : at + 5], "big")

@@ -1,4 +1,4 @@
-"""What was seen, as a table in docs/reliability.md."""
+"""Writes the results as a table into docs/reliability.md."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -57,12 +57,12 @@ def table(results: list[Result]) -> str:
 
 
 def section(name: str) -> str:
-    """What the page says between the marks of that name."""
+    """Return the page's text between the marks of that name."""
     return PAGE.read_text(encoding="utf-8").split(BEGIN.format(name))[1].split(END.format(name))[0]
 
 
 def write(name: str, text: str) -> None:
-    """Put it there; what stands around it stays."""
+    """Write `text` between the marks of that name; the text around them stays."""
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN.format(name))
     _, after = rest.split(END.format(name))

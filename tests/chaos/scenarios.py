@@ -19,11 +19,11 @@ from app.demo.postgres import LaunchError
 from app.jobs import defer
 from tests import pooler
 from tests.books import connected
-from tests.chaos.middle import MAX_LAG_S, Middle
 from tests.chaos.proxy import Proxy
 from tests.chaos.stack import Stack
 from tests.outages import set_read_only
 from tests.servers import START_TIMEOUT_S
+from tests.support.pooler_and_replica import MAX_LAG_S, Middle
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Fault = Callable[[Stack, float], Awaitable[None]]
@@ -36,7 +36,7 @@ REPLICA_USED_AGAIN_WITHIN_S = 5.0
 
 
 class BrokenPromise(Exception):
-    """What a scenario looks at by itself was not so."""
+    """A check of a single scenario failed."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _refuses(way: Way) -> Fault:
 
 
 def _cuts(way: Way, most_bytes: int) -> Fault:
-    """At another place each time: in a sign-in, in rows, in the answer to COMMIT; a payment is heard of by halves."""
+    """Cut each time at another byte: in a sign-in, in rows, in the answer to COMMIT, in an answer about a payment."""
 
     async def fault(stack: Stack, seconds: float) -> None:
         for i in range(round(seconds / 0.2)):
@@ -239,7 +239,7 @@ async def _pooler_killed(stack: Stack, seconds: float) -> None:
 
 
 def _replica_cut_off(way: Way) -> Fault:
-    """Reports are read from it before and after, and from the primary in between; nobody is told anything of it."""
+    """Reports come from the replica before and after, and from the primary in between; callers see no error."""
 
     async def fault(stack: Stack, seconds: float) -> None:
         await _reports_come_from_the_replica(stack, True, START_TIMEOUT_S)

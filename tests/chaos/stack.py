@@ -29,7 +29,6 @@ from app.demo.postgres import Cluster, ephemeral_cluster
 from app.ledger.pools import Credits
 from app.settings import Mode, Settings
 from tests.chaos.clock import Clock
-from tests.chaos.middle import Middle, running_middle
 from tests.chaos.proxy import PostgresProxy, Proxy
 from tests.chaos.traffic import Traffic
 from tests.conftest import ACTOR
@@ -37,12 +36,13 @@ from tests.databases import ADMIN_URL, Urls, create_database, prepare, urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 from tests.processes import Process, run_command
 from tests.servers import LocalStripe, Server, environment, free_port, launch, running_server, running_stripe
+from tests.support.pooler_and_replica import Middle, running_middle
 
 DATABASE = "chaos"
 API_PROCESSES = 2
 USERS = 8
 VOLUME_BYTES = 256 << 20
-"""What the database's volume holds, where it is one of its own."""
+"""Size of the database's volume, if it has a separate one."""
 WEBHOOK_RETRIES_S = (0.3, 0.6, 1.2, 2.4, 4.8, 9.6)
 ADMIN, ADMIN_SESSION_SECRET = "chaos@ciris.ai", "only-in-tests-and-32-characters-long"
 CLUSTER_SETTINGS = {"max_wal_size": "64MB", "min_wal_size": "32MB"}
@@ -61,7 +61,7 @@ class Api:
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     server: Server | None = None
     dead: list[list[float]] = field(default_factory=list)
-    """From when to when (infinity: still) nobody listened, by the monotonic clock."""
+    """When no process listened, as pairs of start and end (infinity: not ended), by the monotonic clock."""
 
     @property
     def url(self) -> str:
@@ -73,7 +73,7 @@ class Api:
 
 @dataclass(frozen=True)
 class Keys:
-    """What callers show."""
+    """The credentials of callers."""
 
     agent: str
     admin: str
@@ -94,7 +94,7 @@ class Stack:
     keys: "Keys"
     apis: list[Api]
     closing: contextlib.AsyncExitStack
-    """What ends after our processes."""
+    """Closed after our processes."""
     traffic: Traffic = field(default_factory=Traffic)
     middle: Middle | None = None
     worker: "Process | subprocess.Popen[bytes] | None" = None
@@ -136,7 +136,7 @@ class Stack:
         api.stack.close()
 
     async def put_between(self) -> Middle:
-        """Have the API processes speak to a pooler and a replica from now on; they are started anew for it."""
+        """Put a pooler and a replica between the API processes and the database, and restart the processes for it."""
         if self.middle is None:
             entering = running_middle(self.cluster, self.urls, self.postgres)
             self.middle = await self.closing.enter_async_context(entering)
@@ -153,7 +153,7 @@ class Stack:
         return [(each - datetime.now(UTC)).total_seconds() for each in told]
 
     async def read_the_replica(self) -> set[bool]:
-        """What the API processes say of their reports."""
+        """Return the states of the replica (in use or not) that the API processes report."""
         async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
             answers = [await http.get(f"{api.url}/v1/status") for api in self.apis]
         return {answer.json()["replica"]["in_use"] for answer in answers}
@@ -169,7 +169,7 @@ class Stack:
         await asyncio.to_thread(self.worker.wait)
 
     async def start_postgres(self) -> None:
-        """After its end, of whatever kind. As a supervisor does it: again until it comes up."""
+        """Start PostgreSQL after it ended in any way, as a supervisor does: again until it is up."""
         await asyncio.to_thread(self.cluster.stop, "immediate")
         await asyncio.to_thread(self.cluster.start)
         os.environ[ADMIN_URL] = self.cluster.owner_url()
@@ -188,7 +188,7 @@ class Stack:
         await asyncio.gather(*(asyncio.to_thread(api.stack.close) for api in self.apis))
 
     async def ledger_verify(self) -> str:
-        """What `ciris-billing ledger verify` finds: "" when all is well."""
+        """Return the findings of `ciris-billing ledger verify`: "" if the books add up."""
         env = {**os.environ, **environment(self.urls)}
         done = await asyncio.to_thread(run_command, env, "ledger", "verify", "--json")
         return "" if done.status == 0 and done.json["ok"] else done.out + done.err
@@ -196,7 +196,7 @@ class Stack:
 
 @contextlib.contextmanager
 def small_volume() -> Iterator[Path | None]:
-    """A file system of its own for the database, VOLUME_BYTES small; None where this user may not mount one."""
+    """Yield a separate file system of VOLUME_BYTES for the database; None where this user may not mount one."""
     folder = Path(tempfile.mkdtemp(prefix="ciris-billing-chaos-"))
     options = ["-t", "tmpfs", "-o", f"size={VOLUME_BYTES},mode=755"]
     mounted = (
@@ -227,7 +227,7 @@ def _cluster(*, own_volume: bool) -> Iterator[tuple[Cluster, Path | None]]:
 
 
 async def _fill(urls: Urls) -> Keys:
-    """Accounts with plenty of credits, a key that may charge them, and somebody who may look at them."""
+    """Create accounts with plenty of credits, a key that may charge them, and an admin who may read them."""
     db = Database(SecretStr(urls.service))
     settings = Settings(
         mode=Mode.DEVELOPMENT,
@@ -252,7 +252,7 @@ async def _fill(urls: Urls) -> Keys:
 
 @contextlib.asynccontextmanager
 async def running_stack(*, everything: bool) -> AsyncIterator[Stack]:
-    """All processes, started here and stopped whatever happened in between.
+    """Start all processes, and stop them however the block ends.
 
     `everything`: with a small volume for the database and a clock that can jump, where this machine allows it.
     """

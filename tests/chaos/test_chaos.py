@@ -15,7 +15,7 @@ TIMEOUT_S = 120 + 3 * START_TIMEOUT_S
 
 @pytest.mark.timeout(TIMEOUT_S + 10)
 def test_promises_hold_while_the_database_vanishes_and_processes_die(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a PostgreSQL of its own, which it kills."""
+    """On a separate PostgreSQL, which the run kills."""
     monkeypatch.delenv(ADMIN_URL)
     command = [sys.executable, "-m", "tests.chaos", "--short"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)

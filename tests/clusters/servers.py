@@ -59,7 +59,7 @@ class Machine:
         return folder
 
     def environment(self, port: int, further: Mapping[str, str]) -> dict[str, str]:
-        """What the scripts are told, as a container's environment would tell them."""
+        """Return the environment of the scripts, as a container would set it."""
         env = clean_environment(self.folder)
         return {
             **env,

@@ -1,4 +1,4 @@
-"""docker/backup on a real cluster: what is restored adds up and is what was there; what is damaged is not restored."""
+"""docker/backup on a real cluster: restored books add up and equal the originals; damaged backups are not restored."""
 
 import asyncio
 import shutil
@@ -245,7 +245,7 @@ async def test_a_damaged_backup_is_refused_and_leaves_nothing(
 
 
 async def test_old_backups_go_with_the_wal_that_only_they_needed(primary: Primary, books: Urls) -> None:
-    """Those of this test only: they have a folder and a copy of the archive of their own."""
+    """Delete only the backups of this test: it has a separate folder and a copy of the archive."""
     folder, archive = primary.machine.new_folder("few"), primary.machine.folder / "few-wal"
     env = {"BACKUP_DIR": str(folder), "BACKUP_KEEP": "1", "WAL_ARCHIVE_DIR": str(archive)}
     await archived(primary)

@@ -18,7 +18,7 @@ RECOVERED_WITHIN_S = 5
 
 @pytest.fixture
 def standby(primary: Primary) -> Iterator[Server]:
-    """A replica of its own, not running yet, that the test may promote."""
+    """A separate replica, not running yet, that the test may promote."""
     place = primary.machine.new_folder("promoted")
     command = [str(primary.machine.script("postgres/start-replica.sh"))]
     server = Server(primary.machine, place / "data", command, PGPORT=str(primary.port), PGDATA=str(place / "data"))

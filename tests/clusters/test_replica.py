@@ -156,7 +156,7 @@ async def test_a_paused_replica_is_left_once_it_is_too_old_and_used_again_after(
         bought = await service.agent.post("/v1/billing/charges", json={**AGENT, "amount_minor": 100, "currency": "USD"})
         assert bought.status_code == 201
         listed = await service.agent.get("/v1/billing/transactions", params=AGENT)
-        assert listed.json()["total_count"] == 1, "who charged sees it, whatever the replica knows"
+        assert listed.json()["total_count"] == 1, "the caller sees its charge, however old the replica's data are"
         await service.becomes(in_use=False)
         assert await service.listed() == 1
         await until(service.measures_too_old)
@@ -215,7 +215,7 @@ async def test_a_killed_replica_fails_no_report_and_is_used_again_when_it_is_bac
 
 
 async def test_a_replica_that_falls_silent_costs_a_report_little_time(books: Urls, standby: Server) -> None:
-    """No refusal, no closed socket: what is under way on it is cut, and answered by the primary."""
+    """No refusal, no closed socket: its queries under way are canceled, and the primary answers them."""
     relay = PostgresProxy(SecretStr(standby_url(books, standby)))
     await relay.start()
     try:

@@ -20,7 +20,7 @@ def test_shellcheck_has_nothing_to_say() -> None:
 
 
 def test_the_page_names_scripts_and_variables_that_exist() -> None:
-    """What the scripts do with them, the other tests here see."""
+    """Check the names only: the other tests here check how the scripts use them."""
     for path in set(re.findall(r"docker/[a-z]+/[a-z-]+\.sh", PAGE)):
         assert (ROOT / path).exists(), path
     read = "\n".join(script.read_text(encoding="utf-8") for script in SCRIPTS)

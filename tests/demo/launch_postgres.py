@@ -1,4 +1,4 @@
-"""A launcher in a process of its own: prints one line of JSON when PostgreSQL is up, then waits to be killed.
+"""A launcher in a separate process: prints one line of JSON when PostgreSQL is up, then waits to be killed.
 
 Usage: launch_postgres.py STATE_FOLDER [UID], or launch_postgres.py --ephemeral. With UID, root first becomes
 that user.

@@ -26,7 +26,7 @@ BOB = User("bob-sub", "bob@mail.example", "Bob <script>", email_verified=False)
 
 @dataclass(frozen=True, slots=True)
 class RunningOIDC:
-    """A running provider. Its methods are plain blocking HTTP: the server has a thread and loop of its own."""
+    """A running provider. Its methods are plain blocking HTTP: the server has a separate thread and loop."""
 
     issuer: str
     port: int

@@ -1,4 +1,4 @@
-"""The far end of the local Stripe's webhooks: a real server that verifies with the official SDK, fails when told."""
+"""The receiver of the local Stripe's webhooks: a real server that verifies with the official SDK, and can fail."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from tests.servers import serving
 
 @dataclass
 class Receiver:
-    """What has arrived so far. `answers` are the next statuses to give; 200 once they are used up."""
+    """The events received so far. `answers` are the next statuses to give; 200 once they are used up."""
 
     url: str = ""
     secret: str = ""

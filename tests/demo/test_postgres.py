@@ -255,7 +255,7 @@ def test_a_state_folder_closed_to_others_works_and_its_end_is_the_datas_end(stat
 
 
 def test_a_copied_state_folder_does_not_share_the_originals_data(state_dir: Path) -> None:
-    """A link to root's cluster elsewhere is copied as a link, everything else as data of its own."""
+    """A link to root's cluster elsewhere is copied as a link, all other files as separate data."""
     closed = state_dir / "closed"
     closed.mkdir(mode=0o700)
     original, copy = closed / "original", closed / "copy"
@@ -281,7 +281,7 @@ def test_programs_without_their_executable_bit_are_copied(state_dir: Path) -> No
     path = root / wheel.path.relative_to(wheel.wheel_root)
     for program in path.iterdir():
         program.chmod(0o644)
-    # A version of its own: root's copies are shared by all its clusters.
+    # A separate version: root's copies are shared by all its clusters.
     lost = Binaries(path, f"{wheel.version}.{os.getpid()}", wheel_root=root)
     with Cluster(state_dir, durable=False, binaries=lost) as cluster:
         assert query(cluster.owner_url(), "SELECT 1") == 1

@@ -65,7 +65,7 @@ def demo_environment(port: int) -> dict[str, str]:
 @contextlib.contextmanager
 def running_demo(state_dir: Path, port: int) -> Iterator[Demo]:
     told = state_dir / "demo.json"
-    told.unlink(missing_ok=True)  # what an earlier run said
+    told.unlink(missing_ok=True)  # left by an earlier run
     with (state_dir.parent / "demo.out").open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "demo", "--no-ui", "--no-traffic", "--state-dir", str(state_dir)],
@@ -135,7 +135,7 @@ def use_up_and_buy(demo: Demo) -> None:
             {"payment_method": "pm_card_visa", "client_secret": bought["client_secret"]},  # type: ignore[arg-type]  # as Stripe.js does
         )
         deadline = time.monotonic() + 10
-        while check(client)["credits_remaining"] != 20:  # by the webhook: nobody polls
+        while check(client)["credits_remaining"] != 20:  # by the webhook: no process polls
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert charge(client, "message-4").json()["balance_after"] == 1900

@@ -1,4 +1,4 @@
-"""The demo's made-up month: plausible, proved by the ledger, and the same however often it is told."""
+"""The demo's made-up month: plausible, proved by the ledger, and the same in every run."""
 
 import asyncio
 import contextlib
@@ -160,7 +160,7 @@ async def check_the_books(town: Town) -> None:
     assert counts["purchases"] == planned[Bought]
     shared = "SELECT count(DISTINCT account_id) FROM purchases GROUP BY environment, card_fingerprint"
     shared = f"{shared} HAVING card_fingerprint IS NOT NULL AND count(DISTINCT account_id) > 1"
-    assert await town.rows(shared) == []  # each buyer pays with a card of their own
+    assert await town.rows(shared) == []  # each buyer has a separate card
     own = "SELECT count(*) FROM credits WHERE transaction_type IN ('bonus', 'grant', 'adjustment')"
     assert await town.one(own) == planned[Credited] + planned[Adjusted]
     assert set(await town.statuses("accounts")) == {"active", "suspended", "closed"}

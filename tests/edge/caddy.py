@@ -34,7 +34,7 @@ class Edge:
         return f"https://{SITE}:{self.port}"
 
     def tls(self, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
-        """What a client trusts, and the certificate that it shows if it has one."""
+        """Return a client's trust store, with the certificate that it presents if it has one."""
         context = ssl.create_default_context(cafile=str(self.root_certificate))
         if certificate is not None:
             context.load_cert_chain(certificate, key)
@@ -59,7 +59,7 @@ class Edge:
 
 @contextlib.contextmanager
 def running_caddy(upstreams: list[str], home: Path, env: Mapping[str, str] | None = None) -> Iterator[Edge]:
-    """Caddy before `upstreams` (URLs), with what it remembers in `home`; stopped by pid afterwards."""
+    """Run Caddy in front of `upstreams` (URLs), with its state in `home`; stop it by pid afterwards."""
     edge = Edge(free_port(), free_port(), home / "caddy/pki/authorities/local/root.crt")
     variables = {
         "SITE_ADDRESS": SITE,

@@ -37,7 +37,7 @@ class Replica:
         self.server = self._stack.enter_context(running_server(self._urls, port=self._port, env=env))
 
     def replace(self) -> int:
-        """End it as a deployment does, and start a new one. What it exited with."""
+        """End the replica as a deployment does, and start a new one. Return the exit status of the old one."""
         self.server.process.send_signal(signal.SIGTERM)
         status = self.server.process.wait(60)
         self.start()
@@ -49,7 +49,7 @@ class Replica:
 
 @dataclass
 class Load:
-    """Callers who charge, check and read without a pause, repeat nothing, and what they were told."""
+    """Callers who charge, check and read without a pause and without retries; and the answers that they received."""
 
     users: list[dict[str, str]]
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -79,7 +79,7 @@ class Load:
 
 @contextlib.asynccontextmanager
 async def load(edge: Edge, key: str, callers: int) -> AsyncIterator[Load]:
-    """Load while the block runs. Whatever a caller meets that is no answer is raised in the end."""
+    """Run the load while the block runs. Afterwards, raise any caller's error that is not an HTTP answer."""
     async with edge.client(key) as client:
         users = [
             {"oauth_provider": "oauth:google", "external_id": f"{uuid.uuid4()}@example.com"} for _ in range(callers)

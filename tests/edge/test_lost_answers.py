@@ -1,4 +1,4 @@
-"""A replica's answer that is lost on its way to the real Caddy: the work is done once, and its caller hears of it."""
+"""Answers of a replica that are lost before the real Caddy: the work is done once, and its caller learns the result."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack

@@ -79,7 +79,7 @@ async def test_replicas_are_replaced_one_after_the_other_and_no_request_fails(si
 
 
 async def test_a_replica_that_is_killed_fails_no_request_of_callers_who_repeat_nothing(site: Site) -> None:
-    """What was under way on it is done by the other one: a charge whose answer was lost is told as a replay."""
+    """The other replica takes over its requests: a charge whose answer was lost is answered as a replay."""
     victim = site.replicas[0]
     async with load(site.edge, site.key, CALLERS) as callers:
         await asyncio.sleep(0.5)
@@ -92,6 +92,6 @@ async def test_a_replica_that_is_killed_fails_no_request_of_callers_who_repeat_n
 
 
 async def test_versions_share_a_schema(site: Site) -> None:
-    """Here both are this version: what scripts/rolling-check does with the previous one works."""
+    """Here both are this version: this checks the traffic that scripts/rolling-check sends to the previous one."""
     old, new = (replica.url for replica in site.replicas)
     assert await mixed_traffic(old, new, site.key, rounds=2) > 0

@@ -1,4 +1,4 @@
-"""What the outside can reach through the real Caddy, what every answer carries, and whose address a request has."""
+"""Routes through the real Caddy: which are public, the headers of every answer, and the client address of a request."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ async def outside(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def raw(edge: Edge, request: bytes) -> bytes:
-    """What comes back until the connection is closed, or silent."""
+    """Return the bytes received until the connection is closed or silent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, ssl=edge.tls(), server_hostname=SITE)
     writer.write(request)
     answer = b""
@@ -139,7 +139,7 @@ async def test_an_allow_list_means_the_clients_address_whatever_is_forwarded(
             async with edge.client(key, address=address) as client:
                 answer = await client.get("/v1/billing/transactions", params=query, headers=headers)
                 assert answer.status_code == status, (headers, address)
-        # past the edge: whoever is no proxy is believed nothing
+        # past the edge: the headers of a client that is no trusted proxy are ignored
         past = httpx.AsyncHTTPTransport(local_address=OTHER_CLIENT)
         async with httpx.AsyncClient(transport=past, base_url=api, headers={"X-API-Key": key}) as client:
             assert (await client.get("/v1/billing/transactions", params=query, headers=headers)).status_code == 403
@@ -204,7 +204,7 @@ async def test_a_charge_through_the_edge(edge: Edge, keys: Keys, user: dict[str,
 async def test_without_a_replica_callers_are_told_to_come_again(
     tmp_path_factory: pytest.TempPathFactory, keys: Keys
 ) -> None:
-    with socket.socket() as nobody:  # bound, so that nobody else gets it, and not listening
+    with socket.socket() as nobody:  # bound, so that no other process takes it, and not listening
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         with running_caddy([address], tmp_path_factory.mktemp("alone")) as edge:

@@ -3,7 +3,7 @@
     python -m tests.mutation [--write] [--share 0.1] [--jobs 2] [WORD …]
 
 A word limits the run to files that contain it. Results are kept in `var/mutation.jsonl` by the content of the mutated
-file, so an interrupted run goes on where it stopped. `--write` writes docs/mutation.md. Exit status 1:
+file, so an interrupted run continues where it stopped. `--write` writes docs/mutation.md. Exit status 1:
 a mutation survived that tests/mutation/accepted.py does not explain.
 """
 
@@ -77,7 +77,7 @@ def _content(path: Path) -> str:
 
 
 def known_outcomes(jobs: list[Job]) -> dict[str, str]:
-    """What earlier runs found. A survivor is tried again when the tests have changed."""
+    """Return the results of earlier runs. A survivor is tried again when the tests have changed."""
     if not RESULTS.exists():
         return {}
     tests = {job.digest: job.tests for job in jobs}

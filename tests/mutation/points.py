@@ -31,7 +31,7 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }
 FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 UNDECIDING = ("log", "logging", "structlog", "Field", "Annotated", "TypeVar", "StringConstraints", "Path", "Query")
-"""Calls that decide nothing: their arguments are not mutated. Bounds of fields have tests of their own."""
+"""Calls that decide nothing: their arguments are not mutated. Separate tests cover the bounds of fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_While(self, node: ast.While) -> None:
-        self.generic_visit(node)  # a negated loop runs never or for ever
+        self.generic_visit(node)  # a negated loop runs never or without end
 
     def visit_IfExp(self, node: ast.IfExp) -> None:
         self._negate(node.test)

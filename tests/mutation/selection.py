@@ -16,7 +16,7 @@ PACKAGES = (
 FILES = ("app/circuit_breaker.py",)
 """Single files beside the packages."""
 NOT_MUTATED = ("__init__.py", "models.py", "schemas.py", "checks.py", "webhooks.py")
-"""Declarations: constraints have mutants of their own (tests/mutants.py), fields have the nasty-input tests."""
+"""Declarations: tests/mutants.py has mutants of the constraints, and the nasty-input tests cover the fields."""
 
 BILLING = ("tests/billing", "tests/test_wire.py", "tests/admin/test_corrections.py", "tests/test_machine.py")
 PAYMENTS = ("tests/payments", "tests/admin/test_refunds.py", "tests/admin/test_purchases.py")

@@ -27,7 +27,7 @@ Scrape = Callable[[], Awaitable[Reading]]
 
 @pytest.fixture
 def scrape(shop: Shop) -> Scrape:
-    """What `/metrics` says now. Counters are this test process's: compare two readings."""
+    """Read `/metrics`. Counters are this test process's: compare two readings."""
 
     async def now() -> Reading:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(shop.app), base_url="http://billing") as client:

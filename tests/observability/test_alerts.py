@@ -1,4 +1,4 @@
-"""Alerts fire when they should, say what to do, and ask for what there is; so do the dashboards."""
+"""Alerts fire when they should, say what to do, and query metrics that exist; so do the dashboards."""
 
 import json
 import os
@@ -143,7 +143,7 @@ async def test_alerts_and_dashboards_ask_only_for_what_there_is(client_for: Clie
 
 
 async def test_every_metric_of_ours_is_looked_at(client_for: ClientFor) -> None:
-    """By an alert or on a dashboard: what nobody looks at is not worth its scrape."""
+    """In an alert or on a dashboard: a metric that no one uses is not worth its scrape."""
     expressions = [*(rule["expr"] for rule in ALL), *(expr for _, expr in panels())]
     asked = {re.sub(r"_(bucket|count|sum)$", "", name) for expr in expressions for name in metrics_of(expr)}
     text = (await client_for(None).get("/metrics")).text

@@ -1,4 +1,4 @@
-"""Logs tell what happened, to which account, by which key; never who it was, nor a secret, whatever goes wrong."""
+"""Logs: each event with its account and key, never with a person's data or a secret, also when requests fail."""
 
 import asyncio
 import contextlib
@@ -70,7 +70,7 @@ class Service:
             await connection.execute(sql)
 
     def secrets(self) -> list[str]:
-        """What must be nowhere."""
+        """Return the texts that must appear nowhere."""
         digests = [self.key.rsplit("_", 1)[1], self.session, PASSWORD, self.stripe.webhook_secret]
         return [MARK, *digests, self.stripe.secret_key, quote(MARK)]
 
@@ -129,7 +129,7 @@ async def call_everything(client: httpx.AsyncClient, credentials: dict[str, str]
 
 
 async def use_it(service: Service, client: httpx.AsyncClient) -> None:
-    """What works: a customer from the first check to a paid purchase."""
+    """Run the requests that succeed: a customer from the first check to a paid purchase."""
     key = {"X-API-Key": service.key}
 
     async def post(path: str, body: dict[str, Any], expected: int) -> Any:

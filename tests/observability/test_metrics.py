@@ -1,4 +1,4 @@
-"""Metrics: what counts money counts it once and after the commit; what the database says is what the books say."""
+"""Metrics: money is counted once, after the commit; gauges read from the database equal the books."""
 
 import asyncio
 import contextlib

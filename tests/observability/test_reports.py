@@ -1,4 +1,4 @@
-"""What Sentry gets of an error: which, where and whose request by our ids; nothing that a caller wrote."""
+"""Error reports to Sentry: the error, its place and our ids of the request; nothing that a caller wrote."""
 
 import asyncio
 import contextlib

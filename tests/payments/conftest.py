@@ -1,4 +1,4 @@
-"""A shop of its own for each test: the application in this process on a database of its own, and the local Stripe."""
+"""A separate shop for each test: the application in this process on a separate database, and the local Stripe."""
 
 import json
 import time
@@ -34,7 +34,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class Shop:
-    """Nothing is delivered by itself: a test takes Stripe's events and delivers them as it likes."""
+    """No event is delivered automatically: a test takes Stripe's events and delivers them as it likes."""
 
     app: FastAPI
     urls: Urls
@@ -118,7 +118,7 @@ class Shop:
         return [json.loads(row["args"]) for row in rows]
 
     async def inbox(self) -> dict[str, str]:
-        """What became of each event that was received."""
+        """Return the outcome of each received event."""
         rows = await self.rows("SELECT event_id, outcome FROM payment_events")
         return {row["event_id"]: row["outcome"] for row in rows}
 

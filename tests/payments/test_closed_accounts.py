@@ -121,7 +121,7 @@ async def test_refunds_of_one_payment_by_two_workers_are_one_refund(shop: Shop) 
 
 async def test_refund_whose_job_is_lost_is_made_by_reconciliation(shop: Shop) -> None:
     account_id = await paid_after_closing(shop)
-    for minutes in (11, 22):  # the first hears of the charge as well, and leaves the job its ten minutes
+    for minutes in (11, 22):  # the first also reads the charge, and leaves the job its ten minutes
         await shop.payments.reconcile(shop.now + timedelta(minutes=minutes))
     assert await state_of(shop, account_id) == ("canceled", None, 500)
 
@@ -223,7 +223,7 @@ async def test_purchase_whose_opening_was_cut_off_is_found_and_canceled(shop: Sh
 
 
 async def test_closing_races_the_payments_webhook(shop: Shop) -> None:
-    """Whichever is first: the credits are there, or the money waits to go back; never both, never neither."""
+    """In either order the account has the credits, or the money is due for a refund; never both, never neither."""
     for _ in range(3):
         account_id = await shop.account()
         payment_id = (await shop.open(account_id)).payment_id
@@ -269,7 +269,7 @@ async def test_a_booking_does_not_write_back_what_the_erasure_clears(
 
 
 async def paid_after_closing(shop: Shop) -> UUID:
-    """An account whose money arrived after it was closed, heard of by webhook."""
+    """An account whose money arrived after it was closed, reported by webhook."""
     account_id = await shop.account()
     payment_id = (await shop.open(account_id)).payment_id
     await shop.confirm(payment_id, "pm_card_processing")

@@ -1,4 +1,4 @@
-"""Disputes: the later decision counts, whatever the order of arrival, and credits follow the money."""
+"""Disputes: the later decision counts, in every order of arrival, and credits follow the money."""
 
 import itertools
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ async def test_won_dispute_pays_debt_first(shop: Shop) -> None:
 async def test_decision_of_an_older_version_has_the_time_of_the_event_that_it_received_first(
     shop: Shop, outcomes: Sequence[Literal["won", "lost"]], first_received: int, is_in_the_inbox: bool
 ) -> None:
-    """It stores no time of its own. Without that event it yields to any decision that has a time."""
+    """An older version stores no time of the decision. Without that event it yields to any decision that has a time."""
     account_id, events = await disputed(shop, outcomes)
     decisions = [event for event in events if event["type"] == "charge.dispute.closed"]
     await shop.deliver(decisions[first_received])

@@ -1,4 +1,4 @@
-"""Whatever order Stripe's events come in, however often: the same credits in the end."""
+"""Stripe's events in every order and repeated: the credits are the same in the end."""
 
 import itertools
 import json

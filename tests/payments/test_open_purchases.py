@@ -29,7 +29,7 @@ PROMPT_ACTIONS = {
     "wechat_pay_redirect_to_android_app",
     "wechat_pay_redirect_to_ios_app",
 }
-"""What a buyer does within minutes, or not at all."""
+"""Actions that a buyer completes within minutes, or not at all."""
 
 
 def test_every_next_action_that_stripe_knows_is_prompt_or_delayed() -> None:
@@ -78,7 +78,7 @@ async def test_a_begun_payment_comes_before_one_whose_next_action_is_unknown(sho
 
 
 async def test_payments_that_nobody_completes_end(shop: Shop) -> None:
-    """3-D Secure after a day, as nobody comes back to it; a voucher after 30 days."""
+    """3-D Secure after a day, as the buyer does not return to it; a voucher after 30 days."""
     payments = {method: (await begun(shop, method))[1] for method in ("pm_card_authenticationRequired", "pm_boleto")}
     await shop.deliver_all(EVENTS)
     for age, open_still in (
@@ -128,7 +128,7 @@ async def test_open_purchases_that_nobody_pays_lock_nobody_out(shop: Shop, is_wo
     second = [await shop.open(account_id, pack=pack) for pack in ("large", "standard")][1]
     assert (
         await shop.open(account_id)
-    ).payment_id == second.payment_id  # a second click gets the fresh one all the same
+    ).payment_id == second.payment_id  # a second click gets the fresh one nevertheless
     with pytest.raises(TooManyOpenPurchases, match="pay one of them, or wait until one expires"):
         await shop.open(account_id, idempotency_key="k")
     a_day_later = shop.now + timedelta(hours=24, minutes=1)

@@ -16,7 +16,7 @@ BOUGHT = 20
 async def test_parallel_purchases_refunds_grants_and_charges_add_up(shop: Shop) -> None:
     """Six sales are booked, each by three deliveries, and half are refunded in two steps, amid charges and grants.
 
-    What refunds take that is spent already becomes debt, so what is there less what is owed is exact.
+    Refunds of credits that are already spent become debt, so balance minus debt is exact.
     """
     account_id = await shop.account()
     payments = [await shop.open(account_id, idempotency_key=f"{i}") for i in range(SALES)]

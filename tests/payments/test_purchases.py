@@ -131,7 +131,7 @@ async def test_stripe_that_fails_is_a_503_in_time_and_the_next_click_goes_on(
         answer = await client.post("/v1/billing/purchases", json=USER)
     assert (answer.status_code, answer.json()["code"]) == (503, "payment_provider_unavailable")
     assert int(answer.headers["Retry-After"]) >= 1
-    for _ in range(4):  # what is left of the failures
+    for _ in range(4):  # the remaining failures
         answer = await client.post("/v1/billing/purchases", json=USER)
         if answer.status_code == 201:
             break
@@ -238,7 +238,7 @@ async def test_key_of_a_purchase_that_stripe_never_heard_of_says_that_it_was_giv
 
 
 async def test_a_pack_in_another_currency_than_the_accounts_is_not_sold(shop: Shop, client: httpx.AsyncClient) -> None:
-    """What a yen account's credits brought would otherwise be told in dollars, beside yen that never came."""
+    """Otherwise the proceeds of a yen account's credits would be in dollars, beside yen that never came."""
     await client.post("/v1/billing/accounts", json={**USER, "currency": "JPY"})
     refused = await client.post("/v1/billing/purchases", json=USER)
     assert (refused.status_code, refused.json()["code"]) == (422, "currency_mismatch")
@@ -260,7 +260,7 @@ async def test_key_of_a_pack_that_is_no_longer_sold_still_stands_for_it(shop: Sh
 
 
 async def test_a_users_key_is_not_the_agents(shop: Shop) -> None:
-    """Each gets a purchase of its own; and the same one again, for another pack a refusal."""
+    """Each gets a separate purchase. The same key returns it again; with another pack it is rejected."""
     account_id = await shop.account()
     bought = {kind: await shop.open(account_id, caller_kind=kind, idempotency_key="k") for kind in ("key", "user")}
     assert bought["key"].payment_id != bought["user"].payment_id

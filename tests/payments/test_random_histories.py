@@ -1,8 +1,8 @@
-"""Random lives of an account: purchases, spending, refunds that succeed or fail, disputes that are decided again. All
-of it is told late, twice and in any order.
+"""Random lives of an account: purchases, spending, refunds that succeed or fail, disputes that are decided again.
+Every event is delivered late, twice and in any order.
 
-The model is one line: what an account has, less what it owes, is what it bought, less what was taken back, less what
-it spent. Debt exists only where the paid pool is empty, and no pool is ever negative.
+The model is one line: balance minus debt = bought credits minus credits taken back minus
+spent credits. Debt exists only where the paid pool is empty, and no pool is ever negative.
 """
 
 import random
@@ -25,7 +25,7 @@ UNDONE = {"failed", "canceled"}
 
 @dataclass
 class Sale:
-    """One payment: what has happened at Stripe, and what of it we have not been told."""
+    """One payment: its history at Stripe, and the events of it that were not delivered yet."""
 
     history: History
     untold: list[Event] = field(default_factory=list)
@@ -144,7 +144,7 @@ async def test_what_is_paid_less_what_is_owed_is_what_the_model_says(shop: Shop,
         else:
             await something_is_told(rng, shop, rng.choice(sales))
         await agrees(shop, account_id, sales, spent)
-    for sale in sales:  # in the end, everything is told
+    for sale in sales:  # in the end, every event is delivered
         sale.collect(rng)
         while sale.untold:
             await something_is_told(rng, shop, sale)
@@ -152,7 +152,7 @@ async def test_what_is_paid_less_what_is_owed_is_what_the_model_says(shop: Shop,
 
 
 async def something_is_told(rng: random.Random, shop: Shop, sale: Sale) -> None:
-    """Any event that we have not heard, or one that we have."""
+    """Deliver any undelivered event, or repeat a delivered one."""
     sale.collect(rng)
     if sale.told and rng.random() < 0.3:
         await shop.deliver(rng.choice(sale.told))

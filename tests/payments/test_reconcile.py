@@ -18,7 +18,7 @@ def later(shop: Shop, **delta: float) -> datetime:
 
 
 async def forget_the_event_log(shop: Shop) -> None:
-    """As if the log had been read already: what is left is to ask about the payments themselves."""
+    """Mark the event log as read, so that only the payments themselves are left to check."""
     await shop.execute("INSERT INTO payment_cursors VALUES ('live', $1), ('test', $1)", later(shop, hours=20))
 
 
@@ -48,7 +48,7 @@ async def test_purchase_that_is_stuck_is_asked_about(shop: Shop) -> None:
 
 
 async def test_succeeded_payment_that_we_lost_is_found_in_the_list(shop: Shop) -> None:
-    """Stripe's answer was lost, and the buyer paid all the same: the payment's metadata names the purchase."""
+    """Stripe's answer was lost, but the buyer paid: the payment's metadata names the purchase."""
     account_id = await shop.account()
     await shop.control("failures", after=True, status=None, times=3)
     with pytest.raises(PaymentProviderUnavailable):
@@ -122,7 +122,7 @@ async def test_one_purchase_that_stripe_refuses_holds_up_no_other(shop: Shop) ->
 async def test_payment_of_another_stripe_account_is_given_up_and_booked_all_the_same_if_it_comes_back(
     shop: Shop,
 ) -> None:
-    """Somebody enters another account's keys: it knows nothing of this payment. Then the right ones again."""
+    """An admin enters another account's keys, under which Stripe does not know this payment; then the right ones."""
     account_id = await shop.account()
     payment_id = (await shop.open(account_id)).payment_id
     rename = "UPDATE purchases SET payment_intent_id = $1 WHERE account_id = $2"
@@ -197,7 +197,7 @@ async def test_payment_in_progress_is_not_canceled(shop: Shop, at_once: bool) ->
 
 
 async def test_objects_with_unknown_statuses_hold_up_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stripe adds statuses. The refund and the dispute cannot be read; what was paid is still booked."""
+    """Stripe adds statuses. The refund and the dispute cannot be read; the payment is still booked."""
     account_id, stuck = await shop.account(), await shop.account()
     payment_id = (await shop.open(account_id)).payment_id
     await shop.pay(payment_id)

@@ -1,4 +1,4 @@
-"""Refunds by id: whatever order Stripe's events come in, credits follow the money, also when a refund fails later."""
+"""Refunds by id: for every order of Stripe's events, credits follow the money, also when a refund fails later."""
 
 import asyncio
 import itertools
@@ -159,7 +159,7 @@ async def test_money_under_review_that_went_back_and_returned_is_under_review_ag
 
 
 async def test_refunds_inside_a_charge_of_an_old_api_version_are_known_by_id(shop: Shop) -> None:
-    """Until 2022-11-15 a charge carried its refunds; only `charge.refund.updated` told of their failure."""
+    """Until 2022-11-15 a charge carried its refunds; only `charge.refund.updated` reported their failure."""
     account_id, history = await bought(shop)
     first, second = refund(history, 100), refund(history, 150)
     whole = history.events[-1]
@@ -183,7 +183,7 @@ async def test_refund_of_the_back_office_is_recorded_by_its_id_at_once(shop: Sho
     await shop.pay(payment_id)
     await shop.deliver_all(("payment_intent.succeeded",))
     [purchase] = await shop.purchases(account_id)
-    # The second question, for the charge's total, fails: the refund itself is known all the same.
+    # The second question, for the charge's total, fails: the refund itself is known nevertheless.
     await shop.control("failures", method="GET", path="/v1/charges", status=500, times=3)
     await shop.payments.refund(account_id, purchase["purchase_id"], 125, "key", shop.now)
     [made] = (await shop.stripe("GET", "refunds"))["data"]
@@ -245,7 +245,7 @@ async def test_failure_from_before_the_upgrade_is_healed_by_reconciliation(shop:
 
 
 async def test_credits_that_an_older_version_took_again_return_with_the_next_reconciliation(shop: Shop) -> None:
-    """It heard of the charge's total from before the failure, and knows nothing of refunds by id."""
+    """The older version knows only the charge's total from before the failure, and does not know refunds by id."""
     account_id, history = await bought(shop)
     history.account.settle_refund(refund(history), "failed")
     for event in about_refunds(history):
@@ -307,7 +307,7 @@ async def test_failure_and_refund_at_once_end_as_one_after_the_other(shop: Shop)
 
 
 async def test_versions_share_purchases(shop: Shop) -> None:
-    """Here both are this version: what scripts/rolling-check does with the previous one works."""
+    """Here both are this version: this checks the payments that scripts/rolling-check sends to the previous one."""
     async with await shop.client() as client:
         assert await mixed_payments(client, client, shop.local) > 0
 
@@ -317,7 +317,7 @@ async def test_versions_share_purchases(shop: Shop) -> None:
 
 @pytest.mark.parametrize("count", range(1, 7))
 def test_facts_in_any_order_say_the_same(count: int) -> None:
-    """Of all that Stripe said, every choice of `count` events ends in the same money, whatever their order."""
+    """Every choice of `count` events of Stripe's yields the same money in every order."""
     facts = [parse_event(event).facts for event in two_refunds("pi_1")]
     money: dict[frozenset[int], set[int]] = {}
     for order in itertools.permutations(range(len(facts)), count):
@@ -355,7 +355,7 @@ def test_status_of_a_refund_only_moves_on(statuses: tuple[RefundStatus, ...], no
         (500, [(500, "requires_action")], 500),
         (0, [(200, "succeeded")], 200),  # the charge's total comes later
         (325, [(200, "failed"), (125, "succeeded")], 125),
-        (325, [(200, "failed")], 125),  # what is not known by id counts
+        (325, [(200, "failed")], 125),  # a refund without a known id counts
         (200, [(200, "failed"), (125, "pending")], 125),
     ],
 )

@@ -37,7 +37,7 @@ async def test_rejected_purchase_is_a_422_alerts_the_operator_and_ends(shop: Sho
     assert [row["status"] for row in await shop.rows("SELECT status FROM purchases")] == ["canceled"]
     await shop.payments.reconcile(shop.now + timedelta(minutes=11))
     assert await shop.intents() == []  # nothing is opened behind the buyer's back
-    assert (await buy(shop)).status_code == 201  # once it is put right, the next click buys
+    assert (await buy(shop)).status_code == 201  # once the key is corrected, the next click buys
 
 
 @pytest.mark.parametrize("failure", KEYS, ids=str)

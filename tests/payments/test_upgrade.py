@@ -120,7 +120,7 @@ async def old_books(own_database: Urls) -> Urls:
         for purchase in OLD.values():
             await purchase.insert(connection)
         found = {name: await connection.fetch(sql) for name, sql in VERIFICATION["checks"].items()}
-    # A won dispute without room is booked by half: the purchase and its credits agree all the same.
+    # A won dispute without room is booked in part: the purchase and its credits agree nevertheless.
     assert {name: rows for name, rows in found.items() if rows} == {}
     alembic(own_database, "upgrade", "head")
     return own_database

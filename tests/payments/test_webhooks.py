@@ -33,7 +33,7 @@ async def client(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def paid(shop: Shop) -> tuple[UUID, Event]:
-    """An account that has paid, and the event that says so."""
+    """Return an account that has paid, and the event that reports it."""
     account_id = await shop.account()
     await shop.pay((await shop.open(account_id)).payment_id)
     return account_id, (await shop.events(SUCCEEDED))[-1]
@@ -197,7 +197,7 @@ async def test_thin_event_is_acknowledged_and_its_cause_logged(
 async def test_payment_that_names_our_purchase_but_is_another_is_not_booked(
     shop: Shop, client: httpx.AsyncClient
 ) -> None:
-    """Whoever has our Stripe key can write any metadata: the purchase is bound to the payment given to its buyer."""
+    """A holder of our Stripe key can write any metadata: the purchase is bound to the payment given to its buyer."""
     account_id, event = await paid(shop)
     intent = event["data"]["object"]
     forged = {**event, "id": "evt_forged", "data": {"object": {**intent, "id": "pi_forged"}}}
@@ -209,7 +209,7 @@ async def test_payment_that_names_our_purchase_but_is_another_is_not_booked(
 async def test_refund_that_overtakes_what_makes_the_payment_ours_is_not_lost(
     shop: Shop, client: httpx.AsyncClient
 ) -> None:
-    """It was ignored at first; told again, by Stripe or by reconciliation, it takes effect."""
+    """It was ignored at first; repeated, by Stripe or by reconciliation, it takes effect."""
     account_id, event = await paid(shop)
     await shop.refund(event["data"]["object"]["id"], 250)
     [refunded] = await shop.events("charge.refunded")

@@ -18,11 +18,11 @@ from app.db import Database
 from app.payments import settlement
 from app.payments.stripe_objects import HANDLED
 from app.risk.service import look
-from tests.admin.market import DOMAIN, SECRET
 from tests.books import connected
 from tests.conftest import make_key, running_app, settings_for
 from tests.databases import Urls
 from tests.servers import LocalStripe, running_stripe
+from tests.support.configurable_service import DOMAIN, SECRET
 
 
 class House:
@@ -57,7 +57,7 @@ class House:
         return row["status"], row["status_reason"]
 
     async def events(self) -> None:
-        """Book what Stripe has told, as its webhooks would."""
+        """Book all events of Stripe, as its webhooks would."""
         gateway, until = self.app.state.gateway, datetime.now(UTC) + timedelta(days=1)
         for event in await gateway.events_between("live", HANDLED, self.now - timedelta(days=1), until):
             if event.facts is not None:
@@ -97,7 +97,7 @@ def person() -> dict[str, str]:
 
 
 async def buy(house: House, agent: httpx.AsyncClient, who: dict[str, str], card: str = "pm_card_visa") -> str:
-    """A pack, paid at Stripe and not told to anybody yet: its payment's id."""
+    """Buy a pack and pay it at Stripe, without delivering an event. Return its payment's id."""
     sold = (await agent.post("/v1/billing/purchases", json={**who, "idempotency_key": uuid.uuid4().hex})).json()
     async with httpx.AsyncClient(base_url=house.stripe.url, auth=(sold["publishable_key"], "")) as browser:
         paid = await browser.post(
@@ -116,7 +116,7 @@ async def account_of(house: House, who: dict[str, str]) -> UUID:
 
 
 async def spender(house: House, agent: httpx.AsyncClient, *, usual: int, today: int) -> UUID:
-    """Somebody who spent `usual` credits on each of four days, and `today` today."""
+    """Open an account that spent `usual` credits on each of four days, and `today` today."""
     who = person()
     await agent.post("/v1/billing/accounts", json=who)
     grant = {**who, "amount_minor": 1_000_000, "transaction_type": "grant"}

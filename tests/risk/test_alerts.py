@@ -1,4 +1,4 @@
-"""What the rules find in books that real calls have written, what is done about it, and how often: once."""
+"""Alert rules on books that real calls have written: which accounts they find, their actions, each taken once."""
 
 import asyncio
 import json
@@ -15,9 +15,9 @@ from app.payments.facts import PaymentFacts
 from app.payments.purchase import Purchase
 from app.risk import queries
 from app.risk.service import look, reason_of
-from tests.admin.market import DOMAIN
 from tests.books import account_locked, connected, waiting_for_locks
 from tests.risk.conftest import House, account_of, buy, office, person, spender
+from tests.support.configurable_service import DOMAIN
 
 ALERTS, RULES = "/admin/alerts", "/admin/alert-rules"
 REASON = {"reason": "looked at it, ticket 17"}
@@ -60,11 +60,11 @@ async def test_purchases_with_one_card_are_found_across_accounts(house: House, a
     [alert] = await house.alerts()
     accounts = sorted([await account_of(house, who) for who in people])
     assert (alert["rule"], alert["observed"], alert["account_ids"]) == ("purchases_per_card", 3, accounts)
-    assert fingerprints[1]["f"] not in str(alert)  # what is shown is a digest
+    assert fingerprints[1]["f"] not in str(alert)  # the alert shows a digest
     told = reason_of("hold", alert["alert_id"])
     assert [await house.status(account) for account in accounts] == [("suspended", told)] * 3
     assert await house.status(await account_of(house, other)) == ("active", None)
-    assert (alert["status"], alert["stopped"]) == ("open", "hold")  # it waits for somebody
+    assert (alert["status"], alert["stopped"]) == ("open", "hold")  # it waits for an admin's decision
     refused = await agent.post("/v1/billing/purchases", json=people[0])
     assert (refused.status_code, refused.json()["detail"]) == (403, f"Account suspended: {told}")
 
@@ -89,7 +89,7 @@ async def test_refunds_of_an_account_are_found(house: House, agent: httpx.AsyncC
 
 
 async def test_spending_far_above_ones_own_rate_is_found(house: House, agent: httpx.AsyncClient) -> None:
-    """Ten times what the account itself spends on a day. Who always spends much, spends little, or is new, is not."""
+    """Ten times its own daily spending. Accounts that always spend much or little, or are new, do not match."""
     spiky = await spender(house, agent, usual=20, today=200)
     for usual, today in ((150, 300), (2, 100), (21, 200)):
         await spender(house, agent, usual=usual, today=today)
@@ -149,7 +149,7 @@ async def test_a_hold_amid_charges_splits_none(house: House, agent: httpx.AsyncC
 
 
 async def test_an_account_that_cannot_be_locked_holds_up_no_other(house: House, agent: httpx.AsyncClient) -> None:
-    """What could not be stopped is not stored either, and found again."""
+    """An account that could not be stopped is not stored in the alert either, and is found again."""
     accounts = sorted([await spender(house, agent, usual=20, today=400) for _ in range(2)])
     await house.set_rule("spend_spike", action="hold")
     await roll_up(house.db, datetime.now(UTC) + 2 * SETTLED)
@@ -190,7 +190,7 @@ async def test_a_person_decides_and_changes_their_mind(house: House, agent: http
             expected = reason_of(stopped, UUID(alert_id)) if stopped else None
             assert await house.status(account_id) == (standing, expected)
         assert (await support.get(ALERTS)).json()["open_total"] == 0
-        assert await house.look(house.now + 2 * SETTLED) == 0  # what was dismissed does not come back the same day
+        assert await house.look(house.now + 2 * SETTLED) == 0  # a dismissed finding does not return on the same day
         timeline = (await support.get(f"/admin/users/{account_id}/timeline", params={"kind": "admin"})).json()
         assert len(timeline["entries"]) == 3
     rows = await house.rows(
@@ -311,9 +311,9 @@ async def test_rules_are_changed_while_the_service_runs(house: House, agent: htt
 
 
 async def test_among_many_rows_indexes_are_used(house: House) -> None:
-    """The bounds of each rule stand in an index: with a month of books, a rule reads its window and not the table."""
+    """An index covers the bounds of each rule: with a month of books, a rule reads its window and not the table."""
     async with connected(house.urls) as connection:
-        await connection.execute("SET enable_seqscan = off")  # small tables: what could be used is what counts
+        await connection.execute("SET enable_seqscan = off")  # small tables: the test is whether an index can be used
         for rule, (statement, bounds) in queries.FINDERS.items():
             [row] = await connection.fetch("SELECT * FROM alert_rules WHERE rule = $1", rule)
             values = {**statement.compile().params, "threshold": 1, "limit": 200, **bounds(dict(row), house.now)}

@@ -75,7 +75,9 @@ async def test_a_later_account_joins_as_the_rule_and_the_decision_say(
     stopped: str | None,
     joins_as: str,
 ) -> None:
-    """Held at once, with an audit row, if one of them says so; otherwise the alert is open, again if need be."""
+    """Stopped at once, with an audit row, if the rule or the decision stops accounts; otherwise the alert is open, if
+    necessary again.
+    """
     alert_id, accounts = await found_card(house, agent, action)
     if decision is not None:
         await decide(house, alert_id, decision)
@@ -93,7 +95,7 @@ async def test_a_later_account_joins_as_the_rule_and_the_decision_say(
     assert [row["action"] for row in rows] == ([] if reason is None else ["account.suspend"])
     assert all(row["after"] == {"status": "suspended", "status_reason": reason} for row in rows)
     assert all(row["admin_email"] == "system" for row in rows)
-    # Nobody whom a person let go on is stopped again by it, and nobody is stopped twice.
+    # The rule stops no account again that an admin has released, and none twice.
     assert [await house.status(account) for account in accounts] == before
     assert await house.look() == 0
     assert await house.alerts() == [alert | {"last_seen_at": (await house.alerts())[0]["last_seen_at"]}]
@@ -154,7 +156,7 @@ async def test_what_doubles_opens_a_dismissed_alert_again(house: House, agent: h
 
 
 async def test_a_hold_decided_yesterday_holds_the_accounts_of_today(house: House, agent: httpx.AsyncClient) -> None:
-    """The next day has an alert of its own, for a person to see; what the last decision stops, it stops."""
+    """The next day has a separate alert, for an admin to review; accounts that the last decision stops are stopped."""
     alert_id, accounts = await found_card(house, agent)
     await decide(house, alert_id, "hold")
     await house.set_rule("purchases_per_card", window_h=72)
@@ -174,7 +176,7 @@ async def test_a_hold_decided_yesterday_holds_the_accounts_of_today(house: House
 
 
 async def test_a_decision_lasts_until_the_end_of_its_day(house: House, agent: httpx.AsyncClient) -> None:
-    """An alert of yesterday that is dismissed today is not found anew a minute later."""
+    """An alert of yesterday that is dismissed today is not raised again a minute later."""
     alert_id, _ = await found_card(house, agent)
     async with connected(house.urls) as connection:
         await connection.execute("UPDATE alerts SET day = day - 1 WHERE alert_id = $1", alert_id)

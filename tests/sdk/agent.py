@@ -41,6 +41,6 @@ def create_agent(provider: CreditProvider) -> FastAPI:
 
 
 def browser(agent: FastAPI, user_id: str | None) -> httpx.AsyncClient:
-    """The agent's UI, signed in as somebody or not at all."""
+    """The agent's UI, signed in as a user or not at all."""
     headers = {} if user_id is None else {"Authorization": f"Bearer {user_id}"}
     return httpx.AsyncClient(transport=httpx.ASGITransport(agent), base_url="http://agent", headers=headers)

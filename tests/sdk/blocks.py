@@ -1,9 +1,9 @@
 """The blocks of code in the documentation: found, and run as a reader would who works through a page from the top.
 
-A page's shell blocks run in one shell, in a folder that looks like the project's with `make run` going on in it. Python
-blocks run by themselves, except those with a title: they are files, which a shell block runs. What a block prints is
-compared with the `text` or `json` block that follows it. A block that cannot run says so to the reader, in a line of
-italics above it that begins with `Not run by the tests`.
+A page's shell blocks run in one shell, in a folder that looks like the project's while `make run` is running in it.
+Python blocks run alone, except those with a title: they are files, which a shell block runs.
+The output of a block is compared with the `text` or `json` block that follows it. A block that cannot run has a line of
+italics above it that begins with `Not run by the tests` and tells the reader.
 """
 
 import json
@@ -92,7 +92,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def shell_pages() -> dict[str, list[Block]]:
-    """What to run in one shell, by page: shell blocks, and the files that they run."""
+    """Return the blocks to run in one shell, by page: shell blocks, and the files that they run."""
     pages: dict[str, list[Block]] = {}
     for block in BLOCKS:
         if block.is_shell_to_run or block.is_saved:
@@ -128,7 +128,7 @@ def script(blocks: list[Block], ports: dict[str, int]) -> Iterator[str]:
 
 
 def run_shell(blocks: list[Block], folder: Path, facts: Mapping[str, str], first: str = "", **env: str) -> None:
-    """Run a page's blocks in order. Fails with what they printed if one fails, or prints something else."""
+    """Run a page's blocks in order. Fail with their output if one fails, or prints something else."""
     lay_out(folder, facts)
     everything = {
         **os.environ,
@@ -162,7 +162,7 @@ def compare(expected: Block, printed: str) -> None:
 
 
 def shape(value: Any) -> Any:
-    """What a reader learns from an example of JSON: names, kinds, and which numbers and words are fixed."""
+    """Return what an example of JSON shows a reader: names, kinds, and which numbers and words are fixed."""
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The real service with its local Stripe over real HTTP, both clients of it, and a server that misbehaves as told."""
+"""The real service with its local Stripe over real HTTP, both clients of it, and a server that misbehaves on demand."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ class Service:
     stripe: LocalStripe
 
     def pay(self, payment_id: str, client_secret: str | None, card: str = "pm_card_visa") -> None:
-        """What Stripe.js does in the buyer's browser."""
+        """Pay as Stripe.js does in the buyer's browser."""
         httpx.post(
             f"{self.stripe.url}/v1/payment_intents/{payment_id}/confirm",
             data={"client_secret": client_secret or "", "payment_method": card},
@@ -52,7 +52,7 @@ def service(database: Urls, keys: Keys) -> Iterator[Service]:
 
 @pytest.fixture
 def who() -> User:
-    """A user nobody has seen, with an id that paths and log lines find hard."""
+    """A new user, with an id that is difficult in paths and log lines."""
     return User("oauth:google", f"a/b:{uuid.uuid4()}@example.com")
 
 
@@ -73,7 +73,7 @@ class InThreads:
 
 @pytest.fixture(params=["blocking", "awaited"])
 async def billing(request: pytest.FixtureRequest, service: Service) -> AsyncIterator[Any]:
-    """Each client in turn, with a key that may do everything. Its iterators and gates have tests of their own."""
+    """Each client in turn, with a key that has every permission. Separate tests cover its iterators and gates."""
     if request.param == "blocking":
         with BillingClient(service.url, service.keys.credit) as client:
             yield InThreads(client)
@@ -90,7 +90,7 @@ async def client(service: Service) -> AsyncIterator[AsyncBillingClient]:
 
 @dataclass
 class Reaction:
-    """What the misbehaving server does with one request. `status` None breaks the connection."""
+    """The misbehaving server's reaction to one request. `status` None breaks the connection."""
 
     status: int | None = 503
     body: bytes = b"<html>no</html>"
@@ -104,7 +104,7 @@ class Reaction:
 
 @dataclass
 class Faulty:
-    """A server that reacts as told, and then, once nothing is left to be told, passes requests on to the service."""
+    """A server that reacts with `reactions`, one per request, and then passes requests on to the service."""
 
     url: str
     upstream: str
@@ -132,7 +132,7 @@ class Faulty:
         for name, value in {**reaction.headers, "Content-Length": str(len(reaction.body))}.items():
             handler.send_header(name, value)
         handler.end_headers()
-        with contextlib.suppress(ConnectionError):  # who gave up does not listen any more
+        with contextlib.suppress(ConnectionError):  # a client that gave up has closed the connection
             if not reaction.drip_s:
                 handler.wfile.write(reaction.body)
                 return

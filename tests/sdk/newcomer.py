@@ -1,4 +1,4 @@
-"""A newcomer with nothing but the quick start: an environment of their own, the client installed, three lines, out of
+"""A newcomer with nothing but the quick start: a separate environment, the client installed, three lines, out of
 credit, and on after a purchase. Called by the test that runs the real demo."""
 
 import subprocess
@@ -10,7 +10,7 @@ from tests.sdk.blocks import run_shell, shell_pages
 
 PAGE = "docs/quick-start.md"
 FROM_THE_CACHE = 'pip() {{ "{uv}" pip "$@" --constraint "{root}/requirements.lock"; }}\n'
-"""What `pip install` is in the test: uv's, which has the packages that the lock names from the project's own set-up."""
+"""The `pip install` of the test: uv's, which has the packages that the lock names from the project's own set-up."""
 
 
 def work_through_the_quick_start(facts: Mapping[str, str], folder: Path) -> None:

@@ -77,7 +77,7 @@ READ_AS_CHARGE_ID = Reaction(
 async def test_a_service_that_cannot_be_asked_by_key_makes_nothing_look_paid(
     troubled: Any, faulty: Faulty, who: User, reaction: Reaction
 ) -> None:
-    """Without the route, only that a key is new can be told: whose the charge of a used one is, it does not say."""
+    """Without the route, the client can tell only that a key is new; for a used key, the reply names no charge."""
     faulty.reactions = [reaction]
     assert await troubled.was_charged(who, interaction_id="1") is False
     await troubled.charge(who, interaction_id="1")
@@ -187,7 +187,7 @@ async def test_every_transaction_comes_once(service: Service, client: AsyncBilli
     seen = []
     async for transaction in client.transactions(who, page_size=2):
         seen.append(transaction.transaction_id)
-        if len(seen) == 3:  # what arrives meanwhile pushes everything to later pages
+        if len(seen) == 3:  # transactions that arrive during the iteration push everything to later pages
             await client.add_credits(who, amount_minor=100, idempotency_key="meanwhile")
     assert len(seen) == len(set(seen)) == 7
 

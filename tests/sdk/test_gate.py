@@ -144,7 +144,7 @@ async def test_a_user_cannot_open_the_gate_by_a_charge_under_the_agents_key(
 
 
 async def test_a_key_of_another_amount_is_not_paid_for(client: AsyncBillingClient, who: User) -> None:
-    """422 is no success: whoever charges an interaction twice, for two amounts, hears of it."""
+    """422 is no success: a caller that charges an interaction twice, for two amounts, gets an error."""
     await client.charge(who, interaction_id="m", amount_minor=100)
     with pytest.raises(IdempotencyKeyReused):
         async with client.gate(who, interaction_id="m", amount_minor=200):

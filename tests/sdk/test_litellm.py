@@ -1,4 +1,4 @@
-"""LiteLLM itself against the service: its scenarios run in an environment of their own, what they left is read here."""
+"""LiteLLM itself against the service: its scenarios run in a separate environment; this module reads their results."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ async def run_scenarios(service: Service) -> list[str]:
 
 
 async def reports(db: Database, user: str) -> dict[str, list[dict[str, Any]]]:
-    """What was reported of a scenario's user, by interaction."""
+    """Return the reports on a scenario's user, by interaction."""
     async with db.transaction() as tx:
         rows = (await tx.execute(REPORTS, {"external_id": f"{user}@example.com"})).mappings()
         return {
@@ -132,7 +132,7 @@ def test_idle_and_surplus_interactions_are_summed_up(monkeypatch: pytest.MonkeyP
     assert [one.interaction_id for one in known.take_old()] == ["idle"]
     for name in ("fresh", "fresher"):
         known.find(user, name)
-    assert [one.interaction_id for one in known.take_old()] == ["block"]  # more than two: the oldest, whatever it is
+    assert [one.interaction_id for one in known.take_old()] == ["block"]  # more than two: the oldest, of any age
     assert [one.interaction_id for one in known.take_all()] == ["fresh", "fresher"]
 
 

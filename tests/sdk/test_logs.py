@@ -1,4 +1,4 @@
-"""What is logged and passed on: enough to follow a call, nothing about the person."""
+"""Logs and propagated headers: enough to follow a call, nothing about the person."""
 
 import asyncio
 import logging

@@ -18,7 +18,7 @@ PRODUCTS = {"search": "web_search", "paint": "image_gen", "wish": "no-such-produ
 
 
 class Tools:
-    """What ran."""
+    """Tools that record their calls."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -51,7 +51,7 @@ class Tools:
 
 
 async def call(server: MCPServer, tool: str, **arguments: str) -> tuple[bool, str]:
-    """Whether the tool ran, and what it or the middleware said."""
+    """Return whether the tool ran, and the answer of the tool or the middleware."""
     async with Client(server) as caller:
         result = await caller.call_tool(tool, arguments)
     (content,) = result.content

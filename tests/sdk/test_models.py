@@ -48,7 +48,7 @@ REQUESTS = {
     "report_llm_usage": "post /v1/billing/litellm/usage",
 }
 NAMES_A_KEY = {"charge": {"interaction_id"}, "tool_charge": {"call_id"}}
-"""What only derives the idempotency key."""
+"""Arguments from which only the idempotency key is derived."""
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_wheel_is_complete(tmp_path: Path) -> None:
 
 
 def test_nothing_else_is_imported() -> None:
-    """Neither an extra's package nor the service's own code, by who imports the client alone."""
+    """An import of the client alone imports neither an extra's package nor the service's own code."""
     others = "{'fastapi', 'litellm', 'mcp', 'app'}"
     code = f"import sys, ciris_billing; print(sorted({{m.split('.')[0] for m in sys.modules}} & {others}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -54,7 +54,7 @@ METHODS = [
 
 @pytest.mark.parametrize("method", METHODS)
 def test_both_clients_have_the_method_with_the_same_signature(method: str) -> None:
-    """A user is one value or keywords; what the two return differs only in being awaited."""
+    """A user is one value or keywords; the return values of the two differ only in being awaited."""
     clients = ciris_billing.BillingClient, ciris_billing.AsyncBillingClient
     blocking, awaited = (inspect.signature(getattr(client, method)) for client in clients)
     assert list(blocking.parameters.values())[1:] == list(awaited.parameters.values())[1:]

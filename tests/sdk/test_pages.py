@@ -32,7 +32,7 @@ NOT_RUN = [
 
 @pytest.fixture
 def facts(service: Service) -> dict[str, str]:
-    """What `make run` writes to var/demo.json, of the service of these tests."""
+    """The facts that `make run` writes to var/demo.json, for the service of these tests."""
     return {
         "base_url": service.url,
         "api_key": service.keys.agent,

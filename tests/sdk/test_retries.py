@@ -1,4 +1,4 @@
-"""Outages, lost answers and nonsense in between: what is tried again, how long, and what is paid for once."""
+"""Outages, lost answers and nonsense in between: which calls are retried, for how long, and that each is paid once."""
 
 import asyncio
 import time

@@ -63,7 +63,7 @@ def every_operation_has_an_entry(pages: dict[str, str]) -> None:
 
 
 def every_public_name_has_an_entry(reference: str) -> None:
-    """What `ciris_billing` exports, and every method of both clients as what it is."""
+    """Every export of `ciris_billing`, and every method of both clients, has an entry of its kind."""
     without = {"CheckContext", "FailPolicy", "Metadata"}  # shapes of arguments, shown where they are used
     for name in set(ciris_billing.__all__) - without:
         assert re.search(rf'id="ciris_billing\.(\w+\.)*{name}"', reference), name

@@ -20,7 +20,7 @@ User = dict[str, str]
 
 
 class StrictCheck(BaseModel):
-    """What a strict client makes of the check's reply: no other field, no other type."""
+    """A strict client's model of the check's reply: no other field, no other type."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 

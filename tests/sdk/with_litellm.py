@@ -1,7 +1,7 @@
-"""What test_litellm.py runs in LiteLLM's own environment: real LiteLLM, a real service, and a model of our own.
+"""The scenarios of test_litellm.py, run in LiteLLM's own environment: real LiteLLM, a real service, and our own model.
 
-Each scenario uses users of its own, `<scenario>@example.com`, and asserts what can be seen from here; what the service
-has recorded, the test asserts. Prints one line for each scenario that held.
+Each scenario uses separate users, `<scenario>@example.com`, and asserts what can be seen from here; the test asserts
+the service's records. Prints one line for each scenario that held.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ from ciris_billing import (
 from ciris_billing.litellm import LiteLLMBilling, metadata_of
 
 asked: list[str] = []
-"""What models were asked, in this process."""
+"""The prompts that models received, in this process."""
 
 
 class Model(BaseHTTPRequestHandler):
-    """The far side: an API of OpenAI's kind that answers everything alike, and `fail` with 500."""
+    """The model's server: an API of OpenAI's kind that gives every request the same answer, and `fail` a 500."""
 
     protocol_version = "HTTP/1.1"
 
@@ -86,7 +86,7 @@ def call(text: str, metadata: dict[str, Any] | None, **more: Any) -> dict[str, A
 
 
 class Ended(CustomLogger):  # type: ignore[misc]  # see the SDK
-    """Comes after the billing in LiteLLM's list, and so knows when that has been told of a call's end."""
+    """Follows the billing in LiteLLM's list, so its event means that the billing has received the call's end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ ended = Ended()
 
 
 def use(*callbacks: CustomLogger) -> None:
-    """These and no others: LiteLLM copies its callbacks to lists of its own, and adds to those only."""
+    """Use only these callbacks: LiteLLM copies its callbacks to separate lists, and only adds to those."""
     for name in ("success_callback", "failure_callback", "input_callback"):
         for copies in (name, f"_async_{name}"):
             getattr(litellm, copies).clear()
@@ -152,7 +152,7 @@ async def awaited(client: BillingClient, billing: LiteLLMBilling) -> None:
 
 
 async def same_name(client: BillingClient, billing: LiteLLMBilling) -> None:
-    """Two users may call their interactions alike: each pays."""
+    """Two users may give their interactions the same name: each pays."""
     first, second = who("same_name"), who("same_name_too")
     await ask("hello", metadata_of(first, "1"))
     await ask("hello", metadata_of(second, "1"))
@@ -195,7 +195,7 @@ async def failing(client: BillingClient, billing: LiteLLMBilling) -> None:
 
 
 async def odd_prices(client: BillingClient, billing: LiteLLMBilling) -> None:
-    """A price that is wrong by configuration: the call is charged and reported all the same."""
+    """A price that is wrong by configuration: the call is charged and reported nevertheless."""
     user = who("odd_prices")
     for price in (-0.0000147, float("inf"), float("nan")):
         # LiteLLM keeps the prices for the model's name, which no other scenario uses.
@@ -267,7 +267,7 @@ async def unpaid_after_all(client: BillingClient, billing: LiteLLMBilling) -> No
 
 
 class BuysAfterCheck(httpx.HTTPTransport):
-    """What the user buys comes between the answer of a check and what is asked next."""
+    """The user buys credits after the answer of a check and before the next request."""
 
     def __init__(self, user: User) -> None:
         super().__init__()
@@ -318,7 +318,7 @@ async def in_proxy(client: BillingClient, billing: LiteLLMBilling) -> None:
 
 
 async def service_away(client: BillingClient, billing: LiteLLMBilling) -> None:
-    """Closed by default; open if the client is told so, and then what is not delivered is logged and nothing raised."""
+    """Closed by default; with the policy "fail_open" the call runs, and a failed delivery is logged, not raised."""
     user, models_asked = who("service_away"), len(asked)
     quick = Options(deadline_s=0.2)
     with BillingClient("http://127.0.0.1:9", "key", options=quick) as away:

@@ -1,4 +1,4 @@
-"""What users may spend on tools: free uses that accrue by the day, reads that write nothing, and whose they are."""
+"""Balances of tools: free uses that accrue by the day, reads that write nothing, and the owner of each balance."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -68,7 +68,7 @@ async def use(client: httpx.AsyncClient, user: User, times: int, product: str = 
 async def test_free_uses_accrue_each_utc_midnight_from_the_accounts_first_day_up_to_the_cap(
     agent: httpx.AsyncClient, user: User, set_clock: SetClock
 ) -> None:
-    """Ten at first, three a day, thirteen at most: days that nobody asked about count as well."""
+    """Ten at first, three a day, thirteen at most: days without a request count as well."""
     set_clock(CREATED)
     await agent.post("/v1/billing/check", json=user)
     assert await free_left(agent, user) == 10
@@ -320,7 +320,7 @@ async def test_account_that_is_not_active_is_refused_but_its_replays_are_answere
     account_id = await open_with(minter, user, paid=5)
     first = await minter.post(CHARGE, json=tool(user, "before"))
     await billing.accounts.set_status(account_id, status, reason, now)
-    shown = balance(main=5, uses=1)  # what was paid for, nothing free
+    shown = balance(main=5, uses=1)  # the paid uses, nothing free
     assert await read(minter, f"{BALANCE}/web_search", user) == shown
     assert await read(minter, f"{CHECK}/web_search", user) == check_of(shown, has_credit=False)
     before = await counts(database)

@@ -1,4 +1,4 @@
-"""Tool charges: free uses, then paid uses, then the main pool; each key once, whatever races or dies."""
+"""Tool charges: free uses, then paid uses, then the main pool; each key once, through races and crashes."""
 
 import asyncio
 import contextlib
@@ -189,7 +189,7 @@ async def test_use_paid_by_the_main_pool_is_among_the_transactions(minter: httpx
 async def test_parallel_uses_and_charges_spend_exactly_what_is_there(
     minter: httpx.AsyncClient, app: FastAPI, user: User, now: datetime, database: Urls
 ) -> None:
-    """Two tools and the interactions compete for the main pool: single credits take whatever images leave."""
+    """Two tools and the interactions compete for the main pool: single credits take the rest that images leave."""
     account_id = await open_with(minter, user, paid=45)
     await app.state.tools.grant(account_id, "web_search", Credits(7), actor=ACTOR, now=now)
     sent = [("/v1/billing/charges", body(user, f"k{i}")) for i in range(60)]

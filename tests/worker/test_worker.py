@@ -1,4 +1,4 @@
-"""Background jobs on the real queue: they exist exactly when their cause does, and survive whoever runs them."""
+"""Background jobs on the real queue: a job exists exactly when its cause does, and survives the end of its worker."""
 
 import asyncio
 import contextlib
@@ -305,7 +305,7 @@ async def test_worker_outlives_an_outage_of_the_database(own_database: Urls, tmp
         async with away(own_database):
             await until(has_tried_again)
         async with connected(own_database) as connection:
-            # With a lock of its own: the clock may have written one in the same minute.
+            # With a separate lock: the clock may have written one in the same minute.
             await connection.execute(DUE.replace("$1::text)", "NULL)"), "clean_up", OF_THE_CLOCK)
 
         async def is_done() -> bool:

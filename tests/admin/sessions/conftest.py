@@ -45,7 +45,7 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 async def person(office: Office, role: Role, *, now: datetime | None = None) -> Person:
-    """Somebody new, with a session."""
+    """A new admin with a session."""
     now = now or datetime.now(UTC)
     email = f"{uuid.uuid4().hex}@{DOMAIN}"
     async with office.db.transaction() as tx:
@@ -115,7 +115,7 @@ async def at(office: Office, second: Office) -> AsyncIterator[SetClock]:
 
 @pytest.fixture
 async def small(own_database: Urls) -> AsyncIterator[Office]:
-    """An office that a test may spoil, and where nobody is yet."""
+    """An office without admins, on a database that the test may damage."""
     settings = settings_for(own_database, admin_session_secret=SECRET, admin_email_domain=DOMAIN)
     async with running_app(settings) as app:
         yield Office(app, own_database)

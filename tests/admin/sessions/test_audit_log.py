@@ -244,7 +244,7 @@ FORMULAS = [
 
 
 async def test_no_cell_of_the_export_is_a_formula(office: Office) -> None:
-    """Whoever chose the text: an admin's address, a request's id, a reason."""
+    """For text from every source: an admin's address, a request's id, a reason."""
     now = datetime.now(UTC)
     email = f"=cmd|{uuid.uuid4().hex}@{DOMAIN}"
     async with office.db.transaction() as tx:

@@ -192,7 +192,7 @@ async def test_a_disabled_admin_is_out_at_once_everywhere_and_for_good(office: O
 
 
 async def test_an_admin_removed_on_the_command_line_is_out_for_good_too(office: Office, second: Office) -> None:
-    """Who is let in again later begins anew: a session stolen before the removal stays dead."""
+    """A later re-admission needs a new sign-in: a session stolen before the removal stays invalid."""
     someone = await person(office, "admin")
     async with office.db.transaction() as tx:
         await remove_admin(tx, someone.email, now=datetime.now(UTC))

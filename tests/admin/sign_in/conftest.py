@@ -79,7 +79,7 @@ def at(office: Office) -> SetClock:
 
 
 class Browser:
-    """Somebody's browser: keeps cookies, follows redirects one at a time, clicks at the provider."""
+    """A user's browser: keeps cookies, follows redirects one at a time, clicks at the provider."""
 
     def __init__(self, app: FastAPI, provider: RunningOIDC, base_url: str = "http://127.0.0.1") -> None:
         self.provider = provider
@@ -92,7 +92,7 @@ class Browser:
         return str(answer.headers["Location"])
 
     def consent(self, url: str, user: User = ALICE) -> dict[str, str]:
-        """Click a person's button: what the provider sends back with the browser."""
+        """Click a person's button. Return the query that the provider sends back with the browser."""
         answer = self.provider.http.post(url, data={"sub": user.sub})
         assert answer.status_code == 303, answer.text
         return dict(parse_qsl(urlsplit(answer.headers["Location"]).query))

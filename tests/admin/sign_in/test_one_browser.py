@@ -1,4 +1,4 @@
-"""Who began to sign in, in that browser, ends it, once."""
+"""Only the browser that started a sign-in can complete it, and only once."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ async def test_the_answer_is_worth_nothing_in_another_browser(
     async with no_new_session(office):
         query = browser.consent(await browser.begin())
         refused(await other_browser.end(query), 400, "sign_in_failed")
-        await other_browser.begin()  # a flow of its own does not help
+        await other_browser.begin()  # a separate flow does not help
         refused(await other_browser.end(query), 400, "sign_in_failed")
     assert (await browser.end(query)).status_code == 302, "and costs the right browser nothing"
 

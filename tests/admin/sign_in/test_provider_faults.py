@@ -1,4 +1,4 @@
-"""A provider that is away or answers nonsense opens nothing, and breaks nothing."""
+"""A provider that is unavailable or answers nonsense admits no one and causes no failure."""
 
 from collections.abc import AsyncIterator
 from typing import Any

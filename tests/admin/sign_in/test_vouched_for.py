@@ -130,7 +130,7 @@ async def test_a_person_who_is_refused_hears_it_on_a_page(office: Office, browse
 
 
 async def test_half_a_character_is_nobodys_address(office: Office) -> None:
-    """At a provider of its own, whose page could not show it."""
+    """Use a separate provider, because the shared provider's page could not show this address."""
     port = free_port()
     issuer = f"http://127.0.0.1:{port}"
     clients = [Client(SPA.client_id, None, (f"http://127.0.0.1{CALLBACK}",))]

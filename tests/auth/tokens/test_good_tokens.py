@@ -1,4 +1,4 @@
-"""What a good ID token says about its user."""
+"""The claims that a valid ID token gives about its user."""
 
 import base64
 import hashlib

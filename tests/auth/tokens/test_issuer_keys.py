@@ -158,7 +158,7 @@ async def test_a_failing_refresh_is_tried_again_once_a_minute(
     oidc.switch(jwks="error")
     for seconds, expected in ((901, 2), (902, 2), (960, 2), (961, 3), (1020, 3)):
         await verifier.verify(token, now + timedelta(seconds=seconds))
-        await asyncio.sleep(0.1)  # what happens behind the request's back has happened by then
+        await asyncio.sleep(0.1)  # the background refresh has finished by then
         assert oidc.requests("jwks") == expected
 
 

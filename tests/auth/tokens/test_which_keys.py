@@ -1,4 +1,4 @@
-"""What is remembered of tokens, and which of an issuer's keys count."""
+"""The cache of verified tokens, and the choice among an issuer's keys."""
 
 import json
 import pickle

@@ -37,7 +37,7 @@ def redirected(response: httpx.Response) -> dict[str, str]:
 
 
 def sign_in(oidc: RunningOIDC, sub: str = ALICE.sub, **changes: str | None) -> dict[str, str]:
-    """Click a user's button; what the client's redirect_uri is told."""
+    """Click a user's button. Return the query that the client's redirect_uri receives."""
     return redirected(oidc.http.post("/authorize", params=parameters(**changes), data={"sub": sub}))
 
 

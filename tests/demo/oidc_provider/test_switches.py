@@ -1,4 +1,4 @@
-"""The local OpenID provider breaks the protocol only when told to."""
+"""The local OpenID provider breaks the protocol only when a switch is set."""
 
 import base64
 import hmac

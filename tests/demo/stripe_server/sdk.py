@@ -15,7 +15,7 @@ PAID = ["payment_intent.created", "charge.succeeded", "payment_intent.succeeded"
 
 @asynccontextmanager
 async def sdk(url: str, key: str, timeout_s: float = TIMEOUT_S) -> AsyncIterator[stripe.StripeClient]:
-    """The official client, without retries of its own."""
+    """Yield the official client, with its retries switched off."""
     http = stripe.HTTPXClient(timeout=timeout_s)
     try:
         yield stripe.StripeClient(key, base_addresses={"api": url}, http_client=http, max_network_retries=0)

@@ -1,4 +1,4 @@
-"""What the local Stripe refuses, breaks and delays, as the official SDK sees it."""
+"""Rejections, faults and delays of the local Stripe, as the official SDK reports them."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""What a deployment has between the API and its primary: PgBouncer, and a streaming replica for reports."""
+"""The components between a deployment's API and its primary: PgBouncer, and a streaming replica for reports."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ DATABASE_TIMEOUT_S = 3.0
 
 @dataclass
 class Middle:
-    """Each with a proxy before it: what the API speaks to, and the replica to its primary."""
+    """PgBouncer and a replica, with proxies: API to PgBouncer, API to replica, and replica to primary."""
 
     pooler: Pooler
     pooler_way: PostgresProxy

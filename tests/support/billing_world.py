@@ -1,4 +1,4 @@
-"""The service under test, in this process: what all examples of test_machine.py share."""
+"""The service under test, in this process, shared by all examples of test_machine.py."""
 
 import asyncio
 import contextlib
@@ -17,9 +17,9 @@ from app.settings import Settings
 from app.tools.service import ProductInventoryService
 from tests.conftest import settings_for
 from tests.databases import Urls, create_database, drop_database
-from tests.model import Sale
 from tests.payments.test_history import SECRET, History
 from tests.servers import running_stripe
+from tests.support.account_model import Sale
 
 BEGINNING = datetime(2026, 2, 27, 21, 30, tzinfo=UTC)
 DAILY_FREE, FREE = 3, 4
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class World:
-    """The service in this process, shared by all examples, each of which has an account of its own."""
+    """The service in this process, shared by all examples, each of which has a separate account."""
 
     runner: asyncio.Runner
     urls: Urls

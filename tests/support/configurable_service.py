@@ -52,7 +52,7 @@ class Market:
         return await self.client(self.first, Authorization=f"Bearer {self.tokens[role]}")
 
     async def agent(self, app: FastAPI | None = None) -> httpx.AsyncClient:
-        """An agent that calls the second process, where nobody has changed anything."""
+        """An agent that calls the second process, in which no setting was changed."""
         return await self.client(app or self.second, **{"X-API-Key": self.api_key})
 
     async def rows(self, sql: str) -> list[dict[str, Any]]:
