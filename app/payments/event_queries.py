@@ -66,8 +66,10 @@ async def upsert_cursor(
     """Store up to when a feed has been read. The first run reads payments first, which inserts the row."""
     keys = {"environment": environment, "provider": provider}
     changed = {_READ_UNTIL[feed]: read_until}
-    statement = insert(PaymentCursor).values(**keys, **{"events_read_until": read_until, **changed})
-    await tx.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed))
+    # Two unique keys hold at present. DO UPDATE names one of them, and a concurrent insert could violate the other.
+    first = insert(PaymentCursor).values(**keys, **{"events_read_until": read_until, **changed}).on_conflict_do_nothing()
+    await tx.execute(first)
+    await tx.execute(update(PaymentCursor).filter_by(**keys).values(**changed))
 
 
 async def find_first_decision(

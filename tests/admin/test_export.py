@@ -76,7 +76,8 @@ async def test_columns_of_the_books_are_all_told_or_known_to_be_ours(office: Off
         "status_at": "Stripe's clock",
         "refunds_reported_minor": "what refunded_minor is computed from",
         "caller_kind": "whose idempotency key it is",
-        "payment_intent_id": "told as payment_id",
+        "payment_intent_id": "exported as payment_id",
+        "provider": "of the payment: Stripe",
         "actor_type": "in the ledger",
         "actor_id": "in the ledger",
     }

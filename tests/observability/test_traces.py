@@ -169,7 +169,7 @@ def one_tree(api: list[Span], jobs: list[Span]) -> None:
     assert [request, "stripe POST /v1/payment_intents"] in paths
     assert any(steps[:1] == [request] and steps[-2:] == ["job reconcile_purchase", "SELECT"] for steps in paths)
     assert any(steps[-2:] == ["job reconcile_purchase", "stripe GET /v1/payment_intents/{id}"] for steps in paths)
-    assert ["POST /v1/billing/charges", "charge batch", "transaction", "INSERT"] in paths
+    assert ["POST /v1/billing/charges", "charge batch", "transaction", "WITH"] in paths
     (job,) = [span for span in jobs if span.name == "job reconcile_purchase"]
     assert attributes(job)["billing.account_id"] == attributes(bought)["billing.account_id"]
     statements = {attributes(span).get("db.query.text", "") for span in api}
