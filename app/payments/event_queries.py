@@ -67,8 +67,8 @@ async def upsert_cursor(
     keys = {"environment": environment, "provider": provider}
     changed = {_READ_UNTIL[feed]: read_until}
     # Two unique keys hold at present. DO UPDATE names one of them, and a concurrent insert could violate the other.
-    first = insert(PaymentCursor).values(**keys, **{"events_read_until": read_until, **changed}).on_conflict_do_nothing()
-    await tx.execute(first)
+    row = {**keys, "events_read_until": read_until, **changed}
+    await tx.execute(insert(PaymentCursor).values(**row).on_conflict_do_nothing())
     await tx.execute(update(PaymentCursor).filter_by(**keys).values(**changed))
 
 
