@@ -19,6 +19,7 @@ import app.admin.purchases.router
 import app.admin.sign_in
 import app.admin.static_pages
 import app.admin.system.router
+import app.admin.users.credits
 import app.admin.users.personal_data
 import app.admin.users.router
 import app.billing.router
@@ -73,6 +74,7 @@ ROUTERS = (
     app.payments.webhooks,
     app.admin.sign_in,
     app.admin.users.router,
+    app.admin.users.credits,
     app.admin.users.personal_data,
     app.admin.api_keys.router,
     app.admin.purchases.router,

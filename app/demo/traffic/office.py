@@ -22,7 +22,8 @@ from app.admin.api_keys.schemas import KeyBody
 from app.admin.audit.log import Admin
 from app.admin.purchases.router import refund_purchase
 from app.admin.purchases.schemas import RefundBody
-from app.admin.users.router import adjust_credits, close_user, reopen_user, suspend_user
+from app.admin.users.credits import adjust_credits
+from app.admin.users.router import close_user, reopen_user, suspend_user
 from app.admin.users.schemas import AdjustBody, StatusBody
 from app.auth.admins.admins import add_admin, list_admins
 from app.auth.admins.sessions import AdminCaller, AdminSessions
