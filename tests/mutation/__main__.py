@@ -148,7 +148,7 @@ def work(jobs: "queue.SimpleQueue[Job]", outcomes: dict[str, str], file: IO[str]
                 print(f"{mark:<9} {job.file}:{job.mutation.line} {job.mutation.function}: {job.change}", flush=True)
 
 
-def report(jobs: list[Job], outcomes: dict[str, str], share: float) -> str:
+def report(jobs: list[Job], outcomes: dict[str, str]) -> str:
     """The page of results: the score of each package, and every survivor with its reason."""
     done = [job for job in jobs if job.digest in outcomes]
     survivors = [job for job in done if outcomes[job.digest] == "survived"]
@@ -157,7 +157,9 @@ def report(jobs: list[Job], outcomes: dict[str, str], share: float) -> str:
         f"| `{p}` | {count[p]} | {count[p] - alive[p]} | {_percent(count[p] - alive[p], count[p])} |" for p in count
     ]
     total = f"| all | {len(done)} | {len(done) - len(survivors)} | {_percent(len(done) - len(survivors), len(done))} |"
-    sample = "Every mutation was tried." if share == 1 else f"A random sample: {len(done)} of {len(jobs)} mutations."
+    tried = (
+        "Every mutation was tried." if len(done) == len(jobs) else f"{len(done)} of {len(jobs)} mutations were tried."
+    )
     table = [
         f"| `{job.file}` | `{job.mutation.function}` | `{_cell(job.change)}` | {job.reason or 'not explained yet'} |"
         for job in survivors
@@ -171,7 +173,7 @@ def report(jobs: list[Job], outcomes: dict[str, str], share: float) -> str:
             "authentication: a comparison, a condition, a sum, a number, a raise. `python -m tests.mutation --write`",
             "writes this page.",
             "",
-            f"{sample} A mutation is noticed when a test fails or does not end.",
+            f"{tried} A mutation is noticed when a test fails or does not end.",
             "",
             "| package | mutations | noticed | score |",
             "|---|---:|---:|---:|",
@@ -226,7 +228,7 @@ def main() -> int:
         for thread in threads:
             thread.join()
     if options.write:
-        REPORT.write_text(report(jobs, outcomes, options.share), encoding="utf-8")
+        REPORT.write_text(report(jobs, outcomes), encoding="utf-8")
     survived = [job for job in chosen if outcomes.get(job.digest) == "survived"]
     unexplained = [job for job in survived if job.reason is None]
     broken = [job for job in chosen if outcomes.get(job.digest) not in ("noticed", "survived", "timeout")]
