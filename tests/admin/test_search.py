@@ -9,15 +9,18 @@ from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from app.accounts import search, search_queries
 from app.accounts.directory import Identity, Profile
 from app.accounts.erasure import erase_person
 from app.accounts.search import refresh_search, words_of
+from app.db import Database
 from tests.admin.conftest import Office
 from tests.admin.test_users import found, open_account
 from tests.books import connected
 from tests.conftest import ACTOR, running_app, settings_for
+from tests.databases import Urls
 
 SPELLINGS = "/admin/users/spellings"
 NFC, NFD = "J\u00fcrgen", unicodedata.normalize("NFD", "J\u00fcrgen")
@@ -300,3 +303,11 @@ async def test_search_state_ages_with_the_worker(office: Office) -> None:
     account_id = await open_account(office)
     assert await refresh_search(office.db, now + timedelta(minutes=1)) >= 1
     assert await office.rows("SELECT FROM account_search_words WHERE account_id = $1", account_id) != []
+
+
+async def test_the_first_walk_of_an_empty_database_reads_no_account(own_database: Urls) -> None:
+    db = Database(SecretStr(own_database.service))
+    try:
+        assert await refresh_search(db, datetime.now(UTC)) == 0
+    finally:
+        await db.close()
