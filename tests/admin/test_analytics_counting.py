@@ -24,7 +24,7 @@ from app.analytics.days import Days
 from app.analytics.rollup import SETTLED, database_time, roll_up, roll_up_step
 from app.analytics.sources import ALL_IDS, first_id_at, interactions
 from app.auth.caller import Permission
-from app.db import Database, Session
+from app.db import ID_CLOCK, Database, Session
 from app.verification import verify_books
 from tests.admin.analytics_fill import fill
 from tests.admin.conftest import Office
@@ -173,6 +173,8 @@ async def test_process_whose_clock_is_minutes_behind_is_counted_all_the_same(
     rolled_up: Office, proxy: httpx.AsyncClient, viewer: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, minutes = uuid.uuid4().hex, 5 * 60 * 10**9
+    for state in ("_ahead_ns", "_behind_ms"):  # restored afterwards: other tests compare ids with the wall clock
+        monkeypatch.setattr(ID_CLOCK, state, getattr(ID_CLOCK, state))
     for wrong in (-minutes, minutes, 0):  # the clock is correct at the end
         clocks = SimpleNamespace(time_ns=partial(_off_by, wrong), monotonic_ns=time.monotonic_ns)
         monkeypatch.setattr("app.db.ids.time", clocks)
