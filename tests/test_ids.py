@@ -55,3 +55,14 @@ def test_an_answer_that_was_long_under_way_moves_nothing() -> None:
     wall.ahead_ms = 90_000
     clock.compare(asked_ms, asked_ms + 5)
     assert clock.now_ms() >= asked_ms + 90_000
+
+
+def test_ids_of_one_process_increase_within_a_millisecond() -> None:
+    ids = []
+    for _ in range(200):
+        ids.append(new_id())
+        started = time.perf_counter_ns()
+        while time.perf_counter_ns() - started < 2_000:  # two rows are at least that far apart
+            pass
+    assert ids == sorted(ids)
+    assert {(made.version, made.variant) for made in ids} == {(7, "specified in RFC 4122")}

@@ -51,8 +51,13 @@ def at(moment: datetime) -> Iterator[None]:
 
 
 class _PastIds(app.db.ids.IdClock):
-    def now_ms(self) -> int:
-        return int(_NOW.get().timestamp() * 1000)
+    """The simulated time, with ids of one moment in the order in which they are made."""
+
+    _made = 0
+
+    def now_ns(self) -> int:
+        self._made += 1
+        return int(_NOW.get().timestamp() * 1000) * 1_000_000 + self._made * 250 % 1_000_000
 
 
 class _PastHttp(stripe.HTTPXClient):
