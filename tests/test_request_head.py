@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from starlette.types import Receive, Scope, Send
 
 from app.auth.caller import Permission
 from app.db import Database
@@ -55,8 +56,29 @@ def echo() -> Iterator[str]:
         await request.body()
         return [[name.decode(), value.decode("latin-1")] for name, value in request.scope["headers"]]
 
+    @app.get("/parts")
+    async def parts() -> Response:
+        return Parts()
+
     with serving(app) as url:
         yield url
+
+
+PARTS = [b"first", b"HTTP/1.1 200 OK\r\n\r\n", b"third", b"HTTP/1.1 404"]
+"""Parts of a body that look like the head of a response."""
+
+
+class Parts(Response):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"%d" % len(b"".join(PARTS)))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for number, part in enumerate(PARTS, 1):
+            await send({"type": "http.response.body", "body": part, "more_body": number < len(PARTS)})
+
+
+def test_parts_of_a_body_are_sent_as_they_are(echo: str) -> None:
+    answer = ask(echo, b"GET /parts HTTP/1.1\r\nHost: billing\r\n\r\n")
+    assert (answer.status, answer.body) == (200, b"".join(PARTS))
 
 
 def somebody() -> bytes:
