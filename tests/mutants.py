@@ -84,8 +84,8 @@ CODE = [
         "the replay of a key without a lock, of a key that this process has not seen",
         (LOCKS,),
         file="app/ledger/batching.py",
-        old="await self._settle_replays(batch)",
-        new="pass",
+        old="                self._look_up(waiting)",
+        new="                pass",
     ),
     Mutant(
         "the waiting for an identity that is being created",

@@ -5,6 +5,7 @@ together into the next one. A lone request starts at once.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context
@@ -110,6 +111,7 @@ class Batcher(Generic[Request, Outcome]):
         self._run_together = run_together
         self._find_replay = find_replay
         self._recent_keys = RecentKeys()
+        self._lookups: set[asyncio.Task[None]] = set()
         self._queues: list[deque[_Waiting[Request, Outcome]]] = [deque() for _ in range(LANES)]
         self._held: dict[int | UUID, deque[_Waiting[Request, Outcome]]] = {}
         self._running: dict[int | UUID, asyncio.Task[None]] = {}
@@ -146,7 +148,7 @@ class Batcher(Generic[Request, Outcome]):
 
     async def stop(self) -> None:
         """Wait for the transactions under way. They continue when their callers are cancelled."""
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*self._running.values(), *self._lookups, return_exceptions=True)
 
     def _start(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
         if key not in self._running:  # the running task takes the new request along
@@ -174,6 +176,7 @@ class Batcher(Generic[Request, Outcome]):
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if outcome is None:
                 self._hold(waiting)
+                self._look_up(waiting)
             else:
                 waiting.settle(outcome)
 
@@ -200,13 +203,23 @@ class Batcher(Generic[Request, Outcome]):
         queue.append(waiting)
         self._start(account_id, queue, self._wait)
 
+    def _look_up(self, waiting: _Waiting[Request, Outcome]) -> None:
+        """Settle a held request by a read if it is a replay, so that it does not wait for the lock."""
+        if waiting.may_retry and self._find_replay is not None:
+            task = asyncio.create_task(self._settle_replay(self._find_replay, waiting), context=Context())
+            self._lookups.add(task)
+            task.add_done_callback(self._lookups.discard)
+
+    async def _settle_replay(
+        self, find_replay: FindReplay[Request, Outcome], waiting: _Waiting[Request, Outcome]
+    ) -> None:
+        with contextlib.suppress(Exception):  # then the lock decides
+            replay = await find_replay(waiting.request)
+            if replay is not None:
+                waiting.settle(replay)
+
     async def _wait(self, batch: list[_Waiting[Request, Outcome]]) -> None:
-        """Run requests of one account, whose lock another transaction holds. A replay does not wait for the lock."""
         try:
-            await self._settle_replays(batch)
-            batch = [waiting for waiting in batch if not waiting.outcome.done()]
-            if not batch:
-                return
             async with self._lock_waiters:
                 with tracing.batch(f"{self._name} batch", [waiting.cause for waiting in batch]):
                     requests = [waiting.request for waiting in batch]
@@ -220,15 +233,6 @@ class Batcher(Generic[Request, Outcome]):
             LOCK_WAIT_SECONDS.observe(now_s - waiting.held_at_s)
             assert outcome is not None, "no account was skipped"
             waiting.settle(outcome)
-
-    async def _settle_replays(self, batch: list[_Waiting[Request, Outcome]]) -> None:
-        if self._find_replay is None:
-            return
-        with_key = [waiting for waiting in batch if waiting.may_retry]
-        replays = await asyncio.gather(*(self._find_replay(waiting.request) for waiting in with_key))
-        for waiting, replay in zip(with_key, replays, strict=True):
-            if replay is not None:
-                waiting.settle(replay)
 
 
 def _take(queue: deque[_Waiting[Request, Outcome]]) -> list[_Waiting[Request, Outcome]]:

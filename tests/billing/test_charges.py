@@ -177,6 +177,21 @@ async def test_a_replay_does_not_wait_for_a_locked_account(
         assert await billing.charge(request(account_id, now, "k")) == Replayed(first.charge)
 
 
+async def test_a_replay_does_not_wait_behind_charges_that_wait_for_the_lock(
+    billing: BillingService, identity: Identity, now: datetime, database: Urls
+) -> None:
+    account_id = await open_account(billing, identity, now)
+    first = await billing.charge(request(account_id, now, "k"))
+    assert isinstance(first, Charged)
+    billing._batcher._recent_keys = RecentKeys()  # as in a process that has not seen the key
+    async with account_locked(database, account_id), asyncio.timeout(1.5):
+        waiting = asyncio.create_task(billing.charge(request(account_id, now, "other")))
+        await asyncio.sleep(0.2)
+        assert await billing.charge(request(account_id, now, "k")) == Replayed(first.charge)
+        assert not waiting.done()
+    assert isinstance(await waiting, Charged)
+
+
 async def test_locked_account_delays_only_itself(
     billing: BillingService, identity: Identity, now: datetime, database: Urls
 ) -> None:
