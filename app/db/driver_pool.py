@@ -142,11 +142,14 @@ def _in_one_statement(statements: tuple[str, ...]) -> str:
     count = 0
     numbered: list[str] = []
     for statement in statements:
-        first = count
-        numbered.append(_PLACEHOLDER.sub(lambda found: f"${int(found[1]) + first}", statement))  # noqa: B023  (used at once)
+        numbered.append(_renumbered(statement, count))
         count += max((int(number) for number in _PLACEHOLDER.findall(statement)), default=0)
     *others, last = numbered
     return f"WITH {', '.join(f'w{n} AS ({other})' for n, other in enumerate(others))} {last}" if others else last
+
+
+def _renumbered(statement: str, first: int) -> str:
+    return _PLACEHOLDER.sub(lambda found: f"${int(found[1]) + first}", statement)
 
 
 class BatchTransactions:

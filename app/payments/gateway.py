@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import json
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -21,8 +19,7 @@ from pydantic import SecretStr
 from app.auth.caller import Environment
 from app.circuit_breaker import CircuitBreaker
 from app.configuration.service import Configuration
-from app.observability import tracing
-from app.observability.metrics import STRIPE_REJECTIONS, STRIPE_SECONDS
+from app.observability.metrics import STRIPE_REJECTIONS
 from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
@@ -37,6 +34,7 @@ from app.payments.errors import (
 )
 from app.payments.facts import Event, PaymentFacts, Provider
 from app.payments.stripe_events import intent_facts, parse_event
+from app.payments.stripe_http import TracedHttp
 from app.payments.stripe_objects import (
     REQUEST_KEY,
     STRIPE,
@@ -48,7 +46,6 @@ from app.payments.stripe_objects import (
 from app.settings import Settings
 from app.stripe_keys import StripeKeys
 
-OBJECT_ID = re.compile(r"/(?:pi|ch|py|re|evt|acct|du|dp)_[^/?]+")
 SIGNATURE_TOLERANCE_S = 300
 RETRIES = 2
 UNANSWERED_CALLS = 3
@@ -80,24 +77,6 @@ class PaymentIntent:
     facts: PaymentFacts
 
 
-class _Http(stripe.HTTPXClient):
-    """The SDK's HTTP client, which times and traces each attempt and passes the trace on to Stripe."""
-
-    async def request_async(
-        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
-    ) -> tuple[bytes, int, Mapping[str, str]]:
-        operation = f"{method.upper()} {OBJECT_ID.sub('/{id}', urlsplit(url).path)}"
-        outcome, started = "none", time.perf_counter()
-        try:
-            with tracing.outgoing(f"stripe {operation}", {"http.request.method": method.upper()}):
-                sent = {**headers, **tracing.headers()}
-                answer: tuple[bytes, int, Mapping[str, str]] = await super().request_async(method, url, sent, post_data)
-            outcome = f"{answer[1] // 100}xx"
-            return answer
-        finally:
-            STRIPE_SECONDS.labels(operation, outcome).observe(time.perf_counter() - started)
-
-
 class StripeGateway:
     """Stripe's API, with one client per environment. Each call is bounded by `stripe_timeout_s`.
 
@@ -115,7 +94,7 @@ class StripeGateway:
         self._timeout_s = settings.stripe_timeout_s
         self._is_local = settings.stripe_api_base is not None
         self._addresses: Any = {"api": settings.stripe_api_base} if settings.stripe_api_base else {}
-        self._http = _Http(timeout=settings.stripe_timeout_s)
+        self._http = TracedHttp(timeout=settings.stripe_timeout_s)
         self._clients: dict[Environment, tuple[StripeKeys, stripe.StripeClient]] = {}
         self._breaker = CircuitBreaker(
             failures=UNANSWERED_CALLS, pause_s=BREAKER_PAUSE_S, probe_s=settings.stripe_timeout_s

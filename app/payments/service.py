@@ -1,10 +1,8 @@
 """PaymentService: purchases from the click to the credits. No call to Stripe is made inside a transaction."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from uuid import UUID
 
 import structlog
@@ -38,8 +36,8 @@ from app.payments.purchase import Purchase
 from app.payments.reconciliation_tally import Attempts
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
 from app.payments.settlement import Outcome, apply
+from app.payments.stripe_http import request_key
 
-PLAIN_KEY = re.compile("[!-~]([ -~]{0,198}[!-~])?")
 log = structlog.get_logger()
 
 
@@ -394,8 +392,3 @@ class PaymentService:
         for key in waiting:
             work = self.refund_closed(key.account_id, key.purchase_id, now)
             await attempts.attempt("payments", work, purchase_id=str(key.purchase_id))
-
-
-def request_key(idempotency_key: str) -> str:
-    """Return the key, or its digest when it does not fit Stripe's header: 255 plain characters with our prefix."""
-    return idempotency_key if PLAIN_KEY.fullmatch(idempotency_key) else sha256(idempotency_key.encode()).hexdigest()

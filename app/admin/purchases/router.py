@@ -36,7 +36,7 @@ from app.payments.closed_accounts import ACCOUNT_CLOSED
 from app.payments.errors import PaymentNotFound, RefundRefused
 from app.payments.queries import list_refunds
 from app.payments.router import Payments
-from app.payments.service import request_key
+from app.payments.stripe_http import request_key
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 CSV_COLUMNS = (*Person.model_fields, *(name for name in PurchaseRow.model_fields if name != "buyer"))
