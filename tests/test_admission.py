@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -263,11 +264,17 @@ async def test_a_full_process_turns_agents_away_and_nobody_else(
 
 
 @contextlib.contextmanager
-def served(app: FastAPI) -> Iterator[http.client.HTTPConnection]:
+def served(app: FastAPI, **options: Any) -> Iterator[http.client.HTTPConnection]:
     """A connection to the application as `ciris-billing serve` speaks HTTP; in a thread, without its lifespan."""
     port = free_port()
     config = uvicorn.Config(
-        app, port=port, http="app.http.protocol:Protocol", lifespan="off", proxy_headers=False, log_level="warning"
+        app,
+        port=port,
+        http="app.http.protocol:Protocol",
+        lifespan="off",
+        proxy_headers=False,
+        log_level="warning",
+        **options,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -283,6 +290,31 @@ def served(app: FastAPI) -> Iterator[http.client.HTTPConnection]:
         connection.close()
         server.should_exit = True
         thread.join(20)
+
+
+def test_a_rejected_head_request_has_no_body(settings: Settings) -> None:
+    app = create_app(settings)
+    with served(app) as connection:
+        app.state.limiter.limit = FULL
+        connection.connect()
+        for _ in range(2):
+            connection.sock.sendall(b"HEAD /v1/billing/charges HTTP/1.1\r\nHost: billing\r\n\r\n")
+            answer = connection.sock.recv(4096)
+            assert (answer[:12], answer[-4:]) == (b"HTTP/1.1 503", b"\r\n\r\n")
+        app.state.limiter.limit = MAX_IN_FLIGHT
+
+
+def test_a_connection_that_was_rejected_before_its_body_arrived_times_out(settings: Settings) -> None:
+    app = create_app(settings)
+    with served(app, timeout_keep_alive=1) as connection:
+        app.state.limiter.limit = FULL
+        connection.putrequest("POST", "/v1/billing/charges")
+        connection.putheader("Content-Length", "2")
+        connection.endheaders()
+        assert connection.sock.recv(4096).startswith(b"HTTP/1.1 503")
+        connection.sock.sendall(b"{}")
+        assert connection.sock.recv(4096) == b""  # the server has closed it
+        app.state.limiter.limit = MAX_IN_FLIGHT
 
 
 def test_a_refusal_before_the_body_is_read_leaves_the_connection_in_order(settings: Settings) -> None:

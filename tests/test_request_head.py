@@ -81,6 +81,26 @@ def test_parts_of_a_body_are_sent_as_they_are(echo: str) -> None:
     assert (answer.status, answer.body) == (200, b"".join(PARTS))
 
 
+def answered(server: Server, status: int) -> int:
+    """How many charges the service has answered with a status, in its metrics."""
+    token = b"Authorization: Bearer %b" % METRICS_TOKEN.encode()
+    text = ask(server, b"GET /metrics HTTP/1.1\r\nHost: billing\r\n%b\r\n\r\n" % token).body.decode()
+    name = f'billing_http_request_duration_seconds_count{{method="POST",route="{CHARGES}",status="{status}"}} '
+    return sum(int(float(line.rpartition(" ")[2])) for line in text.splitlines() if name in line)
+
+
+def test_an_upload_that_is_given_up_is_no_error_of_the_service(server: Server, key: bytes) -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: billing\r\nContent-Type: application/json\r\n" % CHARGES.encode()
+    before, deadline = answered(server, 400), time.monotonic() + 10
+    with connect(server) as connection:
+        connection.sendall(head + b"X-API-Key: %b\r\nContent-Length: 100\r\n\r\n{" % key)
+        time.sleep(0.2)  # the service waits for the rest
+    while answered(server, 400) == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert answered(server, 500) == 0
+
+
 def somebody() -> bytes:
     return json.dumps({"oauth_provider": "oauth:google", "external_id": f"{uuid.uuid4()}@example.com"}).encode()
 

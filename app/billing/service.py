@@ -172,9 +172,7 @@ class BillingService:
         ) -> Sequence[Outcome]:
             return await self._charge_locked(tx, accounts, ready, allowance)
 
-        outcomes = await lock_decide_commit(self._db, requests, decide, skip_locked=skip_locked)
-        _count([outcome for outcome in outcomes if outcome is not None])
-        return outcomes
+        return await lock_decide_commit(self._db, requests, decide, skip_locked=skip_locked, count=_count)
 
     async def _charge_locked(
         self, tx: Tx, accounts: dict[UUID, LockedAccount], requests: Sequence[ChargeRequest], allowance: int

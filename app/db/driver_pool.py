@@ -223,8 +223,10 @@ class BatchTransactions:
                 if connection.is_in_transaction():
                     await connection.execute("ROLLBACK", timeout=PING_TIMEOUT_S)
                 self.pool.put_back(connection, generation)
-            except Exception:  # any error: the one being handled matters more
-                connection.terminate()
+            except BaseException as failure:  # of the two errors, the one being handled matters more
+                connection.terminate()  # which releases the locks
+                if not isinstance(failure, Exception):
+                    raise
         else:
             connection.terminate()
 

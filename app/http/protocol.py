@@ -55,6 +55,11 @@ class HeadDeadline(HttpToolsProtocol):
         self._is_between = True
         self._stop_waiting()
         super().on_message_complete()
+        if not self._has_work():  # it was answered before its body was complete, which ended the keep-alive time-out
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -250,7 +255,7 @@ class Protocol(BoundedHead):
     """
 
     def on_headers_complete(self) -> None:
-        route = _ROUTES.get(self.url)
+        route = _ROUTES.get(self.url) if self.parser.get_method() == b"POST" else None
         # uvicorn types it as any ASGI application; ours is FastAPI.
         limiter: ConcurrencyLimiter | None = None if route is None else self.app.state.limiter
         if (

@@ -75,6 +75,7 @@ async def lock_decide_commit(
     decide: Decide[AccountRequest, Outcome],
     *,
     skip_locked: bool,
+    count: Callable[[Sequence[Outcome]], None],
 ) -> list[Outcome | None]:
     """Lock the accounts of all requests, let `decide` read and write, and commit: one transaction.
 
@@ -82,11 +83,17 @@ async def lock_decide_commit(
     than its lock. So the second of two equal requests waits, and then finds the key that the first has stored.
 
     With `skip_locked`, the outcome is None for an account that another transaction has locked, or that does not exist.
+    `count` records the outcomes in metrics after the commit, because a rollback takes nothing.
     """
     async with db.batch() as tx:
         accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=skip_locked)
         ready = [request for request in requests if request.account_id in accounts] if skip_locked else requests
-        outcomes = iter(await decide(tx, accounts, ready) if ready else ())
+        decided = await decide(tx, accounts, ready) if ready else ()
+    try:
+        count(decided)
+    except Exception:  # the batcher would take the error for a rollback, and run the requests again
+        log.exception("outcomes_not_counted")
+    outcomes = iter(decided)
     return [next(outcomes) if not skip_locked or request.account_id in accounts else None for request in requests]
 
 
@@ -148,7 +155,8 @@ class Batcher(Generic[Request, Outcome]):
 
     async def stop(self) -> None:
         """Wait for the transactions under way. They continue when their callers are cancelled."""
-        await asyncio.gather(*self._running.values(), *self._lookups, return_exceptions=True)
+        while tasks := (*self._running.values(), *self._lookups):  # a batch may leave requests for another task
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
         if key not in self._running:  # the running task takes the new request along
@@ -159,11 +167,24 @@ class Batcher(Generic[Request, Outcome]):
         try:
             while queue:
                 if batch := _take(queue):
-                    await run_batch(batch)
+                    await self._run(run_batch, batch)
         finally:
             # No await between the last check of the queue and this line, so no request is left behind.
             del self._running[key]
             self._held.pop(key, None)
+
+    async def _run(self, run_batch: RunBatch, batch: list[_Waiting[Request, Outcome]]) -> None:
+        """Run a batch. If that raises, every request still fails, and later batches run."""
+        try:
+            await run_batch(batch)
+        except Exception as error:
+            log.exception("batch_failed", batcher=self._name)
+            for waiting in batch:
+                waiting.fail(error)
+        except BaseException:  # the process stops
+            for waiting in batch:
+                waiting.fail(Busy())
+            raise
 
     async def _share(self, batch: list[_Waiting[Request, Outcome]]) -> None:
         try:
@@ -221,6 +242,9 @@ class Batcher(Generic[Request, Outcome]):
     async def _wait(self, batch: list[_Waiting[Request, Outcome]]) -> None:
         try:
             async with self._lock_waiters:
+                batch = [waiting for waiting in batch if not waiting.outcome.done()]  # others were given up, or replays
+                if not batch:
+                    return
                 with tracing.batch(f"{self._name} batch", [waiting.cause for waiting in batch]):
                     requests = [waiting.request for waiting in batch]
                     outcomes = await self._run_together(requests, False)

@@ -200,9 +200,7 @@ class ProductInventoryService:
     async def _charge_together(
         self, requests: Sequence[ToolChargeRequest], skip_locked: bool
     ) -> list[Outcome | Refused | None]:
-        outcomes = await lock_decide_commit(self._db, requests, self._charge_locked, skip_locked=skip_locked)
-        _count([outcome for outcome in outcomes if outcome is not None])
-        return outcomes
+        return await lock_decide_commit(self._db, requests, self._charge_locked, skip_locked=skip_locked, count=_count)
 
     async def _charge_locked(
         self, tx: Tx, accounts: dict[UUID, LockedAccount], requests: Sequence[ToolChargeRequest]

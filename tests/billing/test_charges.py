@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from app.accounts.directory import Identity, Profile
 from app.auth.caller import Permission
-from app.billing.posting import Charged, ChargeRequest, Refused, Replayed
+from app.billing.posting import Charged, ChargeRequest, Outcome, Refused, Replayed
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
@@ -190,6 +190,55 @@ async def test_a_replay_does_not_wait_behind_charges_that_wait_for_the_lock(
         assert await billing.charge(request(account_id, now, "k")) == Replayed(first.charge)
         assert not waiting.done()
     assert isinstance(await waiting, Charged)
+
+
+async def test_a_charge_whose_caller_gave_up_while_it_waited_for_its_turn_is_not_made(
+    billing: BillingService, identity: Identity, now: datetime, database: Urls
+) -> None:
+    account_id = await open_account(billing, identity, now, paid=10)
+    before = await balances(database, account_id)
+    waiters = billing._batcher._lock_waiters
+    permits = waiters._value
+    for _ in range(permits):
+        await waiters.acquire()
+    async with account_locked(database, account_id):
+        waiting = asyncio.create_task(billing.charge(request(account_id, now)))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    for _ in range(permits):
+        waiters.release()
+    await billing._batcher.stop()
+    assert await balances(database, account_id) == before
+
+
+async def test_a_failing_metric_charges_nothing_twice(
+    billing: BillingService, identity: Identity, now: datetime, database: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account_id = await open_account(billing, identity, now, paid=10)
+    before = await balances(database, account_id)
+
+    def fail(_: object) -> None:
+        raise KeyError("a pool without a counter")
+
+    monkeypatch.setattr("app.billing.service._count", fail)
+    assert isinstance(await billing.charge(request(account_id, now)), Charged)
+    assert sum(before.values()) - sum((await balances(database, account_id)).values()) == 1
+
+
+async def test_a_batch_with_too_few_outcomes_fails_and_the_next_one_runs(
+    billing: BillingService, identity: Identity, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account_id = await open_account(billing, identity, now, paid=10)
+
+    async def none(*_: object) -> list[Outcome]:
+        return []
+
+    with monkeypatch.context() as broken:
+        broken.setattr(billing._batcher, "_run_together", none)
+        with pytest.raises(ValueError, match="shorter"):
+            await asyncio.wait_for(billing.charge(request(account_id, now)), 5)
+    assert isinstance(await billing.charge(request(account_id, now)), Charged)
 
 
 async def test_locked_account_delays_only_itself(

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import Request, Response
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +31,8 @@ class KeyRoute(GuardedRoute):
     def fast_path(self) -> FastPath | None:
         """Return a function that authenticates, parses the body and calls the endpoint; None for other endpoints."""
         guard = self.guard()
+        if self.methods != {"POST"} or self.dependencies:
+            return None
         if set(inspect.signature(self.endpoint).parameters) != PARAMETERS or not isinstance(guard, RequireKey):
             return None
         assert self.body_field is not None
@@ -45,7 +48,10 @@ class KeyRoute(GuardedRoute):
                 return None
             now, began_s = utc_now(), time.monotonic()
             caller = await guard.authenticate(request, now)
-            content = await request.body()
+            try:
+                content = await request.body()
+            except ClientDisconnect:
+                return None
             try:
                 body = model.model_validate(json.loads(content))
             except Exception:
