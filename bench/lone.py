@@ -11,11 +11,12 @@ import asyncpg
 from pydantic import SecretStr
 
 from app.auth.caller import Actor
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import LOOKUP_PLANNING, Database
 from app.db.listener import NotificationListener
+from app.ledger.outcomes import New
 from app.settings import Settings
 from tests.databases import Urls
 
@@ -45,7 +46,7 @@ async def medians_ms(database: Urls, settings: Settings, account_id: UUID, actor
         )
         charges.append(time.perf_counter() - between)
         updates.append(between - started)
-        assert isinstance(outcome, Charged)
+        assert isinstance(outcome, New)
     gc.enable()
     await listener.stop()
     await driver.close()

@@ -70,7 +70,7 @@ CODE = [
         "the replay of a key without a lock",
         (LOCKS,),
         file="app/ledger/batching.py",
-        old="replay = await self._find_replay(request)",
+        old="replay = await operation.find_replay(request)",
         new="replay = None",
     ),
     Mutant(
@@ -83,7 +83,7 @@ CODE = [
     Mutant(
         "the replay of a key without a lock, of a key that this process has not seen",
         (LOCKS,),
-        file="app/ledger/batching.py",
+        file="app/ledger/group_commit.py",
         old="                self._look_up(waiting)",
         new="                pass",
     ),

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Scope
 
 from app.accounts.directory import Identity, Profile
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.http.admission import (
     AGENTS_PATHS,
@@ -32,6 +32,7 @@ from app.http.admission import (
     ConcurrencyLimiter,
     Slot,
 )
+from app.ledger.outcomes import New
 from app.main import create_app
 from app.observability.metrics import REGISTRY
 from app.settings import Settings
@@ -170,7 +171,7 @@ async def test_who_waits_for_an_account_leaves_the_place_to_others(
                 break
             await asyncio.sleep(0.01)
         assert (limiter.in_flight, task.done()) == (0, False)
-    assert isinstance(await task, Charged)
+    assert isinstance(await task, New)
     assert (limiter.in_flight, limiter.limit) == (0, INITIAL_LIMIT)  # and its long wait says nothing about the process
 
 

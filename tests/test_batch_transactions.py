@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from app.accounts.directory import Identity, Profile
 from app.billing import queries
-from app.billing.posting import CHARGE, Charged, ChargeRequest
+from app.billing.posting import CHARGE, ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import LOOKUP_PLANNING, Database, was_rolled_back
@@ -20,6 +20,7 @@ from app.db.driver_pool import PoolExhausted
 from app.db.statements import Tx, fetch, write
 from app.ledger import queries as ledger_queries
 from app.ledger.locked_account import lock_account
+from app.ledger.outcomes import New
 from app.observability.metrics import CONNECTION_TIMEOUTS
 from tests.books import account_locked, connected
 from tests.conftest import ACTOR, settings_for
@@ -142,10 +143,10 @@ async def test_connections_cut_while_idle_are_replaced_before_anything_is_sent(
     billing = BillingService(small, Configuration(small, settings_for(own_database)))
     account_id = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, now)
     request = ChargeRequest(account_id, 100, None, ACTOR, now)
-    assert isinstance(await billing.charge(request), Charged)
+    assert isinstance(await billing.charge(request), New)
     async with connected(own_database) as superuser:
         assert await superuser.fetchval(CUT) > 0
-    assert isinstance(await billing.charge(request), Charged)
+    assert isinstance(await billing.charge(request), New)
     assert (await billing.accounts.state(account_id))["free"] == 1
 
 
@@ -188,7 +189,7 @@ async def test_a_statement_gives_the_same_rows_in_either_kind_of_transaction(
     account_id = await billing.accounts.directory.resolve(identity, Profile(), ACTOR, now)
     details = {"message_id": "m", "nested": {"é": [1, None]}}
     request = ChargeRequest(account_id, 100, None, ACTOR, now, idempotency_key="k", details=details)
-    assert isinstance(await billing.charge(request), Charged)
+    assert isinstance(await billing.charge(request), New)
     key = request.key
     assert key is not None
     async with small.batch() as tx:

@@ -28,8 +28,8 @@ from app.billing import posting
 from app.demo.stripe.account import StripeError
 from app.demo.stripe.webhooks import signature
 from app.ledger.errors import AccountSuspended, IdempotencyKeyReused
+from app.ledger.outcomes import Refused, Replayed
 from app.ledger.pools import Credits, Shortfall
-from app.tools import service as tools
 from app.verification import verify_books
 from tests.books import balances
 from tests.conftest import ACTOR
@@ -97,13 +97,13 @@ class Machine(RuleBasedStateMachine):
     def _charge(self, amount_minor: int, key: str | None) -> None:
         request = posting.ChargeRequest(self.account_id, amount_minor, "USD", ACTOR, self.now, key)
         outcome = self.world.run(self.world.billing.charge(request))
-        if isinstance(outcome, posting.Refused):
+        if isinstance(outcome, Refused):
             said = _refusal(outcome.error)
         elif isinstance(outcome, Shortfall):
             said = ("shortfall", outcome.available, outcome.required)
         else:
-            word = "replayed" if isinstance(outcome, posting.Replayed) else "done"
-            said = (word, outcome.charge.paid_after)
+            word = "replayed" if isinstance(outcome, Replayed) else "done"
+            said = (word, outcome.record.paid_after)
         assert said == self.model.charge(amount_minor, key)
 
     @rule(name=st.sampled_from(list(PRODUCTS)), key=KEYS)
@@ -112,16 +112,13 @@ class Machine(RuleBasedStateMachine):
         assert said == self.model.tool_charge(name, key)
 
     async def _tool_charge(self, name: str, key: str | None) -> Answer:
-        try:
-            outcome = await self.world.tools.charge(
-                self.account_id, name, actor=ACTOR, now=self.now, idempotency_key=key
-            )
-        except (AccountSuspended, IdempotencyKeyReused) as error:
-            return _refusal(error)
+        outcome = await self.world.tools.charge(self.account_id, name, actor=ACTOR, now=self.now, idempotency_key=key)
+        if isinstance(outcome, Refused):
+            return _refusal(outcome.error)
         if isinstance(outcome, Shortfall):
             return "shortfall", outcome.available, outcome.required
-        use = outcome.use
-        word = "replayed" if isinstance(outcome, tools.Replayed) else "done"
+        use = outcome.record
+        word = "replayed" if isinstance(outcome, Replayed) else "done"
         return word, use.source, use.free, use.paid, use.main_pool, use.total_uses
 
     # --- giving ---

@@ -13,12 +13,13 @@ import pytest
 from pydantic import SecretStr
 
 from app.accounts.directory import Identity, Profile
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Base, Database
 from app.ledger.checks import LEDGER, Proof, compose
 from app.ledger.locked_account import Cause
+from app.ledger.outcomes import New
 from app.ledger.pools import Credits
 from app.ledger.verification import last_verification
 from app.tools.service import ProductInventoryService
@@ -50,7 +51,7 @@ async def write_history(urls: Urls) -> UUID:
     )
     await billing.credit(account_id, credits=Credits(20), currency=None, transaction_type="grant", actor=ACTOR, now=NOW)
     charge = await billing.charge(ChargeRequest(account_id, 500, "USD", ACTOR, NOW))  # 1 daily, 3 free, 1 paid
-    assert isinstance(charge, Charged)
+    assert isinstance(charge, New)
     await tools.grant(account_id, "web_search", Credits(2), actor=ACTOR, now=NOW)
     await tools.charge(account_id, "web_search", actor=ACTOR, now=NOW)
     for _ in range(6):  # 5 free ones, and one that the main pool pays

@@ -20,8 +20,8 @@ from app.currencies import CURRENCIES
 from app.db import Database, new_id
 from app.db.listener import NotificationListener
 from app.errors import Busy, is_database_unavailable
-from app.ledger.batching import Batcher
 from app.ledger.errors import UnknownCurrency
+from app.ledger.group_commit import GroupCommit
 from app.ledger.locked_account import Cause, Kind, LockedAccount, write_new
 
 CACHED_IDENTITY_BYTES = 64 * 2**20
@@ -105,7 +105,7 @@ class AccountDirectory:
         self._configuration = configuration
         self._listener: NotificationListener | None = None
         self._admit: Callable[[UUID], None] = lambda _: None
-        self._creations: Batcher[Creation, UUID | Existed] = Batcher(
+        self._creations: GroupCommit[Creation, UUID | Existed] = GroupCommit(
             self._create_together, db.lock_waiters, name="accounts"
         )
         self._ids: InvalidatedCache[bytes, UUID] = InvalidatedCache(
@@ -174,7 +174,7 @@ class AccountDirectory:
                 return found, False
             if opening is not None and opening.currency is not None and opening.currency not in CURRENCIES:
                 raise UnknownCurrency(opening.currency)
-            created = await self._creations.run(creation, UUID(bytes=new.digest()), key=new)
+            created = await self._creations.run(creation, UUID(bytes=new.digest()), may_repeat=True)
             if isinstance(created, UUID):
                 structlog.contextvars.bind_contextvars(account_id=str(created))
                 return created, True

@@ -15,10 +15,10 @@ from app.billing import queries
 from app.billing.queries import Key
 from app.db import Session, new_id
 from app.db.statements import Tx
-from app.errors import AppError
 from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.locked_account import Cause, Kind, LockedAccount
-from app.ledger.pools import CREDIT, Bucket, Debit, Shortfall, cost_of
+from app.ledger.outcomes import Refused, Replayed
+from app.ledger.pools import CREDIT, Bucket, Debit, cost_of
 
 CHARGE = "charge"
 """The operation of `/v1/billing/charges`: the key space of its idempotency keys."""
@@ -58,29 +58,6 @@ class Charge:
     description: str | None
     details: dict[str, Any]
     created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Charged:
-    charge: Charge
-    debits: Sequence[Debit]
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The charge existed before this request. The request changed nothing."""
-
-    charge: Charge
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The account or the key does not allow this charge."""
-
-    error: AppError
-
-
-Outcome = Charged | Replayed | Shortfall | Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +196,7 @@ async def replayed_credit(
     return _credit(row, replayed=True)
 
 
-def replayed(request: ChargeRequest, existing: Charge) -> Replayed | Refused:
+def replayed(request: ChargeRequest, existing: Charge) -> Replayed[Charge] | Refused:
     currency = request.currency or existing.currency
     if (existing.amount_minor, existing.currency) != (request.amount_minor, currency):
         return Refused(IdempotencyKeyReused(request.idempotency_key or ""))

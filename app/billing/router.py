@@ -11,7 +11,7 @@ from app.auth.api_keys.key_route import KeyRoute
 from app.auth.dependencies import Minter, Reader, ReaderOrUser, WriterOrUser
 from app.billing.dependencies import Billing
 from app.billing.errors import InsufficientCredits
-from app.billing.posting import ChargeRequest, Refused, Replayed
+from app.billing.posting import ChargeRequest
 from app.billing.schemas import (
     ChargeBody,
     ChargeReply,
@@ -30,6 +30,7 @@ from app.clock import Now
 from app.errors import error_body
 from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.http.schemas import ERRORS, MAX_INT64, ErrorReply, Key255
+from app.ledger.outcomes import Refused, Replayed
 from app.ledger.pools import Shortfall, credits_of_grant
 
 router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
@@ -75,7 +76,7 @@ async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser
             raise InsufficientCredits(available=available, required=required)
         case Refused(error):
             raise error
-    return ChargeReply.of(outcome.charge)
+    return ChargeReply.of(outcome.record)
 
 
 @router.post("/credits/check")

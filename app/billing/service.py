@@ -17,11 +17,8 @@ from app.billing.errors import BalanceChanged, ChargeNotFound, InsufficientCredi
 from app.billing.posting import (
     CHARGE,
     Charge,
-    Charged,
     ChargeRequest,
     Credit,
-    Outcome,
-    Refused,
     charge_of,
     give_credits,
     post_charge,
@@ -35,9 +32,10 @@ from app.configuration.service import Configuration
 from app.db import Database, Session
 from app.db.statements import Tx
 from app.errors import AppError
-from app.ledger.batching import Batcher, lock_decide_commit
+from app.ledger.batching import Accounts, Batcher
 from app.ledger.errors import AccountNotFound
 from app.ledger.locked_account import Kind, LockedAccount, lock_account, write
+from app.ledger.outcomes import New, Outcome, Refused
 from app.ledger.pools import CREDIT, Credits, Shortfall, cost_of, daily_free_on, pay
 from app.observability.metrics import CHECKS, ChargeCounter
 from app.packs import Pack
@@ -73,13 +71,13 @@ class BillingService:
         self._db = db
         self.configuration = configuration
         self.accounts = AccountService(db, configuration)
-        self._batcher: Batcher[ChargeRequest, Outcome] = Batcher(
-            self._charge_together, db.lock_waiters, find_replay=self._replay
-        )
+        self.batcher = Batcher(db)
+        """Shared with the other services whose operations move credits of accounts."""
+        self._charges = self.batcher.operation(self._charge_locked, find_replay=self._replay, count=_count)
 
     async def stop(self) -> None:
         """Wait for the transactions under way. Call it once no request is left."""
-        await asyncio.gather(self._batcher.stop(), self.accounts.stop())
+        await asyncio.gather(self.batcher.stop(), self.accounts.stop())
 
     # --- reads: no lock, no write ---
 
@@ -133,20 +131,20 @@ class BillingService:
 
     # --- charges ---
 
-    async def charge(self, request: ChargeRequest) -> Outcome:
+    async def charge(self, request: ChargeRequest) -> Outcome[Charge]:
         """Spend credits, in burn order. Locks the account until commit. Replaying a key spends nothing.
 
         A replay costs one indexed read without a lock: it is the hottest path. A new charge shares a transaction with
         the charges that arrive at the same time. Raises Busy when too many wait.
         """
-        return await self._batcher.run(request, request.account_id, key=request.key)
+        return await self._charges.run(request)
 
     @property
     def waiting(self) -> int:
         """The number of charges that wait for their transaction to end."""
-        return self._batcher.size
+        return self._charges.waiting
 
-    async def _replay(self, request: ChargeRequest) -> Outcome | None:
+    async def _replay(self, request: ChargeRequest) -> Outcome[Charge] | None:
         if request.key is None:
             return None
         row = await queries.find_charge_by_key(self._db, CHARGE, request.key)
@@ -156,27 +154,18 @@ class BillingService:
         COUNTER.outcome(outcome)
         return outcome
 
-    async def charge_many(self, requests: Sequence[ChargeRequest]) -> list[Outcome]:
+    async def charge_many(self, requests: Sequence[ChargeRequest]) -> list[Outcome[Charge]]:
         """Decide and record any number of charges in one transaction and a constant number of statements.
 
         Waits for accounts that another transaction has locked.
         """
-        outcomes = await self._charge_together(requests, False)
-        return [outcome for outcome in outcomes if outcome is not None]
-
-    async def _charge_together(self, requests: Sequence[ChargeRequest], skip_locked: bool) -> list[Outcome | None]:
-        allowance = (await self.configuration.current()).defaults.daily_free_uses
-
-        async def decide(
-            tx: Tx, accounts: dict[UUID, LockedAccount], ready: Sequence[ChargeRequest]
-        ) -> Sequence[Outcome]:
-            return await self._charge_locked(tx, accounts, ready, allowance)
-
-        return await lock_decide_commit(self._db, requests, decide, skip_locked=skip_locked, count=_count)
+        return await self._charges.run_all(requests)
 
     async def _charge_locked(
-        self, tx: Tx, accounts: dict[UUID, LockedAccount], requests: Sequence[ChargeRequest], allowance: int
-    ) -> list[Outcome]:
+        self, tx: Tx, accounts: Accounts, requests: Sequence[ChargeRequest]
+    ) -> list[Outcome[Charge]]:
+        """Decide and record a batch. All reads of accounts here happen under their locks (see `Batcher`)."""
+        allowance = (await self.configuration.current()).defaults.daily_free_uses
         keys = [key for request in requests if (key := request.key) is not None]
         rows = await queries.find_charges_by_keys(tx, CHARGE, keys)
         used = {key: charge_of(row) for key, row in rows.items()}
@@ -184,9 +173,7 @@ class BillingService:
         outcomes = [
             self._decide(request, accounts.get(request.account_id), allowance, used, new) for request in requests
         ]
-        if new:
-            await record_charges(tx, new)
-            await write(tx, accounts.values(), max(row["created_at"] for row in new))
+        await record_charges(tx, new)
         return outcomes
 
     def _decide(
@@ -196,7 +183,7 @@ class BillingService:
         allowance: int,
         used: dict[Key, Charge],
         new: list[dict[str, Any]],
-    ) -> Outcome:
+    ) -> Outcome[Charge]:
         """Decide one charge on a locked account. A new charge is posted, and added to `used` and `new`."""
         if account is None:
             return Refused(AccountNotFound())
@@ -218,7 +205,7 @@ class BillingService:
         charge = charge_of({**row, "metadata": request.details})
         if key is not None:
             used[key] = charge
-        return Charged(charge, debits)
+        return New(charge, debits)
 
     # --- credits ---
 
@@ -307,10 +294,10 @@ class BillingService:
         return credit
 
 
-def _count(outcomes: Sequence[Outcome]) -> None:
+def _count(outcomes: Sequence[Outcome[Charge]]) -> None:
     """Count outcomes in the metrics. Called after the commit: a charge that was rolled back has spent nothing."""
     for outcome in outcomes:
         COUNTER.outcome(outcome)
-        if isinstance(outcome, Charged):
+        if isinstance(outcome, New):
             for bucket, amount in outcome.debits:
                 COUNTER.taken(bucket.kind, amount)

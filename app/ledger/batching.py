@@ -1,265 +1,172 @@
-"""Group commit: concurrent requests that move credits share a transaction (ADR 2).
+"""The batcher: locks the accounts of concurrent requests, lets their operations decide, writes and commits (ADR 2).
 
-A commit costs the same for one charge as for a hundred. Requests that arrive while a transaction is under way go
-together into the next one. A lone request starts at once.
+A service hands over its operation once, and then its requests:
+
+    class UsageService:
+        def __init__(self, batcher: Batcher) -> None:
+            self._usage = batcher.operation(self._decide, find_replay=self._find_replay, count=_count)
+
+        async def record(self, request: UsageRequest) -> Outcome[UsageEvent]:
+            return await self._usage.run(request)
+
+        async def _decide(self, tx: Tx, accounts: Accounts, requests: Sequence[UsageRequest]) -> list[Outcome[...]]:
+            used = await queries.find_events_by_keys(tx, keys of the requests)  # reads first: one statement for all
+            for request in requests: decide in this order; `account.post(...)` what is new, and add it to `used`
+            await queries.insert_events(tx, rows of what is new)                # the batcher stores the balances
+            return outcomes, one for each request
+
+All operations of a process share one Batcher. Requests of different operations that name one account so share its lock
+and its transaction, and see each other's postings.
 """
 
-import asyncio
-import contextlib
-from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from contextvars import Context
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import structlog
 
-from app.db import Database, was_rolled_back
-from app.db.driver_pool import PoolExhausted
+from app.db import Database
 from app.db.statements import Tx
-from app.errors import Busy
-from app.http.admission import SLOT, Slot
-from app.ledger.locked_account import LockedAccount, lock_accounts
+from app.ledger.group_commit import FindReplay, GroupCommit
+from app.ledger.locked_account import LockedAccount, lock_accounts, write
 from app.ledger.recent_keys import RecentKeys
-from app.observability import tracing
-from app.observability.metrics import LOCK_WAIT_SECONDS
 
-Outcome = TypeVar("Outcome")
-Request = TypeVar("Request")
 log = structlog.get_logger()
-LANES = 2  # one transaction is prepared while another commits
-MAX_BATCH = 128
-MAX_WAITING = 2_000  # about one second of work; beyond that, an early 503 is better than a late answer
 
 
-@dataclass(slots=True)
-class _Waiting(Generic[Request, Outcome]):
-    request: Request
-    account_id: UUID
-    may_retry: bool
-    outcome: "asyncio.Future[Outcome]"
-    cause: Any
-    """The tracing span of the request, or None."""
-    slot: Slot | None
-    held_at_s: float = 0.0
-
-    def settle(self, outcome: Outcome) -> None:
-        if not self.outcome.done():  # its caller may have been cancelled
-            self.outcome.set_result(outcome)
-
-    def fail(self, error: Exception) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
-
-
-RunBatch = Callable[[list[_Waiting[Any, Any]]], Awaitable[None]]
-RunTogether = Callable[[Sequence[Request], bool], Awaitable[Sequence[Outcome | None]]]
-"""`(requests, skip_locked)` -> outcomes after the commit. Decides and records all requests in one transaction."""
-
-
-class OfAccount(Protocol):
+class AccountRequest(Protocol):
     @property
     def account_id(self) -> UUID: ...
 
-
-AccountRequest = TypeVar("AccountRequest", bound=OfAccount)
-FindReplay = Callable[[Request], Awaitable[Outcome | None]]
-"""Return the outcome of an earlier request with the same idempotency key, by a read without a lock; None if new."""
-Decide = Callable[[Tx, dict[UUID, LockedAccount], Sequence[AccountRequest]], Awaitable[Sequence[Outcome]]]
+    @property
+    def key(self) -> Hashable | None:
+        """The idempotency key with its key space. A request with a key is recorded at most once."""
 
 
-async def lock_decide_commit(
-    db: Database,
-    requests: Sequence[AccountRequest],
-    decide: Decide[AccountRequest, Outcome],
-    *,
-    skip_locked: bool,
-    count: Callable[[Sequence[Outcome]], None],
-) -> list[Outcome | None]:
-    """Lock the accounts of all requests, let `decide` read and write, and commit: one transaction.
-
-    A separate first statement takes the locks. A statement that locked and read at once would read a snapshot older
-    than its lock. So the second of two equal requests waits, and then finds the key that the first has stored.
-
-    With `skip_locked`, the outcome is None for an account that another transaction has locked, or that does not exist.
-    `count` records the outcomes in metrics after the commit, because a rollback takes nothing.
-    """
-    async with db.batch() as tx:
-        accounts = await lock_accounts(tx, {request.account_id for request in requests}, skip_locked=skip_locked)
-        ready = [request for request in requests if request.account_id in accounts] if skip_locked else requests
-        decided = await decide(tx, accounts, ready) if ready else ()
-    try:
-        count(decided)
-    except Exception:  # the batcher would take the error for a rollback, and run the requests again
-        log.exception("outcomes_not_counted")
-    outcomes = iter(decided)
-    return [next(outcomes) if not skip_locked or request.account_id in accounts else None for request in requests]
+Request = TypeVar("Request", bound=AccountRequest)
+Outcome = TypeVar("Outcome")
+Accounts: TypeAlias = Mapping[UUID, LockedAccount]
+Decide = Callable[[Tx, Accounts, Sequence[Request]], Awaitable[Sequence[Outcome]]]
+Count = Callable[[Sequence[Outcome]], None]
 
 
-class Batcher(Generic[Request, Outcome]):
-    """Runs requests in batches, each batch in one transaction, by `run_together(requests, skip_locked)`.
-
-    A request whose account another transaction has locked has the outcome None. It runs again without `skip_locked`,
-    one call at a time for each account, so that the queue of an account delays no other. `lock_waiters` bounds how
-    many of these calls hold a connection. Two lanes never contend: an account always uses the same one.
-    """
+class Operation(Generic[Request, Outcome]):
+    """One kind of request that a Batcher serves. `Batcher.operation` makes it."""
 
     def __init__(
         self,
-        run_together: RunTogether[Request, Outcome],
-        lock_waiters: asyncio.Semaphore,
-        *,
-        find_replay: FindReplay[Request, Outcome] | None = None,
-        name: str = "charge",
+        batcher: "Batcher",
+        decide: Decide[Request, Outcome],
+        find_replay: FindReplay[Request, Outcome],
+        count: Count[Outcome],
     ) -> None:
-        self._name = name
-        self._lock_waiters = lock_waiters
-        self._run_together = run_together
-        self._find_replay = find_replay
-        self._recent_keys = RecentKeys()
-        self._lookups: set[asyncio.Task[None]] = set()
-        self._queues: list[deque[_Waiting[Request, Outcome]]] = [deque() for _ in range(LANES)]
-        self._held: dict[int | UUID, deque[_Waiting[Request, Outcome]]] = {}
-        self._running: dict[int | UUID, asyncio.Task[None]] = {}
-        self._size = 0
+        self._batcher = batcher
+        self.decide = decide
+        self.find_replay = find_replay
+        self.count = count
+        self.waiting = 0
+        """The number of requests without an outcome."""
 
-    async def run(self, request: Request, account_id: UUID, *, key: Hashable | None) -> Outcome:
+    async def run(self, request: Request) -> Outcome:
         """Return the request's outcome, once its transaction has committed.
 
-        `key` identifies the request: it is not recorded twice, so it may run again even when its batch may have been
-        committed. A key that this process has seen before is a replay most of the time: one read without a lock finds
-        it. A new key is looked up only under the lock. Raises Busy when MAX_WAITING requests wait.
+        A key that this process has seen before is a replay most of the time: one read without a lock finds it. A new
+        key is looked up only under the lock. Raises Busy when too many requests wait.
         """
-        if key is not None and self._find_replay is not None and self._recent_keys.add(key):
-            replay = await self._find_replay(request)
-            if replay is not None:
-                return replay
-        if self._size >= MAX_WAITING:
-            raise Busy
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        lane = account_id.int % LANES
-        waiting = _Waiting(request, account_id, key is not None, outcome, tracing.current(), SLOT.get())
-        self._queues[lane].append(waiting)
-        self._start(lane, self._queues[lane], self._share)
-        self._size += 1
+        self.waiting += 1
         try:
-            return await outcome
+            outcome: Outcome = await self._batcher.run(self, request)
         finally:
-            self._size -= 1
+            self.waiting -= 1
+        return outcome
 
-    @property
-    def size(self) -> int:
-        """The number of requests without an outcome."""
-        return self._size
+    async def run_all(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Decide and record any number of requests in one transaction. Waits for accounts that another has locked."""
+        return await self._batcher.run_all(self, requests)
+
+
+Work: TypeAlias = tuple[Operation[Any, Any], Any]
+"""A request of an operation."""
+
+
+class Batcher:
+    """Runs requests of any operations in batches, each batch in one transaction. One per process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._recent_keys = RecentKeys()
+        self._group: GroupCommit[Work, Any] = GroupCommit(
+            self._transact, db.lock_waiters, find_replay=_find_replay, name="charge"
+        )
+
+    def operation(
+        self, decide: Decide[Request, Outcome], *, find_replay: FindReplay[Request, Outcome], count: Count[Outcome]
+    ) -> Operation[Request, Outcome]:
+        """Return a new operation.
+
+        `decide(tx, accounts, requests)` returns one outcome for each request, in their order. It runs while the
+        transaction has locked `accounts`; an account that does not exist is missing there. It reads first, posts to the
+        accounts, and writes its own rows last; the batcher stores entries and balances. Its error rolls the whole batch
+        back. `find_replay(request)` reads the outcome of an earlier request with the same key, without a lock.
+        `count(outcomes)` records outcomes in metrics, after the commit, because a rollback takes nothing.
+        """
+        return Operation(self, decide, find_replay, count)
 
     async def stop(self) -> None:
         """Wait for the transactions under way. They continue when their callers are cancelled."""
-        while tasks := (*self._running.values(), *self._lookups):  # a batch may leave requests for another task
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._group.stop()
 
-    def _start(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
-        if key not in self._running:  # the running task takes the new request along
-            # An empty context: log lines of a batch do not belong to the request that started it.
-            self._running[key] = asyncio.create_task(self._drain(key, queue, run_batch), context=Context())
-
-    async def _drain(self, key: int | UUID, queue: deque[_Waiting[Request, Outcome]], run_batch: RunBatch) -> None:
-        try:
-            while queue:
-                if batch := _take(queue):
-                    await self._run(run_batch, batch)
-        finally:
-            # No await between the last check of the queue and this line, so no request is left behind.
-            del self._running[key]
-            self._held.pop(key, None)
-
-    async def _run(self, run_batch: RunBatch, batch: list[_Waiting[Request, Outcome]]) -> None:
-        """Run a batch. If that raises, every request still fails, and later batches run."""
-        try:
-            await run_batch(batch)
-        except Exception as error:
-            log.exception("batch_failed", batcher=self._name)
-            for waiting in batch:
-                waiting.fail(error)
-        except BaseException:  # the process stops
-            for waiting in batch:
-                waiting.fail(Busy())
-            raise
-
-    async def _share(self, batch: list[_Waiting[Request, Outcome]]) -> None:
-        try:
-            with tracing.batch(f"{self._name} batch", [waiting.cause for waiting in batch]):
-                requests = [waiting.request for waiting in batch]
-                outcomes = await self._run_together(requests, True)
-        except Exception as error:
-            self._recover(batch, error)
-            return
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if outcome is None:
-                self._hold(waiting)
-                self._look_up(waiting)
-            else:
-                waiting.settle(outcome)
-
-    def _recover(self, batch: list[_Waiting[Request, Outcome]], error: Exception) -> None:
-        """Run the requests of a failed batch again, each account's in a separate transaction.
-
-        Do so once, and only if it is safe: the transaction was certainly rolled back, or an idempotency key protects
-        the request from being recorded twice. Not after an exhausted pool, which a second attempt would load further.
-        """
-        log.warning("charge_batch_failed", batcher=self._name, size=len(batch), error=type(error).__name__)
-        overloaded = isinstance(error, PoolExhausted | Busy)
-        for waiting in batch:
-            if not overloaded and (waiting.may_retry or was_rolled_back(error)):
-                self._hold(waiting)
-            else:
-                waiting.fail(error)
-
-    def _hold(self, waiting: _Waiting[Request, Outcome]) -> None:
-        if waiting.slot is not None:
-            waiting.slot.release()
-        account_id = waiting.account_id
-        waiting.held_at_s = asyncio.get_running_loop().time()
-        queue = self._held.setdefault(account_id, deque())
-        queue.append(waiting)
-        self._start(account_id, queue, self._wait)
-
-    def _look_up(self, waiting: _Waiting[Request, Outcome]) -> None:
-        """Settle a held request by a read if it is a replay, so that it does not wait for the lock."""
-        if waiting.may_retry and self._find_replay is not None:
-            task = asyncio.create_task(self._settle_replay(self._find_replay, waiting), context=Context())
-            self._lookups.add(task)
-            task.add_done_callback(self._lookups.discard)
-
-    async def _settle_replay(
-        self, find_replay: FindReplay[Request, Outcome], waiting: _Waiting[Request, Outcome]
-    ) -> None:
-        with contextlib.suppress(Exception):  # then the lock decides
-            replay = await find_replay(waiting.request)
+    async def run(self, operation: Operation[Request, Outcome], request: Request) -> Outcome:
+        """See `Operation.run`."""
+        key = request.key
+        if key is not None and self._recent_keys.add((id(operation), key)):
+            replay = await operation.find_replay(request)
             if replay is not None:
-                waiting.settle(replay)
+                return replay
+        outcome: Outcome = await self._group.run((operation, request), request.account_id, may_repeat=key is not None)
+        return outcome
 
-    async def _wait(self, batch: list[_Waiting[Request, Outcome]]) -> None:
-        try:
-            async with self._lock_waiters:
-                batch = [waiting for waiting in batch if not waiting.outcome.done()]  # others were given up, or replays
-                if not batch:
-                    return
-                with tracing.batch(f"{self._name} batch", [waiting.cause for waiting in batch]):
-                    requests = [waiting.request for waiting in batch]
-                    outcomes = await self._run_together(requests, False)
-        except Exception as error:
-            for waiting in batch:
-                waiting.fail(error)
-            return
-        now_s = asyncio.get_running_loop().time()
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            LOCK_WAIT_SECONDS.observe(now_s - waiting.held_at_s)
-            assert outcome is not None, "no account was skipped"
-            waiting.settle(outcome)
+    async def run_all(self, operation: Operation[Request, Outcome], requests: Sequence[Request]) -> list[Outcome]:
+        """See `Operation.run_all`."""
+        return await self._transact([(operation, request) for request in requests], False)
+
+    async def _transact(self, batch: Sequence[Work], skip_locked: bool) -> list[Any]:
+        """Lock the accounts of all requests, let their operations decide, and commit: one transaction.
+
+        A separate first statement takes the locks. A statement that locked and read at once would read a snapshot older
+        than its lock. So the second of two equal requests waits, and then finds the key that the first has stored.
+
+        With `skip_locked`, the outcome is None for an account that another transaction has locked, or that does not
+        exist.
+        """
+        async with self._db.batch() as tx:
+            accounts = await lock_accounts(tx, {request.account_id for _, request in batch}, skip_locked=skip_locked)
+            places: dict[Operation[Any, Any], list[int]] = {}
+            for place, (operation, request) in enumerate(batch):
+                if not skip_locked or request.account_id in accounts:
+                    places.setdefault(operation, []).append(place)
+            outcomes: list[Any] = [None] * len(batch)
+            decided: list[tuple[Operation[Any, Any], Sequence[Any]]] = []
+            for operation, theirs in places.items():
+                found = await operation.decide(tx, accounts, [batch[place][1] for place in theirs])
+                decided.append((operation, found))
+                # Before the commit: an error after it would be taken for a rollback.
+                for place, outcome in zip(theirs, found, strict=True):
+                    outcomes[place] = outcome
+            if moments := [entry.created_at for account in accounts.values() for entry in account.entries]:
+                await write(tx, accounts.values(), max(moments))
+        for operation, found in decided:
+            _count(operation, found)
+        return outcomes
 
 
-def _take(queue: deque[_Waiting[Request, Outcome]]) -> list[_Waiting[Request, Outcome]]:
-    """Take up to MAX_BATCH requests whose callers are still waiting."""
-    taken = (queue.popleft() for _ in range(min(len(queue), MAX_BATCH)))
-    return [waiting for waiting in taken if not waiting.outcome.done()]
+async def _find_replay(work: Work) -> Any:
+    operation, request = work
+    return await operation.find_replay(request)
+
+
+def _count(operation: Operation[Any, Any], outcomes: Sequence[Any]) -> None:
+    try:
+        operation.count(outcomes)
+    except Exception:  # the batcher would take the error for a rollback, and run the requests again
+        log.exception("outcomes_not_counted")

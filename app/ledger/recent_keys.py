@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 
 GENERATION = 32_768
-"""Keys of a generation. Two are kept: some 4 MB for a process, and at least the last 32,768 keys."""
+"""Keys of a generation. Two are kept: at least the last 32,768 keys, and at most 6.5 MB for a batcher."""
 
 
 class RecentKeys:

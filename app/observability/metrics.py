@@ -229,7 +229,8 @@ class ChargeCounter:
     def outcome(self, outcome: object) -> None:
         counter = self._outcomes.get(type(outcome))
         if counter is None:
-            counter = CHARGES.labels(self._operation, type(outcome).__name__.lower())
+            name = type(outcome).__name__.lower()
+            counter = CHARGES.labels(self._operation, "charged" if name == "new" else name)
             self._outcomes[type(outcome)] = counter
         counter.inc()
 

@@ -17,9 +17,10 @@ from app.billing.service import BillingService
 from app.clock import Now
 from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.http.schemas import ERRORS, ErrorReply, Key255
+from app.ledger.outcomes import Refused, Replayed
 from app.ledger.pools import Shortfall
 from app.tools.schemas import ToolBalanceReply, ToolBalancesReply, ToolChargeBody, ToolChargeReply, ToolCheckReply
-from app.tools.service import ProductInventoryService, Replayed
+from app.tools.service import ProductInventoryService
 
 UNKNOWN: dict[int | str, dict[str, Any]] = {400: {"model": ErrorReply, "description": "Unknown product type"}}
 router = APIRouter(prefix="/v1/tools", tags=["tools"], responses=ERRORS, route_class=KeyRoute)
@@ -90,11 +91,13 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
         idempotency_key=idempotency_key(body.idempotency_key, request),
         request_id=body.request_id,
     )
+    if isinstance(outcome, Refused):
+        raise outcome.error
     if not isinstance(outcome, Replayed):  # a replay writes nothing
         await billing.accounts.directory.note_profile(account_id, body.profile(caller), now)
     if isinstance(outcome, Shortfall):
         raise InsufficientCredits(available=outcome.available, required=outcome.required, affordable=0)
-    reply = ToolChargeReply.of(outcome.use)
+    reply = ToolChargeReply.of(outcome.record)
     if isinstance(outcome, Replayed):
         return Response(reply.model_dump_json(), headers=REPLAYED, media_type="application/json")
     return reply

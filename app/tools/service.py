@@ -12,15 +12,16 @@ from typing import Any
 from uuid import UUID
 
 from app.auth.caller import Actor
-from app.billing.posting import ChargeRequest, Refused, post_paid_charge, record_charges
+from app.billing.posting import ChargeRequest, post_paid_charge, record_charges
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database, new_id
 from app.db.statements import Tx
 from app.errors import AppError
-from app.ledger.batching import Batcher, lock_decide_commit
+from app.ledger.batching import Accounts
 from app.ledger.errors import AccountNotFound, IdempotencyKeyReused
-from app.ledger.locked_account import Cause, Kind, LockedAccount, lock_account, write
+from app.ledger.locked_account import Cause, Kind, lock_account, write
+from app.ledger.outcomes import New, Outcome, Refused, Replayed
 from app.ledger.pools import MINOR_PER_CREDIT, Credits, Shortfall
 from app.observability.metrics import CHECKS, ChargeCounter
 from app.products import Product
@@ -68,6 +69,11 @@ class ToolChargeRequest:
     idempotency_key: str | None
     request_id: str | None
 
+    @property
+    def key(self) -> queries.Pair | None:
+        """The idempotency key: one key space per account."""
+        return None if self.idempotency_key is None else (self.account_id, self.idempotency_key)
+
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
@@ -82,26 +88,11 @@ class ToolUse:
     total_uses: int
 
 
-@dataclass(frozen=True, slots=True)
-class Charged:
-    use: ToolUse
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The use existed before this request, which changed nothing."""
-
-    use: ToolUse
-
-
-Outcome = Charged | Replayed | Shortfall
-
-
 @dataclass(slots=True)
 class _Batch:
     """The state that a transaction has read under its locks, and the rows that it will write."""
 
-    accounts: Mapping[UUID, LockedAccount]
+    accounts: Accounts
     inventories: Mapping[queries.Pair, Inventory]
     used: dict[queries.Pair, Mapping[str, Any]]
     charges: list[dict[str, Any]] = field(default_factory=list)
@@ -115,13 +106,11 @@ class ProductInventoryService:
         self._db = db
         self._configuration = configuration
         self._billing = billing
-        self._batcher: Batcher[ToolChargeRequest, Outcome | Refused] = Batcher(
-            self._charge_together, db.lock_waiters, find_replay=self._replay_of
-        )
+        self._charges = billing.batcher.operation(self._charge_locked, find_replay=self._replay_of, count=_count)
 
     async def stop(self) -> None:
-        """Wait for batches that are under way. Call it after the last request."""
-        await self._batcher.stop()
+        """Wait for the transactions under way. Call it once no request is left."""
+        await self._billing.batcher.stop()
 
     async def balance(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
         """Return the balance without a lock or a write. Raises UnknownProduct."""
@@ -152,11 +141,11 @@ class ProductInventoryService:
         now: datetime,
         idempotency_key: str | None = None,
         request_id: str | None = None,
-    ) -> Outcome:
+    ) -> Outcome[ToolUse]:
         """Spend one use of a product. Locks the account until commit. Replaying a key spends nothing.
 
         Shares its transaction with the tool charges that arrive at the same time, as `BillingService.charge` does.
-        Raises UnknownProduct, AccountSuspended, AccountClosed, IdempotencyKeyReused, Busy.
+        Raises UnknownProduct and Busy.
         """
         try:
             product = find_product((await self._configuration.current()).products, product_type)
@@ -167,18 +156,14 @@ class ProductInventoryService:
                 return replay
             raise
         request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id)
-        key = None if idempotency_key is None else (account_id, idempotency_key)
-        outcome = await self._batcher.run(request, account_id, key=key)
-        if isinstance(outcome, Refused):
-            raise outcome.error
-        return outcome
+        return await self._charges.run(request)
 
-    async def _replay_of(self, request: ToolChargeRequest) -> Replayed | Refused | None:
+    async def _replay_of(self, request: ToolChargeRequest) -> Replayed[ToolUse] | Refused | None:
         return await self._replay(request.account_id, request.product_type, request.idempotency_key)
 
     async def _replay(
         self, account_id: UUID, product_type: str, idempotency_key: str | None
-    ) -> Replayed | Refused | None:
+    ) -> Replayed[ToolUse] | Refused | None:
         if idempotency_key is None:
             return None
         row = await queries.find_usage_by_key(self._db, account_id, idempotency_key)
@@ -191,22 +176,17 @@ class ProductInventoryService:
     @property
     def waiting(self) -> int:
         """The number of tool charges that wait for their transaction to end."""
-        return self._batcher.size
+        return self._charges.waiting
 
-    async def _charge_many(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome | Refused]:
-        outcomes = await self._charge_together(requests, False)
-        return [outcome for outcome in outcomes if outcome is not None]
-
-    async def _charge_together(
-        self, requests: Sequence[ToolChargeRequest], skip_locked: bool
-    ) -> list[Outcome | Refused | None]:
-        return await lock_decide_commit(self._db, requests, self._charge_locked, skip_locked=skip_locked, count=_count)
+    async def charge_many(self, requests: Sequence[ToolChargeRequest]) -> list[Outcome[ToolUse]]:
+        """Decide and record any number of tool charges in one transaction, as `BillingService.charge_many` does."""
+        return await self._charges.run_all(requests)
 
     async def _charge_locked(
-        self, tx: Tx, accounts: dict[UUID, LockedAccount], requests: Sequence[ToolChargeRequest]
-    ) -> list[Outcome | Refused]:
-        """Decide and record a batch. All reads here happen under the locks (see `lock_decide_commit`)."""
-        keys = [(r.account_id, r.idempotency_key) for r in requests if r.idempotency_key is not None]
+        self, tx: Tx, accounts: Accounts, requests: Sequence[ToolChargeRequest]
+    ) -> list[Outcome[ToolUse]]:
+        """Decide and record a batch. All reads here happen under the locks (see `Batcher`)."""
+        keys = [key for request in requests if (key := request.key) is not None]
         products = {(r.account_id, r.product_type): r.product for r in requests}
         inventories = await read_inventories(tx, accounts, products)
         batch = _Batch(accounts, inventories, await queries.find_usages_by_keys(tx, keys))
@@ -215,10 +195,9 @@ class ProductInventoryService:
             await record_charges(tx, batch.charges)
             await queries.upsert_inventories(tx, [i.row() for i in inventories.values() if i.changed_at is not None])
             await queries.insert_usages(tx, batch.usages)
-            await write(tx, accounts.values(), max(usage["created_at"] for usage in batch.usages))
         return outcomes
 
-    def _decide(self, request: ToolChargeRequest, batch: _Batch) -> Outcome | Refused:
+    def _decide(self, request: ToolChargeRequest, batch: _Batch) -> Outcome[ToolUse]:
         """Decide one use against a locked account. Post a new use to the account, and add it to the batch."""
         account = batch.accounts.get(request.account_id)
         if account is None:
@@ -242,7 +221,7 @@ class ProductInventoryService:
         use = _post_use(request, inventory, source, batch)
         if key is not None:
             batch.used[request.account_id, key] = {**batch.usages[-1], "result": asdict(use)}
-        return Charged(use)
+        return New(use)
 
     async def grant(self, account_id: UUID, product_type: str, uses: Credits, *, actor: Actor, now: datetime) -> int:
         """Give paid uses of a product. Return their new number. Locks the account until commit."""
@@ -259,12 +238,12 @@ class ProductInventoryService:
         return inventory.paid
 
 
-def _count(outcomes: Sequence[Outcome | Refused]) -> None:
+def _count(outcomes: Sequence[Outcome[ToolUse]]) -> None:
     """Count outcomes after the commit, because a rollback takes nothing. The main pool is counted in credits."""
     for outcome in outcomes:
         COUNTER.outcome(outcome)
-        if isinstance(outcome, Charged):
-            use = outcome.use
+        if isinstance(outcome, New):
+            use = outcome.record
             COUNTER.taken(use.source, use.cost_minor // MINOR_PER_CREDIT if use.source == "main_pool" else 1)
 
 
@@ -325,7 +304,7 @@ def _balance(
     return ToolBalance(product_type, active, free, have["paid"], main_pool, product.price_credits, have["total_uses"])
 
 
-def _replayed(product_type: str, idempotency_key: str, row: Mapping[str, Any]) -> Replayed | Refused:
+def _replayed(product_type: str, idempotency_key: str, row: Mapping[str, Any]) -> Replayed[ToolUse] | Refused:
     """Return the recorded use. Refuse a key that was used for another product."""
     if row["product_type"] != product_type:
         return Refused(IdempotencyKeyReused(idempotency_key))

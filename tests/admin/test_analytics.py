@@ -16,8 +16,9 @@ from app.analytics.days import Days
 from app.analytics.rollup import SETTLED, attribute_step, roll_up, roll_up_step
 from app.analytics.sources import first_id_at
 from app.analytics.usage_reports import sum_credits_by_key
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
+from app.ledger.outcomes import New
 from app.metering.llm_usage import LlmUsageReport, record_llm_usage
 from app.tools.service import ProductInventoryService
 from tests.admin.analytics_books import read_books
@@ -137,7 +138,7 @@ async def write_more(office: Office) -> None:
         request = ChargeRequest(
             account_id, 100, None, AGENT, now, idempotency_key=key, details={"agent_id": f"late-{n % 2}"}
         )
-        assert isinstance(await billing.charge(request), Charged)
+        assert isinstance(await billing.charge(request), New)
         await tools.charge(account_id, "web_search", actor=ACTOR, now=now)
         for interaction_id in (row["interaction_id"], f"late-{n}"):
             report = LlmUsageReport(interaction_id, None, 1, 10, 2, ["model-c"], Decimal("0.1234567891"), 1, 0, 0)

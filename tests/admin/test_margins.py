@@ -14,7 +14,8 @@ from app.analytics.erasure import forget_interactions
 from app.analytics.rollup import SETTLED, roll_up, roll_up_step
 from app.analytics.sources import first_id_at
 from app.auth.caller import Actor
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
+from app.ledger.outcomes import New
 from app.ledger.pools import Credits
 from app.metering.llm_usage import LlmUsageReport, record_llm_usage
 from tests.admin.shops import open_shop, sign_in
@@ -60,7 +61,7 @@ async def charge(
         idempotency_key=key,
         details={"agent_id": agent},
     )
-    assert isinstance(await shop.billing.charge(request), Charged)
+    assert isinstance(await shop.billing.charge(request), New)
 
 
 async def report(

@@ -15,12 +15,13 @@ from pydantic import SecretStr
 
 from app.accounts.directory import Identity, Profile
 from app.auth.caller import Permission
-from app.billing.posting import Charged, ChargeRequest, Outcome, Refused, Replayed
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.errors import Busy
-from app.ledger.batching import MAX_WAITING
+from app.ledger.group_commit import MAX_WAITING
+from app.ledger.outcomes import New, Refused, Replayed
 from app.ledger.pools import Credits, Shortfall
 from app.ledger.recent_keys import RecentKeys
 from tests.books import account_locked, balances, connected, counts
@@ -64,9 +65,9 @@ async def test_parallel_charges_of_many_sizes_spend_exactly_what_is_there(
         *(billing.charge(request(account_id, now, amount_minor=100 * random.randint(1, 7))) for _ in range(120)),
         *(billing.charge(request(account_id, now)) for _ in range(120)),
     )
-    spent = sum(outcome.charge.cost for outcome in outcomes if isinstance(outcome, Charged))
+    spent = sum(outcome.record.cost for outcome in outcomes if isinstance(outcome, New))
     assert spent == 100  # the three free uses and the 97: single charges take the credits that the large ones leave
-    assert all(isinstance(outcome, Charged | Shortfall) for outcome in outcomes)
+    assert all(isinstance(outcome, New | Shortfall) for outcome in outcomes)
     assert (await balances(database, account_id))["paid"] == 0
 
 
@@ -76,7 +77,7 @@ async def test_batches_without_the_batcher_never_overspend(
     """The same through transactions that really run side by side, each waiting for the account's lock."""
     account_id = await open_account(billing, identity, now, paid=10)
     outcomes = await asyncio.gather(*(billing.charge_many([request(account_id, now)]) for _ in range(40)))
-    assert Counter(type(outcome).__name__ for [outcome] in outcomes) == {"Charged": 13, "Shortfall": 27}
+    assert Counter(type(outcome).__name__ for [outcome] in outcomes) == {"New": 13, "Shortfall": 27}
     assert (await balances(database, account_id))["paid"] == 0
 
 
@@ -89,7 +90,7 @@ async def test_two_services_never_overspend(
     outcomes = await asyncio.gather(
         *(service.charge(request(account_id, now)) for _ in range(100) for service in (billing, other))
     )
-    assert Counter(type(outcome).__name__ for outcome in outcomes) == {"Charged": 50, "Shortfall": 150}
+    assert Counter(type(outcome).__name__ for outcome in outcomes) == {"New": 50, "Shortfall": 150}
     assert (await balances(database, account_id))["paid"] == 0
 
 
@@ -170,11 +171,11 @@ async def test_a_replay_does_not_wait_for_a_locked_account(
 ) -> None:
     account_id = await open_account(billing, identity, now)
     first = await billing.charge(request(account_id, now, "k"))
-    assert isinstance(first, Charged)
+    assert isinstance(first, New)
     if not seen:
-        billing._batcher._recent_keys = RecentKeys()
+        billing.batcher._recent_keys = RecentKeys()
     async with account_locked(database, account_id), asyncio.timeout(1.5):
-        assert await billing.charge(request(account_id, now, "k")) == Replayed(first.charge)
+        assert await billing.charge(request(account_id, now, "k")) == Replayed(first.record)
 
 
 async def test_a_replay_does_not_wait_behind_charges_that_wait_for_the_lock(
@@ -182,14 +183,14 @@ async def test_a_replay_does_not_wait_behind_charges_that_wait_for_the_lock(
 ) -> None:
     account_id = await open_account(billing, identity, now)
     first = await billing.charge(request(account_id, now, "k"))
-    assert isinstance(first, Charged)
-    billing._batcher._recent_keys = RecentKeys()  # as in a process that has not seen the key
+    assert isinstance(first, New)
+    billing.batcher._recent_keys = RecentKeys()  # as in a process that has not seen the key
     async with account_locked(database, account_id), asyncio.timeout(1.5):
         waiting = asyncio.create_task(billing.charge(request(account_id, now, "other")))
         await asyncio.sleep(0.2)
-        assert await billing.charge(request(account_id, now, "k")) == Replayed(first.charge)
+        assert await billing.charge(request(account_id, now, "k")) == Replayed(first.record)
         assert not waiting.done()
-    assert isinstance(await waiting, Charged)
+    assert isinstance(await waiting, New)
 
 
 async def test_a_charge_whose_caller_gave_up_while_it_waited_for_its_turn_is_not_made(
@@ -197,7 +198,7 @@ async def test_a_charge_whose_caller_gave_up_while_it_waited_for_its_turn_is_not
 ) -> None:
     account_id = await open_account(billing, identity, now, paid=10)
     before = await balances(database, account_id)
-    waiters = billing._batcher._lock_waiters
+    waiters = billing.batcher._group._lock_waiters
     permits = waiters._value
     for _ in range(permits):
         await waiters.acquire()
@@ -208,7 +209,7 @@ async def test_a_charge_whose_caller_gave_up_while_it_waited_for_its_turn_is_not
         await asyncio.gather(waiting, return_exceptions=True)
     for _ in range(permits):
         waiters.release()
-    await billing._batcher.stop()
+    await billing.batcher.stop()
     assert await balances(database, account_id) == before
 
 
@@ -221,24 +222,9 @@ async def test_a_failing_metric_charges_nothing_twice(
     def fail(_: object) -> None:
         raise KeyError("a pool without a counter")
 
-    monkeypatch.setattr("app.billing.service._count", fail)
-    assert isinstance(await billing.charge(request(account_id, now)), Charged)
+    monkeypatch.setattr("app.billing.service.COUNTER.outcome", fail)
+    assert isinstance(await billing.charge(request(account_id, now)), New)
     assert sum(before.values()) - sum((await balances(database, account_id)).values()) == 1
-
-
-async def test_a_batch_with_too_few_outcomes_fails_and_the_next_one_runs(
-    billing: BillingService, identity: Identity, now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    account_id = await open_account(billing, identity, now, paid=10)
-
-    async def none(*_: object) -> list[Outcome]:
-        return []
-
-    with monkeypatch.context() as broken:
-        broken.setattr(billing._batcher, "_run_together", none)
-        with pytest.raises(ValueError, match="shorter"):
-            await asyncio.wait_for(billing.charge(request(account_id, now)), 5)
-    assert isinstance(await billing.charge(request(account_id, now)), Charged)
 
 
 async def test_locked_account_delays_only_itself(
@@ -255,8 +241,8 @@ async def test_locked_account_delays_only_itself(
         async with asyncio.timeout(2):  # the lock would time out after 3 s
             outcomes = await asyncio.gather(*(billing.charge(request(other, now)) for other in others))
         assert not any(task.done() for task in stuck)
-    assert all(isinstance(outcome, Charged) for outcome in outcomes)
-    assert all(isinstance(outcome, Charged) for outcome in await asyncio.gather(*stuck))
+    assert all(isinstance(outcome, New) for outcome in outcomes)
+    assert all(isinstance(outcome, New) for outcome in await asyncio.gather(*stuck))
 
 
 async def test_lock_that_is_not_released_answers_503(agent: httpx.AsyncClient, user: User, database: Urls) -> None:
@@ -280,7 +266,7 @@ async def test_overload_is_refused_at_once(
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    assert isinstance(await billing.charge(request(account_id, now)), Charged)
+    assert isinstance(await billing.charge(request(account_id, now)), New)
 
 
 async def test_broken_connections_lose_and_double_nothing(
@@ -296,7 +282,7 @@ async def test_broken_connections_lose_and_double_nothing(
     async def charge(key: str) -> None:
         try:
             outcome = await billing.charge(request(account_id, now, key))
-            answers[key] = isinstance(outcome, Charged | Replayed)
+            answers[key] = isinstance(outcome, New | Replayed)
         except Exception:
             answers[key] = False
 
@@ -373,8 +359,8 @@ async def test_a_charge_spans_pools_in_order(db: Database, identity: Identity, n
     billing = BillingService(db, Configuration(db, settings_for(database, daily_free_uses=2)))
     account_id = await open_account(billing, identity, now, paid=10)
     outcome = await billing.charge(request(account_id, now, amount_minor=700))
-    assert isinstance(outcome, Charged)
-    assert (outcome.charge.cost, outcome.charge.paid_after) == (7, 8)
+    assert isinstance(outcome, New)
+    assert (outcome.record.cost, outcome.record.paid_after) == (7, 8)
     assert await balances(database, account_id) == {"daily_free": 0, "free": 0, "paid": 8, "debt": 0}
 
 
@@ -386,11 +372,11 @@ async def test_daily_free_uses_come_back_at_midnight(
     midnight = datetime(2031, 5, 1, tzinfo=UTC)
     before = midnight - timedelta(microseconds=1)
     kinds = [type(await billing.charge(request(account_id, before))).__name__ for _ in range(3)]
-    assert kinds == ["Charged", "Charged", "Shortfall"]
+    assert kinds == ["New", "New", "Shortfall"]
     assert (await billing.check(account_id, before)).daily_free == 0
     assert (await billing.check(account_id, midnight)).daily_free == 2
-    assert isinstance(await billing.charge(request(account_id, midnight)), Charged)
-    assert isinstance(await billing.charge(request(account_id, before)), Charged)  # a clock that steps back
+    assert isinstance(await billing.charge(request(account_id, midnight)), New)
+    assert isinstance(await billing.charge(request(account_id, before)), New)  # a clock that steps back
     assert isinstance(await billing.charge(request(account_id, before)), Shortfall)
     assert (await balances(database, account_id))["daily_free"] == 0
 
@@ -422,10 +408,10 @@ async def test_one_batch_decides_in_order(
     keys = ["a", "b", "a", "c", "d", "b"]
     outcomes = await billing.charge_many([request(account_id, now, key) for key in keys])
     assert [type(o).__name__ for o in outcomes] == [
-        "Charged",
-        "Charged",
+        "New",
+        "New",
         "Replayed",
-        "Charged",
+        "New",
         "Shortfall",
         "Replayed",
     ]

@@ -13,10 +13,11 @@ from pydantic import SecretStr
 
 from app.accounts.directory import Identity
 from app.auth.caller import Actor, CallerKind
-from app.billing.posting import Charged, ChargeRequest, Replayed
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database, new_id
+from app.ledger.outcomes import New, Replayed
 from app.ledger.pools import Credits
 from app.payments.queries import find_purchase_by_key
 from app.settings import Settings
@@ -145,7 +146,7 @@ async def test_what_the_version_before_charged_is_replayed_for_its_kind_of_calle
 
     assert await charge(Actor(actor, "another token or key")) is Replayed
     others = [Actor(other, "x") for other in KINDS if KINDS[other] != KINDS[actor]]
-    assert await charge(others[0]) is Charged
+    assert await charge(others[0]) is New
     assert not await charge_as_before(database, account_id, actor, "k", now)
 
 
@@ -167,7 +168,7 @@ async def test_two_versions_at_once_charge_each_key_once(
             )
         )
     )
-    assert sum(outcome is True or isinstance(outcome, Charged) for outcome in outcomes) == 4
+    assert sum(outcome is True or isinstance(outcome, New) for outcome in outcomes) == 4
     assert await charges_of(database, account_id) == [(KINDS[actor], key) for key in keys]
     assert sum((await balances(database, account_id)).values()) == 103 - 4
 
@@ -298,7 +299,7 @@ async def test_the_migration_gives_existing_keys_to_the_callers_that_used_them(
             charge = await billing.charge(
                 ChargeRequest(account_id, 100, None, other, now, idempotency_key=f"charge {actor}")
             )
-            assert isinstance(charge, Replayed if other.kind == kind else Charged)
+            assert isinstance(charge, Replayed if other.kind == kind else New)
             credit = await billing.credit(
                 account_id,
                 credits=Credits(5),

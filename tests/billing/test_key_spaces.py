@@ -12,9 +12,10 @@ import pytest
 
 from app.accounts.directory import Identity
 from app.auth.caller import Actor, CallerKind
-from app.billing.posting import Charged, ChargeRequest, Refused, Replayed
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.db import new_id
+from app.ledger.outcomes import New, Refused, Replayed
 from app.ledger.pools import Credits
 from tests.billing.test_charges import body, open_account
 from tests.books import balances
@@ -96,7 +97,7 @@ async def test_one_batch_keeps_kinds_apart(
         for actor, amount_minor in ((PERSON, 100), (KEY, 500), (PERSON, 100), (KEY, 500), (KEY, 600))
     ]
     outcomes = await billing.charge_many(requests)
-    assert [type(outcome) for outcome in outcomes] == [Charged, Charged, Replayed, Replayed, Refused]
+    assert [type(outcome) for outcome in outcomes] == [New, New, Replayed, Replayed, Refused]
     assert sum((await balances(database, account_id)).values()) == 13 - 6
 
 

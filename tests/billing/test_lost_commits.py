@@ -62,7 +62,7 @@ async def recorded(database: Urls, account_id: UUID) -> tuple[int, int]:
         (None, "answer", "unknown", 1),
         (None, "request", "unknown", 0),
         ("k", "answer", "Replayed", 1),
-        ("k", "request", "Charged", 1),
+        ("k", "request", "New", 1),
     ],
 )
 async def test_a_charge_whose_commit_is_lost_is_retried_only_with_a_key(

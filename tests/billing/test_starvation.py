@@ -11,12 +11,13 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.accounts.directory import Identity, Profile
-from app.billing.posting import Charged, ChargeRequest, Refused
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.ledger.errors import BalanceLimitExceeded
 from app.ledger.locked_account import MAX_INT64
+from app.ledger.outcomes import New, Refused
 from tests.books import account_locked, connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import Urls
@@ -52,7 +53,7 @@ async def test_slow_lists_hold_up_no_charge(small: Database, service: BillingSer
     account_id = await open_account(service, now)
     lists = [asyncio.create_task(slow_list()) for _ in range(30)]
     await asyncio.sleep(0.2)
-    assert isinstance(await service.charge(charge_of(account_id, now, "k")), Charged)
+    assert isinstance(await service.charge(charge_of(account_id, now, "k")), New)
     other = await open_account(service, now)
     await service.check(other, now)
     assert not any(task.done() for task in lists)
@@ -72,10 +73,10 @@ async def test_many_locked_accounts_hold_up_no_other(
             await locks.enter_async_context(account_locked(own_database, account_id))
         waiting = [asyncio.create_task(service.charge(charge_of(account_id, now, "k"))) for account_id in stuck]
         await asyncio.sleep(0.3)
-        assert isinstance(await service.charge(charge_of(free, now, "k")), Charged)
+        assert isinstance(await service.charge(charge_of(free, now, "k")), New)
         await open_account(service, now)
         assert not any(task.done() for task in waiting)
-    assert all(isinstance(outcome, Charged) for outcome in await asyncio.gather(*waiting))
+    assert all(isinstance(outcome, New) for outcome in await asyncio.gather(*waiting))
 
 
 async def test_uses_that_no_longer_fit_are_refused_and_cost_no_neighbour(
@@ -88,7 +89,7 @@ async def test_uses_that_no_longer_fit_are_refused_and_cost_no_neighbour(
     refused, *charged = await asyncio.gather(*(service.charge(charge_of(a, now)) for a in [full, *others]))
     assert isinstance(refused, Refused)
     assert isinstance(refused.error, BalanceLimitExceeded)
-    assert all(isinstance(outcome, Charged) for outcome in charged)
+    assert all(isinstance(outcome, New) for outcome in charged)
 
 
 async def test_a_statement_that_fails_costs_only_its_own_account(
@@ -103,7 +104,7 @@ async def test_a_statement_that_fails_costs_only_its_own_account(
         *(service.charge(charge_of(a, now)) for a in [bad, *others]), return_exceptions=True
     )
     assert isinstance(outcomes[0], Exception)
-    assert all(isinstance(outcome, Charged) for outcome in outcomes[1:])
+    assert all(isinstance(outcome, New) for outcome in outcomes[1:])
 
 
 async def test_connections_that_were_cut_while_idle_are_not_noticed_by_a_charge_with_a_key(
@@ -117,7 +118,7 @@ async def test_connections_that_were_cut_while_idle_are_not_noticed_by_a_charge_
             " WHERE datname = current_database() AND usename = 'billing_service'"
         )
     account_id = await open_account_again(service, now)
-    assert isinstance(await service.charge(charge_of(account_id, now, "k")), Charged)
+    assert isinstance(await service.charge(charge_of(account_id, now, "k")), New)
 
 
 async def open_account_again(service: BillingService, now: datetime) -> uuid.UUID:

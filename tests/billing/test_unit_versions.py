@@ -17,10 +17,11 @@ import pytest
 from pydantic import SecretStr
 
 from app.accounts.directory import Identity
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database, new_id
+from app.ledger.outcomes import New
 from app.ledger.pools import Credits
 from app.settings import Settings
 from app.tools.service import ProductInventoryService
@@ -170,7 +171,7 @@ async def test_both_versions_prove_the_books_that_both_write_at_once(
 
     async def charge(key: str) -> bool:
         outcome = await billing.charge(ChargeRequest(account_id, 100, None, ACTOR, now, idempotency_key=key))
-        return isinstance(outcome, Charged)
+        return isinstance(outcome, New)
 
     await asyncio.gather(
         *(

@@ -15,11 +15,12 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.db.role_check import excess_privileges
+from app.ledger.outcomes import New
 from app.verification import verify_books
 from tests.clusters.servers import DATABASE, Primary, Server
 from tests.conftest import ACTOR, settings_for
@@ -45,7 +46,7 @@ async def charge(urls: Urls, account_id: uuid.UUID, key: str) -> None:
     billing = BillingService(db, Configuration(db, settings_for(urls)))
     now = datetime.now(UTC)
     charged = await billing.charge(ChargeRequest(account_id, 100, "USD", ACTOR, now, idempotency_key=key))
-    assert isinstance(charged, Charged)
+    assert isinstance(charged, New)
     await db.close()
 
 

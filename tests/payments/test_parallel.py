@@ -3,7 +3,8 @@
 import asyncio
 import json
 
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
+from app.ledger.outcomes import New
 from app.ledger.pools import Credits, Shortfall
 from app.payments.errors import RefundRefused
 from tests.conftest import ACTOR
@@ -44,8 +45,8 @@ async def test_parallel_purchases_refunds_grants_and_charges_add_up(shop: Shop) 
         asyncio.gather(*(grant() for _ in range(10))),
         asyncio.gather(*(shop.billing.charge(charge(i)) for i in range(150))),
     )
-    spent = sum(isinstance(outcome, Charged) for outcome in outcomes)
-    assert all(isinstance(outcome, Charged | Shortfall) for outcome in outcomes)
+    spent = sum(isinstance(outcome, New) for outcome in outcomes)
+    assert all(isinstance(outcome, New | Shortfall) for outcome in outcomes)
     paid, debt = await shop.balances(account_id)
     assert paid - debt == SALES * BOUGHT - SALES // 2 * 15 + 10 - spent
     assert {row["credits_refunded"] for row in await shop.purchases(account_id)} == {0, 15}

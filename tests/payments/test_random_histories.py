@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
 from app.demo.stripe.account import CLOSED_DISPUTE, Account, RefundOutcome
+from app.ledger.outcomes import New
 from app.ledger.pools import Shortfall
 from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop, with_settings
@@ -139,8 +140,8 @@ async def test_what_is_paid_less_what_is_owed_is_what_the_model_says(shop: Shop,
         elif action < 0.65:
             charge = ChargeRequest(account_id, 100 * rng.randint(1, 12), "USD", ACTOR, shop.now)
             outcome = await shop.billing.charge(charge)
-            assert isinstance(outcome, Charged | Shortfall)
-            spent += outcome.charge.cost if isinstance(outcome, Charged) else 0
+            assert isinstance(outcome, New | Shortfall)
+            spent += outcome.record.cost if isinstance(outcome, New) else 0
         else:
             await something_is_told(rng, shop, rng.choice(sales))
         await agrees(shop, account_id, sales, spent)

@@ -12,9 +12,10 @@ from app.accounts.directory import Identity
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
+from app.ledger.outcomes import New
 from app.ledger.pools import Credits
 from app.settings import Settings
-from app.tools.service import Charged, ProductInventoryService
+from app.tools.service import ProductInventoryService
 from tests.auth.test_user_tokens import issuer, mint
 from tests.billing.test_charges import User, open_account
 from tests.books import account_locked, balances, connected, counts
@@ -145,13 +146,13 @@ async def test_catalogue_is_configuration(
     generous, strict = selling(daily_free=2, free_cap=100), selling(daily_free=2, free_cap=3)
     assert (await generous.balance(account_id, "summary", today)).free == 6 + 2 + 2
     outcome = await generous.charge(account_id, "summary", actor=ACTOR, now=today)
-    assert isinstance(outcome, Charged)
-    assert (outcome.use.free, outcome.use.main_pool) == (9, 2)
+    assert isinstance(outcome, New)
+    assert (outcome.record.free, outcome.record.main_pool) == (9, 2)
     [found] = await strict.balances(account_id, today + timedelta(days=30))
     assert (found.product_type, found.free, found.price_credits) == ("summary", 9, 4)
     outcome = await strict.charge(account_id, "summary", actor=ACTOR, now=today + timedelta(days=30))
-    assert isinstance(outcome, Charged)
-    assert outcome.use.free == 8
+    assert isinstance(outcome, New)
+    assert outcome.record.free == 8
     assert (await balances(database, account_id))["summary/free"] == 8
 
 

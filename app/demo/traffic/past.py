@@ -22,12 +22,13 @@ from fastapi import FastAPI
 import app.db.ids
 from app.accounts.directory import AccountDirectory, Creation, Identity
 from app.auth.caller import Environment
-from app.billing.posting import Charge, ChargeRequest, Outcome
+from app.billing.posting import Charge, ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.stripe.webhooks import signature
 from app.ledger.locked_account import LockedAccount
+from app.ledger.outcomes import Outcome
 from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
 from app.payments.stripe_objects import HANDLED
@@ -93,16 +94,13 @@ class PastBilling(BillingService):
         allowance: int,
         used: dict[Any, Charge],
         new: list[dict[str, Any]],
-    ) -> Outcome:
+    ) -> Outcome[Charge]:
         with at(request.at):
             return super()._decide(request, account, allowance, used, new)
 
 
 class PastTools(ProductInventoryService):
     """The same as PastBilling, for tool uses."""
-
-    async def charge_many(self, requests: Sequence[ToolChargeRequest]) -> Sequence[object]:
-        return await self._charge_many(requests)
 
     def _decide(self, request: ToolChargeRequest, batch: ToolBatch) -> Any:
         with at(request.at):
