@@ -35,7 +35,7 @@ from tests.books import balances
 from tests.conftest import ACTOR
 from tests.payments.test_history import SECRET, History
 from tests.support.account_model import Answer, Model, Sale, Tool
-from tests.support.billing_world import (
+from tests.support.service_environment import (
     BEGINNING,
     DAILY_FREE,
     FREE,
@@ -43,15 +43,15 @@ from tests.support.billing_world import (
     PACKS,
     PRODUCTS,
     Bought,
-    World,
-    running_world,
+    ServiceEnvironment,
+    running_environment,
 )
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with running_world() as world:
-        yield world
+def environment() -> Iterator[ServiceEnvironment]:
+    with running_environment() as environment:
+        yield environment
 
 
 KEYS = st.sampled_from([None, "a", "b"])  # few, so that they repeat; the same for every operation
@@ -65,14 +65,14 @@ class Machine(RuleBasedStateMachine):
     unpaid: Bundle[Bought] = Bundle("unpaid")
     paid: Bundle[Bought] = Bundle("paid")
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, environment: ServiceEnvironment) -> None:
         super().__init__()
-        self.world = world
+        self.environment = environment
         self.now = BEGINNING
         self.purchases: dict[str, tuple[str, str]] = {}
         identity = Identity("live", "oauth:google", f"{uuid.uuid4()}@example.com")
-        accounts = world.billing.accounts
-        self.account_id = world.run(accounts.directory.resolve(identity, Profile(), ACTOR, self.now))
+        accounts = environment.billing.accounts
+        self.account_id = environment.run(accounts.directory.resolve(identity, Profile(), ACTOR, self.now))
         self.model = Model(
             DAILY_FREE,
             DAILY_FREE,
@@ -96,7 +96,7 @@ class Machine(RuleBasedStateMachine):
 
     def _charge(self, amount_minor: int, key: str | None) -> None:
         request = posting.ChargeRequest(self.account_id, amount_minor, "USD", ACTOR, self.now, key)
-        outcome = self.world.run(self.world.billing.charge(request))
+        outcome = self.environment.run(self.environment.billing.charge(request))
         if isinstance(outcome, Refused):
             said = _refusal(outcome.error)
         elif isinstance(outcome, Shortfall):
@@ -108,11 +108,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(list(PRODUCTS)), key=KEYS)
     def tool_charge(self, name: str, key: str | None) -> None:
-        said = self.world.run(self._tool_charge(name, key))
+        said = self.environment.run(self._tool_charge(name, key))
         assert said == self.model.tool_charge(name, key)
 
     async def _tool_charge(self, name: str, key: str | None) -> Answer:
-        outcome = await self.world.tools.charge(self.account_id, name, actor=ACTOR, now=self.now, idempotency_key=key)
+        outcome = await self.environment.tools.charge(self.account_id, name, actor=ACTOR, now=self.now, idempotency_key=key)
         if isinstance(outcome, Refused):
             return _refusal(outcome.error)
         if isinstance(outcome, Shortfall):
@@ -125,12 +125,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(credits=st.integers(1, 12), kind=st.sampled_from(["grant", "purchase"]), key=KEYS)
     def grant(self, credits: int, kind: str, key: str | None) -> None:
-        said = self.world.run(self._grant(credits, kind, key))
+        said = self.environment.run(self._grant(credits, kind, key))
         assert said == self.model.grant(credits, kind, key)
 
     async def _grant(self, credits: int, kind: str, key: str | None) -> Answer:
         try:
-            credit = await self.world.billing.credit(
+            credit = await self.environment.billing.credit(
                 self.account_id,
                 credits=Credits(credits),
                 currency="USD",
@@ -147,8 +147,8 @@ class Machine(RuleBasedStateMachine):
     def tool_grant(self, name: str, uses: int) -> None:
         tool = self.model.tools[name]
         tool.paid += uses
-        grant = self.world.tools.grant(self.account_id, name, Credits(uses), actor=ACTOR, now=self.now)
-        assert self.world.run(grant) == tool.paid
+        grant = self.environment.tools.grant(self.account_id, name, Credits(uses), actor=ACTOR, now=self.now)
+        assert self.environment.run(grant) == tool.paid
 
     # --- buying, and the money going back ---
 
@@ -174,15 +174,15 @@ class Machine(RuleBasedStateMachine):
 
     def _open(self, pack: str, key: str) -> Bought | None:
         """Open a purchase, which moves nothing. A second click gets the payment of the first."""
-        opening = self.world.payments.open_purchase(
+        opening = self.environment.payments.open_purchase(
             "live", self.account_id, now=self.now, pack=pack, idempotency_key=key
         )
         known = self.purchases.get(key)
         if self.model.suspended or (known is not None and known[0] != pack):
             with pytest.raises(AccountSuspended if self.model.suspended else IdempotencyKeyReused):
-                self.world.run(opening)
+                self.environment.run(opening)
             return None
-        payment = self.world.run(opening)
+        payment = self.environment.run(opening)
         if known is not None:
             assert payment.payment_id == known[1]
             return None
@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
     def _deliver(self, event: dict[str, Any]) -> None:
         payload = json.dumps(event).encode()
         header = signature(SECRET, payload, int(time.time()))
-        self.world.run(self.world.payments.handle_webhook(payload, header, self.now))
+        self.environment.run(self.environment.payments.handle_webhook(payload, header, self.now))
 
     # --- status, time ---
 
@@ -277,7 +277,7 @@ class Machine(RuleBasedStateMachine):
         self._set_status("active", None)
 
     def _set_status(self, status: str, reason: str | None) -> None:
-        self.world.run(self.world.billing.accounts.set_status(self.account_id, status, reason, self.now))
+        self.environment.run(self.environment.billing.accounts.set_status(self.account_id, status, reason, self.now))
         self.model.suspended = status == "suspended"
 
     @rule(hours=st.sampled_from([1, 3, 24, 49]))
@@ -291,13 +291,13 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        self.world.run(self._agrees())
+        self.environment.run(self._agrees())
 
     async def _agrees(self) -> None:
         model = self.model
-        stored = await balances(self.world.urls, self.account_id)
+        stored = await balances(self.environment.urls, self.account_id)
         assert (stored["free"], stored["paid"], stored["debt"]) == (model.free, model.paid, model.debt)
-        check = await self.world.billing.check(self.account_id, self.now)
+        check = await self.environment.billing.check(self.account_id, self.now)
         assert (check.daily_free, check.free, check.paid, check.total_uses, check.status) == (
             model.daily_free,
             model.free,
@@ -307,7 +307,7 @@ class Machine(RuleBasedStateMachine):
         )
         shown = {
             each.product_type: (each.free, each.paid, each.main_pool, each.total_uses)
-            for each in await self.world.tools.balances(self.account_id, self.now)
+            for each in await self.environment.tools.balances(self.account_id, self.now)
         }
         assert shown == {
             name: (0 if model.suspended else tool.free, tool.paid, model.paid // tool.price, tool.uses)
@@ -317,7 +317,7 @@ class Machine(RuleBasedStateMachine):
             assert stored.get(f"{name}/paid", 0) == tool.paid
 
     def teardown(self) -> None:
-        verification = self.world.run(verify_books(self.world.db, self.now))
+        verification = self.environment.run(verify_books(self.environment.db, self.now))
         assert verification.ok, verification.problem
 
 
@@ -329,13 +329,13 @@ def _refusal(error: Exception) -> Answer:
 
 
 @pytest.mark.timeout(600)  # a failure takes that long to shrink; without one it is half a minute
-def test_the_service_agrees_with_the_model(world: World) -> None:
-    class InWorld(Machine):
+def test_the_service_agrees_with_the_model(environment: ServiceEnvironment) -> None:
+    class BoundMachine(Machine):
         def __init__(self) -> None:
-            super().__init__(world)
+            super().__init__(environment)
 
     run_state_machine_as_test(
-        InWorld,
+        BoundMachine,
         settings=settings(
             max_examples=40,
             stateful_step_count=30,

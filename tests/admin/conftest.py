@@ -19,7 +19,7 @@ from tests.databases import Urls, create_database, drop_database
 from tests.demo.oidc_server import SPA, RunningOIDC, running_oidc
 from tests.support.configurable_service import DOMAIN as DOMAIN
 from tests.support.configurable_service import SECRET as SECRET
-from tests.support.configurable_service import Market, running_market
+from tests.support.configurable_service import ConfigurableService, running_service
 
 
 @dataclass
@@ -106,6 +106,6 @@ async def viewer(office: Office) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def market(own_database: Urls) -> AsyncIterator[Market]:
-    async with running_market(own_database) as market:
-        yield market
+async def service(own_database: Urls) -> AsyncIterator[ConfigurableService]:
+    async with running_service(own_database) as service:
+        yield service

@@ -12,7 +12,7 @@ from tests.support.configurable_service import (
     LIVE,
     PACKS,
     PRODUCTS,
-    Market,
+    ConfigurableService,
     pack,
     set_section,
     soon,
@@ -22,8 +22,8 @@ from tests.support.configurable_service import (
 FREE = {"plan_name": "free"}
 
 
-async def test_until_somebody_sets_it_the_settings_count(market: Market) -> None:
-    office = await market.office("viewer")
+async def test_until_somebody_sets_it_the_settings_count(service: ConfigurableService) -> None:
+    office = await service.office("viewer")
     packs = (await office.get(PACKS)).json()
     assert packs["packs"] == [pack("standard", 500, 20)]
     assert (packs["version"], packs["source"], packs["changed_by"]) == (0, "settings", None)
@@ -33,8 +33,8 @@ async def test_until_somebody_sets_it_the_settings_count(market: Market) -> None
     assert (await office.get("/admin/config/packs/versions")).json()["versions"] == []
 
 
-async def test_defaults_and_the_first_pack_are_in_force_elsewhere_within_a_second(market: Market) -> None:
-    office, agent = await market.office(), await market.agent()
+async def test_defaults_and_the_first_pack_are_in_force_elsewhere_within_a_second(service: ConfigurableService) -> None:
+    office, agent = await service.office(), await service.agent()
     check = "/v1/billing/credits/check"
     assert (await agent.post(check, json=user("before"))).json()["free_uses_remaining"] == 3
     await set_section(office, DEFAULTS, 0, free_uses=0, daily_free_uses=2, plan_name="trial", currency="USD")
@@ -60,9 +60,9 @@ async def test_defaults_and_the_first_pack_are_in_force_elsewhere_within_a_secon
     await soon(the_price_is_the_new_one)
 
 
-async def test_nobody_is_sold_credits_in_another_currency_than_their_account_has(market: Market) -> None:
+async def test_nobody_is_sold_credits_in_another_currency_than_their_account_has(service: ConfigurableService) -> None:
     """Otherwise the proceeds of a credit would be in two currencies, or in the wrong one."""
-    office, agent = await market.office(), await market.agent()
+    office, agent = await service.office(), await service.agent()
     euro = {**pack("euro", 450, 20), "currency": "EUR"}
     reason = {"version": 0, "reason": "abroad"}
     refused = [
@@ -74,7 +74,7 @@ async def test_nobody_is_sold_credits_in_another_currency_than_their_account_has
     assert "no pack is sold in EUR" in refused[1].text
     await set_section(office, PACKS, 0, packs=[pack("standard", 500, 20), euro])
     await set_section(office, DEFAULTS, 0, free_uses=0, daily_free_uses=0, **FREE, currency="USD")
-    assert (await office.put(LIVE, json=market.keys())).status_code == 200
+    assert (await office.put(LIVE, json=service.keys())).status_code == 200
 
     async def sold(currency: str, **chosen: str) -> tuple[object, object, object]:
         who = user(f"buyer in {currency}")
@@ -93,8 +93,8 @@ async def test_nobody_is_sold_credits_in_another_currency_than_their_account_has
     assert await sold("GBP") == (None, None, "currency_mismatch")
 
 
-async def test_a_product_comes_changes_and_goes_and_what_was_charged_is_replayed(market: Market) -> None:
-    office, agent = await market.office(), await market.agent()
+async def test_a_product_comes_changes_and_goes_and_what_was_charged_is_replayed(service: ConfigurableService) -> None:
+    office, agent = await service.office(), await service.agent()
     charge = {**user("maker"), "product_type": "video", "idempotency_key": "v1"}
 
     async def status(code: int) -> bool:
@@ -115,12 +115,12 @@ async def test_a_product_comes_changes_and_goes_and_what_was_charged_is_replayed
     assert (await agent.get("/v1/tools/balance", params=user("maker"))).json() == {"balances": []}
 
 
-async def test_who_does_not_hear_of_changes_asks_each_time(market: Market) -> None:
+async def test_who_does_not_hear_of_changes_asks_each_time(service: ConfigurableService) -> None:
     """The second process cannot listen: its connection is cut again and again, and no answer of it is stale."""
-    office, agent = await market.office(), await market.agent()
+    office, agent = await service.office(), await service.agent()
     assert (await agent.post("/v1/billing/credits/check", json=user("a"))).status_code == 200
     for version in range(5):
-        await kill_listeners(market.urls.superuser)
+        await kill_listeners(service.urls.superuser)
         await set_section(office, PACKS, version, packs=[pack("only", 100 + version, 1)])
         await agent.post("/v1/billing/charges", json={**user("a"), "amount_minor": 300, "currency": "USD"})
 
@@ -131,9 +131,9 @@ async def test_who_does_not_hear_of_changes_asks_each_time(market: Market) -> No
         await soon(the_price_is_the_new_one)
 
 
-async def test_an_open_purchase_keeps_its_price_and_the_next_has_the_new_one(market: Market) -> None:
-    office, agent = await market.office(), await market.agent(market.first)
-    assert (await office.put(LIVE, json=market.keys())).status_code == 200
+async def test_an_open_purchase_keeps_its_price_and_the_next_has_the_new_one(service: ConfigurableService) -> None:
+    office, agent = await service.office(), await service.agent(service.first)
+    assert (await office.put(LIVE, json=service.keys())).status_code == 200
 
     async def can_buy() -> bool:
         answer = await agent.post("/v1/billing/purchases", json=user("early"))
@@ -150,8 +150,8 @@ async def test_an_open_purchase_keeps_its_price_and_the_next_has_the_new_one(mar
     assert (await agent.post("/v1/billing/purchases", json=user("early"))).json()["amount_minor"] == 500
 
 
-async def test_two_who_look_at_one_version_cannot_both_change_it(market: Market) -> None:
-    office = await market.office()
+async def test_two_who_look_at_one_version_cannot_both_change_it(service: ConfigurableService) -> None:
+    office = await service.office()
     bodies = [
         {"version": 0, "reason": f"reason {price}", "packs": [pack("standard", price, 20)]} for price in range(501, 509)
     ]
@@ -162,7 +162,7 @@ async def test_two_who_look_at_one_version_cannot_both_change_it(market: Market)
     [version] = (await office.get("/admin/config/packs/versions")).json()["versions"]
     assert version["document"] == {"packs": won["packs"]}
     assert (version["version"], version["reason"], version["changed_by"]) == (1, won["reason"], f"admin@{DOMAIN}")
-    told = await market.rows("SELECT * FROM admin_audit_log WHERE action = 'config.change'")
+    told = await service.rows("SELECT * FROM admin_audit_log WHERE action = 'config.change'")
     assert len(told) == 1
     before, after = json.loads(told[0]["before"]), json.loads(told[0]["after"])
     assert before == {"version": 0, "document": {"packs": [pack("standard", 500, 20)]}}
@@ -170,8 +170,8 @@ async def test_two_who_look_at_one_version_cannot_both_change_it(market: Market)
     assert (told[0]["target_type"], told[0]["target_id"], told[0]["reason"]) == ("config", "packs", won["reason"])
 
 
-async def test_what_is_so_already_is_no_version_and_going_back_is_one(market: Market) -> None:
-    office = await market.office()
+async def test_what_is_so_already_is_no_version_and_going_back_is_one(service: ConfigurableService) -> None:
+    office = await service.office()
     same = await set_section(office, PACKS, 0, packs=[pack("standard", 500, 20)])
     assert (same["version"], same["source"]) == (0, "settings")
     await set_section(office, PACKS, 0, packs=[pack("standard", 700, 20)])
@@ -185,7 +185,7 @@ async def test_what_is_so_already_is_no_version_and_going_back_is_one(market: Ma
     assert (packs["version"], packs["source"], packs["packs"]) == (2, "settings", [pack("standard", 500, 20)])
     again = await office.post("/admin/config/packs/reset", json={"version": 2, "reason": "too dear"})
     assert again.json()["versions"][0]["version"] == 2
-    assert len(await market.rows("SELECT FROM admin_audit_log WHERE action = 'config.change'")) == 2
+    assert len(await service.rows("SELECT FROM admin_audit_log WHERE action = 'config.change'")) == 2
     page = (await office.get("/admin/config/packs/versions", params={"limit": 1})).json()
     assert (page["versions"][0]["version"], page["next_cursor"]) == (2, 2)
     rest = (await office.get("/admin/config/packs/versions", params={"cursor": 2})).json()
@@ -234,12 +234,12 @@ NONSENSE: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-async def test_what_makes_no_sense_is_refused_and_named(market: Market) -> None:
-    office = await market.office()
+async def test_what_makes_no_sense_is_refused_and_named(service: ConfigurableService) -> None:
+    office = await service.office()
     for path, fields, named in NONSENSE:
         answer = await office.put(path, json={"version": 0, "reason": "because", **fields})
         assert (answer.status_code, named in answer.text) == (422, True), (fields, answer.text)
         for secret in ("sk_test_1234567", "nonsense"):
             assert secret not in answer.text
-    assert await market.rows("SELECT FROM configuration_versions") == []
-    assert await market.rows("SELECT FROM payment_providers") == []
+    assert await service.rows("SELECT FROM configuration_versions") == []
+    assert await service.rows("SELECT FROM payment_providers") == []

@@ -25,7 +25,7 @@ from tests.conftest import settings_for
 from tests.databases import Urls
 from tests.processes import run_command
 from tests.servers import environment
-from tests.support.configurable_service import DOMAIN, LIVE, PACKS, Market, pack, set_section, soon, user
+from tests.support.configurable_service import DOMAIN, LIVE, PACKS, ConfigurableService, pack, set_section, soon, user
 
 KEYS, CHECK = "/admin/api-keys", "/v1/billing/check"
 NEW_KEY = {"environment": "live", "name": "dates", "permissions": ["billing:read"]}
@@ -291,10 +291,10 @@ async def spoil(urls: Urls, stored: str) -> set[str]:
     return spoilt
 
 
-async def test_every_page_reads_every_stored_time(market: Market) -> None:
+async def test_every_page_reads_every_stored_time(service: ConfigurableService) -> None:
     """The pages do not depend on the writer of a time: one bad row must not close a page."""
-    office, agent = await market.office(), await market.agent()
-    await office.put(LIVE, json=market.keys())
+    office, agent = await service.office(), await service.agent()
+    await office.put(LIVE, json=service.keys())
     await set_section(office, PACKS, 0, packs=[pack("p", 500, 20)])
     buyer = user("dates@example.com")
     await soon(lambda: is_created(agent.post("/v1/billing/purchases", json={**buyer, "pack": "p"})))
@@ -313,13 +313,13 @@ async def test_every_page_reads_every_stored_time(market: Market) -> None:
     }
     for path, body in bodies.items():
         assert (await agent.post(path, json={**buyer, **body})).status_code in (200, 201), path
-    [account] = await market.rows("SELECT account_id FROM account_identities")
-    [purchase] = await market.rows("SELECT purchase_id FROM purchases")
-    [admin] = await market.rows(f"SELECT admin_id FROM admin_users WHERE email = 'viewer@{DOMAIN}'")
-    ids = {**account, **purchase, **admin, "key_id": market.api_key.split("_")[2], "section": "packs"}
+    [account] = await service.rows("SELECT account_id FROM account_identities")
+    [purchase] = await service.rows("SELECT purchase_id FROM purchases")
+    [admin] = await service.rows(f"SELECT admin_id FROM admin_users WHERE email = 'viewer@{DOMAIN}'")
+    ids = {**account, **purchase, **admin, "key_id": service.api_key.split("_")[2], "section": "packs"}
     paths = [path for method, path in LEAST if method == "GET" and "{alert_id}" not in path]
     for stored in ("infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59+00"):
-        spoilt = await spoil(market.urls, stored)
+        spoilt = await spoil(service.urls, stored)
         assert {"accounts", "charges", "credits", "ledger_entries", "purchases", "admin_audit_log"} <= spoilt
         for path in paths:
             answer = await office.get(path.format(**ids))

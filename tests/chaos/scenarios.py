@@ -23,7 +23,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.stack import Stack
 from tests.outages import set_read_only
 from tests.servers import START_TIMEOUT_S
-from tests.support.pooler_and_replica import MAX_LAG_S, Middle
+from tests.support.pooler_and_replica import MAX_LAG_S, PoolerAndReplica
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Fault = Callable[[Stack, float], Awaitable[None]]
@@ -114,20 +114,20 @@ def _oidc(stack: Stack) -> Proxy:
 
 
 def _pooler(stack: Stack) -> Proxy:
-    return _middle(stack).pooler_way
+    return _pooler_and_replica(stack).pooler_way
 
 
 def _replica(stack: Stack) -> Proxy:
-    return _middle(stack).replica_way
+    return _pooler_and_replica(stack).replica_way
 
 
 def _replication(stack: Stack) -> Proxy:
-    return _middle(stack).replication_way
+    return _pooler_and_replica(stack).replication_way
 
 
-def _middle(stack: Stack) -> Middle:
-    assert stack.middle is not None
-    return stack.middle
+def _pooler_and_replica(stack: Stack) -> PoolerAndReplica:
+    assert stack.pooler_and_replica is not None
+    return stack.pooler_and_replica
 
 
 # --- PostgreSQL ---
@@ -232,7 +232,7 @@ def _no_volume(stack: Stack) -> str | None:
 
 
 async def _pooler_killed(stack: Stack, seconds: float) -> None:
-    pooler = _middle(stack).pooler
+    pooler = _pooler_and_replica(stack).pooler
     await asyncio.to_thread(pooler.kill)
     await asyncio.sleep(seconds)
     await asyncio.to_thread(pooler.start)

@@ -36,7 +36,7 @@ from tests.databases import ADMIN_URL, Urls, create_database, prepare, urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 from tests.processes import Process, run_command
 from tests.servers import LocalStripe, Server, environment, free_port, launch, running_server, running_stripe
-from tests.support.pooler_and_replica import Middle, running_middle
+from tests.support.pooler_and_replica import PoolerAndReplica, running_pooler_and_replica
 
 DATABASE = "chaos"
 API_PROCESSES = 2
@@ -96,7 +96,7 @@ class Stack:
     closing: contextlib.AsyncExitStack
     """Closed after our processes."""
     traffic: Traffic = field(default_factory=Traffic)
-    middle: Middle | None = None
+    pooler_and_replica: PoolerAndReplica | None = None
     worker: "Process | subprocess.Popen[bytes] | None" = None
 
     # --- processes ---
@@ -122,8 +122,8 @@ class Stack:
     async def start_api(self, api: Api) -> None:
         """Start its process, and return as soon as it listens, be it healthy or not."""
         env = self.environment
-        if self.middle is not None:
-            env |= self.middle.environment(self.urls, direct=env["DATABASE_URL"])
+        if self.pooler_and_replica is not None:
+            env |= self.pooler_and_replica.environment(self.urls, direct=env["DATABASE_URL"])
         server = running_server(self.urls, port=api.port, env=env, health="/")
         api.server = await asyncio.to_thread(api.stack.enter_context, server)
         if api.dead:
@@ -135,15 +135,15 @@ class Stack:
         await asyncio.to_thread(api.server.kill)
         api.stack.close()
 
-    async def put_between(self) -> Middle:
+    async def put_between(self) -> PoolerAndReplica:
         """Put a pooler and a replica between the API processes and the database, and restart the processes for it."""
-        if self.middle is None:
-            entering = running_middle(self.cluster, self.urls, self.postgres)
-            self.middle = await self.closing.enter_async_context(entering)
+        if self.pooler_and_replica is None:
+            entering = running_pooler_and_replica(self.cluster, self.urls, self.postgres)
+            self.pooler_and_replica = await self.closing.enter_async_context(entering)
             for api in self.apis:
                 await asyncio.to_thread(api.stack.close)
             await asyncio.gather(*(self.start_api(api) for api in self.apis))
-        return self.middle
+        return self.pooler_and_replica
 
     async def clocks_off_by_s(self) -> list[float]:
         """How far the clocks of the API processes are ahead of ours."""
@@ -180,8 +180,8 @@ class Stack:
         """The processes only; they go politely, but may still wait for a network."""
         for proxy in (self.postgres, self.stripe_way, self.oidc_way):
             proxy.heal()
-        if self.middle is not None:
-            self.middle.heal()
+        if self.pooler_and_replica is not None:
+            self.pooler_and_replica.heal()
         if self.worker is not None and self.worker.poll() is None:
             self.worker.send_signal(signal.SIGTERM)
             await asyncio.to_thread(self.worker.wait, 30)

@@ -27,7 +27,7 @@ USER = {"oauth_provider": "oauth:google", "external_id": "buyer@example.com"}
 
 
 @dataclass(frozen=True)
-class World:
+class ServerAndStripe:
     """A server, its Stripe, a client of the one and an SDK for the other."""
 
     server: Server
@@ -84,7 +84,9 @@ def stripe_and_server(own_database: Urls) -> Iterator[tuple[LocalStripe, Server]
 
 
 @pytest.fixture
-async def world(stripe_and_server: tuple[LocalStripe, Server], own_database: Urls) -> AsyncIterator[World]:
+async def environment(
+    stripe_and_server: tuple[LocalStripe, Server], own_database: Urls
+) -> AsyncIterator[ServerAndStripe]:
     local, server = stripe_and_server
     db = Database(SecretStr(own_database.service))
     key = await make_key(db, "live", *Permission)
@@ -93,68 +95,68 @@ async def world(stripe_and_server: tuple[LocalStripe, Server], own_database: Url
         local.secret_key, base_addresses={"api": local.url}, http_client=stripe.HTTPXClient(timeout=5)
     )
     async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": key}, timeout=10) as client:
-        yield World(server, local, client, sdk, own_database)
+        yield ServerAndStripe(server, local, client, sdk, own_database)
 
 
-async def test_purchase_is_paid_by_the_webhook(world: World) -> None:
-    bought = await world.buy()
+async def test_purchase_is_paid_by_the_webhook(environment: ServerAndStripe) -> None:
+    bought = await environment.buy()
     fields = {"payment_id", "client_secret", "amount_minor", "currency", "uses_purchased", "status", "publishable_key"}
     assert set(bought) == fields
     assert (bought["amount_minor"], bought["uses_purchased"], bought["status"]) == (500, 20, "requires_payment_method")
-    await world.pay(bought["payment_id"])
-    assert await world.until(lambda credits: credits > 0) == 20
-    status = await world.status(bought["payment_id"])
+    await environment.pay(bought["payment_id"])
+    assert await environment.until(lambda credits: credits > 0) == 20
+    status = await environment.status(bought["payment_id"])
     assert set(status) == fields | {"credits_added", "balance_after"}
     assert (status["status"], status["credits_added"], status["balance_after"]) == ("succeeded", 20, 20)
 
 
-async def test_poll_books_what_no_webhook_told(world: World) -> None:
-    await world.control("webhooks", drop=100)
-    bought = await world.buy()
-    await world.pay(bought["payment_id"])
-    assert (await world.status(bought["payment_id"]))["status"] == "succeeded"
-    assert await world.credits() == 20
+async def test_poll_books_what_no_webhook_told(environment: ServerAndStripe) -> None:
+    await environment.control("webhooks", drop=100)
+    bought = await environment.buy()
+    await environment.pay(bought["payment_id"])
+    assert (await environment.status(bought["payment_id"]))["status"] == "succeeded"
+    assert await environment.credits() == 20
 
 
-async def test_declined_card_can_be_followed_by_a_good_one(world: World) -> None:
-    bought = await world.buy()
+async def test_declined_card_can_be_followed_by_a_good_one(environment: ServerAndStripe) -> None:
+    bought = await environment.buy()
     with pytest.raises(stripe.CardError):
-        await world.pay(bought["payment_id"], "pm_card_chargeDeclined")
-    assert (await world.status(bought["payment_id"]))["status"] == "failed"
-    assert (await world.buy())["payment_id"] == bought["payment_id"]
-    await world.pay(bought["payment_id"])
-    assert await world.until(lambda credits: credits > 0) == 20
+        await environment.pay(bought["payment_id"], "pm_card_chargeDeclined")
+    assert (await environment.status(bought["payment_id"]))["status"] == "failed"
+    assert (await environment.buy())["payment_id"] == bought["payment_id"]
+    await environment.pay(bought["payment_id"])
+    assert await environment.until(lambda credits: credits > 0) == 20
 
 
-async def test_second_click_gets_the_same_payment(world: World) -> None:
-    clicks = await asyncio.gather(*(world.buy() for _ in range(12)))
+async def test_second_click_gets_the_same_payment(environment: ServerAndStripe) -> None:
+    clicks = await asyncio.gather(*(environment.buy() for _ in range(12)))
     assert len({bought["payment_id"] for bought in clicks}) == 1
     assert len({bought["client_secret"] for bought in clicks}) == 1
-    listed = await world.sdk.v1.payment_intents.list_async()
+    listed = await environment.sdk.v1.payment_intents.list_async()
     assert len(listed.data) == 1
-    keyed = [await world.buy(idempotency_key="a"), await world.buy(idempotency_key="a")]
+    keyed = [await environment.buy(idempotency_key="a"), await environment.buy(idempotency_key="a")]
     assert keyed[0]["payment_id"] == keyed[1]["payment_id"] != clicks[0]["payment_id"]
 
 
-async def test_webhook_that_fails_inside_is_retried_to_success(world: World) -> None:
-    bought = await world.buy()
-    async with account_locked(world.urls, await world.account_id()):
-        await world.pay(bought["payment_id"])
+async def test_webhook_that_fails_inside_is_retried_to_success(environment: ServerAndStripe) -> None:
+    bought = await environment.buy()
+    async with account_locked(environment.urls, await environment.account_id()):
+        await environment.pay(bought["payment_id"])
         await asyncio.sleep(3.6)  # longer than a lock is waited for
-    assert await world.until(lambda credits: credits > 0) == 20
+    assert await environment.until(lambda credits: credits > 0) == 20
     async with httpx.AsyncClient() as client:
-        outcomes = (await client.get(f"{world.local.url}/_control/deliveries")).json()["deliveries"]
+        outcomes = (await client.get(f"{environment.local.url}/_control/deliveries")).json()["deliveries"]
     assert "503" in {delivery["outcome"] for delivery in outcomes}
 
 
-async def test_dropped_doubled_and_reversed_webhooks_are_healed_by_reconciliation(world: World) -> None:
-    await world.control("webhooks", drop=1, types=["payment_intent.succeeded"])
-    bought = await world.buy()
-    await world.pay(bought["payment_id"])
-    await world.sdk.v1.refunds.create_async({"payment_intent": bought["payment_id"], "amount": 100})
-    await world.control("webhooks", drop=1000)
-    await world.sdk.v1.refunds.create_async({"payment_intent": bought["payment_id"], "amount": 150})
-    settings = settings_for(world.urls, stripe_live=world.local.keys, stripe_api_base=world.local.url)
+async def test_dropped_doubled_and_reversed_webhooks_are_healed_by_reconciliation(environment: ServerAndStripe) -> None:
+    await environment.control("webhooks", drop=1, types=["payment_intent.succeeded"])
+    bought = await environment.buy()
+    await environment.pay(bought["payment_id"])
+    await environment.sdk.v1.refunds.create_async({"payment_intent": bought["payment_id"], "amount": 100})
+    await environment.control("webhooks", drop=1000)
+    await environment.sdk.v1.refunds.create_async({"payment_intent": bought["payment_id"], "amount": 150})
+    settings = settings_for(environment.urls, stripe_live=environment.local.keys, stripe_api_base=environment.local.url)
     db = Database(settings.database_url)
     configuration = Configuration(db, settings)
     gateway = StripeGateway(settings, configuration)
@@ -164,58 +166,60 @@ async def test_dropped_doubled_and_reversed_webhooks_are_healed_by_reconciliatio
     await gateway.close()
     await db.close()
     assert again == {"events": 0, "payments": 0, "failed": 0}
-    assert (await balances(world.urls, await world.account_id()))["paid"] == 10
+    assert (await balances(environment.urls, await environment.account_id()))["paid"] == 10
 
 
-async def test_death_between_stripes_answer_and_our_note_of_it_is_healed(world: World) -> None:
+async def test_death_between_stripes_answer_and_our_note_of_it_is_healed(environment: ServerAndStripe) -> None:
     """Stripe made the payment, but its answer was lost: the user clicks again, and pays once."""
-    await world.control("failures", path="/v1/payment_intents", after=True, status=None, times=3)  # with its retries
-    lost = await world.client.post("/v1/billing/purchases", json=USER)
+    await environment.control(
+        "failures", path="/v1/payment_intents", after=True, status=None, times=3
+    )  # with its retries
+    lost = await environment.client.post("/v1/billing/purchases", json=USER)
     assert (lost.status_code, lost.json()["code"]) == (503, "payment_provider_unavailable")
-    bought = await world.buy()
-    assert len((await world.sdk.v1.payment_intents.list_async()).data) == 1
-    await world.pay(bought["payment_id"])
-    assert await world.until(lambda credits: credits > 0) == 20
+    bought = await environment.buy()
+    assert len((await environment.sdk.v1.payment_intents.list_async()).data) == 1
+    await environment.pay(bought["payment_id"])
+    assert await environment.until(lambda credits: credits > 0) == 20
 
 
-async def test_stripe_that_hangs_is_a_503_in_time(world: World) -> None:
-    await world.control("failures", path="/v1/payment_intents", slow_s=6, status=500)
+async def test_stripe_that_hangs_is_a_503_in_time(environment: ServerAndStripe) -> None:
+    await environment.control("failures", path="/v1/payment_intents", slow_s=6, status=500)
     async with asyncio.timeout(5):
-        answer = await world.client.post("/v1/billing/purchases", json=USER)
+        answer = await environment.client.post("/v1/billing/purchases", json=USER)
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) >= 1
 
 
-async def test_booked_purchase_is_answered_without_stripe(world: World) -> None:
-    bought = await world.buy()
-    await world.pay(bought["payment_id"])
-    await world.until(lambda credits: credits == 20)
-    await world.control("failures", method="GET", path="/v1/payment_intents", times=5)
-    assert (await world.status(bought["payment_id"]))["status"] == "succeeded"
+async def test_booked_purchase_is_answered_without_stripe(environment: ServerAndStripe) -> None:
+    bought = await environment.buy()
+    await environment.pay(bought["payment_id"])
+    await environment.until(lambda credits: credits == 20)
+    await environment.control("failures", method="GET", path="/v1/payment_intents", times=5)
+    assert (await environment.status(bought["payment_id"]))["status"] == "succeeded"
 
 
-async def test_dispute_takes_the_credits_and_its_win_brings_them_back(world: World) -> None:
-    bought = await world.buy()
-    await world.pay(bought["payment_id"], "pm_card_createDispute")
+async def test_dispute_takes_the_credits_and_its_win_brings_them_back(environment: ServerAndStripe) -> None:
+    bought = await environment.buy()
+    await environment.pay(bought["payment_id"], "pm_card_createDispute")
     for _ in range(100):
-        async with connected(world.urls) as connection:
+        async with connected(environment.urls) as connection:
             disputes = await connection.fetch("SELECT dispute_id FROM purchase_disputes")
         if disputes:
             break
         await asyncio.sleep(0.05)
-    assert await world.until(lambda credits: credits == 0) == 0
-    await world.control(f"disputes/{disputes[0]['dispute_id']}/close", outcome="won")
-    assert await world.until(lambda credits: credits > 0) == 20
+    assert await environment.until(lambda credits: credits == 0) == 0
+    await environment.control(f"disputes/{disputes[0]['dispute_id']}/close", outcome="won")
+    assert await environment.until(lambda credits: credits > 0) == 20
 
 
-async def test_unknown_payment_pack_and_return_url(world: World) -> None:
-    assert (await world.client.get("/v1/billing/purchases/pi_unknown")).status_code == 404
+async def test_unknown_payment_pack_and_return_url(environment: ServerAndStripe) -> None:
+    assert (await environment.client.get("/v1/billing/purchases/pi_unknown")).status_code == 404
     for fields, code in (
         ({"pack": "gold"}, "unknown_pack"),
         ({"return_url": "javascript:alert(1)"}, "validation_error"),
         ({"return_url": "/relative"}, "validation_error"),
     ):
-        answer = await world.client.post("/v1/billing/purchases", json={**USER, **fields})
+        answer = await environment.client.post("/v1/billing/purchases", json={**USER, **fields})
         assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 

@@ -32,7 +32,7 @@ def key_material() -> str:
 
 
 @dataclass
-class Market:
+class ConfigurableService:
     """Two processes' worth of the service on one database, and a Stripe that their settings do not know."""
 
     first: FastAPI
@@ -64,7 +64,7 @@ class Market:
 
 
 @asynccontextmanager
-async def running_market(urls: Urls) -> AsyncIterator[Market]:
+async def running_service(urls: Urls) -> AsyncIterator[ConfigurableService]:
     with running_stripe() as local:
         settings = settings_for(
             urls,
@@ -82,7 +82,7 @@ async def running_market(urls: Urls) -> AsyncIterator[Market]:
                     await add_admin(tx, f"{role}@{DOMAIN}", role, now=now)
                     tokens[role] = await first.state.admin_sessions.open_for_script(tx, f"{role}@{DOMAIN}", now=now)
             api_key = await make_key(first.state.db, "live", *Permission)
-            yield Market(first, second, urls, local, api_key, tokens, stack)
+            yield ConfigurableService(first, second, urls, local, api_key, tokens, stack)
 
 
 def user(name: str) -> dict[str, str]:

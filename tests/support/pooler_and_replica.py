@@ -25,7 +25,7 @@ DATABASE_TIMEOUT_S = 3.0
 
 
 @dataclass
-class Middle:
+class PoolerAndReplica:
     """PgBouncer and a replica, with proxies: API to PgBouncer, API to replica, and replica to primary."""
 
     pooler: Pooler
@@ -50,7 +50,9 @@ class Middle:
 
 
 @contextlib.asynccontextmanager
-async def running_middle(cluster: Cluster, urls: Urls, primary: PostgresProxy) -> AsyncIterator[Middle]:
+async def running_pooler_and_replica(
+    cluster: Cluster, urls: Urls, primary: PostgresProxy
+) -> AsyncIterator[PoolerAndReplica]:
     """`primary`: the way to it, which the pooler goes too."""
     direct = Database(SecretStr(urls.service), pool_size=3)
     await bound_role(direct, DATABASE_TIMEOUT_S)  # as `migrate` does
@@ -70,7 +72,7 @@ async def running_middle(cluster: Cluster, urls: Urls, primary: PostgresProxy) -
         replica = await _replica(stack, urls, replication_way)
         replica_way = PostgresProxy(SecretStr(f"postgresql://nobody@{HOST}:{replica.port}/"))
         await begin(replica_way)
-        yield Middle(pooler, pooler_way, replica_way, replication_way)
+        yield PoolerAndReplica(pooler, pooler_way, replica_way, replication_way)
 
 
 async def _replica(stack: contextlib.AsyncExitStack, urls: Urls, way: Proxy) -> Server:

@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 
 @dataclass
-class World:
+class ServiceEnvironment:
     """The service in this process, shared by all examples, each of which has a separate account."""
 
     runner: asyncio.Runner
@@ -49,7 +49,7 @@ class World:
 
 
 @contextlib.contextmanager
-def running_world() -> Iterator[World]:
+def running_environment() -> Iterator[ServiceEnvironment]:
     name = f"billing_{uuid.uuid4().hex}"
     # An explicit factory: the runner leaves the thread's current loop, which other tests use, alone.
     with running_stripe() as local, asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
@@ -63,14 +63,14 @@ def running_world() -> Iterator[World]:
             packs=PACKS,
             products=PRODUCTS,
         )
-        world = runner.run(_open(runner, urls, settings))
-        yield world
-        runner.run(world.gateway.close())
-        runner.run(world.db.close())
+        environment = runner.run(_open(runner, urls, settings))
+        yield environment
+        runner.run(environment.gateway.close())
+        runner.run(environment.db.close())
         runner.run(drop_database(name))
 
 
-async def _open(runner: asyncio.Runner, urls: Urls, settings: Settings) -> World:
+async def _open(runner: asyncio.Runner, urls: Urls, settings: Settings) -> ServiceEnvironment:
     """In the runner's loop, to which the connections belong."""
     db = Database(settings.database_url, pool_size=2)
     billing, gateway = (
@@ -78,7 +78,7 @@ async def _open(runner: asyncio.Runner, urls: Urls, settings: Settings) -> World
         StripeGateway(settings, Configuration(db, settings)),
     )
     inventory = ProductInventoryService(db, Configuration(db, settings), billing)
-    return World(
+    return ServiceEnvironment(
         runner, urls, db, gateway, billing, inventory, PaymentService(db, Configuration(db, settings), billing, gateway)
     )
 
