@@ -245,10 +245,10 @@ def main() -> int:
     with ephemeral_cluster() as cluster:
         prepare(cluster)
         mutants = CODE + asyncio.run(schema_mutants())
-    wanted = sys.argv[1:]
+    words = sys.argv[1:]
     survivors = []
     for mutant in mutants:
-        if wanted and not any(word in mutant.name for word in wanted):
+        if words and not any(word in mutant.name for word in words):
             continue
         alive = survives(mutant)
         print(f"{'SURVIVED' if alive else 'noticed ':<9} without {mutant.name}", flush=True)

@@ -126,9 +126,9 @@ def tracked(*folders: str) -> list[Path]:
     """Files of the project with prose, except generated and foreign ones."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    wanted = (ROOT / name for name in listed if name.endswith((".py", ".md", ".ts", ".tsx", "openapi.json")))
+    files = (ROOT / name for name in listed if name.endswith((".py", ".md", ".ts", ".tsx", "openapi.json")))
     return [
-        path for path in wanted if path.exists() and path.name not in ("schema.d.ts", "plain_english.py", "style.md")
+        path for path in files if path.exists() and path.name not in ("schema.d.ts", "plain_english.py", "style.md")
     ]
 
 

@@ -138,28 +138,28 @@ def _story(name: str, payment_id: str, secret: str) -> dict[str, Any]:
     account.objects["payment_intent"][payment_id] = intent
     account.succeed(intent)
     charge = account.charge_of(payment_id)
-    told = {"paid": events[-1]}
+    events_by_name = {"paid": events[-1]}
     if name == "decided again":
         dispute = account.open_dispute(intent)
-        told["disputed"] = events[-2]
+        events_by_name["disputed"] = events[-2]
         account.close_dispute(dispute, "lost")
-        told["lost"] = events[-1]
+        events_by_name["lost"] = events[-1]
         account.redecide_dispute(dispute)
-        told["won"] = {**events[-2], "created": events[-2]["created"] + 60}
-        told["funds_reinstated"] = {**events[-1], "created": events[-1]["created"] + 60}
+        events_by_name["won"] = {**events[-2], "created": events[-2]["created"] + 60}
+        events_by_name["funds_reinstated"] = {**events[-1], "created": events[-1]["created"] + 60}
     else:
         refund = account.refund(charge, 200 if name == "two refunds" else None, None)
-        told |= {"created": events[-2], "refunded": events[-1]}
+        events_by_name |= {"created": events[-2], "refunded": events[-1]}
         account.settle_refund(refund, "failed")
-        told["failed"] = events[-3]
+        events_by_name["failed"] = events[-3]
         account.refund(charge, 125, None)
-        told |= {"created_2": events[-2], "refunded_2": events[-1]}
+        events_by_name |= {"created_2": events[-2], "refunded_2": events[-1]}
         dispute = account.open_dispute(intent)
         account.close_dispute(dispute, "won")
-        told["won"] = events[-2]
+        events_by_name["won"] = events[-2]
     account.open_dispute(intent, inquiry=True)
-    told["inquiry"] = events[-1]
-    return told
+    events_by_name["inquiry"] = events[-1]
+    return events_by_name
 
 
 # --- the script's part -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ async def receive() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-def asked(app: ASGIApp, timeout_s: float = 0.02) -> tuple["asyncio.Task[None]", list[Message]]:
+def requested(app: ASGIApp, timeout_s: float = 0.02) -> tuple["asyncio.Task[None]", list[Message]]:
     """The request under way, and the messages that its caller receives."""
     heard: list[Message] = []
 
@@ -49,7 +49,7 @@ async def test_the_caller_does_not_wait_for_what_cannot_be_ended() -> None:
             await may_end.wait()
             await PlainTextResponse("too late")(scope, receive, send)
 
-    task, heard = asked(stuck)
+    task, heard = requested(stuck)
     await until(ended(heard))
     assert (statuses(heard), task.done()) == ([503], False)
     may_end.set()
@@ -64,7 +64,7 @@ async def test_what_goes_wrong_while_it_is_ended_is_no_second_answer() -> None:
         except asyncio.CancelledError:
             raise ConnectionError("the rollback failed") from None
 
-    task, heard = asked(stuck)
+    task, heard = requested(stuck)
     await task
     assert statuses(heard) == [503]
     assert ended(heard)()
@@ -76,7 +76,7 @@ async def test_an_answer_that_has_begun_may_take_its_time() -> None:
         await asyncio.sleep(0.1)
         await send({"type": "http.response.body", "body": b""})
 
-    task, heard = asked(slow)
+    task, heard = requested(slow)
     await task
     assert statuses(heard) == [200]
     assert ended(heard)()
@@ -86,7 +86,7 @@ async def test_whoever_ends_a_request_in_time_ends_it() -> None:
     async def stuck(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.Event().wait()
 
-    task, heard = asked(stuck, timeout_s=60)
+    task, heard = requested(stuck, timeout_s=60)
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -98,7 +98,7 @@ async def test_an_error_of_its_own_passes() -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError
 
-    task, heard = asked(broken)
+    task, heard = requested(broken)
     with pytest.raises(ValueError):
         await task
     assert heard == []

@@ -51,10 +51,10 @@ def test_an_answer_that_was_long_under_way_moves_nothing() -> None:
     """The process was suspended after the database had answered; on its clock a minute and a half have passed."""
     wall = Wall()
     clock = IdClock(wall)
-    asked_ms = clock.now_ms()
+    before_ms = clock.now_ms()
     wall.ahead_ms = 90_000
-    clock.compare(asked_ms, asked_ms + 5)
-    assert clock.now_ms() >= asked_ms + 90_000
+    clock.compare(before_ms, before_ms + 5)
+    assert clock.now_ms() >= before_ms + 90_000
 
 
 def test_ids_of_one_process_increase_within_a_millisecond() -> None:

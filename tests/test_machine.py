@@ -225,7 +225,7 @@ class Machine(RuleBasedStateMachine):
         self.model.settle(bought.sale)
 
     @rule(bought=paid, share=SHARES, won=OUTCOMES)
-    def dispute_told_backwards(self, bought: Bought, share: int, won: bool) -> None:
+    def dispute_delivered_backwards(self, bought: Bought, share: int, won: bool) -> None:
         """Its end overtakes its beginning: a dispute that was won in the end moves nothing at all."""
         if bought.dispute is None:
             self._open_dispute(bought, share, inquiry=False)
@@ -248,16 +248,16 @@ class Machine(RuleBasedStateMachine):
         bought.dispute = None
 
     @rule(bought=paid, nth=st.integers(0, 7))
-    def told_again(self, bought: Bought, nth: int) -> None:
-        self._deliver(bought.told[nth % len(bought.told)])
+    def delivered_again(self, bought: Bought, nth: int) -> None:
+        self._deliver(bought.delivered[nth % len(bought.delivered)])
 
     def _tell(self, bought: Bought, *, backwards: bool = False) -> None:
         """Deliver what has happened at Stripe since the last time."""
         happened = [event for event in bought.history.events if event["type"].startswith(HANDLED)]
-        news = happened[len(bought.told) :]
+        news = happened[len(bought.delivered) :]
         for event in news[::-1] if backwards else news:
             self._deliver(event)
-        bought.told += news
+        bought.delivered += news
 
     def _deliver(self, event: dict[str, Any]) -> None:
         payload = json.dumps(event).encode()

@@ -41,8 +41,8 @@ def test_head_is_answered_as_get_without_a_body(server: Server, path: str) -> No
     get, head = httpx.get(server.url + path), httpx.head(server.url + path)
     assert (head.status_code, head.content) == (get.status_code, b"")
     changing = (*VARYING, "content-length") if path in ("/metrics", "/v1/status") else VARYING
-    told = [{k: v for k, v in answer.headers.items() if k not in changing} for answer in (get, head)]
-    assert told[0] == told[1]
+    headers = [{k: v for k, v in answer.headers.items() if k not in changing} for answer in (get, head)]
+    assert headers[0] == headers[1]
     # On one connection, so that a body would be taken for the next answer.
     with connect(server) as connection, connection.makefile("rb") as stream:
         for _ in range(2):

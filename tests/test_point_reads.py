@@ -34,11 +34,11 @@ async def db(database: Urls) -> AsyncIterator[Database]:
 
 
 async def test_each_gets_the_row_of_its_own_key_from_a_few_executions(db: Database) -> None:
-    asked = [*range(-50, 300), 7, 7]
-    rows = await asyncio.gather(*(db.find(SQUARE, n) for n in asked))
-    assert [row and row["square"] for row in rows] == [n * n if n > 0 else None for n in asked]
+    numbers = [*range(-50, 300), 7, 7]
+    rows = await asyncio.gather(*(db.find(SQUARE, n) for n in numbers))
+    assert [row and row["square"] for row in rows] == [n * n if n > 0 else None for n in numbers]
     executions = {row["at"] for row in rows if row is not None}
-    assert len(executions) <= len(asked) / MAX_BATCH + EXECUTIONS
+    assert len(executions) <= len(numbers) / MAX_BATCH + EXECUTIONS
 
 
 async def test_who_asks_while_an_execution_is_under_way_sees_what_was_committed_before(db: Database) -> None:

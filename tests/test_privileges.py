@@ -122,7 +122,7 @@ async def test_the_roles_that_migrations_make_may_nothing_too_much(login: Login,
 
 
 @pytest.mark.parametrize(
-    ("given", "told", "taken"),
+    ("given", "problem", "taken"),
     [
         (
             "GRANT UPDATE ON ledger_entries TO me",
@@ -192,7 +192,7 @@ async def test_the_roles_that_migrations_make_may_nothing_too_much(login: Login,
         ),
     ],
 )
-async def test_every_kind_of_excess_is_seen(login: Login, given: str, told: str, taken: str) -> None:
+async def test_every_kind_of_excess_is_seen(login: Login, given: str, problem: str, taken: str) -> None:
     """`me` is the login, `me_group` a role that it may become, `db` its database."""
 
     def named(text: str) -> str:
@@ -204,7 +204,7 @@ async def test_every_kind_of_excess_is_seen(login: Login, given: str, told: str,
             excess = await login.may_too_much()
         finally:
             await superuser.execute(named(taken))
-    assert named(told) in excess
+    assert named(problem) in excess
     assert await login.may_too_much() == ""
 
 
@@ -246,8 +246,8 @@ def test_the_role_that_reads_a_replica_is_looked_at_as_well_and_a_replica_that_i
     with pytest.raises(typer.Exit) as ended:
         check_database(settings_for(database, **production, database_read_url=database.superuser))
     assert ended.value.exit_code == 3
-    told = "The role of DATABASE_READ_URL may do too much: it is a superuser. It must not be the role that migrates"
-    assert told in capsys.readouterr().err
+    message = "The role of DATABASE_READ_URL may do too much: it is a superuser. It must not be the role that migrates"
+    assert message in capsys.readouterr().err
 
 
 def test_production_does_not_start_unseen(database: Urls, capsys: pytest.CaptureFixture[str]) -> None:

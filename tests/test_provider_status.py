@@ -26,10 +26,10 @@ NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 class CountedStripe:
     def __init__(self) -> None:
         self.app = create_app(accounts={"sk_test_status": AccountConfig("pk_test_status", "whsec_status", None)})
-        self.asked = 0
+        self.requests = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.asked += scope["type"] == "http"
+        self.requests += scope["type"] == "http"
         await self.app(scope, receive, send)
 
 
@@ -53,15 +53,15 @@ async def status_of(app: FastAPI) -> dict[str, Any]:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://billing") as client:
         answer = await client.get("/v1/status")
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    assert {"service", "status", "version", "timestamp", "providers", "ledger", "replica"} == set(told)
-    assert set(told["providers"]) == {"postgresql", "stripe"}
-    for provider in told["providers"].values():
+    shown: dict[str, Any] = answer.json()
+    assert {"service", "status", "version", "timestamp", "providers", "ledger", "replica"} == set(shown)
+    assert set(shown["providers"]) == {"postgresql", "stripe"}
+    for provider in shown["providers"].values():
         assert set(provider) == FIELDS
         datetime.fromisoformat(provider["last_check"])
         for secret in ("sk_test", "whsec", PASSWORD, "127.0.0.1", "localhost"):
             assert secret not in json.dumps(provider)
-    return told
+    return shown
 
 
 async def test_while_everything_answers_it_is_operational_and_asked_once(
@@ -69,23 +69,23 @@ async def test_while_everything_answers_it_is_operational_and_asked_once(
 ) -> None:
     url, counted = stripe
     async with running_app(settings_for(database, stripe_live=STRIPE_KEYS, stripe_api_base=url)) as app:
-        told = await asyncio.gather(*(status_of(app) for _ in range(20)))
-        told += [await status_of(app) for _ in range(5)]
-    assert {each["status"] for each in told} == {"operational"}
-    assert counted.asked == 1
-    checks = {json.dumps(each["providers"], sort_keys=True) for each in told}
+        shown = await asyncio.gather(*(status_of(app) for _ in range(20)))
+        shown += [await status_of(app) for _ in range(5)]
+    assert {each["status"] for each in shown} == {"operational"}
+    assert counted.requests == 1
+    checks = {json.dumps(each["providers"], sort_keys=True) for each in shown}
     assert len(checks) == 1
-    for provider in told[0]["providers"].values():
+    for provider in shown[0]["providers"].values():
         assert (provider["status"], provider["message"]) == ("operational", None)
         assert provider["latency_ms"] >= 0
 
 
 async def test_without_payments_nothing_is_wrong(database: Urls) -> None:
     async with running_app(settings_for(database)) as app:
-        told = await status_of(app)
-    assert told["status"] == "operational"
-    assert told["providers"]["stripe"]["message"] == "Payments are not configured"
-    assert told["providers"]["stripe"]["latency_ms"] is None
+        shown = await status_of(app)
+    assert shown["status"] == "operational"
+    assert shown["providers"]["stripe"]["message"] == "Payments are not configured"
+    assert shown["providers"]["stripe"]["latency_ms"] is None
 
 
 async def test_without_a_database_it_is_an_outage(database: Urls, stripe: tuple[str, CountedStripe]) -> None:
@@ -97,9 +97,9 @@ async def test_without_a_database_it_is_an_outage(database: Urls, stripe: tuple[
         stripe_api_base=stripe[0],
     )
     async with running_app(nowhere) as app:
-        told = await status_of(app)
-    assert (told["status"], told["ledger"]) == ("outage", None)
-    postgresql = told["providers"]["postgresql"]
+        shown = await status_of(app)
+    assert (shown["status"], shown["ledger"]) == ("outage", None)
+    postgresql = shown["providers"]["postgresql"]
     assert (postgresql["status"], postgresql["message"]) == ("outage", "PostgreSQL does not answer")
 
 
@@ -128,8 +128,8 @@ async def test_a_database_that_takes_no_writes_is_an_outage(own_database: Urls) 
             if app.state.db.is_read_only:
                 break
             await asyncio.sleep(0.05)
-        told = await status_of(app)
-    assert (told["status"], told["providers"]["postgresql"]["message"]) == ("outage", "PostgreSQL accepts no writes")
+        shown = await status_of(app)
+    assert (shown["status"], shown["providers"]["postgresql"]["message"]) == ("outage", "PostgreSQL accepts no writes")
 
 
 @pytest.mark.parametrize("secret_key", ["sk_test_another"])
@@ -138,9 +138,9 @@ async def test_a_key_that_stripe_refuses_degrades(
 ) -> None:
     keys = {**STRIPE_KEYS, "secret_key": secret_key}
     async with running_app(settings_for(database, stripe_live=keys, stripe_api_base=stripe[0])) as app:
-        told = await status_of(app)
-    assert (told["status"], told["providers"]["stripe"]["status"]) == ("degraded", "outage")
-    assert told["providers"]["stripe"]["message"] == "Stripe refuses the configured key"
+        shown = await status_of(app)
+    assert (shown["status"], shown["providers"]["stripe"]["status"]) == ("degraded", "outage")
+    assert shown["providers"]["stripe"]["message"] == "Stripe refuses the configured key"
 
 
 @pytest.mark.parametrize("base", ["http://127.0.0.1:1", "silent"])
@@ -150,10 +150,10 @@ async def test_without_stripe_it_is_degraded_and_soon_answered(database: Urls, s
     async with running_app(settings_for(database, **changes)) as app:
         for _ in range(2):
             async with asyncio.timeout(changes["stripe_timeout_s"] / 2):
-                told = await status_of(app)
-            assert told["status"] == "degraded"
-            assert told["providers"]["stripe"]["status"] != "operational"
-            assert told["providers"]["stripe"]["latency_ms"] is None or base != "silent"
+                shown = await status_of(app)
+            assert shown["status"] == "degraded"
+            assert shown["providers"]["stripe"]["status"] != "operational"
+            assert shown["providers"]["stripe"]["latency_ms"] is None or base != "silent"
 
 
 async def test_a_check_that_ends_late_still_counts() -> None:

@@ -177,9 +177,9 @@ def test_folded_values_and_control_characters_are_refused(server: Server, name: 
     head, _, body = came.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"connection: close" in head.lower()
-    told = json.loads(body)
-    assert told["code"] == "bad_request"
-    assert f"x-request-id: {told['request_id']}" in head.decode().lower()
+    error = json.loads(body)
+    assert error["code"] == "bad_request"
+    assert f"x-request-id: {error['request_id']}" in head.decode().lower()
 
 
 @pytest.mark.parametrize("value", [b"\xe9", b"\xc3\xa9", b"\xff\xfe", b"\xa0", b"a\x85"], ids=repr)

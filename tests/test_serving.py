@@ -57,7 +57,7 @@ async def test_sigterm_turns_new_requests_away_and_finishes_those_under_way(own_
             assert (await client.post("/v1/billing/charges", json=CHARGE)).status_code == 201
             assert (await client.get("/ready")).json() == {"status": "ready"}
             server.process.send_signal(signal.SIGTERM)
-            asked_s = time.monotonic()
+            stopped_s = time.monotonic()
             draining = await becomes(client, 503)
             assert draining.json() == {"status": "draining"}
             # It still serves, and lets no connection live on.
@@ -66,7 +66,7 @@ async def test_sigterm_turns_new_requests_away_and_finishes_those_under_way(own_
             assert (await client.get("/health")).status_code == 200
             async with account_held(own_database):
                 under_way = asyncio.create_task(client.post("/v1/billing/charges", json=CHARGE))
-                await asyncio.sleep(max(0.0, asked_s + DRAIN_S + 0.5 - time.monotonic()))
+                await asyncio.sleep(max(0.0, stopped_s + DRAIN_S + 0.5 - time.monotonic()))
                 with pytest.raises(httpx.ConnectError):
                     await client.get("/health")
                 assert server.process.poll() is None

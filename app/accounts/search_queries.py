@@ -91,13 +91,13 @@ async def lock_persons(
     tx: Session, account_ids: Sequence[UUID]
 ) -> Mapping[UUID, tuple[list[str | None], list[tuple[str, str, str]]]]:
     """Return the texts that name each person, and their identities. Locks them only against erasure, until commit."""
-    wanted = {"account_ids": account_ids}
+    values = {"account_ids": account_ids}
     persons: dict[UUID, tuple[list[str | None], list[tuple[str, str, str]]]] = {}
-    for row in await tx.execute(_LOCK_IDENTITIES, wanted):
+    for row in await tx.execute(_LOCK_IDENTITIES, values):
         texts, identities = persons.setdefault(row.account_id, ([], []))
         texts.append(row.external_id)
         identities.append((row.environment, row.oauth_provider, row.external_id))
-    for row in await tx.execute(_LOCK_PROFILES, wanted):
+    for row in await tx.execute(_LOCK_PROFILES, values):
         persons.setdefault(row.account_id, ([], []))[0].extend((row.display_name, row.customer_email))
     return persons
 

@@ -77,10 +77,10 @@ class ConfigurationEditor:
         """
         await queries.lock_configuration(tx)
         before = await self._expected(tx, section, change)
-        wanted = self.from_settings(section) if document is None else document
+        target = self.from_settings(section) if document is None else document
         if section.check is not None:
-            section.check(await self._documents_with(tx, section, wanted))
-        if wanted == before.document and (document is not None or before.source == "settings"):
+            section.check(await self._documents_with(tx, section, target))
+        if target == before.document and (document is not None or before.source == "settings"):
             return before, before
         return before, await self._add_version(tx, section, document, change)
 
@@ -91,11 +91,11 @@ class ConfigurationEditor:
         return before
 
     async def _documents_with(
-        self, tx: Session, section: Section[Any], wanted: Document | None
+        self, tx: Session, section: Section[Any], target: Document | None
     ) -> Mapping[str, Document]:
-        """Return the sections' documents by name, with `wanted` in the place of the section's own."""
+        """Return the sections' documents by name, with `target` in the place of the section's own."""
         others = [other for other in SECTIONS if other.is_editable and other.name != section.name]
-        found = {other.name: (await self.find(tx, other)).document for other in others} | {section.name: wanted}
+        found = {other.name: (await self.find(tx, other)).document for other in others} | {section.name: target}
         return {name: document for name, document in found.items() if document is not None}
 
     async def _add_version(

@@ -37,7 +37,7 @@ class Keys:
 
 
 READ_WRITE = frozenset({Permission.READ, Permission.WRITE})
-WANTED: dict[str, tuple[Environment, frozenset[Permission]]] = {
+KEYS: dict[str, tuple[Environment, frozenset[Permission]]] = {
     "api_key": ("live", READ_WRITE),
     "credit_key": ("live", frozenset(Permission)),
     "test_key": ("test", READ_WRITE),
@@ -87,7 +87,7 @@ async def _keys(db: Database, path: Path, now: datetime) -> Keys:
     async with db.read() as session:
         working = {key.key_id for key in await list_keys(session) if key.status(now) == "active"}
     texts = {}
-    for name, (environment, permissions) in WANTED.items():
+    for name, (environment, permissions) in KEYS.items():
         parsed = parse_key(kept.get(name, ""))
         if parsed is not None and parsed[1] in working:
             texts[name] = kept[name]

@@ -199,9 +199,9 @@ async def list_alerts(
     query = select(*_ALERT)
     if before is not None:
         query = query.where(Alert.alert_id < before)
-    for column, wanted in ((Alert.status, status), (Alert.rule, rule), (Alert.environment, environment)):
-        if wanted is not None:
-            query = query.where(column == wanted)
+    for column, value in ((Alert.status, status), (Alert.rule, rule), (Alert.environment, environment)):
+        if value is not None:
+            query = query.where(column == value)
     query = query.order_by(Alert.alert_id.desc()).limit(limit)
     return [dict(row) for row in (await db.execute(query)).mappings()]
 

@@ -166,8 +166,8 @@ def _by_key(charges: Iterable[Row], agents: Mapping[UUID, str | None]) -> Charge
     for c in sorted(charges, key=lambda c: c["charge_id"]):
         if (c["operation"], c["caller_kind"]) == ("charge", "key") and c["idempotency_key"] is not None:
             name = c["idempotency_key"].removeprefix("charge:")
-            told = (day_of(c["created_at"]), agents[c["charge_id"]] or "", c["from_paid"])
-            found[c["account_id"], name].append(told)
+            charged = (day_of(c["created_at"]), agents[c["charge_id"]] or "", c["from_paid"])
+            found[c["account_id"], name].append(charged)
     return found
 
 
@@ -210,10 +210,10 @@ def _tool_uses(accounts: Mapping[UUID, Row], charges: Iterable[Row], tools: Iter
 
 
 def _interactions(accounts: Mapping[UUID, Row], reports: Iterable[Row], charged: Charged) -> Iterable[Interaction]:
-    told: dict[tuple[UUID, str], list[Row]] = defaultdict(list)
+    by_interaction: dict[tuple[UUID, str], list[Row]] = defaultdict(list)
     for report in reports:
-        told[report["account_id"], report["interaction_id"]].append(report)
-    for (account_id, interaction_id), rows in told.items():
+        by_interaction[report["account_id"], report["interaction_id"]].append(report)
+    for (account_id, interaction_id), rows in by_interaction.items():
         calls = [row for row in rows if row["total_llm_calls"] <= 1]
         summaries = [row for row in rows if row["total_llm_calls"] > 1]
 

@@ -157,7 +157,7 @@ class Expected:
             for use in self.uses:
                 if use.account_id in ids:
                     later[(monday(use.day) - week).days // 7].append(use)
-            told = [
+            activity = [
                 {
                     "week": n,
                     "active": len({u.account_id for u in later[n]}),
@@ -166,7 +166,7 @@ class Expected:
                 for n in sorted(later)
             ]
             cohorts.append(
-                {"first_day": str(week), "accounts": len(ids), "ever_paid": len(ids & paying), "weeks": told}
+                {"first_day": str(week), "accounts": len(ids), "ever_paid": len(ids & paying), "weeks": activity}
             )
         return {"cohorts": cohorts}
 
@@ -190,12 +190,12 @@ class Expected:
 
     def margins(self, days: Days, prices: dict[str, tuple[int, int, int]]) -> list[dict[str, Any]]:
         uses = [use for use in self.uses if within(days, use.day)]
-        told = [i for i in self.books.interactions if i.environment == days.environment and within(days, i.day)]
+        interactions = [i for i in self.books.interactions if i.environment == days.environment and within(days, i.day)]
         margins = []
-        for currency in sorted({use.currency for use in uses} | {i.currency for i in told}):
+        for currency in sorted({use.currency for use in uses} | {i.currency for i in interactions}):
             paid = sum(use.paid for use in uses if use.currency == currency)
             on_tools = sum(use.paid for use in uses if use.currency == currency and use.product_type is not None)
-            cost = sum((i.cost_cents for i in told if i.currency == currency), Decimal(0))
+            cost = sum((i.cost_cents for i in interactions if i.currency == currency), Decimal(0))
             net, _, entered = prices[currency]
             earned, by_tools, by_interactions = (
                 round(Decimal(credits) * net / entered, 10) for credits in (paid, on_tools, paid - on_tools)
@@ -208,7 +208,7 @@ class Expected:
                     "revenue_cents": earned,
                     "interaction_revenue_cents": by_interactions,
                     "tool_revenue_cents": by_tools,
-                    "interactions": sum(i.currency == currency for i in told),
+                    "interactions": sum(i.currency == currency for i in interactions),
                     "cost_cents": cost,
                     "margin_cents": by_interactions - cost if currency == COST_CURRENCY else None,
                 }

@@ -39,11 +39,11 @@ async def filled(office: Office) -> Office:
 
 
 async def ask(client: httpx.AsyncClient, report: str, days: Days, **params: Any) -> dict[str, Any]:
-    asked = {"environment": days.environment, "from": str(days.first), "to": str(days.last)}
-    answer = await client.get(f"{URL}/{report}", params={**asked, **params})
+    period = {"environment": days.environment, "from": str(days.first), "to": str(days.last)}
+    answer = await client.get(f"{URL}/{report}", params={**period, **params})
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = exact(answer.json())
-    assert {name: body.pop(name) for name in asked} == asked
+    assert {name: body.pop(name) for name in period} == period
     return body
 
 
@@ -58,10 +58,10 @@ async def pages(client: httpx.AsyncClient, days: Days, order: str) -> list[dict[
         cursor = {"cursor": page["next_cursor"]}
 
 
-async def check(office: Office, client: httpx.AsyncClient, wanted: Sequence[Days] | None = None) -> None:
+async def check(office: Office, client: httpx.AsyncClient, selected: Sequence[Days] | None = None) -> None:
     """Every report, for every range, is what the books say."""
     books = await read_books(office.urls)
-    for days in wanted or ranges():
+    for days in selected or ranges():
         by_hand = Expected(books, days)
         assert await ask(client, "overview", days) == by_hand.overview()
         assert await ask(client, "daily", days) == by_hand.daily()
@@ -94,11 +94,11 @@ async def check_margins(client: httpx.AsyncClient, days: Days, by_hand: Expected
     newest = sorted(by_hand.interactions, key=lambda i: (i.day, i.first_id), reverse=True)
     dearest = sorted(by_hand.interactions, key=lambda i: (i.cost_cents, i.first_id), reverse=True)
     for order, expected in (("newest", newest), ("cost", dearest)):
-        told = [
+        listed = [
             (i["interaction_id"], i["model"], i["llm_calls"], i["cost_cents"], i["paid_spent"])
             for i in await pages(client, days, order)
         ]
-        assert told == [
+        assert listed == [
             (i.interaction_id, i.model, i.llm_calls, i.cost_cents, sum(c[2] for c in i.charges) if i.charges else None)
             for i in expected
         ]

@@ -74,7 +74,7 @@ async def report(proxy: httpx.AsyncClient, user: str, interaction_id: str, calls
     return usage_log_id
 
 
-async def told(viewer: httpx.AsyncClient, interaction_id: str) -> tuple[int, Decimal]:
+async def calls_and_cost(viewer: httpx.AsyncClient, interaction_id: str) -> tuple[int, Decimal]:
     """Calls and cost of an interaction, which stands once in the list of today's."""
     answer = await viewer.get(f"{URL}/margin/interactions", params={"limit": 200})
     [row] = [row for row in answer.json()["interactions"] if row["interaction_id"] == interaction_id]
@@ -97,15 +97,15 @@ async def test_calls_and_their_summary_count_once_in_every_order(
             await report(proxy, run, f"{run}-{n}", calls, cents)
             if rolled:
                 await roll_up(office.db, datetime.now(UTC) + SETTLED)
-        assert await told(viewer, f"{run}-{n}") == (3, Decimal(cost))
+        assert await calls_and_cost(viewer, f"{run}-{n}") == (3, Decimal(cost))
 
 
 async def test_summary_or_calls_alone_count(proxy: httpx.AsyncClient, viewer: httpx.AsyncClient) -> None:
     run = uuid.uuid4().hex
     await report(proxy, run, f"{run}-summary", 12, "1.5")
     await report(proxy, run, f"{run}-call", 1, "0.125")
-    assert await told(viewer, f"{run}-summary") == (12, Decimal("1.5"))
-    assert await told(viewer, f"{run}-call") == (1, Decimal("0.125"))
+    assert await calls_and_cost(viewer, f"{run}-summary") == (12, Decimal("1.5"))
+    assert await calls_and_cost(viewer, f"{run}-call") == (1, Decimal("0.125"))
 
 
 async def test_call_that_is_reported_again_is_the_same_report(
@@ -116,10 +116,10 @@ async def test_call_that_is_reported_again_is_the_same_report(
     once = [report(proxy, run, run, 1, "0.5", call_id="call") for _ in range(12)]
     [usage_log_id] = set(await asyncio.gather(*once))
     assert await report(proxy, run, run, 1, "9", call_id="call") == usage_log_id
-    assert await told(viewer, run) == (1, Decimal("0.5"))
+    assert await calls_and_cost(viewer, run) == (1, Decimal("0.5"))
     assert await report(proxy, run, run, 1, "0.5", call_id="other") != usage_log_id
     assert await report(proxy, run, f"{run}-2", 1, "0.5", call_id="call") != usage_log_id
-    assert await told(viewer, run) == (2, Decimal(1))
+    assert await calls_and_cost(viewer, run) == (2, Decimal(1))
     [row] = await office.rows("SELECT count(*) AS n FROM llm_usage WHERE interaction_id = $1", run)
     assert row["n"] == 2
 
@@ -139,7 +139,7 @@ async def test_racing_reports_of_an_interaction_all_count(
     await asyncio.gather(*(report(proxy, run, run, 1, "0.01") for _ in range(20)))
     finished = True
     await rolling
-    assert await told(viewer, run) == (20, Decimal("0.20"))
+    assert await calls_and_cost(viewer, run) == (20, Decimal("0.20"))
 
 
 async def test_what_was_reported_before_the_mark_is_not_read_again(
@@ -162,7 +162,7 @@ async def test_what_was_reported_before_the_mark_is_not_read_again(
         [row] = await connection.fetch(statement, state["rolled_up_to"], ALL_IDS, run)
         await away.rollback()
     assert (row["llm_calls"], row["cost_cents"], row["model"]) == (9, Decimal("0.04"), "a + m0 + m1 + m2")
-    assert await told(viewer, run) == (9, Decimal("0.04"))
+    assert await calls_and_cost(viewer, run) == (9, Decimal("0.04"))
 
 
 def _off_by(wrong_ns: int) -> int:
@@ -182,7 +182,7 @@ async def test_process_whose_clock_is_minutes_behind_is_counted_all_the_same(
         usage_log_id = UUID(await report(proxy, run, f"{run}{wrong}", 1, "0.5"))
         assert abs((usage_log_id.int >> 80) / 1000 - time.time()) < 6
         await roll_up(rolled_up.db, await database_time(rolled_up.db))
-        assert await told(viewer, f"{run}{wrong}") == (1, Decimal("0.5"))
+        assert await calls_and_cost(viewer, f"{run}{wrong}") == (1, Decimal("0.5"))
 
 
 # --- the sums -----------------------------------------------------------------------------------------------------

@@ -48,12 +48,12 @@ async def test_new_key_is_what_was_asked_for(office: Office, admin: httpx.AsyncC
     expires_at = (datetime.now(UTC) + timedelta(days=3)).isoformat(timespec="milliseconds")  # as answers tell it
     chosen = {"ip_allow_list": ["127.0.0.0/8", "2001:db8::/32"], "rate_limit_per_minute": 5, "expires_at": expires_at}
     key_id, api_key = await create(admin, **chosen)
-    told = (await admin.get(f"{KEYS}/{key_id}")).json()
-    assert set(told) == FACTS
-    assert (told["name"], told["environment"], told["status"]) == ("Agent 7", "live", "active")
-    assert told["permissions"] == ["billing:read", "billing:write"]
-    assert (told["ip_allow_list"], told["rate_limit_per_minute"]) == (["127.0.0.0/8", "2001:db8::/32"], 5)
-    assert datetime.fromisoformat(told["expires_at"]) == datetime.fromisoformat(expires_at)
+    detail = (await admin.get(f"{KEYS}/{key_id}")).json()
+    assert set(detail) == FACTS
+    assert (detail["name"], detail["environment"], detail["status"]) == ("Agent 7", "live", "active")
+    assert detail["permissions"] == ["billing:read", "billing:write"]
+    assert (detail["ip_allow_list"], detail["rate_limit_per_minute"]) == (["127.0.0.0/8", "2001:db8::/32"], 5)
+    assert datetime.fromisoformat(detail["expires_at"]) == datetime.fromisoformat(expires_at)
     assert [(await use(office, api_key)).status_code for _ in range(6)] == [200] * 5 + [429]
     [row] = await audit_of(office, key_id)
     assert (row["action"], row["environment"], row["before"]) == ("api_key.create", "live", None)
@@ -92,12 +92,12 @@ async def test_no_answer_but_the_first_holds_anything_secret(
     assert secret not in rotated.text
     texts.append((await admin.post(f"{KEYS}/{key_id}/revoke")).text)
     [row] = await office.rows("SELECT secret_hash FROM api_keys WHERE key_id = $1", key_id)
-    for told in texts:
-        assert key_id in told
-        assert secret not in told
-        assert row["secret_hash"] not in told
-        assert row["secret_hash"][-20:] not in told
-        assert rotated.json()["api_key"] not in told
+    for text in texts:
+        assert key_id in text
+        assert secret not in text
+        assert row["secret_hash"] not in text
+        assert row["secret_hash"][-20:] not in text
+        assert rotated.json()["api_key"] not in text
     everything = json.dumps(await office.rows("SELECT * FROM admin_audit_log"), default=str)
     assert secret not in everything
     assert row["secret_hash"] not in everything
@@ -111,13 +111,13 @@ async def test_credits_charged_are_told_wherever_a_key_is(office: Office, admin:
             charge = {**user, "amount_minor": cost, "currency": "USD"}
             await agent.post("/v1/billing/charges", json=charge, headers={"X-API-Key": api_key})
     listed = {key["key_id"]: key for key in (await admin.get(KEYS)).json()["api_keys"]}
-    told = [
+    details = [
         listed[key_id],
         (await admin.get(f"{KEYS}/{key_id}")).json(),
         (await admin.patch(f"{KEYS}/{key_id}", json={"name": "renamed"})).json(),
         (await admin.post(f"{KEYS}/{key_id}/revoke")).json(),
     ]
-    assert [key["credits_charged"] for key in told] == [3] * 4
+    assert [key["credits_charged"] for key in details] == [3] * 4
 
 
 async def test_list_is_newest_first_and_of_one_environment_when_asked(
@@ -159,7 +159,7 @@ async def test_list_is_newest_first_and_of_one_environment_when_asked(
 async def test_key_that_makes_no_sense_is_not_made(
     office: Office, admin: httpx.AsyncClient, wrong: dict[str, Any]
 ) -> None:
-    count = "SELECT (SELECT count(*) FROM api_keys) AS keys, (SELECT count(*) FROM admin_audit_log) AS told"
+    count = "SELECT (SELECT count(*) FROM api_keys) AS keys, (SELECT count(*) FROM admin_audit_log) AS audited"
     before = await office.rows(count)
     answer = await admin.post(KEYS, json={**KEY, **wrong})
     assert answer.status_code == 422, answer.text
@@ -180,10 +180,10 @@ async def test_change_touches_only_what_is_given_and_null_takes_a_limit_away(
     assert changed == {**before, "ip_allow_list": [], "rate_limit_per_minute": None, "expires_at": None}
     await asyncio.sleep(TAKES_EFFECT_IN_S)
     assert [(await use(office, api_key)).status_code for _ in range(3)] == [200] * 3
-    told = [(row["before"], row["after"]) for row in (await audit_of(office, key_id))[1:]]
-    assert told[0] == ({"ip_allow_list": ["10.0.0.0/8"]}, {"ip_allow_list": []})
-    assert told[1][1] == {"rate_limit_per_minute": None, "expires_at": None}
-    assert told[1][0]["rate_limit_per_minute"] == 1
+    changes = [(row["before"], row["after"]) for row in (await audit_of(office, key_id))[1:]]
+    assert changes[0] == ({"ip_allow_list": ["10.0.0.0/8"]}, {"ip_allow_list": []})
+    assert changes[1][1] == {"rate_limit_per_minute": None, "expires_at": None}
+    assert changes[1][0]["rate_limit_per_minute"] == 1
 
 
 @pytest.mark.parametrize("change", [{}, {"name": None}, {"name": KEY["name"]}, {"permissions": KEY["permissions"]}])
@@ -216,11 +216,11 @@ async def test_ended_key_is_neither_changed_nor_rotated(office: Office, admin: h
         case _:
             await admin.post(f"{path}/rotate")
     assert (await admin.get(path)).json()["status"] == ended
-    told = len(await audit_of(office, key_id))
+    audited = len(await audit_of(office, key_id))
     for answer in (await admin.patch(path, json={"name": "new"}), await admin.post(f"{path}/rotate")):
         assert (answer.status_code, answer.json()["code"]) == (409, "api_key_not_active")
         assert ended in answer.json()["detail"]
-    assert len(await audit_of(office, key_id)) == told
+    assert len(await audit_of(office, key_id)) == audited
 
 
 async def test_successor_inherits_and_the_old_key_ends_with_its_grace_period(
@@ -228,11 +228,11 @@ async def test_successor_inherits_and_the_old_key_ends_with_its_grace_period(
 ) -> None:
     old_id, old = await create(admin, rate_limit_per_minute=50, ip_allow_list=["127.0.0.1/32"])
     new = (await admin.post(f"{KEYS}/{old_id}/rotate")).json()
-    told, successor = [(await admin.get(f"{KEYS}/{key_id}")).json() for key_id in (old_id, new["key_id"])]
+    rotated, successor = [(await admin.get(f"{KEYS}/{key_id}")).json() for key_id in (old_id, new["key_id"])]
     inherited = ("environment", "name", "permissions", "rate_limit_per_minute", "ip_allow_list", "expires_at")
-    assert [successor[name] for name in inherited] == [told[name] for name in inherited]
-    assert (told["status"], told["rotated_to"], successor["status"]) == ("rotated", new["key_id"], "active")
-    ends_at = datetime.fromisoformat(told["grace_ends_at"])
+    assert [successor[name] for name in inherited] == [rotated[name] for name in inherited]
+    assert (rotated["status"], rotated["rotated_to"], successor["status"]) == ("rotated", new["key_id"], "active")
+    ends_at = datetime.fromisoformat(rotated["grace_ends_at"])
     grace = ends_at - datetime.now(UTC)
     await asyncio.sleep(1)  # by then every process knows of the rotation
     assert timedelta(hours=23) < grace <= timedelta(days=1)

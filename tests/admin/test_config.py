@@ -38,12 +38,12 @@ async def test_defaults_and_the_first_pack_are_in_force_elsewhere_within_a_secon
     check = "/v1/billing/credits/check"
     assert (await agent.post(check, json=user("before"))).json()["free_uses_remaining"] == 3
     await set_section(office, DEFAULTS, 0, free_uses=0, daily_free_uses=2, plan_name="trial", currency="USD")
-    asked = iter(range(10_000))
+    numbers = iter(range(10_000))
 
     async def new_accounts_are_opened_by_it() -> bool:
-        answer = (await agent.post(check, json=user(f"u{next(asked)}"))).json()
-        told = {name: answer[name] for name in ("free_uses_remaining", "daily_free_uses_remaining", "plan_name")}
-        return told == {"free_uses_remaining": 0, "daily_free_uses_remaining": 2, "plan_name": "trial"}
+        answer = (await agent.post(check, json=user(f"u{next(numbers)}"))).json()
+        defaults = {name: answer[name] for name in ("free_uses_remaining", "daily_free_uses_remaining", "plan_name")}
+        return defaults == {"free_uses_remaining": 0, "daily_free_uses_remaining": 2, "plan_name": "trial"}
 
     await soon(new_accounts_are_opened_by_it)
     old = (await agent.post(check, json=user("before"))).json()
@@ -81,8 +81,8 @@ async def test_nobody_is_sold_credits_in_another_currency_than_their_account_has
         await agent.post("/v1/billing/accounts", json={**who, "currency": currency})
         check = (await agent.post("/v1/billing/credits/check", json=who)).json()
         answer = await agent.post("/v1/billing/purchases", json={**who, **chosen})
-        told = answer.json()
-        return check["purchase_price_minor"], told.get("amount_minor"), told.get("currency", told.get("code"))
+        opened = answer.json()
+        return check["purchase_price_minor"], opened.get("amount_minor"), opened.get("currency", opened.get("code"))
 
     async def all_is_known() -> bool:
         return await sold("EUR") == (450, 450, "EUR")
@@ -162,12 +162,16 @@ async def test_two_who_look_at_one_version_cannot_both_change_it(service: Config
     [version] = (await office.get("/admin/config/packs/versions")).json()["versions"]
     assert version["document"] == {"packs": won["packs"]}
     assert (version["version"], version["reason"], version["changed_by"]) == (1, won["reason"], f"admin@{DOMAIN}")
-    told = await service.rows("SELECT * FROM admin_audit_log WHERE action = 'config.change'")
-    assert len(told) == 1
-    before, after = json.loads(told[0]["before"]), json.loads(told[0]["after"])
+    audited = await service.rows("SELECT * FROM admin_audit_log WHERE action = 'config.change'")
+    assert len(audited) == 1
+    before, after = json.loads(audited[0]["before"]), json.loads(audited[0]["after"])
     assert before == {"version": 0, "document": {"packs": [pack("standard", 500, 20)]}}
     assert after == {"version": 1, "document": {"packs": won["packs"]}}
-    assert (told[0]["target_type"], told[0]["target_id"], told[0]["reason"]) == ("config", "packs", won["reason"])
+    assert (audited[0]["target_type"], audited[0]["target_id"], audited[0]["reason"]) == (
+        "config",
+        "packs",
+        won["reason"],
+    )
 
 
 async def test_what_is_so_already_is_no_version_and_going_back_is_one(service: ConfigurableService) -> None:
@@ -176,8 +180,8 @@ async def test_what_is_so_already_is_no_version_and_going_back_is_one(service: C
     assert (same["version"], same["source"]) == (0, "settings")
     await set_section(office, PACKS, 0, packs=[pack("standard", 700, 20)])
     assert (await set_section(office, PACKS, 1, packs=[pack("standard", 700, 20)]))["version"] == 1
-    told = (await office.get("/admin/config/packs/settings")).json()
-    assert told == {"section": "packs", "document": {"packs": [pack("standard", 500, 20)]}}
+    reset_values = (await office.get("/admin/config/packs/settings")).json()
+    assert reset_values == {"section": "packs", "document": {"packs": [pack("standard", 500, 20)]}}
     reset = await office.post("/admin/config/packs/reset", json={"version": 1, "reason": "too dear"})
     [newest] = reset.json()["versions"]
     assert (newest["version"], newest["document"]) == (2, None)

@@ -130,8 +130,8 @@ async def test_suspended_users_agent_hears_why_until_the_account_is_open_again(
         assert (await support.post(f"/admin/users/{account_id}/reopen", json={"reason": "sorted"})).status_code == 200
         assert (await agent.post("/v1/billing/charges", json=charge)).status_code == 201
     rows = await rows_about(office, account_id)
-    told = [(row["action"], json.loads(str(row["before"])), json.loads(str(row["after"]))) for row in rows]
-    assert told == [
+    audited = [(row["action"], json.loads(str(row["before"])), json.loads(str(row["after"]))) for row in rows]
+    assert audited == [
         ("account.suspend", {"status": "active"}, {"status": "suspended", "status_reason": "chargebacks"}),
         ("account.reopen", {"status": "suspended", "status_reason": "chargebacks"}, {"status": "active"}),
     ]
@@ -236,10 +236,10 @@ async def test_a_keys_life(office: Office, admin: httpx.AsyncClient, viewer: htt
     assert await call(made["api_key"], **charge) == 201  # type: ignore[arg-type]  # a path and fields
     secret = made["api_key"].rsplit("_", 1)[1]
     for path in ("/admin/api-keys", f"/admin/api-keys/{made['key_id']}", "/admin/audit-logs"):
-        told = (await viewer.get(path)).text
-        assert made["key_id"] in told
-        assert secret not in told
-        assert "argon2" not in told
+        page = (await viewer.get(path)).text
+        assert made["key_id"] in page
+        assert secret not in page
+        assert "argon2" not in page
     path = f"/admin/api-keys/{made['key_id']}"
     assert (await admin.patch(path, json={"permissions": ["billing:read"]})).status_code == 200
     await asyncio.sleep(1)  # within a second, it says

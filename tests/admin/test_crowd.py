@@ -158,9 +158,9 @@ async def test_among_200000_accounts_few_rows_are_read_however_often_one_asks(cr
     """PostgreSQL counts what the statement reads, also when it has stopped to look at the values while planning."""
     async with crowded.transaction() as tx:
         for _ in range(REPETITIONS):
-            asked = await ask(tx, **QUESTIONS[name])
+            found = await ask(tx, **QUESTIONS[name])
         read = (await tx.execute(text(READ))).mappings().one()
-    assert (not asked) == (name in ("search for nothing", "account id"))
+    assert (not found) == (name in ("search for nothing", "account id"))
     assert read["scans"] == 0
     # Each time a page of 51 with its persons, and for a search 500 matches of each kind at most, with their accounts,
     # and the texts of 500 matches of its words.

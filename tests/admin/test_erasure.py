@@ -57,8 +57,8 @@ async def test_nothing_names_the_person_and_the_books_add_up(office: Office, adm
     pools = await balances(office.urls, person.account_id)
     erased = await erase(admin, person)
     assert erased.status_code == 200, erased.text
-    told = ("status", "external_id", "customer_email", "display_name", "paid")
-    assert [erased.json()[name] for name in told] == ["closed", None, None, None, pools["paid"]]
+    fields = ("status", "external_id", "customer_email", "display_name", "paid")
+    assert [erased.json()[name] for name in fields] == ["closed", None, None, None, pools["paid"]]
     await work(office)
     after = await everything(office)
     assert [name for name in person.names if name in after] == []
@@ -191,8 +191,8 @@ async def test_person_who_comes_back_is_somebody_new_in_every_process(office: Of
                 assert (await agent.post("/v1/billing/check", json=person.user)).json()["credits_remaining"] > 0
             await erase(admin, person)
             await asyncio.sleep(0.9)
-            told = [(await agent.post("/v1/billing/check", json=person.user)).json() for agent in (there, here)]
-        assert [(check["credits_remaining"], check["free_uses_remaining"]) for check in told] == [(0, 3), (0, 3)]
+            checks = [(await agent.post("/v1/billing/check", json=person.user)).json() for agent in (there, here)]
+        assert [(check["credits_remaining"], check["free_uses_remaining"]) for check in checks] == [(0, 3), (0, 3)]
     again = await account_of(office, person.user["external_id"])
     assert again != person.account_id
     assert (await balances(office.urls, person.account_id))["paid"] > 0

@@ -50,9 +50,9 @@ async def test_everything_that_is_kept_about_a_person_is_in_it(office: Office, a
         rows = await office.rows(f"SELECT {key} FROM {table} WHERE account_id = $1 ORDER BY 1", person.account_id)
         assert rows
         assert [str(row[key]) for row in document[section]] == [str(row[key]) for row in rows]
-    told = json.dumps(document)
-    assert [name for name in person.names if name not in told] == []
-    assert [name for name in neighbour.names if name in told] == []
+    text = json.dumps(document)
+    assert [name for name in person.names if name not in text] == []
+    assert [name for name in neighbour.names if name in text] == []
     assert document["account"]["paid"] == 50 + 3 - 2 - 1 - 10  # 3 free, then 3 of 6 by credits, and a picture
     assert document["profile"]["marketing_opt_in"] is True
     assert document["identities"][0]["tokens_refused_before"] is not None
@@ -60,10 +60,10 @@ async def test_everything_that_is_kept_about_a_person_is_in_it(office: Office, a
     assert document["llm_usage"][0]["actual_cost_cents"] == "0.1250000000"
     assert document["purchases"][0]["disputes"] == []
     assert [alert["observed"] for alert in document["alerts"]] == [2]
-    assert str(neighbour.account_id) not in told
+    assert str(neighbour.account_id) not in text
     actions = [row["action"] for row in document["admin_actions"]]
     assert actions == ["account.suspend", "account.revoke_tokens", "account.export"]
-    assert "admin@example.com" not in told
+    assert "admin@example.com" not in text
 
 
 async def test_columns_of_the_books_are_all_told_or_known_to_be_ours(office: Office, admin: httpx.AsyncClient) -> None:

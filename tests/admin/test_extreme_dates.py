@@ -246,9 +246,9 @@ async def test_keys_are_administered_and_used_with_any_stored_date(
             assert answer.status_code == (200 if status in ("active", "rotated") else 401), (key, answer.text)
     read = STORED[stored].replace(microsecond=STORED[stored].microsecond // 1000 * 1000)
     for column, key in keys.items():
-        path, told = f"{KEYS}/{key['key_id']}", listed[key["key_id"]]
-        assert datetime.fromisoformat(told[column]) == read
-        is_active = told["status"] == "active"
+        path, shown = f"{KEYS}/{key['key_id']}", listed[key["key_id"]]
+        assert datetime.fromisoformat(shown[column]) == read
+        is_active = shown["status"] == "active"
         assert (await admin.patch(path, json={"name": "renamed"})).status_code == (200 if is_active else 409)
         assert (await admin.post(f"{path}/rotate")).status_code == (201 if is_active else 409)
         assert (await admin.post(f"{path}/revoke")).json()["status"] == "revoked"

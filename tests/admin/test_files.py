@@ -58,14 +58,14 @@ async def test_file_of_users_is_the_list_whatever_filters_it(office: Office, sup
         {"active_since": now},
         {"inactive_since": now},
     ):
-        wanted = {"plan_name": plan, **filters}
-        listed = (await support.get(USERS, params={**wanted, "limit": 200})).json()["users"]
-        rows = await file(support, USERS, **wanted, sort="balance", limit=1)  # which are the list's alone
+        narrowed = {"plan_name": plan, **filters}
+        listed = (await support.get(USERS, params={**narrowed, "limit": 200})).json()["users"]
+        rows = await file(support, USERS, **narrowed, sort="balance", limit=1)  # which are the list's alone
         assert [row["account_id"] for row in rows] == [user["account_id"] for user in listed], filters
         for row, user in zip(rows, listed, strict=True):
             assert list(row) == list(user)
-            told = ("environment", "status", "customer_email", "paid", "plan_name")
-            assert [row[name] for name in told] == [str(user[name]) for name in told]
+            columns = ("environment", "status", "customer_email", "paid", "plan_name")
+            assert [row[name] for name in columns] == [str(user[name]) for name in columns]
             assert row["display_name"] == f"'{user['display_name']}"
 
 
@@ -108,9 +108,9 @@ async def test_file_meets_each_user_once_while_they_come_and_spend(office: Offic
             await open_account(office, plan_name=plan, paid=5)
 
     rows, _ = await asyncio.gather(file(support, USERS, plan_name=plan), come())
-    told = [row["account_id"] for row in rows]
-    assert len(told) == len(set(told))
-    assert there <= set(told)
+    exported = [row["account_id"] for row in rows]
+    assert len(exported) == len(set(exported))
+    assert there <= set(exported)
 
 
 @pytest.mark.parametrize(

@@ -109,13 +109,13 @@ async def test_inbox_is_told_by_outcome_last_received_first(office: Office, view
             *(environment, event_id, outcome, created_at, received_at),
         )
     for limit in (1, 2, 50):
-        told: list[tuple[str, str]] = []
+        listed: list[tuple[str, str]] = []
         cursor: dict[str, str] | None = {}
         while cursor is not None:
             page = (await viewer.get(EVENTS, params={"outcome": "review", "limit": limit, **cursor})).json()
-            told += [(event["environment"], event["event_id"]) for event in page["events"]]
+            listed += [(event["environment"], event["event_id"]) for event in page["events"]]
             cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
-        assert told == [("test", "evt_0"), ("live", "evt_0"), ("live", "evt_b"), ("live", "evt_a")]
+        assert listed == [("test", "evt_0"), ("live", "evt_0"), ("live", "evt_b"), ("live", "evt_a")]
     everything = (await viewer.get(EVENTS)).json()["events"]
     assert (everything[0]["event_id"], everything[0]["purchase_id"]) == ("evt_d", None)
 

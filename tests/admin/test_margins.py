@@ -67,8 +67,8 @@ async def charge(
 async def report(
     shop: Shop, account_id: UUID, interaction_id: str, cents: str, *models: str, calls: int = 1, tokens: int = 100
 ) -> None:
-    told = LlmUsageReport(interaction_id, None, calls, tokens, 0, list(models), Decimal(cents), 1, 0, 0)
-    await record_llm_usage(shop.db, account_id, told, datetime.now(UTC))
+    usage = LlmUsageReport(interaction_id, None, calls, tokens, 0, list(models), Decimal(cents), 1, 0, 0)
+    await record_llm_usage(shop.db, account_id, usage, datetime.now(UTC))
 
 
 async def rolled_up(shop: Shop) -> None:
@@ -130,11 +130,11 @@ async def test_interaction_of_several_models_is_split(
     await charge(shop, buyer, "mixed")
     for cents, *names in reports:
         await report(shop, buyer, "mixed", cents, *names)
-    told = await models(viewer)
+    by_model = await models(viewer)
     for model, (paid, cost) in expected.items():
-        assert told[model] == (Decimal(paid), Decimal(cost), Decimal(paid) * CENTS_PER_CREDIT - Decimal(cost))
-    assert sum(paid for paid, _, _ in told.values()) == 1
-    assert sum(cost for _, cost, _ in told.values()) == sum(Decimal(cents) for cents, *_ in reports)
+        assert by_model[model] == (Decimal(paid), Decimal(cost), Decimal(paid) * CENTS_PER_CREDIT - Decimal(cost))
+    assert sum(paid for paid, _, _ in by_model.values()) == 1
+    assert sum(cost for _, cost, _ in by_model.values()) == sum(Decimal(cents) for cents, *_ in reports)
 
 
 async def test_summary_beyond_its_calls_is_split_by_what_the_calls_cost(
@@ -144,8 +144,8 @@ async def test_summary_beyond_its_calls_is_split_by_what_the_calls_cost(
     await report(shop, buyer, "long", "1", "a")
     await report(shop, buyer, "long", "3", "b")
     await report(shop, buyer, "long", "10", "a", "b", calls=5, tokens=500)
-    told = await models(viewer)
-    assert {model: cost for model, (_, cost, _) in told.items()} == {"a": Decimal("2.5"), "b": Decimal("7.5")}
+    by_model = await models(viewer)
+    assert {model: cost for model, (_, cost, _) in by_model.items()} == {"a": Decimal("2.5"), "b": Decimal("7.5")}
 
 
 async def test_tools_revenue_is_no_revenue_of_interactions(shop: Shop, viewer: httpx.AsyncClient, buyer: UUID) -> None:

@@ -75,8 +75,8 @@ async def test_purchases_name_their_buyer_and_card(shop: Shop, admin: httpx.Asyn
     gone = await sold_to(shop, "gone@example.com")
     await erase(shop, gone["account_id"])
     rows = {UUID(row["purchase_id"]): row for row in (await get(admin, PURCHASES))["purchases"]}
-    told = [(row["buyer"]["customer_email"], row["buyer"]["display_name"]) for row in map(rows.get, ids(sold)) if row]
-    assert told == [("ann@example.com", "Ann"), (None, "Bob"), (None, None)]
+    buyers = [(row["buyer"]["customer_email"], row["buyer"]["display_name"]) for row in map(rows.get, ids(sold)) if row]
+    assert buyers == [("ann@example.com", "Ann"), (None, "Bob"), (None, None)]
     assert rows[sold[2]["purchase_id"]]["buyer"]["external_id"]
     assert {(row["card_brand"], row["card_last4"]) for row in map(rows.get, ids(sold)) if row} == {("visa", "4242")}
     assert (rows[gone["purchase_id"]]["buyer"], rows[gone["purchase_id"]]["card_last4"]) == (NOBODY, None)
@@ -145,14 +145,14 @@ async def test_each_refund_has_its_amount_person_and_reason(shop: Shop, admin: h
     await shop.execute("DELETE FROM purchase_refunds WHERE amount_minor = 150")  # as if we had died before noting it
     await shop.refund(purchase["payment_intent_id"], 50)
     await shop.deliver_all(("refund.created", "charge.refunded"))
-    told = await get(admin, path)
-    refunds = sorted((r["amount_minor"], r["status"], r["asked_by"], r["reason"]) for r in told["refunds"])
+    detail = await get(admin, path)
+    refunds = sorted((r["amount_minor"], r["status"], r["asked_by"], r["reason"]) for r in detail["refunds"])
     assert refunds == [
         (50, "succeeded", None, None),
         (100, "succeeded", f"admin@{DOMAIN}", "too slow"),
         (150, "succeeded", f"admin@{DOMAIN}", "again \u20ac"),
     ]
-    assert (told["refunded_minor"], told["state"]) == (300, "partially_refunded")
+    assert (detail["refunded_minor"], detail["state"]) == (300, "partially_refunded")
 
 
 async def test_a_page_of_purchases_asks_as_often_as_one_purchase(shop: Shop, admin: httpx.AsyncClient) -> None:
@@ -231,9 +231,9 @@ async def test_alerts_name_people_the_card_and_the_reason_of_the_decision(shop: 
     for decision, reason in (("hold", "first look"), ("dismiss", "a family card")):
         assert (await admin.post(f"{path}/{decision}", json={"reason": reason})).json()["reason"] == reason
     await erase(shop, ann["account_id"])
-    told = await get(admin, path)
-    assert (told["reason"], told["decided_by"]) == ("a family card", f"admin@{DOMAIN}")
-    assert [person["erased"] for person in told["people"] if person["account_id"] == str(ann["account_id"])] == [True]
+    detail = await get(admin, path)
+    assert (detail["reason"], detail["decided_by"]) == ("a family card", f"admin@{DOMAIN}")
+    assert [person["erased"] for person in detail["people"] if person["account_id"] == str(ann["account_id"])] == [True]
 
 
 async def test_the_audit_log_names_whom_it_is_about(shop: Shop, admin: httpx.AsyncClient) -> None:

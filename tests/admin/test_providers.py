@@ -52,8 +52,8 @@ async def test_provider_keys_are_sealed_and_shown_to_nobody(service: Configurabl
         True,
     )  # too short for a tail
     assert shown["webhook_secret_tail"] == "…ests"
-    told = (await service.rows("SELECT * FROM admin_audit_log WHERE action = 'config.change'"))[0]
-    assert (told["environment"], told["target_id"]) == ("live", "provider_live")
+    entry = (await service.rows("SELECT * FROM admin_audit_log WHERE action = 'config.change'"))[0]
+    assert (entry["environment"], entry["target_id"]) == ("live", "provider_live")
 
 
 async def test_secrets_not_given_stay_and_a_new_one_counts_though_it_looks_the_same(
@@ -120,17 +120,17 @@ async def test_a_key_is_tried_before_it_is_stored(service: ConfigurableService) 
 async def test_a_restricted_key_is_told_apart_from_one_that_stripe_does_not_know(service: ConfigurableService) -> None:
     office = await service.office()
     restricted = service.stripe.secret_key.replace("sk_", "rk_", 1)
-    told = (await office.post(f"{LIVE}/test", json={"secret_key": restricted})).json()
-    assert (told["ok"], told["problem"]) == (True, None)
-    assert "without access to the balance" in told["note"]
+    trial = (await office.post(f"{LIVE}/test", json={"secret_key": restricted})).json()
+    assert (trial["ok"], trial["problem"]) == (True, None)
+    assert "without access to the balance" in trial["note"]
     async with httpx.AsyncClient() as control:
         forbid = {"method": "GET", "path": "/v1/events", "status": 403}
         await control.post(f"{service.stripe.url}/_control/failures", json=forbid)
-    told = (await office.post(f"{LIVE}/test", json={"secret_key": restricted})).json()
-    assert (told["ok"], told["note"]) == (False, None)
-    assert told["problem"].startswith("Stripe knows this key, but it can read neither")
-    told = (await office.post(f"{LIVE}/test", json={"secret_key": f"{restricted}x"})).json()
-    assert told["problem"] == "Stripe does not accept this key"
+    trial = (await office.post(f"{LIVE}/test", json={"secret_key": restricted})).json()
+    assert (trial["ok"], trial["note"]) == (False, None)
+    assert trial["problem"].startswith("Stripe knows this key, but it can read neither")
+    trial = (await office.post(f"{LIVE}/test", json={"secret_key": f"{restricted}x"})).json()
+    assert trial["problem"] == "Stripe does not accept this key"
 
 
 async def test_what_is_sold_through_a_restricted_key_is_booked(service: ConfigurableService) -> None:

@@ -21,7 +21,7 @@ from tests.payments.conftest import Shop
 
 PURCHASES = "/admin/purchases"
 VIEWS = ("paid_not_credited", "refunded_but_credited", "for_review")
-TOLD = ("payment_intent.succeeded", "charge.refunded", "charge.dispute.created", "charge.dispute.closed")
+DELIVERED = ("payment_intent.succeeded", "charge.refunded", "charge.dispute.created", "charge.dispute.closed")
 
 
 @pytest.fixture
@@ -69,12 +69,12 @@ async def test_the_file_is_all_that_matches_page_by_page(
 ) -> None:
     monkeypatch.setattr("app.admin.csv_export.EXPORTED_AT_ONCE", 2)
     sold = [await bought(shop) for _ in range(5)]
-    for wanted, rows in (({}, sold[::-1]), ({"account_id": str(sold[2]["account_id"])}, sold[2:3])):
-        export = await admin.get(f"{PURCHASES}.csv", params=wanted)
+    for params, rows in (({}, sold[::-1]), ({"account_id": str(sold[2]["account_id"])}, sold[2:3])):
+        export = await admin.get(f"{PURCHASES}.csv", params=params)
         assert export.headers["Content-Disposition"] == 'attachment; filename="purchases.csv"'
-        told = list(csv.DictReader(io.StringIO(export.content.decode("utf-8-sig"), newline="")))
-        assert [row["purchase_id"] for row in told] == [str(row["purchase_id"]) for row in rows]
-        assert {(row["received_minor"], row["credits"], row["status"]) for row in told} == {("500", "20", "succeeded")}
+        lines = list(csv.DictReader(io.StringIO(export.content.decode("utf-8-sig"), newline="")))
+        assert [row["purchase_id"] for row in lines] == [str(row["purchase_id"]) for row in rows]
+        assert {(row["received_minor"], row["credits"], row["status"]) for row in lines} == {("500", "20", "succeeded")}
     assert (await admin.get(f"{PURCHASES}.csv", params={"view": "for_review"})).text.count("\n") == 1
 
 
@@ -88,7 +88,7 @@ def refund(key: str, amount_minor: int | None = None) -> dict[str, Any]:
     return {"idempotency_key": key, "amount_minor": amount_minor, "reason": "unhappy"}
 
 
-async def refunds_told(shop: Shop) -> list[dict[str, Any]]:
+async def refund_audit_rows(shop: Shop) -> list[dict[str, Any]]:
     rows = await shop.rows("SELECT * FROM admin_audit_log WHERE action = 'purchase.refund' ORDER BY audit_id")
     return [{**row, **{name: json.loads(row[name]) for name in ("before", "after")}} for row in rows]
 
@@ -114,14 +114,14 @@ async def test_filters_narrow_each_other(shop: Shop, admin: httpx.AsyncClient) -
     choices = itertools.product(
         (None, "live", "test"), (None, *statuses, "canceled"), (None, buyer, other), (None, *payments)
     )
-    for wanted in choices:
+    for choice in choices:
         names = ("environment", "status", "account_id", "payment_intent_id")
         expected = {
             row["purchase_id"]
             for row in rows
-            if all(want in (None, row[name]) for name, want in zip(names, wanted, strict=True))
+            if all(want in (None, row[name]) for name, want in zip(names, choice, strict=True))
         }
-        sent = dict(zip(("environment", "status", "account_id", "payment_id"), wanted, strict=True))
+        sent = dict(zip(("environment", "status", "account_id", "payment_id"), choice, strict=True))
         params = {name: str(value) for name, value in sent.items() if value is not None}
         assert set(await listed(admin, **params)) == expected, params
 
@@ -149,11 +149,11 @@ async def test_healthy_purchases_are_in_no_view(shop: Shop, admin: httpx.AsyncCl
     await shop.refund(disputed[0]["payment_intent_id"], 250)
     for purchase in disputed:
         await shop.control(f"payment_intents/{purchase['payment_intent_id']}/dispute", amount=250)
-    await shop.deliver_all(TOLD)
+    await shop.deliver_all(DELIVERED)
     assert await views(admin) == {}
     dispute = (await shop.rows("SELECT dispute_id FROM purchase_disputes LIMIT 1"))[0]["dispute_id"]
     await shop.control(f"disputes/{dispute}/close", outcome="lost")
-    await shop.deliver_all(TOLD)
+    await shop.deliver_all(DELIVERED)
     assert await views(admin) == {}
     await verified(shop)
 
@@ -193,21 +193,21 @@ async def test_detail_tells_the_events_in_order_and_the_disputes(shop: Shop, adm
     payment_id = purchase["payment_intent_id"]
     await shop.refund(payment_id, 100)
     await shop.control(f"payment_intents/{payment_id}/dispute", amount=200)
-    arrivals = [event for event in await shop.events(*TOLD) if payment_id in json.dumps(event)]
-    assert [event["type"] for event in arrivals] == list(TOLD[:3])
+    arrivals = [event for event in await shop.events(*DELIVERED) if payment_id in json.dumps(event)]
+    assert [event["type"] for event in arrivals] == list(DELIVERED[:3])
     # The page lists a late event by its arrival, not by its own time.
     for minutes, event in enumerate(reversed(arrivals)):
         late = Shop(shop.app, shop.urls, shop.settings, shop.local, shop.http, shop.now + timedelta(minutes=minutes))
         await late.deliver(event)
-    told = (await admin.get(f"{PURCHASES}/{purchase['purchase_id']}")).json()
-    assert [event["event_id"] for event in told["events"]] == [event["id"] for event in reversed(arrivals)]
-    assert {event["outcome"] for event in told["events"]} == {"applied"}
-    [dispute] = told["disputes"]
+    detail = (await admin.get(f"{PURCHASES}/{purchase['purchase_id']}")).json()
+    assert [event["event_id"] for event in detail["events"]] == [event["id"] for event in reversed(arrivals)]
+    assert {event["outcome"] for event in detail["events"]} == {"applied"}
+    [dispute] = detail["disputes"]
     assert (dispute["amount_minor"], dispute["status"]) == (200, "open")
-    assert (told["refunded_minor"], told["credits_refunded"], told["credits_disputed"]) == (100, 4, 8)
-    assert (told["credited"], told["received_minor"], told["currency"]) == (True, 500, "USD")
+    assert (detail["refunded_minor"], detail["credits_refunded"], detail["credits_disputed"]) == (100, 4, 8)
+    assert (detail["credited"], detail["received_minor"], detail["currency"]) == (True, 500, "USD")
     [row] = (await admin.get(PURCHASES, params={"payment_id": payment_id})).json()["purchases"]
-    assert row == {name: told[name] for name in row}
+    assert row == {name: detail[name] for name in row}
     assert (await admin.get(f"{PURCHASES}/{neighbour['purchase_id']}")).json()["disputes"] == []
     entries = (await admin.get(f"/admin/users/{purchase['account_id']}/timeline")).json()["entries"]
     # The purchase was booked once, as a purchase; withdrawn credits were booked as credits.
@@ -246,10 +246,10 @@ async def test_refund_of_what_is_spent_becomes_debt(shop: Shop, admin: httpx.Asy
     path = f"{PURCHASES}/{purchase['purchase_id']}/refund"
     assert (await admin.post(path, json=refund("k"))).json()["credits_refunded"] == 20
     assert await shop.balances(purchase["account_id"]) == (0, 15)
-    [told] = await refunds_told(shop)
-    assert (told["target_id"], told["admin_email"]) == (str(purchase["purchase_id"]), f"admin@{DOMAIN}")
-    assert (told["before"], told["reason"]) == ({"refunded_minor": 0, "currency": "USD"}, "unhappy")
-    assert told["after"] == {"refund_minor": "all that is left", "currency": "USD", "idempotency_key": "k"}
+    [entry] = await refund_audit_rows(shop)
+    assert (entry["target_id"], entry["admin_email"]) == (str(purchase["purchase_id"]), f"admin@{DOMAIN}")
+    assert (entry["before"], entry["reason"]) == ({"refunded_minor": 0, "currency": "USD"}, "unhappy")
+    assert entry["after"] == {"refund_minor": "all that is left", "currency": "USD", "idempotency_key": "k"}
     await verified(shop)
 
 
@@ -263,7 +263,7 @@ async def test_what_stripe_refuses_changes_nothing_and_is_told(shop: Shop, admin
     assert (await admin.post(path, json=refund("c"))).json()["refunded_minor"] == 500
     again = await admin.post(path, json=refund("d"))
     assert (again.status_code, again.json()["code"]) == (409, "refund_refused")
-    assert [row["before"]["refunded_minor"] for row in await refunds_told(shop)] == [0, 0, 100, 100, 500]
+    assert [row["before"]["refunded_minor"] for row in await refund_audit_rows(shop)] == [0, 0, 100, 100, 500]
     assert await shop.balances(purchase["account_id"]) == (0, 0)
 
 
@@ -293,8 +293,8 @@ async def test_stripe_away_answers_503_and_what_was_asked_is_told(shop: Shop, ad
         await shop.control("failures", method=method, path="/v1/", status=503, times=1000)
     away = await admin.post(f"{path}/refund", json=refund("k", 125))
     assert (away.status_code, away.json()["code"]) == (503, "payment_provider_unavailable")
-    [told] = await refunds_told(shop)
-    assert told["after"] == {"refund_minor": 125, "currency": "USD", "idempotency_key": "k"}
+    [entry] = await refund_audit_rows(shop)
+    assert entry["after"] == {"refund_minor": 125, "currency": "USD", "idempotency_key": "k"}
     assert (await admin.get(path)).json()["refunded_minor"] == 0
     assert await shop.balances(purchase["account_id"]) == (20, 0)
 
@@ -309,7 +309,7 @@ async def test_refund_that_makes_no_sense_asks_nobody(shop: Shop, admin: httpx.A
     )
     for wrong in refused:
         assert (await admin.post(path, json={**refund("k"), **wrong})).status_code == 422, wrong
-    assert await refunds_told(shop) == []
+    assert await refund_audit_rows(shop) == []
     [charge] = (await shop.stripe("GET", "charges", payment_intent=purchase["payment_intent_id"]))["data"]
     assert charge["amount_refunded"] == 0
 
@@ -322,7 +322,7 @@ async def test_support_may_reconcile_but_not_refund(shop: Shop) -> None:
     path = f"{PURCHASES}/{purchase['purchase_id']}"
     async with await sign_in(shop, "support") as support:
         assert (await support.post(f"{path}/refund", json=refund("k"))).status_code == 403
-        assert await refunds_told(shop) == []
+        assert await refund_audit_rows(shop) == []
         assert (await support.post(f"{path}/reconcile")).json()["booked"] is True
         assert (await support.post(f"{path}/reconcile")).json()["booked"] is False
     assert await shop.balances(account_id) == (20, 0)
@@ -339,6 +339,6 @@ async def test_reconciling_without_stripe_tells_that_it_failed(shop: Shop, admin
         await shop.control("failures", method=method, path="/v1/", status=503, times=1000)
     one = await admin.post(f"{PURCHASES}/{purchase['purchase_id']}/reconcile")
     assert (one.status_code, one.json()["code"]) == (503, "payment_provider_unavailable")
-    [told] = await shop.rows("SELECT action FROM admin_audit_log")  # the request is logged, even if it fails
-    assert told["action"] == "purchase.reconcile"
+    [entry] = await shop.rows("SELECT action FROM admin_audit_log")  # the request is logged, even if it fails
+    assert entry["action"] == "purchase.reconcile"
     assert await shop.balances(account_id) == (0, 0)

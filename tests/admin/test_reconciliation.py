@@ -42,7 +42,7 @@ async def work(shop: Shop) -> None:
             await queue.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False)
 
 
-async def told(shop: Shop) -> list[dict[str, Any]]:
+async def audit_rows(shop: Shop) -> list[dict[str, Any]]:
     rows = await shop.rows("SELECT * FROM admin_audit_log WHERE action LIKE 'purchase.reconcile%' ORDER BY audit_id")
     return [{**row, "after": json.loads(row["after"] or "null")} for row in rows]
 
@@ -67,7 +67,7 @@ async def test_asked_for_once_done_once_and_told_as_the_askers(shop: Shop, admin
         None,
         None,
     )
-    assert len(await told(shop)) == 1, "nothing has happened yet"
+    assert len(await audit_rows(shop)) == 1, "nothing has happened yet"
     assert await shop.balances(accounts[0]) == (0, 0)
 
     await work(shop)
@@ -76,17 +76,17 @@ async def test_asked_for_once_done_once_and_told_as_the_askers(shop: Shop, admin
     assert done["outcome"]["events"] + done["outcome"]["payments"] >= len(accounts)
     assert done["outcome"]["failed"] == 0
     assert [await shop.balances(account_id) for account_id in accounts] == [(20, 0)] * 3
-    asked, outcome = await told(shop)
-    assert (asked["action"], outcome["action"]) == ("purchase.reconcile_all", "purchase.reconciled_all")
+    requested, outcome = await audit_rows(shop)
+    assert (requested["action"], outcome["action"]) == ("purchase.reconcile_all", "purchase.reconciled_all")
     assert outcome["after"] == done["outcome"]
     same = ("admin_id", "admin_email", "session_id", "address", "request_id", "target_type", "target_id")
-    assert [outcome[name] for name in same] == [asked[name] for name in same]
-    assert (asked["target_type"], asked["target_id"], asked["admin_email"]) == ("job", str(job_id), ADMIN)
-    assert outcome["created_at"] > asked["created_at"]
+    assert [outcome[name] for name in same] == [requested[name] for name in same]
+    assert (requested["target_type"], requested["target_id"], requested["admin_email"]) == ("job", str(job_id), ADMIN)
+    assert outcome["created_at"] > requested["created_at"]
 
     assert (await admin.post(RECONCILE)).json()["job_id"] != job_id, "a new request must not reuse a finished job"
     await work(shop)
-    assert [row["after"] for row in await told(shop)][3] == {"events": 0, "payments": 0, "failed": 0}
+    assert [row["after"] for row in await audit_rows(shop)][3] == {"events": 0, "payments": 0, "failed": 0}
     assert (await verify_books(shop.db, shop.now)).ok
 
 
@@ -102,9 +102,9 @@ async def test_asked_while_one_runs_waits_for_its_end(shop: Shop, admin: httpx.A
             """,
             *(task, lock),
         )
-        asked = (await admin.post(RECONCILE)).json()
-        assert (asked["state"], asked["job_id"] > running["id"]) == ("queued", True)
-        assert (await admin.post(RECONCILE)).json()["job_id"] == asked["job_id"]
+        requested = (await admin.post(RECONCILE)).json()
+        assert (requested["state"], requested["job_id"] > running["id"]) == ("queued", True)
+        assert (await admin.post(RECONCILE)).json()["job_id"] == requested["job_id"]
         await work(shop)
         assert (await admin.get(RECONCILE)).json()["state"] == "queued"
         await shop.execute("UPDATE procrastinate_jobs SET status = 'succeeded' WHERE id = $1", running["id"])
@@ -129,7 +129,7 @@ async def test_one_that_fails_is_seen_and_retried(shop: Shop, admin: httpx.Async
     await work(shop)
     assert (await admin.get(RECONCILE)).json()["state"] == "finished"
     assert await shop.balances(account_id) == (20, 0)
-    assert [row["action"] for row in await told(shop)] == ["purchase.reconcile_all", "purchase.reconciled_all"]
+    assert [row["action"] for row in await audit_rows(shop)] == ["purchase.reconcile_all", "purchase.reconciled_all"]
 
 
 async def test_without_stripe_it_ends_and_tells_what_was_not_done(shop: Shop, admin: httpx.AsyncClient) -> None:

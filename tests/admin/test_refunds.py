@@ -42,8 +42,8 @@ async def test_refunds_take_the_credits_in_proportion_and_each_key_once(shop: Sh
     assert (rest.json()["refunded_minor"], rest.json()["credits_refunded"]) == (500, 20)
     await shop.deliver_all(("charge.refunded",))  # which tells nothing new
     assert await shop.balances(account_id) == (0, 0)
-    told = (await admin.get(path)).json()
-    kinds = sorted(event["type"] for event in told["events"])  # received in one moment: their order says nothing
+    detail = (await admin.get(path)).json()
+    kinds = sorted(event["type"] for event in detail["events"])  # received in one moment: their order says nothing
     assert kinds == ["charge.refunded"] * 2 + ["payment_intent.succeeded"]
     for view in ("paid_not_credited", "refunded_but_credited", "for_review"):
         assert (await admin.get("/admin/purchases", params={"view": view})).json()["purchases"] == []
@@ -93,8 +93,8 @@ async def test_a_refund_settles_what_did_not_arrive_as_agreed(shop: Shop, admin:
     await shop.deliver_all(("payment_intent.succeeded",))
     [waiting] = (await admin.get("/admin/purchases", params={"view": "paid_not_credited"})).json()["purchases"]
     path = f"/admin/purchases/{waiting['purchase_id']}"
-    asked = (await admin.post(f"{path}/reconcile")).json()
-    assert (asked["booked"], asked["purchase"]["credited"]) == (True, False)
+    reconciled = (await admin.post(f"{path}/reconcile")).json()
+    assert (reconciled["booked"], reconciled["purchase"]["credited"]) == (True, False)
     part = (await admin.post(f"{path}/refund", json=refund("a", 100))).json()
     assert (part["status"], part["review_reason"]) == ("unknown", "amount_mismatch")
     rest = (await admin.post(f"{path}/refund", json=refund("b"))).json()

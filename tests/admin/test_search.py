@@ -39,7 +39,7 @@ def read(request: pytest.FixtureRequest, office: Office, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("field", "stored", "wanted"),
+    ("field", "stored", "searched"),
     [
         ("display_name", "Anna Maria {mark}schmidt", "{mark}sch"),
         ("display_name", "Anna {mark}maria Schmidt", "anna {mark}maria schmidt"),
@@ -57,13 +57,13 @@ def read(request: pytest.FixtureRequest, office: Office, monkeypatch: pytest.Mon
     ],
 )
 async def test_any_word_finds_the_person(
-    office: Office, viewer: httpx.AsyncClient, read: Any, field: str, stored: str, wanted: str
+    office: Office, viewer: httpx.AsyncClient, read: Any, field: str, stored: str, searched: str
 ) -> None:
     mark = f"m{uuid.uuid4().hex[:12]}"
     fields: dict[str, Any] = {field: stored.format(mark=mark)}
     account_id = await open_account(office, **fields)
     await read()
-    assert await found(viewer, search=wanted.format(mark=mark)) == {account_id}
+    assert await found(viewer, search=searched.format(mark=mark)) == {account_id}
     assert await found(viewer, search=f"{mark}zzz") == set()
     assert await found(viewer, search=f"zzz {mark}") == set()  # every word must match
 

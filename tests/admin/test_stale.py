@@ -119,8 +119,10 @@ async def test_alert_that_a_colleague_decided(
     for decision in ("dismiss", "hold", "suspend"):
         current, by = stale(await admin.post(f"{path}/{decision}", json=seen_open))
         assert (current, by) == ({"status": "acted", "stopped": "hold"}, SUPPORT)
-    told = await admin.post(f"{path}/dismiss", json={"reason": "fine", "seen_status": "acted", "seen_stopped": "hold"})
-    assert (told.status_code, told.json()["status"], told.json()["reason"]) == (200, "dismissed", "fine")
+    answer = await admin.post(
+        f"{path}/dismiss", json={"reason": "fine", "seen_status": "acted", "seen_stopped": "hold"}
+    )
+    assert (answer.status_code, answer.json()["status"], answer.json()["reason"]) == (200, "dismissed", "fine")
 
 
 # --- refunds ------------------------------------------------------------------------------------------------------

@@ -59,5 +59,5 @@ async def test_only_so_many_accounts_are_suspended_in_a_day(office: Office) -> N
         for action in ("reopen", "suspend"):
             assert (await client.post(f"{again}/{action}", json=REASON)).status_code == 200
     async with office.client("viewer") as viewer:
-        told = [(await viewer.get(f"{USERS}/{account_id}")).json()["status"] for account_id in accounts]
-    assert sorted(told) == ["active"] * 3 + ["suspended"] * 2
+        statuses = [(await viewer.get(f"{USERS}/{account_id}")).json()["status"] for account_id in accounts]
+    assert sorted(statuses) == ["active"] * 3 + ["suspended"] * 2

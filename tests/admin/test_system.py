@@ -36,8 +36,8 @@ async def system(office: Office) -> dict[str, Any]:
     async with office.client("viewer") as viewer:
         answer = await viewer.get(SYSTEM)
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    shown: dict[str, Any] = answer.json()
+    return shown
 
 
 async def execute(office: Office, sql: str, *values: object) -> None:
@@ -46,16 +46,16 @@ async def execute(office: Office, sql: str, *values: object) -> None:
 
 
 async def test_nothing_has_happened_yet(fresh: Office) -> None:
-    told = await system(fresh)
+    shown = await system(fresh)
     [version] = await fresh.rows("SELECT version_num, current_setting('server_version') AS server FROM alembic_version")
-    assert (told["migration"], told["database"]) == (version["version_num"], version["server"])
-    assert told["version"] == fresh.app.version
-    assert abs(datetime.fromisoformat(told["now"]) - datetime.now(UTC)) < timedelta(seconds=30)
-    assert (told["worker_seen_at"], told["ledger"]) == (None, None)
-    assert told["queue"] == {"waiting": 0, "failed": 0, "oldest_waiting_at": None}
+    assert (shown["migration"], shown["database"]) == (version["version_num"], version["server"])
+    assert shown["version"] == fresh.app.version
+    assert abs(datetime.fromisoformat(shown["now"]) - datetime.now(UTC)) < timedelta(seconds=30)
+    assert (shown["worker_seen_at"], shown["ledger"]) == (None, None)
+    assert shown["queue"] == {"waiting": 0, "failed": 0, "oldest_waiting_at": None}
     nothing = {"last_received_at": None, "received_24h": 0, "for_review_24h": 0}
-    assert told["webhooks"] == [{"environment": "live", **nothing}, {"environment": "test", **nothing}]
-    assert (told["paid_but_not_credited"], told["for_review"]) == (0, 0)
+    assert shown["webhooks"] == [{"environment": "live", **nothing}, {"environment": "test", **nothing}]
+    assert (shown["paid_but_not_credited"], shown["for_review"]) == (0, 0)
 
 
 async def test_queue_and_worker(fresh: Office) -> None:
@@ -73,11 +73,11 @@ async def test_queue_and_worker(fresh: Office) -> None:
         )
     for seen_at in (now - timedelta(hours=1), now - timedelta(seconds=7)):
         await execute(fresh, "INSERT INTO procrastinate_workers (last_heartbeat) VALUES ($1)", seen_at)
-    told = await system(fresh)
-    queue = told["queue"]
+    shown = await system(fresh)
+    queue = shown["queue"]
     assert (queue["waiting"], queue["failed"]) == (3, 1)
     assert datetime.fromisoformat(queue["oldest_waiting_at"]) == now - timedelta(hours=2)
-    assert datetime.fromisoformat(told["worker_seen_at"]) == now - timedelta(seconds=7)
+    assert datetime.fromisoformat(shown["worker_seen_at"]) == now - timedelta(seconds=7)
 
 
 async def test_job_that_waits_for_no_time_is_as_old_as_it_is(fresh: Office) -> None:

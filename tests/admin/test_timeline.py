@@ -52,9 +52,9 @@ async def test_tool_uses_show_what_they_cost(
         *([("image_gen/free", -1, left)] for left in (4, 3, 2, 1, 0)),
         [("paid", -10, 15)],
     ]
-    told = (await viewer.get(f"{USERS}/{account_id}")).json()
+    detail = (await viewer.get(f"{USERS}/{account_id}")).json()
     # Six uses, of which one spent ten credits: a use is no credit.
-    assert (told["uses"], told["total_uses"], told["paid"]) == (6, 10, 15)
+    assert (detail["uses"], detail["total_uses"], detail["paid"]) == (6, 10, 15)
 
 
 async def test_tool_uses_that_were_given_show_the_products_own_pool(
@@ -84,8 +84,8 @@ async def test_charges_show_every_pool_that_paid(
         (0, [("free", -1, 2)]),
         (-3, [("free", -2, 0), ("paid", -3, 22)]),
     ]
-    told = (await viewer.get(f"{USERS}/{account_id}")).json()
-    assert (told["uses"], told["total_uses"]) == (2, 6)
+    detail = (await viewer.get(f"{USERS}/{account_id}")).json()
+    assert (detail["uses"], detail["total_uses"]) == (2, 6)
 
 
 @pytest.mark.parametrize(

@@ -78,13 +78,13 @@ async def test_what_a_name_begins_with_is_taken_literally(
 ) -> None:
     unique = f"u{uuid.uuid4().hex}"  # without its u it would be a UUID
     # If the first name were a pattern, the second name would match it.
-    wanted, other = f"{unique}{name}end", f"{unique}x{name.translate({ord(c): 'x' for c in '%_'})}end"
-    given: list[dict[str, Any]] = [{field: wanted}, {field: other}]
+    matching, other = f"{unique}{name}end", f"{unique}x{name.translate({ord(c): 'x' for c in '%_'})}end"
+    given: list[dict[str, Any]] = [{field: matching}, {field: other}]
     account_id, another = [await open_account(office, **fields) for fields in given]
-    assert await found(viewer, search=wanted) == {account_id}
+    assert await found(viewer, search=matching) == {account_id}
     assert await found(viewer, search=f"{unique}{name}") == {account_id}
     assert await found(viewer, search=unique) == {account_id, another}
-    assert await found(viewer, search=wanted[1:]) == set()
+    assert await found(viewer, search=matching[1:]) == set()
 
 
 @pytest.mark.parametrize("name", ["\u00c4rztin", "\u00d8YVIND", "\u0130stanbul", "STRASSE \u1e9e"])
@@ -137,12 +137,12 @@ async def test_filters_narrow_each_other(office: Office, admin: httpx.AsyncClien
                 "UPDATE accounts SET free = $2, debt = $3 WHERE account_id = $1", account_id, free, debt
             )
     choices = itertools.product((None, *environments), (None, *statuses), (None, *worths), (None, *plans))
-    for wanted in choices:
-        params = dict(zip(("environment", "status", "balance", "plan_name"), wanted, strict=True))
+    for choice in choices:
+        params = dict(zip(("environment", "status", "balance", "plan_name"), choice, strict=True))
         expected = {
             account_id
             for account_id, facts in made.items()
-            if all(want in (None, fact) for want, fact in zip(wanted, facts, strict=True))
+            if all(want in (None, fact) for want, fact in zip(choice, facts, strict=True))
         }
         sent = {name: value for name, value in params.items() if value is not None}
         assert await found(admin, search=mark, limit=20, **sent) == expected, params
@@ -206,20 +206,20 @@ async def test_detail_tells_the_person_the_pools_and_the_products(office: Office
         for _ in range(6):  # five are free, the sixth costs ten credits
             used = await agent.post("/v1/tools/charge", json={**user, "product_type": "image_gen"})
             assert used.status_code == 200, used.text
-    told = (await viewer.get(f"{USERS}/{account_id}")).json()
+    detail = (await viewer.get(f"{USERS}/{account_id}")).json()
     person = ("external_id", "customer_email", "display_name", "marketing_opt_in", "marketing_opt_in_source")
-    assert [told[name] for name in person] == [user["external_id"], "Somebody@example.com", "Somebody", True, "web"]
-    assert (told["status"], told["status_reason"], told["currency"]) == ("active", None, "USD")
+    assert [detail[name] for name in person] == [user["external_id"], "Somebody@example.com", "Somebody", True, "web"]
+    assert (detail["status"], detail["status_reason"], detail["currency"]) == ("active", None, "USD")
     stored = await balances(office.urls, account_id)
-    assert {name: told[name] for name in ("daily_free", "free", "paid", "debt")} == {
+    assert {name: detail[name] for name in ("daily_free", "free", "paid", "debt")} == {
         name: stored[name] for name in ("daily_free", "free", "paid", "debt")
     }
-    products = {product.pop("product_type"): product for product in told["products"]}
+    products = {product.pop("product_type"): product for product in detail["products"]}
     assert set(products) == {"web_search", "image_gen"}
     assert products["image_gen"] == {"free": 0, "paid": 0, "main_pool": 1, "total_uses": 6}
     assert products["web_search"]["total_uses"] == 0
     listed = (await viewer.get(USERS, params={"search": str(account_id)})).json()["users"]
-    assert listed == [{name: told[name] for name in listed[0]}]
+    assert listed == [{name: detail[name] for name in listed[0]}]
 
 
 async def test_person_who_was_erased_still_has_an_account(office: Office, admin: httpx.AsyncClient) -> None:
@@ -227,8 +227,8 @@ async def test_person_who_was_erased_still_has_an_account(office: Office, admin:
     async with connected(office.urls) as connection:
         for table in ("account_identities", "account_profiles"):
             await connection.execute(f"DELETE FROM {table} WHERE account_id = $1", account_id)
-    told = (await admin.get(f"{USERS}/{account_id}")).json()
-    assert [told[name] for name in ("external_id", "customer_email", "display_name")] == [None, None, None]
+    detail = (await admin.get(f"{USERS}/{account_id}")).json()
+    assert [detail[name] for name in ("external_id", "customer_email", "display_name")] == [None, None, None]
     assert (await adjust(admin, account_id, -5)).json()["paid_after"] == 0
     revoked = await admin.post(f"{USERS}/{account_id}/revoke-tokens", json=REASON)
     assert (revoked.status_code, revoked.json()["code"]) == (404, "account_not_found")
@@ -342,8 +342,8 @@ async def test_another_reason_for_a_suspension_is_no_silent_change(office: Offic
     account_id = await open_account(office)
     for reason in ("first reason", "second reason"):
         assert (await support.post(f"{USERS}/{account_id}/suspend", json={"reason": reason})).status_code == 200
-    told = [row["reason"] for row in await audit_of(office, account_id)]
-    assert (await support.get(f"{USERS}/{account_id}")).json()["status_reason"] == told[-1]
+    reasons = [row["reason"] for row in await audit_of(office, account_id)]
+    assert (await support.get(f"{USERS}/{account_id}")).json()["status_reason"] == reasons[-1]
 
 
 async def test_revoking_tokens_moves_the_users_cut_off(office: Office, support: httpx.AsyncClient) -> None:
@@ -372,7 +372,7 @@ async def test_a_reason_that_names_the_user_is_refused(office: Office, admin: ht
     name = f"Somebody {uuid.uuid4().hex}"
     given: dict[str, Any] = {field: name}
     account_id = await open_account(office, **given)
-    reason = {"reason": f"told us: {name.upper()}."}
+    reason = {"reason": f"from the user: {name.upper()}."}
     bodies = {"credits": {"credits": 1, "idempotency_key": "k"}, "suspend": {}, "close": {}, "revoke-tokens": {}}
     for action, body in bodies.items():
         answer = await admin.post(f"{USERS}/{account_id}/{action}", json={**body, **reason})

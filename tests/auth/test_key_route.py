@@ -22,7 +22,7 @@ CHARGE = {
     "customer_email": "a@b.c",
 }
 JSON = {"Content-Type": "application/json"}
-WANTED: dict[str, dict[str, Any]] = {
+HOT_BODIES: dict[str, dict[str, Any]] = {
     "/v1/billing/credits/check": {"context": {"agent_id": "datum"}},
     "/v1/billing/check": {"wa_id": 5},
     "/v1/billing/charges": {**CHARGE, "idempotency_key": "replayed"},
@@ -83,18 +83,18 @@ def said(answer: httpx.Response) -> tuple[int, dict[str, str], Any]:
     return answer.status_code, headers, body
 
 
-@pytest.mark.parametrize("path", WANTED)
+@pytest.mark.parametrize("path", HOT_BODIES)
 @pytest.mark.usefixtures("no_dependencies")
 async def test_hot_routes_solve_no_dependencies(path: str, agent: httpx.AsyncClient, user: dict[str, str]) -> None:
     for _ in range(2):  # the first use and its replay
-        assert (await agent.post(path, json={**user, **WANTED[path]})).status_code in (200, 201, 409)
+        assert (await agent.post(path, json={**user, **HOT_BODIES[path]})).status_code in (200, 201, 409)
 
 
-@pytest.mark.parametrize("path", WANTED)
+@pytest.mark.parametrize("path", HOT_BODIES)
 async def test_both_ways_answer_alike(
     path: str, agent: httpx.AsyncClient, user: dict[str, str], fastapis_way: Callable[[], Any]
 ) -> None:
-    for i, given in enumerate([WANTED[path], *BODIES]):
+    for i, given in enumerate([HOT_BODIES[path], *BODIES]):
         once = {**user, "idempotency_key": f"k{i}"}
         content = given if isinstance(given, bytes) else json.dumps({**once, **given}).encode()
         await agent.post(path, content=content, headers=JSON)  # both then replay it
@@ -104,12 +104,12 @@ async def test_both_ways_answer_alike(
                 assert said(short) == said(await agent.post(path, content=content, headers=headers)), content
 
 
-@pytest.mark.parametrize("path", WANTED)
+@pytest.mark.parametrize("path", HOT_BODIES)
 async def test_both_ways_refuse_alike(
     path: str, client_for: ClientFor, keys: Keys, user: dict[str, str], fastapis_way: Callable[[], Any]
 ) -> None:
     for key in (None, "", "x", keys.agent[:-1] + "?", keys.reader, keys.test):
-        for content in (json.dumps({**user, **WANTED[path]}).encode(), b"{", b" " * 2_000_000):
+        for content in (json.dumps({**user, **HOT_BODIES[path]}).encode(), b"{", b" " * 2_000_000):
             client = client_for(key)
             headers = JSON
             if key == keys.test:  # which may charge in its own world: both ways then replay it
@@ -123,4 +123,4 @@ async def test_both_ways_refuse_alike(
 def test_routes_with_other_parameters_go_fastapis_way() -> None:
     routes = [route for module in app.main.ROUTERS for route in module.router.routes]
     hot = HotRoutes(cast(ASGIApp, None), routes=routes)
-    assert hot.paths == {*WANTED, "/v1/billing/litellm/usage"}
+    assert hot.paths == {*HOT_BODIES, "/v1/billing/litellm/usage"}

@@ -77,7 +77,7 @@ async def take_all(buckets: SharedTokenBuckets, limit: int, name: str = "key") -
     raise AssertionError("no limit at all")
 
 
-async def told(buckets: SharedTokenBuckets) -> None:
+async def reports_sent(buckets: SharedTokenBuckets) -> None:
     """Wait until all due reports were sent."""
     await until(lambda: not buckets._to_report and not buckets._due.is_set())
     await asyncio.sleep(2 * EXCHANGE_EVERY_S)
@@ -90,16 +90,16 @@ def is_shared() -> bool:
 async def test_what_one_took_the_others_do_not_have(redis_server: RedisServer, start: Start) -> None:
     one, other = start(redis_server.url), start(redis_server.url)
     assert await take_all(one, 30) == 30
-    await told(one)
+    await reports_sent(one)
     assert take(other, 30) == 0  # it has not asked yet
-    await told(other)
+    await reports_sent(other)
     assert take(other, 30) in (2, 3, 4)  # the excess is owed, and the caller has to wait
 
 
 async def test_buckets_do_not_share(redis_server: RedisServer, start: Start) -> None:
     one, other = start(redis_server.url), start(redis_server.url)
     assert await take_all(one, 5, "API key a") == 5
-    await told(one)
+    await reports_sent(one)
     assert await take_all(other, 5, "API key b") == 5
 
 
@@ -118,12 +118,12 @@ async def test_what_was_admitted_too_much_is_missing_afterwards(redis_server: Re
     one, other = start(redis_server.url), start(redis_server.url)
     for buckets in (one, other):
         assert [take(buckets, 60) for _ in range(60)] == [0] * 60
-    await told(one)
-    await told(other)
+    await reports_sent(one)
+    await reports_sent(other)
     await until(lambda: int(stored(redis_server).pttl(KEY_PREFIX + "key")) > 100_000)
     third = start(redis_server.url)
     assert take(third, 60) == 0
-    await told(third)
+    await reports_sent(third)
     assert 55 <= take(third, 60) <= 62
 
 
@@ -132,7 +132,7 @@ async def test_who_uses_little_is_not_told_of(redis_server: RedisServer, start: 
     buckets, at_s = start(redis_server.url), now_s()  # nothing is refilled between the first and the last
     names = [f"account {n}" for n in range(200)] + ["account 0"] * 98
     assert [buckets.take(name, 6400, at_s) for name in names] == [0] * len(names)
-    await told(buckets)
+    await reports_sent(buckets)
     assert stored(redis_server).keys("*") == []
     assert buckets.take("account 0", 6400, at_s) == 0
     await until(lambda: 0 < int(stored(redis_server).pttl(KEY_PREFIX + "account 0")) <= 100 * 60_000 // 6400 + 10)
@@ -144,7 +144,7 @@ async def test_use_of_long_ago_is_not_told(redis_server: RedisServer, start: Sta
     began_s = now_s()
     for minute in range(300):
         assert buckets.take("account", 6400, began_s + 60.0 * minute) == 0
-    await told(buckets)
+    await reports_sent(buckets)
     assert stored(redis_server).keys("*") == []
 
 
@@ -160,7 +160,7 @@ async def test_without_redis_each_has_the_limit_for_itself_and_nobody_waits(
 ) -> None:
     one, other = start(redis_server.url), start(redis_server.url)
     assert take(one, 30) == 0
-    await told(one)
+    await reports_sent(one)
     redis_server.stop()
     for buckets, left in ((one, 29), (other, 30)):  # without a pause: all reports are due at once, and fail
         assert [take(buckets, 30) for _ in range(left)] == [0] * left
@@ -170,7 +170,7 @@ async def test_without_redis_each_has_the_limit_for_itself_and_nobody_waits(
     await until(lambda: is_shared() and not one._to_report and not other._to_report, timeout_s=8)
     third = start(redis_server.url)
     assert take(third, 30) == 0
-    await told(third)
+    await reports_sent(third)
     assert take(third, 30) > 0  # it has received the earlier use
 
 
@@ -179,7 +179,7 @@ async def test_a_stalled_redis_that_hears_everything_late_counts_it_once(
 ) -> None:
     buckets = start(redis_server.url)
     assert take(buckets, 60) == 0
-    await told(buckets)
+    await reports_sent(buckets)
     redis_server.pause()
     try:
         for _ in range(9):
@@ -191,7 +191,7 @@ async def test_a_stalled_redis_that_hears_everything_late_counts_it_once(
     finally:
         redis_server.resume()
     await until(is_shared, timeout_s=8)
-    await told(buckets)
+    await reports_sent(buckets)
     # Ten tokens of a second each were taken, within a second or so.
     assert 5_000 <= int(stored(redis_server).pttl(KEY_PREFIX + "key")) <= 10_500
 
@@ -205,7 +205,7 @@ async def test_a_slow_redis_neither_delays_nor_uses_up(redis_server: RedisServer
         for _ in range(20):
             assert take(buckets, 60) == 0
             await asyncio.sleep(0.02)
-        await told(buckets)
+        await reports_sent(buckets)
         assert 18_000 <= int(stored(redis_server).pttl(KEY_PREFIX + "key")) <= 20_500
     finally:
         await way.stop()
@@ -241,15 +241,15 @@ async def test_more_processes_let_nobody_guess_more(
 ) -> None:
     processes = [await start_process(redis_url=SecretStr(redis_server.url)) for _ in range(4)]
     key = await make_key()
-    told: list[list[int]] = []
+    codes: list[list[int]] = []
     for process in processes:
         attacker = await process.client(with_wrong_secret(key.secret_text), address="203.0.113.68")
-        told.append([])
+        codes.append([])
         for _ in range(FREE_ATTEMPTS):
-            told[-1].append((await attacker.get("/read")).status_code)
+            codes[-1].append((await attacker.get("/read")).status_code)
             await asyncio.sleep(4 * EXCHANGE_EVERY_S)
-    assert told[:2] == [[401] * FREE_ATTEMPTS] * 2
-    assert told[2:] == [[401] + [429] * (FREE_ATTEMPTS - 1)] * 2  # each process knows after it has reported one attempt
+    assert codes[:2] == [[401] * FREE_ATTEMPTS] * 2
+    assert codes[2:] == [[401] + [429] * (FREE_ATTEMPTS - 1)] * 2  # known after one reported attempt
     assert await processes[3].status(key.secret_text) == 200  # from elsewhere
 
 

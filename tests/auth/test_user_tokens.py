@@ -236,19 +236,19 @@ async def test_without_a_believable_connection_a_revocation_counts_all_the_same(
 ) -> None:
     """First while the listener receives nothing, then for a token that was not used until it received again."""
     process = await start_process(issuers=[issuer(oidc)], database_url=relay.url)
-    asked, not_asked = mint(oidc), mint(oidc)
-    claims = [await claims_of(process, token) for token in (asked, not_asked)]
-    for token in (asked, not_asked):
+    early, late = mint(oidc), mint(oidc)
+    claims = [await claims_of(process, token) for token in (early, late)]
+    for token in (early, late):
         assert (await own(process, token)).status_code == 200
     relay.swallows_listeners = True
     async with db.transaction() as tx:
         for each in claims:
             await revoke_token(tx, each.token_id, expires_at=each.expires_at, now=datetime.now(UTC))
-    assert await seconds_until_refused(process, asked) < PROMISE_S
+    assert await seconds_until_refused(process, early) < PROMISE_S
     assert not process.auth.is_current()
     relay.swallows_listeners = False
     await until(process.auth.is_current)
-    assert (await own(process, not_asked)).status_code == 401
+    assert (await own(process, late)).status_code == 401
 
 
 async def test_only_revocations_that_can_matter_no_more_are_purged(db: Database) -> None:

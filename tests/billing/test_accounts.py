@@ -206,14 +206,14 @@ async def test_granted_amounts_are_whole_credits(minter: httpx.AsyncClient, user
 
 
 async def test_profile_keeps_what_it_knows_until_it_is_told_otherwise(agent: httpx.AsyncClient, user: User) -> None:
-    told = {
+    profile = {
         "customer_email": "a@example.com",
         "display_name": "Ada",
         "wa_id": "1",
         "tenant_id": 42,
     }  # chat platforms number their users
-    await agent.post("/v1/billing/check", json={**user, **told})
-    await agent.post("/v1/billing/check", json={**user, **dict.fromkeys(told)})
+    await agent.post("/v1/billing/check", json={**user, **profile})
+    await agent.post("/v1/billing/check", json={**user, **dict.fromkeys(profile)})
     await agent.post("/v1/billing/charges", json={**user, "amount_minor": 1, "display_name": "Ada L."})
     known = await account(agent, user)
     assert (known["customer_email"], known["display_name"]) == ("a@example.com", "Ada L.")
@@ -248,8 +248,8 @@ async def test_consent_keeps_its_time_and_source_and_can_be_withdrawn(
 async def test_check_that_tells_nothing_new_writes_nothing(
     agent: httpx.AsyncClient, user: User, database: Urls
 ) -> None:
-    told = {**user, "customer_email": "a@example.com", "marketing_opt_in": True, "context": {"agent_id": "datum"}}
-    await agent.post("/v1/billing/check", json=told)
+    request = {**user, "customer_email": "a@example.com", "marketing_opt_in": True, "context": {"agent_id": "datum"}}
+    await agent.post("/v1/billing/check", json=request)
     account_id = UUID((await account(agent, user))["account_id"])
 
     async def versions() -> list[object]:
@@ -261,7 +261,7 @@ async def test_check_that_tells_nothing_new_writes_nothing(
 
     before = await versions()
     for _ in range(5):
-        await agent.post("/v1/billing/check", json=told)
+        await agent.post("/v1/billing/check", json=request)
         await agent.post("/v1/billing/credits/check", json=user)
     assert await versions() == before
 
@@ -282,8 +282,8 @@ async def test_closed_account_spends_and_receives_nothing(
 
 async def test_consent_told_again_keeps_its_first_source(agent: httpx.AsyncClient, user: User) -> None:
     for source in ("signup", "a default of the proxy"):
-        told = {**user, "marketing_opt_in": True, "marketing_opt_in_source": source}
-        await agent.post("/v1/billing/check", json=told)
+        request = {**user, "marketing_opt_in": True, "marketing_opt_in_source": source}
+        await agent.post("/v1/billing/check", json=request)
     account = await agent.get(f"/v1/billing/accounts/{user['oauth_provider']}/{user['external_id']}")
     assert account.json()["marketing_opt_in_source"] == "signup"
 

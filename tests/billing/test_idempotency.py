@@ -23,8 +23,8 @@ async def test_the_header_counts_where_the_body_has_no_key(
     path: str, body: dict[str, object], first: int, again: int, minter: httpx.AsyncClient, user: User
 ) -> None:
     await minter.post("/v1/billing/accounts", json=user)
-    asked: list[dict[str, str | None]] = [{}, {}, {"idempotency_key": None}, {"idempotency_key": "of the body"}]
-    answers = [await minter.post(path, json={**user, **body, **key}, headers={HEADER: "h"}) for key in asked]
+    keys: list[dict[str, str | None]] = [{}, {}, {"idempotency_key": None}, {"idempotency_key": "of the body"}]
+    answers = [await minter.post(path, json={**user, **body, **key}, headers={HEADER: "h"}) for key in keys]
     assert [answer.status_code for answer in answers] == [first, again, again, first]
     named = [
         answer.json().get("charge_id") or answer.json().get("credit_id") or answer.json()["usage_log_id"]

@@ -84,11 +84,11 @@ async def test_everything_that_moved_the_main_pools_is_listed_newest_first(
     page = await listed(minter, user)
     assert (page["total_count"], page["has_more"]) == (4, False)
     assert all(set(transaction) == TRANSACTION_FIELDS for transaction in page["transactions"])
-    told = [
+    transactions = [
         (t["type"], t["amount_minor"], t["balance_after"], t["transaction_type"], t["description"])
         for t in page["transactions"]
     ]
-    assert told == [
+    assert transactions == [
         ("charge", -1000, 800, None, "image_gen"),
         ("charge", -150, 1800, None, "Agent interaction"),
         ("credit", 2000, 2000, "grant", "Grant of 20 credits"),
@@ -195,11 +195,11 @@ async def test_every_movement_says_who_and_why(minter: httpx.AsyncClient, user: 
     account = UUID(charged["account_id"])
     async with connected(database) as connection:
         rows = await connection.fetch("SELECT * FROM ledger_entries WHERE account_id = $1 ORDER BY entry_no", account)
-    told = [
+    transactions = [
         (r["entry_no"], r["pool"], r["delta"], r["balance_after"], r["kind"], r["cause_type"], str(r["cause_id"]))
         for r in rows
     ]
-    assert told == [
+    assert transactions == [
         (1, "free", 3, 3, "opening_grant", "account", str(account)),
         (2, "free", -2, 1, "charge", "charge", charged["charge_id"]),
         (3, "paid", 5, 5, "grant", "credit", given["credit_id"]),

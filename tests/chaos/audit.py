@@ -41,15 +41,15 @@ async def audit(stack: Stack, journal: Journal) -> Books:
     """
     problems: list[str] = []
     acknowledged = unacknowledged = found_all_the_same = 0
-    for kind, asked in journal.asked.items():
-        told = journal.acknowledged[kind]
-        booked = await _booked(stack.urls, kind, asked)
-        acknowledged += len(told)
-        unacknowledged += len(asked - told.keys())
-        found_all_the_same += len(booked.keys() - told.keys())
+    for kind, sent in journal.sent.items():
+        acknowledged_ids = journal.acknowledged[kind]
+        booked = await _booked(stack.urls, kind, sent)
+        acknowledged += len(acknowledged_ids)
+        unacknowledged += len(sent - acknowledged_ids.keys())
+        found_all_the_same += len(booked.keys() - acknowledged_ids.keys())
         problems += [
-            f"{kind} {key}: told {ids}, booked {booked.get(key)}"
-            for key, ids in told.items()
+            f"{kind} {key}: acknowledged {ids}, booked {booked.get(key)}"
+            for key, ids in acknowledged_ids.items()
             if ids != set(booked.get(key, []))
         ]
         problems += [f"{kind} {key}: booked {len(ids)} times" for key, ids in booked.items() if len(ids) > 1]

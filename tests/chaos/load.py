@@ -43,7 +43,7 @@ class Call:
 @dataclass
 class Journal:
     calls: list[Call] = field(default_factory=list)
-    asked: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    sent: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """By kind of charge: every idempotency key that was ever sent."""
     acknowledged: dict[str, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
     """By kind of charge and key: every id that an answer has named."""
@@ -172,7 +172,7 @@ class Load:
             ("/v1/tools/charge", "usage_log_id") if kind == "tool charge" else ("/v1/billing/charges", "charge_id")
         )
         key = str(body["idempotency_key"])
-        self.journal.asked[kind].add(key)
+        self.journal.sent[kind].add(key)
         for _ in range(1 if self._random.random() < 0.25 else 3):
             status, answer, headers = await self._caller.call(kind, "POST", path, body)
             if status in OK:

@@ -149,8 +149,8 @@ class Stack:
         """How far the clocks of the API processes are ahead of ours."""
         async with httpx.AsyncClient(timeout=5, trust_env=False) as http:
             answers = [await http.get(f"{api.url}/health") for api in self.apis]
-        told = [datetime.fromisoformat(answer.json()["timestamp"]) for answer in answers]
-        return [(each - datetime.now(UTC)).total_seconds() for each in told]
+        timestamps = [datetime.fromisoformat(answer.json()["timestamp"]) for answer in answers]
+        return [(each - datetime.now(UTC)).total_seconds() for each in timestamps]
 
     async def read_the_replica(self) -> set[bool]:
         """Return the states of the replica (in use or not) that the API processes report."""

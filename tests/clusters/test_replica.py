@@ -69,7 +69,7 @@ class Service:
         assert answer.status_code == 200, answer.text
         return len(answer.json()["users"])
 
-    async def told(self) -> tuple[bool, float | None]:
+    async def replica_status(self) -> tuple[bool, float | None]:
         replica = (await self.agent.get("/v1/status")).json()["replica"]
         return replica["in_use"], replica["lag_s"]
 
@@ -79,7 +79,7 @@ class Service:
 
     async def becomes(self, in_use: bool) -> None:
         async def done() -> bool:
-            return (await self.told())[0] is in_use
+            return (await self.replica_status())[0] is in_use
 
         await until(done)
 
@@ -179,7 +179,7 @@ async def test_an_admin_sees_what_was_just_put_right(service: Service, primary: 
         body = {"credits": 7, "reason": "ticket 1", "idempotency_key": "ticket 1"}
         given = await service.admin.post(f"/admin/users/{user['account_id']}/credits", json=body)
         assert given.status_code == 201, given.text
-        assert (await service.told())[0], "young enough for all others"
+        assert (await service.replica_status())[0], "young enough for all others"
         for reader in (service.viewer, service.admin):
             [seen] = (await reader.get("/admin/users")).json()["users"]
             assert seen["paid"] == 7
@@ -256,7 +256,7 @@ async def test_what_is_no_replica_is_never_used(books: Urls, database: Urls, wha
     wrong = {"the primary itself": books.service, "another cluster": database.service}
     async with serving(books, wrong.get(what, "postgresql://nobody@127.0.0.1:1/nothing")) as service:
         await asyncio.sleep(1.2)  # two looks
-        assert await service.told() == (False, None)
+        assert await service.replica_status() == (False, None)
         await service.check()
         assert await service.listed() == 1
 

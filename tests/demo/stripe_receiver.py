@@ -40,7 +40,7 @@ class Receiver:
         """Until so many deliveries have arrived."""
         deadline = time.monotonic() + timeout_s
         while len(self.events) + len(self.refused) < count:
-            assert time.monotonic() < deadline, f"{self.types} arrived, {self.refused} refused; wanted {count}"
+            assert time.monotonic() < deadline, f"{self.types} arrived, {self.refused} refused; expected {count}"
             await asyncio.sleep(0.01)
 
 

@@ -64,8 +64,8 @@ def demo_environment(port: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_demo(state_dir: Path, port: int) -> Iterator[Demo]:
-    told = state_dir / "demo.json"
-    told.unlink(missing_ok=True)  # left by an earlier run
+    summary = state_dir / "demo.json"
+    summary.unlink(missing_ok=True)  # left by an earlier run
     with (state_dir.parent / "demo.out").open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "demo", "--no-ui", "--no-traffic", "--state-dir", str(state_dir)],
@@ -77,11 +77,11 @@ def running_demo(state_dir: Path, port: int) -> Iterator[Demo]:
         )
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
-            while not told.exists():
+            while not summary.exists():
                 assert process.poll() is None, (state_dir.parent / "demo.out").read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-            yield Demo(process, state_dir, json.loads(told.read_text(encoding="utf-8")))
+            yield Demo(process, state_dir, json.loads(summary.read_text(encoding="utf-8")))
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -215,8 +215,8 @@ def test_worked_example_quick_start_and_every_end(state_dir: Path, tmp_path: Pat
 def test_process_that_dies_ends_the_rest_and_is_named(state_dir: Path, victim: str) -> None:
     with running_demo(state_dir, free_port()) as demo:
         started = demo.descendants()
-        wanted = f"app.cli {victim}" if victim == "worker" else "bin/postgres -D"
-        (pid,) = (pid for pid, command in started.items() if wanted in command)
+        command_line = f"app.cli {victim}" if victim == "worker" else "bin/postgres -D"
+        (pid,) = (pid for pid, command in started.items() if command_line in command)
         os.kill(pid, signal.SIGKILL)
         assert demo.process.wait(60) == 1
         assert_all_ended(started, within_s=5)

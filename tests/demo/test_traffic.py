@@ -187,9 +187,9 @@ async def check_the_books(town: Town) -> None:
 async def check_the_times(town: Town) -> None:
     """Ids, by which the back office lists, and Stripe's times are those of the story."""
     for table, column in IDS.items():
-        told = f"('x' || left(replace({column}::text, '-', ''), 12))::bit(48)::bigint"
+        ms = f"('x' || left(replace({column}::text, '-', ''), 12))::bit(48)::bigint"
         apart = await town.one(
-            f"SELECT max(abs({told} - extract(epoch FROM created_at) * 1000)) FROM {table} WHERE created_at < $1", UNTIL
+            f"SELECT max(abs({ms} - extract(epoch FROM created_at) * 1000)) FROM {table} WHERE created_at < $1", UNTIL
         )
         assert apart < 1.01, table
         assert await town.one(f"SELECT max(created_at) FROM {table}") <= UNTIL

@@ -135,8 +135,8 @@ async def exposed(client: httpx.AsyncClient) -> set[str]:
 async def test_alerts_and_dashboards_ask_only_for_what_there_is(client_for: ClientFor) -> None:
     known = await exposed(client_for(None)) | NOT_OURS
     recorded = {rule["record"] for rule in ALL if "record" in rule}
-    asked = [*((rule.get("alert") or rule["record"], rule["expr"]) for rule in ALL), *panels()]
-    for where, expression in asked:
+    queries = [*((rule.get("alert") or rule["record"], rule["expr"]) for rule in ALL), *panels()]
+    for where, expression in queries:
         names = metrics_of(expression)
         assert names, where
         assert names <= known | recorded, f"{where} asks for {names - known - recorded}"
@@ -145,11 +145,11 @@ async def test_alerts_and_dashboards_ask_only_for_what_there_is(client_for: Clie
 async def test_every_metric_of_ours_is_looked_at(client_for: ClientFor) -> None:
     """In an alert or on a dashboard: a metric that no one uses is not worth its scrape."""
     expressions = [*(rule["expr"] for rule in ALL), *(expr for _, expr in panels())]
-    asked = {re.sub(r"_(bucket|count|sum)$", "", name) for expr in expressions for name in metrics_of(expr)}
+    queried = {re.sub(r"_(bucket|count|sum)$", "", name) for expr in expressions for name in metrics_of(expr)}
     text = (await client_for(None).get("/metrics")).text
     ours = {
         name
         for name in re.findall(r"^# TYPE (billing_\S+) ", text, flags=re.MULTILINE)
         if not name.endswith("_created")
     }
-    assert ours - asked == set()
+    assert ours - queried == set()

@@ -205,11 +205,11 @@ async def test_no_output_names_a_person_or_a_secret_whatever_happens(service: Se
     assert len(failed) >= 4
     assert all(re.search(r"app/(accounts|billing)/", line["exception"]) for line in failed)  # the place of the error
     assert any("[P0001]" in line["exception"] for line in failed)
-    told = ("request_id", "account_id", "key_id")
+    names = ("request_id", "account_id", "key_id")
     charged = next(line for line in requests if (line["route"], line["status"]) == ("/v1/billing/charges", 201))
-    assert all(name in charged for name in told)
+    assert all(name in charged for name in names)
     seen = next(line for line in requests if "{external_id:path}" in line["route"] and line["status"] == 200)
-    assert all(name in seen for name in told)
+    assert all(name in seen for name in names)
     await failing_job_names_nobody(service)
 
 
@@ -260,7 +260,7 @@ def test_errors_are_described_without_what_they_quote() -> None:
 
 
 async def test_database_errors_keep_their_code_and_the_names_in_them(database: Urls) -> None:
-    for sql, told in (
+    for sql, message in (
         ("SELECT * FROM nowhere", 'UndefinedTableError: [42P01] relation "nowhere" does not exist'),
         (f"SELECT CAST('{MARK}' AS int)", "InvalidTextRepresentationError: [22P02]"),
         (f"DO $$ BEGIN RAISE EXCEPTION '{MARK}'; END $$", "RaiseError: [P0001]"),
@@ -268,4 +268,4 @@ async def test_database_errors_keep_their_code_and_the_names_in_them(database: U
         async with connected(database) as connection:
             with pytest.raises(asyncpg.PostgresError) as failed:
                 await connection.execute(sql)
-        assert describe(failed.value) == told
+        assert describe(failed.value) == message

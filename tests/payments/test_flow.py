@@ -48,8 +48,8 @@ class ServerAndStripe:
     async def status(self, payment_id: str) -> dict[str, Any]:
         answer = await self.client.get(f"/v1/billing/purchases/{payment_id}/status")
         assert answer.status_code == 200, answer.text
-        told: dict[str, Any] = answer.json()
-        return told
+        body: dict[str, Any] = answer.json()
+        return body
 
     async def control(self, path: str, /, **fields: object) -> Any:
         async with httpx.AsyncClient() as client:
@@ -60,7 +60,7 @@ class ServerAndStripe:
         return int(check.json()["credits_remaining"])
 
     async def until(self, condition: Callable[[int], bool]) -> int:
-        """The paid credits, once they are as wanted: webhooks take a moment."""
+        """The paid credits, once they are as expected: webhooks take a moment."""
         for _ in range(100):
             credits = await self.credits()
             if condition(credits):

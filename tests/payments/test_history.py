@@ -87,7 +87,7 @@ class History:
         self.account.objects["payment_intent"][payment_id] = self.intent
         self.events.clear()
 
-    def told(self) -> list[dict[str, Any]]:
+    def handled_events(self) -> list[dict[str, Any]]:
         """The events that the service handles."""
         kinds = ("payment_intent.succeeded", "charge.refunded", "charge.dispute.created", "charge.dispute.closed")
         return [event for event in self.events if event["type"] in kinds]
@@ -114,7 +114,7 @@ async def test_every_permutation_ends_in_the_same_ledger(
         history.account.refund(charge, 130, None)
         dispute = history.account.open_dispute(history.intent, amount=245)
         history.account.close_dispute(dispute, outcome)
-        events = history.told()
+        events = history.handled_events()
         assert len(events) == 5
         for i in order:
             await deliver(payments, events[i], now)
@@ -138,16 +138,16 @@ async def test_spent_credits_become_debt_which_the_next_purchase_pays(
     account_id, payment_id = await buy(payments, db, paying, now)
     history = History(payment_id)
     history.account.succeed(history.intent)
-    await deliver(payments, history.told()[0], now)
+    await deliver(payments, history.handled_events()[0], now)
     await BillingService(db, Configuration(db, paying)).charge(ChargeRequest(account_id, 1500, "USD", ACTOR, now))
     history.account.refund(history.account.charge_of(payment_id), None, None)
-    await deliver(payments, history.told()[-1], now)
+    await deliver(payments, history.handled_events()[-1], now)
     assert await balances(database, account_id) == {"daily_free": 0, "free": 0, "paid": 0, "debt": 15}
     second = await payments.open_purchase("live", account_id, now=now)
     assert second.payment_id != payment_id
     again = History(second.payment_id)
     again.account.succeed(again.intent)
-    await deliver(payments, again.told()[0], now)
+    await deliver(payments, again.handled_events()[0], now)
     assert await balances(database, account_id) == {"daily_free": 0, "free": 0, "paid": 5, "debt": 0}
 
 
@@ -159,7 +159,7 @@ async def test_a_dispute_won_without_room_for_its_credits_waits_for_a_person_unt
     history.account.succeed(history.intent)
     dispute = history.account.open_dispute(history.intent, amount=PRICE)
     history.account.close_dispute(dispute, "won")
-    paid, opened, won = history.told()
+    paid, opened, won = history.handled_events()
     await deliver(payments, paid, now)
     await deliver(payments, opened, now)
     full = Credits(MAX_CREDITS)
@@ -191,7 +191,7 @@ async def test_what_does_not_match_the_sale_buys_nothing(
     account_id, payment_id = await buy(payments, db, paying, now)
     history = History(payment_id)
     history.account.succeed(history.intent, received=received, currency=currency)
-    await deliver(payments, history.told()[0], now)
+    await deliver(payments, history.handled_events()[0], now)
     row = await purchase_row(database, account_id)
     assert (row["status"], row["review_reason"]) == ("unknown", "amount_mismatch")
     assert (await balances(database, account_id))["paid"] == 0
@@ -203,7 +203,7 @@ async def test_received_sum_does_not_change_once_it_is_credited(
     account_id, payment_id = await buy(payments, db, paying, now)
     history = History(payment_id)
     history.account.succeed(history.intent)
-    [paid] = history.told()
+    [paid] = history.handled_events()
     await deliver(payments, paid, now)
     other = {**paid["data"]["object"], "amount_received": 1, "currency": "eur"}
     await deliver(
@@ -225,7 +225,7 @@ async def test_failed_attempt_may_still_succeed_but_success_never_fails(
     await deliver(payments, failed, now)
     assert (await purchase_row(database, account_id))["status"] == "failed"
     history.account.succeed(history.intent)
-    await deliver(payments, history.told()[0], now)
+    await deliver(payments, history.handled_events()[0], now)
     late = {**failed, "id": "evt_late", "created": failed["created"] + 1000}
     await deliver(payments, late, now)
     assert (await purchase_row(database, account_id))["status"] == "succeeded"
@@ -250,7 +250,7 @@ async def test_forged_signature_is_refused(
     account_id, payment_id = await buy(payments, db, paying, now)
     history = History(payment_id)
     history.account.succeed(history.intent)
-    payload = json.dumps(history.told()[0]).encode()
+    payload = json.dumps(history.handled_events()[0]).encode()
     with pytest.raises(InvalidSignature):
         await payments.handle_webhook(payload, forged(payload), now)
     assert (await balances(database, account_id))["paid"] == 0

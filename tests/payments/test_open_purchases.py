@@ -54,9 +54,9 @@ async def test_payments_that_take_days_are_neither_canceled_nor_begun_again(shop
         assert (await shop.payments.reconcile(now))["failed"] == 0
         for method, (account_id, payment_id) in methods.items():
             again = await shop.payments.open_purchase("live", account_id, now=now)
-            asked = await shop.payments.payment("live", payment_id, now)
+            polled = await shop.payments.payment("live", payment_id, now)
             assert again.payment_id == payment_id
-            assert again.status == asked.status == ("requires_action" if method in VOUCHERS else "processing")
+            assert again.status == polled.status == ("requires_action" if method in VOUCHERS else "processing")
     for account_id, payment_id in methods.values():
         assert (await shop.open(account_id, pack="large")).payment_id != payment_id
         await shop.control(f"payment_intents/{payment_id}/succeed")

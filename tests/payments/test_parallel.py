@@ -26,8 +26,8 @@ async def test_parallel_purchases_refunds_grants_and_charges_add_up(shop: Shop) 
     for payment in payments[: SALES // 2]:
         await shop.refund(payment.payment_id, 125)  # a quarter: 5 credits
         await shop.refund(payment.payment_id, 250)  # and a half: 10 more
-    told = await shop.events("payment_intent.succeeded", "charge.refunded")
-    assert len(told) == SALES + SALES
+    events = await shop.events("payment_intent.succeeded", "charge.refunded")
+    assert len(events) == SALES + SALES
 
     def charge(i: int) -> ChargeRequest:
         return ChargeRequest(account_id, 100, None, ACTOR, shop.now, idempotency_key=f"k{i}")
@@ -41,7 +41,7 @@ async def test_parallel_purchases_refunds_grants_and_charges_add_up(shop: Shop) 
         await shop.deliver(json.loads(json.dumps(event)))
 
     *_, outcomes = await asyncio.gather(
-        asyncio.gather(*(deliver(event) for event in told * 3)),
+        asyncio.gather(*(deliver(event) for event in events * 3)),
         asyncio.gather(*(grant() for _ in range(10))),
         asyncio.gather(*(shop.billing.charge(charge(i)) for i in range(150))),
     )

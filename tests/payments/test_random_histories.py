@@ -29,8 +29,8 @@ class Sale:
     """One payment: its history at Stripe, and the events of it that were not delivered yet."""
 
     history: History
-    untold: list[Event] = field(default_factory=list)
-    told: list[Event] = field(default_factory=list)
+    undelivered: list[Event] = field(default_factory=list)
+    delivered: list[Event] = field(default_factory=list)
     taken: int = 0
     later_s: int = 0
 
@@ -48,12 +48,12 @@ class Sale:
             self.later_s += rng.choice((0, 0, 1, 60))
             event["created"] += self.later_s
             if event["type"].startswith(HANDLED):
-                self.untold.append(event)
+                self.undelivered.append(event)
         self.taken = len(self.history.events)
 
     def credits_due(self) -> int:
         """By the events that were delivered."""
-        if not any(event["type"] == "payment_intent.succeeded" for event in self.told):
+        if not any(event["type"] == "payment_intent.succeeded" for event in self.delivered):
             return 0
         return CREDITS - CREDITS * min(PRICE, self.refunded() + self.withdrawn()) // PRICE
 
@@ -62,7 +62,7 @@ class Sale:
         reported = 0
         amounts: dict[str, int] = {}
         undone: set[str] = set()
-        for event in self.told:
+        for event in self.delivered:
             subject = event["data"]["object"]
             if subject["object"] == "refund":
                 amounts[subject["id"]] = subject["amount"]
@@ -77,7 +77,7 @@ class Sale:
         """By the last decision about each dispute; `lost` within one second. Undecided disputes are withdrawn."""
         decisions: dict[str, list[tuple[int, bool]]] = {}
         amounts, opened = {}, set()
-        for event in self.told:
+        for event in self.delivered:
             dispute = event["data"]["object"]
             if dispute["object"] != "dispute":
                 continue
@@ -143,24 +143,24 @@ async def test_what_is_paid_less_what_is_owed_is_what_the_model_says(shop: Shop,
             assert isinstance(outcome, New | Shortfall)
             spent += outcome.record.cost if isinstance(outcome, New) else 0
         else:
-            await something_is_told(rng, shop, rng.choice(sales))
+            await deliver_something(rng, shop, rng.choice(sales))
         await agrees(shop, account_id, sales, spent)
     for sale in sales:  # in the end, every event is delivered
         sale.collect(rng)
-        while sale.untold:
-            await something_is_told(rng, shop, sale)
+        while sale.undelivered:
+            await deliver_something(rng, shop, sale)
     await agrees(shop, account_id, sales, spent)
 
 
-async def something_is_told(rng: random.Random, shop: Shop, sale: Sale) -> None:
+async def deliver_something(rng: random.Random, shop: Shop, sale: Sale) -> None:
     """Deliver any undelivered event, or repeat a delivered one."""
     sale.collect(rng)
-    if sale.told and rng.random() < 0.3:
-        await shop.deliver(rng.choice(sale.told))
-    elif sale.untold:
-        event = sale.untold.pop(rng.randrange(len(sale.untold)))
+    if sale.delivered and rng.random() < 0.3:
+        await shop.deliver(rng.choice(sale.delivered))
+    elif sale.undelivered:
+        event = sale.undelivered.pop(rng.randrange(len(sale.undelivered)))
         await shop.deliver(event)
-        sale.told.append(event)
+        sale.delivered.append(event)
 
 
 async def agrees(shop: Shop, account_id: Any, sales: list[Sale], spent: int) -> None:

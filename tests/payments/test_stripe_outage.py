@@ -22,11 +22,11 @@ async def test_an_unreachable_stripe_gets_one_call_at_a_time_and_is_found_when_i
         for _ in range(UNANSWERED_CALLS):
             with pytest.raises(PaymentProviderUnavailable):
                 await gateway.retrieve_payment_intent("live", "pi_nobody", at=shop.now)
-        asked = proxy.accepted
+        before = proxy.accepted
         for _ in range(20):
             with pytest.raises(PaymentProviderUnavailable):
                 await gateway.retrieve_payment_intent("live", "pi_nobody", at=shop.now)
-        assert proxy.accepted <= asked + 3  # one probe at most, with its retries
+        assert proxy.accepted <= before + 3  # one probe at most, with its retries
         proxy.heal()
         async with asyncio.timeout(30):
             while True:

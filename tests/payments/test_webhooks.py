@@ -226,8 +226,8 @@ async def test_refund_that_overtakes_what_makes_the_payment_ours_is_not_lost(
 async def test_the_card_of_an_erased_person_is_not_learnt_again(shop: Shop, client: httpx.AsyncClient) -> None:
     account_id, event = await paid(shop)
     [charged] = await shop.events("charge.succeeded")
-    for told in (event, charged):
-        await post(shop, client, told)
+    for delivered in (event, charged):
+        await post(shop, client, delivered)
     assert [p["card_fingerprint"] is None for p in await shop.purchases(account_id)] == [False]
     async with shop.db.transaction() as tx:
         await erase_person(tx, account_id, shop.now)

@@ -61,12 +61,12 @@ async def test_purchases_with_one_card_are_found_across_accounts(house: House, a
     accounts = sorted([await account_of(house, who) for who in people])
     assert (alert["rule"], alert["observed"], alert["account_ids"]) == ("purchases_per_card", 3, accounts)
     assert fingerprints[1]["f"] not in str(alert)  # the alert shows a digest
-    told = reason_of("hold", alert["alert_id"])
-    assert [await house.status(account) for account in accounts] == [("suspended", told)] * 3
+    message = reason_of("hold", alert["alert_id"])
+    assert [await house.status(account) for account in accounts] == [("suspended", message)] * 3
     assert await house.status(await account_of(house, other)) == ("active", None)
     assert (alert["status"], alert["stopped"]) == ("open", "hold")  # it waits for an admin's decision
     refused = await agent.post("/v1/billing/purchases", json=people[0])
-    assert (refused.status_code, refused.json()["detail"]) == (403, f"Account suspended: {told}")
+    assert (refused.status_code, refused.json()["detail"]) == (403, f"Account suspended: {message}")
 
 
 async def test_refunds_of_an_account_are_found(house: House, agent: httpx.AsyncClient) -> None:
@@ -185,8 +185,8 @@ async def test_a_person_decides_and_changes_their_mind(house: House, agent: http
             for _ in range(2):  # twice is once
                 answer = await support.post(f"{ALERTS}/{alert_id}/{decision}", json=REASON)
                 assert answer.status_code == 200, answer.text
-            told = answer.json()
-            assert (told["status"], told["stopped"], told["decided_by"]) == (status, stopped, f"support@{DOMAIN}")
+            detail = answer.json()
+            assert (detail["status"], detail["stopped"], detail["decided_by"]) == (status, stopped, f"support@{DOMAIN}")
             expected = reason_of(stopped, UUID(alert_id)) if stopped else None
             assert await house.status(account_id) == (standing, expected)
         assert (await support.get(ALERTS)).json()["open_total"] == 0
@@ -287,8 +287,8 @@ async def test_what_cannot_be_decided_is_refused(house: House, agent: httpx.Asyn
 async def test_rules_are_changed_while_the_service_runs(house: House, agent: httpx.AsyncClient) -> None:
     rule = {"action": "off", "threshold": 2, "window_h": 5, "minimum": 0}
     async with await office(house, "admin") as admin:
-        told = (await admin.put(f"{RULES}/accounts_per_key", json={**rule, **REASON})).json()
-        assert told == {"rule": "accounts_per_key", **rule}
+        changed = (await admin.put(f"{RULES}/accounts_per_key", json={**rule, **REASON})).json()
+        assert changed == {"rule": "accounts_per_key", **rule}
         for _ in range(2):
             await agent.post("/v1/billing/check", json=person())
         assert await house.look() == 0

@@ -38,9 +38,9 @@ async def test_whole_purchase_over_http(agent: str, service: Service) -> None:
     async with httpx.AsyncClient(base_url=agent) as ui:
         assert (await ui.post("/ask", json={"text": "hello"})).status_code == 401
         assert (await ui.post("/login", json={"name": "grace"})).status_code == 204
-        asked = [await ui.post("/ask", json={"text": "hello"}) for _ in range(4)]
-        assert [answer.status_code for answer in asked] == [200, 200, 200, 402]
-        assert asked[0].json() == {"text": "You said: olleh"}
+        answers = [await ui.post("/ask", json={"text": "hello"}) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 402]
+        assert answers[0].json() == {"text": "You said: olleh"}
         purchase = (await ui.post("/v1/api/billing/purchase/initiate", json={"return_url": agent})).json()
         await asyncio.to_thread(service.pay, purchase["payment_id"], purchase["client_secret"])
         status = await ui.get(f"/v1/api/billing/purchase/status/{purchase['payment_id']}")

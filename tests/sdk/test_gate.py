@@ -252,10 +252,10 @@ async def test_check_that_a_charge_has_overtaken_is_not_remembered(service: Serv
         client = AsyncBillingClient(
             service.url, service.keys.agent, options=Options(check_cache_s=60), http_client=http
         )
-        asked = asyncio.create_task(client.check_credit(who))
+        checking = asyncio.create_task(client.check_credit(who))
         await way.checked.wait()
         await client.charge(who, interaction_id="1", amount_minor=300)
-        assert (await asked).has_credit
+        assert (await checking).has_credit
         assert not (await client.check_credit(who)).has_credit
 
 
@@ -284,11 +284,11 @@ async def test_user_token_says_who_it_is(database: Urls, oidc: RunningOIDC, awai
             "provider": "oauth:local",
         }
     )
-    asked = 0
+    minted = 0
 
     def token() -> str:
-        nonlocal asked
-        asked += 1
+        nonlocal minted
+        minted += 1
         return oidc.mint(sub=f"user-{awaited}", jti=uuid.uuid4().hex)
 
     async def token_later() -> str:
@@ -302,4 +302,4 @@ async def test_user_token_says_who_it_is(database: Urls, oidc: RunningOIDC, awai
             for _ in range(2):
                 assert (await client.check_credit()).uses_remaining == 2
             assert [entry.transaction_id async for entry in client.transactions()] == [charge.charge_id]
-    assert asked == 5
+    assert minted == 5

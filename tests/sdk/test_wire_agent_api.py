@@ -107,9 +107,9 @@ def test_ui_hears_only_words_that_it_knows() -> None:
         "credits_added": 0,
         "balance_after": 0,
     }
-    for word, told in {"requires_capture": "processing", "of a newer service": "unknown", "pending": "pending"}.items():
+    for word, read in {"requires_capture": "processing", "of a newer service": "unknown", "pending": "pending"}.items():
         state = PaymentState.of(PurchaseStatus(status=word, **fields))
-        assert state.status == told
+        assert state.status == read
         assert state.status in STATUS_WORDS
 
 

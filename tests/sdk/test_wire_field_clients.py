@@ -51,10 +51,10 @@ GUIDE_EXAMPLE = {
 async def check(client: httpx.AsyncClient, user: User) -> dict[str, Any]:
     answer = await client.post("/v1/billing/credits/check", json={**user, "context": {}})
     assert answer.status_code == 200
-    told = StrictCheck.model_validate_json(answer.content).model_dump()
-    daily = told.pop("daily_free_uses_remaining"), told.pop("daily_free_uses_limit")
+    body = StrictCheck.model_validate_json(answer.content).model_dump()
+    daily = body.pop("daily_free_uses_remaining"), body.pop("daily_free_uses_limit")
     assert daily == (0, 0)
-    return told
+    return body
 
 
 async def charge(client: httpx.AsyncClient, user: User, key: str, **fields: object) -> httpx.Response:
@@ -111,12 +111,12 @@ async def test_charge_of_the_guide(minter: httpx.AsyncClient, user: User) -> Non
         description="Agent interaction - datum",
         metadata={**metadata, "response_length": 3},
     )
-    told = answer.json()
-    assert (answer.status_code, told["metadata"]) == (201, metadata)
-    assert (told["amount_minor"], told["currency"], told["balance_after"]) == (100, "USD", 1900)
-    assert told["description"] == "Agent interaction - datum"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["created_at"])
-    assert [str(uuid.UUID(told[name])) for name in ("charge_id", "account_id")]
+    body = answer.json()
+    assert (answer.status_code, body["metadata"]) == (201, metadata)
+    assert (body["amount_minor"], body["currency"], body["balance_after"]) == (100, "USD", 1900)
+    assert body["description"] == "Agent interaction - datum"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", body["created_at"])
+    assert [str(uuid.UUID(body[name])) for name in ("charge_id", "account_id")]
 
 
 @pytest.mark.parametrize("provider", ["oauth:google", "oauth:discord", "oauth:wa", "oauth:api"])
@@ -183,9 +183,9 @@ async def test_table_of_status_codes(agent: httpx.AsyncClient, client_for: Clien
 async def test_purchase_prompt_can_be_written_from_the_check(agent: httpx.AsyncClient, user: User) -> None:
     for number in range(3):
         await charge(agent, user, f"m-{number}")
-    told = await check(agent, user)
+    body = await check(agent, user)
     prompt = (
-        f"You've used your {told['total_uses']} free tries! Purchase {told['purchase_uses']} more uses "
-        f"for ${told['purchase_price_minor'] / 100:.2f} to continue."
+        f"You've used your {body['total_uses']} free tries! Purchase {body['purchase_uses']} more uses "
+        f"for ${body['purchase_price_minor'] / 100:.2f} to continue."
     )
     assert prompt == "You've used your 3 free tries! Purchase 20 more uses for $5.00 to continue."

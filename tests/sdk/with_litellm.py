@@ -33,7 +33,7 @@ from ciris_billing import (
 )
 from ciris_billing.litellm import LiteLLMBilling, metadata_of
 
-asked: list[str] = []
+prompts: list[str] = []
 """The prompts that models received, in this process."""
 
 
@@ -44,9 +44,9 @@ class Model(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        asked.append(body["messages"][0]["content"])
+        prompts.append(body["messages"][0]["content"])
         answer = {
-            "id": f"chatcmpl-{len(asked)}",
+            "id": f"chatcmpl-{len(prompts)}",
             "object": "chat.completion",
             "created": 1,
             "model": "gpt-4o-mini",
@@ -54,7 +54,7 @@ class Model(BaseHTTPRequestHandler):
             "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
         }
         content = json.dumps(answer).encode()
-        self.send_response(500 if asked[-1] == "fail" else 200)
+        self.send_response(500 if prompts[-1] == "fail" else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -90,20 +90,20 @@ class Ended(CustomLogger):  # type: ignore[misc]  # see the SDK
 
     def __init__(self) -> None:
         super().__init__()
-        self._told = asyncio.Event()
+        self._received = asyncio.Event()
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        self._told.set()
+        self._received.set()
 
     async_log_failure_event = async_log_success_event
 
     @contextlib.asynccontextmanager
     async def of_a_call(self) -> AsyncIterator[None]:
-        self._told.clear()
+        self._received.clear()
         try:
             yield
         finally:
-            await asyncio.wait_for(self._told.wait(), 10)
+            await asyncio.wait_for(self._received.wait(), 10)
 
 
 ended = Ended()
@@ -135,14 +135,14 @@ async def awaited(client: BillingClient, billing: LiteLLMBilling) -> None:
             await ask("hello", metadata_of(user, interaction))
     assert client.check_credit(user).total_uses == 2
     await ask("last", metadata_of(user, "i-3"))
-    models_asked = len(asked)
+    prompts_before = len(prompts)
     try:
         await ask("refused", metadata_of(user, "i-4"))
     except NoCredit as error:
         assert error.credit_status.purchase_uses == 20
     else:
         raise AssertionError("not refused")
-    assert len(asked) == models_asked
+    assert len(prompts) == prompts_before
     await ask("the rest of what is paid for", metadata_of(user, "i-3"))
     fresh = LiteLLMBilling(client)  # another worker of the same proxy, which knows nothing of i-3
     use(fresh)
@@ -171,7 +171,7 @@ async def unnamed(client: BillingClient, billing: LiteLLMBilling) -> None:
     for _ in range(2):
         await ask("hello", metadata)
     assert client.check_credit(user).total_uses == 2
-    models_asked = len(asked)
+    prompts_before = len(prompts)
     for nobody in ({}, None, {"oauth_provider": 1, "external_id": None}):
         try:
             await ask("nobody", nobody)
@@ -179,7 +179,7 @@ async def unnamed(client: BillingClient, billing: LiteLLMBilling) -> None:
             assert "the user who pays" in str(error)
         else:
             raise AssertionError("not refused")
-    assert len(asked) == models_asked
+    assert len(prompts) == prompts_before
     use(LiteLLMBilling(client, user_of=lambda metadata: None))
     await ask("on the house", None)
 
@@ -236,7 +236,7 @@ def blocking(client: BillingClient, billing: LiteLLMBilling) -> None:
         with billing.interaction(user, f"i-{number}") as metadata:
             for _ in range(2):
                 litellm.completion(**call("hello", metadata))
-    models_asked = len(asked)
+    prompts_before = len(prompts)
     try:
         with billing.interaction(user, "i-3") as metadata:
             litellm.completion(**call("refused", metadata))
@@ -244,7 +244,7 @@ def blocking(client: BillingClient, billing: LiteLLMBilling) -> None:
         pass
     else:
         raise AssertionError("not refused")
-    assert (client.check_credit(user).total_uses, len(asked)) == (3, models_asked)
+    assert (client.check_credit(user).total_uses, len(prompts)) == (3, prompts_before)
 
 
 async def unpaid_after_all(client: BillingClient, billing: LiteLLMBilling) -> None:
@@ -311,15 +311,15 @@ async def in_proxy(client: BillingClient, billing: LiteLLMBilling) -> None:
         await request("i-3")
     except HTTPException as error:
         assert (error.status_code, error.detail) == (402, "No free uses or credits remaining")
-        told = {"exception": error, "metadata": metadata_of(user, "i-3"), "litellm_call_id": "call-i-3"}
-        await billing.async_log_failure_event(told, None, None, None)  # as the proxy does
+        failure = {"exception": error, "metadata": metadata_of(user, "i-3"), "litellm_call_id": "call-i-3"}
+        await billing.async_log_failure_event(failure, None, None, None)  # as the proxy does
     else:
         raise AssertionError("not refused")
 
 
 async def service_away(client: BillingClient, billing: LiteLLMBilling) -> None:
     """Closed by default; with the policy "fail_open" the call runs, and a failed delivery is logged, not raised."""
-    user, models_asked = who("service_away"), len(asked)
+    user, prompts_before = who("service_away"), len(prompts)
     quick = Options(deadline_s=0.2)
     with BillingClient("http://127.0.0.1:9", "key", options=quick) as away:
         use(LiteLLMBilling(away))
@@ -329,11 +329,11 @@ async def service_away(client: BillingClient, billing: LiteLLMBilling) -> None:
             pass
         else:
             raise AssertionError("not refused")
-        assert len(asked) == models_asked
+        assert len(prompts) == prompts_before
     with BillingClient("http://127.0.0.1:9", "key", options=Options(deadline_s=0.2, policy="fail_open")) as open_:
         use(LiteLLMBilling(open_))
         await ask("allowed", metadata_of(user, "i"))
-    assert len(asked) == models_asked + 1
+    assert len(prompts) == prompts_before + 1
 
 
 def documented(client: BillingClient, blocks: dict[str, str]) -> None:

@@ -90,11 +90,11 @@ class Model:
         else:
             self.paid, self.debt = max(0, self.paid - more), self.debt + max(0, more - self.paid)
 
-    def _once(self, operation: str, key: str | None, asked: object, attempt: Callable[[], Answer]) -> Answer:
+    def _once(self, operation: str, key: str | None, request: object, attempt: Callable[[], Answer]) -> Answer:
         if key is not None and (operation, key) in self.used:
             before, answer = self.used[operation, key]
-            return ("replayed", *answer[1:]) if before == asked else ("key reused",)
+            return ("replayed", *answer[1:]) if before == request else ("key reused",)
         answer = attempt()
         if key is not None and answer[0] == "done":
-            self.used[operation, key] = asked, answer
+            self.used[operation, key] = request, answer
         return answer

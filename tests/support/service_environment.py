@@ -89,6 +89,6 @@ class Bought:
 
     history: History
     sale: Sale
-    told: list[dict[str, Any]] = field(default_factory=list)
+    delivered: list[dict[str, Any]] = field(default_factory=list)
     dispute: dict[str, Any] | None = None
     """The open one: Stripe has one at a time."""

@@ -11,8 +11,8 @@ DAYS = 35
 LIVE_PEOPLE = 252
 TEST_SHARE = 10
 """The number of live users per user of the test environment."""
-FEWEST_WANTED, MOST_WANTED, STEEPNESS = 12, 640, 0.66
-"""Interactions that they want in a month."""
+FEWEST_INTERACTIONS, MOST_INTERACTIONS, STEEPNESS = 12, 640, 0.66
+"""The interactions of one person in a month."""
 FIRST_NAMES = """
     Amara Anders Beatriz Bilal Camille Chidi Clara Dana Diego Elif Emeka Erik Fatima Felix Freya Giulia Grace Hana
     Hugo Ibrahim Ines Isla Jamal Jonas Julia Kaito Karim Katya Lars Leila Lena Liam Lucia Malik Mara Marco Mei Mina
@@ -76,7 +76,7 @@ def people(rng: Random, until: datetime, live: int) -> list[Person]:
     """Return all people who arrived within DAYS before `until`, unordered: so many live ones, and some in test."""
     count = live + live // TEST_SHARE
     # Few people want much: a Pareto distribution, sampled evenly, so that the amount of traffic is not random.
-    appetites = [FEWEST_WANTED * (1 - (n + 0.5) / count) ** (-1 / STEEPNESS) for n in range(count)]
+    appetites = [FEWEST_INTERACTIONS * (1 - (n + 0.5) / count) ** (-1 / STEEPNESS) for n in range(count)]
     rng.shuffle(appetites)
     return [
         _person(rng, "live" if number < live else "test", number, appetite, until)
@@ -110,7 +110,7 @@ def _person(rng: Random, environment: Environment, number: int, appetite: float,
             marketing_opt_in_source="sign-up form" if consents else None,
         )
     share_left = max(0.1, (until - arrived) / timedelta(days=DAYS)) ** 0.5
-    wants = 1 + int(min(MOST_WANTED, appetite) * share_left)
+    wants = 1 + int(min(MOST_INTERACTIONS, appetite) * share_left)
     if environment == "test":
         wants = min(wants, 25)
     identity = Identity(environment, agent.provider, external_id)

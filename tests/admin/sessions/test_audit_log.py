@@ -281,8 +281,8 @@ async def test_export_is_all_that_matches_page_by_page(office: Office, monkeypat
         for number in range(5):
             body = {"credits": 1, "reason": f"gift {number}", "idempotency_key": str(number)}
             assert (await admin.post(f"/admin/users/{account_id}/credits", json=body)).status_code == 201
-        for wanted, numbers in (({}, [4, 3, 2, 1, 0]), ({"action": "account.close"}, [])):
-            params = {"target_id": str(account_id), **wanted}
+        for filters, numbers in (({}, [4, 3, 2, 1, 0]), ({"action": "account.close"}, [])):
+            params = {"target_id": str(account_id), **filters}
             export = await admin.get("/admin/audit-logs.csv", params=params)
             rows = list(csv.DictReader(io.StringIO(export.content.decode("utf-8-sig"), newline="")))
             assert [row["reason"] for row in rows] == [f"gift {number}" for number in numbers]

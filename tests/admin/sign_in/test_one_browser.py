@@ -48,13 +48,13 @@ async def test_a_code_asked_for_with_the_same_challenge_is_refused_for_its_nonce
 ) -> None:
     async with no_new_session(office):
         url = urlsplit(await browser.begin())
-        asked = dict(parse_qsl(url.query)) | {"nonce": "the attacker's"}
+        params = dict(parse_qsl(url.query)) | {"nonce": "the attacker's"}
         refused(
-            await browser.end(browser.consent(url._replace(query=urlencode(asked)).geturl())), 400, "sign_in_failed"
+            await browser.end(browser.consent(url._replace(query=urlencode(params)).geturl())), 400, "sign_in_failed"
         )
-        del asked["nonce"]
+        del params["nonce"]
         refused(
-            await browser.end(browser.consent(url._replace(query=urlencode(asked)).geturl())), 400, "sign_in_failed"
+            await browser.end(browser.consent(url._replace(query=urlencode(params)).geturl())), 400, "sign_in_failed"
         )
 
 

@@ -106,12 +106,12 @@ async def test_elliptic_curve_signatures_are_fine(browser: Browser, provider: Ru
 
 
 async def test_each_sign_in_asks_with_fresh_values_and_pkce(browser: Browser) -> None:
-    asked = [parse_qs(urlsplit(await browser.begin()).query) for _ in range(3)]
+    queries = [parse_qs(urlsplit(await browser.begin()).query) for _ in range(3)]
     for name in ("state", "nonce", "code_challenge"):
-        values = {query[name][0] for query in asked}
+        values = {query[name][0] for query in queries}
         assert len(values) == 3
         assert all(len(value) >= 43 for value in values)
-    for query in asked:
+    for query in queries:
         assert query["code_challenge_method"] == ["S256"]
         assert query["response_type"] == ["code"]
         assert query["redirect_uri"] == [f"http://127.0.0.1{CALLBACK}"]

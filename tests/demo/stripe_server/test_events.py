@@ -9,9 +9,9 @@ async def test_the_event_log_tells_what_was_so_at_the_time(client: stripe.Stripe
     intent = await paid(client)
     events = (await client.v1.events.list_async({"limit": 100})).data
     assert [event.type for event in events] == PAID[::-1]
-    told = {event.type: event.data.object["status"] for event in events}
-    assert told["payment_intent.created"] == "requires_payment_method"
-    assert told["payment_intent.succeeded"] == "succeeded"
+    status_by_type = {event.type: event.data.object["status"] for event in events}
+    assert status_by_type["payment_intent.created"] == "requires_payment_method"
+    assert status_by_type["payment_intent.succeeded"] == "succeeded"
     assert (await client.v1.events.retrieve_async(events[0].id)).data.object["id"] == intent.id
     chosen = await client.v1.events.list_async({"types": [PAID[0], PAID[1]]})
     assert [event.type for event in chosen.data] == [PAID[1], PAID[0]]

@@ -104,8 +104,8 @@ async def test_3d_secure_waits_for_the_buyer(
     client: stripe.StripeClient, control: httpx.AsyncClient, receiver: Receiver
 ) -> None:
     intent = await create(client)
-    asked = await confirm(client, intent.id, "pm_card_authenticationRequired")
-    assert (asked.status, asked.amount_received, asked.latest_charge) == ("requires_action", 0, None)
+    confirmed = await confirm(client, intent.id, "pm_card_authenticationRequired")
+    assert (confirmed.status, confirmed.amount_received, confirmed.latest_charge) == ("requires_action", 0, None)
     await tell(control, f"/payment_intents/{intent.id}/succeed")
     done = await client.v1.payment_intents.retrieve_async(intent.id)
     assert (done.status, done.amount_received, done.next_action) == ("succeeded", 500, None)

@@ -81,8 +81,8 @@ async def test_nonsense_is_refused_in_stripes_words(local: LocalStripe) -> None:
         for method, path, body, status in NASTY:
             key = {"Authorization": f"Bearer {local.secret_key}"}
             answer = await plain.request(method, path, content=body, headers=key)
-            told = (answer.status_code, answer.json()["error"]["type"])
-            assert told == (status, "invalid_request_error"), (path, body)
+            refusal = (answer.status_code, answer.json()["error"]["type"])
+            assert refusal == (status, "invalid_request_error"), (path, body)
         for header in ("Basic !", "Basic /w==", "Bearer", "Bearer sk_test_other"):
             assert (await plain.get("/v1/events", headers={"Authorization": header})).status_code == 401
 
