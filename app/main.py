@@ -51,8 +51,8 @@ from app.observability.metrics import BUILD, CHARGES_WAITING
 from app.observability.requests import RequestContext
 from app.observability.sentry import flush_reports
 from app.observability.tracing import start_tracing, stop_tracing
-from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.payments.stripe_gateway import StripeGateway
 from app.settings import Mode, Settings, load_settings
 from app.tools.service import OPERATION, ProductInventoryService
 

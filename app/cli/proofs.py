@@ -8,9 +8,9 @@ from app.cli.running import FAILED, run
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
-from app.payments.gateway import StripeGateway
 from app.payments.reconciliation_tally import Attempts
 from app.payments.service import PaymentService
+from app.payments.stripe_gateway import StripeGateway
 from app.settings import Settings
 from app.verification import verify_books
 

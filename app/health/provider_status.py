@@ -18,7 +18,7 @@ from app.payments.errors import (
     PaymentProviderUnavailable,
     PaymentsNotConfigured,
 )
-from app.payments.gateway import StripeGateway
+from app.payments.stripe_gateway import StripeGateway
 
 CACHED_S = 10.0
 WAIT_S = 1.0

@@ -9,9 +9,9 @@ from app.ledger.locked_account import lock_account
 from app.payments import queries
 from app.payments.errors import RefundRefused
 from app.payments.facts import UNDONE_REFUND
-from app.payments.gateway import StripeGateway
 from app.payments.purchase import Purchase
 from app.payments.settlement import apply
+from app.payments.stripe_gateway import StripeGateway
 
 ACCOUNT_CLOSED = "account_closed"
 """The request key of these refunds: no admin asked for them."""

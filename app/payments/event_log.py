@@ -9,9 +9,9 @@ from app.observability.metrics import EVENTS_CAUGHT_UP
 from app.payments import event_queries
 from app.payments.event_queries import Feed
 from app.payments.facts import Event
-from app.payments.gateway import StripeGateway
 from app.payments.inbox import receive
 from app.payments.reconciliation_tally import Attempts
+from app.payments.stripe_gateway import StripeGateway
 from app.payments.stripe_objects import HANDLED, REFUND_EVENTS
 
 READ_BACK = timedelta(days=30)

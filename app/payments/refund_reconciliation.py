@@ -10,9 +10,9 @@ from app.db import Database
 from app.payments import queries
 from app.payments.errors import PaymentNotFound, PaymentProviderForbids
 from app.payments.facts import PaymentFacts, merge_refund
-from app.payments.gateway import StripeGateway
 from app.payments.reconciliation_tally import Attempts
 from app.payments.settlement import apply
+from app.payments.stripe_gateway import StripeGateway
 
 LISTED_FOR = timedelta(hours=24)
 """Each run lists the refunds that began within it. The event log reports the outcome of older ones."""

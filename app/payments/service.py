@@ -29,13 +29,13 @@ from app.payments.errors import (
 )
 from app.payments.event_log import catch_up
 from app.payments.facts import CANCELED_AFTER, PaymentFacts, lifetime
-from app.payments.gateway import PaymentIntent, StripeGateway
 from app.payments.inbox import receive
 from app.payments.opening import STUCK_AFTER, find_or_insert
 from app.payments.purchase import Purchase
 from app.payments.reconciliation_tally import Attempts
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
 from app.payments.settlement import Outcome, apply
+from app.payments.stripe_gateway import PaymentIntent, StripeGateway
 from app.payments.stripe_http import request_key
 
 log = structlog.get_logger()

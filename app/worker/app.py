@@ -48,9 +48,9 @@ from app.observability.metrics import BUILD, JOB_SECONDS
 from app.observability.sentry import flush_reports
 from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
-from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
 from app.payments.settlement import REFUND_CLOSED
+from app.payments.stripe_gateway import StripeGateway
 from app.risk.service import look as look_for_unusual
 from app.settings import Settings
 from app.tools.erasure import TEXTS as TOOL_TEXTS

@@ -19,8 +19,8 @@ from app.billing.service import BillingService
 from app.db import Database
 from app.demo.stripe.webhooks import signature
 from app.payments.facts import PaymentFacts
-from app.payments.gateway import StripeGateway
 from app.payments.service import Payment, PaymentService
+from app.payments.stripe_gateway import StripeGateway
 from app.settings import Settings
 from app.verification import verify_books
 from tests.books import balances, connected

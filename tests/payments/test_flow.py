@@ -16,8 +16,8 @@ from app.auth.caller import Permission
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
-from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.payments.stripe_gateway import StripeGateway
 from tests.books import account_locked, balances, connected
 from tests.conftest import make_key, settings_for
 from tests.databases import Urls

@@ -22,8 +22,8 @@ from app.demo.stripe.webhooks import signature
 from app.ledger.pools import MAX_CREDITS, Credits
 from app.payments.errors import InvalidSignature
 from app.payments.facts import taken_back
-from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.payments.stripe_gateway import StripeGateway
 from app.settings import Settings
 from tests.books import balances, connected
 from tests.conftest import ACTOR, settings_for

@@ -15,8 +15,8 @@ from app.ledger.errors import AccountSuspended, IdempotencyKeyReused
 from app.ledger.pools import MAX_CREDITS, Credits
 from app.packs import Pack
 from app.payments.errors import PaymentNotFound, PaymentProviderFailed, PaymentProviderUnavailable
-from app.payments.gateway import PaymentIntent, StripeGateway
 from app.payments.service import PaymentService
+from app.payments.stripe_gateway import PaymentIntent, StripeGateway
 from tests.books import connected
 from tests.conftest import ACTOR
 from tests.payments.conftest import Shop

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.payments.errors import PaymentNotFound, PaymentProviderUnavailable
-from app.payments.gateway import UNANSWERED_CALLS, StripeGateway
+from app.payments.stripe_gateway import UNANSWERED_CALLS, StripeGateway
 from tests.chaos.proxy import Proxy
 from tests.payments.conftest import Shop
 

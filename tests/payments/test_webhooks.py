@@ -12,7 +12,7 @@ import pytest
 from app.accounts.erasure import erase_person, forget_texts
 from app.demo.stripe.webhooks import signature
 from app.payments.erasure import TEXTS
-from app.payments.gateway import StripeGateway
+from app.payments.stripe_gateway import StripeGateway
 from tests.books import account_locked
 from tests.payments.conftest import TEST_SECRET, Event, Shop
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
-from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.payments.stripe_gateway import StripeGateway
 from app.settings import Settings
 from app.tools.service import ProductInventoryService
 from tests.conftest import settings_for

@@ -34,7 +34,7 @@ from app.payments.errors import (
     PaymentProviderUnavailable,
     PaymentsNotConfigured,
 )
-from app.payments.gateway import StripeGateway
+from app.payments.stripe_gateway import StripeGateway
 from app.settings import Settings
 
 router = APIRouter(prefix="/admin/config", tags=["admin: configuration"], responses=ERRORS, route_class=GuardedRoute)

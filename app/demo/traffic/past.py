@@ -29,8 +29,8 @@ from app.db import Database
 from app.demo.stripe.webhooks import signature
 from app.ledger.locked_account import LockedAccount
 from app.ledger.outcomes import Outcome
-from app.payments.gateway import StripeGateway
 from app.payments.service import PaymentService
+from app.payments.stripe_gateway import StripeGateway
 from app.payments.stripe_objects import HANDLED
 from app.settings import Settings
 from app.tools.service import ProductInventoryService, ToolChargeRequest

@@ -1,4 +1,4 @@
-"""StripeGateway: every call to Stripe. The only module that imports stripe."""
+"""StripeGateway: every call to Stripe, and the verification of its webhooks."""
 
 import asyncio
 import contextlib
