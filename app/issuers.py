@@ -1,4 +1,8 @@
-"""Issuers: the OpenID providers whose ID tokens identify end users."""
+"""Issuers: the OpenID providers whose ID tokens identify end users. Free of I/O.
+
+Operators list them in the setting ISSUERS, and Google in GOOGLE_CLIENT_IDS (app/settings.py). app/auth/id_tokens
+verifies their tokens. They are not runtime configuration: a change takes a restart.
+"""
 
 from typing import Literal
 

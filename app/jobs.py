@@ -1,6 +1,8 @@
-"""The outbox: background work as rows of the job queue, written in the transaction that causes it.
+"""The outbox (the transactional outbox pattern): background work as rows of the job queue in PostgreSQL.
 
-A job exists if and only if its cause was committed.
+`defer` writes a job in the transaction that causes it, so a job exists if and only if its cause was committed. The
+worker runs it at least once (app/worker/app.py, which also has the periodic jobs and the retries). The second half of
+this module reads the queue for monitoring and for admins.
 """
 
 import json

@@ -1,4 +1,8 @@
-"""Price packs: the credits and the price of one purchase."""
+"""Price packs: the credits and the price of one purchase. Free of I/O.
+
+The packs in force are runtime configuration (the section `packs` of app/configuration). Until an admin sets it, the
+setting PACKS applies.
+"""
 
 from typing import Annotated
 

@@ -1,4 +1,8 @@
-"""Products: the tools that agents charge for."""
+"""Products: the tools that agents charge for. Free of I/O.
+
+The products in force are runtime configuration (the section `products` of app/configuration). Until an admin sets it,
+the setting PRODUCTS applies.
+"""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -11,7 +11,7 @@ from app.payments.facts import REFUND_STATUSES, Card, Dispute, DisputeStatus, Ev
 Object = Mapping[str, Any]
 Facts = TypeVar("Facts")
 REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
-HANDLED = (
+HANDLED = (  # the types of webhook events that have an effect; the README says how to add one
     "payment_intent.succeeded",
     "payment_intent.payment_failed",
     "payment_intent.canceled",

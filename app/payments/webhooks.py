@@ -1,4 +1,8 @@
-"""`/v1/billing/webhooks`: receives Stripe's events."""
+"""`/v1/billing/webhooks`: receives Stripe's events.
+
+`StripeGateway.verify_webhook` checks the signature. `HANDLED` in stripe_objects.py lists the types of events that have
+an effect. `parse_event` in stripe_events.py turns an event into facts, and settlement.py the facts into ledger entries.
+"""
 
 from typing import Annotated
 

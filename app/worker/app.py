@@ -1,8 +1,12 @@
 """The worker: all background jobs.
 
-Jobs come from the queue in PostgreSQL. The code that causes a job writes it there (app.jobs.defer), or the clock does
-(`periodic`). Each runs at least once, so it may run twice: all are idempotent. A job that keeps failing stays in the
-queue's table with the status "failed", for an admin to see. The work that it left undone is found by the periodic jobs.
+Jobs come from the queue in PostgreSQL. The code that causes a job writes it there (the outbox, `app.jobs.defer`); its
+task is in `create_worker`. The clock causes the others: the periodic jobs of `_add_periodic_jobs`. Each job runs at
+least once, so it may run twice: all are idempotent.
+
+Retries: a job that raises runs again by `RETRY`, if its task names that strategy. A job whose worker died is found by
+`retry_stalled_jobs`. A job that has used its attempts stays in the queue's table with the status "failed", for an admin
+to see and to retry (`app.jobs.retry_failed`). The periodic jobs find the work that it left undone.
 """
 
 import asyncio
@@ -162,6 +166,8 @@ def create_worker(settings: Settings, services: Services) -> App:
 
 
 def _add_periodic_jobs(queue: App, services: Services) -> None:
+    """Add the jobs that the clock causes. A queueing lock admits one waiting run of each."""
+
     @queue.periodic(cron="*/5 * * * *")
     @queue.task(name="reconcile_payments", queue=QUEUE, queueing_lock="reconcile_payments", lock=reconciliation.LOCK)
     async def reconcile_payments(timestamp: int) -> None:
@@ -202,9 +208,11 @@ def _add_periodic_jobs(queue: App, services: Services) -> None:
     @queue.periodic(cron="* * * * *")
     @queue.task(name="retry_stalled_jobs", queue=QUEUE, queueing_lock="retry_stalled_jobs", pass_context=True)
     async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
-        """Retry jobs whose worker died while it ran them.
+        """End the jobs whose worker died while it ran them: without a heartbeat for STALLED_AFTER_S.
 
-        Not periodic jobs, which recur anyway; nor a job with MAX_ATTEMPTS, which may be what kills its workers.
+        Such a job is scheduled again at once, with two exceptions, which get the status "failed". A job with a queueing
+        lock: every periodic job, whose next run replaces it, and `reconcile_all`, which an admin can start again. A job
+        with MAX_ATTEMPTS, which may be what kills its workers.
         """
         manager = context.app.job_manager
         for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_AFTER_S):

@@ -48,7 +48,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 async def find_by_words(db: Session, search: str) -> tuple[Collection[UUID], bool]:
-    """Return accounts in which each part of the search begins a word, and whether there may be more than were read."""
+    """Return the accounts that match a search, unordered, and whether there may be more.
+
+    An account matches if each word of the search begins a word of its external id, display name or e-mail address. The
+    index gives at most MAX_MATCHES + 1 accounts, from the first MAX_PROBED rows of the rarest word; to them come the
+    matches among the MAX_RECENT newest rows. A search without a letter or digit matches none.
+    """
     words = sorted(words_of([search]), key=len, reverse=True)[:MAX_SEARCH_WORDS]
     if not words:
         return [], False
