@@ -1,4 +1,8 @@
-"""Errors: each has an HTTP status and a code, and becomes an answer only here."""
+"""Errors: each has an HTTP status and a code, and becomes an answer only here.
+
+To add a code, derive a class from `AppError` in the errors.py of the package that raises it, and describe the code in
+docs/errors.md; a test compares them.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar, TypeAlias

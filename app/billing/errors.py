@@ -1,4 +1,8 @@
-"""Billing outcomes that end a request."""
+"""Errors of billing that end a request.
+
+A new code is a subclass of `AppError` (app/errors.py), a row in docs/errors.md, and a class in the SDK
+(sdk/src/ciris_billing/errors.py) if its callers handle it in another way than its status.
+"""
 
 from app.errors import AppError
 from app.ledger.pools import MINOR_PER_CREDIT
@@ -6,6 +10,8 @@ from app.ledger.pools import MINOR_PER_CREDIT
 
 class InsufficientCredits(AppError):
     """The account cannot pay. The arguments are credits. The answer's figures are hundredths of a credit.
+
+    Their wire type is `InsufficientCreditsReply` in schemas.py.
 
     `affordable` is the largest amount that the same operation could spend now. None means all of `available`. An
     operation with a fixed price passes 0.

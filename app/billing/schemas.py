@@ -193,6 +193,8 @@ class TransactionsReply(Reply):
 class InsufficientCreditsReply(ErrorReply):
     """402: the account cannot pay. Nothing was spent."""
 
+    # The figures of `InsufficientCredits` (errors.py), and the attributes of the SDK's `InsufficientCredits`.
+
     balance_minor: int = Field(description="Credits that this operation can spend, in hundredths.")
     required_minor: int = Field(description="The operation's cost, in hundredths of a credit.")
     shortfall_minor: int = Field(description="`required_minor` minus `balance_minor`.")
