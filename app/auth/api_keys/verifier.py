@@ -34,13 +34,17 @@ class KnownKey:
 
 
 class KeyVerifier:
-    """Verifies key texts. Argon2 runs once per key and process; then a digest with a key of this process decides.
+    """Verifies key texts: the key exists, works at the time, belongs to the environment, and has this secret.
 
-    The digest belongs to the hash that it was verified against, so it stays valid when other columns change. The cached
-    row counts only while the listener is current; otherwise it is read for each request.
+    Argon2 runs once per key and process. From then on a keyed digest in memory decides. The digest belongs to the
+    Argon2 hash that it was verified against, so it stays valid when other columns of the row change.
 
-    Wrong secrets slow down their sender in this process (FailedAttempts). They also take tokens from a bucket of
-    `buckets`: if processes share these, more processes do not allow more guesses.
+    Rows are cached while the notification listener is current, so a change takes effect within 1 s of its commit. While
+    it is not, each request reads its row.
+
+    Wrong secrets are limited per key and sender's address, and never lock the key for other addresses. FailedAttempts
+    makes the sender wait longer and longer in this process. A bucket of `buckets` bounds the wrong secrets per minute:
+    if processes share the buckets, more processes do not allow more guesses.
     """
 
     def __init__(self, db: Database, listener: NotificationListener, argon2: Argon2, buckets: TokenBuckets) -> None:
