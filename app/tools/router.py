@@ -76,7 +76,13 @@ async def check_tool(product_type: ProductType, account_id: AccountId, tools: To
     responses={**UNKNOWN, 200: {"headers": REPLAYED_IN_OPENAPI}, 402: {"model": InsufficientCreditsReply}},
 )
 async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, now: Now) -> ToolChargeReply | Response:
-    """Charge one use. The same idempotency key again answers 200 with the original result and charges nothing."""
+    """Charge one use of a tool: a free use, else a paid use, else paid credits at the tool's price.
+
+    Creates a missing account. Repeating an idempotency key answers 200 with the original result and the header
+    `Idempotency-Replayed: true`, and charges nothing. 422 `idempotency_key_reused`: the key was used for another tool.
+    400 `unknown_product_type`. 402 `insufficient_credits`: none of the three can pay. 403 `account_suspended`
+    or `account_closed`. These errors charge nothing. After a 503 the outcome is unknown: retry with the same key.
+    """
     billing: BillingService = request.app.state.billing
     tools: ProductInventoryService = request.app.state.tools
     identity = body.identity(caller)
