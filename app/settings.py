@@ -1,9 +1,10 @@
 """Settings: one typed class, read from environment variables and Docker secret files.
 
 Every field is the environment variable of the same name in capitals. `NAME_FILE=/run/secrets/x` reads the value
-from a file instead. To add a setting, add a field with a description here and its row in docs/settings.md; a test prints
-the table when it is out of date. What admins change while the service runs is runtime configuration instead
-(app/configuration).
+from a file instead. Values that admins change while the service runs are runtime configuration (app/configuration).
+
+To add a setting, add a field with a description here and its row in docs/settings.md: tests/test_docs.py prints the
+table when it is out of date.
 """
 
 from base64 import b64decode
