@@ -79,6 +79,8 @@ class Signer:
             return None
         try:
             claims = jwt.decode(token, self._key, algorithms=ALGORITHMS).claims
+            # Stricter than joserfc's claims registry, which accepts a list with the audience and has one leeway for
+            # all times. Here `aud` is the text that `sign` wrote, and only `iat` has leeway: processes' clocks differ.
             right = claims["iss"] == ISSUER and claims["aud"] == self._audience
             return claims if right and claims["iat"] - 60 <= now.timestamp() < claims["exp"] else None
         except (JoseError, ValueError, KeyError, TypeError, RecursionError):

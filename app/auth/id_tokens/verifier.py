@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 import httpx
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError
+from joserfc.jwt import JWTClaimsRegistry
 
 from app.auth.caller import Environment
 from app.auth.id_tokens.jwks import IssuerUnavailable, JWKSCache, VerificationKey
@@ -155,7 +156,11 @@ class TokenVerifier:
             self._verified.popitem(last=False)
 
     def _choose_issuer(self, claims: dict[str, Any]) -> Issuer:
-        """Return the configuration for the unverified `iss` and `aud`. They decide only whose keys are used."""
+        """Return the configuration for the unverified `iss` and `aud`. They decide only whose keys are used.
+
+        joserfc's claims registry compares these claims with expected values. Here they choose among configurations,
+        before a key is known; and the registry has no rule for `azp`.
+        """
         issuer = claims.get("iss")
         by_audience = self._issuers.get(issuer) if isinstance(issuer, str) else None
         if by_audience is None:
@@ -256,15 +261,7 @@ def _check_signature(token: str, payload: bytes, key: VerificationKey) -> None:
 
 def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
     claims = parts.claims
-    issued_s = _numeric_date(claims, "iat")
-    expires_s = min(_numeric_date(claims, "exp"), issued_s + MAX_TOKEN_LIFE.total_seconds())
-    not_before_s = _numeric_date(claims, "nbf") if claims.get("nbf") is not None else issued_s
-    if _expired(expires_s, now):
-        raise InvalidToken("expired")
-    if max(issued_s, not_before_s) > now.timestamp() + LEEWAY_S:
-        raise InvalidToken("not valid yet")
-    if expires_s <= issued_s:
-        raise InvalidToken("expires before it is issued")
+    issued_s, expires_s = _check_times(claims, now)
     email = _text(claims, "email") if is_email_verified(claims) else None
     external_id = email if config.subject_claim == "email" else _text(claims, config.subject_claim)
     subject = _text(claims, "sub")
@@ -289,6 +286,27 @@ def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
         email=email,
         display_name=_text(claims, "name"),
     )
+
+
+def _check_times(claims: dict[str, Any], now: datetime) -> tuple[float, float]:
+    """Return the times at which the token was issued and ends, at most MAX_TOKEN_LIFE later. Raise InvalidToken.
+
+    joserfc's claims registry compares `exp`, `nbf` and `iat` with the clock. The rest is what it lacks: dates that
+    datetime can hold, null as an absent `nbf`, a longest life, and an end after the beginning.
+    """
+    issued_s = _numeric_date(claims, "iat")
+    expires_s = min(_numeric_date(claims, "exp"), issued_s + MAX_TOKEN_LIFE.total_seconds())
+    not_before_s = issued_s if claims.get("nbf") is None else _numeric_date(claims, "nbf")
+    try:
+        registry = JWTClaimsRegistry(now.timestamp(), LEEWAY_S)  # type: ignore[arg-type]  # it compares fractions, too
+        registry.validate({"exp": expires_s, "nbf": not_before_s, "iat": issued_s})
+    except ExpiredTokenError:
+        raise InvalidToken("expired") from None
+    except InvalidClaimError:
+        raise InvalidToken("not valid yet") from None
+    if expires_s <= issued_s:
+        raise InvalidToken("expires before it is issued")
+    return issued_s, expires_s
 
 
 def is_email_verified(claims: Mapping[str, Any]) -> bool:
