@@ -12,7 +12,6 @@ from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.ledger.errors import AccountClosed, IdempotencyKeyReused
-from app.ledger.locked_account import lock_account
 from app.observability.metrics import WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.packs import Pack
 from app.payments import queries
@@ -21,21 +20,17 @@ from app.payments.errors import (
     InvalidSignature,
     PaymentNotFound,
     PaymentProviderError,
-    PaymentProviderFailed,
-    PaymentProviderRejects,
     PurchaseGivenUp,
-    PurchaseRejected,
     RefundRefused,
 )
 from app.payments.event_log import catch_up
 from app.payments.facts import CANCELED_AFTER, PaymentFacts, lifetime
 from app.payments.inbox import receive
+from app.payments.intents import PaymentIntents
 from app.payments.opening import STUCK_AFTER, find_or_insert
-from app.payments.purchase import Purchase
 from app.payments.reconciliation_tally import Attempts
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
-from app.payments.settlement import Outcome, apply
-from app.payments.stripe_gateway import PaymentIntent, StripeGateway
+from app.payments.stripe_gateway import StripeGateway
 from app.payments.stripe_http import request_key
 
 log = structlog.get_logger()
@@ -66,6 +61,7 @@ class PaymentService:
         self._configuration = configuration
         self._billing = billing
         self._gateway = gateway
+        self._intents = PaymentIntents(db, gateway)
 
     # --- buying ---
 
@@ -116,7 +112,7 @@ class PaymentService:
                 )
             if purchase.status == "canceled" and purchase.provider_payment_id is None:
                 raise PurchaseGivenUp
-            intent = await self._booked_intent_of(purchase, now)
+            intent = await self._intents.booked_of(purchase, now)
             if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
                 break
             # Stripe reports only now that the last click's payment has ended, so this click begins another.
@@ -126,63 +122,6 @@ class PaymentService:
 
     async def _is_closed(self, account_id: UUID) -> bool:
         return bool((await self._billing.accounts.state(account_id))["status"] == "closed")
-
-    async def _booked_intent_of(self, purchase: Purchase, now: datetime) -> PaymentIntent:
-        """Return the purchase's payment at Stripe, after booking its state.
-
-        A purchase has one payment: the first that is stored. If Stripe fails between two clicks, each click may open a
-        payment. Buyers get the client secret of the stored payment only, so no other payment can be paid.
-        """
-        intent = await self._intent_of(purchase, now)
-        if await self._apply(purchase.environment, intent.facts, now) != "ignored":
-            return intent
-        async with self._db.read() as db:
-            stored = await queries.find_purchase(db, purchase.account_id, purchase.purchase_id)
-        assert stored is not None
-        intent = await self._intent_of(stored, now)
-        await self._apply(stored.environment, intent.facts, now)
-        return intent
-
-    async def _intent_of(self, purchase: Purchase, now: datetime) -> PaymentIntent:
-        """Return the purchase's payment at Stripe. Open it there if that has not happened, or was not noted.
-
-        A purchase that Stripe rejects is canceled, so that the next click begins another one. Raises PurchaseRejected.
-        """
-        environment = purchase.environment
-        if purchase.provider_payment_id is not None:
-            payment_id = purchase.provider_payment_id
-            try:
-                return await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
-            except PaymentNotFound:
-                # The keys now belong to another Stripe account, so no buyer can pay this payment. If it was paid before
-                # and the old keys return, its money is booked.
-                log.error("payment_of_another_account", payment_intent_id=payment_id)
-                return PaymentIntent(
-                    payment_id, None, PaymentFacts(purchase.provider, payment_id, now, status="canceled")
-                )
-        try:
-            return await self._gateway.create_payment_intent(
-                environment,
-                account_id=purchase.account_id,
-                purchase_id=purchase.purchase_id,
-                attempt=purchase.attempt,
-                amount_minor=purchase.amount_minor,
-                currency=purchase.currency,
-                at=now,
-            )
-        except PaymentProviderFailed:
-            # Stripe repeats its failure for this idempotency key, so the next attempt needs another key.
-            async with self._db.transaction() as tx:
-                await queries.begin_next_attempt(tx, purchase.account_id, purchase.purchase_id, purchase.attempt, now)
-            raise
-        except PaymentProviderRejects as error:
-            await self._cancel_unopened(purchase.account_id, purchase.purchase_id, now)
-            raise PurchaseRejected from error
-
-    async def _cancel_unopened(self, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
-        async with self._db.transaction() as tx:
-            await lock_account(tx, account_id)
-            await queries.cancel_unopened(tx, account_id, purchase_id, now)
 
     # --- reading ---
 
@@ -204,7 +143,7 @@ class PaymentService:
         if not purchase.is_booked:
             intent = await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
             client_secret = intent.client_secret
-            await self._apply(environment, intent.facts, now)
+            await self._intents.book(environment, intent.facts, now)
         return await self._payment(purchase.account_id, purchase.purchase_id, client_secret)
 
     async def _payment(self, account_id: UUID, purchase_id: UUID, client_secret: str | None) -> Payment:
@@ -255,7 +194,7 @@ class PaymentService:
             request_key=key,
             at=now,
         )
-        await self._apply(purchase.environment, facts, now)
+        await self._intents.book(purchase.environment, facts, now)
 
     # --- receiving events ---
 
@@ -270,10 +209,6 @@ class PaymentService:
         WEBHOOKS.labels(environment, outcome).inc()
         if outcome in ("applied", "review"):
             WEBHOOK_LAG.observe(max(0.0, (now - event.created_at).total_seconds()))
-
-    async def _apply(self, environment: Environment, facts: PaymentFacts, now: datetime) -> Outcome:
-        async with self._db.transaction() as tx:
-            return await apply(tx, environment, facts, now)
 
     # --- reconciling ---
 
@@ -314,8 +249,7 @@ class PaymentService:
             )
         if purchase is not None and purchase.received_minor is not None:
             return False
-        async with self._db.transaction() as tx:
-            return await apply(tx, environment, facts, now) != "ignored"
+        return await self._intents.book(environment, facts, now) != "ignored"
 
     async def reconcile_purchase(self, account_id: UUID, purchase_id: UUID, now: datetime) -> bool:
         """Retrieve one purchase's payment from Stripe and apply it. Return whether its money has arrived.
@@ -334,14 +268,14 @@ class PaymentService:
         age = now - purchase.created_at
         if age > CANCELED_AFTER and purchase.provider_payment_id is None:
             # Its buyer never received a payment to pay, and Stripe has forgotten the idempotency key.
-            await self._cancel_unopened(account_id, purchase_id, now)
+            await self._intents.cancel_unopened(account_id, purchase_id, now)
             return False
-        intent = await self._intent_of(purchase, now)
+        intent = await self._intents.find_or_open(purchase, now)
         status, environment = intent.facts.status, purchase.environment
         expired = status in queries.OPEN and age > lifetime(status, intent.facts.next_action)
         if expired or (status in queries.CANCELABLE and await self._is_closed(account_id)):
             intent = await self._gateway.cancel_payment_intent(environment, intent.payment_intent_id, at=now)
-        await self._apply(environment, intent.facts, now)
+        await self._intents.book(environment, intent.facts, now)
         return intent.facts.received_minor is not None
 
     async def reconcile_money_back(self, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
