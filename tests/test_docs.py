@@ -99,6 +99,12 @@ def test_make_targets_of_the_documentation_exist() -> None:
     assert {"run", "test", "unit"} <= documented <= defined
 
 
+def test_files_that_the_packages_describe_exist() -> None:
+    for page in (ROOT / "app").rglob("README.md"):
+        for name in re.findall(r"`([\w/-]+\.py)`", page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists() or next(page.parent.rglob(name), None), f"{page.relative_to(ROOT)}: {name}"
+
+
 def test_links_lead_somewhere() -> None:
     """Checks the pages outside docs/. The site's build checks those inside (tests/sdk/test_site.py)."""
     pages = [

@@ -1,4 +1,7 @@
-"""The one way in which a payment becomes credits: webhooks, polls and reconciliation all come through here."""
+"""Settlement: the one way in which a payment, refund or dispute becomes credits and ledger entries.
+
+Webhooks, polls and reconciliation all come through `apply`.
+"""
 
 from dataclasses import replace
 from datetime import datetime
