@@ -110,8 +110,7 @@ def test_links_lead_somewhere() -> None:
     pages = [
         *ROOT.glob("*.md"),
         *(ROOT / ".github").rglob("*.md"),
-        ROOT / "sdk" / "README.md",
-        ROOT / "tests" / "README.md",
+        *(ROOT / folder / "README.md" for folder in ("admin-ui", "sdk", "tests")),
     ]
     pages += [*(ROOT / "examples").rglob("*.md"), *(ROOT / "app").rglob("README.md")]
     for page in pages:
