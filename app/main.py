@@ -49,7 +49,7 @@ from app.http.admission import ConcurrencyLimiter
 from app.http.middleware import Admission, BodyLimit, Deadline, HeadAsGet
 from app.observability.metrics import BUILD, CHARGES_WAITING
 from app.observability.requests import RequestContext
-from app.observability.sentry import flush_reports
+from app.observability.sentry import flush_sentry
 from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.service import PaymentService
 from app.payments.stripe_gateway import StripeGateway
@@ -100,7 +100,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     configuration = Configuration(db, settings, listener)
     gateway = StripeGateway(settings, configuration)
     app.state.db = db
-    app.state.reports = ReadReplica(db, settings)
+    app.state.replica = ReadReplica(db, settings)
     app.state.configuration_editor = ConfigurationEditor(settings)
     app.state.gateway = gateway
     app.state.providers = {"postgresql": postgresql_probe(db), "stripe": stripe_probe(gateway)}
@@ -124,7 +124,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     db.watch()
     listener.start()
     app.state.auth.start()
-    app.state.reports.start()
+    app.state.replica.start()
     try:
         yield
     finally:
@@ -132,7 +132,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             await probe.stop()
         await app.state.billing.stop()
         await app.state.tools.stop()
-        await app.state.reports.stop()
+        await app.state.replica.stop()
         await listener.stop()
         await app.state.auth.stop()
         await app.state.sign_in.aclose()
@@ -140,7 +140,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await gateway.close()
         await db.close()
         await stop_tracing()
-        await flush_reports()
+        await flush_sentry()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

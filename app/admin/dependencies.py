@@ -50,9 +50,9 @@ async def admin_sessions(request: Request) -> AdminSessions:
 
 async def report_source(request: Request) -> Source:
     """Return the request's database for reports, chosen once; the retry of `ReportRoute` has set it already."""
-    reports: ReadReplica = request.app.state.reports
+    replica: ReadReplica = request.app.state.replica
     if not hasattr(request.state, "report_source"):
-        request.state.report_source = await reports.source()
+        request.state.report_source = await replica.source()
     source: Source = request.state.report_source
     return source
 
@@ -71,7 +71,7 @@ class ReportRoute(GuardedRoute):
                 if source is None or not source.blames(error):
                     raise
                 log.warning("replica_read_failed", error=type(error).__name__)
-                request.state.report_source = request.app.state.reports.primary_source
+                request.state.report_source = request.app.state.replica.primary_source
                 return await handle(request)
 
         return handled

@@ -158,15 +158,14 @@ async def service_status(request: Request, now: Now) -> Status:
     probes: dict[str, ProviderProbe] = request.app.state.providers
     ledger = await _ledger(request.app.state.db, probes["postgresql"])
     postgresql, stripe = await asyncio.gather(probes["postgresql"].current(), probes["stripe"].current())
-    reports: ReadReplica = request.app.state.reports
-    state = reports.state
-    replica = None if state is None else ReplicaStatus(in_use=state.in_use, lag_s=state.lag_s)
+    replica: ReadReplica = request.app.state.replica
+    state = replica.state
     return Status(
         status=overall(postgresql, stripe),
         timestamp=now,
         providers=Providers.model_validate({"postgresql": asdict(postgresql), "stripe": asdict(stripe)}),
         ledger=ledger,
-        replica=replica,
+        replica=None if state is None else ReplicaStatus(in_use=state.in_use, lag_s=state.lag_s),
     )
 
 

@@ -78,7 +78,7 @@ def start_reporting(dsn: str, *, environment: str, release: str) -> Reporter:
     return report
 
 
-async def flush_reports() -> None:
+async def flush_sentry() -> None:
     """Send pending reports, for at most FLUSH_TIMEOUT_S."""
     if _started:
         import sentry_sdk

@@ -49,7 +49,7 @@ from app.jobs import QUEUE
 from app.ledger.verification import last_verification
 from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
-from app.observability.sentry import flush_reports
+from app.observability.sentry import flush_sentry
 from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.service import PaymentService
@@ -290,7 +290,7 @@ async def run_worker(settings: Settings) -> None:
             raise
     finally:
         await stop_tracing()
-        await flush_reports()
+        await flush_sentry()
 
 
 async def _work(settings: Settings, stopping: asyncio.Event, monitor: Monitor) -> None:

@@ -54,9 +54,9 @@ class Service:
     admin: httpx.AsyncClient
 
     @property
-    def reports(self) -> ReadReplica:
-        reports: ReadReplica = self.office.app.state.reports
-        return reports
+    def replica(self) -> ReadReplica:
+        replica: ReadReplica = self.office.app.state.replica
+        return replica
 
     async def check(self) -> None:
         """Make the agent's user known, or see that it is."""

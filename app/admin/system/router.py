@@ -44,7 +44,7 @@ async def get_system(request: Request, admin: Viewer, db: Db) -> SystemReply:
     if last is not None:
         names = ("finished_at", "ok", "accounts", "entries", "problem")
         ledger = LedgerReply(**{name: getattr(last, name) for name in names})
-    state = request.app.state.reports.state
+    state = request.app.state.replica.state
     return SystemReply(
         version=request.app.version,
         now=admin.now,
