@@ -75,7 +75,9 @@ async def _book_if_new(db: Database, environment: Environment, facts: PaymentFac
             return False
         refunds = await queries.list_refunds(session, purchase.account_id, purchase.purchase_id)
     known = {refund.refund_id: refund for refund in refunds}
-    if all(known.get(said.refund_id) == merge_refund(known.get(said.refund_id), said) for said in facts.refunds):
+    if all(
+        known.get(refund.refund_id) == merge_refund(known.get(refund.refund_id), refund) for refund in facts.refunds
+    ):
         return False
     return await _apply(db, environment, facts, now)
 

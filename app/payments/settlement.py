@@ -99,10 +99,10 @@ async def _merge_refunds(tx: Session, purchase: Purchase, facts: PaymentFacts, n
     refunds = {
         refund.refund_id: refund for refund in await queries.list_refunds(tx, purchase.account_id, purchase.purchase_id)
     }
-    for said in facts.refunds:
-        merged = merge_refund(refunds.get(said.refund_id), said)
-        if merged != refunds.get(said.refund_id):
-            refunds[said.refund_id] = merged
+    for refund in facts.refunds:
+        merged = merge_refund(refunds.get(refund.refund_id), refund)
+        if merged != refunds.get(refund.refund_id):
+            refunds[refund.refund_id] = merged
             await queries.upsert_refund(tx, purchase.key, merged, now)
     reported_minor = max(purchase.refunds_reported_minor or 0, purchase.refunded_minor, facts.refunded_minor or 0)
     return replace(
@@ -115,18 +115,18 @@ async def _merge_refunds(tx: Session, purchase: Purchase, facts: PaymentFacts, n
 async def _merge_disputes(tx: Session, purchase: Purchase, facts: PaymentFacts, now: datetime) -> int:
     """Store the dispute that the facts state. Return the money that disputes have withdrawn, in minor units."""
     disputes = {dispute.dispute_id: dispute for dispute in await queries.list_disputes(tx, purchase.key)}
-    if (said := facts.dispute) is not None:
-        said = replace(said, decided_at=facts.at if said.status in FINAL_DISPUTE else None)
-        known = disputes.get(said.dispute_id)
+    if (dispute := facts.dispute) is not None:
+        dispute = replace(dispute, decided_at=facts.at if dispute.status in FINAL_DISPUTE else None)
+        known = disputes.get(dispute.dispute_id)
         if known is not None and known.status in FINAL_DISPUTE and known.decided_at is None:
             # A version without times of decisions keeps the first decision that it receives.
             decided_at = await event_queries.find_first_decision(
                 tx, purchase.environment, facts.provider, facts.provider_payment_id
             )
             known = replace(known, decided_at=decided_at)
-        merged = merge_dispute(known, said)
+        merged = merge_dispute(known, dispute)
         await queries.upsert_dispute(tx, purchase.key, merged, now)
-        disputes[said.dispute_id] = merged
+        disputes[dispute.dispute_id] = merged
     return sum(d.amount_minor for d in disputes.values() if d.status in WITHDRAWN_DISPUTE)
 
 
