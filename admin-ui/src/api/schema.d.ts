@@ -282,7 +282,12 @@ export interface paths {
         put?: never;
         /**
          * Charge Tool
-         * @description Charge one use. The same idempotency key again answers 200 with the original result and charges nothing.
+         * @description Charge one use of a tool: a free use, else a paid use, else paid credits at the tool's price.
+         *
+         *     Creates a missing account. Repeating an idempotency key answers 200 with the original result and the header
+         *     `Idempotency-Replayed: true`, and charges nothing. 422 `idempotency_key_reused`: the key was used for another tool.
+         *     400 `unknown_product_type`. 402 `insufficient_credits`: none of the three can pay. 403 `account_suspended`
+         *     or `account_closed`. These errors charge nothing. After a 503 the outcome is unknown: retry with the same key.
          */
         post: operations["charge_tool"];
         delete?: never;
