@@ -112,7 +112,9 @@ class Machine(RuleBasedStateMachine):
         assert said == self.model.tool_charge(name, key)
 
     async def _tool_charge(self, name: str, key: str | None) -> Answer:
-        outcome = await self.environment.tools.charge(self.account_id, name, actor=ACTOR, now=self.now, idempotency_key=key)
+        outcome = await self.environment.tools.charge(
+            self.account_id, name, actor=ACTOR, now=self.now, idempotency_key=key
+        )
         if isinstance(outcome, Refused):
             return _refusal(outcome.error)
         if isinstance(outcome, Shortfall):
