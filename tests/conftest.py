@@ -18,7 +18,9 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from app.accounts.directory import Identity
+from app.auth.api_keys.keys import UsageTerms
 from app.auth.api_keys.service import create_key
+from app.auth.api_keys.usage_terms import NANOS_PER_MAJOR
 from app.auth.caller import Actor, Environment, Permission
 from app.billing.service import BillingService
 from app.clock import request_time
@@ -158,9 +160,24 @@ class Keys:
 
 async def make_key(db: Database, environment: Environment = "live", *permissions: Permission) -> str:
     """A new API key's text, shown once."""
+    return await make_usage_key(db, BOUNDED, environment, *permissions)
+
+
+BOUNDED = UsageTerms(max_cost_nanos=1_000 * NANOS_PER_MAJOR)
+
+
+async def make_usage_key(
+    db: Database, usage: UsageTerms, environment: Environment = "live", *permissions: Permission
+) -> str:
+    """The text of a new API key that reports usage on these terms."""
     async with db.transaction() as tx:
         key = await create_key(
-            tx, environment=environment, name="tests", permissions=frozenset(permissions), now=datetime.now(UTC)
+            tx,
+            environment=environment,
+            name="tests",
+            permissions=frozenset(permissions),
+            now=datetime.now(UTC),
+            usage=usage,
         )
     return key.secret_text
 

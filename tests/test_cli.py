@@ -105,7 +105,31 @@ def test_keys_live_and_end(env: dict[str, str]) -> None:
     assert run(env, "keys", "list", "--environment", "live", "--json").json == []
 
 
+def test_keys_report_usage_under_a_source_that_survives_rotation(env: dict[str, str]) -> None:
+    terms = (
+        "--identity-provider",
+        "oauth:zero",
+        "--usage-policy",
+        "debt",
+        "--debt-limit",
+        "5",
+        "--max-cost",
+        "0.000000001",
+    )
+    key = run(env, "keys", "create", "--name", "gateway", "--permission", "usage:set_cost", *terms, "--json").json
+    successor = run(env, "keys", "rotate", key["key_id"], "--json").json["key_id"]
+    last = run(env, "keys", "rotate", successor, "--json").json["key_id"]
+    listed = {row["key_id"]: row for row in run(env, "keys", "list", "--json").json}
+    assert [listed[key_id]["event_source"] for key_id in (key["key_id"], successor, last)] == [
+        f"api-key:{key['key_id']}"
+    ] * 3
+    assert listed[last]["permissions"] == ["usage:set_cost"]
+
+
 def test_keys_refuse_what_is_wrong(env: dict[str, str]) -> None:
+    for amount in ("-1", "a", "NaN", "1e999999", "0.0000000001", "9" * 5000):
+        limit = run(env, "keys", "create", "--name", "a", "--permission", "usage:write", "--debt-limit", amount)
+        assert (limit.status, "Traceback" in limit.err) == (USAGE, False), amount
     unknown = run(env, "keys", "revoke", "nobody")
     assert (unknown.status, unknown.err) == (FAILED, "API key not found\n")
     address = run(env, "keys", "create", "--name", "a", "--permission", "billing:read", "--allow", "1.2.3.999")

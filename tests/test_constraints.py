@@ -102,6 +102,12 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_api_keys_permissions": Violation("api_keys", [{"permissions": ["billing:all"]}]),
     "ck_api_keys_rate_limit_per_minute": Violation("api_keys", [{"rate_limit_per_minute": 0}]),
     "ck_api_keys_client_subject": Violation("api_keys", [{"client_subject": ""}]),
+    "ck_api_keys_identity_provider": Violation("api_keys", [{"identity_provider": "zero"}]),
+    "ck_api_keys_event_source": Violation("api_keys", [{"event_source": "a b"}]),
+    "ck_api_keys_usage_policy": Violation("api_keys", [{"usage_policy": "debt"}]),
+    "ck_api_keys_debt_limit_nanos": Violation("api_keys", [{"debt_limit_nanos": -1}]),
+    "ck_api_keys_max_cost_nanos": Violation("api_keys", [{"max_cost_nanos": -1}]),
+    "ck_api_keys_stated_cost": Violation("api_keys", [{"permissions": ["usage:set_cost"]}]),
     "ck_api_keys_rotation": Violation("api_keys", [{"grace_ends_at": NOW}]),
     "fk_api_keys_rotated_to_api_keys": Violation("api_keys", [{"rotated_to": "f" * 16, "grace_ends_at": NOW}]),
     "uq_api_keys_rotated_to": Violation(

@@ -7,6 +7,8 @@ from typing import Literal
 from app.errors import AppError
 
 Environment = Literal["live", "test"]
+UsagePolicy = Literal["refuse", "debt"]
+"""For usage that the account's money does not cover: refuse it, or record the rest as debt."""
 CallerKind = Literal["key", "user", "admin"]
 """The kinds of caller with separate spaces of idempotency keys (ADR 21). The command line acts as an admin."""
 _KINDS: dict[str, CallerKind] = {"api_key": "key", "user": "user", "admin": "admin", "system": "admin"}
@@ -16,6 +18,12 @@ class Permission(StrEnum):
     READ = "billing:read"
     WRITE = "billing:write"
     CREDIT = "billing:credit"
+    USAGE_READ = "usage:read"
+    USAGE_WRITE = "usage:write"
+    USAGE_SET_COST = "usage:set_cost"
+    MONEY_CREDIT = "money:credit"
+    LIMITS_WRITE = "limits:write"
+    PAYMENTS_REDEEM = "payments:redeem"
 
 
 class MissingPermission(AppError):
@@ -50,12 +58,20 @@ class UserIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated request: an API key of one environment, or (with `user`) an end user's token."""
+    """An authenticated request: an API key of one environment, or (with `user`) an end user's token.
+
+    The attributes of usage are an API key's. `source` names the key and all keys that it was rotated from or to.
+    """
 
     environment: Environment
     actor: Actor
     permissions: frozenset[Permission]
     user: UserIdentity | None = None
+    identity_provider: str | None = None
+    source: str = ""
+    usage_policy: UsagePolicy = "refuse"
+    debt_limit_nanos: int | None = None
+    max_cost_nanos: int | None = None
 
     def require(self, permission: Permission) -> None:
         """Raise MissingPermission unless the caller has the permission."""

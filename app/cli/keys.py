@@ -1,10 +1,15 @@
 """`ciris-billing keys`: create, list, rotate and revoke API keys."""
 
+import re
+from dataclasses import asdict
 from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from app.auth.api_keys.keys import UsageTerms
 from app.auth.api_keys.service import create_key, list_keys, revoke_key, rotate_key
 from app.auth.caller import Permission
 from app.cli.output import AsJson, show
@@ -19,6 +24,20 @@ LISTED = (
     *("key_id", "environment", "name", "permissions", "client_subject", "created_at", "expires_at"),
     "last_used_at",
 )
+
+
+class PolicyChoice(StrEnum):
+    REFUSE = "refuse"
+    DEBT = "debt"
+
+
+def _nanos(amount: str) -> int:
+    """Return an amount such as `12.50` in billionths."""
+    if re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,9})?", amount) is None:
+        raise typer.BadParameter(f"{amount!r} is not an amount below 10 million with at most 9 decimals")
+    return int(Decimal(amount).scaleb(9))
+
+
 Days = Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires. Default: never.")]
 KeyId = Annotated[str, typer.Argument(help="The key's public id, from `keys list`.")]
 
@@ -34,6 +53,21 @@ def keys_create(
         str | None, typer.Option(help="Subject of the required client certificate: CN=agent-7,O=CIRIS")
     ] = None,
     rate_limit: Annotated[int | None, typer.Option(min=1, help="Requests per minute.")] = None,
+    identity_provider: Annotated[
+        str | None, typer.Option(help="Provider of the users that `user_id` names: oauth:zero. Default: none.")
+    ] = None,
+    event_source: Annotated[
+        str | None, typer.Option(help="Source of usage events, also after rotations. Default: api-key:<key id>.")
+    ] = None,
+    usage_policy: Annotated[PolicyChoice, typer.Option(help="For usage without enough money.")] = PolicyChoice.REFUSE,
+    debt_limit: Annotated[
+        int | None,
+        typer.Option(parser=_nanos, metavar="AMOUNT", help="Most debt by usage, in the account's currency: 5.00."),
+    ] = None,
+    max_cost: Annotated[
+        int | None,
+        typer.Option(parser=_nanos, metavar="AMOUNT", help="Largest cost that it may state for one event: 0.50."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create an API key and print it; it is shown only once."""
@@ -51,6 +85,7 @@ def keys_create(
                 ip_allow_list=allow or (),
                 client_subject=client_subject,
                 rate_limit_per_minute=rate_limit,
+                usage=UsageTerms(identity_provider, event_source, usage_policy.value, debt_limit, max_cost),
             )
         return {"key_id": key.key_id, "api_key": key.secret_text}
 
@@ -65,7 +100,10 @@ def keys_list(environment: Annotated[EnvironmentChoice | None, typer.Option()] =
         async with db.read() as session:
             keys = await list_keys(session, environment=environment.value if environment else None)
         now = utc_now()
-        return [{"status": key.status(now)} | {name: getattr(key, name) for name in LISTED} for key in keys]
+        rows = [{"status": key.status(now)} | {name: getattr(key, name) for name in LISTED} for key in keys]
+        if not as_json:  # a terminal has no room for more columns
+            return rows
+        return [row | asdict(key.usage) | {"event_source": key.source} for row, key in zip(rows, keys, strict=True)]
 
     show(run(work), as_json)
 

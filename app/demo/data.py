@@ -39,7 +39,7 @@ class Keys:
 READ_WRITE = frozenset({Permission.READ, Permission.WRITE})
 KEYS: dict[str, tuple[Environment, frozenset[Permission]]] = {
     "api_key": ("live", READ_WRITE),
-    "credit_key": ("live", frozenset(Permission)),
+    "credit_key": ("live", READ_WRITE | {Permission.CREDIT}),
     "test_key": ("test", READ_WRITE),
 }
 

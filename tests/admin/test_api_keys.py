@@ -20,6 +20,7 @@ TAKES_EFFECT_IN_S = 1
 FACTS = {
     *("key_id", "environment", "name", "status", "permissions", "ip_allow_list", "client_subject"),
     "rate_limit_per_minute",
+    *("identity_provider", "event_source", "usage_policy", "debt_limit_nanos", "max_cost_nanos"),
     *("created_at", "expires_at", "revoked_at", "rotated_to", "grace_ends_at", "last_used_at"),
     *("requests_total", "credits_charged"),
 }
@@ -73,6 +74,34 @@ async def test_key_is_bound_to_a_client_certificate_and_let_go(office: Office, a
     created, let_go = await audit_of(office, key_id)
     assert created["after"]["client_subject"] == subject
     assert (let_go["before"], let_go["after"]) == ({"client_subject": subject}, {"client_subject": None})
+
+
+async def test_usage_terms_are_chosen_changed_and_inherited(office: Office, admin: httpx.AsyncClient) -> None:
+    terms = {"identity_provider": "oauth:zero", "usage_policy": "debt", "debt_limit_nanos": 5, "max_cost_nanos": 7}
+    key_id, _ = await create(admin, permissions=["usage:write", "usage:set_cost"], **terms)
+    path = f"{KEYS}/{key_id}"
+    read = (await admin.get(path)).json()
+    assert {name: read[name] for name in terms} == terms
+    assert (read["event_source"], read["permissions"]) == (f"api-key:{key_id}", ["usage:set_cost", "usage:write"])
+    for change, field in (
+        ({"debt_limit_nanos": None}, "debt_limit_nanos"),
+        ({"max_cost_nanos": None}, "max_cost_nanos"),
+    ):
+        refused = await admin.patch(path, json=change)
+        assert (refused.status_code, refused.json()["field"]) == (422, field)
+    changed = await admin.patch(
+        path, json={"usage_policy": "refuse", "debt_limit_nanos": None, "event_source": "other"}
+    )
+    assert (changed.json()["usage_policy"], changed.json()["debt_limit_nanos"]) == ("refuse", None)
+    assert (changed.json()["identity_provider"], changed.json()["max_cost_nanos"]) == ("oauth:zero", 7)
+    successor = (await admin.post(f"{path}/rotate")).json()["key_id"]
+    inherited = (await admin.get(f"{KEYS}/{successor}")).json()
+    for name in ("permissions", "identity_provider", "event_source", "usage_policy", "max_cost_nanos"):
+        assert inherited[name] == changed.json()[name], name
+    assert inherited["event_source"] == f"api-key:{key_id}"
+    audited = (await audit_of(office, key_id))[1]
+    assert audited["before"] == {"usage_policy": "debt", "debt_limit_nanos": 5}
+    assert audited["after"] == {"usage_policy": "refuse", "debt_limit_nanos": None}
 
 
 async def test_no_answer_but_the_first_holds_anything_secret(
@@ -144,6 +173,15 @@ async def test_list_is_newest_first_and_of_one_environment_when_asked(
         {"name": "x" * 256},
         {"permissions": []},
         {"permissions": ["billing:everything"]},
+        {"permissions": ["usage:set_cost"]},
+        {"identity_provider": "zero"},
+        {"identity_provider": "oauth:\0"},
+        {"event_source": "a b"},
+        {"usage_policy": "forgive"},
+        {"usage_policy": "debt"},
+        {"debt_limit_nanos": -1},
+        {"debt_limit_nanos": 2**53},
+        {"max_cost_nanos": 1.5},
         {"expires_at": "2020-01-01T00:00:00Z"},
         {"expires_at": "2999-01-01T00:00:00"},
         {"ip_allow_list": ["10.0.0.1/8"]},

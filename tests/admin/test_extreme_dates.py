@@ -153,7 +153,7 @@ async def test_the_services_refuse_what_the_routes_refuse(office: Office, now: d
                     tx,
                     environment="live",
                     name="n",
-                    permissions=frozenset(Permission),
+                    permissions={Permission.READ},
                     now=now,
                     expires_at=moment,
                 )

@@ -9,13 +9,15 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from app.auth.api_keys.keys import KeyFacts, NewKey
+from app.auth.api_keys.keys import KeyFacts, NewKey, UsageTerms
 from app.auth.api_keys.service import create_key, list_keys, revoke_key, rotate_key, update_key
 from app.auth.caller import Permission
 from app.auth.errors import KeyNotActive, KeyNotFound
 from app.db import Database
 from app.errors import InvalidRequest
 from tests.auth.conftest import MakeKey
+
+TERMS = UsageTerms("oauth:zero", "//gateway/eu", "debt", debt_limit_nanos=5 * 10**9, max_cost_nanos=10**9)
 
 
 async def facts_of(db: Database, key: NewKey) -> KeyFacts:
@@ -33,6 +35,7 @@ async def test_a_key_is_stored_as_it_was_asked_for(make_key: MakeKey, db: Databa
         ip_allow_list=["203.0.113.0/24", "2001:db8::/32", "203.0.113.0/24"],
         client_subject="CN=agent-7,O=Example",
         rate_limit_per_minute=77,
+        usage=TERMS,
     )
     assert await facts_of(db, key) == KeyFacts(
         key_id=key.key_id,
@@ -49,6 +52,7 @@ async def test_a_key_is_stored_as_it_was_asked_for(make_key: MakeKey, db: Databa
         grace_ends_at=None,
         last_used_at=None,
         requests_total=0,
+        usage=TERMS,
     )
 
 
@@ -69,6 +73,18 @@ async def test_a_key_is_stored_as_it_was_asked_for(make_key: MakeKey, db: Databa
         ({"client_subject": "CN=a\r\nCN=b"}, "client_subject"),
         ({"rate_limit_per_minute": 0}, "rate_limit_per_minute"),
         ({"rate_limit_per_minute": 2**31}, "rate_limit_per_minute"),
+        *(
+            ({"usage": UsageTerms(identity_provider=provider)}, "identity_provider")
+            for provider in ("", "zero", "oauth:", "oauth:a\0b", "oauth:" + "x" * 250)
+        ),
+        *(
+            ({"usage": UsageTerms(event_source=source)}, "event_source")
+            for source in ("", "a b", "a\0b", "ü", "x" * 256)
+        ),
+        ({"usage": UsageTerms(usage_policy="debt")}, "debt_limit_nanos"),
+        ({"usage": UsageTerms(debt_limit_nanos=-1)}, "debt_limit_nanos"),
+        ({"usage": UsageTerms(max_cost_nanos=2**53)}, "max_cost_nanos"),
+        ({"permissions": {Permission.USAGE_SET_COST}}, "max_cost_nanos"),
     ],
 )
 async def test_a_wrong_wish_is_422_and_names_the_field(

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response, status
 
-from app.admin.api_keys.schemas import KeyBody, KeyChange, KeyReply, KeysReply, NewKeyReply, key_facts
+from app.admin.api_keys.schemas import KeyBody, KeyChange, KeyReply, KeysReply, NewKeyReply, UsageFields, key_facts
 from app.admin.audit.queries import Row
 from app.admin.csv_export import csv_file
 from app.admin.dependencies import Administrator, Db, Viewer
@@ -24,6 +25,8 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 NOT_ACTIVE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
 KEY_ID = re.compile(r"[0-9a-z]{16}")
 CHANGEABLE = ("name", "permissions", "expires_at", "ip_allow_list", "client_subject", "rate_limit_per_minute")
+REQUIRED = ("name", "permissions", "ip_allow_list")
+"""Fields of which null means "as it is"."""
 router = APIRouter(prefix="/admin/api-keys", tags=["admin: API keys"], responses=ERRORS, route_class=GuardedRoute)
 
 
@@ -84,6 +87,7 @@ async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyR
             ip_allow_list=[str(network) for network in body.ip_allow_list],
             client_subject=body.client_subject,
             rate_limit_per_minute=body.rate_limit_per_minute,
+            usage=body.terms(body.event_source),
         )
         after = body.model_dump(mode="json")
         await admin.record(tx, "api_key.create", "api_key", key.key_id, environment=body.environment, after=after)
@@ -93,16 +97,18 @@ async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyR
 @router.patch("/{key_id}", responses=NOT_ACTIVE)
 async def change_api_key(key_id: KeyId, body: KeyChange, admin: Administrator, db: Db) -> KeyReply:
     """Change an active key; effective everywhere within a second. An expiry in the past ends the key."""
-    changes = {name: getattr(body, name) for name in CHANGEABLE if name in body.model_fields_set}
-    for name in ("name", "permissions", "ip_allow_list"):
-        if name in changes and changes[name] is None:
-            del changes[name]
+    given = {name for name in body.model_fields_set if name not in REQUIRED or getattr(body, name) is not None}
+    changes = {name: getattr(body, name) for name in CHANGEABLE if name in given}
     if "ip_allow_list" in changes:
         changes["ip_allow_list"] = [str(network) for network in changes["ip_allow_list"]]
+    terms = {name: getattr(body, name) for name in UsageFields.model_fields if name in given}
     async with db.transaction() as tx:
         before = await lock_key(tx, key_id)
+        if terms:
+            changes["usage"] = replace(before.usage, **terms)
         after = await update_key(tx, key_id, now=admin.now, **changes)
-        was, became = ({name: key_facts(key)[name] for name in changes} for key in (before, after))
+        named = given & {*CHANGEABLE, *terms}
+        was, became = ({name: key_facts(key)[name] for name in sorted(named)} for key in (before, after))
         if was != became:
             await admin.record(
                 tx, "api_key.change", "api_key", key_id, environment=after.environment, before=was, after=became

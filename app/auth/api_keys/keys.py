@@ -12,7 +12,7 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, TypeAlias, cast
 
-from app.auth.caller import Environment, Permission
+from app.auth.caller import Environment, Permission, UsagePolicy
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -38,6 +38,26 @@ class NewKey:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageTerms:
+    """How a key reports usage.
+
+    - `identity_provider`: the provider of the external ids that the key sends as `user_id`. None: it cannot.
+    - `event_source`: the source of its usage events. None: `api-key:` and the id of the first key, before rotations.
+    - `debt_limit_nanos`: the most debt that an account may have after usage by the policy `debt`.
+    - `max_cost_nanos`: the largest cost that the key may state for one event.
+    """
+
+    identity_provider: str | None = None
+    event_source: str | None = None
+    usage_policy: UsagePolicy = "refuse"
+    debt_limit_nanos: int | None = None
+    max_cost_nanos: int | None = None
+
+
+NO_TERMS = UsageTerms()
+
+
+@dataclass(frozen=True, slots=True)
 class KeyFacts:
     """A stored key without its hash. A rotated key works until `grace_ends_at`; `rotated_to` names its successor."""
 
@@ -55,6 +75,12 @@ class KeyFacts:
     grace_ends_at: datetime | None
     last_used_at: datetime | None
     requests_total: int
+    usage: UsageTerms = NO_TERMS
+
+    @property
+    def source(self) -> str:
+        """The name of the usage events' source. It never changes, and successors have the same."""
+        return self.usage.event_source or f"api-key:{self.key_id}"
 
     def status(self, now: datetime) -> KeyStatus:
         """Return the status. `rotated` keys still work; expired (by date or grace period) and revoked ones do not."""

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, DateTime, Text, bindparam, insert, select, text, update
 
-from app.auth.api_keys.keys import KeyFacts
+from app.auth.api_keys.keys import KeyFacts, UsageTerms
 from app.auth.api_keys.models import ApiKey
 from app.auth.caller import Environment, Permission
 from app.db import Database, Session
 from app.db.sql import sql
 
+_KNOWN = frozenset(Permission)
 _FACTS = [column for column in ApiKey.__table__.columns if column.name != "secret_hash"]
 
 
@@ -21,7 +22,8 @@ def _facts(row: Mapping[Any, Any]) -> KeyFacts:
         key_id=row["key_id"],
         environment=row["environment"],
         name=row["name"],
-        permissions=frozenset(Permission(permission) for permission in row["permissions"]),
+        # A later version may have permissions that this one does not know, and has no route for.
+        permissions=frozenset(Permission(name) for name in row["permissions"] if name in _KNOWN),
         ip_allow_list=tuple(ip_network(network) for network in row["ip_allow_list"]),
         client_subject=row["client_subject"],
         rate_limit_per_minute=row["rate_limit_per_minute"],
@@ -32,6 +34,13 @@ def _facts(row: Mapping[Any, Any]) -> KeyFacts:
         grace_ends_at=row["grace_ends_at"],
         last_used_at=row["last_used_at"],
         requests_total=row["requests_total"],
+        usage=UsageTerms(
+            identity_provider=row["identity_provider"],
+            event_source=row["event_source"],
+            usage_policy=row["usage_policy"],
+            debt_limit_nanos=row["debt_limit_nanos"],
+            max_cost_nanos=row["max_cost_nanos"],
+        ),
     )
 
 

@@ -1,13 +1,24 @@
 """API key life cycle: create, change, rotate, revoke."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 from typing import Any, Final
 
 from app.auth.api_keys import queries
 from app.auth.api_keys.hashing import ARGON2
-from app.auth.api_keys.keys import MAX_NAME_CHARS, MAX_SUBJECT_CHARS, KeyFacts, Network, NewKey, generate_key
+from app.auth.api_keys.keys import (
+    MAX_NAME_CHARS,
+    MAX_SUBJECT_CHARS,
+    NO_TERMS,
+    KeyFacts,
+    Network,
+    NewKey,
+    UsageTerms,
+    generate_key,
+)
+from app.auth.api_keys.usage_terms import checked_terms
 from app.auth.authenticator import _storable
 from app.auth.caller import Environment, Permission
 from app.auth.client_certificate import is_subject
@@ -34,6 +45,7 @@ def _checked(
     subject: str | None,
     limit: int | None,
     expires_at: datetime | None,
+    usage: UsageTerms,
 ) -> dict[str, Any]:
     """Return the column values of an admin's choices for a key. Raise InvalidRequest, which names the field."""
     if not 0 < len(name) <= MAX_NAME_CHARS or "\0" in name:
@@ -67,6 +79,7 @@ def _checked(
         "client_subject": subject,
         "rate_limit_per_minute": limit,
         "expires_at": expires_at,
+        **checked_terms(usage, permissions),
     }
 
 
@@ -81,6 +94,7 @@ async def create_key(
     ip_allow_list: Sequence[str | Network] = (),
     client_subject: str | None = None,
     rate_limit_per_minute: int | None = None,
+    usage: UsageTerms = NO_TERMS,
 ) -> NewKey:
     """Create a key, usable once `tx` has committed. Only the result contains its text. Raise InvalidRequest."""
     chosen = _checked(
@@ -90,6 +104,7 @@ async def create_key(
         subject=client_subject,
         limit=rate_limit_per_minute,
         expires_at=expires_at,
+        usage=usage,
     )
     if expires_at is not None and expires_at <= now:
         raise InvalidRequest("expires_at must lie in the future", field="expires_at")
@@ -154,10 +169,12 @@ async def update_key(
     ip_allow_list: Sequence[str | Network] = UNCHANGED,
     client_subject: str | None = UNCHANGED,
     rate_limit_per_minute: int | None = UNCHANGED,
+    usage: UsageTerms = UNCHANGED,
 ) -> KeyFacts:
     """Change an active key; effective everywhere within 1 s of the commit. Lock it until then.
 
-    An expiry that is not in the future ends the key. Raise KeyNotFound, KeyNotActive or InvalidRequest.
+    An expiry that is not in the future ends the key. `usage` does not change the event source. Raise
+    KeyNotFound, KeyNotActive or InvalidRequest.
     """
     key = await _lock_active_key(tx, key_id, now)
     values = _checked(
@@ -167,12 +184,18 @@ async def update_key(
         subject=key.client_subject if client_subject is UNCHANGED else client_subject,
         limit=key.rate_limit_per_minute if rate_limit_per_minute is UNCHANGED else rate_limit_per_minute,
         expires_at=_storable(key.expires_at) if expires_at is UNCHANGED else expires_at,
+        usage=key.usage if usage is UNCHANGED else replace(usage, event_source=key.usage.event_source),
     )
+    if permissions is UNCHANGED:
+        del values["permissions"]  # a later version may have granted one that this version does not know
     return await queries.update_key(tx, key_id, values)
 
 
 async def rotate_key(tx: Session, key_id: str, *, grace_s: int, now: datetime) -> NewKey:
     """Create a successor with the same rights and expiry; the old key works for another `grace_s` seconds.
+
+    A trigger gives the successor the event source, also where the version before rotates a key: a usage event that is
+    sent once with each of the two keys is the same event.
 
     Lock the old key until commit. Raise KeyNotFound or KeyNotActive.
     """
@@ -187,6 +210,7 @@ async def rotate_key(tx: Session, key_id: str, *, grace_s: int, now: datetime) -
         ip_allow_list=old.ip_allow_list,
         client_subject=old.client_subject,
         rate_limit_per_minute=old.rate_limit_per_minute,
+        usage=old.usage,
     )
     ends_at = now + timedelta(seconds=grace_s)
     await queries.update_key(tx, key_id, {"rotated_to": new.key_id, "grace_ends_at": ends_at})

@@ -33,6 +33,19 @@ class KnownKey:
     caller: Caller
 
 
+def _caller(key: KeyFacts) -> Caller:
+    return Caller(
+        key.environment,
+        Actor("api_key", key.key_id),
+        key.permissions,
+        identity_provider=key.usage.identity_provider,
+        source=key.source,
+        usage_policy=key.usage.usage_policy,
+        debt_limit_nanos=key.usage.debt_limit_nanos,
+        max_cost_nanos=key.usage.max_cost_nanos,
+    )
+
+
 class KeyVerifier:
     """Verifies key texts: the key exists, works at the time, belongs to the environment, and has this secret.
 
@@ -105,7 +118,7 @@ class KeyVerifier:
         if found is None:
             return None
         facts, secret_hash = found
-        return KnownKey(facts, secret_hash, Caller(facts.environment, Actor("api_key", key_id), facts.permissions))
+        return KnownKey(facts, secret_hash, _caller(facts))
 
     def _is_verified(self, key: KnownKey, digest: bytes) -> bool:
         known = self._verified.get(key.facts.key_id)

@@ -1,0 +1,43 @@
+"""Rules for an API key's usage terms."""
+
+import re
+from collections.abc import Collection
+from dataclasses import asdict
+from typing import Any
+
+from app.auth.api_keys.keys import UsageTerms
+from app.auth.caller import Permission
+from app.errors import InvalidRequest
+
+MAX_PROVIDER_CHARS = 255
+NANOS_PER_MAJOR = 10**9
+MAX_NANOS = 2**53 - 1
+"""About nine million major units. Larger numbers are not exact in JavaScript."""
+SOURCE = re.compile(r"[!-~]{1,255}")
+"""A CloudEvents source is a URI reference: it has no spaces."""
+
+
+def checked_terms(terms: UsageTerms, permissions: Collection[Permission]) -> dict[str, Any]:
+    """Return the column values of usage terms. Raise InvalidRequest, which names the field."""
+    provider, source = terms.identity_provider, terms.event_source
+    if provider is not None and not (
+        len("oauth:") < len(provider) <= MAX_PROVIDER_CHARS and provider.startswith("oauth:") and provider.isprintable()
+    ):
+        raise InvalidRequest(
+            f"identity_provider must be `oauth:` and a name, {MAX_PROVIDER_CHARS} characters at most",
+            field="identity_provider",
+        )
+    if source is not None and SOURCE.fullmatch(source) is None:
+        raise InvalidRequest("event_source must have 1 to 255 ASCII characters, without spaces", field="event_source")
+    for field in ("debt_limit_nanos", "max_cost_nanos"):
+        nanos = getattr(terms, field)
+        if nanos is not None and not 0 <= nanos <= MAX_NANOS:
+            raise InvalidRequest(f"{field} must be 0 to {MAX_NANOS}", field=field)
+    if terms.usage_policy == "debt" and terms.debt_limit_nanos is None:
+        raise InvalidRequest("debt_limit_nanos is required with the usage policy `debt`", field="debt_limit_nanos")
+    if Permission.USAGE_SET_COST in permissions and terms.max_cost_nanos is None:
+        raise InvalidRequest(
+            "max_cost_nanos is required with the permission usage:set_cost: it bounds the cost of one event",
+            field="max_cost_nanos",
+        )
+    return asdict(terms)
