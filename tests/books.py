@@ -14,6 +14,15 @@ COUNTS = """
     SELECT (SELECT count(*) FROM charges) AS charges, (SELECT count(*) FROM ledger_entries) AS entries,
            (SELECT count(*) FROM product_usage_log) AS uses, (SELECT sum(xmin::text::bigint) FROM accounts) AS versions
 """
+WALLET = {
+    "money": "money_nanos",
+    "money_debt": "money_debt_nanos",
+    "grant": "grants_credits",
+    "grant of money": "grants_money_nanos",
+    "held": "held_credits",
+    "held of money": "held_money_nanos",
+}
+"""Pools of money, grants and holds, by name: the account's column. `balances` names only those that hold something."""
 
 
 @contextlib.asynccontextmanager
@@ -48,16 +57,21 @@ async def balances(urls: Urls, account_id: UUID | str) -> dict[str, int]:
     """Every pool of an account, as the account's and the products' rows say; asserts that the ledger says the same."""
     async with connected(urls) as connection:
         key = UUID(str(account_id))
-        row = await connection.fetchrow("SELECT daily_free, free, paid, debt FROM accounts WHERE account_id = $1", key)
+        row = await connection.fetchrow("SELECT * FROM accounts WHERE account_id = $1", key)
         assert row is not None
-        stored = dict(row)
+        stored = {pool: row[pool] for pool in ("daily_free", "free", "paid", "debt")}
+        stored |= {pool: row[column] for pool, column in WALLET.items() if row[column]}
         for product in await connection.fetch("SELECT * FROM product_inventory WHERE account_id = $1", key):
             stored[f"{product['product_type']}/free"] = product["free"]
             stored[f"{product['product_type']}/paid"] = product["paid"]
         sums = await connection.fetch(
-            "SELECT pool, sum(delta)::bigint AS total FROM ledger_entries WHERE account_id = $1 GROUP BY 1", key
+            "SELECT CASE WHEN pool IN ('grant', 'held') AND unit <> 'credit' THEN pool || ' of money' ELSE pool END"
+            " AS pool, sum(delta)::bigint AS total FROM ledger_entries WHERE account_id = $1 GROUP BY 1",
+            key,
         )
-    ledger = dict.fromkeys(stored, 0) | {row["pool"]: row["total"] for row in sums}
+    ledger = dict.fromkeys(stored, 0) | {
+        row["pool"]: row["total"] for row in sums if row["total"] or row["pool"] in stored
+    }
     assert ledger == stored
     return stored
 

@@ -66,8 +66,8 @@ async def write_lots(urls: Urls, account_id: UUID, now: datetime) -> None:
             ):
                 await connection.execute(_PART, account_id, hold_id, part_no, pool, grant_id, amount)
             for pool, unit, grant_id, delta, balance, kind, cause_type, cause_id in (
-                ("grant", "credit", credits, 10, 10, "grant", "grant", credits),
-                ("grant", "USD", money, 5 * DOLLAR, 5 * DOLLAR, "grant", "grant", money),
+                ("grant", "credit", credits, 10, 10, "grant_given", "grant", credits),
+                ("grant", "USD", money, 5 * DOLLAR, 5 * DOLLAR, "grant_given", "grant", money),
                 ("grant", "credit", credits, -4, 6, "hold", "hold", held),
                 ("paid", "credit", None, -1, paid - 1, "hold", "hold", held),
                 ("held", "credit", None, 5, 5, "hold", "hold", held),
@@ -82,6 +82,10 @@ async def write_lots(urls: Urls, account_id: UUID, now: datetime) -> None:
                 row = (pool, unit, grant_id, delta, balance, kind, cause_type, cause_id, now)
                 await connection.execute(_ENTRY, account_id, *row)
             await connection.execute(
-                "UPDATE accounts SET paid = paid - 1, total_uses = total_uses + 2 WHERE account_id = $1", account_id
+                "UPDATE accounts SET paid = paid - 1, total_uses = total_uses + 2, grants_credits = 4,"
+                " grants_money_nanos = 4 * $2::bigint, held_credits = 5, held_money_nanos = $2,"
+                " money_granted_nanos = 5 * $2 WHERE account_id = $1",
+                account_id,
+                DOLLAR,
             )
             await connection.execute(_CHARGE, account_id, charge, now)

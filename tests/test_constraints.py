@@ -57,6 +57,11 @@ VIOLATIONS: dict[str, Violation] = {
     "fk_ledger_entries_account_id_grant_id_grants": Violation(
         "ledger_entries", [{"pool": "grant", "grant_id": NOBODY}]
     ),
+    "ck_accounts_money": Violation("accounts", [{"money_nanos": -1}]),
+    "ck_accounts_sums": Violation("accounts", [{"grants_credits": MAX_CREDITS, "held_credits": 1}]),
+    "ck_grants_closed_at": Violation("grants", [{"closed_at": NOW}]),
+    "ck_grants_caller_kind": Violation("grants", [{"caller_kind": "thief"}]),
+    "uq_grants_account_id_idempotency_key_caller_kind": Violation("grants", [{}, {"grant_id": OTHER}]),
     "ck_grants_unit": Violation("grants", [{"unit": "money"}]),
     "ck_grants_amount": Violation("grants", [{"amount": MAX_CREDITS + 1}]),
     "ck_grants_remaining": Violation("grants", [{"remaining": 6}]),

@@ -231,6 +231,34 @@ SPOILT = {
         "UPDATE accounts SET total_uses = 0 WHERE total_uses = 2",
         "account {1}: total_uses 0, credits spent 2",
     ),
+    "sum of grants": (
+        "UPDATE accounts SET grants_credits = 5 WHERE grants_credits = 4",
+        "a sum of grants that is not its grants: account {1}: grants 5 credits, 4000000000 nanos",
+    ),
+    "sum of grants of money": (
+        "UPDATE accounts SET grants_money_nanos = 0",
+        "a sum of grants that is not its grants: account {1}",
+    ),
+    "expiry of grants": (
+        "UPDATE accounts SET grants_expire_at = now()",
+        "a sum of grants that is not its grants: account {0}",
+    ),
+    "sum of holds": (
+        "UPDATE accounts SET held_money_nanos = 0",
+        "a sum of holds that is not its holds: account {1}: held 5 credits, 0 nanos; holds say 5, 1000000000",
+    ),
+    "lifetime total": (
+        "UPDATE accounts SET money_granted_nanos = 0, money_used_nanos = 7 WHERE money_granted_nanos > 0",
+        "a lifetime total of money that is not its entries: account {1}: purchased 0, granted 0, used 7; entries 0, 50",
+    ),
+    "balance of money": (
+        "UPDATE accounts SET money_nanos = 1",
+        "not the sum of its entries: account {0}, pool money USD: balance 1, sum of entries 0",
+    ),
+    "debt of money": (
+        "UPDATE accounts SET money_debt_nanos = 1",
+        "not the sum of its entries: account {0}, pool money_debt USD: balance 1, sum of entries 0",
+    ),
     "account deleted": ("DELETE FROM accounts", "not the sum of its entries: account {0}"),
     "CHECK": ("ALTER TABLE accounts DROP CONSTRAINT ck_accounts_paid", "the schema lacks ck_accounts_paid on accounts"),
     "unique constraint": (

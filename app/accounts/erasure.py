@@ -63,6 +63,7 @@ BOOKS = (
         },
     ),
     Texts("free_grants", "grant_id", {"idempotency_key": "NULL"}),
+    Texts("grants", "grant_id", {"idempotency_key": "NULL"}),
     Texts("holds", "hold_id", {"idempotency_key": "NULL"}),
 )
 

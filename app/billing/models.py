@@ -25,6 +25,7 @@ from app.db import Base
 from app.db.columns import Timestamp
 
 CALLER_KIND = "key, user or admin: the caller whose idempotency keys this key belongs to"
+GRANTS_AFTER = "grants of credits right after it, beside paid_after"
 
 
 class Charge(Base):
@@ -67,6 +68,7 @@ class Charge(Base):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     caller_kind: Mapped[str | None] = mapped_column(Text, comment=CALLER_KIND)
     from_grants: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    grants_after: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), comment=GRANTS_AFTER)
 
 
 class Credit(Base):
@@ -92,6 +94,7 @@ class Credit(Base):
     description: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     caller_kind: Mapped[str | None] = mapped_column(Text, comment=f"{CALLER_KIND}; null: Stripe's bookings")
+    grants_after: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), comment=GRANTS_AFTER)
 
 
 class FreeGrant(Base):

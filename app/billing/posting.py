@@ -15,6 +15,7 @@ from app.billing import queries
 from app.billing.queries import Key
 from app.db import Session, new_id
 from app.db.statements import Tx
+from app.ledger.entries import PAYS_DEBT
 from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.locked_account import Cause, Kind, LockedAccount
 from app.ledger.outcomes import Refused, Replayed
@@ -22,8 +23,6 @@ from app.ledger.pools import CREDIT, Bucket, Debit, cost_of
 
 CHARGE = "charge"
 """The operation of `/v1/billing/charges`: the key space of its idempotency keys."""
-
-PAY_DEBT_FIRST = (Kind.PURCHASE, Kind.REFUND_REVERSAL, Kind.DISPUTE_REINSTATEMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +85,15 @@ def post_charge(
     charge_id = new_id()
     cause = Cause("charge", charge_id)
     kind = Kind.CHARGE if operation == CHARGE else Kind.TOOL_CHARGE
-    parts = {"daily_free": 0, "free": 0, "paid": 0}
+    account.post_debits(debits, kind, cause, request.actor, request.at, allowance=allowance)
+    parts = {"daily_free": 0, "grant": 0, "free": 0, "paid": 0}
     cost = 0
     for bucket, amount in debits:
-        if bucket.kind == "daily_free":
-            account.renew_daily_free(allowance, cause, request.actor, request.at)
-        account.post(bucket.id, -amount, kind, cause, request.actor, request.at)
         parts[bucket.kind] += amount
         cost += amount
     account.total_uses += cost
+    grants_after = account.live_grants(request.at)
+    grants = {"from_grants": parts["grant"], "grants_after": grants_after} if parts["grant"] or grants_after else {}
     return {
         "account_id": account.account_id,
         "charge_id": charge_id,
@@ -112,6 +111,7 @@ def post_charge(
         "description": request.description,
         "metadata": json.dumps(request.details),
         "created_at": request.at,
+        **grants,
     }
 
 
@@ -150,7 +150,7 @@ async def give_credits(
     cause = Cause("credit", credit_id)
     if credits < 0:
         account.take_back_paid(-credits, kind, cause, actor, now)
-    elif kind in PAY_DEBT_FIRST:
+    elif kind in PAYS_DEBT:
         account.give_paid(credits, kind, cause, actor, now)
     else:
         account.post("paid", credits, kind, cause, actor, now)

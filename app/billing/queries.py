@@ -61,6 +61,8 @@ async def find_charge(db: Session, environment: str, charge_id: UUID) -> Mapping
 
 
 async def insert_charges(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    if any("from_grants" in row for row in rows):  # else the statement does not name the columns of grants
+        rows = [{"from_grants": 0, "grants_after": 0, **row} for row in rows]
     await insert_rows(tx, Charge, rows)
 
 

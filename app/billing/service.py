@@ -40,7 +40,7 @@ from app.ledger.pools import CREDIT, Credits, Shortfall, cost_of, daily_free_on,
 from app.observability.metrics import CHECKS, ChargeCounter
 from app.packs import Pack
 
-COUNTER = ChargeCounter(CHARGE, ("daily_free", "free", "paid"))
+COUNTER = ChargeCounter(CHARGE, ("daily_free", "grant", "free", "paid"))
 CHECKED = {result: CHECKS.labels(CHARGE, result) for result in ("credit", "exhausted", "inactive")}
 
 
@@ -197,7 +197,9 @@ class BillingService:
             account.require_room_for_uses(cost)
         except AppError as error:
             return Refused(error)
-        debits = pay(account.buckets_on(request.at.date(), allowance), cost, unit=CREDIT, now=request.at)
+        debits = pay(
+            account.credit_buckets(request.at.date(), allowance, request.at), cost, unit=CREDIT, now=request.at
+        )
         if isinstance(debits, Shortfall):
             return debits
         row = post_charge(account, request, debits, allowance=allowance, operation=CHARGE)

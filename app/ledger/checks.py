@@ -8,8 +8,10 @@ planner relies on that CHECK, so such a query would find nothing. A balance that
 entries.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from app.ledger.entries import TOTALS, USAGE_CAUSES
 
 SPENT = "kind IN ('charge', 'tool_charge') AND unit = 'credit' AND pool IN ('daily_free', 'free', 'paid', 'grant')"
 """SQL condition: the ledger entry spends credits, and not a product's uses."""
@@ -38,6 +40,14 @@ def _chain(pool: str, condition: str) -> str:
                coalesce(lag(balance_after) OVER (PARTITION BY {pool} ORDER BY entry_no), 0) AS before
           FROM ledger_entries WHERE {condition}"""
 
+
+def _quoted(words: Iterable[str]) -> str:
+    return ", ".join(f"'{word}'" for word in sorted(words))
+
+
+_PURCHASED = _quoted(kind for kind, total in TOTALS.items() if total == "money_purchased_nanos")
+_GRANTED = _quoted(kind for kind, total in TOTALS.items() if total == "money_granted_nanos")
+_USAGE = _quoted(USAGE_CAUSES)
 
 LEDGER = Proof(
     checks={
@@ -83,6 +93,8 @@ LEDGER = Proof(
         "SELECT account_id, 'free', 'credit', NULL, free FROM accounts",
         "SELECT account_id, 'paid', 'credit', NULL, paid FROM accounts",
         "SELECT account_id, 'debt', 'credit', NULL, debt FROM accounts",
+        "SELECT account_id, 'money', currency, NULL, money_nanos FROM accounts WHERE money_nanos <> 0",
+        "SELECT account_id, 'money_debt', currency, NULL, money_debt_nanos FROM accounts WHERE money_debt_nanos <> 0",
         "SELECT account_id, 'grant', unit, grant_id, remaining FROM grants",
         "SELECT account_id, 'held', unit, NULL, amount FROM holds WHERE status = 'held'",
     ),
@@ -92,7 +104,50 @@ LEDGER = Proof(
         "hold": "EXISTS (SELECT FROM holds h WHERE h.account_id = e.account_id AND h.hold_id = e.cause_id)",
     },
 )
-"""The proof of the ledger's own tables, except for the checks that need the parts of all packages (`compose`)."""
+"""The proof of the ledger's own tables, except for the checks that `compose` adds."""
+
+_ACCOUNT_SUMS = {
+    "a sum of grants that is not its grants": """
+        SELECT format('account %s: grants %s credits, %s nanos, due %s; grants say %s, %s, %s', account_id,
+                      a.grants_credits, a.grants_money_nanos, a.grants_expire_at, g.credits, g.nanos, g.due)
+               AS culprit
+          FROM (SELECT account_id, grants_credits, grants_money_nanos, grants_expire_at FROM accounts) a
+          LEFT JOIN (SELECT account_id, sum(remaining) FILTER (WHERE unit = 'credit') AS credits,
+                            sum(remaining) FILTER (WHERE unit <> 'credit') AS nanos, min(expires_at) AS due
+                       FROM grants WHERE closed_at IS NULL GROUP BY 1) g USING (account_id)
+         WHERE (a.grants_credits, a.grants_money_nanos, a.grants_expire_at)
+               IS DISTINCT FROM (coalesce(g.credits, 0), coalesce(g.nanos, 0), g.due)
+         ORDER BY account_id LIMIT 1
+        """,
+    "a sum of holds that is not its holds": """
+        SELECT format('account %s: held %s credits, %s nanos; holds say %s, %s', account_id, a.held_credits,
+                      a.held_money_nanos, coalesce(h.credits, 0), coalesce(h.nanos, 0)) AS culprit
+          FROM (SELECT account_id, held_credits, held_money_nanos FROM accounts) a
+          LEFT JOIN (SELECT account_id, sum(amount) FILTER (WHERE unit = 'credit') AS credits,
+                            sum(amount) FILTER (WHERE unit <> 'credit') AS nanos
+                       FROM holds WHERE status = 'held' GROUP BY 1) h USING (account_id)
+         WHERE (a.held_credits, a.held_money_nanos) <> (coalesce(h.credits, 0), coalesce(h.nanos, 0))
+         ORDER BY account_id LIMIT 1
+        """,
+    "a lifetime total of money that is not its entries": f"""
+        SELECT format('account %s: purchased %s, granted %s, used %s; entries %s, %s, %s', account_id,
+                      a.money_purchased_nanos, a.money_granted_nanos, a.money_used_nanos,
+                      coalesce(e.purchased, 0), coalesce(e.granted, 0), coalesce(e.used, 0)) AS culprit
+          FROM (SELECT account_id, money_purchased_nanos, money_granted_nanos, money_used_nanos FROM accounts) a
+          LEFT JOIN (SELECT account_id,
+                            sum(gained) FILTER (WHERE kind IN ({_PURCHASED}) OR incurred AND NOT used) AS purchased,
+                            sum(gained) FILTER (WHERE kind IN ({_GRANTED}) AND gained > 0) AS granted,
+                            -sum(gained) FILTER (WHERE kind = 'usage' OR incurred AND used) AS used
+                       FROM (SELECT account_id, kind, CASE pool WHEN 'money_debt' THEN -delta ELSE delta END
+                                    AS gained, kind = 'debt_incurred' AS incurred, cause_type IN ({_USAGE}) AS used
+                               FROM ledger_entries WHERE unit <> 'credit') m
+                      GROUP BY 1) e USING (account_id)
+         WHERE (a.money_purchased_nanos, a.money_granted_nanos, a.money_used_nanos)
+               <> (coalesce(e.purchased, 0), coalesce(e.granted, 0), coalesce(e.used, 0))
+         ORDER BY account_id LIMIT 1
+        """,
+}
+"""Checks of the account's columns that repeat what other rows say."""
 
 _PRIVILEGE = """
     SELECT format('role %s may change ledger_entries', current_user) AS culprit
@@ -113,6 +168,7 @@ def compose(proofs: Sequence[Proof]) -> dict[str, str]:
     checks = [
         *LEDGER.checks.items(),
         ("a balance that is not the sum of its entries", _sums(balances)),
+        *_ACCOUNT_SUMS.items(),
         *(check for proof in proofs for check in proof.checks.items()),
         ("an entry without its cause", _causes(causes)),
         ("a privilege to change the ledger", _PRIVILEGE),

@@ -42,6 +42,15 @@ class BalanceLimitExceeded(AppError):
         super().__init__("amount_minor is too large: the account's balance would exceed 64 bits")
 
 
+class TooManyGrants(AppError):
+    """The account has the largest number of open grants. They end when they are spent or expire, or when ended."""
+
+    status, code = 422, "too_many_grants"
+
+    def __init__(self) -> None:
+        super().__init__("the account has too many open grants: end some, or give fewer and larger ones")
+
+
 class AccountNotFound(AppError):
     status, code = 404, "account_not_found"
 

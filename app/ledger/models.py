@@ -33,6 +33,21 @@ def _of_unit(lower_bound: str, column: str) -> str:
     return f"{lower_bound} AND (unit <> 'credit' OR {column} <= {MAX_CREDITS})"
 
 
+def _amount(comment: str) -> Mapped[int]:
+    return mapped_column(BigInteger, server_default=text("0"), comment=comment)
+
+
+def _none_negative(*columns: str) -> str:
+    return f"least({', '.join(columns)}) >= 0"
+
+
+MONEY_COLUMNS = (
+    *("money_nanos", "money_debt_nanos"),
+    *("money_purchased_nanos", "money_granted_nanos", "money_used_nanos"),
+)
+SUMS = ("grants_credits", "grants_money_nanos", "held_credits", "held_money_nanos")
+
+
 class Account(Base):
     """A customer's balances, and their mutex: every transaction that moves them locks this row first."""
 
@@ -48,6 +63,8 @@ class Account(Base):
         CheckConstraint("total_uses >= 0", name="total_uses"),
         CheckConstraint("last_entry_no >= 0", name="last_entry_no"),
         CheckConstraint("erased_at IS NULL OR status = 'closed'", name="erased_at"),
+        CheckConstraint(_none_negative(*MONEY_COLUMNS), name="money"),
+        CheckConstraint(f"{_none_negative(*SUMS)} AND grants_credits + held_credits <= {MAX_CREDITS}", name="sums"),
         # Only columns that no charge changes, so that updates stay HOT.
         Index(None, "environment", "account_id"),
         Index("ix_accounts_not_active", "account_id", postgresql_where=text("status <> 'active'")),
@@ -66,11 +83,26 @@ class Account(Base):
     free: Mapped[int] = mapped_column(BigInteger, comment="one-time free uses left")
     paid: Mapped[int] = mapped_column(BigInteger, comment="paid credits left")
     debt: Mapped[int] = mapped_column(BigInteger, comment="credits taken back after they were spent")
-    total_uses: Mapped[int] = mapped_column(BigInteger, comment="credits spent from daily_free, free and paid")
+    total_uses: Mapped[int] = mapped_column(BigInteger, comment="credits spent from daily_free, free, paid and grants")
     last_entry_no: Mapped[int] = mapped_column(BigInteger, comment="number of ledger entries")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
     erased_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="when its person was erased: closed for ever")
+    money_nanos: Mapped[int] = _amount("spendable money that never expires, in nanos of the currency")
+    money_debt_nanos: Mapped[int] = _amount("money that was used or taken back, and not paid")
+    grants_credits: Mapped[int] = _amount("sum of what remains of the grants of credits")
+    grants_money_nanos: Mapped[int] = _amount("sum of what remains of the grants of money")
+    held_credits: Mapped[int] = _amount("sum of the credits in open holds")
+    held_money_nanos: Mapped[int] = _amount("sum of the money in open holds")
+    grants_expire_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="the earliest expiry of an open grant")
+    holds_expire_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="the earliest expiry of an open hold")
+    has_limits: Mapped[bool] = mapped_column(server_default=text("false"), comment="whether limits have to be read")
+    billing_enabled: Mapped[bool] = mapped_column(
+        server_default=text("true"), comment="false: usage is recorded and priced, and never charged"
+    )
+    money_purchased_nanos: Mapped[int] = _amount("money bought in all, less what was taken back")
+    money_granted_nanos: Mapped[int] = _amount("money given in all")
+    money_used_nanos: Mapped[int] = _amount("money used in all, paid or owed")
 
 
 class LedgerEntry(Base):
@@ -120,6 +152,13 @@ class Grant(Base):
         CheckConstraint(_of_unit("amount > 0", "amount"), name="amount"),
         CheckConstraint("remaining BETWEEN 0 AND amount", name="remaining"),
         CheckConstraint("category IN ('promotional', 'subscription', 'purchased', 'compensation')", name="category"),
+        CheckConstraint("(closed_at IS NOT NULL) = (remaining = 0)", name="closed_at"),
+        CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
+        UniqueConstraint("account_id", "idempotency_key", "caller_kind"),
+        Index(None, "grant_id"),
+        # Not on `remaining`, so that spending from a grant changes no index.
+        Index("ix_grants_open", "account_id", postgresql_where=text("closed_at IS NULL")),
+        Index("ix_grants_due", "expires_at", postgresql_where=text("closed_at IS NULL")),
     )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
@@ -132,6 +171,11 @@ class Grant(Base):
     source: Mapped[str] = mapped_column(Text, comment="why it was given, such as signup or a plan's period")
     expires_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="from then on it cannot pay")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+    closed_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="when nothing remained; null: open")
+    idempotency_key: Mapped[str | None] = mapped_column(Text, comment="null: none was given, or the person was erased")
+    caller_kind: Mapped[str | None] = mapped_column(
+        Text, comment="key, user or admin: the caller of the idempotency key"
+    )
 
 
 class Hold(Base):

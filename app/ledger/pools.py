@@ -3,18 +3,20 @@
 A bucket is a balance that can pay: one of the account's pools, or a lot with an expiry. The caller lists an account's
 buckets in burn order. A charge of credits burns down
 
-    daily free uses   ->  one-time free uses  ->  paid credits
+    daily free uses   ->  grants of credits  ->  one-time free uses  ->  paid credits
 
-A charge may span buckets. It is paid whole or not at all. Daily free uses are an allowance of one UTC day: the rest of
-an earlier day's allowance has expired, even before a ledger entry records it.
+and usage of money burns down grants of money, then the plain balance. A charge may span buckets. It is paid whole or
+not at all. Daily free uses are an allowance of one UTC day: the rest of an earlier day's allowance has expired, even
+before a ledger entry records it.
 """
 
 from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Literal, NamedTuple, NewType
+from uuid import UUID
 
 Credits = NewType("Credits", int)
-BucketKind = Literal["daily_free", "free", "paid"]
+BucketKind = Literal["daily_free", "grant", "free", "paid", "money"]
 
 CREDIT = "credit"
 """The unit of every pool that holds credits. Pools of money hold nanos of their currency, as `USD` (ADR 24)."""
@@ -43,7 +45,7 @@ def credits_of_grant(amount_minor: int) -> Credits:
 
 
 class Bucket(NamedTuple):
-    """A balance that can pay. `id` names it in the ledger; within one decision each bucket is listed once."""
+    """A balance that can pay. `id` is its pool in the ledger; within one decision each bucket is listed once."""
 
     id: str
     kind: BucketKind
@@ -52,6 +54,8 @@ class Bucket(NamedTuple):
     """In whole `unit`s: credits, or nanos of a currency."""
     expires_at: datetime | None = None
     """The first moment at which it can no longer pay. None: never."""
+    grant_id: UUID | None = None
+    """The lot, if the pool is `grant`."""
 
 
 class Debit(NamedTuple):
@@ -81,7 +85,7 @@ def pay(buckets: Iterable[Bucket], cost: int, *, unit: str, now: datetime) -> li
     for bucket in buckets:
         if left == 0:
             break
-        _, _, its_unit, available, expires_at = bucket
+        _, _, its_unit, available, expires_at, _ = bucket
         if available <= 0 or its_unit != unit or (expires_at is not None and expires_at <= now):
             continue
         amount = available if available < left else left

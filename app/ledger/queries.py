@@ -12,7 +12,7 @@ from app.db import Database, Session, Snapshot
 from app.db.point_reads import PointRead
 from app.db.sql import sql
 from app.db.statements import Tx, arrays_of, fetch, insert_rows, write
-from app.ledger.models import Account, LedgerEntry, LedgerVerification
+from app.ledger.models import Account, Grant, LedgerEntry, LedgerVerification
 
 _COLUMNS = ", ".join(column.name for column in Account.__table__.columns)
 
@@ -34,15 +34,62 @@ _MOVED = (
     *("total_uses", "last_entry_no", "updated_at"),
 )
 
-_UPDATE_ACCOUNTS = sql(
+WALLET = (
+    *("money_nanos", "money_debt_nanos", "grants_credits", "grants_money_nanos", "grants_expire_at"),
+    *("money_purchased_nanos", "money_granted_nanos", "money_used_nanos"),
+)
+"""Columns that are written only for accounts whose grants or money moved."""
+_MOVED_WITH_WALLET = (*_MOVED, *WALLET)
+
+
+def _update_accounts(names: tuple[str, ...]) -> str:
+    return sql(
+        """
+        UPDATE accounts a SET {changes}
+          FROM unnest({arrays}) AS n ({names})
+         WHERE a.account_id = n.account_id AND a.account_id = ANY ($1)
+        """,
+        changes=", ".join(f"{name} = n.{name}" for name in names[1:]),
+        arrays=arrays_of(Account, names),
+        names=", ".join(names),
+    )
+
+
+_UPDATE_ACCOUNTS = _update_accounts(_MOVED)
+_UPDATE_ACCOUNTS_WITH_WALLETS = _update_accounts(_MOVED_WITH_WALLET)
+
+
+GRANT_COLUMNS = (
+    *("account_id", "grant_id", "unit", "amount", "remaining", "priority", "category", "source"),
+    *("expires_at", "created_at", "closed_at", "idempotency_key", "caller_kind"),
+)
+
+_FIND_OPEN_LOTS = """
+    SELECT account_id, grant_id, unit, amount, remaining, priority, category, expires_at, created_at
+      FROM grants WHERE account_id = ANY ($1::uuid[]) AND closed_at IS NULL
     """
-    UPDATE accounts a SET {changes}
+
+_CHANGED_LOT = ("account_id", "grant_id", "remaining", "closed_at")
+
+_UPDATE_GRANTS = sql(
+    """
+    UPDATE grants g SET remaining = n.remaining, closed_at = n.closed_at
       FROM unnest({arrays}) AS n ({names})
-     WHERE a.account_id = n.account_id AND a.account_id = ANY ($1)
+     WHERE g.account_id = n.account_id AND g.grant_id = n.grant_id
     """,
-    changes=", ".join(f"{name} = n.{name}" for name in _MOVED[1:]),
-    arrays=arrays_of(Account, _MOVED),
-    names=", ".join(_MOVED),
+    arrays=arrays_of(Grant, _CHANGED_LOT),
+    names=", ".join(_CHANGED_LOT),
+)
+
+_FIND_LIVE_SUMS = PointRead(
+    """
+    SELECT coalesce(sum(remaining) FILTER (WHERE unit = 'credit'), 0)::bigint AS credits,
+           coalesce(sum(remaining) FILTER (WHERE unit <> 'credit'), 0)::bigint AS money_nanos
+      FROM grants
+     WHERE account_id = k.id AND closed_at IS NULL AND (expires_at IS NULL OR expires_at > k.now)
+    """,
+    id="uuid",
+    now="timestamptz",
 )
 
 
@@ -63,6 +110,11 @@ async def update_accounts(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     await write(tx, _UPDATE_ACCOUNTS, *([row[name] for row in rows] for name in _MOVED))
 
 
+async def update_accounts_with_wallets(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    """Store the balances of accounts whose grants or money moved as well. The caller holds their locks."""
+    await write(tx, _UPDATE_ACCOUNTS_WITH_WALLETS, *([row[name] for row in rows] for name in _MOVED_WITH_WALLET))
+
+
 async def update_account_status(tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
     """Set an account's status. The caller holds its lock."""
     await tx.execute(
@@ -74,6 +126,27 @@ async def update_account_status(tx: Session, account_id: UUID, status: str, reas
 
 async def insert_ledger_entries(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     await insert_rows(tx, LedgerEntry, rows)
+
+
+async def find_open_lots(tx: Tx, account_ids: Sequence[UUID]) -> Sequence[Mapping[str, Any]]:
+    """Return the open grants of locked accounts."""
+    return await fetch(tx, _FIND_OPEN_LOTS, list(account_ids))
+
+
+async def find_live_sums(db: Database, account_id: UUID, now: datetime) -> Mapping[str, Any]:
+    """Return what the account's grants can pay at `now`: `credits` and `money_nanos`."""
+    row = await db.find(_FIND_LIVE_SUMS, account_id, now)
+    assert row is not None, "an aggregate has a row"
+    return row
+
+
+async def insert_grants(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    await insert_rows(tx, Grant, rows)
+
+
+async def update_grants(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
+    """Store what remains of grants. The caller holds their accounts' locks."""
+    await write(tx, _UPDATE_GRANTS, *([row[name] for row in rows] for name in _CHANGED_LOT))
 
 
 _CONSTRAINTS = """

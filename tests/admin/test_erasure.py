@@ -117,6 +117,7 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         ("credits", "description"),
         ("credits", "external_transaction_id"),
         ("free_grants", "idempotency_key"),
+        ("grants", "idempotency_key"),
         ("holds", "idempotency_key"),
         ("product_usage_log", "idempotency_key"),
         ("product_usage_log", "request_id"),

@@ -70,6 +70,8 @@ ROWS: dict[str, Row] = {
         "priority": 1,
         "category": "promotional",
         "source": "signup",
+        "idempotency_key": "key",
+        "caller_kind": "key",
         "expires_at": NOW,
         "created_at": NOW,
     },

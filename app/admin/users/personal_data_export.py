@@ -20,7 +20,9 @@ PAGE_ROWS = 500
 _ACCOUNT = text(
     """
     SELECT account_id, environment, status, status_reason, plan_name, currency, daily_free, daily_free_day, free, paid,
-           debt, total_uses, created_at, updated_at, erased_at
+           debt, total_uses, money_nanos, money_debt_nanos, grants_credits, grants_money_nanos, held_credits,
+           held_money_nanos, money_purchased_nanos, money_granted_nanos, money_used_nanos, billing_enabled, created_at,
+           updated_at, erased_at
       FROM accounts WHERE account_id = :account_id
     """
 )
@@ -73,15 +75,15 @@ _SECTIONS = (
         "charge_id",
         """
         SELECT charge_id, operation, amount_minor, currency, cost, from_daily_free, from_free, from_paid, from_grants,
-               paid_after, description, idempotency_key, metadata, created_at
+               paid_after, grants_after, description, idempotency_key, metadata, created_at
           FROM charges WHERE account_id = :account_id""",
     ),
     _Section(
         "credits",
         "credit_id",
         """
-        SELECT credit_id, transaction_type, credits, currency, paid_after, description, idempotency_key,
-               external_transaction_id, created_at
+        SELECT credit_id, transaction_type, credits, currency, paid_after, grants_after, description,
+               idempotency_key, external_transaction_id, created_at
           FROM credits WHERE account_id = :account_id""",
     ),
     _Section(
@@ -90,6 +92,14 @@ _SECTIONS = (
         """
         SELECT grant_id, credits, free_after, idempotency_key, created_at
           FROM free_grants WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "grants",
+        "grant_id",
+        """
+        SELECT grant_id, unit, amount, remaining, priority, category, source, expires_at, idempotency_key, created_at,
+               closed_at
+          FROM grants WHERE account_id = :account_id""",
     ),
     _Section(
         "tool_uses",
