@@ -12,6 +12,8 @@ from pydantic import (
 from app.accounts.directory import Identity, Profile
 from app.accounts.errors import IdentityRequired
 from app.auth.caller import Caller
+from app.auth.spelling import canonical_uuid
+from app.errors import InvalidRequest
 from app.http.schemas import Key255, Label, Reply, Text255, Timestamp
 from app.ledger.amounts import GrantMinor, UpperCurrency
 from app.ledger.pools import MINOR_PER_CREDIT
@@ -21,6 +23,12 @@ OAuthProvider = Annotated[
     StringConstraints(pattern=r"^oauth:[^\x00]+$", max_length=255),
     Field(examples=["oauth:google"], description="`oauth:` and the provider's name; any provider."),
 ]
+
+
+USER_ID = (
+    "The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be "
+    "in upper case and without hyphens."
+)
 
 
 class ProfileFields(BaseModel):
@@ -68,6 +76,42 @@ def identity_of(caller: Caller, oauth_provider: str | None, external_id: str | N
     if oauth_provider is None or external_id is None:
         raise IdentityRequired("oauth_provider" if oauth_provider is None else "external_id")
     return Identity(caller.environment, oauth_provider, external_id)
+
+
+class UserFields(IdentityFields):
+    """The user, by the identity fields or by `user_id`. Optional only for an end user, whose token contains it."""
+
+    user_id: Key255 | None = Field(default=None, description=USER_ID)
+
+    def user_identity(self, caller: Caller) -> Identity:
+        """Return the user's identity. Raise IdentityRequired or InvalidRequest, which name the field."""
+        return user_identity_of(caller, self.oauth_provider, self.external_id, self.user_id)
+
+
+def user_identity_of(
+    caller: Caller, oauth_provider: str | None, external_id: str | None, user_id: str | None
+) -> Identity:
+    """Return the token's identity for an end user, else the request's, by `user_id` or by the identity fields.
+
+    Raise IdentityRequired if it names no user, and InvalidRequest if it names two, or if the API key cannot use
+    `user_id`.
+    """
+    if caller.user is not None or user_id is None:
+        is_unnamed = oauth_provider is None and external_id is None
+        if caller.user is None and is_unnamed and caller.identity_provider is not None:
+            raise IdentityRequired("user_id")
+        return identity_of(caller, oauth_provider, external_id)
+    if caller.identity_provider is None:
+        raise InvalidRequest(
+            "user_id cannot be used with this API key, which has no identity_provider: send oauth_provider and "
+            "external_id",
+            field="user_id",
+        )
+    named = Identity(caller.environment, caller.identity_provider, canonical_uuid(user_id))
+    is_other = external_id is not None and canonical_uuid(external_id) != named.external_id
+    if is_other or oauth_provider not in (None, caller.identity_provider):
+        raise InvalidRequest("user_id names another user than oauth_provider and external_id", field="user_id")
+    return named
 
 
 class AccountBody(IdentityFields):

@@ -62,7 +62,7 @@ class Authenticator:
         self._listener = listener
         self._buckets = _token_buckets(settings)
         self._keys = KeyVerifier(db, listener, argon2, self._buckets)
-        self._revocations = TokenRevocations(db, FoldedProviders(settings.folded_providers))
+        self._revocations = TokenRevocations(db, FoldedProviders.of(settings))
         listener.subscribe(API_KEYS_CHANNEL, self._keys.forget, self._keys.forget_all)
         listener.subscribe(REVOCATIONS_CHANNEL, self._revocations.forget, self._revocations.forget_all)
         self._last_used = LastUsed(db)

@@ -75,7 +75,7 @@ class Configuration:
         self._sections = [section for section in sections if section.is_editable]
         self._settings = settings
         self._listener = listener
-        self.folded_providers = FoldedProviders(settings.folded_providers)
+        self.folded_providers = FoldedProviders.of(settings)
         self._sealer = Sealer(settings.encryption_keys)
         self._current: Current | None = None
         self._notifications = 0
