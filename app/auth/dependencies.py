@@ -9,7 +9,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from app.auth.authenticator import Authenticator
 from app.auth.caller import Caller, Permission
-from app.auth.errors import InvalidApiKey, Unauthorized
+from app.auth.errors import InvalidApiKey, Unauthorized, UserTokenRequired
 from app.auth.guarded_route import once
 from app.auth.id_tokens.verifier import InvalidToken
 from app.clock import Now
@@ -21,6 +21,10 @@ USER_TOKEN = HTTPBearer(
     auto_error=False,
 )
 UserToken = Annotated[HTTPAuthorizationCredentials | None, Depends(USER_TOKEN)]
+ADMIN_KEY = APIKeyHeader(
+    name="X-Admin-Key", scheme_name="AdminKey", description="An API key with `money:credit`.", auto_error=False
+)
+AdminKey = Annotated[str | None, Depends(ADMIN_KEY)]
 
 
 KEY_BEGINNING = "cbk_"
@@ -37,6 +41,9 @@ def _is_key_in_authorization(request: Request) -> bool:
 
 class RequireKey(APIKeyHeader):
     """Requires an API key. It is a security scheme itself, which saves FastAPI one dependency per request."""
+
+    key_headers: tuple[str, ...] = ("X-API-Key",)
+    """The headers that may contain the key."""
 
     def __init__(self, permission: Permission) -> None:
         super().__init__(
@@ -66,13 +73,21 @@ class RequireKey(APIKeyHeader):
         caller.require(self._permission)
         return caller
 
-    @staticmethod
-    def _sent_once(request: Request) -> str | None:
+    def _sent_once(self, request: Request) -> str | None:
         """Return the key. Reject two of them: a proxy may have checked the other one."""
-        keys = request.headers.getlist("X-API-Key")
+        keys = [key for name in self.key_headers for key in request.headers.getlist(name)]
         if len(keys) > 1:
             raise InvalidApiKey("sent more than once")
         return keys[0] if keys else None
+
+
+class RequireKeyOrAdminKey(RequireKey):
+    """Requires an API key, which may be in the header X-Admin-Key as well."""
+
+    key_headers = ("X-API-Key", "X-Admin-Key")
+
+    async def __call__(self, request: Request, admin_key: AdminKey, now: Now) -> Caller:  # type: ignore[override]  # as above
+        return await self.authenticate(request, now)
 
 
 class RequireKeyOrUser(RequireKey):
@@ -84,16 +99,40 @@ class RequireKeyOrUser(RequireKey):
     async def _caller(self, request: Request, now: datetime) -> Caller:
         if any(request.headers.getlist("X-API-Key")):
             return await self.caller_by_key(request, now)
-        auth: Authenticator = request.app.state.auth
-        auth.admit(request)
-        token = await USER_TOKEN(request)
-        if token is not None:
-            if len(request.headers.getlist("Authorization")) > 1:
-                raise InvalidToken("sent more than once")
-            if token.credentials.startswith(KEY_BEGINNING):
-                raise InvalidToken("this is an API key, send it in the header X-API-Key")
-            return await auth.caller_of_token(token.credentials, now)
-        raise Unauthorized(user_token_accepted=True, is_key_elsewhere=_is_key_in_authorization(request))
+        caller = await _caller_by_token(request, now)
+        if caller is None:
+            raise Unauthorized(user_token_accepted=True, is_key_elsewhere=_is_key_in_authorization(request))
+        return caller
+
+
+async def _caller_by_token(request: Request, now: datetime) -> Caller | None:
+    """Return the end user of the request's token; None without one. Raise InvalidToken or RateLimited."""
+    auth: Authenticator = request.app.state.auth
+    auth.admit(request)
+    token = await USER_TOKEN(request)
+    if token is None:
+        return None
+    if len(request.headers.getlist("Authorization")) > 1:
+        raise InvalidToken("sent more than once")
+    if token.credentials.startswith(KEY_BEGINNING):
+        raise InvalidToken("this is an API key, send it in the header X-API-Key")
+    return await auth.caller_of_token(token.credentials, now)
+
+
+class RequireUser:
+    """Requires an end user's token. API keys are ignored: the routes concern the user who calls."""
+
+    async def __call__(self, request: Request, token: UserToken, now: Now) -> Caller:
+        return await self.authenticate(request, now)
+
+    async def authenticate(self, request: Request, now: datetime) -> Caller:
+        return await once(request, lambda: self._caller(request, now))
+
+    async def _caller(self, request: Request, now: datetime) -> Caller:
+        caller = await _caller_by_token(request, now)
+        if caller is None:
+            raise UserTokenRequired
+        return caller
 
 
 @cache
@@ -120,3 +159,10 @@ WriterOrUser = Annotated[Caller, Depends(require(Permission.WRITE, or_user=True)
 
 
 Minter = Annotated[Caller, Depends(require(Permission.CREDIT))]
+
+
+MoneyMinter = Annotated[Caller, Depends(RequireKeyOrAdminKey(Permission.MONEY_CREDIT))]
+
+
+EndUser = Annotated[Caller, Depends(RequireUser())]
+"""A caller whose `user` is never None."""

@@ -21,6 +21,15 @@ class Unauthorized(AppError):
             super().__init__("This call needs an X-API-Key header", headers={"WWW-Authenticate": "ApiKey"})
 
 
+class UserTokenRequired(AppError):
+    """The route concerns the end user who calls, and the request has no token. API keys do not count."""
+
+    status, code = 401, "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("This call needs a user's bearer token", headers={"WWW-Authenticate": "Bearer"})
+
+
 class InvalidApiKey(AppError):
     """The key is malformed, unknown, wrong, revoked or expired. The answer is the same; `reason` is for the log."""
 

@@ -16,10 +16,11 @@ from app.auth.api_keys.keys import NewKey
 from app.auth.api_keys.service import create_key
 from app.auth.authenticator import Authenticator
 from app.auth.caller import Caller, Environment, Permission
-from app.auth.dependencies import require
+from app.auth.dependencies import EndUser, MoneyMinter, require
 from app.db import Database, Session
 from app.db.listener import NotificationListener
 from app.errors import install_error_handlers, response_for
+from app.http.service_name import ServiceName
 from app.observability.requests import RequestContext
 from app.settings import Settings
 from tests.chaos.proxy import PostgresProxy
@@ -88,6 +89,14 @@ def create_app(settings: Settings, auth: Authenticator) -> FastAPI:
 
     @app.get("/own")
     async def own(caller: Annotated[Caller, Depends(require(Permission.READ, or_user=True))]) -> dict[str, Any]:
+        return _described(caller)
+
+    @app.get("/money")
+    async def money(caller: MoneyMinter, service: ServiceName) -> dict[str, Any]:
+        return {**_described(caller), "service": service}
+
+    @app.get("/me")
+    async def me(caller: EndUser) -> dict[str, Any]:
         return _described(caller)
 
     install_error_handlers(app)
