@@ -53,6 +53,8 @@ from app.observability.sentry import flush_sentry
 from app.observability.tracing import start_tracing, stop_tracing
 from app.payments.service import PaymentService
 from app.payments.stripe_gateway import StripeGateway
+from app.pricing.service import PriceBooks
+from app.pricing.unknown_models import UnknownModels
 from app.settings import Mode, Settings, load_settings
 from app.tools.service import OPERATION, ProductInventoryService
 
@@ -101,6 +103,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     gateway = StripeGateway(settings, configuration)
     app.state.db = db
     app.state.replica = ReadReplica(db, settings)
+    app.state.price_books = PriceBooks(db, listener)
+    app.state.unknown_models = UnknownModels(db)
     app.state.configuration_editor = ConfigurationEditor(settings)
     app.state.gateway = gateway
     app.state.providers = {"postgresql": postgresql_probe(db), "stripe": stripe_probe(gateway)}
@@ -125,6 +129,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     listener.start()
     app.state.auth.start()
     app.state.replica.start()
+    app.state.unknown_models.start()
     try:
         yield
     finally:
@@ -133,6 +138,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await app.state.billing.stop()
         await app.state.tools.stop()
         await app.state.replica.stop()
+        await app.state.unknown_models.stop()
         await listener.stop()
         await app.state.auth.stop()
         await app.state.sign_in.aclose()

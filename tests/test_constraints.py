@@ -13,7 +13,7 @@ import pytest
 
 from app.ledger.pools import MAX_CREDITS
 from tests.databases import CONSTRAINTS, SERVICE_ROLE, Urls
-from tests.support.valid_rows import ACCOUNT, ADMIN, HOLD, NOBODY, NOW, ROWS, Row
+from tests.support.valid_rows import ACCOUNT, ADMIN, BOOK_VERSION, HOLD, NOBODY, NOW, ROWS, Row
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,19 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_configuration_versions_section": Violation("configuration_versions", [{"section": "New prices"}]),
     "ck_configuration_versions_version": Violation("configuration_versions", [{"version": 0}]),
     "fk_configuration_versions_admin_id_admin_users": Violation("configuration_versions", [{"admin_id": NOBODY}]),
+    "ck_price_books_version": Violation("price_books", [{"version": 0}]),
+    "ck_price_books_currency": Violation("price_books", [{"currency": "usd"}]),
+    "ck_price_books_based_on": Violation("price_books", [{"based_on": BOOK_VERSION + 1}]),
+    "fk_price_books_based_on_price_books": Violation("price_books", [{"based_on": BOOK_VERSION - 1}]),
+    "fk_price_books_admin_id_admin_users": Violation("price_books", [{"admin_id": NOBODY}]),
+    "ck_price_book_activations_activation_no": Violation("price_book_activations", [{"activation_no": 0}]),
+    "ck_price_book_activations_currency": Violation("price_book_activations", [{"currency": "dollar"}]),
+    "fk_price_book_activations_version_price_books": Violation(
+        "price_book_activations", [{"version": BOOK_VERSION + 1}]
+    ),
+    "fk_price_book_activations_admin_id_admin_users": Violation("price_book_activations", [{"admin_id": NOBODY}]),
+    "ck_unknown_models_events": Violation("unknown_models", [{"events": 0}]),
+    "ck_unknown_models_outcome": Violation("unknown_models", [{"outcome": "free"}]),
     "ck_payment_providers_environment": Violation("payment_providers", [{"environment": "prod"}]),
     "ck_token_cutoffs_environment": Violation("token_cutoffs", [{"environment": "prod"}]),
     "fk_interaction_calls_account_id_llm_interactions": orphan("interaction_calls"),
@@ -221,6 +234,7 @@ async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
     await insert(connection, "purchases", ROWS["purchases"] | disputed)
     await insert(connection, "llm_interactions", ROWS["llm_interactions"] | {"interaction_id": "attributed"})
     await insert(connection, "holds", ROWS["holds"] | {"hold_id": HOLD, "idempotency_key": "held"})
+    await insert(connection, "price_books", ROWS["price_books"] | {"version": BOOK_VERSION})
     yield connection
     await transaction.rollback()
     await connection.close()

@@ -34,7 +34,10 @@ TABLES = (
 )
 TOKEN = "m" * 40
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
-BOOKS = ("ledger_entries", "admin_audit_log", "configuration_versions", "ledger_verifications")
+BOOKS = (
+    *("ledger_entries", "admin_audit_log", "configuration_versions", "ledger_verifications"),
+    *("price_books", "price_book_activations"),
+)
 
 
 async def test_every_table_of_the_newest_schema_is_decided_on(database: Urls) -> None:
@@ -55,6 +58,8 @@ async def test_every_table_of_the_newest_schema_is_decided_on(database: Urls) ->
         "UPDATE ledger_entries SET delta = 0",
         "UPDATE admin_audit_log SET reason = ''",
         "UPDATE configuration_versions SET reason = ''",
+        "UPDATE price_books SET document = '{}'",
+        "UPDATE price_book_activations SET effective_at = now()",
         "UPDATE ledger_verifications SET ok = true",
         "DELETE FROM accounts",
         "DELETE FROM charges",

@@ -41,6 +41,8 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         # Audit trail
         "admin_audit_log": ADD,
         "configuration_versions": ADD,
+        "price_books": ADD,
+        "price_book_activations": ADD,
         # Personal data, which can be erased
         "account_identities": ALL,
         "account_profiles": ALL,
@@ -57,6 +59,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "erased_cutoffs": ALL,
         "payment_providers": ALL,
         # Data for reports
+        "unknown_models": ALL,
         "account_activity": KEEP,
         "account_activity_refresh": KEEP,
         "account_search_refresh": KEEP,

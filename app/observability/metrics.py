@@ -72,6 +72,16 @@ RATE_LIMITS_SHARED = _gauge(
 ARGON2_UNFINISHED = _gauge("billing_argon2_unfinished", "First verifications of API keys, waiting or under way.")
 ARGON2_REFUSED = _counter("billing_argon2_refused_total", "Verifications rejected because too many were waiting.")
 
+UNKNOWN_MODELS = _counter(
+    "billing_unknown_models_total",
+    "Usage events of models without a price, by reason. `stated_price`: the price book states one for such models.",
+    "reason",
+    "outcome",
+)
+for _reason in ("no_row", "not_yet_valid", "disputed", "no_price_for_mode", "no_price_for_class"):
+    for _outcome in ("refused", "stated_price"):
+        UNKNOWN_MODELS.labels(_reason, _outcome)  # exists from the start, so that the first count is a rise from 0
+
 # --- Stripe --------------------------------------------------------------------------------------------------------
 
 WEBHOOKS = _counter(

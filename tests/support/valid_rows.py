@@ -11,6 +11,8 @@ ACCOUNT = uuid.UUID(int=1)
 ADMIN = uuid.UUID(int=78)
 NOBODY = uuid.UUID(int=99)
 HOLD = uuid.UUID(int=79)
+BOOK_VERSION = 10**12
+"""Beyond the versions that other tests store."""
 Row = dict[str, Any]
 
 ROWS: dict[str, Row] = {
@@ -46,6 +48,36 @@ ROWS: dict[str, Row] = {
         "changed_by": "admin@example.com",
         "admin_id": ADMIN,
         "created_at": NOW,
+    },
+    "price_books": {
+        "version": BOOK_VERSION + 1,
+        "name": "standard",
+        "currency": "USD",
+        "document": "{}",
+        "based_on": None,
+        "reason": "because",
+        "proposed_by": "admin@example.com",
+        "admin_id": ADMIN,
+        "created_at": NOW,
+    },
+    "price_book_activations": {
+        "activation_no": BOOK_VERSION,
+        "version": BOOK_VERSION,
+        "currency": "USD",
+        "effective_at": NOW,
+        "reason": "because",
+        "activated_by": "admin@example.com",
+        "admin_id": ADMIN,
+        "created_at": NOW,
+    },
+    "unknown_models": {
+        "provider": "p",
+        "model": "m",
+        "reason": "no_row",
+        "outcome": "refused",
+        "events": 1,
+        "first_seen_at": NOW,
+        "last_seen_at": NOW,
     },
     "payment_providers": {"environment": "live", "encryption_key_id": "k", "sealed": b"x", "updated_at": NOW},
     "ledger_entries": {

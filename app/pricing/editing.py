@@ -1,0 +1,144 @@
+"""PriceBookEditor: proposes versions of price books, confirms disputed rows, and puts versions in force."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.db import Session
+from app.errors import InvalidRequest
+from app.pricing import queries
+from app.pricing.book import BookDocument, LlmRow
+from app.pricing.errors import PriceBookNotFound
+
+MAX_LISTED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """The author, time and reason of a change. `admin_id` is None for the command line."""
+
+    name: str
+    admin_id: UUID | None
+    reason: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A stored version of a price book."""
+
+    version: int
+    document: BookDocument
+    based_on: int | None
+    reason: str
+    proposed_by: str
+    created_at: datetime
+
+
+async def find_version(db: Session, version: int) -> Version:
+    """Return a version. Raises PriceBookNotFound."""
+    row = await queries.find_version(db, version)
+    if row is None:
+        raise PriceBookNotFound(version)
+    return _version(row)
+
+
+async def find_in_force(db: Session, currency: str, at: datetime) -> Version | None:
+    """Return the version in force for a currency at a time. For changes; requests use `PriceBooks.current`."""
+    row = await queries.find_version_in_force(db, currency, at)
+    return None if row is None else _version(row)
+
+
+async def propose(tx: Session, document: BookDocument, author: Author, *, based_on: int | None = None) -> int:
+    """Store a document as a new version, not in force. Return its number. Locks the price books until commit."""
+    await queries.lock_price_books(tx)
+    version = await queries.next_version(tx)
+    await queries.insert_version(
+        tx,
+        {
+            "version": version,
+            "name": document.name,
+            "currency": document.currency,
+            "document": document.model_dump(mode="json"),
+            "based_on": based_on,
+            "reason": author.reason,
+            "proposed_by": author.name,
+            "admin_id": author.admin_id,
+            "created_at": author.now,
+        },
+    )
+    return version
+
+
+async def activate(tx: Session, version: int, effective_at: datetime, author: Author) -> int:
+    """Put a version in force for its currency from a time on. Return the activation's number.
+
+    Every process uses it within 1 s of the commit. A time in the past changes no stored event. Locks the price books
+    until commit. Raises PriceBookNotFound.
+    """
+    await queries.lock_price_books(tx)
+    found = await find_version(tx, version)
+    number = await queries.next_activation(tx)
+    await queries.insert_activation(
+        tx,
+        {
+            "activation_no": number,
+            "version": version,
+            "currency": found.document.currency,
+            "effective_at": effective_at,
+            "reason": author.reason,
+            "activated_by": author.name,
+            "admin_id": author.admin_id,
+            "created_at": author.now,
+        },
+    )
+    return number
+
+
+async def confirm(tx: Session, version: int, choices: Mapping[str, str | None], author: Author) -> int:
+    """Store a new version in which disputed rows are confirmed. Return its number.
+
+    `choices` maps a row's id to the source whose prices are right; None keeps the row's own. Locks the price books
+    until commit. Raises PriceBookNotFound, and InvalidRequest for a row that is not disputed or a source without
+    prices.
+    """
+    found = await find_version(tx, version)
+    rows = {row.id: row for row in found.document.llm}
+    for row_id, source in choices.items():
+        if row_id not in rows or rows[row_id].status != "disputed":
+            raise InvalidRequest(f"row {row_id} is not a disputed row of version {version}", field="row")
+        rows[row_id] = _confirmed(rows[row_id], source)
+    document = BookDocument.model_validate(
+        found.document.model_dump() | {"llm": [row.model_dump() for row in rows.values()]}
+    )
+    return await propose(tx, document, author, based_on=version)
+
+
+def _confirmed(row: LlmRow, source: str | None) -> LlmRow:
+    if source is None or source == row.source:
+        return row.model_copy(update={"status": "confirmed"})
+    other = next((other for other in row.others if other.source == source and other.rates is not None), None)
+    if other is None or other.rates is None:
+        raise InvalidRequest(f"source {source} has no prices for row {row.id}", field="source")
+    return row.model_copy(
+        update={
+            "status": "confirmed",
+            "source": other.source,
+            "source_version": other.source_version,
+            "prices": other.rates.prices,
+            "steps": other.rates.steps,
+        }
+    )
+
+
+def _version(row: Mapping[str, Any]) -> Version:
+    return Version(
+        version=row["version"],
+        document=BookDocument.model_validate(row["document"]),
+        based_on=row["based_on"],
+        reason=row["reason"],
+        proposed_by=row["proposed_by"],
+        created_at=row["created_at"],
+    )

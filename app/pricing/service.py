@@ -1,0 +1,99 @@
+"""PriceBooks: the price book in force, from memory, in every process within a second of a change."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from app.db import Database
+from app.db.listener import NotificationListener
+from app.pricing import queries
+from app.pricing.book import BookDocument
+from app.pricing.compiled import PriceBook
+from app.pricing.engine import Price, price
+from app.pricing.errors import PriceBookNotFound
+from app.pricing.usage import Usage
+
+CHANNEL = "price_books"
+KEPT_BOOKS = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class PriceBooks:
+    """Finds price books. A version never changes, so each is read and compiled once per process.
+
+    With a listener, the list of activations is reused until a change is notified, as long as the listener is current.
+    Without one (the worker, commands), every call reads one row.
+    """
+
+    def __init__(self, db: Database, listener: NotificationListener | None = None) -> None:
+        self._db = db
+        self._listener = listener
+        self._activations: Mapping[str, Sequence[tuple[datetime, int]]] | None = None
+        self._books: dict[int, PriceBook] = {}
+        self._loading = asyncio.Lock()
+        self._notifications = 0
+        if listener is not None:
+            listener.subscribe(CHANNEL, lambda _: self._forget(), self._forget)
+
+    async def current(self, currency: str, at: datetime) -> PriceBook | None:
+        """Return the book that is in force for a currency at a time. None: no book has been put in force."""
+        activations = (await self._current_activations()).get(currency, ())
+        version = next((version for effective_at, version in reversed(activations) if effective_at <= at), None)
+        return None if version is None else await self.book(version)
+
+    async def book(self, version: int) -> PriceBook:
+        """Return a version, in force or not. Raises PriceBookNotFound."""
+        if (book := self._books.get(version)) is not None:
+            return book
+        async with self._loading:  # several requests may ask at once
+            if version not in self._books:
+                document = await queries.find_document(self._db, version)
+                if document is None:
+                    raise PriceBookNotFound(version)
+                book = await asyncio.to_thread(_compile, document, version)
+                if len(self._books) >= KEPT_BOOKS:
+                    del self._books[next(iter(self._books))]
+                self._books[version] = book
+            return self._books[version]
+
+    async def explain(
+        self,
+        version: int,
+        usage: Usage,
+        *,
+        at: datetime,
+        plan: str | None = None,
+        tool: str | None = None,
+        month_quantity: Decimal | int = 0,
+    ) -> Price:
+        """Return the cost of a stored event again, line by line, from what was stored with it."""
+        return price(await self.book(version), usage, at=at, plan=plan, tool=tool, month_quantity=month_quantity)
+
+    async def _current_activations(self) -> Mapping[str, Sequence[tuple[datetime, int]]]:
+        known = self._activations
+        if (
+            known is not None
+            and self._listener is not None
+            and self._listener.is_current(asyncio.get_running_loop().time())
+        ):
+            return known
+        before = self._notifications
+        found: dict[str, list[tuple[datetime, int]]] = {}
+        for currency, version, seconds in await queries.find_activations(self._db):
+            found.setdefault(currency, []).append((_moment(seconds), version))
+        if before == self._notifications:  # else the list may be older than a change, and serves this call only
+            self._activations = found
+        return found
+
+    def _forget(self) -> None:
+        self._notifications += 1
+        self._activations = None
+
+
+def _compile(document: object, version: int) -> PriceBook:
+    return PriceBook.of(BookDocument.model_validate(document), version)
+
+
+def _moment(seconds: str) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(Decimal(seconds).scaleb(6)))
