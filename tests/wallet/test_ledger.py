@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.accounts.directory import Identity
-from app.billing.posting import Charged, ChargeRequest
+from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.db import Database, new_id
 from app.ledger.entries import Cause, Kind
@@ -17,6 +17,7 @@ from app.ledger.errors import BalanceLimitExceeded, TooManyGrants
 from app.ledger.locked_account import LockedAccount
 from app.ledger.lots import MAX_OPEN_LOTS, Lot, in_burn_order, next_expiry
 from app.ledger.money import MAX_NANOS
+from app.ledger.outcomes import New
 from app.ledger.pools import CREDIT, MAX_CREDITS, Shortfall, pay
 from tests.books import balances
 from tests.conftest import ACTOR
@@ -130,10 +131,10 @@ async def test_an_expired_grant_never_pays_even_without_an_entry(
 
     assert await charge(now + HOUR, 4) == Shortfall(available=3, required=4)
     before = await charge(now + HOUR - timedelta(microseconds=1), 1)
-    assert isinstance(before, Charged)
+    assert isinstance(before, New)
     assert before.debits[0].bucket.id == "grant"
     at_expiry = await charge(now + HOUR, 1)
-    assert isinstance(at_expiry, Charged)
+    assert isinstance(at_expiry, New)
     assert at_expiry.debits[0].bucket.id == "free"
     assert await balances(database, account_id) == {"daily_free": 0, "free": 2, "paid": 0, "debt": 0}
 
@@ -284,6 +285,6 @@ async def test_two_kinds_of_accounts_in_one_transaction_are_stored(
     outcomes = await billing.charge_many(
         [ChargeRequest(account_id, 300, None, ACTOR, now) for account_id in (with_grant, without)]
     )
-    assert all(isinstance(outcome, Charged) for outcome in outcomes)
+    assert all(isinstance(outcome, New) for outcome in outcomes)
     assert await balances(database, with_grant) == {"daily_free": 0, "free": 2, "paid": 0, "debt": 0}
     assert await balances(database, without) == {"daily_free": 0, "free": 0, "paid": 0, "debt": 0}
