@@ -99,6 +99,12 @@ def test_make_targets_of_the_documentation_exist() -> None:
     assert {"run", "test", "unit"} <= documented <= defined
 
 
+def test_the_map_of_the_code_has_every_package() -> None:
+    table = (ROOT / "app" / "README.md").read_text(encoding="utf-8").split("## Where is")[0]
+    packages = {path.parent.name for path in (ROOT / "app").glob("*/__init__.py")}
+    assert {name for name in packages if f"`{name}`" not in table} == set(), "add a row to app/README.md"
+
+
 def test_files_that_the_packages_describe_exist() -> None:
     for page in (ROOT / "app").rglob("README.md"):
         for name in re.findall(r"`([\w/-]+\.py)`", page.read_text(encoding="utf-8")):
