@@ -17,6 +17,7 @@ from app.cli.accounts import accounts_cli
 from app.cli.admins import admins_cli
 from app.cli.config import config_cli
 from app.cli.keys import keys_cli
+from app.cli.prices import prices_cli
 from app.cli.proofs import ledger_cli, payments_cli
 from app.cli.running import FAILED, on_database, run_or_exit, settings_or_exit
 from app.cli.starting import check_database
@@ -31,6 +32,7 @@ cli.add_typer(accounts_cli, name="accounts")
 cli.add_typer(ledger_cli, name="ledger")
 cli.add_typer(payments_cli, name="payments")
 cli.add_typer(config_cli, name="config")
+cli.add_typer(prices_cli, name="prices")
 
 
 @cli.command()

@@ -17,14 +17,13 @@ from app.setting_values import Slug
 from app.timestamps import bounded
 
 ANY_PROVIDER = "*"
-"""A row of this provider prices its model whichever provider an event names. A row of the named provider goes first."""
+"""The provider of a row that prices its model for every provider without a row of that model."""
 MAX_LLM_ROWS = 10_000
 MAX_ROWS = 1_000
-STORAGE = "storage"
 UNKNOWN_MODELS = "unknown_models"
 """The row id of the stated prices of models without a row. No row may have it."""
 BUILT_IN_METERS = frozenset(("llm_tokens", "compute", "api_calls", "tool_calls"))
-"""Meters with rows of their own kind, so no custom meter has such a name. `storage` is a row of the custom kind."""
+"""Meters with separate kinds of rows, so no custom meter has such a name. `storage` has a row of the custom kind."""
 
 
 def _no_float(value: object) -> object:
@@ -134,29 +133,38 @@ class Hours(Rates):
         return moment >= self.start or moment < self.end
 
 
-class OtherPrices(Document):
-    """The prices that another source has for the row's model and time, shown beside a disputed row."""
+class Tariff(Rates):
+    """All prices of a model at one time: of the standard mode, other modes and times of day, each stated in full."""
+
+    modes: dict[Literal["batch", "priority"], Rates] = {}
+    hours: list[Hours] = Field(default=[], max_length=50, description="The first rule that applies counts.")
+
+    @property
+    def tariff(self) -> "Tariff":
+        return Tariff(prices=self.prices, steps=self.steps, modes=self.modes, hours=self.hours)
+
+
+class OtherSource(Document):
+    """Another source of the row's prices. Without a tariff it has none for the model, or agrees with the row."""
 
     source: Text
     source_version: Text
-    rates: Rates | None = None
+    tariff: Tariff | None = None
     note: Note = ""
 
 
-class LlmRow(Rates):
-    """A model's prices from a moment on, until the model's next row. Modes and hours state their prices in full."""
+class LlmRow(Tariff):
+    """A model's prices from a moment on, until the model's next row."""
 
     id: Text
     provider: Name
     model: Name
     aliases: list[Text] = Field(default=[], max_length=100)
-    modes: dict[Literal["batch", "priority"], Rates] = {}
-    hours: list[Hours] = Field(default=[], max_length=50, description="The first rule that applies counts.")
     valid_from: Moment | None = Field(default=None, description="None: always.")
     source: Text = "manual"
     source_version: Text = "1"
     status: Status = "confirmed"
-    others: list[OtherPrices] = Field(default=[], max_length=10)
+    others: list[OtherSource] = Field(default=[], max_length=10)
     note: Note = ""
 
 
@@ -205,7 +213,7 @@ class MeterRow(VolumeRow):
     @model_validator(mode="after")
     def _is_not_built_in(self) -> Self:
         if self.meter in BUILT_IN_METERS:
-            raise ValueError(f"meter {self.meter} has rows of its own kind")
+            raise ValueError(f"meter {self.meter} has a separate kind of row")
         return self
 
 

@@ -41,27 +41,30 @@ class UnknownModel:
 
 
 class RateTable:
-    """Rates with every class resolved, one table per step."""
+    """Rates with every class resolved, one table per step. Resolved when first used: most rows never are."""
 
     def __init__(self, rates: Rates) -> None:
-        prices, tables = rates.prices, [_resolved(rates.prices)]
-        for step in rates.steps:
-            prices = prices | step.prices
-            tables.append(_resolved(prices))
+        self._rates = rates
         self._above = [step.above for step in rates.steps]
-        self._tables = tables
+        self._tables: dict[int, Table] = {}
 
     def of(self, tokens: Mapping[TokenClass, int]) -> Table:
         """Return the prices per million tokens that a call with these tokens has."""
-        if not self._above:
-            return self._tables[0]
-        context = sum(count for token_class, count in tokens.items() if token_class in PROMPT_CLASSES)
-        return self._tables[sum(context > above for above in self._above)]
+        place = 0
+        if self._above:
+            context = sum(count for token_class, count in tokens.items() if token_class in PROMPT_CLASSES)
+            place = sum(context > above for above in self._above)
+        table = self._tables.get(place)
+        if table is None:
+            table = self._tables[place] = self._resolve(place)
+        return table
 
-
-def _resolved(prices: Table) -> Table:
-    found = ((token_class, price_of(dict(prices), token_class)) for token_class in TOKEN_CLASSES)
-    return {token_class: price for token_class, price in found if price is not None}
+    def _resolve(self, place: int) -> Table:
+        prices = self._rates.prices
+        for step in self._rates.steps[:place]:
+            prices = prices | step.prices
+        found = ((token_class, price_of(prices, token_class)) for token_class in TOKEN_CLASSES)
+        return {token_class: price for token_class, price in found if price is not None}
 
 
 class ModelRow:

@@ -9,7 +9,7 @@ from uuid import UUID
 from app.db import Session
 from app.errors import InvalidRequest
 from app.pricing import queries
-from app.pricing.book import BookDocument, LlmRow
+from app.pricing.book import BookDocument, LlmRow, OtherSource, Tariff
 from app.pricing.errors import PriceBookNotFound
 
 MAX_LISTED = 200
@@ -117,18 +117,21 @@ async def confirm(tx: Session, version: int, choices: Mapping[str, str | None], 
 
 
 def _confirmed(row: LlmRow, source: str | None) -> LlmRow:
+    """Return the row with the prices of a source. The other sources stay on the row, so the choice can be explained."""
     if source is None or source == row.source:
         return row.model_copy(update={"status": "confirmed"})
-    other = next((other for other in row.others if other.source == source and other.rates is not None), None)
-    if other is None or other.rates is None:
+    chosen = next((other for other in row.others if other.source == source), None)
+    if chosen is None or chosen.tariff is None:
         raise InvalidRequest(f"source {source} has no prices for row {row.id}", field="source")
+    own = OtherSource(source=row.source, source_version=row.source_version, tariff=row.tariff, note=row.note)
     return row.model_copy(
         update={
             "status": "confirmed",
-            "source": other.source,
-            "source_version": other.source_version,
-            "prices": other.rates.prices,
-            "steps": other.rates.steps,
+            "source": chosen.source,
+            "source_version": chosen.source_version,
+            "note": chosen.note,
+            "others": [own if other is chosen else other for other in row.others],
+            **{name: getattr(chosen.tariff, name) for name in Tariff.model_fields},
         }
     )
 

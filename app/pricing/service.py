@@ -67,7 +67,7 @@ class PriceBooks:
         tool: str | None = None,
         month_quantity: Decimal | int = 0,
     ) -> Price:
-        """Return the cost of a stored event again, line by line, from what was stored with it."""
+        """Return the cost of a stored event again, line by line, from the values that were stored with it."""
         return price(await self.book(version), usage, at=at, plan=plan, tool=tool, month_quantity=month_quantity)
 
     async def _current_activations(self) -> Mapping[str, Sequence[tuple[datetime, int]]]:

@@ -1,4 +1,4 @@
-"""The document of a price book: what it refuses, and how it is stored."""
+"""The document of a price book: its rules, and its stored form."""
 
 from decimal import Decimal
 from typing import Any
@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.pricing.book import BookDocument
+from tests.databases import ROOT
 from tests.pricing.books import SONNET, document, row
 
 
@@ -75,7 +76,7 @@ def test_prices_are_stored_as_text_exactly_as_written() -> None:
             },
             "do not ascend",
         ),
-        ({"meters": [{"id": "m", "meter": "compute", "unit": "h", "price": "1"}]}, "rows of its own kind"),
+        ({"meters": [{"id": "m", "meter": "compute", "unit": "h", "price": "1"}]}, "separate kind of row"),
         ({"meters": [{"id": "m", "meter": "No Slug", "unit": "h", "price": "1"}]}, "pattern"),
         ({"provider_aliases": {"A": "b", "a": "c"}}, "provider alias a is there twice"),
     ],
@@ -89,3 +90,9 @@ def test_a_model_may_have_rows_of_different_times_and_providers() -> None:
     later = SONNET | {"id": "later", "valid_from": "2026-12-01T00:00:00Z"}
     elsewhere = SONNET | {"id": "elsewhere", "provider": "aws"}
     assert len(document(llm=[SONNET, later, elsewhere]).llm) == 3
+
+
+def test_the_documentation_s_example_is_a_price_book() -> None:
+    page = (ROOT / "docs" / "prices.md").read_text(encoding="utf-8")
+    example = page.split("```json\n")[1].split("```")[0]
+    assert len(BookDocument.model_validate_json(example).markups) == 2

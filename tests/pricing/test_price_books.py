@@ -122,7 +122,7 @@ async def test_a_change_reaches_a_process_that_reads_nothing_in_between(
         await listener.stop()
 
 
-OTHER = {"source": "other", "source_version": "2", "rates": {"prices": {"input_uncached": "2", "output_text": "4"}}}
+OTHER = {"source": "other", "source_version": "2", "tariff": {"prices": {"input_uncached": "2", "output_text": "4"}}}
 DISPUTED = row(
     status="disputed",
     source="first",
