@@ -1,4 +1,4 @@
-"""Initial data of the demo: keys, an admin, and a user with paid credits."""
+"""Initial data of the demo: keys, an admin, price books, and a user with paid credits."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from app.billing.service import BillingService
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
+from app.demo.price_books import prepare_price_books
 from app.demo.stand_ins import ADMIN_EMAIL
 from app.ledger.pools import Credits
 from app.ledger.verification import last_verification
@@ -64,6 +65,7 @@ async def prepare(env: Mapping[str, str], state_dir: Path) -> tuple[Keys, bool]:
         now = utc_now()
         async with db.transaction() as tx:
             await add_admin(tx, ADMIN_EMAIL, "admin", now=now)
+        await prepare_price_books(db, now)
         billing = BillingService(db, Configuration(db, settings))
         account_id = await billing.accounts.directory.resolve(PAID_USER, Profile(display_name="Paid User"), ACTOR, now)
         await billing.credit(
