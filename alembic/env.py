@@ -15,7 +15,7 @@ import app
 from app.connection_urls import PostgresUrl
 from app.db import ASYNCPG, Base
 from app.db.role_check import privileges_of
-from app.db.schema_check import OLDEST
+from app.db.version_mark import OLDEST, oldest_of
 from app.settings import load_settings
 
 # Importing a package's models puts its tables into Base.metadata.
@@ -45,15 +45,21 @@ def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
         connection.execute(text(statement))
 
 
-def record_oldest_app(connection: Connection) -> None:
-    """Store the latest `oldest_app` of the applied revisions where older versions of the service read it at start.
+def record_oldest_version(connection: Connection, *, was_empty: bool) -> None:
+    """Store the mark of the oldest version that may still run, where versions read it at start (ADR 26).
 
-    A revision that removes something that a released version still uses names the first revision whose version does not
-    use it.
+    On a database that was empty no older version runs: the mark is the applied revision, as after `migrate --finish`.
+    Else the mark stays, unless an applied revision declares a later `oldest_app`: a revision that removes something
+    that a released version still uses names the first revision whose version does not use it. The mark is never later
+    than the applied revision, so a downgrade lowers it.
     """
-    applied = context.script.iterate_revisions(context.get_context().get_current_heads(), "base")
-    oldest = max((getattr(revision.module, "oldest_app", "") for revision in applied), default="")
+    heads = context.get_context().get_current_heads()
+    head = max(heads, default="")
+    applied = context.script.iterate_revisions(heads, "base")
     comment = connection.scalar(text("SELECT obj_description(to_regclass('alembic_version'), 'pg_class')"))
+    declared = max((getattr(revision.module, "oldest_app", "") for revision in applied), default="")
+    finished = head if was_empty or context.config.attributes.get("finish") else ""
+    oldest = min(max(declared, finished, oldest_of(comment) or ""), head)
     if (comment or "") != (OLDEST.format(oldest) if oldest else ""):
         value = f"'{OLDEST.format(oldest)}'" if oldest else "NULL"
         connection.execute(text(f"COMMENT ON TABLE alembic_version IS {value}"))
@@ -78,9 +84,11 @@ def run(connection: Connection) -> None:
     connection.execute(text("SET statement_timeout = 0"))
     connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
     connection.commit()
+    was_empty = not context.get_context().get_current_heads()
+    connection.commit()
     with context.begin_transaction():
         context.run_migrations()
-    record_oldest_app(connection)
+    record_oldest_version(connection, was_empty=was_empty)
     owner = PostgresUrl.parse((settings.database_owner_url or settings.direct_url).get_secret_value()).user
     service = PostgresUrl.parse(settings.database_url.get_secret_value()).user
     present = set(connection.dialect.get_table_names(connection))  # type: ignore[attr-defined]  # reflection, untyped

@@ -42,7 +42,11 @@ case $verb in
     config) [ "$*" = --quiet ] && [ -n "$SITE_ADDRESS" ] && [ -n "$ADMIN_OAUTH_CLIENT_ID" ];
             {python} -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose.yml >/dev/null ;;
     pull) [ "$*" = --quiet ] ;;
-    run) [ "$*" = "--rm migrate" ]; (billing migrate migrate) ;;
+    run) case $* in
+            "--rm migrate") (billing migrate migrate) ;;
+            "--rm migrate migrate --finish") (billing migrate migrate --finish) ;;
+            *) exit 64 ;;
+        esac ;;
     exec) [ "$1 $2" = "worker ciris-billing" ]; shift 2; (billing worker "$@") ;;
     up) case $* in
             "--detach --wait") (billing migrate migrate) ;;

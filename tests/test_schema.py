@@ -16,9 +16,13 @@ from pydantic import SecretStr
 
 from app.db import Database
 from app.db.schema_check import OLDEST, Unfit, find_misfit, misfit, newest_revision, wait_until_fit
+from app.db.version_mark import UpgradeInProgress, VersionMark, oldest_running
 from tests.books import connected
-from tests.databases import ROOT, Urls, create_database, drop_database
+from tests.databases import ROOT, Urls, alembic, create_database, drop_database
+from tests.processes import Printed, run_command
 from tests.servers import environment
+
+BEFORE, AFTER = "0024", "0025"
 
 NEWER = """
 revision = "9001"
@@ -110,6 +114,82 @@ async def test_a_newer_schema_that_leaves_this_version_behind_is_refused(
 def start_migration(urls: Urls) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "app.cli", "migrate"]
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment(urls)}, stderr=subprocess.PIPE)
+
+
+# --- the oldest version that may still run ----------------------------------------------------------------------
+
+
+@pytest.fixture
+async def older_database() -> AsyncIterator[Urls]:
+    """A database of the version before, which wrote no mark."""
+    name = f"older_{uuid.uuid4().hex}"
+    urls = await create_database(name, template=None)
+    alembic(urls, "upgrade", BEFORE)
+    async with connected(urls) as connection:
+        await connection.execute("COMMENT ON TABLE alembic_version IS NULL")
+    yield urls
+    await drop_database(name)
+
+
+def migrate(urls: Urls, *options: str) -> Printed:
+    return run_command(environment(urls), "migrate", *options)
+
+
+async def mark_of(urls: Urls) -> str | None:
+    db = Database(SecretStr(urls.service), pool_size=3)
+    try:
+        return await oldest_running(db)
+    finally:
+        await db.close()
+
+
+async def test_a_new_database_has_no_older_version_beside_it(own_database: Urls, db: Database) -> None:
+    assert await mark_of(own_database) == newest_revision()
+    await VersionMark(db).require(newest_revision())
+    with pytest.raises(UpgradeInProgress) as refused:
+        await VersionMark(db).require("9001")
+    assert (refused.value.status, refused.value.code) == (503, "upgrade_in_progress")
+    assert int(refused.value.headers["Retry-After"]) > 0
+
+
+async def test_an_upgraded_database_is_finished_by_the_operator(older_database: Urls) -> None:
+    """Until then the version before may start, may run, and must be able to read all that is written."""
+    db = Database(SecretStr(older_database.service), pool_size=3)
+    mark = VersionMark(db)
+    for _ in range(2):
+        assert migrate(older_database).status == 0
+        assert await mark_of(older_database) is None
+        assert await find_misfit(db, None) is None
+        with pytest.raises(UpgradeInProgress):
+            await mark.require(AFTER)
+    assert migrate(older_database, "--finish", "--revision", BEFORE).status == 2
+    assert migrate(older_database, "--finish").status == 0
+    assert await mark_of(older_database) == newest_revision()
+    await mark.require(AFTER)  # at once, in the running process
+    assert migrate(older_database).status == 0  # of no further effect
+    assert await mark_of(older_database) == newest_revision()
+    async with connected(older_database) as connection:
+        comment = await connection.fetchval("SELECT obj_description('alembic_version'::regclass, 'pg_class')")
+    assert "needs a version that knows" in str(misfit(newest_revision(), comment, BEFORE))
+    await db.close()
+
+
+async def test_a_mark_that_was_read_is_not_read_again(own_database: Urls, db: Database) -> None:
+    mark = VersionMark(db)
+    await mark.require(AFTER)
+    async with connected(own_database) as connection:
+        await connection.execute("COMMENT ON TABLE alembic_version IS NULL")
+    await mark.require(AFTER)
+    with pytest.raises(UpgradeInProgress):
+        await VersionMark(db).require(AFTER)
+
+
+async def test_a_downgrade_lowers_the_mark(own_database: Urls) -> None:
+    """So that the older version starts."""
+    alembic(own_database, "downgrade", BEFORE)
+    assert await mark_of(own_database) == BEFORE
+    alembic(own_database, "upgrade", "head")
+    assert await mark_of(own_database) == BEFORE
 
 
 async def test_two_migrations_at_once_both_succeed() -> None:

@@ -83,19 +83,31 @@ def worker() -> None:
 
 
 @cli.command()
-def migrate(revision: Annotated[str, typer.Option(help="Target revision.")] = "head") -> None:
-    """Migrate the database's schema to the newest version, as its owner (DATABASE_OWNER_URL). Runs one at a time."""
+def migrate(
+    revision: Annotated[str, typer.Option(help="Target revision.")] = "head",
+    finish: Annotated[
+        bool, typer.Option("--finish", help="End an upgrade, once this version runs everywhere.")
+    ] = False,
+) -> None:
+    """Migrate the database's schema to the newest version, as its owner (DATABASE_OWNER_URL). Runs one at a time.
+
+    Run it again with --finish after every replica and worker runs this version. Versions that do not know the newest
+    revision then refuse to start, and features open that they could not read.
+    """
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
 
     from app.db.schema_check import MIGRATIONS, bound_role
 
+    if finish and revision != "head":
+        raise typer.BadParameter("ends an upgrade to the newest revision: leave out --revision", param_hint="--finish")
     settings = settings_or_exit()
     owner = settings.database_owner_url or settings.direct_url
     run_or_exit(on_database(owner, lambda db, _: db.ping(), settings))
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["finish"] = finish
     try:
         run_or_exit(asyncio.to_thread(command.upgrade, config, revision))
     except CommandError as error:

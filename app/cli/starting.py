@@ -9,7 +9,7 @@ import typer
 from app.cli.running import UNUSABLE, run_or_exit
 from app.db import Database, requests_database
 from app.db.role_check import excess_privileges, summarize
-from app.db.schema_check import wait_until_fit
+from app.db.schema_check import newest_revision, oldest_running, wait_until_fit
 from app.errors import is_database_unavailable
 from app.settings import Mode, Settings
 
@@ -36,6 +36,8 @@ async def _excess_by_setting(settings: Settings) -> dict[str, Sequence[str]]:
     async with closing(requests_database(settings, pool_size=3)) as db:
         bounds_s = settings.database_timeout_s if settings.is_pooled else None
         await wait_until_fit(db, wait_s=settings.database_start_wait_s, bounds_s=bounds_s)
+        if (await oldest_running(db) or "") < newest_revision():
+            log.info("upgrade_not_finished", run="ciris-billing migrate --finish, once this version runs everywhere")
         found["DATABASE_URL"] = await excess_privileges(db)
     if settings.database_read_url is not None:
         replica = Database(settings.database_read_url, pool_size=3, timeout_s=settings.database_timeout_s)

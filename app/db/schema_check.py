@@ -1,7 +1,6 @@
 """Schema check: whether this version works with the database's schema revision and the role's time-outs (ADR 10)."""
 
 import asyncio
-import re
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import structlog
 from sqlalchemy import text
 
 from app.db import Database, session_bounds
+from app.db.version_mark import NO_PRIVILEGE, NO_TABLE, OLDEST, oldest_of, oldest_running
 from app.errors import is_database_unavailable
 
 PACKAGE = Path(__file__).parent.parent
@@ -18,9 +18,8 @@ MIGRATIONS = next(
     PACKAGE / "migrations",
 )
 LOOK_AGAIN_AFTER_S = 0.5
-NO_TABLE, NO_PRIVILEGE = "42P01", "42501"
-OLDEST = "This schema works with versions of the service that know revision {}."
 
+__all__ = ["MIGRATIONS", "OLDEST", "Unfit", "find_misfit", "misfit", "newest_revision", "oldest_running"]
 log = structlog.get_logger()
 
 _REVISION = """
@@ -57,10 +56,10 @@ def misfit(revision: str | None, comment: str | None, known: str) -> str | None:
             f"The database's schema does not fit: this version needs {known}, the database has {found}. Run "
             "`ciris-billing migrate`"
         )
-    oldest = re.fullmatch(re.escape(OLDEST).replace(r"\{\}", r"(\w+)"), comment or "")
-    if oldest is not None and oldest[1] > known:
+    oldest = oldest_of(comment)
+    if oldest is not None and oldest > known:
         return (
-            f"The database's schema ({revision}) needs a version that knows {oldest[1]}, this one knows {known}. Run "
+            f"The database's schema ({revision}) needs a version that knows {oldest}, this one knows {known}. Run "
             "a newer version"
         )
     return None

@@ -6,10 +6,10 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -46,13 +46,13 @@ _IN_FORCE = """
 """
 
 
-async def problems_seen_by_the_version_before(urls: Urls) -> list[str]:
-    """All that the verification of the version before would report."""
+async def problems_seen_by_the_version_before(urls: Urls, verification: Mapping[str, Any] = VERIFICATION) -> list[str]:
+    """All that the verification of an earlier version would report."""
     async with connected(urls) as connection:
         await connection.execute(f"SET ROLE {SERVICE_ROLE}")
         in_force = {(row["relname"], row["name"]) for row in await connection.fetch(_IN_FORCE)}
-        missing = {(table, name) for table, name in VERIFICATION["constraints"]} - in_force
-        culprits = [await connection.fetchval(sql) for sql in VERIFICATION["checks"].values()]
+        missing = {(table, name) for table, name in verification["constraints"]} - in_force
+        culprits = [await connection.fetchval(sql) for sql in verification["checks"].values()]
     return [*(f"the schema lacks {name}" for _, name in sorted(missing)), *(found for found in culprits if found)]
 
 
