@@ -111,5 +111,5 @@ async def test_clients_that_send_1_and_those_that_send_100_pay_one_use(agent: ht
 
 async def test_health_and_root(client_for: object, agent: httpx.AsyncClient) -> None:
     health = await agent.get("/health")
-    assert (health.status_code, set(health.json())) == (200, {"status", "database", "timestamp"})
+    assert (health.status_code, set(health.json())) == (200, {"service", "version", "status", "database", "timestamp"})
     assert set((await agent.get("/")).json()) == {"service", "status", "version"}

@@ -41,6 +41,8 @@ class Service(Reply):
 
 
 class Health(Reply):
+    service: str = "ciris-billing"
+    version: str = VERSION
     status: Literal["healthy", "unhealthy"]
     database: Literal["connected", "disconnected"]
     timestamp: Timestamp

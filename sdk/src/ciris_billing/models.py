@@ -317,6 +317,8 @@ class Health(Reply):
     status: str
     database: str
     timestamp: datetime
+    service: str = "ciris-billing"
+    version: str = ""
 
 
 def credits_for(amount_minor: int) -> int:

@@ -33,7 +33,9 @@ def _uses_left(target: Target, name: str) -> int:
 
 @step("Health")
 def health(target: Target) -> str:
-    found = has_fields(target.ask("GET", "/health", 200), frozenset({"status", "database", "timestamp"}))
+    found = has_fields(
+        target.ask("GET", "/health", 200), frozenset({"service", "version", "status", "database", "timestamp"})
+    )
     equal("status", found["status"], "healthy")
     return f"database {found['database']}"
 
