@@ -46,6 +46,8 @@ from app.health.gauges import measure_connections
 from app.health.provider_status import postgresql_probe, stripe_probe
 from app.health.router import VERSION
 from app.http.admission import ConcurrencyLimiter
+from app.http.cors import CorsHeaders, Preflight
+from app.http.envelope_middleware import Envelopes
 from app.http.middleware import Admission, BodyLimit, Deadline, HeadAsGet
 from app.observability.metrics import BUILD, CHARGES_WAITING
 from app.observability.requests import RequestContext
@@ -176,5 +178,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     api.add_middleware(Deadline, timeout_s=settings.request_timeout_s)
     api.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     api.add_middleware(Admission, limiter=api.state.limiter)
-    api.add_middleware(RequestContext, response_for=response_for)  # added last: it is the outermost
+    if settings.cors_origins:
+        api.add_middleware(Preflight, origins=settings.cors_origins)
+    api.add_middleware(RequestContext, response_for=response_for)
+    # Added last, so outermost: these change the answers of all others.
+    api.add_middleware(Envelopes)
+    if settings.cors_origins:
+        api.add_middleware(CorsHeaders, origins=settings.cors_origins)
     return api

@@ -27,6 +27,15 @@ MIN_SECRET_CHARS = 32
 ENCRYPTION_KEY_BYTES = 32
 MAX_KEY_ID_CHARS = 64
 AppScheme = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z][A-Za-z0-9+.-]{1,62}$")]
+Origin = Annotated[
+    str,
+    StringConstraints(
+        to_lower=True,
+        max_length=255,
+        pattern=r"^(?i:https?)://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]{0,4})?$",
+    ),
+]
+"""A web page's origin as browsers send it: scheme, host and port."""
 SCHEMES_OF_BROWSERS = frozenset(
     {"about", "blob", "data", "file", "filesystem", "ftp", "http", "https", "javascript", "vbscript", "view-source"}
 )
@@ -196,6 +205,11 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^/\s]+$",
         description="Address that browsers use, such as `https://billing.example.com`. Default: `HOST` and `PORT`.",
     )
+    cors_origins: list[Origin] = Field(
+        default=[],
+        description="JSON list of the web apps' origins, such as `https://app.example.com`, whose pages may call the "
+        "routes of end users from the browser. Exact: no wildcards. In production `https` only.",
+    )
     admin_oauth_issuer: str = Field(
         default="https://accounts.google.com",
         description="OpenID provider that signs admins in. A slash at its end makes no difference.",
@@ -263,6 +277,15 @@ class Settings(BaseSettings):
                 raise ValueError(f"RETURN_URL_SCHEMES: {scheme} is a scheme of browsers, not of an app")
         return schemes
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _ports_are_as_browsers_send_them(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            scheme = origin.partition(":")[0]
+            if origin.endswith({"http": ":80", "https": ":443"}[scheme]):
+                raise ValueError(f"CORS_ORIGINS: leave out the port of {origin}, as browsers do")
+        return origins
+
     @field_validator("encryption_keys")
     @classmethod
     def _encryption_keys_have_their_length(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -294,6 +317,8 @@ class Settings(BaseSettings):
             return self
         if self.stripe_api_base is not None:
             raise ValueError("STRIPE_API_BASE points to a local Stripe; production refuses it")
+        if any(origin.startswith("http://") for origin in self.cors_origins):
+            raise ValueError("CORS_ORIGINS names an origin without TLS; production refuses it")
         if any(str(issuer.jwks_url).startswith("http://") for issuer in self.issuers):
             raise ValueError("ISSUERS names a jwks_url without TLS; production refuses it")
         if self.metrics_token is None:

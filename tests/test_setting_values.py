@@ -32,6 +32,7 @@ SAMPLES: dict[str, str | list[Any] | dict[str, Any]] = {
     "max_open_purchases": "17",
     "closed_account_payments": "review",
     "return_url_schemes": ["myapp"],
+    "cors_origins": ["https://app.example.com"],
     "folded_providers": ["oauth:google"],
     "database_timeout_s": "2.5",
     "request_timeout_s": "3.5",

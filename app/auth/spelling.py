@@ -14,7 +14,7 @@ class FoldedProviders:
     """Providers whose new identities are stored in lower case and in Unicode's form NFC.
 
     Letters are lower-cased one by one (`str.lower`), not case-folded: folding would merge `straße` and `strasse`, who
-    may be two people. The `with_uuids` are providers whose UUIDs are stored in one spelling, whoever sends them.
+    may be two people. The `with_uuids` are providers whose UUIDs are stored in one spelling.
     """
 
     def __init__(self, providers: Iterable[str], with_uuids: Iterable[str] = ()) -> None:

@@ -4,11 +4,14 @@ import asyncio
 import json
 import secrets
 from http import HTTPStatus
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import STATUS_CODES, Busy
 from app.http.admission import AGENTS_PATHS, ConcurrencyLimiter
+from app.http.envelopes import enveloped
 from app.observability.metrics import HTTP_SECONDS
 from app.observability.requests import REQUEST_ID
 
@@ -86,9 +89,10 @@ class Refused(Exception):
         self.status, self.detail = status, detail
 
 
-def refusal(error: Refused, request_id: str, headers: bytes = b"Connection: close\r\n") -> bytes:
+def refusal(error: Refused, url: bytes, request_id: str, headers: bytes = b"Connection: close\r\n") -> bytes:
     """Return an error answer in the shape of `app.errors`, as bytes. Each of the `headers` ends with a line break."""
-    body = json.dumps({"detail": error.detail, "code": STATUS_CODES[error.status], "request_id": request_id}).encode()
+    members = {"detail": error.detail, "code": STATUS_CODES[error.status], "request_id": request_id}
+    body = json.dumps(enveloped(_path(url), error.status, members)).encode()
     return b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\n%bX-Request-ID: %b\r\nContent-Length: %d\r\n\r\n%b" % (
         error.status,
         HTTPStatus(error.status).phrase.encode(),
@@ -97,6 +101,15 @@ def refusal(error: Refused, request_id: str, headers: bytes = b"Connection: clos
         len(body),
         body,
     )
+
+
+def _path(url: bytes) -> str:
+    """Return the path of a request target, which may be incomplete or malformed."""
+    try:
+        path = httptools.parse_url(url).path or b""
+    except httptools.HttpParserInvalidURLError:
+        path = url.partition(b"?")[0]
+    return unquote(path.decode("latin-1"))
 
 
 class BoundedHead(HeadDeadline):
@@ -119,6 +132,8 @@ class BoundedHead(HeadDeadline):
     _is_in_body = False
     _is_over = False
     _refused: Refused | None = None
+    _piece = b""
+    """The bytes received last, up to the bound."""
 
     def data_received(self, data: bytes) -> None:
         begin = 0
@@ -126,6 +141,7 @@ class BoundedHead(HeadDeadline):
             piece = data[begin : begin + MAX_HEAD_BYTES - self._unparsed_bytes]
             begin += len(piece)
             self._has_parsed = False
+            self._piece = piece
             super().data_received(piece)
             self._unparsed_bytes = 0 if self._has_parsed else self._unparsed_bytes + len(piece)
             if self._unparsed_bytes >= MAX_HEAD_BYTES and not self._is_over:
@@ -181,8 +197,13 @@ class BoundedHead(HeadDeadline):
         else:
             refused = self._refused or Refused(400, msg)
             HTTP_SECONDS.labels("other", "unmatched", str(refused.status)).observe(0)
-            self.transport.write(refusal(refused, self._request_id()))
+            self.transport.write(refusal(refused, self._target(), self._request_id()))
             self.transport.close()
+
+    def _target(self) -> bytes:
+        """Return the request's target; after a method that the parser does not know, as the bytes have it."""
+        words = self._piece.partition(b"\r")[0].split(b" ")
+        return self.url or (words[1] if len(words) > 1 else b"")
 
     def _request_id(self) -> str:
         """Return the caller's request id if it is well-formed, else a new one."""
@@ -273,7 +294,7 @@ class Protocol(BoundedHead):
             return
         self._end_head()
         self._stop_waiting()
-        self.transport.write(refusal(_BUSY, self._request_id(), b"Retry-After: 1\r\n"))
+        self.transport.write(refusal(_BUSY, self.url, self._request_id(), b"Retry-After: 1\r\n"))
         limiter.reject(self.loop.time())
         route.observe(0)
         self.cycle = _ANSWERED  # type: ignore[assignment]  # so that uvicorn skips the body

@@ -63,7 +63,46 @@ class InvalidReply(Reply):
     field: str | None = Field(default=None, description="The field that the sentence is about, if it is about one.")
 
 
+class CodedError(Reply):
+    code: str = Field(description="One word per status: `unauthorized`, `insufficient_credits`, `duplicate_event`.")
+    message: str
+    details: dict[str, Any] | None = None
+
+
+class CodedErrorReply(ErrorReply):
+    """An error on the routes of accounts, credits, usage, events, payments and subscriptions."""
+
+    error: CodedError
+
+
+class CodedInvalidReply(InvalidReply):
+    error: CodedError
+
+
+class NamedErrorReply(ErrorReply):
+    """An error on the routes `/api/billing` and `/api/keys`."""
+
+    error: str = Field(description="The status's reason phrase.", examples=["Unauthorized"])
+    message: str
+
+
+class NamedInvalidReply(InvalidReply):
+    error: str
+    message: str
+
+
+_STATUSES = (400, 401, 403, 413, 429, 503)
 ERRORS: dict[int | str, dict[str, Any]] = {
-    **{code: {"model": ErrorReply} for code in (400, 401, 403, 413, 429, 503)},
+    **{code: {"model": ErrorReply} for code in _STATUSES},
     422: {"model": InvalidReply},
 }
+CODED_ERRORS: dict[int | str, dict[str, Any]] = {
+    **{code: {"model": CodedErrorReply} for code in _STATUSES},
+    422: {"model": CodedInvalidReply},
+}
+"""Of routes in Z-Billing's envelope (app.http.envelopes)."""
+NAMED_ERRORS: dict[int | str, dict[str, Any]] = {
+    **{code: {"model": NamedErrorReply} for code in _STATUSES},
+    422: {"model": NamedInvalidReply},
+}
+"""Of routes in SecondLayer's envelope."""
