@@ -16,7 +16,7 @@ from app.observability.metrics import HTTP_SECONDS
 from app.observability.requests import REQUEST_ID
 
 MAX_HEAD_BYTES = 32 * 1024
-"""The bound of a request line and its headers, line breaks included. Caddy's bound is the same."""
+"""The bound of a request line and its headers, line breaks included. Caddy's bound is higher."""
 MAX_PIPELINED = 16
 """The bound of pipelined requests that wait for earlier answers on one connection."""
 BLANKS = b" \t"
