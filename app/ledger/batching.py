@@ -59,11 +59,13 @@ class Operation(Generic[Request, Outcome]):
         decide: Decide[Request, Outcome],
         find_replay: FindReplay[Request, Outcome],
         count: Count[Outcome],
+        weigh: Callable[[Request], int],
     ) -> None:
         self._batcher = batcher
         self.decide = decide
         self.find_replay = find_replay
         self.count = count
+        self.weigh = weigh
         self.waiting = 0
         """The number of requests without an outcome."""
 
@@ -100,7 +102,12 @@ class Batcher:
         )
 
     def operation(
-        self, decide: Decide[Request, Outcome], *, find_replay: FindReplay[Request, Outcome], count: Count[Outcome]
+        self,
+        decide: Decide[Request, Outcome],
+        *,
+        find_replay: FindReplay[Request, Outcome],
+        count: Count[Outcome],
+        weigh: Callable[[Request], int] = lambda _: 1,
     ) -> Operation[Request, Outcome]:
         """Return a new operation.
 
@@ -109,8 +116,9 @@ class Batcher:
         accounts, and writes its own rows last; the batcher stores entries and balances. Its error rolls the whole batch
         back. `find_replay(request)` reads the outcome of an earlier request with the same key, without a lock.
         `count(outcomes)` records outcomes in metrics, after the commit, because a rollback takes nothing.
+        `weigh(request)` returns how many single requests it is worth: a transaction takes up to MAX_WEIGHT.
         """
-        return Operation(self, decide, find_replay, count)
+        return Operation(self, decide, find_replay, count, weigh)
 
     async def stop(self) -> None:
         """Wait for the transactions under way. They continue when their callers are cancelled."""
@@ -123,7 +131,12 @@ class Batcher:
             replay = await operation.find_replay(request)
             if replay is not None:
                 return replay
-        outcome: Outcome = await self._group.run((operation, request), request.account_id, may_repeat=key is not None)
+        outcome: Outcome = await self._group.run(
+            (operation, request),
+            request.account_id,
+            may_repeat=key is not None,
+            weight=operation.weigh(request),
+        )
         return outcome
 
     async def run_all(self, operation: Operation[Request, Outcome], requests: Sequence[Request]) -> list[Outcome]:

@@ -27,6 +27,7 @@ Request = TypeVar("Request")
 log = structlog.get_logger()
 LANES = 2  # one transaction is prepared while another commits
 MAX_BATCH = 128
+MAX_WEIGHT = 256  # rows of a batch, so that a transaction of long requests ends as soon
 MAX_WAITING = 2_000  # about one second of work; beyond that, an early 503 is better than a late answer
 
 
@@ -39,6 +40,7 @@ class _Waiting(Generic[Request, Outcome]):
     cause: Any
     """The tracing span of the request, or None."""
     slot: Slot | None
+    weight: int
     held_at_s: float = 0.0
 
     def settle(self, outcome: Outcome) -> None:
@@ -83,9 +85,10 @@ class GroupCommit(Generic[Request, Outcome]):
         self._running: dict[int | UUID, asyncio.Task[None]] = {}
         self._size = 0
 
-    async def run(self, request: Request, account_id: UUID, *, may_repeat: bool) -> Outcome:
+    async def run(self, request: Request, account_id: UUID, *, may_repeat: bool, weight: int = 1) -> Outcome:
         """Return the request's outcome, once its transaction has committed. Raises Busy when MAX_WAITING wait.
 
+        `weight` is the number of rows that the request writes, about: a batch takes requests up to MAX_WEIGHT.
         `may_repeat`: the request is not recorded twice, so it may run again even when its batch may have been
         committed.
         """
@@ -93,7 +96,7 @@ class GroupCommit(Generic[Request, Outcome]):
             raise Busy
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         lane = account_id.int % LANES
-        waiting = _Waiting(request, account_id, may_repeat, outcome, tracing.current(), SLOT.get())
+        waiting = _Waiting(request, account_id, may_repeat, outcome, tracing.current(), SLOT.get(), weight)
         self._queues[lane].append(waiting)
         self._start(lane, self._queues[lane], self._share)
         self._size += 1
@@ -214,6 +217,12 @@ class GroupCommit(Generic[Request, Outcome]):
 
 
 def _take(queue: deque[_Waiting[Request, Outcome]]) -> list[_Waiting[Request, Outcome]]:
-    """Take up to MAX_BATCH requests whose callers are still waiting."""
-    taken = (queue.popleft() for _ in range(min(len(queue), MAX_BATCH)))
-    return [waiting for waiting in taken if not waiting.outcome.done()]
+    """Take up to MAX_BATCH requests of MAX_WEIGHT together, and at least one, whose callers are still waiting."""
+    taken: list[_Waiting[Request, Outcome]] = []
+    weight = 0
+    while queue and len(taken) < MAX_BATCH and (not taken or weight + queue[0].weight <= MAX_WEIGHT):
+        waiting = queue.popleft()
+        if not waiting.outcome.done():
+            taken.append(waiting)
+            weight += waiting.weight
+    return taken
