@@ -1,9 +1,11 @@
 """PriceBooks: the price book in force, from memory, in every process within a second of a change."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import TypeAlias
 
 from app.db import Database
 from app.db.listener import NotificationListener
@@ -16,7 +18,22 @@ from app.pricing.usage import Usage
 
 CHANNEL = "price_books"
 KEPT_BOOKS = 16
+Activations: TypeAlias = Mapping[str, Sequence[tuple[datetime, int]]]
+"""By currency: the moments from which versions are in force, in their order."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class BooksInForce:
+    """The books of all currencies that are in force at some moments. Finding one waits for nothing."""
+
+    _activations: Activations
+    _books: Mapping[int, PriceBook]
+
+    def at(self, currency: str, moment: datetime) -> PriceBook | None:
+        """Return the book in force. None: there is none, or the moment was not among those asked for."""
+        version = _version_at(self._activations.get(currency, ()), moment)
+        return None if version is None else self._books.get(version)
 
 
 class PriceBooks:
@@ -29,7 +46,7 @@ class PriceBooks:
     def __init__(self, db: Database, listener: NotificationListener | None = None) -> None:
         self._db = db
         self._listener = listener
-        self._activations: Mapping[str, Sequence[tuple[datetime, int]]] | None = None
+        self._activations: Activations | None = None
         self._books: dict[int, PriceBook] = {}
         self._loading = asyncio.Lock()
         self._notifications = 0
@@ -38,9 +55,15 @@ class PriceBooks:
 
     async def current(self, currency: str, at: datetime) -> PriceBook | None:
         """Return the book that is in force for a currency at a time. None: no book has been put in force."""
-        activations = (await self._current_activations()).get(currency, ())
-        version = next((version for effective_at, version in reversed(activations) if effective_at <= at), None)
-        return None if version is None else await self.book(version)
+        return (await self.in_force((at,))).at(currency, at)
+
+    async def in_force(self, moments: Iterable[datetime]) -> BooksInForce:
+        """Return the books of all currencies that are in force at these moments, for decisions under a lock."""
+        activations = await self._current_activations()
+        versions = {_version_at(known, moment) for known in activations.values() for moment in moments}
+        return BooksInForce(
+            activations, {version: await self.book(version) for version in versions if version is not None}
+        )
 
     async def book(self, version: int) -> PriceBook:
         """Return a version, in force or not. Raises PriceBookNotFound."""
@@ -70,7 +93,7 @@ class PriceBooks:
         """Return the cost of a stored event again, line by line, from the values that were stored with it."""
         return price(await self.book(version), usage, at=at, plan=plan, tool=tool, month_quantity=month_quantity)
 
-    async def _current_activations(self) -> Mapping[str, Sequence[tuple[datetime, int]]]:
+    async def _current_activations(self) -> Activations:
         known = self._activations
         if (
             known is not None
@@ -89,6 +112,10 @@ class PriceBooks:
     def _forget(self) -> None:
         self._notifications += 1
         self._activations = None
+
+
+def _version_at(activations: Sequence[tuple[datetime, int]], moment: datetime) -> int | None:
+    return next((version for effective_at, version in reversed(activations) if effective_at <= moment), None)
 
 
 def _compile(document: object, version: int) -> PriceBook:
