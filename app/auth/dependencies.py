@@ -45,11 +45,12 @@ class RequireKey(APIKeyHeader):
     key_headers: tuple[str, ...] = ("X-API-Key",)
     """The headers that may contain the key."""
 
-    def __init__(self, permission: Permission) -> None:
+    def __init__(self, permission: Permission, *alternatives: Permission) -> None:
         super().__init__(
             name="X-API-Key", scheme_name="ApiKey", description="`cbk_live_…` or `cbk_test_…`", auto_error=False
         )
         self._permission = permission
+        self._alternatives = frozenset(alternatives)
 
     async def __call__(self, request: Request, now: Now) -> Caller:  # type: ignore[override]  # more than the text
         return await self.authenticate(request, now)
@@ -70,7 +71,8 @@ class RequireKey(APIKeyHeader):
             if key.startswith(beginning):
                 raise InvalidApiKey("malformed", hint=hint)
         caller = await auth.caller_of_key(request, key, address, now)
-        caller.require(self._permission)
+        if not self._alternatives & caller.permissions:
+            caller.require(self._permission)
         return caller
 
     def _sent_once(self, request: Request) -> str | None:
@@ -162,6 +164,16 @@ Minter = Annotated[Caller, Depends(require(Permission.CREDIT))]
 
 
 MoneyMinter = Annotated[Caller, Depends(RequireKeyOrAdminKey(Permission.MONEY_CREDIT))]
+
+
+UsageReader = Annotated[Caller, Depends(require(Permission.USAGE_READ))]
+
+
+UsageWriter = Annotated[Caller, Depends(require(Permission.USAGE_WRITE))]
+
+
+UsageAsker = Annotated[Caller, Depends(RequireKey(Permission.USAGE_READ, Permission.USAGE_WRITE))]
+"""A key that may check and quote: with either of the two permissions."""
 
 
 EndUser = Annotated[Caller, Depends(RequireUser())]
