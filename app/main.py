@@ -24,7 +24,10 @@ import app.admin.users.personal_data
 import app.admin.users.router
 import app.billing.router
 import app.health.router
+import app.metering.events_router
+import app.metering.reports_router
 import app.metering.router
+import app.metering.usage_router
 import app.payments.currencies
 import app.payments.packs
 import app.payments.router
@@ -49,6 +52,7 @@ from app.http.admission import ConcurrencyLimiter
 from app.http.cors import CorsHeaders, Preflight
 from app.http.envelope_middleware import Envelopes
 from app.http.middleware import Admission, BodyLimit, Deadline, HeadAsGet
+from app.metering.service import UsageService
 from app.observability.metrics import BUILD, CHARGES_WAITING
 from app.observability.requests import RequestContext
 from app.observability.sentry import flush_sentry
@@ -71,6 +75,9 @@ ROUTERS = (
     app.billing.router,
     app.accounts.router,
     app.metering.router,
+    app.metering.usage_router,
+    app.metering.events_router,
+    app.metering.reports_router,
     app.tools.router,
     app.payments.router,
     app.payments.currencies,
@@ -114,6 +121,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.accounts = app.state.billing.accounts
     app.state.accounts.directory.listen(listener)
     app.state.tools = ProductInventoryService(db, configuration, app.state.billing)
+    app.state.usage = UsageService(
+        db,
+        app.state.billing.batcher,
+        app.state.accounts,
+        app.state.price_books,
+        app.state.unknown_models,
+        configuration,
+    )
     app.state.payments = PaymentService(db, configuration, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)
     app.state.accounts.directory.limit(app.state.auth.admit_account)
@@ -123,7 +138,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
     def measure_process() -> None:
         measure_connections(db)
-        for operation, service in ((CHARGE, app.state.billing), (OPERATION, app.state.tools)):
+        services = ((CHARGE, app.state.billing), (OPERATION, app.state.tools), ("usage", app.state.usage))
+        for operation, service in services:
             CHARGES_WAITING.labels(operation).set(service.waiting)
 
     app.state.measure_process = measure_process

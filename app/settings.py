@@ -240,6 +240,25 @@ class Settings(BaseSettings):
         default=50, ge=0, description="Most accounts that one of the role `support` may suspend in 24 hours."
     )
 
+    usage_max_age_days: int = Field(
+        default=35, ge=1, le=92, description="Oldest usage event that is accepted, by its own time."
+    )
+    usage_max_ahead_s: int = Field(
+        default=300, ge=0, le=86_400, description="How far in the future a usage event's own time may lie."
+    )
+    usage_debt_plans: list[Annotated[str, StringConstraints(min_length=1, max_length=255)]] = Field(
+        default=[],
+        description="JSON list of plans whose accounts owe what their money does not cover, whatever the API key's "
+        "usage policy is.",
+    )
+    usage_debt_limit: int = Field(
+        default=100,
+        ge=0,
+        le=9_000_000,
+        description="Most debt by usage that an account may have, in the currency's major unit, where the API key has "
+        "no limit: for CloudEvents and `USAGE_DEBT_PLANS`.",
+    )
+
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")
     rate_limit_per_account: int = Field(

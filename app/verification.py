@@ -14,10 +14,11 @@ from app.analytics.checks import PROOF as ANALYTICS
 from app.billing.checks import PROOF as BILLING
 from app.db import Database
 from app.ledger.verification import Verification, verify_ledger
+from app.metering.checks import PROOF as METERING
 from app.payments.checks import PROOF as PAYMENTS
 from app.tools.checks import PROOF as TOOLS
 
-PROOFS = (BILLING, TOOLS, PAYMENTS, ACCOUNTS, ANALYTICS)
+PROOFS = (BILLING, METERING, TOOLS, PAYMENTS, ACCOUNTS, ANALYTICS)
 
 
 async def verify_books(

@@ -100,6 +100,16 @@ VIOLATIONS: dict[str, Violation] = {
     "uq_llm_usage_account_id_interaction_id_call_id": Violation(
         "llm_usage", [{"call_id": "c"}, {"call_id": "c", "usage_log_id": OTHER}]
     ),
+    "ck_usage_events_environment": Violation("usage_events", [{"environment": "prod"}]),
+    "ck_usage_events_status": Violation("usage_events", [{"status": "lost"}]),
+    "ck_usage_events_refusal": Violation("usage_events", [{"refusal": "insufficient_money"}]),
+    "ck_usage_events_debt": Violation("usage_events", [{"debt_nanos": 1}]),
+    "ck_usage_events_amounts": Violation("usage_events", [{"stated_nanos": -1}]),
+    "fk_usage_events_account_id_accounts": orphan("usage_events"),
+    "ck_usage_attempts_attempts": Violation("usage_attempts", [{"attempts": 0}]),
+    "fk_usage_attempts_account_id_accounts": orphan("usage_attempts"),
+    "ck_usage_volumes_quantity": Violation("usage_volumes", [{"quantity": -1}]),
+    "fk_usage_volumes_account_id_accounts": orphan("usage_volumes"),
     "ck_api_keys_key_id": Violation("api_keys", [{"key_id": "short"}]),
     "ck_api_keys_environment": Violation("api_keys", [{"environment": "prod"}]),
     "ck_api_keys_name": Violation("api_keys", [{"name": ""}]),

@@ -37,6 +37,10 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "payment_events": KEEP,
         "payment_cursors": KEEP,
         "llm_usage": KEEP,
+        "usage_keys": KEEP,  # like usage events, changed only when a person is erased
+        "usage_events": KEEP,
+        "usage_attempts": KEEP,
+        "usage_volumes": KEEP,
         "ledger_verifications": ADD,
         # Audit trail
         "admin_audit_log": ADD,

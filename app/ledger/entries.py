@@ -69,6 +69,7 @@ class Cause:
         "tool_grant",
         "grant",
         "hold",
+        "usage_event",
     ]
     id: UUID
 

@@ -82,6 +82,20 @@ for _reason in ("no_row", "not_yet_valid", "disputed", "no_price_for_mode", "no_
     for _outcome in ("refused", "stated_price"):
         UNKNOWN_MODELS.labels(_reason, _outcome)  # exists from the start, so that the first count is a rise from 0
 
+USAGE_EVENTS = _counter(
+    "billing_usage_events_total",
+    "Reported usage events by outcome. `repeated`: the event was recorded before. `unpaid`: too little money.",
+    "outcome",
+)
+for _outcome in ("recorded", "repeated", "unpaid", "rejected"):
+    USAGE_EVENTS.labels(_outcome)
+USAGE_COST = _counter(
+    "billing_usage_cost_total",
+    "Cost of recorded usage events, in the currency's major unit, by the events' status.",
+    "currency",
+    "status",
+)
+
 # --- Stripe --------------------------------------------------------------------------------------------------------
 
 WEBHOOKS = _counter(

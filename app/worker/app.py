@@ -47,6 +47,8 @@ from app.db.schema_check import wait_until_fit
 from app.health.router import VERSION
 from app.jobs import QUEUE
 from app.ledger.verification import last_verification
+from app.metering.erasure import TEXTS as USAGE_TEXTS
+from app.metering.erasure import forget_event_ids
 from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
 from app.observability.sentry import flush_sentry
@@ -144,7 +146,8 @@ def create_worker(settings: Settings, services: Services) -> App:
     @queue.task(name=FORGET_TEXTS, queue=QUEUE, retry=RETRY)
     async def forget_texts_of_erased(account_id: str) -> None:
         """Delete callers' texts from an erased account's books."""
-        await forget_texts(services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS))
+        await forget_texts(services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS, USAGE_TEXTS))
+        await forget_event_ids(services.db, UUID(account_id))
         await forget_interactions(services.reports, UUID(account_id))
 
     # No automatic retry: an admin is watching, and a waiting retry would hold the lock of the scheduled run.

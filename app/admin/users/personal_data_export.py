@@ -146,6 +146,20 @@ _SECTIONS = (
                models_used, actual_cost_cents, duration_ms, error_count, fallback_count, created_at
           FROM llm_usage WHERE account_id = :account_id""",
     ),
+    _Section(
+        "usage_events",
+        "usage_id",
+        """
+        SELECT u.usage_id, u.source, u.event_id, u.meter, u.provider, u.model, u.quantities, u.raw, u.metadata, u.status,
+               u.refusal, u.currency, u.cost_nanos, u.stated_nanos, u.provider_cost_nanos, u.debt_nanos,
+               u.balance_after_nanos, u.price_version, u.price, u.plan_name, u.agent_id, u.tool, u.run_id,
+               u.attribution, u.key_id, u.occurred_at, u.created_at, t.attempts
+          FROM usage_events u
+          LEFT JOIN usage_attempts t
+            ON t.account_id = u.account_id AND t.event_id = u.event_id AND t.source = u.source
+           AND t.usage_id = u.usage_id
+         WHERE u.account_id = :account_id""",
+    ),
     _Section(  # an alert about a card may contain other accounts as well
         "alerts",
         "alert_id",

@@ -1,0 +1,208 @@
+"""Values of usage events: a report, the terms on which it is decided, and its outcomes."""
+
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any, Literal, Protocol, TypeAlias
+from uuid import UUID
+
+from app.auth.caller import Actor, UsagePolicy
+from app.errors import AppError
+from app.ledger.money import nanos_of_minor
+from app.metering.attribution import NOTHING, Attribution
+from app.pricing.compiled import PriceBook, UnknownModel
+from app.pricing.usage import TOKEN_CLASSES, ApiCalls, Compute, LlmTokens, Metered, ToolCalls, Usage
+
+Status = Literal["charged", "debt", "recorded", "refused"]
+"""charged: paid whole. debt: the account owes a part. recorded: priced, but billing is off. refused: not paid."""
+FINGERPRINT_BYTES = 16
+
+
+class Books(Protocol):
+    """The price books in force, in memory."""
+
+    def at(self, currency: str, moment: datetime) -> PriceBook | None:
+        """Return the book that is in force for a currency at a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StatedCost:
+    """A cost that the caller states, in minor units or in nanos of the account's currency."""
+
+    unit: Literal["minor", "nanos"]
+    amount: int
+
+    def nanos(self, currency: str) -> int:
+        return self.amount if self.unit == "nanos" else nanos_of_minor(self.amount, currency)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """A reported event. `raw` and `details` are JSON texts. `occurred_at` None: when it arrived."""
+
+    source: str
+    event_id: str
+    usage: Usage
+    raw: str | None = None
+    stated: StatedCost | None = None
+    occurred_at: datetime | None = None
+    attribution: Attribution = NOTHING
+    service_name: str | None = None
+    details: str | None = None
+
+    def fingerprint(self) -> bytes:
+        """Return a digest of meter, provider, model, quantities and stated cost: equal for a repeat of the event."""
+        stated = None if self.stated is None else [self.stated.unit, self.stated.amount]
+        facts = [self.usage.meter, *names_of(self.usage), quantities_of(self.usage), stated]
+        text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return blake2b(text.encode(), digest_size=FINGERPRINT_BYTES).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How usage of one request is decided.
+
+    `policy` applies where money does not suffice; `debt_limit_nanos` is the most debt that an account may have then.
+    `max_stated_nanos` bounds a stated cost.
+    """
+
+    actor: Actor
+    at: datetime
+    policy: UsagePolicy = "refuse"
+    debt_limit_nanos: int = 0
+    max_stated_nanos: int = 0
+
+    @property
+    def key_id(self) -> str | None:
+        return self.actor.id if self.actor.type == "api_key" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Events of one account, decided in their order in one transaction."""
+
+    account_id: UUID
+    events: Sequence[UsageEvent]
+    terms: Terms
+    books: Books
+
+    @property
+    def key(self) -> Hashable:
+        """Identifies the report: none of its events is recorded twice, so it may run again."""
+        return (self.account_id, *((event.event_id, event.source) for event in self.events))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored event. Amounts are nanos of `currency`; `balance_after_nanos` is the spendable money right after it."""
+
+    account_id: UUID
+    usage_id: UUID
+    event_id: str
+    status: Status
+    currency: str
+    cost_nanos: int
+    debt_nanos: int
+    balance_after_nanos: int
+    occurred_at: datetime
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The event is recorded now."""
+
+    record: Record
+    meter: str
+    unknown: UnknownModel | None = None
+    """The model without a row, if the book's prices for unknown models applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The event was recorded before. This report changed nothing."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaid:
+    """The account cannot pay. The attempt is recorded; the same event may be sent again. Amounts are nanos."""
+
+    event_id: str
+    currency: str
+    available: int
+    required: int
+    debt_limit_reached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The event cannot be accepted."""
+
+    error: AppError
+
+
+Outcome: TypeAlias = Accepted | Repeated | Unpaid | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether an account could pay `required_nanos` now.
+
+    `is_reserve`: the amount is the price of a model's call. `reason`: why not, if it is not for money.
+    """
+
+    sufficient: bool
+    balance_nanos: int
+    required_nanos: int
+    is_reserve: bool
+    currency: str
+    reason: str | None
+
+
+def plain(quantity: Decimal) -> str:
+    """Return a decimal as digits without an exponent and trailing zeros."""
+    text = f"{quantity:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def quantities_of(usage: Usage) -> dict[str, Any]:
+    """Return the quantities as JSON values; decimals as text, so that they stay exact."""
+    match usage:
+        case LlmTokens(tokens=tokens, mode=mode):
+            quantities: dict[str, Any] = dict(tokens.items())
+            return quantities if mode == "standard" else {**quantities, "mode": mode}
+        case Compute(cpu_hours=cpu_hours, memory_gb_hours=memory_gb_hours):
+            return {"cpu_hours": plain(cpu_hours), "memory_gb_hours": plain(memory_gb_hours)}
+        case ApiCalls(endpoint=endpoint, count=count):
+            return {"count": count, "endpoint": endpoint}
+        case ToolCalls(tool=tool, count=count):
+            return {"count": count, "tool": tool}
+        case Metered(quantity=quantity):
+            return {"quantity": plain(quantity)}
+
+
+def usage_of(meter: str, provider: str | None, model: str | None, quantities: dict[str, Any]) -> Usage:
+    """Return the usage whose `quantities_of` these are: the inverse, for stored events."""
+    match meter:
+        case "llm_tokens":
+            tokens = {name: quantities[name] for name in TOKEN_CLASSES if name in quantities}
+            return LlmTokens(provider or "", model or "", tokens, quantities.get("mode", "standard"))
+        case "compute":
+            return Compute(Decimal(quantities["cpu_hours"]), Decimal(quantities["memory_gb_hours"]))
+        case "api_calls":
+            return ApiCalls(quantities.get("endpoint", ""), quantities["count"])
+        case "tool_calls":
+            return ToolCalls(quantities.get("tool", ""), quantities["count"])
+        case _:
+            return Metered(meter, Decimal(quantities["quantity"]))
+
+
+def names_of(usage: Usage) -> tuple[str | None, str | None]:
+    """Return the provider and the model, None for usage without a model."""
+    return (usage.provider, usage.model) if isinstance(usage, LlmTokens) else (None, None)

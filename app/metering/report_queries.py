@@ -1,0 +1,149 @@
+"""Queries of usage reports: events and sums of them, by pages. For the pool of lists, never for money."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.auth.caller import Environment
+from app.db import Database, Session
+from app.db.sql import sql
+
+Interval = Literal["hour", "day", "month"]
+Dimension = Literal["meter", "provider", "model", "agent", "tool", "key", "run", "status", "source"]
+COLUMN_OF: Mapping[str, str] = {
+    "meter": "meter",
+    "provider": "provider",
+    "model": "model",
+    "agent": "agent_id",
+    "tool": "tool",
+    "key": "key_id",
+    "run": "run_id",
+    "status": "status",
+    "source": "source",
+}
+"""By dimension."""
+QUANTITIES = (
+    *("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output_text", "reasoning"),
+    *("audio_in", "audio_out", "image_in", "image_out"),
+    *("cpu_hours", "memory_gb_hours", "count", "quantity"),
+)
+EVENT = """
+    account_id, usage_id, environment, source, event_id, meter, provider, model, quantities, raw, metadata, status,
+    refusal, currency, cost_nanos, stated_nanos, provider_cost_nanos, debt_nanos, balance_after_nanos, price_version,
+    price, plan_name, agent_id, tool, run_id, attribution, key_id, occurred_at, created_at
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The events of a report: half-open in time, of one account or of the whole environment."""
+
+    environment: Environment
+    since: datetime
+    until: datetime
+    account_id: UUID | None
+    filters: Mapping[Dimension, str]
+
+    @property
+    def condition(self) -> str:
+        conditions = ["environment = :environment", "occurred_at >= :since", "occurred_at < :until"]
+        if self.account_id is not None:
+            conditions.append("account_id = :account_id")
+        conditions += [f"{COLUMN_OF[dimension]} = :{dimension}" for dimension in self.filters]
+        return " AND ".join(conditions)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        account = {} if self.account_id is None else {"account_id": self.account_id}
+        times = {"since": self.since, "until": self.until}
+        return {"environment": self.environment, **times, **account, **dict(self.filters.items())}
+
+
+async def list_events(
+    db: Session, scope: Scope, before: tuple[datetime, UUID] | None, limit: int
+) -> Sequence[Mapping[str, Any]]:
+    """Return a page of events, newest first, by their own time."""
+    statement = sql(
+        """
+        SELECT {columns} FROM usage_events
+         WHERE {condition}{page}
+         ORDER BY occurred_at DESC, usage_id DESC LIMIT :limit
+        """,
+        columns=EVENT,
+        condition=scope.condition,
+        page="" if before is None else " AND (occurred_at, usage_id) < (:before_at, :before_id)",
+    )
+    values = {**scope.values, "limit": limit}
+    if before is not None:
+        values |= {"before_at": before[0], "before_id": before[1]}
+    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
+
+
+async def sum_events(
+    db: Session,
+    scope: Scope,
+    dimensions: Sequence[Dimension],
+    interval: Interval | None,
+    after: Sequence[str] | None,
+    limit: int,
+) -> Sequence[Mapping[str, Any]]:
+    """Return a page of sums in the order of their groups, always by currency too. Refused events are only counted.
+
+    A group that lacks an attribute has "". A recorded cost is one of an account that is not billed.
+    """
+    keys = [f"coalesce({COLUMN_OF[dimension]}, '') COLLATE \"C\"" for dimension in dimensions]
+    if interval is not None:
+        start = f"date_trunc('{interval}', occurred_at AT TIME ZONE 'UTC')"
+        keys.insert(0, f"""to_char({start}, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') COLLATE "C\"""")
+    keys.append('currency COLLATE "C"')
+    names = [f"key_{number}" for number in range(len(keys))]
+    page = ""
+    if after is not None:
+        page = f" AND ({', '.join(keys)}) > ({', '.join(f':{name}' for name in names)})"
+    accepted = "FILTER (WHERE status <> 'refused')"
+    statement = sql(
+        """
+        SELECT {keys}, count(*) {accepted} AS events, count(*) FILTER (WHERE status = 'refused') AS refused,
+               coalesce(sum(cost_nanos) FILTER (WHERE status IN ('charged', 'debt')), 0) AS cost_nanos,
+               coalesce(sum(cost_nanos) FILTER (WHERE status = 'recorded'), 0) AS recorded_nanos,
+               coalesce(sum(provider_cost_nanos) {accepted}, 0) AS provider_cost_nanos,
+               coalesce(sum(debt_nanos), 0) AS debt_nanos,
+               {quantities}
+          FROM usage_events
+         WHERE {condition}{page}
+         GROUP BY {numbers} ORDER BY {numbers} LIMIT :limit
+        """,
+        keys=", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True)),
+        accepted=accepted,
+        quantities=", ".join(
+            f"sum(CAST(quantities ->> '{name}' AS numeric)) {accepted} AS {name}" for name in QUANTITIES
+        ),
+        condition=scope.condition,
+        page=page,
+        numbers=", ".join(str(number) for number in range(1, len(keys) + 1)),
+    )
+    values = {**scope.values, "limit": limit, **dict(zip(names, after or (), strict=False))}
+    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
+
+
+_FIND_EVENT = sql(
+    """
+    SELECT {columns}, attempts FROM (
+        SELECT 0 AS rank, usage_id AS found, 0 AS attempts, source = $3 AS is_own
+          FROM usage_keys WHERE account_id = $1 AND event_id = $2
+         UNION ALL
+        SELECT 1, usage_id, attempts, source = $3 FROM usage_attempts WHERE account_id = $1 AND event_id = $2) f
+      JOIN usage_events ON account_id = $1 AND usage_id = found
+     ORDER BY is_own DESC, rank LIMIT 1
+    """,
+    columns=EVENT,
+)
+
+
+async def find_event(db: Database, account_id: UUID, event_id: str, source: str) -> Mapping[str, Any] | None:
+    """Return an event by its id, of the source if it has one with this id. A refused one only if none is recorded."""
+    return await db.fetch_row(_FIND_EVENT, account_id, event_id, source)

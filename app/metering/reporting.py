@@ -1,0 +1,137 @@
+"""Reporting: from a caller's request to events of accounts, for each of the routes that accept events."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from app.accounts.directory import AccountDirectory, Identity, Profile
+from app.auth.caller import Caller, Permission, UsagePolicy
+from app.errors import AppError, InvalidRequest
+from app.http.service_name import service_name
+from app.metering.attribution import HEADERS
+from app.metering.events import Outcome, Rejected, Terms, UsageEvent
+from app.metering.service import UsageService, failure_of
+from app.metering.usage_schemas import EventFields, UsageBody
+
+AT_ONCE = 128
+"""Accounts of one request that are found, or whose events are recorded, at the same time."""
+Item = TypeVar("Item")
+_BODY: TypeAdapter[UsageBody] = TypeAdapter(UsageBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """An event and its user."""
+
+    identity: Identity
+    profile: Profile
+    event: UsageEvent
+
+
+class Reporter:
+    """Records the events of one request."""
+
+    def __init__(self, request: Request, caller: Caller, now: datetime, *, policy: UsagePolicy | None = None) -> None:
+        state = request.app.state
+        self._usage: UsageService = state.usage
+        self._directory: AccountDirectory = state.accounts.directory
+        self._caller = caller
+        self._now = now
+        self.service_name = service_name(request)
+        self.headers = {name: value for name in HEADERS if (value := request.headers.get(name)) is not None}
+        may_state = Permission.USAGE_SET_COST in caller.permissions
+        limit = caller.debt_limit_nanos
+        self._terms = Terms(
+            actor=caller.actor,
+            at=now,
+            policy=policy or caller.usage_policy,
+            debt_limit_nanos=self._usage.default_debt_limit_nanos if limit is None else limit,
+            max_stated_nanos=(caller.max_cost_nanos or 0) if may_state else 0,
+        )
+
+    def reported(self, body: UsageBody) -> Reported:
+        """Return the event of a body. Raises the AppError that refuses it."""
+        self._require_permission(body)
+        event = body.event(self._caller.source, self.service_name, self.headers)
+        # The agent is the event's: a user may have many.
+        profile = replace(body.profile(self._caller), agent_id=None)
+        return Reported(body.user_identity(self._caller), profile, event)
+
+    def parsed(self, item: Any) -> Reported | AppError:
+        """Return the event of a batch's item, or the error that refuses it."""
+        try:
+            return self.reported(_BODY.validate_python(item))
+        except ValidationError as invalid:
+            first = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            return InvalidRequest(f"{field}: {first['msg']}" if field else first["msg"], field=field or None)
+        except AppError as error:
+            return error
+
+    def _require_permission(self, body: EventFields) -> None:
+        if body.stated() is not None:
+            self._caller.require(Permission.USAGE_SET_COST)
+
+    async def record(self, reported: Reported) -> Outcome:
+        """Record one event. Creates a missing account."""
+        return await self._usage.record_one(await self._account_of(reported), reported.event, self._terms)
+
+    async def record_all(self, items: Sequence[Reported | AppError]) -> list[Outcome]:
+        """Record events, those of one account in their order. The outcome of an error is a rejection."""
+        accounts = await self._accounts_of([item for item in items if isinstance(item, Reported)])
+        outcomes: dict[int, Outcome] = {}
+        places: dict[UUID, list[tuple[int, UsageEvent]]] = {}
+        for place, item in enumerate(items):
+            found = accounts[item.identity] if isinstance(item, Reported) else item
+            if isinstance(item, Reported) and isinstance(found, UUID):
+                places.setdefault(found, []).append((place, item.event))
+            else:
+                assert isinstance(found, AppError)
+                outcomes[place] = Rejected(found)
+
+        async def record(account_id: UUID) -> None:
+            theirs = places[account_id]
+            recorded = await self._usage.record(account_id, [event for _, event in theirs], self._terms)
+            outcomes.update(zip((place for place, _ in theirs), recorded, strict=True))
+
+        await _for_all(record, places)
+        return [outcomes[place] for place in range(len(items))]
+
+    async def _accounts_of(self, items: Sequence[Reported]) -> Mapping[Identity, UUID | AppError]:
+        """Return the account of each user, created if it was missing, or the error that prevented it."""
+        firsts = {item.identity: item for item in reversed(items)}
+        accounts: dict[Identity, UUID | AppError] = {}
+
+        async def find(identity: Identity) -> None:
+            try:
+                accounts[identity] = await self._account_of(firsts[identity])
+            except Exception as error:
+                accounts[identity] = failure_of(error)
+
+        await _for_all(find, firsts)
+        return accounts
+
+    async def _account_of(self, item: Reported) -> UUID:
+        account_id, _ = await self._directory.find_or_create(
+            item.identity, self._caller.actor, self._now, profile=item.profile
+        )
+        return account_id
+
+
+async def _for_all(work: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:
+    """Do the work for all items, AT_ONCE of them at a time."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def in_turn(item: Item) -> None:
+        async with turns:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for item in items:
+            group.create_task(in_turn(item))
