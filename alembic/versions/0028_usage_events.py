@@ -96,9 +96,7 @@ def _create_events() -> None:
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False, comment="the event's own time"),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, comment="when it was recorded"),
         sa.CheckConstraint("environment IN ('live', 'test')", name=op.f("ck_usage_events_environment")),
-        sa.CheckConstraint(
-            "status IN ('charged', 'debt', 'recorded', 'refused')", name=op.f("ck_usage_events_status")
-        ),
+        sa.CheckConstraint("status IN ('charged', 'debt', 'recorded', 'refused')", name=op.f("ck_usage_events_status")),
         sa.CheckConstraint("(status = 'refused') = (refusal IS NOT NULL)", name=op.f("ck_usage_events_refusal")),
         sa.CheckConstraint("(status = 'debt') = (debt_nanos > 0)", name=op.f("ck_usage_events_debt")),
         sa.CheckConstraint(
@@ -109,9 +107,7 @@ def _create_events() -> None:
         _account("usage_events"),
         sa.PrimaryKeyConstraint("account_id", "usage_id", name=op.f("pk_usage_events")),
     )
-    op.create_index(
-        "ix_usage_events_account_id_occurred_at", "usage_events", ["account_id", "occurred_at", "usage_id"]
-    )
+    op.create_index("ix_usage_events_account_id_occurred_at", "usage_events", ["account_id", "occurred_at", "usage_id"])
     op.create_index("ix_usage_events_occurred_at", "usage_events", ["occurred_at", "usage_id"])
     op.create_index("ix_usage_events_usage_id", "usage_events", ["usage_id"], postgresql_using="brin")
 
