@@ -15,6 +15,7 @@ import app.admin.analytics.router
 import app.admin.api_keys.router
 import app.admin.audit.router
 import app.admin.configuration.router
+import app.admin.prices.router
 import app.admin.purchases.router
 import app.admin.sign_in
 import app.admin.static_pages
@@ -94,6 +95,7 @@ ROUTERS = (
     app.admin.analytics.margins,
     app.admin.audit.router,
     app.admin.configuration.router,
+    app.admin.prices.router,
     app.admin.admins.router,
     app.admin.system.router,
     app.health.router,

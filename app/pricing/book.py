@@ -248,7 +248,7 @@ class MarkupRule(Document):
     @property
     def attributes(self) -> tuple[str | None, ...]:
         """The attributes that the rule names, the most specific first."""
-        named = (self.model, self.tool, self.provider, self.meter, self.plan)
+        named = (self.model, self.tool, self.provider, self.plan, self.meter)
         return tuple(None if name is None else fold(name) for name in named)
 
     @property

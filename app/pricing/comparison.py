@@ -4,10 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from app.pricing.book import BookDocument
 
 PROVENANCE = frozenset(("source", "source_version", "others", "note"))
 """Fields of a row that price nothing."""
+
+ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,31 +29,38 @@ class Change:
 def compare(before: BookDocument | None, after: BookDocument) -> list[Change]:
     """Return what a document changes about another one (None: about no book), without changes of provenance alone."""
     old = {} if before is None else _sections(before)
-    new = _sections(after)
     changes: list[Change] = []
-    for section in dict.fromkeys((*old, *new)):
-        olds, news = old.get(section, {}), new.get(section, {})
+    for section, news in _sections(after).items():
+        olds = old.get(section, {})
         for row in dict.fromkeys((*olds, *news)):
-            if row not in olds:
-                changes.append(Change("added", section, row, "", None, _summary(news[row])))
-            elif row not in news:
-                changes.append(Change("removed", section, row, "", _summary(olds[row]), None))
-            else:
-                changes += _changed(section, row, olds[row], news[row])
+            if olds.get(row) != news.get(row):  # most rows of an import are as they were
+                changes += _changes(section, row, olds.get(row), news.get(row))
     return changes
 
 
-def _sections(document: BookDocument) -> dict[str, dict[str, dict[str, str]]]:
-    """Return section -> row id -> field -> text."""
-    stored = document.model_dump(mode="json", exclude={"notices"})
-    own: dict[str, str] = {}
-    sections: dict[str, dict[str, dict[str, str]]] = {"book": {"": own}}
-    for name, value in stored.items():
-        if isinstance(value, list):
-            sections[name] = {item["id"]: dict(_fields("", item)) for item in value}
-        else:
-            own.update(_fields(name, value))
-    return sections
+def _sections(document: BookDocument) -> dict[str, dict[str, Any]]:
+    """Return section -> row id -> row. The section `book` has one row, without an id: the book's own fields."""
+    fields = {name: getattr(document, name) for name in BookDocument.model_fields if name != "notices"}
+    lists = {name: value for name, value in fields.items() if isinstance(value, list)}
+    own = {name: value for name, value in fields.items() if name not in lists}
+    return {"book": {"": own}, **{name: {row.id: row for row in rows} for name, rows in lists.items()}}
+
+
+def _changes(section: str, row: str, before: Any, after: Any) -> Iterator[Change]:
+    if before is None:
+        yield Change("added", section, row, "", None, _summary(_texts(after)))
+    elif after is None:
+        yield Change("removed", section, row, "", _summary(_texts(before)), None)
+    else:
+        old, new = _texts(before), _texts(after)
+        for field in dict.fromkeys((*old, *new)):
+            if old.get(field) != new.get(field):
+                yield Change("changed", section, row, field, old.get(field), new.get(field))
+
+
+def _texts(row: Any) -> dict[str, str]:
+    """Return field -> text."""
+    return dict(_fields("", ANYTHING.dump_python(row, mode="json")))
 
 
 def _fields(path: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -69,9 +80,3 @@ def _summary(fields: Mapping[str, str]) -> str:
     shown = {name.removeprefix("prices."): value for name, value in fields.items() if "[" not in name}
     left_out = ("provider", "model", "aliases", "valid_from")
     return ", ".join(f"{name} {value}" for name, value in shown.items() if name not in left_out)
-
-
-def _changed(section: str, row: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Change]:
-    for field in dict.fromkeys((*before, *after)):
-        if before.get(field) != after.get(field):
-            yield Change("changed", section, row, field, before.get(field), after.get(field))

@@ -164,11 +164,11 @@ class PriceBook:
         """Return the most specific of the rules whose named attributes all equal these.
 
         A rule that names more attributes is more specific; among equals, the one that names the model, then the tool,
-        the provider, the meter, the plan.
+        the provider, the plan, the meter.
         """
         if not self._specificity:
             return None
-        attributes = [None if value is None else fold(value) for value in (model, tool, provider, meter, plan)]
+        attributes = [None if value is None else fold(value) for value in (model, tool, provider, plan, meter)]
         for is_named in self._specificity:
             key = tuple(value if named else None for value, named in zip(attributes, is_named, strict=True))
             if (rule := self._markups.get(key)) is not None and rule.names == is_named:

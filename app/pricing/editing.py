@@ -37,6 +37,29 @@ class Version:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """The activation by which a version is in force."""
+
+    version: int
+    effective_at: datetime
+    activated_by: str
+    activated_at: datetime
+
+
+async def lock(tx: Session) -> None:
+    """Lock the price books until commit, so that changes happen one at a time."""
+    await queries.lock_price_books(tx)
+
+
+async def find_activation(db: Session, currency: str, at: datetime) -> Activation | None:
+    """Return the activation that decides the version in force for a currency at a time."""
+    row = await queries.find_activation_in_force(db, currency, at)
+    if row is None:
+        return None
+    return Activation(row["version"], row["effective_at"], row["activated_by"], row["created_at"])
+
+
 async def find_version(db: Session, version: int) -> Version:
     """Return a version. Raises PriceBookNotFound."""
     row = await queries.find_version(db, version)
@@ -47,8 +70,8 @@ async def find_version(db: Session, version: int) -> Version:
 
 async def find_in_force(db: Session, currency: str, at: datetime) -> Version | None:
     """Return the version in force for a currency at a time. For changes; requests use `PriceBooks.current`."""
-    row = await queries.find_version_in_force(db, currency, at)
-    return None if row is None else _version(row)
+    activation = await find_activation(db, currency, at)
+    return None if activation is None else await find_version(db, activation.version)
 
 
 async def propose(tx: Session, document: BookDocument, author: Author, *, based_on: int | None = None) -> int:

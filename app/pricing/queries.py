@@ -12,8 +12,9 @@ from app.pricing.models import PriceBookActivation, PriceBookVersion, UnknownMod
 Row = Mapping[str, Any]
 MAX_UNKNOWN_MODELS = 10_000
 _FIND_ACTIVATIONS = """
-    SELECT coalesce(jsonb_agg(jsonb_build_array(currency, version, extract(epoch FROM effective_at)::text)
-                              ORDER BY effective_at, activation_no), '[]') AS activations
+    SELECT array_agg(currency ORDER BY effective_at, activation_no) AS currencies,
+           array_agg(version ORDER BY effective_at, activation_no) AS versions,
+           array_agg(effective_at ORDER BY effective_at, activation_no) AS effective_at
       FROM price_book_activations
 """
 _FIND_DOCUMENT = "SELECT document FROM price_books WHERE version = $1"
@@ -37,11 +38,12 @@ _COUNT_UNKNOWN = text(
 _HEAD = [column for column in PriceBookVersion.__table__.columns if column.name != "document"]
 
 
-async def find_activations(db: Database) -> Sequence[tuple[str, int, str]]:
-    """Return (currency, version, effective time as seconds of the epoch) of all activations, the latest last."""
+async def find_activations(db: Database) -> Sequence[tuple[str, int, datetime]]:
+    """Return (currency, version, effective time) of all activations, the latest last."""
     row = await db.fetch_row(_FIND_ACTIVATIONS)
     assert row is not None
-    return [(currency, version, seconds) for currency, version, seconds in row["activations"]]
+    columns = (row[name] or () for name in ("currencies", "versions", "effective_at"))
+    return list(zip(*columns, strict=True))
 
 
 async def find_document(db: Database, version: int) -> Any | None:
@@ -95,11 +97,10 @@ async def list_activations(db: Session, *, limit: int) -> Sequence[Row]:
     return [dict(row) for row in (await db.execute(query.limit(limit))).mappings()]
 
 
-async def find_version_in_force(db: Session, currency: str, at: datetime) -> Row | None:
-    """Return the version, with its document, that is in force for a currency at a time."""
+async def find_activation_in_force(db: Session, currency: str, at: datetime) -> Row | None:
+    """Return the activation that decides the version in force for a currency at a time."""
     query = (
-        select(*PriceBookVersion.__table__.columns)
-        .join(PriceBookActivation, PriceBookActivation.version == PriceBookVersion.version)
+        select(*PriceBookActivation.__table__.columns)
         .where(PriceBookActivation.currency == currency, PriceBookActivation.effective_at <= at)
         .order_by(PriceBookActivation.effective_at.desc(), PriceBookActivation.activation_no.desc())
         .limit(1)

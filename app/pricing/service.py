@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TypeAlias
 
@@ -11,6 +11,7 @@ from app.db import Database
 from app.db.listener import NotificationListener
 from app.pricing import queries
 from app.pricing.book import BookDocument
+from app.pricing.comparison import Change, compare
 from app.pricing.compiled import PriceBook
 from app.pricing.engine import Price, price
 from app.pricing.errors import PriceBookNotFound
@@ -20,7 +21,6 @@ CHANNEL = "price_books"
 KEPT_BOOKS = 16
 Activations: TypeAlias = Mapping[str, Sequence[tuple[datetime, int]]]
 """By currency: the moments from which versions are in force, in their order."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class PriceBooks:
         self._listener = listener
         self._activations: Activations | None = None
         self._books: dict[int, PriceBook] = {}
+        self._differences: dict[tuple[int | None, int], list[Change]] = {}
         self._loading = asyncio.Lock()
         self._notifications = 0
         if listener is not None:
@@ -80,6 +81,16 @@ class PriceBooks:
                 self._books[version] = book
             return self._books[version]
 
+    async def difference(self, before: int | None, after: int) -> list[Change]:
+        """Return what a version changes about another one, or about no prices. Raises PriceBookNotFound."""
+        key = before, after
+        if key not in self._differences:
+            old = None if before is None else (await self.book(before)).document
+            changes = await asyncio.to_thread(compare, old, (await self.book(after)).document)
+            self._differences.clear()  # an admin turns the pages of one
+            self._differences[key] = changes
+        return self._differences[key]
+
     async def explain(
         self,
         version: int,
@@ -103,8 +114,8 @@ class PriceBooks:
             return known
         before = self._notifications
         found: dict[str, list[tuple[datetime, int]]] = {}
-        for currency, version, seconds in await queries.find_activations(self._db):
-            found.setdefault(currency, []).append((_moment(seconds), version))
+        for currency, version, effective_at in await queries.find_activations(self._db):
+            found.setdefault(currency, []).append((effective_at, version))
         if before == self._notifications:  # else the list may be older than a change, and serves this call only
             self._activations = found
         return found
@@ -120,7 +131,3 @@ def _version_at(activations: Sequence[tuple[datetime, int]], moment: datetime) -
 
 def _compile(document: object, version: int) -> PriceBook:
     return PriceBook.of(BookDocument.model_validate(document), version)
-
-
-def _moment(seconds: str) -> datetime:
-    return _EPOCH + timedelta(microseconds=int(Decimal(seconds).scaleb(6)))

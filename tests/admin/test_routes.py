@@ -83,6 +83,15 @@ LEAST: dict[tuple[str, str], Role] = {
     ("PUT", "/admin/config/providers/{environment}"): "admin",
     ("POST", "/admin/config/providers/{environment}/test"): "admin",
     ("GET", "/admin/config/{section}/versions"): "viewer",
+    ("GET", "/admin/price-books"): "viewer",
+    ("GET", "/admin/price-books/{version}"): "viewer",
+    ("GET", "/admin/price-books/{version}/rows"): "viewer",
+    ("GET", "/admin/price-books/{version}/difference"): "viewer",
+    ("POST", "/admin/price-books/{version}/calculate"): "viewer",
+    ("POST", "/admin/price-books/import"): "admin",
+    ("POST", "/admin/price-books/{version}/confirm"): "admin",
+    ("POST", "/admin/price-books/{version}/activate"): "admin",
+    ("GET", "/admin/unknown-models"): "viewer",
     ("POST", "/admin/config/{section}/reset"): "admin",
     ("GET", "/admin/system"): "viewer",
     ("GET", "/admin/system/jobs"): "viewer",
@@ -111,6 +120,8 @@ BODIES: dict[str, dict[str, object]] = {
     "/admin/config/providers/{environment}": {"version": 9, **REASON, "publishable_key": "pk_test_123456"},
     "/admin/config/providers/{environment}/test": {},
     "/admin/alert-rules/{rule}": {**REASON, "action": "notify", "threshold": 10, "window_h": 24, "minimum": 200},
+    "/admin/price-books/{version}/calculate": {"usage": {"meter": "compute", "cpu_hours": "1"}},
+    "/admin/price-books/{version}/confirm": {**REASON, "choices": [{"row": "r"}]},
     "/admin/config/{section}/reset": {"version": 9, **REASON},
 }
 
@@ -128,7 +139,7 @@ def test_the_table_names_every_route(database: Urls) -> None:
 
 async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
     ids = {"account_id": NOBODY, "key_id": "0" * 16, "purchase_id": NOBODY, "admin_id": NOBODY, "job_id": 7}
-    url = path.format(**ids, alert_id=NOBODY, rule="spend_spike", environment="live", section="packs")
+    url = path.format(**ids, alert_id=NOBODY, rule="spend_spike", environment="live", section="packs", version=999)
     body = None if method == "GET" else BODIES.get(path, REASON)
     return await client.request(method, url, json=body)
 

@@ -215,12 +215,13 @@ def test_a_meter_without_a_row_is_refused(usage: Usage, refusal: UnknownMeter) -
 @pytest.mark.parametrize(
     ("attributes", "percent"),
     [
-        ({}, 1),
+        ({}, 0),
         ({"plan": "pro"}, 2),
         ({"plan": "Pro"}, 2),
         ({"tool": "search"}, 3),
         ({"tool": "search", "plan": "pro"}, 3),  # one attribute each: the tool is more specific than the plan
         ({"tool": "draw", "plan": "pro"}, 4),  # two attributes
+        ({"plan": "basic"}, 5),  # the meter is the least specific
     ],
 )
 def test_the_most_specific_markup_wins(attributes: dict[str, Any], percent: int) -> None:
@@ -229,6 +230,8 @@ def test_the_most_specific_markup_wins(attributes: dict[str, Any], percent: int)
         {"id": "plan", "plan": "pro", "percent": "2"},
         {"id": "tool", "tool": "search", "percent": "3"},
         {"id": "both", "tool": "draw", "plan": "pro", "percent": "4"},
+        {"id": "meter", "meter": "llm_tokens", "percent": "0"},
+        {"id": "other plan", "plan": "basic", "percent": "5"},
         {"id": "other model", "model": "gpt", "plan": "pro", "tool": "draw", "percent": "9"},
     ]
     assert cost(tokens(MILLION // 10), markups=rules, **attributes) == 3_000_000 * (100 + percent)
