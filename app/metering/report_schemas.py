@@ -15,6 +15,7 @@ from app.accounts.schemas import USER_ID, OAuthProvider, user_identity_of
 from app.auth.caller import Caller
 from app.errors import InvalidRequest
 from app.http.schemas import Key255, Reply, Text255, Timestamp
+from app.http.service_name import UNKNOWN
 from app.ledger.money import decimal_text, minor_ceil, minor_floor
 from app.metering.events import Status, plain
 from app.metering.report_queries import COLUMN_OF, QUANTITIES, Dimension, Interval
@@ -97,7 +98,7 @@ class EventReply(Reply):
     request_id: str | None
     conversation: str | None
     traceparent: str | None
-    service_name: str | None
+    service_name: str
     key_id: str | None
     metadata: Any
     time: Timestamp
@@ -110,10 +111,11 @@ class EventReply(Reply):
         attribution = row["attribution"] or {}
         same = ("event_id", "source", "status", "refusal", "meter", "provider", "model", "quantities", "currency")
         also = ("price_version", "agent_id", "tool", "run_id", "key_id", "metadata", "created_at")
-        rest = ("parent_run_id", "request_id", "conversation", "traceparent", "service_name")
+        rest = ("parent_run_id", "request_id", "conversation", "traceparent")
         return cls(
             **{name: row[name] for name in (*same, *also)},
             **{name: attribution.get(name) for name in rest},
+            service_name=attribution.get("service_name", UNKNOWN),
             transaction_id=str(row["usage_id"]),
             cost_cents=minor_ceil(row["cost_nanos"], currency),
             cost=decimal_text(row["cost_nanos"]),

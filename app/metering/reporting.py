@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.accounts.directory import AccountDirectory, Identity, Profile
 from app.auth.caller import Caller, Permission, UsagePolicy
 from app.errors import AppError, InvalidRequest
-from app.http.service_name import service_name
+from app.http.service_name import UNKNOWN, service_name
 from app.metering.attribution import HEADERS
 from app.metering.events import Outcome, Rejected, Terms, UsageEvent
 from app.metering.service import UsageService, failure_of
@@ -43,7 +43,8 @@ class Reporter:
         self._directory: AccountDirectory = state.accounts.directory
         self._caller = caller
         self._now = now
-        self.service_name = service_name(request)
+        name = service_name(request)
+        self.service_name = None if name == UNKNOWN else name
         self.headers = {name: value for name in HEADERS if (value := request.headers.get(name)) is not None}
         may_state = Permission.USAGE_SET_COST in caller.permissions
         limit = caller.debt_limit_nanos

@@ -150,8 +150,8 @@ _SECTIONS = (
         "usage_events",
         "usage_id",
         """
-        SELECT u.usage_id, u.source, u.event_id, u.meter, u.provider, u.model, u.quantities, u.raw, u.metadata, u.status,
-               u.refusal, u.currency, u.cost_nanos, u.stated_nanos, u.provider_cost_nanos, u.debt_nanos,
+        SELECT u.usage_id, u.source, u.event_id, u.meter, u.provider, u.model, u.quantities, u.raw, u.metadata,
+               u.status, u.refusal, u.currency, u.cost_nanos, u.stated_nanos, u.provider_cost_nanos, u.debt_nanos,
                u.balance_after_nanos, u.price_version, u.price, u.plan_name, u.agent_id, u.tool, u.run_id,
                u.attribution, u.key_id, u.occurred_at, u.created_at, t.attempts
           FROM usage_events u
