@@ -76,6 +76,11 @@ async def somebody(office: Office) -> Person:
             for _ in range(3):
                 await post("billing/litellm/usage", 201, interaction_id=f"interaction{i}-{mark}", **LLM)
             names.append(f"interaction{i}-{mark}")
+        for i, (status, cost) in enumerate([(200, 0), (402, 5), (402, 5)]):
+            calls = {"type": "api_calls", "endpoint": name(f"endpoint{i}"), "count": 1}
+            ids = {field: name(f"{field}{i}") for field in ("run_id", "parent_run_id", "request_id", "conversation")}
+            event = {"event_id": name(f"event{i}"), "cost_cents": cost, "metadata": {name(f"meta{i}"): 1}, **ids}
+            await post("usage", status, metric=calls, agent_id="the-agent", **event)
     async with connected(office.urls) as connection:
         await connection.execute(PAYMENT, person.account_id, uuid.uuid4(), name("purchase-key"), person.payment_id)
     return person

@@ -106,6 +106,14 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         "caller_kind",
         *("category", "on_expiry"),  # of grants and holds
         "provider",  # of a payment
+        *(
+            "meter",
+            "refusal",
+            "price",
+            "tool",
+            "key_id",
+            "row_id",
+        ),  # of usage; a source is forgotten, though ours elsewhere
         *("actor_type", "actor_id"),  # keys, admins, Stripe; of an end user's token a digest
     }
     forgotten = {
@@ -125,6 +133,11 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         ("purchases", "card_fingerprint"),
         ("purchases", "card_brand"),
         ("purchases", "card_last4"),
+        *(
+            ("usage_events", column)
+            for column in ("event_id", "quantities", "raw", "metadata", "run_id", "attribution")
+        ),
+        *((table, "event_id") for table in ("usage_keys", "usage_attempts")),
         ("llm_usage", "interaction_id"),
         ("llm_usage", "call_id"),
         ("llm_interactions", "interaction_id"),

@@ -21,6 +21,7 @@ TABLES = {
     "purchases": ("purchases", "purchase_id"),
     "ledger": ("ledger_entries", "entry_no"),
     "llm_usage": ("llm_usage", "usage_log_id"),
+    "usage_events": ("usage_events", "usage_id"),
 }
 ALERT = """
     INSERT INTO alerts (alert_id, environment, rule, subject, day, observed, threshold, window_h, account_ids,
