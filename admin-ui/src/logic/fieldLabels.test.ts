@@ -29,6 +29,13 @@ describe("humanizeFacts", () => {
     expect(humanizeFacts(null)).toBeNull();
   });
 
+  it("formats nanos as amounts of an unknown currency", () => {
+    expect(humanizeFacts({ debt_limit_nanos: 5_000_000_000, max_cost_nanos: null })).toEqual({
+      "Debt limit": "5.00",
+      "Largest stated cost": "none",
+    });
+  });
+
   it("keeps a separate currency field, and does not confuse hundredths of credits with money", () => {
     expect(humanizeFacts({ currency: "EUR", free_uses: 3 })).toEqual({ Currency: "EUR", "Free credits": "3" });
     expect(humanizeFacts({ amount_minor: 100 })).toEqual({ Amount: "1 credit" });

@@ -1,4 +1,5 @@
 /** Labels and readable values for the fields of the audit log, the timeline and error messages. */
+import { amountText } from "./amounts";
 import { formatLocal } from "./dates";
 import { show, type Facts } from "./diff";
 import { formatCredits, formatMoney, formatNumber, humanize, MINUS } from "./format";
@@ -18,6 +19,11 @@ const NAMES: Record<string, string> = {
   ip_allow_list: "Allowed networks",
   rate_limit_per_minute: "Requests per minute",
   client_subject: "Client certificate subject",
+  identity_provider: "Identity provider",
+  event_source: "Event source",
+  usage_policy: "Usage without enough money",
+  debt_limit_nanos: "Debt limit",
+  max_cost_nanos: "Largest stated cost",
   rotated_to: "Replaced by key",
   grace_ends_at: "Old key valid until",
   refunded_minor: "Refunded",
@@ -84,7 +90,7 @@ export function humanizeRefund(before: Facts | null, after: Facts | null): { bef
 }
 
 export function fieldLabel(name: string): string {
-  return NAMES[name] ?? humanize(name.replace(/_minor$/, ""));
+  return NAMES[name] ?? humanize(name.replace(/_(minor|nanos)$/, ""));
 }
 
 function humanizeValue(name: string, value: unknown, currency: string | null, timeZone?: string): string {
@@ -92,6 +98,7 @@ function humanizeValue(name: string, value: unknown, currency: string | null, ti
   if (empty && name in EMPTY_VALUES) return EMPTY_VALUES[name] ?? "";
   if (typeof value === "number") {
     if (name.endsWith("_minor")) return moneyOf(value, currency);
+    if (name.endsWith("_nanos")) return amountText(value);
     return CREDITS.has(name) ? formatCredits(value) : formatNumber(value);
   }
   if (typeof value === "string" && TIME.test(value)) return formatLocal(value, timeZone);

@@ -11,8 +11,9 @@ import { keysOf } from "../../logic/filters";
 import { readWhole, type Bounds } from "../../logic/numbers";
 import { ENVIRONMENTS } from "../users/labels";
 import { PERMISSIONS } from "./labels";
+import { hasUsage, UsageFields, usageBlockedBy, usageBodyFrom, usageValuesOf, type UsageValues } from "./UsageFields";
 
-interface Values {
+interface Values extends UsageValues {
   environment: Environment;
   name: string;
   permissions: Permission[];
@@ -45,7 +46,7 @@ export function KeyDialog({ apiKey, onClose, onCreated }: Props) {
       <ActionDialog
         {...common}
         confirmLabel="Create key"
-        act={() => bodyOf(api.POST("/admin/api-keys", { body: { ...bodyFrom(values), environment: values.environment } }))}
+        act={() => bodyOf(api.POST("/admin/api-keys", { body: newKeyFrom(values) }))}
         done={null}
         onDone={onCreated}
       >
@@ -102,6 +103,9 @@ function Fields({ form, fresh, problemOf }: FieldsProps) {
           ))}
         </Stack>
       </Checkbox.Group>
+      {hasUsage(form.values.permissions) && (
+        <UsageFields form={form} fresh={fresh} permissions={form.values.permissions} problemOf={problemOf} />
+      )}
       <TextInput
         label="Expires"
         description="In your time zone. Leave empty for a key that never expires"
@@ -149,17 +153,25 @@ function valuesOf(key: ApiKey | null): Values {
     networks: key?.ip_allow_list ?? [],
     subject: key?.client_subject ?? "",
     rate: String(key?.rate_limit_per_minute ?? ""),
+    ...usageValuesOf(key),
   };
 }
 
-function blockedBy({ name, permissions, rate }: Values): string | null {
+function blockedBy({ name, permissions, rate, ...usage }: Values): string | null {
   if (name.trim() === "") return "Enter a name";
   if (permissions.length === 0) return "Choose at least one permission";
+  const usageProblem = hasUsage(permissions) ? usageBlockedBy(usage, permissions) : null;
+  if (usageProblem !== null) return usageProblem;
   const { problem } = readWhole(rate, RATE);
   return problem === null ? null : `Correct the requests per minute: ${problem.toLowerCase()}`;
 }
 
-function bodyFrom(values: Values): Omit<ApiKeyBody, "environment"> {
+function newKeyFrom(values: Values): ApiKeyBody {
+  const source = hasUsage(values.permissions) ? values.source.trim() : "";
+  return { ...bodyFrom(values), environment: values.environment, event_source: source || null };
+}
+
+function bodyFrom(values: Values): Omit<ApiKeyBody, "environment" | "event_source"> {
   return {
     name: values.name.trim(),
     permissions: values.permissions,
@@ -167,5 +179,6 @@ function bodyFrom(values: Values): Omit<ApiKeyBody, "environment"> {
     ip_allow_list: values.networks,
     client_subject: values.subject.trim() || null,
     rate_limit_per_minute: readWhole(values.rate, RATE).value,
+    ...usageBodyFrom(values, values.permissions),
   };
 }

@@ -1,9 +1,22 @@
 import type { ApiKey, Permission } from "../../api/models";
 
+export type UsagePolicy = ApiKey["usage_policy"];
+
 export const PERMISSIONS: Record<Permission, string> = {
   "billing:read": "Read balances",
   "billing:write": "Charge credits and create purchases",
   "billing:credit": "Grant credits (trusted services only)",
+  "usage:read": "Read usage, quote and check",
+  "usage:write": "Report usage",
+  "usage:set_cost": "State the cost of usage",
+  "money:credit": "Add money and grants (trusted services only)",
+  "limits:write": "Set limits and budgets",
+  "payments:redeem": "Buy with saved cards",
+};
+
+export const POLICIES: Record<UsagePolicy, string> = {
+  refuse: "Refuse it",
+  debt: "Record the rest as debt",
 };
 
 export const SHOWN: Record<"active" | "ended", string> = { active: "Active", ended: "Inactive" };
