@@ -18,7 +18,15 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from ciris_billing._retry import Chance, Hosts, Retry, retry_after_s
-from ciris_billing.errors import BillingError, InvalidReply, RateLimited, ServiceUnavailable, error_for, unsendable
+from ciris_billing.errors import (
+    BillingError,
+    InvalidReply,
+    RateLimited,
+    ServiceUnavailable,
+    error_code,
+    error_for,
+    unsendable,
+)
 
 log = logging.getLogger("ciris_billing")
 
@@ -69,6 +77,8 @@ class Call(Generic[T]):
     repeatable: bool = True
     """The call is idempotent: a retry after a lost answer is safe."""
     accepted: frozenset[int] = frozenset({200, 201})
+    replays: frozenset[str] = frozenset()
+    """Codes of a 409 that repeats what was recorded before, and counts as success."""
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -173,7 +183,8 @@ def _result_of(call: Call[T], outcome: Sent, request_id: str) -> T | BillingErro
         return ServiceUnavailable(f"The billing service {problem}: try again later", code=code, request_id=request_id)
     request_id = outcome.headers.get("X-Request-ID", request_id)
     status, fields = outcome.status, _fields(outcome)
-    if status not in call.accepted:
+    replayed = status == 409 and error_code(fields) in call.replays
+    if status not in call.accepted and not replayed:
         return error_for(status, fields, retry_after=retry_after_s(outcome.headers), request_id=request_id)
     try:
         return call.parse(status, fields)

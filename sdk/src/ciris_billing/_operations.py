@@ -11,6 +11,7 @@ from ciris_billing._calls import IDENTITY, identity, one_key, quoted
 from ciris_billing._exchange import Call, Flow, as_model, or_replayed
 from ciris_billing._purchases import PurchaseOperations
 from ciris_billing._tools import ToolOperations
+from ciris_billing._usage import UsageOperations
 from ciris_billing.errors import InvalidRequest, Unavailable
 from ciris_billing.keys import charge_key
 from ciris_billing.models import (
@@ -35,7 +36,7 @@ REPLAYABLE = frozenset({200, 201, 409})
 BY_KEY = "/v1/billing/charges/by-key"
 
 
-class Operations(PurchaseOperations, ToolOperations):
+class Operations(PurchaseOperations, ToolOperations, UsageOperations):
     """All operations of the API."""
 
     def check_credit(

@@ -99,6 +99,10 @@ class BillingClient:
     tool_check = _blocking(Operations.tool_check)
     tool_charge = _blocking(Operations.tool_charge)
     report_llm_usage = _blocking(Operations.report_llm_usage)
+    report_usage = _blocking(Operations.report_usage)
+    report_usage_batch = _blocking(Operations.report_usage_batch)
+    check_usage = _blocking(Operations.check_usage)
+    quote = _blocking(Operations.quote)
     health = _blocking(Operations.health)
 
     def transactions(
@@ -234,6 +238,10 @@ class AsyncBillingClient:
     tool_check = _awaited(Operations.tool_check)
     tool_charge = _awaited(Operations.tool_charge)
     report_llm_usage = _awaited(Operations.report_llm_usage)
+    report_usage = _awaited(Operations.report_usage)
+    report_usage_batch = _awaited(Operations.report_usage_batch)
+    check_usage = _awaited(Operations.check_usage)
+    quote = _awaited(Operations.quote)
     health = _awaited(Operations.health)
 
     async def transactions(

@@ -2,15 +2,17 @@
 
 | error | action |
 |---|---|
-| InsufficientCredits | offer a purchase |
+| InsufficientCredits, InsufficientMoney | offer a purchase |
 | AccountSuspended, AccountClosed | inform the user |
 | RateLimited, ServiceUnavailable | retry later with the same idempotency key |
 | Unauthorized, PermissionDenied | check the API key or token |
-| NotFound, InvalidRequest, IdempotencyKeyReused | fix the request |
+| NotFound, InvalidRequest, IdempotencyKeyReused, EventIdReused | fix the request |
+| UsageNotQueued | send the event directly, or make room |
 | ServerError | report the request id |
 """
 
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any, ClassVar
 
 
@@ -65,6 +67,25 @@ class InsufficientCredits(BillingError):
         self.max_affordable = max_affordable
 
 
+class InsufficientMoney(BillingError):
+    """402: the account has not enough money for a usage event. The amounts are exact, in the currency's major unit; the
+    cents are rounded down for the balance and up for the others. None if the answer does not contain them.
+
+    The same event can be sent again after a top-up."""
+
+    default_code = "insufficient_credits"
+
+    def __init__(self, message: str, *, figures: Mapping[str, Any] | None = None, **about: Any) -> None:
+        super().__init__(message, **about)
+        figures = figures or {}
+        self.balance_cents = _integer(figures, "balance_cents", "balance")
+        self.required_cents = _integer(figures, "required_cents", "required")
+        self.shortfall_cents = _integer(figures, "shortfall_cents", "shortfall")
+        self.balance = _amount(figures, "balance")
+        self.required = _amount(figures, "required")
+        self.shortfall = _amount(figures, "shortfall")
+
+
 class PermissionDenied(BillingError):
     """403: the key lacks the permission, or is not allowed from this address."""
 
@@ -115,6 +136,12 @@ class IdempotencyKeyReused(InvalidRequest):
     default_code = "idempotency_key_reused"
 
 
+class EventIdReused(InvalidRequest):
+    """422: the event id was used before for other content. This event is not recorded."""
+
+    default_code = "event_id_reused"
+
+
 class Unavailable(BillingError):
     """The service is temporarily unavailable. The policy `fail_open` tolerates these errors."""
 
@@ -149,6 +176,17 @@ class ServerError(Unavailable):
     """500: an error in the service. Report the request id."""
 
     default_code = "internal_error"
+
+
+class UsageNotQueued(BillingError):
+    """A reporter could not store the event: its queue is full (`queue_full`), the disk is full or fails
+    (`queue_unwritable`), or it is closed (`queue_closed`). Nothing is reported; `event_id` names the event."""
+
+    default_code = "queue_full"
+
+    def __init__(self, message: str, *, event_id: str, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.event_id = event_id
 
 
 class PurchaseFailed(BillingError):
@@ -187,27 +225,60 @@ def _wrong_fields(detail: object) -> str:
     )
 
 
-def _integer(body: Mapping[str, Any], name: str) -> int | None:
+def _integer(body: Mapping[str, Any], *names: str) -> int | None:
+    values = (body.get(name) for name in names)
+    return next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
+
+
+def _amount(body: Mapping[str, Any], name: str) -> Decimal | None:
     value = body.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    try:
+        return Decimal(value) if isinstance(value, str) else None
+    except InvalidOperation:
+        return None
+
+
+def _inner(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the envelope of the usage, money and account routes: `{"error": {"code", "message", "details"?}}`."""
+    inner = fields.get("error")
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def error_code(fields: Mapping[str, Any]) -> str | None:
+    """Return the code of an answer, in either envelope."""
+    codes = (fields.get("code"), _inner(fields).get("code"))
+    return next((code for code in codes if isinstance(code, str)), None)
+
+
+def _message(fields: Mapping[str, Any], status: int) -> str:
+    for text in (fields.get("detail"), _wrong_fields(fields.get("detail")), _inner(fields).get("message")):
+        if isinstance(text, str) and text:
+            return text
+    return f"The billing service answered {status}"
+
+
+def _refused_payment(fields: Mapping[str, Any], message: str, about: dict[str, Any]) -> BillingError:
+    """Return the error for a 402: of money if the answer has the envelope of the money routes, otherwise of credits."""
+    inner = _inner(fields)
+    if inner:
+        details = inner.get("details")
+        return InsufficientMoney(
+            message, figures={**(details if isinstance(details, Mapping) else {}), **fields}, **about
+        )
+    names = ("balance", "required", "shortfall", "max_affordable")
+    return InsufficientCredits(message, **{name: _integer(fields, f"{name}_minor") for name in names}, **about)
 
 
 def error_for(status: int, body: object, *, retry_after: float | None, request_id: str | None) -> BillingError:
     """Return the error for an answer with any status and body."""
     fields = body if isinstance(body, Mapping) else {}
-    detail, code = fields.get("detail"), fields.get("code")
-    message = detail if isinstance(detail, str) else _wrong_fields(detail) or f"The billing service answered {status}"
-    about: dict[str, Any] = {
-        "code": code if isinstance(code, str) else None,
-        "status": status,
-        "request_id": request_id,
-    }
+    code, message = error_code(fields), _message(fields, status)
+    about: dict[str, Any] = {"code": code, "status": status, "request_id": request_id}
     match status:
         case 401:
             return Unauthorized(message, **about)
         case 402:
-            names = ("balance", "required", "shortfall", "max_affordable")
-            return InsufficientCredits(message, **{name: _integer(fields, f"{name}_minor") for name in names}, **about)
+            return _refused_payment(fields, message, about)
         case 403:
             kinds = {"account_suspended": AccountSuspended, "account_closed": AccountClosed}
             return kinds.get(str(code), PermissionDenied)(message, **about)
@@ -215,6 +286,8 @@ def error_for(status: int, body: object, *, retry_after: float | None, request_i
             return NotFound(message, **about)
         case 422 if code == "idempotency_key_reused":
             return IdempotencyKeyReused(message, **about)
+        case 422 if code == EventIdReused.default_code:
+            return EventIdReused(message, **about)
         case 429:
             return RateLimited(message, retry_after=retry_after, **about)
         case 502 | 503 | 504:
@@ -222,5 +295,6 @@ def error_for(status: int, body: object, *, retry_after: float | None, request_i
     if status >= 500:
         return ServerError(message, **about)
     if status >= 400:
+        detail = fields.get("detail")
         return InvalidRequest(message, fields=detail if isinstance(detail, list) else None, **about)
     return InvalidReply(message, **about)

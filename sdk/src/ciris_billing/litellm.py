@@ -65,6 +65,12 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
     are LiteLLM's; a model without a price is reported with cost 0. A cost or count that is negative or not a number is
     logged and reported as 0; the other values are not affected.
 
+    **Usage events**: with `usage`, a UsageReporter, each successful call is also reported as a usage event under
+    LiteLLM's call id, with the provider's token counts. The service prices it by its price book, in money, in addition
+    to the interaction's credits: use an `amount_minor` of None to charge money only. Answers from LiteLLM's cache are
+    not reported. The metadata can contain `agent_id`, `tool`, `run_id`, `parent_run_id`, `session_id` and `traceparent`;
+    without a `run_id`, the interaction is the run.
+
     Uses the blocking client, which is thread-safe, because LiteLLM calls back from threads and from any event loop. A
     charge or report that cannot be delivered is logged with its key, and does not raise into a successful call.
     """

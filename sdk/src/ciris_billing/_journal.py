@@ -1,0 +1,294 @@
+"""Journal of usage events on disk: append-only segment files, each owned by one process.
+
+A segment's owner holds an exclusive lock on the file. The kernel releases it when the owner dies, however it dies, and
+another process on the same folder then takes the segment over. A segment starts with a header that contains the
+position of the first event that is not settled, and is deleted when all its events are settled.
+
+A record is one line: a checksum and the event as JSON. `append` is one write to the page cache, so a record survives
+the death of the process as soon as `append` returns. It survives the death of the machine after `sync`.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+log = logging.getLogger("ciris_billing")
+
+SUFFIX = ".events"
+FORMAT = b"ciris-usage-1 %016d"
+HEADER_BYTES = len(FORMAT % 0) + len(" 01234567\n")
+SEGMENT_BYTES = 1024 * 1024
+READ_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a segment, with the position after it. `content` is None if the checksum does not match."""
+
+    content: bytes | None
+    raw: bytes
+    end: int
+
+
+@dataclass(eq=False)
+class Segment:
+    """A file that this process owns. One thread appends, one reads and settles, and any thread may sync."""
+
+    path: Path
+    fd: int
+    size: int
+    position: int
+    """Events before it are settled."""
+    adopted: bool = False
+    """It was written by another process or an earlier reporter. Nothing is appended to it."""
+    _io: threading.Lock = field(default_factory=threading.Lock)
+    """Held during a sync, so that the file is not closed in the meantime."""
+    _torn: bool = False
+    """The last line is incomplete: a write failed and could not be undone."""
+
+    def append(self, content: bytes) -> int:
+        """Append a record and return its size. Raises OSError, and then the segment is as before."""
+        record = b"%08x %s\n" % (zlib.crc32(content), content)
+        if self._torn:
+            record = b"\n" + record
+        try:
+            _write(self.fd, record, self.size)
+        except OSError:
+            self._undo()
+            raise
+        self._torn = False
+        self.size += len(record)
+        return len(record)
+
+    def _undo(self) -> None:
+        try:
+            os.ftruncate(self.fd, self.size)
+        except OSError:
+            self.size, self._torn = os.fstat(self.fd).st_size, True
+
+    def lines(self, start: int) -> Iterator[Line]:
+        """Iterate over the complete lines from a position. Lines that are appended during the iteration may be left
+        for the next one."""
+        size, rest = self.size, b""
+        while start < size:
+            chunk = os.pread(self.fd, min(READ_BYTES, size - start), start)
+            if not chunk:
+                return
+            start += len(chunk)
+            *complete, rest = (rest + chunk).split(b"\n")
+            end = start - len(rest) - sum(len(line) + 1 for line in complete)
+            for line in complete:
+                end += len(line) + 1
+                yield Line(_checked(line), line, end)
+
+    def settle(self, position: int) -> None:
+        """Store that the events before this position are settled."""
+        if position > self.position:
+            self.position = position
+            _write(self.fd, _header(position), 0)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.position >= self.size
+
+    def sync(self) -> None:
+        """Write the segment to the device."""
+        with self._io:
+            if self.fd >= 0:
+                os.fsync(self.fd)
+
+    def close(self) -> None:
+        """Release the segment: another process may take it over. Delete it if it is settled."""
+        with self._io:
+            if self.fd < 0:
+                return
+            if self.is_settled:
+                self.path.unlink(missing_ok=True)
+            os.close(self.fd)
+            self.fd = -1
+
+    def abandon(self) -> None:
+        """Close the file descriptor that a fork has copied. The lock stays with the parent process."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Journal:
+    """The segments of one reporter in a folder, oldest first. Callers hold `lock` for every method but `sync`."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self.lock = threading.Lock()
+        self.adopted: list[Segment] = []
+        self.own: list[Segment] = []
+        """The last one is appended to."""
+        self._unsynced: set[Segment] = set()
+        self._bytes_of_folder = 0
+
+    @property
+    def segments(self) -> list[Segment]:
+        """All segments in the order of delivery: what earlier processes left comes first."""
+        return [*self.adopted, *self.own]
+
+    @property
+    def used_bytes(self) -> int:
+        """The folder's size: exact for this process, and as of the last `scan` for the others."""
+        return self._bytes_of_folder
+
+    def append(self, content: bytes) -> None:
+        """Append an event. Raises OSError."""
+        if not self.own or self.own[-1].size >= SEGMENT_BYTES:
+            self.own.append(_create(self._folder))
+            self._bytes_of_folder += HEADER_BYTES
+        segment = self.own[-1]
+        self._bytes_of_folder += segment.append(content)
+        self._unsynced.add(segment)
+
+    def scan(self) -> None:
+        """Take over the segments of processes that have ended, and measure the folder."""
+        held, total = {segment.path.name for segment in self.segments}, 0
+        with os.scandir(self._folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat().st_size
+                    if entry.name.endswith(SUFFIX) and entry.name not in held:
+                        self._adopt(Path(entry.path))
+        self._bytes_of_folder = total
+
+    def _adopt(self, path: Path) -> None:
+        segment = _open(path)
+        if segment is None:
+            return
+        if segment.is_settled:
+            segment.close()
+            return
+        log.info("billing usage: took over a queue", extra={"billing_bytes": segment.size - segment.position})
+        self.adopted.append(segment)
+        self.adopted.sort(key=lambda segment: segment.path.name)
+
+    def remove_settled(self) -> None:
+        """Delete the segments whose events are all settled, except the one that is appended to."""
+        for segments in (self.adopted, self.own[:-1]):
+            for segment in [segment for segment in segments if segment.is_settled]:
+                self._bytes_of_folder -= segment.size
+                (self.adopted if segment.adopted else self.own).remove(segment)
+                self._unsynced.discard(segment)
+                segment.close()
+
+    def sync(self) -> None:
+        """Write what was appended to the device. Appends do not wait for it."""
+        with self.lock:
+            segments = list(self._unsynced)
+            self._unsynced.clear()
+        if segments:
+            for segment in segments:
+                segment.sync()
+            _sync_folder(self._folder)
+
+    def close(self) -> None:
+        for segment in self.segments:
+            segment.close()
+        self.adopted, self.own = [], []
+
+    def abandon(self) -> None:
+        """Close the parent's segments in a process that was forked. The journal is not used afterwards."""
+        for segment in self.segments:
+            segment.abandon()
+
+
+def _create(folder: Path) -> Segment:
+    """Create and lock a segment. Another process that scans the folder may lock it first; then it gets another name."""
+    while True:
+        path = folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}{SUFFIX}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            if _lock(fd):
+                _write(fd, _header(HEADER_BYTES), 0)
+                return Segment(path, fd, HEADER_BYTES, HEADER_BYTES)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _open(path: Path) -> Segment | None:
+    """Take over a segment. Return None if its owner is alive or it was deleted."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        if _lock(fd):
+            size = _complete_bytes(fd)
+            return Segment(path, fd, size, _position(fd, size), adopted=True)
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def _lock(fd: int) -> bool:
+    """Lock a file for this descriptor. Return False if another one holds it, or the file was deleted."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(fd).st_nlink > 0
+
+
+def _complete_bytes(fd: int) -> int:
+    """Return the size without an incomplete last line, whose `append` never returned."""
+    end = os.fstat(fd).st_size
+    while end > 0:
+        start = max(0, end - READ_BYTES)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _header(position: int) -> bytes:
+    fields = FORMAT % position
+    return b"%s %08x\n" % (fields, zlib.crc32(fields))
+
+
+def _position(fd: int, size: int) -> int:
+    """Read the header. A damaged one means that nothing is settled: a repeated event is harmless."""
+    if size <= HEADER_BYTES:
+        return size  # its owner died while creating it
+    header = os.pread(fd, HEADER_BYTES, 0)
+    digits = header.split(b" ")[1:2]
+    position = int(digits[0]) if digits and digits[0].isdigit() else 0
+    return position if header == _header(position) and HEADER_BYTES <= position <= size else HEADER_BYTES
+
+
+def _write(fd: int, content: bytes, position: int) -> None:
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(fd, view, position)
+        view, position = view[written:], position + written
+
+
+def _checked(line: bytes) -> bytes | None:
+    checksum, _, content = line.partition(b" ")
+    try:
+        return content if int(checksum, 16) == zlib.crc32(content) and len(checksum) == 8 else None
+    except ValueError:
+        return None
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

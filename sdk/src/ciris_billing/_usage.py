@@ -1,0 +1,93 @@
+"""Operations for usage: report it, and ask beforehand what it costs and whether the user can pay."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from ciris_billing._calls import CallRunner
+from ciris_billing._exchange import Call, Flow, as_model, or_replayed
+from ciris_billing.errors import Unavailable
+from ciris_billing.models import User, without_none
+from ciris_billing.usage import (
+    DUPLICATE,
+    Quote,
+    Usage,
+    UsageBatch,
+    UsageCheck,
+    UsageEvent,
+    UsageItem,
+    UsageRecorded,
+    exact,
+    payer,
+)
+
+MAX_BATCH_EVENTS = 1000
+
+
+class UsageOperations(CallRunner):
+    """Report metered usage."""
+
+    def report_usage(self, event: UsageEvent) -> Flow[UsageRecorded]:
+        """Report one usage event, priced by the service and paid from the user's money. Needs a key with the permission
+        `usage:write`. An event that was recorded before costs nothing and has `replayed` set: after an error, send the
+        same object again.
+
+        Raises InsufficientMoney if the user cannot pay and the key's policy is to refuse, EventIdReused (same id, other
+        content), InvalidRequest."""
+        call = Call(
+            "report_usage",
+            "POST",
+            "/v1/usage",
+            or_replayed(UsageRecorded),
+            event.body(),
+            replays=frozenset({DUPLICATE}),
+        )
+        return self.exchange.run(call)
+
+    def report_usage_batch(self, events: Sequence[UsageEvent | Mapping[str, Any]]) -> Flow[list[UsageItem]]:
+        """Report up to 1,000 events, given as objects or as their `body()`. Return the result of each, in the same
+        order. A refused event raises nothing and does not affect the others: look at `is_delivered`."""
+        bodies = [event.body() if isinstance(event, UsageEvent) else event for event in events]
+        ids = [body["event_id"] for body in bodies]
+
+        def parse(status: int, fields: dict[str, Any]) -> list[UsageItem]:
+            return UsageBatch.model_validate(fields, context=ids).results
+
+        return self.exchange.run(Call("report_usage_batch", "POST", "/v1/usage/batch", parse, {"events": bodies}))
+
+    def quote(self, usage: Usage, user: User | None = None, *, user_id: str | None = None) -> Flow[Quote]:
+        """Return what a use would cost now, exactly as a report of it would be charged. Changes nothing. With a user,
+        by the prices of that user's plan."""
+        named = {} if user is None and user_id is None else payer(user, user_id)
+        call = Call("quote", "POST", "/v1/usage/quote", as_model(Quote), {**named, "metric": usage.metric()})
+        return self.exchange.run(call)
+
+    def check_usage(
+        self,
+        user: User | None = None,
+        *,
+        user_id: str | None = None,
+        required: Decimal | str | None = None,
+        required_cents: int = 0,
+        provider: str | None = None,
+        model: str | None = None,
+    ) -> Flow[UsageCheck]:
+        """Return whether the user's money covers an amount. Without one, `provider` and `model` ask for the price of a
+        small call: 2,000 tokens in, 1,000 out. Creates a missing account, and holds nothing.
+
+        With the policy `fail_open`, the result is positive (`assumed`) while the service is unavailable."""
+        body = {
+            **payer(user, user_id),
+            "required_cents": required_cents,
+            "required": None if required is None else exact("required", required),
+            "provider": provider,
+            "model": model,
+        }
+        call = Call("check_usage", "POST", "/v1/usage/check", as_model(UsageCheck), without_none(body))
+        try:
+            return (yield from self.exchange.run(call))
+        except Unavailable:
+            if self.policy == "fail_closed":
+                raise
+            unknown = dict.fromkeys(("balance_cents", "balance", "required_cents", "required"), 0)
+            return UsageCheck.model_validate({**unknown, "sufficient": True, "assumed": True})
