@@ -16,7 +16,8 @@ import pytest
 from app.main import create_app
 from ciris_billing import AsyncBillingClient, BillingClient, Options, Retry, User
 from tests.conftest import Keys, settings_for
-from tests.databases import Urls
+from tests.databases import Urls, create_database, drop_database
+from tests.metering.conftest import Desk, running_desk
 from tests.servers import LocalStripe, free_port, running_stripe, serving
 
 
@@ -159,9 +160,10 @@ def _serve_faults(upstream: str) -> tuple[ThreadingHTTPServer, Faulty]:
     return ThreadingHTTPServer(("127.0.0.1", port), Handler), faulty
 
 
-@pytest.fixture
-def faulty(service: Service) -> Iterator[Faulty]:
-    server, faulty = _serve_faults(service.url)
+@contextlib.contextmanager
+def faults_before(upstream: str) -> Iterator[Faulty]:
+    """The misbehaving server in front of a service."""
+    server, faulty = _serve_faults(upstream)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield faulty
@@ -169,6 +171,27 @@ def faulty(service: Service) -> Iterator[Faulty]:
     server.server_close()
     thread.join(5)
     faulty.client.close()
+
+
+@pytest.fixture
+def faulty(service: Service) -> Iterator[Faulty]:
+    with faults_before(service.url) as faulty:
+        yield faulty
+
+
+@pytest.fixture(scope="package")
+async def usage_desk() -> AsyncIterator[Desk]:
+    """A service with a price book, and keys that report usage, on a database of its own."""
+    name = f"sdk_usage_{uuid.uuid4().hex}"
+    urls = await create_database(name)
+    async with running_desk(urls) as desk:
+        yield desk
+    await drop_database(name)
+
+
+def usage_key(desk: Desk, name: str = "router") -> str:
+    key: str = desk.clients[name].headers["x-api-key"]
+    return key
 
 
 QUICK = Options(retry=Retry(attempts=4, first_wait_s=0.01), timeout_s=5, deadline_s=5)

@@ -16,12 +16,13 @@ from app.db import Database
 from ciris_billing import AsyncBillingClient, User, _interactions
 from ciris_billing._interactions import Call, Interaction, Interactions
 from tests.databases import ROOT
+from tests.metering.conftest import Desk
 from tests.sdk import blocks
-from tests.sdk.conftest import Service
+from tests.sdk.conftest import Service, usage_key
 
 SCENARIOS = [
     *("awaited", "same_name", "unnamed", "failing", "streamed", "in_block", "unpaid_after_all"),
-    *("bought_meanwhile", "in_proxy", "odd_prices"),
+    *("bought_meanwhile", "in_proxy", "odd_prices", "metered", "money_only"),
 ]
 BLOCKS = {str(block): block.code for block in blocks.BLOCKS if block.needs_litellm}
 """Those of the documentation."""
@@ -34,7 +35,7 @@ REPORTS = text(
 )
 
 
-async def run_scenarios(service: Service) -> list[str]:
+async def run_scenarios(service: Service, **more: str) -> list[str]:
     """The scenarios that held. The prices of models come from LiteLLM's package, not from afar."""
     env = {
         **os.environ,
@@ -44,6 +45,7 @@ async def run_scenarios(service: Service) -> list[str]:
         "BILLING_CREDITING_KEY": service.keys.credit,
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "PYTHONDONTWRITEBYTECODE": "",  # compiled once, LiteLLM loads in a third of the time
+        **more,
     }
 
     def run() -> "subprocess.CompletedProcess[str]":
@@ -66,9 +68,14 @@ async def reports(db: Database, user: str) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.timeout(300)  # seconds on an idle machine, a minute and more on a busy one
-async def test_checks_before_charges_once_and_reports_each_call(service: Service, db: Database) -> None:
+async def test_checks_before_charges_once_and_reports_each_call(
+    service: Service, db: Database, usage_desk: Desk
+) -> None:
     """One test, because LiteLLM takes long to load."""
-    assert await run_scenarios(service) == [*SCENARIOS, "service_away", "blocking", *BLOCKS]
+    rich, poor = await usage_desk.user(100), await usage_desk.user(0)
+    money = {"USAGE_URL": usage_desk.url, "USAGE_API_KEY": usage_key(usage_desk), "RICH": rich, "POOR": poor}
+    assert await run_scenarios(service, **money) == [*SCENARIOS, "service_away", "blocking", *BLOCKS]
+    await calls_are_paid_in_money(usage_desk, rich)
     assert len(BLOCKS) == 2
     await blocks_are_one_interaction(db)
     for user, calls in (("awaited", [3, 3, 3]), ("blocking", [2, 2, 2]), ("in_block", [2, 1])):
@@ -76,6 +83,12 @@ async def test_checks_before_charges_once_and_reports_each_call(service: Service
     await failed_calls_are_reported_under_names_of_their_own(db)
     await what_nobody_pays_for_and_what_is_refused_is_not_reported(db)
     await odd_prices_lose_no_report(db)
+
+
+async def calls_are_paid_in_money(desk: Desk, user_id: str) -> None:
+    """Each call by its price: 0.15 and 0.60 dollars for a million tokens."""
+    events = await desk.events(user_id)
+    assert [(event["run_id"], event["cost_nanos"]) for event in events] == [("i-1", 210_000), ("i-2", 210_000)]
 
 
 async def blocks_are_one_interaction(db: Database) -> None:

@@ -32,7 +32,9 @@ log = logging.getLogger("ciris_billing")
 WINDOW_EVENTS = 5_000
 """The most events in memory. Held users' events count, so that more of them make the other users wait too."""
 LONGEST_RETRY_AFTER_S = 900.0
-TEMPORARY = frozenset({"busy", "internal_error", "rate_limited", "unavailable", "upgrade_in_progress"})
+TEMPORARY = frozenset(
+    {"busy", "internal_error", "issuer_unavailable", "rate_limited", "unavailable", "upgrade_in_progress"}
+)
 """Codes of single events that are sent again. Every other code refuses the event."""
 User = tuple[Any, ...]
 
@@ -142,7 +144,9 @@ class Delivery:
         refused = [(entry, result) for entry, result in outcomes if not result.is_delivered]
         held = {entry.user for entry, result in refused if result.error in TEMPORARY}
         refused = [(entry, result) for entry, result in refused if result.error not in TEMPORARY]
-        self._add_refused([_refusal(entry, result.error or "refused", result.error or "") for entry, result in refused])
+        self._add_refused(
+            [_refusal(entry, result.error or "refused", result.message or "") for entry, result in refused]
+        )
         for entry, result in outcomes:
             entry.settled = result.is_delivered or result.error not in TEMPORARY
             self.delivered += result.is_delivered
@@ -228,8 +232,8 @@ def _damaged(raw: bytes) -> RefusedUsage:
     return RefusedUsage(None, "damaged_record", raw[:1000].decode("utf-8", "backslashreplace"), now())
 
 
-def _refusal(entry: Entry, code: str, message: str) -> RefusedUsage:
-    return RefusedUsage(entry.event, code, message, now())
+def _refusal(entry: Entry, code: str | None, message: str | None) -> RefusedUsage:
+    return RefusedUsage(entry.event, code or "refused", message or "", now())
 
 
 def _is_about_content(error: BillingError) -> bool:

@@ -7,9 +7,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from ciris_billing.models import User
+from ciris_billing.usage import LlmTokens, UsageEvent
 
 log = logging.getLogger("ciris_billing")
 
@@ -18,6 +20,9 @@ MAX_DOLLARS = 10**7
 MAX_TOKENS = 10**12
 """Above the figures of any real call. The service rejects reports with larger ones."""
 CENTS_PER_DOLLAR = 100
+MAX_CHARS = 255
+METADATA = ("agent_id", "tool", "run_id", "interaction_id", "parent_run_id", "session_id", "traceparent")
+"""Members of a call's metadata that attribute its usage event."""
 Name = tuple[str, str, str]
 
 
@@ -33,6 +38,11 @@ class Call:
     completion_tokens: int = 0
     cost_cents: float = 0.0
     duration_ms: int = 0
+    provider: str = "unknown"
+    usage: Mapping[str, Any] | None = None
+    """The provider's token counts, as LiteLLM converts them: the totals include their parts."""
+    from_cache: bool = False
+    ended_at: datetime | None = None
 
     @property
     def interaction_id(self) -> str:
@@ -57,6 +67,10 @@ class Call:
             completion_tokens=int(_quantity(counted, "completion_tokens", MAX_TOKENS)),
             cost_cents=_quantity(counted, "response_cost", MAX_DOLLARS) * CENTS_PER_DOLLAR,
             duration_ms=duration_ms,
+            provider=str(counted.get("custom_llm_provider") or "unknown"),
+            usage=_mapping((counted.get("metadata") or {}).get("usage_object")),
+            from_cache=counted.get("cache_hit") is True,
+            ended_at=_moment(counted.get("endTime")),
         )
 
     @property
@@ -77,6 +91,42 @@ class Call:
             "duration_ms": self.duration_ms,
             "error_count": int(self.failed),
         }
+
+    def usage_event(self, user: User) -> UsageEvent:
+        """Return the usage event of this call. Attributes that the service would refuse are left out."""
+        named = {name: _short_text(self.metadata.get(name)) for name in METADATA}
+        if self.usage is not None:
+            tokens = LlmTokens(self.provider, self.model, usage=self.usage, basis="inclusive")
+        else:
+            tokens = LlmTokens(self.provider, self.model, self.prompt_tokens, self.completion_tokens)
+        return UsageEvent(
+            usage=tokens,
+            user=user,
+            event_id=self.call_id,
+            time=self.ended_at,
+            agent_id=named["agent_id"],
+            tool=named["tool"],
+            run_id=named["run_id"] or named["interaction_id"],
+            parent_run_id=named["parent_run_id"],
+            request_id=_short_text(self.call_id),
+            conversation=named["session_id"],
+            traceparent=named["traceparent"],
+        )
+
+
+def _short_text(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_CHARS and "\0" not in value else None
+
+
+def _mapping(value: object) -> Mapping[str, Any] | None:
+    return value if isinstance(value, Mapping) else None
+
+
+def _moment(seconds: object) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int | float) else None
+    except (OverflowError, OSError, ValueError):
+        return None
 
 
 def _quantity(counted: Mapping[str, Any], name: str, largest: int) -> float:

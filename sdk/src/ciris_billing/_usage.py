@@ -1,7 +1,7 @@
 """Operations for usage: report it, and ask beforehand what it costs and whether the user can pay."""
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from datetime import datetime
 from typing import Any
 
 from ciris_billing._calls import CallRunner
@@ -17,7 +17,6 @@ from ciris_billing.usage import (
     UsageEvent,
     UsageItem,
     UsageRecorded,
-    exact,
     payer,
 )
 
@@ -34,15 +33,8 @@ class UsageOperations(CallRunner):
 
         Raises InsufficientMoney if the user cannot pay and the key's policy is to refuse, EventIdReused (same id, other
         content), InvalidRequest."""
-        call = Call(
-            "report_usage",
-            "POST",
-            "/v1/usage",
-            or_replayed(UsageRecorded),
-            event.body(),
-            replays=frozenset({DUPLICATE}),
-        )
-        return self.exchange.run(call)
+        parse, replays = or_replayed(UsageRecorded), frozenset({DUPLICATE})
+        return self.exchange.run(Call("report_usage", "POST", "/v1/usage", parse, event.body(), replays=replays))
 
     def report_usage_batch(self, events: Sequence[UsageEvent | Mapping[str, Any]]) -> Flow[list[UsageItem]]:
         """Report up to 1,000 events, given as objects or as their `body()`. Return the result of each, in the same
@@ -55,39 +47,37 @@ class UsageOperations(CallRunner):
 
         return self.exchange.run(Call("report_usage_batch", "POST", "/v1/usage/batch", parse, {"events": bodies}))
 
-    def quote(self, usage: Usage, user: User | None = None, *, user_id: str | None = None) -> Flow[Quote]:
-        """Return what a use would cost now, exactly as a report of it would be charged. Changes nothing. With a user,
-        by the prices of that user's plan."""
-        named = {} if user is None and user_id is None else payer(user, user_id)
-        call = Call("quote", "POST", "/v1/usage/quote", as_model(Quote), {**named, "metric": usage.metric()})
-        return self.exchange.run(call)
+    def quote(
+        self, usage: Usage, *, plan: str | None = None, tool: str | None = None, time: datetime | None = None
+    ) -> Flow[Quote]:
+        """Return what a use costs, line by line, exactly as it would be charged. Changes nothing. A `plan` and a `tool`
+        can have other prices; `time` asks for the prices in force then."""
+        body = {
+            "metric": usage.metric(),
+            "plan": plan,
+            "tool": tool,
+            "time": None if time is None else time.isoformat(),
+        }
+        return self.exchange.run(Call("quote", "POST", "/v1/usage/quote", as_model(Quote), without_none(body)))
 
     def check_usage(
         self,
         user: User | None = None,
         *,
         user_id: str | None = None,
-        required: Decimal | str | None = None,
         required_cents: int = 0,
         provider: str | None = None,
         model: str | None = None,
     ) -> Flow[UsageCheck]:
-        """Return whether the user's money covers an amount. Without one, `provider` and `model` ask for the price of a
-        small call: 2,000 tokens in, 1,000 out. Creates a missing account, and holds nothing.
+        """Return whether the user's money covers an amount, before work. Without an amount, `provider` and `model` ask
+        for the price of a call with 2,000 tokens in and 1,000 out. Creates a missing account, and holds nothing.
 
         With the policy `fail_open`, the result is positive (`assumed`) while the service is unavailable."""
-        body = {
-            **payer(user, user_id),
-            "required_cents": required_cents,
-            "required": None if required is None else exact("required", required),
-            "provider": provider,
-            "model": model,
-        }
+        body = {**payer(user, user_id), "required_cents": required_cents, "provider": provider, "model": model}
         call = Call("check_usage", "POST", "/v1/usage/check", as_model(UsageCheck), without_none(body))
         try:
             return (yield from self.exchange.run(call))
         except Unavailable:
             if self.policy == "fail_closed":
                 raise
-            unknown = dict.fromkeys(("balance_cents", "balance", "required_cents", "required"), 0)
-            return UsageCheck.model_validate({**unknown, "sufficient": True, "assumed": True})
+            return UsageCheck.assume()

@@ -68,22 +68,36 @@ class InsufficientCredits(BillingError):
 
 
 class InsufficientMoney(BillingError):
-    """402: the account has not enough money for a usage event. The amounts are exact, in the currency's major unit; the
-    cents are rounded down for the balance and up for the others. None if the answer does not contain them.
+    """402: the account has not enough money for a usage event. `balance`, `required` and `shortfall` are exact, in the
+    currency's major unit. `balance_cents` is rounded down and `required_cents` up. None if the answer does not contain
+    them.
 
-    The same event can be sent again after a top-up."""
+    The same event can be sent again when the user has paid."""
 
-    default_code = "insufficient_credits"
+    default_code = "insufficient_money"
 
-    def __init__(self, message: str, *, figures: Mapping[str, Any] | None = None, **about: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        balance: Decimal | None = None,
+        required: Decimal | None = None,
+        balance_cents: int | None = None,
+        required_cents: int | None = None,
+        currency: str | None = None,
+        **about: Any,
+    ) -> None:
         super().__init__(message, **about)
-        figures = figures or {}
-        self.balance_cents = _integer(figures, "balance_cents", "balance")
-        self.required_cents = _integer(figures, "required_cents", "required")
-        self.shortfall_cents = _integer(figures, "shortfall_cents", "shortfall")
-        self.balance = _amount(figures, "balance")
-        self.required = _amount(figures, "required")
-        self.shortfall = _amount(figures, "shortfall")
+        self.balance = balance
+        self.required = required
+        self.balance_cents = balance_cents
+        self.required_cents = required_cents
+        self.currency = currency
+
+    @property
+    def shortfall(self) -> Decimal | None:
+        """The missing amount."""
+        return None if self.balance is None or self.required is None else max(Decimal(0), self.required - self.balance)
 
 
 class PermissionDenied(BillingError):
@@ -225,9 +239,9 @@ def _wrong_fields(detail: object) -> str:
     )
 
 
-def _integer(body: Mapping[str, Any], *names: str) -> int | None:
-    values = (body.get(name) for name in names)
-    return next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
+def _integer(body: Mapping[str, Any], name: str) -> int | None:
+    value = body.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _amount(body: Mapping[str, Any], name: str) -> Decimal | None:
@@ -257,13 +271,20 @@ def _message(fields: Mapping[str, Any], status: int) -> str:
     return f"The billing service answered {status}"
 
 
-def _refused_payment(fields: Mapping[str, Any], message: str, about: dict[str, Any]) -> BillingError:
-    """Return the error for a 402: of money if the answer has the envelope of the money routes, otherwise of credits."""
-    inner = _inner(fields)
-    if inner:
-        details = inner.get("details")
+def _unpaid(fields: Mapping[str, Any], message: str, about: dict[str, Any]) -> BillingError:
+    """Return the error for a 402: of money, if the answer comes from a route of money, otherwise of credits."""
+    if _inner(fields) or about["code"] == InsufficientMoney.default_code:
+        inner = _inner(fields).get("details")
+        cents = inner if isinstance(inner, Mapping) else {}
+        currency = fields.get("currency")
         return InsufficientMoney(
-            message, figures={**(details if isinstance(details, Mapping) else {}), **fields}, **about
+            message,
+            balance=_amount(fields, "balance"),
+            required=_amount(fields, "required"),
+            balance_cents=_integer(cents, "balance"),
+            required_cents=_integer(cents, "required"),
+            currency=currency if isinstance(currency, str) else None,
+            **about,
         )
     names = ("balance", "required", "shortfall", "max_affordable")
     return InsufficientCredits(message, **{name: _integer(fields, f"{name}_minor") for name in names}, **about)
@@ -278,7 +299,7 @@ def error_for(status: int, body: object, *, retry_after: float | None, request_i
         case 401:
             return Unauthorized(message, **about)
         case 402:
-            return _refused_payment(fields, message, about)
+            return _unpaid(fields, message, about)
         case 403:
             kinds = {"account_suspended": AccountSuspended, "account_closed": AccountClosed}
             return kinds.get(str(code), PermissionDenied)(message, **about)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -24,12 +24,14 @@ from ciris_billing.errors import (
     AccountSuspended,
     BillingError,
     InsufficientCredits,
+    InsufficientMoney,
     InvalidRequest,
     Unavailable,
 )
 from ciris_billing.gate import NoCredit, refusal
 from ciris_billing.keys import charge_key
 from ciris_billing.models import User
+from ciris_billing.usage import UsageSink
 
 log = logging.getLogger("ciris_billing")
 
@@ -65,11 +67,11 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
     are LiteLLM's; a model without a price is reported with cost 0. A cost or count that is negative or not a number is
     logged and reported as 0; the other values are not affected.
 
-    **Usage events**: with `usage`, a UsageReporter, each successful call is also reported as a usage event under
-    LiteLLM's call id, with the provider's token counts. The service prices it by its price book, in money, in addition
-    to the interaction's credits: use an `amount_minor` of None to charge money only. Answers from LiteLLM's cache are
-    not reported. The metadata can contain `agent_id`, `tool`, `run_id`, `parent_run_id`, `session_id` and `traceparent`;
-    without a `run_id`, the interaction is the run.
+    **Usage events**: with `usage`, a UsageReporter, each successful call is also a usage event under LiteLLM's call id,
+    which the service prices by its price book and charges in money. Answers from LiteLLM's cache are no usage. With
+    `amount_minor` None, calls cost money only: no credits are charged, and a user with less than a cent gets
+    InsufficientMoney instead of NoCredit. The metadata can contain `agent_id`, `tool`, `run_id` (by default the
+    interaction's id), `parent_run_id`, `session_id` and `traceparent`.
 
     Uses the blocking client, which is thread-safe, because LiteLLM calls back from threads and from any event loop. A
     charge or report that cannot be delivered is logged with its key, and does not raise into a successful call.
@@ -80,14 +82,18 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
         client: BillingClient,
         *,
         user_of: UserOf = user_in_metadata,
-        amount_minor: int = 100,
+        amount_minor: int | None = 100,
         description: str | None = "LLM interaction",
         idle_s: float = 60.0,
         settle_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        usage: UsageSink | None = None,
     ) -> None:
+        if amount_minor is None and usage is None:
+            raise TypeError("calls cost nothing: pass an amount_minor, or usage")
         super().__init__()
         self._client = client
+        self._usage = usage
         self._user_of = user_of
         self._amount_minor = amount_minor
         self._description = description
@@ -153,9 +159,7 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
 
     @contextmanager
     def _block(self, user: User, interaction_id: str) -> Iterator[dict[str, Any]]:
-        with self._client.gate(
-            user, interaction_id=interaction_id, amount_minor=self._amount_minor, description=self._description
-        ):
+        with self._gate(user, interaction_id):
             interaction = self._interactions.find(user, interaction_id)
             interaction.in_block = interaction.admitted = True
             try:
@@ -164,12 +168,23 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
                 self._interactions.wait_for(interaction, self._settle_s)
                 self.finish(user, interaction_id)
 
+    def _gate(self, user: User, interaction_id: str) -> AbstractContextManager[object]:
+        if self._amount_minor is None:
+            self._require_money(user)
+            return nullcontext()
+        return self._client.gate(
+            user, interaction_id=interaction_id, amount_minor=self._amount_minor, description=self._description
+        )
+
     def _check(self, kwargs: Mapping[str, Any]) -> None:
         """Check the user's credit, unless the call's interaction was already admitted or charged. Raises the errors of
         a gate."""
         call = Call.of(kwargs)
         user = self._user_of(call.metadata)
         if user is None or self._interactions.is_admitted(user, call.interaction_id):
+            return
+        if self._amount_minor is None:
+            self._require_money(user)
             return
         error = refusal(self._client.check_credit(user), self._amount_minor)
         if error is not None and not (isinstance(error, NoCredit) and self._is_paid_for(user, call.interaction_id)):
@@ -183,9 +198,28 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
         except BillingError:
             return False
 
-    def _charge(self, user: User, interaction_id: str) -> None:
+    def _require_money(self, user: User) -> None:
+        """Raise InsufficientMoney, AccountSuspended or AccountClosed if the user has less than a cent."""
+        check = self._client.check_usage(user, required_cents=1)
+        if check.sufficient:
+            return
+        match check.reason:
+            case "account_suspended":
+                raise AccountSuspended("Account suspended")
+            case "account_closed":
+                raise AccountClosed("Account closed")
+        raise InsufficientMoney(
+            f"Insufficient money. Balance: {check.balance} {check.currency}, required: {check.required}",
+            balance=check.balance,
+            required=check.required,
+            balance_cents=check.balance_cents,
+            required_cents=check.required_cents,
+            currency=check.currency,
+        )
+
+    def _charge(self, user: User, interaction_id: str, amount_minor: int) -> None:
         key = charge_key(interaction_id)
-        self._client.charge(user, idempotency_key=key, amount_minor=self._amount_minor, description=self._description)
+        self._client.charge(user, idempotency_key=key, amount_minor=amount_minor, description=self._description)
 
     def _ended(self, kwargs: Mapping[str, Any], start_time: Any, end_time: Any, *, failed: bool) -> None:
         """Charge the call's interaction, if it is not charged yet, and report the call. Errors of the service are
@@ -202,14 +236,15 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
         if user is None:
             return
         interaction = self._interactions.find(user, call.interaction_id)
-        if self._interactions.needs_charge(interaction, call):
+        if self._amount_minor is not None and self._interactions.needs_charge(interaction, call):
             try:
-                self._charge(user, call.interaction_id)
+                self._charge(user, call.interaction_id, self._amount_minor)
                 interaction.charged = True
             except BillingError as error:
                 interaction.admitted = False  # the next call is checked again
                 _not_delivered("charge", call.interaction_id, error)
         self._report(interaction, call.report())
+        self._report_usage(user, call)
         self._interactions.end(interaction, call)
         for old in self._interactions.take_old():
             self._sum_up(old)
@@ -218,6 +253,15 @@ class LiteLLMBilling(CustomLogger):  # type: ignore[misc]  # litellm is not inst
         """Send the summary report of several calls. For a single call it would only repeat its report."""
         if interaction is not None and interaction.calls > 1:
             self._report(interaction, {**interaction.report(), "call_id": SUMMARY})
+
+    def _report_usage(self, user: User, call: Call) -> None:
+        if self._usage is None or call.failed or call.from_cache:
+            return
+        try:
+            self._usage.report(call.usage_event(user))
+        except (BillingError, ValueError) as error:
+            fields = {"billing_event_id": call.call_id, "billing_code": getattr(error, "code", "invalid_request")}
+            log.error("billing usage not queued: %s", fields["billing_code"], extra=fields)
 
     def _report(self, interaction: Interaction, report: Mapping[str, Any]) -> None:
         try:
@@ -260,7 +304,7 @@ def metadata_of(user: User, interaction_id: str) -> dict[str, Any]:
 
 def _status(error: BillingError) -> int:
     match error:
-        case InsufficientCredits():
+        case InsufficientCredits() | InsufficientMoney():
             return 402
         case AccountSuspended() | AccountClosed():
             return 403

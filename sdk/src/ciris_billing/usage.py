@@ -93,7 +93,8 @@ class Metered:
     quantity: Quantity
 
     def metric(self) -> dict[str, Any]:
-        return {"type": self.meter, "quantity": exact("quantity", self.quantity)}
+        named = {"type": "storage"} if self.meter == "storage" else {"type": "custom", "meter": self.meter}
+        return {**named, "quantity": exact("quantity", self.quantity)}
 
 
 Usage: TypeAlias = LlmTokens | Compute | ApiCalls | ToolCalls | Metered
@@ -177,27 +178,39 @@ def exact(name: str, value: Quantity | str) -> str:
 
 
 class UsageRecorded(Reply):
-    """A usage event that was recorded, and paid from the user's money."""
+    """A usage event that is recorded, and paid from the user's money."""
 
     success: bool
+    event_id: str
+    transaction_id: str
+    status: str
+    """`charged`, `debt` if the account owes a part, `recorded` if the account is not billed."""
+    currency: str
     cost_cents: int
     cost: Amount
     balance_cents: int
     balance: Amount
-    transaction_id: str
+    debt: Amount
+    """The part of the cost that the account owes."""
+    time: datetime
     replayed: bool = False
     """The event was recorded before; this request cost nothing."""
 
 
 class UsageItem(Reply):
-    """The result of one event in a batch."""
+    """The result of one event of a batch."""
 
     event_id: str
     success: bool
     error: str | None = None
     """The code of the refusal; `duplicate_event` if the event was recorded before."""
+    message: str | None = None
+    transaction_id: str | None = None
+    status: str | None = None
     cost_cents: int | None = None
     cost: Amount | None = None
+    balance_cents: int | None = None
+    balance: Amount | None = None
 
     @property
     def is_delivered(self) -> bool:
@@ -221,20 +234,56 @@ class UsageBatch(Reply):
 
 
 class UsageCheck(Reply):
-    """Whether the user's money covers an amount. Nothing is held."""
+    """Whether the user's money covers `required`. Nothing is held."""
 
     sufficient: bool
     balance_cents: int
     balance: Amount
     required_cents: int
     required: Amount
+    currency: str
+    reason: str | None
+    """Why not, if it is not for money: a code, such as `account_suspended`."""
     assumed: bool = False
     """The service was unavailable and the policy is `fail_open`: the other fields are unknown."""
 
+    @classmethod
+    def assume(cls) -> Self:
+        """Return the result of a check with the policy `fail_open` while the service is unavailable."""
+        nothing = Decimal(0)
+        return cls(
+            sufficient=True,
+            balance_cents=0,
+            balance=nothing,
+            required_cents=0,
+            required=nothing,
+            currency="unknown",
+            reason="Billing service unavailable",
+            assumed=True,
+        )
+
+
+class QuoteLine(Reply):
+    """A part of a cost: `quantity` at `unit_price` for each `per` units."""
+
+    kind: str
+    row: str
+    """The row of the price book."""
+    item: str
+    quantity: Amount
+    unit_price: Amount
+    per: int
+    amount: Amount
+
 
 class Quote(Reply):
-    """What a use would cost now. Changes no account."""
+    """What a use costs by the price book. A charge of the same use, plan, tool and time costs the same."""
 
     cost_cents: int
     cost: Amount
     currency: str
+    price_version: int
+    fallback: bool
+    """The model has no price of its own: the book's prices for unknown models apply."""
+    lines: list[QuoteLine]
+    """All amounts together are the cost."""
