@@ -220,7 +220,7 @@ async def test_compute_in_the_flat_form_is_the_same_event(desk: Desk, user: str)
     assert (row["meter"], row["agent_id"]) == ("compute", "0b6e2d3c-1111-4222-8333-444455556666")
     assert '"sku": "small"' in row["raw"]
     metric = {"type": "compute", "cpu_hours": 0.25, "memory_gb_hours": 0.5}
-    assert (await desk.router.post(PATH, json=usage(user, flat["event_id"], metric))).status_code == 409
+    assert (await desk.router.post(PATH, json=usage(user, f"compute:{user}:1", metric))).status_code == 409
     assert (await desk.router.post(f"{PATH}/compute", json={**flat, "cpu_hours": 1})).status_code == 422
     unknown = await desk.router.post(f"{PATH}/compute", json={"event_id": "e", "user_id": user, "cpu_hours": 1})
     assert unknown.status_code == 422

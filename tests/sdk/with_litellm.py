@@ -316,7 +316,7 @@ async def money_only(client: BillingClient, billing: LiteLLMBilling) -> None:
         await ask("hello", metadata_of(rich, "i-1"))
         async with paid.interaction(rich, "i-2") as metadata:
             await litellm.acompletion(**call("two", metadata))
-        models_asked = len(asked)
+        models_asked = len(prompts)
         for refused in (lambda: ask("refused", metadata_of(poor, "i")), paid.interaction(poor, "i").__aenter__):
             try:
                 await refused()
@@ -324,7 +324,7 @@ async def money_only(client: BillingClient, billing: LiteLLMBilling) -> None:
                 assert error.required_cents == 1
             else:
                 raise AssertionError("not refused")
-        assert len(asked) == models_asked
+        assert len(prompts) == models_asked
         assert reporter.flush(20)
         assert reporter.refused() == []
 
