@@ -11,6 +11,7 @@ import typer
 
 from app.auth.api_keys.keys import UsageTerms
 from app.auth.api_keys.service import create_key, list_keys, revoke_key, rotate_key
+from app.auth.api_keys.usage_terms import require_readable
 from app.auth.caller import Permission
 from app.cli.output import AsJson, show
 from app.cli.running import EnvironmentChoice, EnvironmentOption, run
@@ -74,6 +75,8 @@ def keys_create(
 
     async def work(db: Database, settings: Settings) -> dict[str, str]:
         now = utc_now()
+        usage = UsageTerms(identity_provider, event_source, usage_policy.value, debt_limit, max_cost)
+        await require_readable(db, permission, usage)
         async with db.transaction() as tx:
             key = await create_key(
                 tx,
@@ -85,7 +88,7 @@ def keys_create(
                 ip_allow_list=allow or (),
                 client_subject=client_subject,
                 rate_limit_per_minute=rate_limit,
-                usage=UsageTerms(identity_provider, event_source, usage_policy.value, debt_limit, max_cost),
+                usage=usage,
             )
         return {"key_id": key.key_id, "api_key": key.secret_text}
 

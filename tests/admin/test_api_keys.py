@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -10,6 +11,8 @@ import httpx
 import pytest
 
 from app.clock import request_time
+from app.db.schema_check import newest_revision
+from app.db.version_mark import OLDEST
 from tests.admin.conftest import Office
 from tests.books import connected
 
@@ -332,3 +335,36 @@ async def test_expiry_beyond_all_time_is_422(admin: httpx.AsyncClient, expires_a
     body = {"environment": "live", "name": "late", "permissions": ["billing:read"], "expires_at": expires_at}
     assert (await admin.post(KEYS, json=body)).status_code == 422
     assert (await admin.get("/admin/audit-logs", params={"since": expires_at})).status_code == 422
+
+
+@pytest.fixture
+async def upgrade_in_progress(office: Office) -> AsyncIterator[None]:
+    """A version that does not know usage may still run."""
+    async with connected(office.urls) as connection:
+        await connection.execute("COMMENT ON TABLE alembic_version IS NULL")
+        yield
+        await connection.execute(f"COMMENT ON TABLE alembic_version IS '{OLDEST.format(newest_revision())}'")
+
+
+@pytest.mark.usefixtures("upgrade_in_progress")
+async def test_nothing_that_the_version_before_cannot_read_is_stored_during_an_upgrade(
+    admin: httpx.AsyncClient,
+) -> None:
+    """Its list of keys fails for a permission that it does not know."""
+    key_id, _ = await create(admin)
+    path = f"{KEYS}/{key_id}"
+    for new in (
+        {"permissions": ["usage:read"]},
+        {"identity_provider": "oauth:zero"},
+        {"event_source": "gateway"},
+        {"debt_limit_nanos": 1},
+    ):
+        answers = [await admin.post(KEYS, json={**KEY, **new})]
+        if "event_source" not in new:  # it cannot be changed
+            answers.append(await admin.patch(path, json=new))
+        for answer in answers:
+            assert (answer.status_code, answer.json()["code"]) == (503, "upgrade_in_progress")
+            assert int(answer.headers["Retry-After"]) > 0
+    as_before = {"name": "renamed", "permissions": ["billing:read"], "usage_policy": "refuse", "max_cost_nanos": None}
+    assert (await admin.patch(path, json=as_before)).status_code == 200
+    assert (await admin.post(f"{path}/rotate")).status_code == 201

@@ -13,7 +13,9 @@ from app.admin.audit.queries import Row
 from app.admin.csv_export import csv_file
 from app.admin.dependencies import Administrator, Db, Viewer
 from app.analytics.usage_reports import sum_credits_by_key
+from app.auth.api_keys.keys import UsageTerms
 from app.auth.api_keys.service import create_key, find_key, list_keys, lock_key, revoke_key, rotate_key, update_key
+from app.auth.api_keys.usage_terms import require_readable
 from app.auth.caller import Environment
 from app.auth.errors import KeyNotFound
 from app.auth.guarded_route import GuardedRoute
@@ -76,6 +78,7 @@ async def get_api_key(key_id: KeyId, admin: Viewer, db: Db) -> KeyReply:
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyReply:
     """Create an API key. Only this answer contains its text; it is never shown again."""
+    await require_readable(db, body.permissions, body.terms(body.event_source))
     async with db.transaction() as tx:
         key = await create_key(
             tx,
@@ -102,6 +105,7 @@ async def change_api_key(key_id: KeyId, body: KeyChange, admin: Administrator, d
     if "ip_allow_list" in changes:
         changes["ip_allow_list"] = [str(network) for network in changes["ip_allow_list"]]
     terms = {name: getattr(body, name) for name in UsageFields.model_fields if name in given}
+    await require_readable(db, changes.get("permissions", ()), UsageTerms(**terms))
     async with db.transaction() as tx:
         before = await lock_key(tx, key_id)
         if terms:

@@ -5,8 +5,10 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-from app.auth.api_keys.keys import UsageTerms
+from app.auth.api_keys.keys import NO_TERMS, UsageTerms
 from app.auth.caller import Permission
+from app.db import Database
+from app.db.version_mark import VersionMark
 from app.errors import InvalidRequest
 
 MAX_PROVIDER_CHARS = 255
@@ -15,6 +17,16 @@ MAX_NANOS = 2**53 - 1
 """About nine million major units. Larger numbers are not exact in JavaScript."""
 SOURCE = re.compile(r"[!-~]{1,255}")
 """A CloudEvents source is a URI reference: it has no spaces."""
+
+KNOWN_BEFORE = frozenset({Permission.READ, Permission.WRITE, Permission.CREDIT})
+"""The permissions that versions before KNOWN_SINCE can read. Others make their list of keys fail."""
+KNOWN_SINCE = "0026"
+
+
+async def require_readable(db: Database, permissions: Collection[Permission], terms: UsageTerms = NO_TERMS) -> None:
+    """Raise UpgradeInProgress if a version that may still run could not read a key with these values."""
+    if terms != NO_TERMS or not KNOWN_BEFORE.issuperset(permissions):
+        await VersionMark(db).require(KNOWN_SINCE)
 
 
 def checked_terms(terms: UsageTerms, permissions: Collection[Permission]) -> dict[str, Any]:
