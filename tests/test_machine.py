@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
             said = ("shortfall", outcome.available, outcome.required)
         else:
             word = "replayed" if isinstance(outcome, Replayed) else "done"
-            said = (word, outcome.record.paid_after)
+            said = (word, outcome.record.balance_after)
         assert said == self.model.charge(amount_minor, key)
 
     @rule(name=st.sampled_from(list(PRODUCTS)), key=KEYS)
@@ -143,7 +143,7 @@ class Machine(RuleBasedStateMachine):
             )
         except IdempotencyKeyReused as error:
             return _refusal(error)
-        return "replayed" if credit.replayed else "done", credit.paid_after
+        return "replayed" if credit.replayed else "done", credit.balance_after
 
     @rule(name=st.sampled_from(list(PRODUCTS)), uses=st.integers(1, 3))
     def tool_grant(self, name: str, uses: int) -> None:

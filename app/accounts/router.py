@@ -38,12 +38,12 @@ async def create_account(
     )
     if not created:
         response.status_code = status.HTTP_200_OK
-    return AccountReply.of(await accounts.account(caller.environment, account_id))
+    return AccountReply.of(await accounts.account(caller.environment, account_id, now))
 
 
 @router.get("/{account_id}", responses={404: {"model": ErrorReply}})
-async def get_account(account_id: UUID, caller: Reader, accounts: Accounts) -> AccountReply:
-    return AccountReply.of(await accounts.account(caller.environment, account_id))
+async def get_account(account_id: UUID, caller: Reader, accounts: Accounts, now: Now) -> AccountReply:
+    return AccountReply.of(await accounts.account(caller.environment, account_id, now))
 
 
 @router.get("/{oauth_provider}/{external_id:path}", responses={404: {"model": ErrorReply}})
@@ -52,6 +52,7 @@ async def get_account_of_user(
     external_id: Annotated[Key255, Path()],
     caller: Reader,
     accounts: Accounts,
+    now: Now,
 ) -> AccountReply:
     account_id = await accounts.find_account_id(identity_of(caller, oauth_provider, external_id))
-    return AccountReply.of(await accounts.account(caller.environment, account_id))
+    return AccountReply.of(await accounts.account(caller.environment, account_id, now))

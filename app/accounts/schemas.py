@@ -130,8 +130,8 @@ class AccountReply(Reply):
     tenant_id: str | None
     customer_email: str | None
     display_name: str | None
-    balance_minor: int
-    paid_credits: int
+    balance_minor: int = Field(description="`paid_credits` in hundredths.")
+    paid_credits: int = Field(description="Paid credits, and grants that have not expired.")
     free_uses_remaining: int
     total_uses: int
     currency: str
@@ -155,8 +155,8 @@ class AccountReply(Reply):
                 "marketing_opt_in_source": None,
                 **account,
                 "marketing_opt_in": account.get("marketing_opt_in") or False,
-                "balance_minor": account["paid"] * MINOR_PER_CREDIT,
-                "paid_credits": account["paid"],
+                "balance_minor": (account["paid"] + account["grants"]) * MINOR_PER_CREDIT,
+                "paid_credits": account["paid"] + account["grants"],
                 "free_uses_remaining": account["free"],
             }
         )

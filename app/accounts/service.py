@@ -52,15 +52,31 @@ class AccountService:
         live = await ledger_queries.find_live_sums(self._db, state["account_id"], now)
         return int(state["money_nanos"] + live["money_nanos"])
 
-    async def account(self, environment: Environment, account_id: UUID) -> dict[str, Any]:
-        """Return the columns of the account, its identity and its profile. Raises AccountNotFound."""
+    async def live_grants(self, row: Mapping[str, Any], now: datetime) -> int:
+        """Return the credits that the grants of an account (its columns) can pay at `now`.
+
+        Reads the grants only if one of them has expired without a ledger entry yet.
+        """
+        due: datetime | None = row["grants_expire_at"]
+        if due is None or due > now:
+            credits: int = row["grants_credits"]
+            return credits
+        return int((await ledger_queries.find_live_sums(self._db, row["account_id"], now))["credits"])
+
+    async def account(self, environment: Environment, account_id: UUID, now: datetime) -> dict[str, Any]:
+        """Return the columns of the account, its live `grants`, its identity and its profile. Raises AccountNotFound.
+
+        `grants`: the credits that grants can pay at `now`.
+        """
         row = await self.state(account_id)
         if row["environment"] != environment:
             raise AccountNotFound
         structlog.contextvars.bind_contextvars(account_id=str(account_id))
         oauth_provider, external_id = await queries.find_identity(self._db, account_id) or (None, None)
         profile = await queries.find_profile(self._db, account_id)
-        return {**(profile or {}), **row, "oauth_provider": oauth_provider, "external_id": external_id}
+        grants = await self.live_grants(row, now)
+        identity = {"oauth_provider": oauth_provider, "external_id": external_id}
+        return {**(profile or {}), **row, **identity, "grants": grants}
 
     async def find_account_id(self, identity: Identity) -> UUID:
         """Return the id of the identity's account. Raises AccountNotFound."""

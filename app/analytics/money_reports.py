@@ -57,7 +57,7 @@ _MOVED = sql(
 _STANDING = text(
     """
     SELECT count(*) AS accounts,
-           count(*) FILTER (WHERE status = 'active' AND free = 0 AND paid = 0
+           count(*) FILTER (WHERE status = 'active' AND free = 0 AND paid = 0 AND grants_credits = 0
                                   AND CASE WHEN daily_free_day >= :today THEN daily_free ELSE :daily_free END = 0)
                AS exhausted_users,
            coalesce(sum(paid), 0) AS paid_outstanding, coalesce(sum(debt), 0) AS debt,

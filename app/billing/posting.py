@@ -19,7 +19,7 @@ from app.ledger.entries import PAYS_DEBT
 from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.locked_account import Cause, Kind, LockedAccount
 from app.ledger.outcomes import Refused, Replayed
-from app.ledger.pools import CREDIT, Bucket, Debit, cost_of
+from app.ledger.pools import CREDIT, Debit, Shortfall, cost_of, pay
 
 CHARGE = "charge"
 """The operation of `/v1/billing/charges`: the key space of its idempotency keys."""
@@ -46,7 +46,7 @@ class ChargeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """A recorded charge. `paid_after` is the paid pool, in credits, right after it."""
+    """A recorded charge. `paid_after` and `grants_after` are the paid pool and the live grants right after it."""
 
     charge_id: UUID
     account_id: UUID
@@ -57,6 +57,12 @@ class Charge:
     description: str | None
     details: dict[str, Any]
     created_at: datetime
+    grants_after: int = 0
+
+    @property
+    def balance_after(self) -> int:
+        """The paid credits and live grants right after the charge."""
+        return self.paid_after + self.grants_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,12 @@ class Credit:
     description: str | None
     created_at: datetime
     replayed: bool = False
+    grants_after: int = 0
+
+    @property
+    def balance_after(self) -> int:
+        """The paid credits and live grants right after the credit."""
+        return self.paid_after + self.grants_after
 
 
 def require_currency(account: LockedAccount, currency: str) -> None:
@@ -115,10 +127,11 @@ def post_charge(
     }
 
 
-def post_paid_charge(account: LockedAccount, request: ChargeRequest, *, operation: str) -> dict[str, Any]:
-    """As `post_charge`, from paid credits only. The account has enough of them."""
-    paid = Bucket("paid", "paid", CREDIT, account.balances["paid"])
-    debits = [Debit(paid, cost_of(request.amount_minor))]
+def post_main_pool_charge(account: LockedAccount, request: ChargeRequest, *, operation: str) -> dict[str, Any]:
+    """As `post_charge`, from grants and paid credits only. The account has enough of them."""
+    cost = cost_of(request.amount_minor)
+    debits = pay(account.main_pool_buckets(request.at), cost, unit=CREDIT, now=request.at)
+    assert not isinstance(debits, Shortfall), "the caller has compared the price"
     return post_charge(account, request, debits, allowance=0, operation=operation)
 
 
@@ -154,6 +167,7 @@ async def give_credits(
         account.give_paid(credits, kind, cause, actor, now)
     else:
         account.post("paid", credits, kind, cause, actor, now)
+    grants_after = account.live_grants(now)
     row = {
         "account_id": account.account_id,
         "credit_id": credit_id,
@@ -167,6 +181,7 @@ async def give_credits(
         "paid_after": account.balances["paid"],
         "description": description,
         "created_at": now,
+        **({"grants_after": grants_after} if grants_after else {}),
     }
     await queries.insert_credit(tx, row)
     return Credit(
@@ -179,6 +194,7 @@ async def give_credits(
         paid_after=account.balances["paid"],
         description=description,
         created_at=now,
+        grants_after=grants_after,
     )
 
 
@@ -214,6 +230,7 @@ def charge_of(row: Mapping[str, Any]) -> Charge:
         description=row["description"],
         details=row["metadata"],
         created_at=row["created_at"],
+        grants_after=row.get("grants_after", 0),
     )
 
 
@@ -229,4 +246,5 @@ def _credit(row: Any, *, replayed: bool) -> Credit:
         description=row.description,
         created_at=row.created_at,
         replayed=replayed,
+        grants_after=row.grants_after,
     )

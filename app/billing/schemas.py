@@ -35,7 +35,7 @@ class CheckBody(IdentityFields):
 
 class CheckReply(Reply):
     has_credit: bool
-    credits_remaining: int = Field(description="Paid credits.")
+    credits_remaining: int = Field(description="Paid credits, and grants that have not expired.")
     free_uses_remaining: int
     daily_free_uses_remaining: int
     daily_free_uses_limit: int
@@ -55,7 +55,7 @@ class CheckReply(Reply):
         reason = None if has_credit else "No free uses or credits remaining" if active else f"Account {status.status}"
         return cls(
             has_credit=has_credit,
-            credits_remaining=status.paid,
+            credits_remaining=status.paid + status.grants,
             free_uses_remaining=status.free if active else 0,
             daily_free_uses_remaining=status.daily_free if active else 0,
             daily_free_uses_limit=status.daily_free_limit,
@@ -90,7 +90,7 @@ class ChargeReply(Reply):
     account_id: UUID
     amount_minor: int
     currency: str
-    balance_after: int = Field(description="Paid credits after the charge, in hundredths.")
+    balance_after: int = Field(description="Paid credits and live grants after the charge, in hundredths.")
     created_at: Timestamp
     description: str = Field(description=f"`{descriptions.CHARGE}` if none was given.")
     metadata: ChargeMetadata
@@ -102,7 +102,7 @@ class ChargeReply(Reply):
             account_id=charge.account_id,
             amount_minor=charge.amount_minor,
             currency=charge.currency,
-            balance_after=charge.paid_after * MINOR_PER_CREDIT,
+            balance_after=charge.balance_after * MINOR_PER_CREDIT,
             created_at=charge.created_at,
             description=descriptions.of_charge(charge.description),
             metadata=ChargeMetadata(**charge.details),
@@ -129,7 +129,7 @@ class CreditReply(Reply):
     account_id: UUID
     amount_minor: int
     currency: str
-    balance_after: int = Field(description="Paid credits after this credit, in hundredths.")
+    balance_after: int = Field(description="Paid credits and live grants after this credit, in hundredths.")
     transaction_type: str
     external_transaction_id: str | None
     description: str = Field(description="Such as `Grant of 20 credits` if none was given.")
@@ -142,7 +142,7 @@ class CreditReply(Reply):
             account_id=credit.account_id,
             amount_minor=credit.credits * MINOR_PER_CREDIT,
             currency=credit.currency,
-            balance_after=credit.paid_after * MINOR_PER_CREDIT,
+            balance_after=credit.balance_after * MINOR_PER_CREDIT,
             transaction_type=credit.transaction_type,
             external_transaction_id=credit.external_transaction_id,
             description=descriptions.of_credit(credit.description, credit.transaction_type, credit.credits),
@@ -177,7 +177,7 @@ class Transaction(Reply):
                 else descriptions.of_credit(row.description, row.transaction_type, row.cost)
             ),
             created_at=row.created_at,
-            balance_after=row.paid_after * MINOR_PER_CREDIT,
+            balance_after=row.balance_after * MINOR_PER_CREDIT,
             transaction_type=row.transaction_type,
             external_transaction_id=row.external_transaction_id,
             metadata=ChargeMetadata.model_validate(row.details) if charge else None,

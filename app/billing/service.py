@@ -55,13 +55,15 @@ class CreditStatus:
     total_uses: int
     plan_name: str
     status: str
+    grants: int
+    """Grants that have not expired."""
     pack: Pack | None
     """The pack of a purchase that names none. None: no default pack has the account's currency."""
 
     @property
     def spendable(self) -> int:
         """All credits that a charge could spend now."""
-        return self.daily_free + self.free + self.paid
+        return self.daily_free + self.grants + self.free + self.paid
 
 
 class BillingService:
@@ -97,6 +99,7 @@ class BillingService:
             total_uses=row["total_uses"],
             plan_name=row["plan_name"],
             status=row["status"],
+            grants=await self.accounts.live_grants(row, now),
             pack=None if name is None else config.packs[name],
         )
         CHECKED["inactive" if not active else "credit" if status.spendable > 0 else "exhausted"].inc()

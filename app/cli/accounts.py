@@ -32,7 +32,9 @@ async def _find_account(
     external_id: str | None,
 ) -> UUID:
     if account_id is not None:
-        await billing.accounts.account(environment.value, account_id)  # raises AccountNotFound in the other environment
+        await billing.accounts.account(
+            environment.value, account_id, utc_now()
+        )  # raises AccountNotFound in the other environment
         return account_id
     if provider is None or external_id is None:
         raise typer.BadParameter("give --account-id, or --provider and --external-id")
@@ -52,7 +54,7 @@ def accounts_show(
     async def work(db: Database, settings: Settings) -> dict[str, Any]:
         billing = BillingService(db, Configuration(db, settings))
         found = await _find_account(billing, environment, account_id, provider, external_id)
-        return await billing.accounts.account(environment.value, found)
+        return await billing.accounts.account(environment.value, found, utc_now())
 
     show([run(work)], as_json, single=True)
 

@@ -118,7 +118,7 @@ class PaymentService:
             # Stripe reports only now that the last click's payment has ended, so this click begins another.
         if await self._is_closed(account_id):
             raise AccountClosed  # closed since this click began; the job of the closing cancels the payment
-        return await self._payment(account_id, purchase.purchase_id, intent.client_secret)
+        return await self._payment(account_id, purchase.purchase_id, intent.client_secret, now)
 
     async def _is_closed(self, account_id: UUID) -> bool:
         return bool((await self._billing.accounts.state(account_id))["status"] == "closed")
@@ -144,14 +144,15 @@ class PaymentService:
             intent = await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
             client_secret = intent.client_secret
             await self._intents.book(environment, intent.facts, now)
-        return await self._payment(purchase.account_id, purchase.purchase_id, client_secret)
+        return await self._payment(purchase.account_id, purchase.purchase_id, client_secret, now)
 
-    async def _payment(self, account_id: UUID, purchase_id: UUID, client_secret: str | None) -> Payment:
+    async def _payment(self, account_id: UUID, purchase_id: UUID, client_secret: str | None, now: datetime) -> Payment:
         async with self._db.read() as db:
             purchase = await queries.find_purchase(db, account_id, purchase_id)
         assert purchase is not None
         assert purchase.provider_payment_id is not None
         account = await self._billing.accounts.state(account_id)
+        grants = await self._billing.accounts.live_grants(account, now)
         booked = purchase.is_booked
         return Payment(
             payment_id=purchase.provider_payment_id,
@@ -162,7 +163,7 @@ class PaymentService:
             status=purchase.status,
             publishable_key=await self._gateway.publishable_key(purchase.environment),
             credits_added=purchase.credits if booked else 0,
-            balance_after=account["paid"],
+            balance_after=account["paid"] + grants,
         )
 
     # --- refunding ---

@@ -28,13 +28,13 @@ class Inventory:
     opened: bool
     changed_at: datetime | None = None
 
-    def payer(self, today: date) -> str | None:
-        """Return the source that would pay the next use."""
-        if free_on(today, left=self.free, day=self.free_day, product=self.product) > 0:
+    def payer(self, now: datetime) -> str | None:
+        """Return the source that would pay the next use at `now`."""
+        if free_on(now.date(), left=self.free, day=self.free_day, product=self.product) > 0:
             return "free"
         if self.paid > 0:
             return "paid"
-        return "main_pool" if self.account.balances["paid"] >= self.product.price_credits else None
+        return "main_pool" if self.account.credits_remaining(now) >= self.product.price_credits else None
 
     def accrue(self, cause: Cause, actor: Actor, now: datetime) -> None:
         """Post the free uses of the opening and of each midnight since `free_day`."""

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from app.auth.caller import Actor
-from app.billing.posting import ChargeRequest, post_paid_charge, record_charges
+from app.billing.posting import ChargeRequest, post_main_pool_charge, record_charges
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database, new_id
@@ -115,9 +115,14 @@ class ProductInventoryService:
     async def balance(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
         """Return the balance without a lock or a write. Raises UnknownProduct."""
         product = find_product((await self._configuration.current()).products, product_type)
-        account = await self._billing.accounts.state(account_id)
+        account, credits = await self._main_pool(account_id, now)
         row = await queries.find_inventory(self._db, account_id, product_type)
-        return _balance(product_type, product, account, row, now.date())
+        return _balance(product_type, product, account, credits, row, now.date())
+
+    async def _main_pool(self, account_id: UUID, now: datetime) -> tuple[Mapping[str, Any], int]:
+        """Return the account's columns, and the credits of its main pool: paid ones and live grants."""
+        account = await self._billing.accounts.state(account_id)
+        return account, account["paid"] + await self._billing.accounts.live_grants(account, now)
 
     async def check(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
         """Return the balance, and count a check. Raises UnknownProduct."""
@@ -126,11 +131,12 @@ class ProductInventoryService:
         return balance
 
     async def balances(self, account_id: UUID, now: datetime) -> list[ToolBalance]:
-        account = await self._billing.accounts.state(account_id)
+        account, credits = await self._main_pool(account_id, now)
         async with self._db.read() as db:
             rows = {row["product_type"]: row for row in await queries.list_inventory(db, account_id)}
         products = (await self._configuration.current()).products.items()
-        return [_balance(name, product, account, rows.get(name), now.date()) for name, product in products]
+        today = now.date()
+        return [_balance(name, product, account, credits, rows.get(name), today) for name, product in products]
 
     async def charge(
         self,
@@ -210,9 +216,10 @@ class ProductInventoryService:
         except AppError as error:
             return Refused(error)
         inventory = batch.inventories[request.account_id, request.product_type]
-        source = inventory.payer(request.at.date())
+        source = inventory.payer(request.at)
         if source is None:
-            return Shortfall(available=account.balances["paid"], required=inventory.product.price_credits)
+            available = account.credits_remaining(request.at)
+            return Shortfall(available=available, required=inventory.product.price_credits)
         if source == "main_pool":
             try:
                 account.require_room_for_uses(inventory.product.price_credits)
@@ -262,7 +269,7 @@ def _post_use(request: ToolChargeRequest, inventory: Inventory, source: str, bat
             at=request.at,
             description=request.product_type,
         )
-        batch.charges.append(post_paid_charge(account, charge, operation=OPERATION))
+        batch.charges.append(post_main_pool_charge(account, charge, operation=OPERATION))
         charge_id = batch.charges[-1]["charge_id"]
     else:
         inventory.move(source, -1, Kind.TOOL_CHARGE, cause, request.actor, request.at)
@@ -273,7 +280,7 @@ def _post_use(request: ToolChargeRequest, inventory: Inventory, source: str, bat
         cost_minor=0 if source == "free" else price * MINOR_PER_CREDIT,
         free=inventory.free,
         paid=inventory.paid,
-        main_pool=account.balances["paid"] // price,
+        main_pool=account.credits_remaining(request.at) // price,
         total_uses=inventory.total_uses,
     )
     batch.usages.append(
@@ -295,12 +302,17 @@ def _post_use(request: ToolChargeRequest, inventory: Inventory, source: str, bat
 
 
 def _balance(
-    product_type: str, product: Product, account: Mapping[str, Any], row: Mapping[str, Any] | None, today: date
+    product_type: str,
+    product: Product,
+    account: Mapping[str, Any],
+    credits: int,
+    row: Mapping[str, Any] | None,
+    today: date,
 ) -> ToolBalance:
     have = stored_or_initial(account["created_at"], product, row)
     active = account["status"] == "active"
     free = free_on(today, left=have["free"], day=have["free_day"], product=product) if active else 0
-    main_pool = account["paid"] // product.price_credits
+    main_pool = credits // product.price_credits
     return ToolBalance(product_type, active, free, have["paid"], main_pool, product.price_credits, have["total_uses"])
 
 

@@ -61,6 +61,7 @@ from app.risk.service import look as look_for_unusual
 from app.settings import Settings
 from app.tools.erasure import TEXTS as TOOL_TEXTS
 from app.verification import verify_books
+from app.wallet.expiry import expire_grants
 from app.worker.monitoring import Monitor, monitoring
 
 JOBS_AT_ONCE = 4
@@ -196,6 +197,12 @@ def _add_periodic_jobs(queue: App, services: Services) -> None:
     async def refresh_account_activity(timestamp: int) -> None:
         """Refresh the balances and activity that the back office sorts users by; they are up to a minute old."""
         await refresh_activity(services.db, utc_now())
+
+    @queue.periodic(cron="* * * * *")
+    @queue.task(name="expire_grants", queue=QUEUE, queueing_lock="expire_grants")
+    async def expire_due_grants(timestamp: int) -> None:
+        """Record the expiry of grants. They cannot pay from that moment on, whether or not it is recorded."""
+        await expire_grants(services.db, utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="refresh_search", queue=QUEUE, queueing_lock="refresh_search")

@@ -301,7 +301,8 @@ async def test_first_use_creates_the_account(
         ("web_search/free", 10, 10, "opening_grant", "tool_usage"),
         ("web_search/free", -1, 9, "tool_charge", "tool_usage"),
     ]
-    assert (await billing.accounts.account("live", account_id))["customer_email"] == "me@example.com"
+    account = await billing.accounts.account("live", account_id, datetime.now(UTC))
+    assert account["customer_email"] == "me@example.com"
 
 
 @pytest.mark.parametrize(

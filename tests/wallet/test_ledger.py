@@ -1,5 +1,6 @@
 """Lots and money in the ledger: burn order, expiry, sums, debt and lifetime totals, proven by the verification."""
 
+import asyncio
 from datetime import datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from app.accounts.directory import Identity
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
+from app.configuration.service import Configuration
 from app.db import Database, new_id
 from app.ledger.entries import Cause, Kind
 from app.ledger.errors import BalanceLimitExceeded, TooManyGrants
@@ -19,8 +21,11 @@ from app.ledger.lots import MAX_OPEN_LOTS, Lot, in_burn_order, next_expiry
 from app.ledger.money import MAX_NANOS
 from app.ledger.outcomes import New
 from app.ledger.pools import CREDIT, MAX_CREDITS, Shortfall, pay
-from tests.books import balances
-from tests.conftest import ACTOR
+from app.verification import verify_books
+from app.wallet import expiry
+from app.wallet.expiry import expire_grants
+from tests.books import account_locked, balances
+from tests.conftest import ACTOR, settings_for
 from tests.databases import Urls
 from tests.support.wallets import DOLLAR, entries_of, give, locked, lot, open_account, wallet_of
 
@@ -288,3 +293,32 @@ async def test_two_kinds_of_accounts_in_one_transaction_are_stored(
     assert all(isinstance(outcome, New) for outcome in outcomes)
     assert await balances(database, with_grant) == {"daily_free": 0, "free": 2, "paid": 0, "debt": 0}
     assert await balances(database, without) == {"daily_free": 0, "free": 0, "paid": 0, "debt": 0}
+
+
+# --- the worker -------------------------------------------------------------------------------------------------
+
+
+async def test_the_worker_records_the_expiry_of_due_grants_only(
+    own_database: Urls, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiry, "GRANTS_AT_ONCE", 2)
+    settings = settings_for(own_database)
+    db = Database(settings.database_url, pool_size=8)
+    billing = BillingService(db, Configuration(db, settings))
+    accounts = []
+    for number in range(3):
+        identity = Identity("live", "oauth:google", f"{new_id()}@example.com")
+        accounts.append(await open_account(billing, identity, now))
+        for hours in (1, 1, 3):
+            await give(db, accounts[number], 5, now, expires_at=now + hours * HOUR)
+    later = now + HOUR
+    async with account_locked(own_database, accounts[0]):
+        assert await expire_grants(db, later) == 2  # it waits for no lock
+    assert await asyncio.gather(*(expire_grants(db, later) for _ in range(2))) in ([0, 1], [1, 0])
+    assert await expire_grants(db, later) == 0
+    for account_id in accounts:
+        assert (await entries_of(own_database, account_id))[-2:] == [("grant", "credit", -5, 0, "grant_expiry")] * 2
+        assert (await balances(own_database, account_id))["grant"] == 5
+        assert (await wallet_of(own_database, account_id))["grants_expire_at"] == now + 3 * HOUR
+    assert (await verify_books(db, later)).problem is None
+    await db.close()

@@ -22,7 +22,7 @@ ENVIRONMENTS = ("live", "test")
 MAX_MATCHES = 500
 """The most matches of each kind (external id, e-mail, name) that a search reads. Longer search texts find the rest."""
 _BALANCES: dict[Balance, str] = {
-    "empty": "a.paid = 0 AND a.free = 0",
+    "empty": "a.paid = 0 AND a.free = 0 AND a.grants_credits = 0",
     "paid": "a.paid > 0",
     "debt": "a.debt > 0",
 }
