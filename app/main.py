@@ -34,6 +34,7 @@ import app.payments.packs
 import app.payments.router
 import app.payments.webhooks
 import app.tools.router
+import app.wallet.router
 from app.auth.admins.sessions import AdminSessions
 from app.auth.admins.sign_in import SignIn
 from app.auth.api_keys.key_route import HotRoutes
@@ -45,6 +46,7 @@ from app.configuration.service import Configuration
 from app.db import requests_database
 from app.db.listener import NotificationListener
 from app.db.replica import ReadReplica
+from app.db.version_mark import VersionMark
 from app.errors import install_error_handlers, response_for
 from app.health.gauges import measure_connections
 from app.health.provider_status import postgresql_probe, stripe_probe
@@ -64,6 +66,7 @@ from app.pricing.service import PriceBooks
 from app.pricing.unknown_models import UnknownModels
 from app.settings import Mode, Settings, load_settings
 from app.tools.service import OPERATION, ProductInventoryService
+from app.wallet.service import WalletService
 
 DESCRIPTION = """Decides whether each step of an AI agent is paid for.
 
@@ -80,6 +83,7 @@ ROUTERS = (
     app.metering.events_router,
     app.metering.reports_router,
     app.tools.router,
+    app.wallet.router,
     app.payments.router,
     app.payments.currencies,
     app.payments.packs,
@@ -131,6 +135,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.unknown_models,
         configuration,
     )
+    app.state.version_mark = VersionMark(db)
+    app.state.wallet = WalletService(db, app.state.accounts, app.state.version_mark)
     app.state.payments = PaymentService(db, configuration, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)
     app.state.accounts.directory.limit(app.state.auth.admit_account)

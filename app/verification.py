@@ -17,8 +17,9 @@ from app.ledger.verification import Verification, verify_ledger
 from app.metering.checks import PROOF as METERING
 from app.payments.checks import PROOF as PAYMENTS
 from app.tools.checks import PROOF as TOOLS
+from app.wallet.checks import PROOF as WALLET
 
-PROOFS = (BILLING, METERING, TOOLS, PAYMENTS, ACCOUNTS, ANALYTICS)
+PROOFS = (BILLING, METERING, TOOLS, PAYMENTS, WALLET, ACCOUNTS, ANALYTICS)
 
 
 async def verify_books(

@@ -59,6 +59,16 @@ VIOLATIONS: dict[str, Violation] = {
     ),
     "ck_accounts_money": Violation("accounts", [{"money_nanos": -1}]),
     "ck_accounts_sums": Violation("accounts", [{"grants_credits": MAX_CREDITS, "held_credits": 1}]),
+    "ck_money_credits_amount_nanos": Violation("money_credits", [{"amount_nanos": 0}]),
+    "ck_money_credits_currency": Violation("money_credits", [{"currency": "credit"}]),
+    "ck_money_credits_caller_kind": Violation("money_credits", [{"caller_kind": "thief"}]),
+    "fk_money_credits_account_id_accounts": orphan("money_credits"),
+    "uq_money_credits_account_id_entry_no": Violation(
+        "money_credits", [{}, {"money_credit_id": OTHER, "idempotency_key": None}]
+    ),
+    "uq_money_credits_account_id_idempotency_key_caller_kind": Violation(
+        "money_credits", [{}, {"money_credit_id": OTHER, "entry_no": 2}]
+    ),
     "ck_grants_closed_at": Violation("grants", [{"closed_at": NOW}]),
     "ck_grants_caller_kind": Violation("grants", [{"caller_kind": "thief"}]),
     "uq_grants_account_id_idempotency_key_caller_kind": Violation("grants", [{}, {"grant_id": OTHER}]),

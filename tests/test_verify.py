@@ -17,17 +17,19 @@ from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Base, Database
+from app.db.version_mark import VersionMark
 from app.ledger.checks import LEDGER, Proof, compose
-from app.ledger.locked_account import Cause
+from app.ledger.entries import Cause, Kind
 from app.ledger.outcomes import New
 from app.ledger.pools import Credits
 from app.ledger.verification import last_verification
 from app.tools.service import ProductInventoryService
 from app.verification import PROOFS, verify_books
+from app.wallet.service import WalletService
 from tests.books import connected
 from tests.conftest import ACTOR, settings_for
 from tests.databases import SERVICE_ROLE, Urls, create_database, drop_database
-from tests.later_version import write_lots
+from tests.later_version import DOLLAR, write_lots
 
 NOW = datetime.now(UTC)
 
@@ -71,6 +73,8 @@ async def write_history_of_a_later_version(urls: Urls) -> UUID:
     )
     await billing.credit(account_id, credits=Credits(9), currency=None, transaction_type="grant", actor=ACTOR, now=NOW)
     await write_lots(urls, account_id, NOW)
+    wallet = WalletService(db, billing.accounts, VersionMark(db))
+    await wallet.credit_money(account_id, DOLLAR, Kind.BONUS, currency=None, actor=ACTOR, now=NOW)
     await db.close()
     return account_id
 
@@ -249,10 +253,18 @@ SPOILT = {
     ),
     "lifetime total": (
         "UPDATE accounts SET money_granted_nanos = 0, money_used_nanos = 7 WHERE money_granted_nanos > 0",
-        "a lifetime total of money that is not its entries: account {1}: purchased 0, granted 0, used 7; entries 0, 50",
+        "a lifetime total of money that is not its entries: account {1}: purchased 0, granted 0, used 7; entries 0, 60",
+    ),
+    "credit of money": (
+        "UPDATE money_credits SET amount_nanos = 7",
+        "a credit of money that is not what its entries say: account {1}, money credit ",
+    ),
+    "credit of money deleted": (
+        "DELETE FROM money_credits",
+        "an entry without its cause: account {1}",
     ),
     "balance of money": (
-        "UPDATE accounts SET money_nanos = 1",
+        "UPDATE accounts SET money_nanos = 1 WHERE money_nanos = 0",
         "not the sum of its entries: account {0}, pool money USD: balance 1, sum of entries 0",
     ),
     "debt of money": (

@@ -79,6 +79,7 @@ def upgrade() -> None:
         for table in ("charges", "credits"):
             after = "grants of credits right after it, beside paid_after"
             _add(table, sa.Column("grants_after", sa.BigInteger(), server_default="0", nullable=False, comment=after))
+        _create_money_credits()
         op.execute(USES.format("credits spent from daily_free, free, paid and grants"))
         for table, name, condition in CHECKS:
             _check(table, name, condition)
@@ -96,6 +97,61 @@ def upgrade() -> None:
         op.execute(f"ALTER TABLE grants ADD CONSTRAINT {KEY} UNIQUE USING INDEX {KEY}")
 
 
+def _create_money_credits() -> None:
+    op.create_table(
+        "money_credits",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("money_credit_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "entry_no",
+            sa.BigInteger(),
+            nullable=False,
+            comment="its last ledger entry: the account's order of events",
+        ),
+        sa.Column("transaction_type", sa.Text(), nullable=False, comment="the kind of its entries"),
+        sa.Column(
+            "amount_nanos", sa.BigInteger(), nullable=False, comment="in nanos of the currency; negative: taken back"
+        ),
+        sa.Column("currency", sa.Text(), nullable=False, comment="the account's"),
+        sa.Column(
+            "balance_after_nanos",
+            sa.BigInteger(),
+            nullable=False,
+            comment="money and live grants right after it",
+        ),
+        sa.Column(
+            "idempotency_key", sa.Text(), nullable=True, comment="null: none was given, or the person was erased"
+        ),
+        sa.Column(
+            "caller_kind",
+            sa.Text(),
+            nullable=True,
+            comment="key, user or admin: the caller of the idempotency key; null: a payment provider's booking",
+        ),
+        sa.Column("external_transaction_id", sa.Text(), nullable=True),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("amount_nanos <> 0", name=op.f("ck_money_credits_amount_nanos")),
+        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name=op.f("ck_money_credits_currency")),
+        sa.CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name=op.f("ck_money_credits_caller_kind")),
+        sa.ForeignKeyConstraint(
+            ["account_id"],
+            ["accounts.account_id"],
+            name=op.f("fk_money_credits_account_id_accounts"),
+            ondelete="RESTRICT",
+        ),
+        sa.PrimaryKeyConstraint("account_id", "money_credit_id", name=op.f("pk_money_credits")),
+        sa.UniqueConstraint("account_id", "entry_no", name=op.f("uq_money_credits_account_id_entry_no")),
+        sa.UniqueConstraint(
+            "account_id",
+            "idempotency_key",
+            "caller_kind",
+            name=op.f("uq_money_credits_account_id_idempotency_key_caller_kind"),
+        ),
+        if_not_exists=True,
+    )
+
+
 def _add(table: str, column: "sa.Column[object]") -> None:
     op.add_column(table, column, if_not_exists=True)
 
@@ -108,7 +164,8 @@ def _check(table: str, name: str, condition: str) -> None:
 
 
 def downgrade() -> None:
-    """Forgets money. Fails where entries of grants or money exist only in so far as earlier revisions do."""
+    """Deletes money credits and the balances of money."""
+    op.drop_table("money_credits")
     op.drop_constraint(KEY, "grants")
     for index, _, _, _ in reversed(INDEXES[1:]):
         op.drop_index(index, table_name="grants")

@@ -28,6 +28,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "free_grants": KEEP,
         "grants": KEEP,
         "holds": KEEP,
+        "money_credits": KEEP,
         "hold_parts": ADD,
         "product_inventory": KEEP,
         "product_usage_log": KEEP,

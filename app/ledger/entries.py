@@ -70,6 +70,7 @@ class Cause:
         "grant",
         "hold",
         "usage_event",
+        "money_credit",
     ]
     id: UUID
 

@@ -199,6 +199,10 @@ class LockedAccount:
         self.post("money", -taken, kind, cause, actor, now)
         self.post("money_debt", nanos - taken, Kind.DEBT_INCURRED, cause, actor, now)
 
+    def money_remaining(self, now: datetime) -> int:
+        """Return the nanos of the plain balance and of the live grants of money."""
+        return self.balances["money"] + live_sum(self.lots.values(), self.currency, now)
+
     def _count_money(self, gained: int, kind: Kind, cause: Cause) -> None:
         """Count an entry in its lifetime total, so that each amount counts once. `gained`: a debt counts negative."""
         self.wallet_moved = True

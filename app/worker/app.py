@@ -61,6 +61,7 @@ from app.risk.service import look as look_for_unusual
 from app.settings import Settings
 from app.tools.erasure import TEXTS as TOOL_TEXTS
 from app.verification import verify_books
+from app.wallet.erasure import TEXTS as WALLET_TEXTS
 from app.wallet.expiry import expire_grants
 from app.worker.monitoring import Monitor, monitoring
 
@@ -147,7 +148,9 @@ def create_worker(settings: Settings, services: Services) -> App:
     @queue.task(name=FORGET_TEXTS, queue=QUEUE, retry=RETRY)
     async def forget_texts_of_erased(account_id: str) -> None:
         """Delete callers' texts from an erased account's books."""
-        await forget_texts(services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS, USAGE_TEXTS))
+        await forget_texts(
+            services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS, WALLET_TEXTS, USAGE_TEXTS)
+        )
         await forget_event_ids(services.db, UUID(account_id))
         await forget_interactions(services.reports, UUID(account_id))
 

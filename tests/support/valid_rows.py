@@ -120,6 +120,18 @@ ROWS: dict[str, Row] = {
         "expires_at": NOW,
         "created_at": NOW,
     },
+    "money_credits": {
+        "account_id": ACCOUNT,
+        "money_credit_id": uuid.UUID(int=12),
+        "entry_no": 1,
+        "transaction_type": "bonus",
+        "amount_nanos": 1,
+        "currency": "USD",
+        "balance_after_nanos": 1,
+        "idempotency_key": "key",
+        "caller_kind": "key",
+        "created_at": NOW,
+    },
     "hold_parts": {
         "account_id": ACCOUNT,
         "hold_id": HOLD,

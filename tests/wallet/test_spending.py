@@ -26,12 +26,6 @@ HOUR = timedelta(hours=1)
 User = dict[str, str]
 
 
-@pytest.fixture
-async def account_id(billing: BillingService, identity: Identity, now: datetime) -> UUID:
-    """An account with 3 one-time free uses."""
-    return await open_account(billing, identity, now)
-
-
 def charge(user: User, credits: int, **fields: object) -> dict[str, Any]:
     return {"json": {**user, "amount_minor": 100 * credits, **fields}}
 

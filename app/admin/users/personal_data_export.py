@@ -102,6 +102,14 @@ _SECTIONS = (
           FROM grants WHERE account_id = :account_id""",
     ),
     _Section(
+        "money_credits",
+        "money_credit_id",
+        """
+        SELECT money_credit_id, transaction_type, amount_nanos, currency, balance_after_nanos, description,
+               idempotency_key, external_transaction_id, created_at
+          FROM money_credits WHERE account_id = :account_id""",
+    ),
+    _Section(
         "tool_uses",
         "usage_log_id",
         """

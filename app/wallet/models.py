@@ -1,0 +1,40 @@
+"""Table of money that was given or taken back. Grants are the ledger's table (app.ledger.models)."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+from app.db.columns import Timestamp
+
+
+class MoneyCredit(Base):
+    """Money given: bought, or a gift. A negative amount: taken back. The cause of its ledger entries."""
+
+    __tablename__ = "money_credits"
+    __table_args__ = (
+        UniqueConstraint("account_id", "idempotency_key", "caller_kind"),
+        UniqueConstraint("account_id", "entry_no"),
+        CheckConstraint("amount_nanos <> 0", name="amount_nanos"),
+        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+        CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    money_credit_id: Mapped[UUID] = mapped_column(primary_key=True)
+    entry_no: Mapped[int] = mapped_column(BigInteger, comment="its last ledger entry: the account's order of events")
+    transaction_type: Mapped[str] = mapped_column(Text, comment="the kind of its entries")
+    amount_nanos: Mapped[int] = mapped_column(BigInteger, comment="in nanos of the currency; negative: taken back")
+    currency: Mapped[str] = mapped_column(Text, comment="the account's")
+    balance_after_nanos: Mapped[int] = mapped_column(
+        BigInteger, comment="money and live grants of money right after it"
+    )
+    idempotency_key: Mapped[str | None] = mapped_column(Text, comment="null: none was given, or the person was erased")
+    caller_kind: Mapped[str | None] = mapped_column(
+        Text, comment="key, user or admin: the caller of the idempotency key; null: a payment provider's booking"
+    )
+    external_transaction_id: Mapped[str | None] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)

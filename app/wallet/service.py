@@ -1,0 +1,235 @@
+"""WalletService: gives, lists and ends grants, and credits money."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+
+from app.accounts.directory import Identity
+from app.accounts.service import AccountService
+from app.auth.caller import Actor, Environment
+from app.db import Database, Session, new_id
+from app.db.version_mark import VersionMark
+from app.errors import InvalidRequest
+from app.ledger.entries import Kind
+from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
+from app.ledger.locked_account import LockedAccount, lock_account, write
+from app.ledger.lots import Category, Lot
+from app.ledger.pools import CREDIT
+from app.wallet import queries
+from app.wallet.errors import GrantNotFound
+from app.wallet.money_credits import MoneyCredit, give_money, replayed_money_credit
+
+SINCE = "0025"
+"""Versions before this revision cannot read money and grants (ADR 26)."""
+GrantStatus = Literal["active", "expired", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewGrant:
+    """A grant to give. `amount` is in credits, or with a `money` grant in nanos of the account's currency."""
+
+    amount: int
+    money: bool
+    currency: str | None = None
+    """None: the account's, which it must be."""
+    priority: int = 50
+    category: Category = "promotional"
+    source: str = "api"
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A recorded grant. Amounts are in `unit`: credits, or nanos of a currency."""
+
+    grant_id: UUID
+    account_id: UUID
+    unit: str
+    amount: int
+    remaining: int
+    priority: int
+    category: str
+    source: str
+    expires_at: datetime | None
+    created_at: datetime
+    closed_at: datetime | None
+    replayed: bool = False
+
+    def status(self, now: datetime) -> GrantStatus:
+        """Return whether it can pay at `now`. `closed`: it was spent or ended before its expiry."""
+        if self.expires_at is not None and self.expires_at <= (self.closed_at or now):
+            return "expired"
+        return "active" if self.closed_at is None else "closed"
+
+
+class WalletService:
+    """One per process. A method whose name ends in `_in` is part of the caller's transaction."""
+
+    def __init__(self, db: Database, accounts: AccountService, mark: VersionMark) -> None:
+        self._db = db
+        self._accounts = accounts
+        self._mark = mark
+
+    # --- grants ---
+
+    async def give_grant(
+        self, account_id: UUID, new: NewGrant, *, actor: Actor, now: datetime, idempotency_key: str | None = None
+    ) -> Grant:
+        """Give a grant. Locks the account until commit. Replaying a key gives nothing.
+
+        Raises UpgradeInProgress, AccountClosed, CurrencyMismatch, IdempotencyKeyReused, InvalidRequest for an expiry
+        that is not in the future, BalanceLimitExceeded, TooManyGrants.
+        """
+        await self._mark.require(SINCE)
+        async with self._db.transaction() as tx:
+            account = await lock_account(tx, account_id)
+            unit = account.currency if new.money else CREDIT
+            if idempotency_key is not None:
+                row = await queries.find_grant_by_key(tx, account_id, actor.kind, idempotency_key)
+                if row is not None:
+                    if (row["amount"], row["unit"], row["category"]) != (new.amount, unit, new.category):
+                        raise IdempotencyKeyReused(idempotency_key)
+                    return replace(_grant(row), replayed=True)
+            _require_open(account, new.currency)
+            if new.expires_at is not None and new.expires_at <= now:
+                raise InvalidRequest("expires_at must be in the future", field="expires_at")
+            lot = Lot(
+                grant_id=new_id(),
+                unit=unit,
+                amount=new.amount,
+                remaining=new.amount,
+                priority=new.priority,
+                category=new.category,
+                expires_at=new.expires_at,
+                created_at=now,
+                source=new.source,
+                idempotency_key=idempotency_key,
+                caller_kind=actor.kind,
+            )
+            kind = Kind.PURCHASE if new.category == "purchased" else Kind.GRANT_GIVEN
+            account.give_lot(lot, kind, actor, now)
+            await write(tx, [account], now)
+        return _grant({**{name: getattr(lot, name) for name in _OF_LOT}, "account_id": account_id})
+
+    async def list_grants(
+        self, identity: Identity, *, only_open: bool, now: datetime, limit: int, offset: int
+    ) -> tuple[Sequence[Grant], int]:
+        """Return a page of the user's grants, newest first, and their number. An unknown user has none."""
+        account_id = await self._accounts.directory.find(identity)
+        if account_id is None:
+            return [], 0
+        async with self._db.read() as db:
+            rows = await queries.list_grants(db, account_id, only_open, now, limit, offset)
+            return [_grant(row) for row in rows], await queries.count_grants(db, account_id, only_open, now)
+
+    async def end_grant(self, environment: Environment, grant_id: UUID, *, actor: Actor, now: datetime) -> Grant:
+        """End a grant: its rest is lost. Locks the account until commit. No effect on one that is spent or expired.
+
+        Raises UpgradeInProgress, GrantNotFound.
+        """
+        await self._mark.require(SINCE)
+        async with self._db.transaction() as tx:
+            row = await queries.find_grant(tx, environment, grant_id)
+            if row is None:
+                raise GrantNotFound
+            structlog.contextvars.bind_contextvars(account_id=str(row["account_id"]))
+            account = await lock_account(tx, row["account_id"])
+            account.expire_lots(now)
+            lot = account.lots.get(grant_id)
+            if lot is not None and lot.remaining > 0:
+                account.end_lot(lot, actor, now)
+            await write(tx, [account], now)
+            row = await queries.find_grant(tx, environment, grant_id)
+            assert row is not None
+        return _grant(row)
+
+    # --- money ---
+
+    async def credit_money(
+        self,
+        account_id: UUID,
+        nanos: int,
+        kind: Kind,
+        *,
+        currency: str | None,
+        actor: Actor,
+        now: datetime,
+        description: str | None = None,
+        external_transaction_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> MoneyCredit:
+        """Add money, a positive amount. Locks the account until commit. Replaying a key adds nothing.
+
+        A purchase pays the account's debt first. `currency` None means the account's. Raises UpgradeInProgress,
+        AccountClosed, CurrencyMismatch, IdempotencyKeyReused, BalanceLimitExceeded.
+        """
+        await self._mark.require(SINCE)
+        async with self._db.transaction() as tx:
+            return await self.credit_money_in(
+                tx,
+                account_id,
+                nanos,
+                kind,
+                currency=currency,
+                actor=actor,
+                now=now,
+                description=description,
+                external_transaction_id=external_transaction_id,
+                idempotency_key=idempotency_key,
+            )
+
+    async def credit_money_in(
+        self,
+        tx: Session,
+        account_id: UUID,
+        nanos: int,
+        kind: Kind,
+        *,
+        currency: str | None,
+        actor: Actor,
+        now: datetime,
+        description: str | None = None,
+        external_transaction_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> MoneyCredit:
+        """As `credit_money`, in the caller's transaction. The caller has called `require` of the version mark."""
+        account = await lock_account(tx, account_id)
+        wanted = (nanos, currency or account.currency, kind.value)
+        existing = await replayed_money_credit(tx, account_id, actor, idempotency_key, wanted)
+        if existing is not None:
+            return existing
+        _require_open(account, currency)
+        credit = await give_money(
+            tx,
+            account,
+            nanos,
+            kind,
+            actor=actor,
+            now=now,
+            description=description,
+            external_transaction_id=external_transaction_id,
+            idempotency_key=idempotency_key,
+        )
+        await write(tx, [account], now)
+        return credit
+
+
+_OF_LOT = (
+    *("grant_id", "unit", "amount", "remaining", "priority", "category", "source", "expires_at", "created_at"),
+    "closed_at",
+)
+
+
+def _require_open(account: LockedAccount, currency: str | None) -> None:
+    if account.status == "closed":
+        account.require_active()
+    if currency not in (None, account.currency):
+        raise CurrencyMismatch(currency or "", account.currency)
+
+
+def _grant(row: Any) -> Grant:
+    return Grant(account_id=row["account_id"], **{name: row[name] for name in _OF_LOT})
