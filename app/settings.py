@@ -248,8 +248,8 @@ class Settings(BaseSettings):
     )
     usage_debt_plans: list[Annotated[str, StringConstraints(min_length=1, max_length=255)]] = Field(
         default=[],
-        description="JSON list of plans whose accounts owe what their money does not cover, whatever the API key's "
-        "usage policy is.",
+        description="JSON list of plans whose accounts always have the usage policy `debt`: the part that their money "
+        "does not cover becomes debt.",
     )
     usage_debt_limit: int = Field(
         default=100,

@@ -24,6 +24,10 @@ AGENTS_PATHS = frozenset(
         "/v1/billing/charges",
         "/v1/billing/litellm/usage",
         "/v1/tools/charge",
+        "/v1/usage",
+        "/v1/usage/check",
+        "/v1/usage/compute",
+        "/v1/usage/quote",
     }
 )
 """The hot routes of agents and proxies. Only these requests count, and only these are rejected. Stripe's webhooks,

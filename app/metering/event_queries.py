@@ -1,4 +1,4 @@
-"""Queries of usage events and their ids: what a report reads under its account's lock, and what it writes."""
+"""Queries of usage events and their ids: the reads of a report under its account's lock, and its writes."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date

@@ -58,7 +58,7 @@ BODY: dict[str, Any] = {
     openapi_extra=BODY,
 )
 async def report_events(request: Request, caller: UsageWriter, now: Now) -> Response:
-    """Record CloudEvents. Accepted and repeated ones answer 204; what the money does not cover becomes debt.
+    """Record CloudEvents. Accepted and repeated ones answer 204. The part that the money does not cover becomes debt.
 
     The price book decides about the cost. If some events of a batch are refused, the others are recorded, and the
     answer names the refused ones.

@@ -27,7 +27,7 @@ COST = "Decides instead of the price book, 0 included. Needs `usage:set_cost`; t
 
 
 class EventFields(UserFields):
-    """An event without its measure: who used it, when, and what it belongs to."""
+    """An event without its measure: its user, time, stated cost and attribution."""
 
     event_id: Key255 = Field(description="Identifies the event for its account and source: a repeat costs nothing.")
     agent_id: Label | None = None

@@ -70,6 +70,9 @@ QUERIES = {
     ("/admin/audit-logs.csv", "since"),
     ("/admin/audit-logs.csv", "until"),
 }
+OF_USAGE = {(path, name) for path in ("/v1/usage", "/v1/usage/me") for name in ("from", "to")}
+"""Filters of API keys and users."""
+OF_EVENTS = {("POST", path, "time") for path in ("/v1/usage", "/v1/usage/compute", "/v1/usage/quote")}
 BODIES = {("POST", KEYS, "expires_at"), ("PATCH", f"{KEYS}/{{key_id}}", "expires_at")}
 DAYS = {
     (path, name)
@@ -99,7 +102,7 @@ def test_the_tables_name_every_date_that_a_request_can_contain(database: Urls) -
                 properties = described["components"]["schemas"].get(name, {}).get("properties", {})
                 found = {field for field, schema in properties.items() if formats(schema) & {"date", "date-time"}}
                 bodies |= {(method.upper(), path, field) for field in found}
-    assert (queries, days, bodies) == (QUERIES, DAYS, BODIES)
+    assert (queries, days, bodies) == (QUERIES | OF_USAGE, DAYS, BODIES | OF_EVENTS)
 
 
 @pytest.mark.parametrize(("path", "name"), sorted(QUERIES))

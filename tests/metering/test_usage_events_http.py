@@ -64,7 +64,7 @@ async def test_a_batch_records_its_good_events_and_names_the_others(desk: Desk, 
     bad = [event(user, {"model": "m"}), {**event(user), "id": ""}, event(user, {**OTEL, "gen_ai.request.model": "x"})]
     answer = await send(desk, [good[0], bad[0], good[2], *bad[1:]], content_type)
     assert (answer.status_code, answer.json()["code"]) == (422, "events_rejected")
-    refused = answer.json()["details"]["events"]
+    refused = answer.json()["error"]["details"]["events"]
     assert [each["index"] for each in refused] == [1, 3, 4]
     assert [each["code"] for each in refused] == ["invalid_request", "invalid_request", "unknown_model"]
     assert len(await desk.events(user)) == 3

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.admin.test_extreme_dates import BEYOND
 from tests.metering.conftest import Desk, llm, put_in_force, usage
 
 PATH = "/v1/usage"
@@ -169,3 +170,13 @@ async def test_reports_need_the_permission(desk: Desk, user: str) -> None:
         for path in ("", "/events/x"):
             assert (await client.get(f"{PATH}{path}", params={"user_id": user})).status_code == status
     assert (await desk.router.get(f"{PATH}/me")).status_code == 401
+
+
+@pytest.mark.parametrize("moment", BEYOND)
+async def test_times_lie_in_the_years_2000_to_2200(desk: Desk, user: str, moment: str) -> None:
+    for name in ("from", "to"):
+        answer = await desk.reader.get(PATH, params={"user_id": user, name: moment})
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+    for path, body in (("", usage(user)), ("/quote", {"metric": llm()})):
+        answer = await desk.router.post(f"{PATH}{path}", json={**body, "time": moment})
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")

@@ -301,3 +301,40 @@ async def test_the_price_falls_with_the_months_volume_however_events_are_split(d
 async def test_test_keys_have_their_own_accounts(desk: Desk, user: str) -> None:
     assert (await desk.test.post(PATH, json=usage(user))).status_code == 402
     assert await desk.events(user) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "body", "status", "code"),
+    [
+        ("nobody", "", b"{}", 401, "unauthorized"),
+        ("stranger", "", b"{}", 403, "forbidden"),
+        ("router", "", b"{", 422, "bad_request"),
+        ("router", "", b"\xff", 400, "bad_request"),
+        ("router", "/check", b"{}", 422, "bad_request"),
+        ("router", "/nothing", b"{}", 404, "not_found"),
+        ("router", "/me", b"{}", 405, "bad_request"),
+    ],
+)
+async def test_every_failure_has_the_envelope(
+    desk: Desk, key: str, path: str, body: bytes, status: int, code: str
+) -> None:
+    answer = await desk.clients[key].post(f"{PATH}{path}", content=body, headers={"Content-Type": "application/json"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], type(error["message"])) == (status, code, str), answer.text
+    assert {"detail", "code", "request_id"} <= set(answer.json())
+
+
+async def test_refusals_in_the_words_of_the_contract(desk: Desk) -> None:
+    user = await desk.user(1)
+    event = usage(user, "e 1", cost_cents=2)
+    error = (await desk.router.post(PATH, json=event)).json()["error"]
+    assert (error["code"], error["details"]) == ("insufficient_credits", {"balance": 1, "required": 2})
+    await desk.give(user, DOLLAR)
+    await desk.router.post(PATH, json=event)
+    error = (await desk.router.post(PATH, json=event)).json()["error"]
+    assert error == {"code": "duplicate_event", "message": "Event e 1 already processed"}
+    error = (await desk.router.post(PATH, json={**event, "cost_cents": -1})).json()["error"]
+    assert error["code"] == "bad_request"
+    missing = await desk.reader.get(f"{PATH}/events/x", params={"user_id": str(uuid.uuid4())})
+    assert missing.json()["error"]["code"] == "not_found"
+    assert "Account" in missing.json()["error"]["message"]
