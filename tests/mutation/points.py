@@ -39,6 +39,10 @@ class Mutation:
     """One change of a source file. `before` and `after` are the changed expression."""
 
     line: int
+    statement: int
+    """Line of the innermost statement that contains it."""
+    at_import: bool
+    """Outside of every function."""
     function: str
     before: str
     after: str
@@ -61,6 +65,8 @@ class _Finder(ast.NodeVisitor):
     def __init__(self, source: str) -> None:
         self._lines = source.splitlines(keepends=True)
         self._function: list[str] = []
+        self._functions = 0
+        self._statement = 0
         self.found: list[Mutation] = []
 
     def _replace(self, node: ast.expr | ast.stmt, after: str) -> None:
@@ -69,15 +75,26 @@ class _Finder(ast.NodeVisitor):
         source = "".join(self._lines).encode()
         changed = source[:start] + after.encode() + source[end:]
         before = " ".join(source[start:end].decode().split())
-        self.found.append(Mutation(node.lineno, ".".join(self._function), before, after, changed.decode()))
+        place = (node.lineno, self._statement, not self._functions, ".".join(self._function))
+        self.found.append(Mutation(*place, before, after, changed.decode()))
 
     def _offset(self, line: int, column: int) -> int:
         return sum(len(text.encode()) for text in self._lines[: line - 1]) + column
 
+    def visit(self, node: ast.AST) -> None:
+        outer = self._statement
+        if isinstance(node, ast.stmt):
+            self._statement = node.lineno
+        super().visit(node)
+        self._statement = outer
+
     def _named(self, node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        is_function = not isinstance(node, ast.ClassDef)
         self._function.append(node.name)
+        self._functions += is_function
         for child in node.body:  # neither decorators nor annotations, and no defaults
             self.visit(child)
+        self._functions -= is_function
         self._function.pop()
 
     visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _named  # noqa: N815  (names that ast prescribes)
