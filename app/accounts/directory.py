@@ -30,6 +30,7 @@ CACHED_IDENTITY_ENTRY_BYTES = 320
 IDENTITIES_CHANNEL = "account_identities"
 SHARED_LOCK_TIMEOUT_MS = 250
 """How long a batch of creations waits for another process. After that, each creation waits alone."""
+LANES = 2  # a batch that waits for another process delays only half of the others
 MAX_TRIES = 5  # attempts to create an account whose identity is repeatedly erased at the same time
 Existed = Literal["existed"]
 EXISTED: Existed = "existed"
@@ -106,7 +107,7 @@ class AccountDirectory:
         self._listener: NotificationListener | None = None
         self._admit: Callable[[UUID], None] = lambda _: None
         self._creations: GroupCommit[Creation, UUID | Existed] = GroupCommit(
-            self._create_together, db.lock_waiters, name="accounts"
+            self._create_together, db.lock_waiters, name="accounts", lanes=LANES
         )
         self._ids: InvalidatedCache[bytes, UUID] = InvalidatedCache(
             CACHED_IDENTITY_BYTES // CACHED_IDENTITY_ENTRY_BYTES

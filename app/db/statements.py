@@ -4,7 +4,7 @@ A batch of charges runs them straight on the driver. A webhook or an admin's cor
 a transaction of SQLAlchemy. JSON values are sent as text and returned as values in both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias, cast
 
@@ -43,27 +43,47 @@ async def find_many(tx: Tx, read: PointRead, keys: Sequence[tuple[object, ...]])
 @cache
 def arrays_of(model: type[DeclarativeBase], names: tuple[str, ...]) -> str:
     """Return `$1::uuid[], $2::text[]…`: an array of values for each of the model's columns."""
+    return ", ".join(f"{value}[]" for value in _values_of(model, names))
+
+
+def _values_of(model: type[DeclarativeBase], names: tuple[str, ...]) -> list[str]:
+    """Return `$1::uuid`, `$2::text`…: a value for each of the model's columns."""
     table = model.__table__
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     types = (table.c[name].type.compile(dialect) for name in names)
-    return ", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(types, 1))
+    return [f"${number}::{type_}" for number, type_ in enumerate(types, 1)]
 
 
 @cache
-def _insert(model: type[DeclarativeBase], names: tuple[str, ...]) -> str:
+def rows_of(model: type[DeclarativeBase], names: tuple[str, ...], *, is_single: bool) -> str:
+    """Return the rows that a write takes from its values (`values_of`), as an item of FROM with the name `n`.
+
+    Many rows come from one array a column. PostgreSQL keeps a temporary store for each array, and so takes twice as
+    long to write one row: a single row comes from single values.
+    """
+    rows = f"(VALUES ({', '.join(_values_of(model, names))}))" if is_single else f"unnest({arrays_of(model, names)})"
+    return f"{rows} AS n ({', '.join(names)})"
+
+
+def values_of(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> list[Any]:
+    """Return the values of a write: of one row its values, of many rows one list a column. See `rows_of`."""
+    if len(rows) == 1:
+        [row] = rows
+        return [row[name] for name in names]
+    return [[row[name] for row in rows] for name in names]
+
+
+@cache
+def _insert(model: type[DeclarativeBase], names: tuple[str, ...], *, is_single: bool) -> str:
     return sql(
-        "INSERT INTO {table} ({names}) SELECT * FROM unnest({arrays})",
+        "INSERT INTO {table} ({names}) SELECT * FROM {rows}",
         table=model.__tablename__,
         names=", ".join(names),
-        arrays=arrays_of(model, names),
+        rows=rows_of(model, names, is_single=is_single),
     )
-
-
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """Return the values of rows that have the same columns, column by column."""
-    return [[row[name] for row in rows] for name in rows[0]]
 
 
 async def insert_rows(tx: Tx, model: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert any number of rows (column name -> value, the same columns in each) by one statement."""
-    await write(tx, _insert(model, tuple(rows[0])), *columns_of(rows))
+    names = tuple(rows[0])
+    await write(tx, _insert(model, names, is_single=len(rows) == 1), *values_of(rows, names))

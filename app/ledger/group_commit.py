@@ -25,7 +25,6 @@ from app.observability.metrics import LOCK_WAIT_SECONDS
 Outcome = TypeVar("Outcome")
 Request = TypeVar("Request")
 log = structlog.get_logger()
-LANES = 2  # one transaction is prepared while another commits
 MAX_BATCH = 128
 MAX_WEIGHT = 256  # rows of a batch, so that a transaction of long requests ends as soon
 MAX_WAITING = 2_000  # about one second of work; beyond that, an early 503 is better than a late answer
@@ -64,7 +63,8 @@ class GroupCommit(Generic[Request, Outcome]):
 
     A request whose account another transaction has locked has the outcome None. It runs again without `skip_locked`,
     one call at a time for each account, so that the queue of an account delays no other. `lock_waiters` bounds how
-    many of these calls hold a connection. Two lanes never contend: an account always uses the same one.
+    many of these calls hold a connection. `lanes` transactions run side by side: an account always uses the same lane.
+    Charges have one: a second one makes the batches half as large, which costs more than the time that it saves.
     """
 
     def __init__(
@@ -74,13 +74,14 @@ class GroupCommit(Generic[Request, Outcome]):
         *,
         find_replay: FindReplay[Request, Outcome] | None = None,
         name: str,
+        lanes: int = 1,
     ) -> None:
         self._name = name
         self._lock_waiters = lock_waiters
         self._run_together = run_together
         self._find_replay = find_replay
         self._lookups: set[asyncio.Task[None]] = set()
-        self._queues: list[deque[_Waiting[Request, Outcome]]] = [deque() for _ in range(LANES)]
+        self._queues: list[deque[_Waiting[Request, Outcome]]] = [deque() for _ in range(lanes)]
         self._held: dict[int | UUID, deque[_Waiting[Request, Outcome]]] = {}
         self._running: dict[int | UUID, asyncio.Task[None]] = {}
         self._size = 0
@@ -95,7 +96,7 @@ class GroupCommit(Generic[Request, Outcome]):
         if self._size >= MAX_WAITING:
             raise Busy
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        lane = account_id.int % LANES
+        lane = account_id.int % len(self._queues)
         waiting = _Waiting(request, account_id, may_repeat, outcome, tracing.current(), SLOT.get(), weight)
         self._queues[lane].append(waiting)
         self._start(lane, self._queues[lane], self._share)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from app.db import Database, Session, Snapshot
 from app.db.point_reads import PointRead
 from app.db.sql import sql
-from app.db.statements import Tx, arrays_of, fetch, insert_rows, write
+from app.db.statements import Tx, arrays_of, fetch, insert_rows, rows_of, values_of, write
 from app.ledger.models import Account, Grant, LedgerEntry, LedgerVerification
 
 _COLUMNS = ", ".join(column.name for column in Account.__table__.columns)
@@ -42,21 +43,17 @@ WALLET = (
 _MOVED_WITH_WALLET = (*_MOVED, *WALLET)
 
 
-def _update_accounts(names: tuple[str, ...]) -> str:
+@cache
+def _update_accounts(names: tuple[str, ...], *, is_single: bool) -> str:
     return sql(
         """
-        UPDATE accounts a SET {changes}
-          FROM unnest({arrays}) AS n ({names})
-         WHERE a.account_id = n.account_id AND a.account_id = ANY ($1)
+        UPDATE accounts a SET {changes} FROM {rows}
+         WHERE a.account_id = n.account_id AND a.account_id = {ids}
         """,
         changes=", ".join(f"{name} = n.{name}" for name in names[1:]),
-        arrays=arrays_of(Account, names),
-        names=", ".join(names),
+        rows=rows_of(Account, names, is_single=is_single),
+        ids="$1" if is_single else "ANY ($1)",
     )
-
-
-_UPDATE_ACCOUNTS = _update_accounts(_MOVED)
-_UPDATE_ACCOUNTS_WITH_WALLETS = _update_accounts(_MOVED_WITH_WALLET)
 
 
 GRANT_COLUMNS = (
@@ -107,12 +104,16 @@ async def insert_accounts(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def update_accounts(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     """Store the balances of accounts. The caller holds their locks."""
-    await write(tx, _UPDATE_ACCOUNTS, *([row[name] for row in rows] for name in _MOVED))
+    await _store(tx, _MOVED, rows)
 
 
 async def update_accounts_with_wallets(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     """Store the balances of accounts whose grants or money moved as well. The caller holds their locks."""
-    await write(tx, _UPDATE_ACCOUNTS_WITH_WALLETS, *([row[name] for row in rows] for name in _MOVED_WITH_WALLET))
+    await _store(tx, _MOVED_WITH_WALLET, rows)
+
+
+async def _store(tx: Tx, names: tuple[str, ...], rows: Sequence[Mapping[str, Any]]) -> None:
+    await write(tx, _update_accounts(names, is_single=len(rows) == 1), *values_of(rows, names))
 
 
 async def update_account_status(tx: Session, account_id: UUID, status: str, reason: str | None, now: datetime) -> None:
