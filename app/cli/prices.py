@@ -56,7 +56,9 @@ def prices_import(
         author = _author(reason)
         base = await importing.find_base(db, author.now)
         proposal = importing.from_seed(base) if shipped else _made(lambda: importing.from_packages(base, author.now))
-        return await importing.store(db, proposal, author), proposal
+        async with db.transaction() as tx:
+            version, _ = await importing.store(tx, proposal, author)
+        return version, proposal
 
     version, proposal = run(work)
     kinds = [change.kind for change in proposal.changes]

@@ -9,7 +9,16 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from app.currencies import CURRENCIES
 from app.pricing.usage import PRICED_AS, Mode, TokenClass
@@ -57,6 +66,8 @@ Price = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=0, max_digits=21
 Percent = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=-100, le=100_000, decimal_places=4)]
 Quantity = Annotated[Decimal, BeforeValidator(_no_float), Field(gt=0, max_digits=24, decimal_places=9)]
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
+TimeOfDay = Annotated[time, WithJsonSchema({"type": "string", "pattern": r"^\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"})]
+"""Without a zone, which JSON Schema's format `time` demands."""
 Prices = dict[TokenClass, Price]
 Status = Literal["agreed", "disputed", "single_source", "confirmed"]
 PRICING_STATUSES: frozenset[Status] = frozenset(("agreed", "single_source", "confirmed"))
@@ -110,8 +121,8 @@ class Hours(Rates):
     """The prices of a mode between two times of day, UTC. If `end` is not after `start`, the span crosses midnight."""
 
     mode: Mode = "standard"
-    start: time
-    end: time
+    start: TimeOfDay
+    end: TimeOfDay
     weekdays: list[Annotated[int, Field(ge=0, le=6)]] | None = Field(default=None, description="0 is Monday.")
     except_dates: list[date] = Field(default=[], max_length=1000)
 

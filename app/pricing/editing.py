@@ -68,6 +68,12 @@ async def find_version(db: Session, version: int) -> Version:
     return _version(row)
 
 
+async def find_newest(db: Session) -> Version | None:
+    """Return the newest version, of any currency."""
+    last = await queries.next_version(db) - 1
+    return await find_version(db, last) if last else None
+
+
 async def find_in_force(db: Session, currency: str, at: datetime) -> Version | None:
     """Return the version in force for a currency at a time. For changes; requests use `PriceBooks.current`."""
     activation = await find_activation(db, currency, at)

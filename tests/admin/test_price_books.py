@@ -85,6 +85,7 @@ async def test_an_activation_names_what_the_admin_saw(office: Office, admin: htt
 async def test_the_shipped_data_is_imported_once(office: Office, admin: httpx.AsyncClient) -> None:
     await put_in_force(office, markups=[{"id": "plus", "percent": "20"}])
     made = await post(admin, "/price-books/import", **WHY)
+    assert await post(admin, "/price-books/import", **WHY) == made  # no second proposal of the same
     found = await get(admin, f"/price-books/{made['version']}")
     assert found["rows"]["agreed"] > 200
     assert found["document"]["markups"][0]["id"] == "plus"

@@ -128,12 +128,11 @@ async def import_shipped_prices(body: ReasonBody, admin: Administrator, db: Db) 
     """
     base = await importing.find_base(db, admin.now)
     proposal = await asyncio.to_thread(importing.from_seed, base)
-    if not proposal.changes:
-        return ImportReply(version=None)
     async with db.transaction() as tx:
-        version = await editing.propose(tx, proposal.document, _author(admin, body.reason), based_on=proposal.based_on)
-        after = {"based_on": proposal.based_on, "changes": len(proposal.changes)}
-        await admin.record(tx, "price_book.propose", "price_book", version, after=after, reason=body.reason)
+        version, is_new = await importing.store(tx, proposal, _author(admin, body.reason))
+        if is_new:
+            after = {"based_on": proposal.based_on, "changes": len(proposal.changes)}
+            await admin.record(tx, "price_book.propose", "price_book", version, after=after, reason=body.reason)
     return ImportReply(version=version)
 
 
@@ -188,7 +187,7 @@ def _changed(in_force: editing.Activation) -> ChangedMeanwhile:
 async def calculate_price(
     version: VersionInPath, body: CalculateBody, admin: Viewer, books: Books, now: Now
 ) -> CalculateReply:
-    """Return what an event would cost, line by line. Charges nobody."""
+    """Return what an event would cost, line by line. Charges no account."""
     book = await books.book(version)
     found = price(
         book,

@@ -89,7 +89,9 @@ class DifferenceReply(Reply):
 
 
 class ImportReply(Reply):
-    version: int | None = Field(description="The proposal; null: the data changes nothing.")
+    version: int | None = Field(
+        description="The proposal, or an equal one from before; null: the data changes nothing."
+    )
 
 
 class Choice(Reply):

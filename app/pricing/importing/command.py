@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.db import Database
+from app.db import Database, Session
 from app.pricing import seed
 from app.pricing.book import BookDocument, Status
 from app.pricing.comparison import Change, compare
-from app.pricing.editing import Author, Version, find_in_force, propose
+from app.pricing.editing import Author, Version, find_in_force, find_newest, lock, propose
 from app.pricing.importing import genai_prices, merge, model_prices
 
 CURRENCY = "USD"
@@ -47,12 +47,18 @@ def from_seed(base: Version | None) -> Proposal:
     return _proposal(base, document, [])
 
 
-async def store(db: Database, proposal: Proposal, author: Author) -> int | None:
-    """Store the proposal, not in force, and return its version. None: it changes nothing."""
+async def store(tx: Session, proposal: Proposal, author: Author) -> tuple[int | None, bool]:
+    """Store the proposal, not in force. Return its version, and whether it is new.
+
+    None: it changes nothing. A proposal that equals the newest version adds none. Locks the price books until commit.
+    """
     if not proposal.changes:
-        return None
-    async with db.transaction() as tx:
-        return await propose(tx, proposal.document, author, based_on=proposal.based_on)
+        return None, False
+    await lock(tx)
+    newest = await find_newest(tx)
+    if newest is not None and newest.document == proposal.document:
+        return newest.version, False
+    return await propose(tx, proposal.document, author, based_on=proposal.based_on), True
 
 
 async def find_base(db: Database, now: datetime) -> Version | None:

@@ -181,9 +181,9 @@ def replace_rows(
             free = row.model_copy(update={"model": names[0], "aliases": names[1:]})
             kept.append(_decided(free, decided.get(row.id)))
     return BookDocument.model_validate(
-        base.model_dump()
+        {name: getattr(base, name) for name in BookDocument.model_fields}
         | {
-            "llm": [row.model_dump() for row in kept],
+            "llm": kept,
             "provider_aliases": PROVIDER_ALIASES | base.provider_aliases,
             "notices": list(dict.fromkeys((*base.notices, *notices))),
         }
