@@ -119,6 +119,8 @@ def _item(sent: object, item: Reported | AppError, outcome: Outcome) -> ItemRepl
 
 
 def event_id_of(sent: object) -> str:
-    """Return the id of a batch's item as it was sent, "" if it has none."""
+    """Return the id of a batch's item as it was sent, "" if it has none that JSON in UTF-8 can repeat."""
     event_id = sent.get("event_id") if isinstance(sent, dict) else None
-    return event_id if isinstance(event_id, str) else ""
+    if not isinstance(event_id, str):
+        return ""
+    return event_id if event_id.encode(errors="ignore").decode() == event_id else ""

@@ -58,10 +58,12 @@ POSTS: dict[str, Body] = {
         "error_count": 0,
         "fallback_count": 0,
     },
+    "/v1/usage/check": {**USER, "required_cents": 1, "provider": "p", "model": "m"},
     "/v1/tools/charge": {**USER, "product_type": "web_search", "idempotency_key": "k", "request_id": "r"},
 }
 WEBHOOK = "/v1/billing/webhooks/stripe"
 GETS: dict[str, Body] = {
+    "/v1/usage/events/e": {**USER, "source": "s"},
     "/v1/billing/transactions": {**USER, "limit": "50", "offset": "0"},
     "/v1/tools/balance": USER,
     "/v1/tools/balance/web_search": USER,
@@ -69,6 +71,7 @@ GETS: dict[str, Body] = {
 }
 PATHS = (
     "/v1/billing/charges/{}",
+    "/v1/usage/events/{}?oauth_provider=oauth:google&external_id=x",
     "/v1/billing/accounts/{}",
     "/v1/billing/accounts/oauth:google/{}",
     "/v1/billing/accounts/{}/x",

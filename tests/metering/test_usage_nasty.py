@@ -1,0 +1,127 @@
+"""Hostile input to the usage routes: never a 5xx, never a mint, and one refused event spoils no batch."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.metering.conftest import Desk, llm
+from tests.support.invalid_requests import CONTENT_TYPES, NASTY_QUERIES, NASTY_VALUES, WHOLE_BODIES
+from tests.support.wallets import DOLLAR
+from tests.test_nasty_input import judge, leaves, with_value
+
+EVENT: dict[str, Any] = {
+    "event_id": "e",
+    "user_id": "nasty",
+    "metric": {
+        **llm(1, 1),
+        "usage": {"input_tokens": 1, "output_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": 1}},
+        "basis": "disjoint",
+        "mode": "standard",
+    },
+    "time": "2026-11-30T00:00:00Z",
+    "cost_cents": 0,
+    "agent_id": "a",
+    "tool": "t",
+    "run_id": "r",
+    "traceparent": "t",
+    "metadata": {"a": 1},
+    "customer_email": "a@example.com",
+}
+FLAT = {"event_id": "c", "user_id": "nasty", "cpu_hours": 1, "memory_gb_hours": 1, "sku": "s", "hourly_price_cents": 1}
+CLOUD_EVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": "i",
+    "source": "s",
+    "type": "sms",
+    "subject": "nasty",
+    "time": "2026-11-30T00:00:00Z",
+    "datacontenttype": "application/json",
+    "extension": "x",
+    "data": {"quantity": 1, "metric": None, "tokens": None, "usage": None, "type": None, "model": "m"},
+}
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/usage": EVENT,
+    "/v1/usage/compute": FLAT,
+    "/v1/usage/quote": {"metric": llm(1, 1), "plan": "p", "tool": "t", "time": "2026-11-30T00:00:00Z"},
+    "/v1/usage/check": {"user_id": "nasty", "required_cents": 1, "provider": "p", "model": "m"},
+    "/v1/events": CLOUD_EVENT,
+}
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_every_field_takes_or_refuses_every_value(desk: Desk, path: str) -> None:
+    cases = [(field, text) for field in leaves(BODIES[path]) for text in NASTY_VALUES]
+    headers = {"Content-Type": "application/json"}
+    for begin in range(0, len(cases), 20):
+        some = cases[begin : begin + 20]
+        contents = [with_value(BODIES[path], field, text) for field, text in some]
+        answers = await asyncio.gather(*(desk.router.post(path, content=body, headers=headers) for body in contents))
+        for case, answer in zip(some, answers, strict=True):
+            judge(answer, (path, *case))
+        if path == "/v1/usage":
+            items = b'{"events": [' + b",".join(body for body in contents if _is_json(body)) + b"]}"
+            judge(await desk.router.post("/v1/usage/batch", content=items, headers=headers), some)
+
+
+def _is_json(body: bytes) -> bool:
+    """Whether Python reads the body: numbers of too many digits make a whole batch unreadable."""
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("path", [*BODIES, "/v1/usage/batch"])
+@pytest.mark.parametrize("name", WHOLE_BODIES)
+async def test_every_body_is_taken_or_refused(desk: Desk, path: str, name: str) -> None:
+    answer = await desk.router.post(path, content=WHOLE_BODIES[name], headers={"Content-Type": "application/json"})
+    judge(answer, (path, name))
+    assert answer.status_code in (400, 422) or (path, name) == ("/v1/events", "a list")
+
+
+@pytest.mark.parametrize("path", [*BODIES, "/v1/usage/batch"])
+async def test_every_content_type_is_taken_or_refused(desk: Desk, path: str) -> None:
+    content = json.dumps(BODIES.get(path, {"events": []})).encode()
+    for content_type in CONTENT_TYPES:
+        answer = await desk.router.post(path, content=content, headers={"Content-Type": content_type})
+        judge(answer, (path, content_type))
+
+
+@pytest.mark.parametrize("name", ["ce-id", "ce-time", "ce-subject", "ce-specversion", "X-Service-Name", "traceparent"])
+async def test_every_header_is_taken_or_refused(desk: Desk, name: str) -> None:
+    binary = {f"ce-{key}": str(CLOUD_EVENT[key]) for key in ("specversion", "id", "source", "type", "subject")}
+    for value in (b"", b"%", b"\xff\xfe", b"%00", b"x" * 5000, b'"\\', b"%ED%A0%80", "€".encode()):
+        headers = {**binary, "Content-Type": "application/json", name: value}
+        judge(await desk.router.post("/v1/events", content=b"{}", headers=headers), (name, value))
+
+
+QUERY = {
+    **dict.fromkeys(("meter", "provider", "model", "agent", "tool", "key", "run", "source", "cursor"), "x"),
+    "from": "2026-11-30T00:00:00Z",
+    "to": "2026-11-30T00:00:00Z",
+    "status": "charged",
+    "group_by": "model",
+    "interval": "day",
+    "limit": "5",
+    "user_id": "nasty",
+    "external_id": "x",
+}
+
+
+@pytest.mark.parametrize("name", QUERY)
+async def test_every_query_takes_or_refuses_every_value(desk: Desk, name: str) -> None:
+    for value in NASTY_QUERIES:
+        for params in ({name: value}, {**QUERY, name: value}, {"group_by": ["model", "run"], "cursor": value}):
+            judge(await desk.reader.get("/v1/usage", params=params), (name, value))
+
+
+async def test_hostile_values_give_no_money(desk: Desk, user: str) -> None:
+    for value in (-1, -(2**63), -1e308, "-1", "-0.000000001", "-Infinity", -0.5):
+        for name in ("cost_cents", "cost"):
+            body = {**EVENT, "event_id": f"{name}{value}", "user_id": user, "cost_cents": None, name: value}
+            answer = await desk.router.post("/v1/usage", json=body) if value != -1e308 else None
+            assert answer is None or answer.status_code in (400, 422), (name, value)
+    assert await desk.wallet(user) == (10 * DOLLAR, 0)
