@@ -9,9 +9,10 @@ import asyncio
 import json
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -26,7 +27,12 @@ from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster, find_binaries
+from app.ledger.entries import Cause, Kind
+from app.ledger.locked_account import lock_account, write
+from app.ledger.money import NANOS_PER_UNIT
 from app.ledger.pools import Credits
+from app.pricing.book import BookDocument
+from app.pricing.editing import Author, activate, propose
 from app.settings import Mode, Settings
 from app.verification import verify_books
 from bench import load
@@ -41,7 +47,19 @@ SLICES, KEYS_PER_SLICE = 5, 10**6
 ROUNDS, ROUND_S, ROUND_CALLERS = 5, 1.5, 128
 """Rounds of charges on the new database, before PostgreSQL has statistics."""
 ACTOR = Actor("system", "bench")
+BOOK = BookDocument.model_validate(
+    {
+        "name": "bench",
+        "currency": "USD",
+        "llm": [
+            {"id": "row", "provider": "bench", "model": "bench", "prices": {"input_uncached": "3", "output_text": "15"}}
+        ],
+    }
+)
 EXPECTED = {"check": {200}, "charge": {201}, "replay": {409}, "tool charge": {200}}
+EXPECTED |= {"usage event": {200}, "quote": {200}}
+EVENTS_A_BATCH, BATCH_CALLERS = 500, 4
+METRIC = {"type": "llm_tokens", "provider": "bench", "model": "bench", "input_tokens": 900, "output_tokens": 120}
 
 Messages = Callable[[int], bytes]
 
@@ -61,8 +79,15 @@ async def fill(settings: Settings) -> tuple[UUID, list[str]]:
         await billing.credit(
             account_id, credits=Credits(10**9), currency="USD", transaction_type="grant", actor=ACTOR, now=now
         )
+        async with db.transaction() as tx:
+            account = await lock_account(tx, account_id)
+            cause = Cause("account", account_id)
+            account.give_money(10**9 * NANOS_PER_UNIT, Kind.OPENING_GRANT, cause, ACTOR, now)
+            await write(tx, [account], now)
     async with db.transaction() as tx:
-        permissions = frozenset({Permission.READ, Permission.WRITE})
+        version = await propose(tx, BOOK, author := Author("bench", None, "bench", now))
+        await activate(tx, version, now - timedelta(days=1), author)
+        permissions = frozenset({Permission.READ, Permission.WRITE, Permission.USAGE_WRITE})
         keys = [
             await create_key(tx, environment="live", name="bench", permissions=permissions, now=now)
             for _ in range(1 + NEW_KEYS)
@@ -87,11 +112,35 @@ def messages(url: str, key: str) -> dict[str, Messages]:
         return load.post(url, "/v1/tools/charge", key, body(i, **fields))
 
     return {
+        "usage event": lambda i: load.post(url, "/v1/usage", key, json.dumps(usage_event(i, f"{run}-{i}")).encode()),
+        "quote": lambda _: load.post(url, "/v1/usage/quote", key, json.dumps({"metric": METRIC}).encode()),
         "check": lambda i: load.post(url, "/v1/billing/credits/check", key, body(i, context={"agent_id": "datum"})),
         "charge": lambda i: charge(i, f"{run}-{i}"),
         "replay": lambda i: charge(i, f"{run}-{i % ACCOUNTS}"),
         "tool charge": tool,
     }
+
+
+def usage_event(i: int, event_id: str) -> dict[str, object]:
+    user = {"oauth_provider": "oauth:google", "external_id": external_id(i)}
+    return {**user, "event_id": event_id, "metric": METRIC, "agent_id": "datum", "run_id": f"run-{i}"}
+
+
+async def batched_events_per_second(url: str, key: str, database: Urls, seconds: float) -> float:
+    """Return the rate of events in batches. Counts the rows, because a batch answers 200 in any case."""
+    run = uuid.uuid4().hex
+
+    def batch(i: int) -> bytes:
+        events = [usage_event(number, f"{run}-{i}-{number}") for number in range(EVENTS_A_BATCH)]
+        return load.post(url, "/v1/usage/batch", key, json.dumps({"events": events}).encode())
+
+    connection = await asyncpg.connect(database.superuser)
+    before, started = await connection.fetchval("SELECT count(*) FROM usage_events"), time.perf_counter()
+    await load.run(url, batch, connections=BATCH_CALLERS, seconds=seconds)
+    elapsed = time.perf_counter() - started
+    after = await connection.fetchval("SELECT count(*) FROM usage_events WHERE status = 'charged'")
+    await connection.close()
+    return float(after - before) / elapsed
 
 
 def pgbench(cluster: Cluster, database: str, seconds: float, clients: int) -> float:
@@ -191,13 +240,16 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
         rounds = [await charges_per_second(server.url, key) for _ in range(ROUNDS)]
         await analyze(database)
         after = await charges_per_second(server.url, key)
+        rates: dict[str, float] = {}
         for name, message in messages(server.url, key).items():
             if name == "replay":  # creates the keys to replay
                 await load.run(server.url, message, connections=1, seconds=1)
             ceiling_of = (bare.url, messages(bare.url, key)["charge"])
             result, ceiling = await measure(server.url, message, name, ceiling_of, options)
+            rates[name] = result.per_second
             print(line(name, result, ceiling.per_second))
         print(line("bare POST", ceiling, ceiling.per_second))
+        events = await batched_events_per_second(server.url, key, database, options.seconds)
         alone, amid = await health_amid_argon2(server.url, new_keys, options)
         print(line("health, one caller", alone, ceiling.per_second))
         print(line("health amid Argon2", amid, ceiling.per_second))
@@ -212,6 +264,8 @@ async def main(options: argparse.Namespace, cluster: Cluster) -> None:
     await db.close()
     rate = pgbench(cluster, TEMPLATE, options.seconds, clients=8)  # counts unpaid uses
     print(f"{'pgbench row update':<22}{rate:>10,.0f}{'':>20}{rate / ceiling.per_second:>12.2f}")
+    print(f"\nusage events: {rates['usage event'] / rates['charge']:.2f} of the rate of charges", end="; ")
+    print(f"in batches of {EVENTS_A_BATCH} {events:,.0f}/s, {events / rate:.2f} x pgbench's row updates")
     print(f"\nledger before pgbench: {'verified' if verification.ok else verification.problem}")
 
 
