@@ -25,9 +25,10 @@ class ClientMethods(griffe.Extension):
             for member in list(client.members.values()):
                 if member.is_attribute and str(member.value).startswith(MADE_BY):
                     client.set_member(member.name, method(operations[member.name], labels))
-        for reply in pkg["models"].classes.values():
-            if any(base.name == "Reply" for base in reply.mro()):
-                reply.set_member("__init__", made_from(reply.attributes.values()))
+        for module in ("models", "usage"):
+            for reply in pkg[module].classes.values():
+                if any(base.name == "Reply" for base in reply.mro()):
+                    reply.set_member("__init__", made_from(reply.attributes.values()))
 
 
 def made_from(fields: Iterable[griffe.Attribute]) -> griffe.Function:

@@ -181,7 +181,7 @@ def faulty(service: Service) -> Iterator[Faulty]:
 
 @pytest.fixture(scope="package")
 async def usage_desk() -> AsyncIterator[Desk]:
-    """A service with a price book, and keys that report usage, on a database of its own."""
+    """A service with a price book, and keys that report usage, on a separate database."""
     name = f"sdk_usage_{uuid.uuid4().hex}"
     urls = await create_database(name)
     async with running_desk(urls) as desk:

@@ -4,6 +4,7 @@ import copy
 import pickle
 import uuid
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from ciris_billing import (
     BillingError,
     CreditStatus,
     InsufficientCredits,
+    InsufficientMoney,
     InvalidRequest,
     NoCredit,
     PurchaseFailed,
     PurchasePending,
     RateLimited,
+    UsageNotQueued,
     User,
 )
 from ciris_billing.errors import error_for
@@ -32,6 +35,8 @@ ERRORS = [
     AccountSuspended("Account suspended: spam", status=403),
     InvalidRequest("no", fields=[{"loc": ["body", "wa_id"]}], status=422),
     RateLimited("no", retry_after=3.5, status=429),
+    InsufficientMoney("no", balance=Decimal("0.1"), required=Decimal(1), currency="USD", status=402),
+    UsageNotQueued("no", event_id="e"),
     PurchaseFailed("canceled"),
     PurchasePending("processing"),
     BillingNotEnabled(),
@@ -60,6 +65,49 @@ def test_a_refusals_figures_are_fields_and_not_words() -> None:
         error = error_for(402, {**body, **absent}, retry_after=None, request_id=None)
         assert isinstance(error, InsufficientCredits)
         assert (error.balance, error.required, error.shortfall, error.max_affordable) == (None, None, None, None)
+
+
+MONEY = {"balance": "0.000100", "required": "0.020000", "currency": "USD"}
+INNER = {"code": "insufficient_credits", "message": "Too little", "details": {"balance": 0, "required": 2}}
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "figures"),
+    [
+        (
+            {"error": INNER, "detail": "Too little", "code": "insufficient_money", **MONEY},
+            "Too little",
+            (Decimal("0.0001"), Decimal("0.02"), Decimal("0.0199"), 0, 2, "USD"),
+        ),
+        ({"error": INNER}, "Too little", (None, None, None, 0, 2, None)),
+        ({"error": {"code": 1, "details": []}}, "The billing service answered 402", (None,) * 6),
+        ({"code": "insufficient_money", **dict.fromkeys(MONEY, 1)}, "The billing service answered 402", (None,) * 6),
+        (
+            {"code": "insufficient_money", "balance": "much", "required": "1"},
+            "The billing service answered 402",
+            (None, Decimal(1), None, None, None, None),
+        ),
+    ],
+)
+def test_refusal_of_money_is_read_from_both_envelopes(body: Any, message: str, figures: tuple[Any, ...]) -> None:
+    error = error_for(402, body, retry_after=None, request_id="r")
+    assert isinstance(error, InsufficientMoney)
+    found = (error.balance, error.required, error.shortfall, error.balance_cents, error.required_cents, error.currency)
+    assert (str(error), found, error.request_id) == (message, figures, "r")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({"error": {"code": "not_found", "message": "Account not found"}}, "not_found", "Account not found"),
+        ({"error": {"code": "x", "message": "y"}, "code": "ours", "detail": "z"}, "ours", "z"),
+        ({"error": "Unauthorized", "message": "no"}, "not_found", "The billing service answered 404"),
+        ({"error": None}, "not_found", "The billing service answered 404"),
+    ],
+)
+def test_code_and_message_are_read_from_both_envelopes(body: Any, code: str, message: str) -> None:
+    error = error_for(404, body, retry_after=None, request_id=None)
+    assert (error.code, str(error)) == (code, message)
 
 
 def test_message_says_which_field_is_wrong() -> None:

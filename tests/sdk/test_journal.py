@@ -1,4 +1,4 @@
-"""The queue's files: what survives, what is taken over, and what damage does."""
+"""The queue's files: reading, taking over, and damage."""
 
 import errno
 import os
@@ -44,12 +44,12 @@ def taken_over(folder: Path) -> Journal:
 def test_records_are_read_back_in_order_whatever_their_size(folder: Path) -> None:
     many = [b'{"n": %d, "x": "%s"}' % (n, b"x" * (n * 997 % 60_000)) for n in range(60)]
     journal = filled(folder, *many)
-    assert len(journal.own) > 1
+    assert len(journal.segments) > 1
     assert [content for segment in journal.segments for content in contents(segment)] == many
 
 
 def test_reading_continues_from_a_position(folder: Path) -> None:
-    (segment,) = filled(folder, b"1", b"2", b"3").own
+    (segment,) = filled(folder, b"1", b"2", b"3").segments
     first, second, third = segment.lines(segment.position)
     assert [line.content for line in segment.lines(first.end)] == [b"2", b"3"]
     assert third.end == segment.size
@@ -59,13 +59,13 @@ def test_reading_continues_from_a_position(folder: Path) -> None:
 
 def test_living_process_keeps_its_files_and_a_dead_one_loses_them(folder: Path) -> None:
     journal = filled(folder, b"1", b"2")
-    first = next(iter(journal.own[0].lines(HEADER_BYTES)))
-    journal.own[0].settle(first.end)
-    assert taken_over(folder).adopted == []
+    first = next(iter(journal.segments[0].lines(HEADER_BYTES)))
+    journal.segments[0].settle(first.end)
+    assert taken_over(folder).segments == []
     left(journal)
     after = taken_over(folder)
     assert [contents(segment) for segment in after.segments] == [[b"2"]]
-    assert taken_over(folder).adopted == []
+    assert taken_over(folder).segments == []
 
 
 def test_taken_over_files_come_first_and_oldest_first(folder: Path) -> None:
@@ -85,7 +85,7 @@ def test_settled_files_are_deleted_except_the_one_in_use(folder: Path) -> None:
     for segment in journal.segments:
         segment.settle(segment.size)
     journal.remove_settled()
-    assert [len(list(folder.iterdir())), journal.used_bytes] == [1, journal.own[-1].size]
+    assert [len(list(folder.iterdir())), journal.used_bytes] == [1, journal.segments[-1].size]
     journal.close()
     assert list(folder.iterdir()) == []
 
@@ -94,10 +94,10 @@ def test_settled_files_are_deleted_except_the_one_in_use(folder: Path) -> None:
 def test_record_whose_write_was_cut_off_is_dropped(folder: Path, cut: int) -> None:
     """`append` has not returned, so the caller does not count on it."""
     journal = filled(folder, b"1", b"second")
-    path = journal.own[0].path
+    path = journal.segments[0].path
     left(journal)
     os.truncate(path, path.stat().st_size - cut)
-    (segment,) = taken_over(folder).adopted
+    (segment,) = taken_over(folder).segments
     assert contents(segment) == [b"1"]
     segment.settle(next(iter(segment.lines(HEADER_BYTES))).end)
     assert segment.is_settled
@@ -106,13 +106,13 @@ def test_record_whose_write_was_cut_off_is_dropped(folder: Path, cut: int) -> No
 @pytest.mark.parametrize("at", [0, 5, 9, 12])
 def test_damaged_record_is_noticed_and_the_others_are_read(folder: Path, at: int) -> None:
     journal = filled(folder, b"first", b"second", b"third")
-    first, second, _ = journal.own[0].lines(HEADER_BYTES)
-    path = journal.own[0].path
+    first, second, _ = journal.segments[0].lines(HEADER_BYTES)
+    path = journal.segments[0].path
     left(journal)
     content = bytearray(path.read_bytes())
     content[first.end + at] ^= 0x01
     path.write_bytes(content)
-    (segment,) = taken_over(folder).adopted
+    (segment,) = taken_over(folder).segments
     lines = list(segment.lines(HEADER_BYTES))
     assert [line.content for line in lines] == [b"first", None, b"third"]
     assert lines[1].end == second.end
@@ -121,19 +121,19 @@ def test_damaged_record_is_noticed_and_the_others_are_read(folder: Path, at: int
 @pytest.mark.parametrize("at", [0, 15, 20, 29, 33, 38])
 def test_damaged_header_repeats_events_and_loses_none(folder: Path, at: int) -> None:
     journal = filled(folder, b"1", b"2")
-    journal.own[0].settle(journal.own[0].size)
-    path = journal.own[0].path
+    journal.segments[0].settle(journal.segments[0].size)
+    path = journal.segments[0].path
     left(journal)
     content = bytearray(path.read_bytes())
     content[at] ^= 0x01
     path.write_bytes(content)
-    assert [contents(segment) for segment in taken_over(folder).adopted] == [[b"1", b"2"]]
+    assert [contents(segment) for segment in taken_over(folder).segments] == [[b"1", b"2"]]
 
 
 def test_empty_file_of_a_process_that_died_while_creating_it_is_removed(folder: Path) -> None:
     folder.mkdir()
     (folder / f"1{_journal.SUFFIX}").touch()
-    assert taken_over(folder).adopted == []
+    assert taken_over(folder).segments == []
     assert list(folder.iterdir()) == []
 
 
@@ -158,14 +158,14 @@ def test_failed_write_loses_no_other_record(folder: Path, monkeypatch: pytest.Mo
         with pytest.raises(OSError, match="No space"):
             journal.append(b"not stored")
     journal.append(b"after")
-    assert [content for content in contents(journal.own[0]) if content is not None] == [b"before", b"after"]
+    assert [content for content in contents(journal.segments[0]) if content is not None] == [b"before", b"after"]
     left(journal)
-    (segment,) = taken_over(folder).adopted
+    (segment,) = taken_over(folder).segments
     assert [content for content in contents(segment) if content is not None] == [b"before", b"after"]
 
 
 def test_files_are_private(folder: Path) -> None:
-    (segment,) = filled(folder, b"1").own
+    (segment,) = filled(folder, b"1").segments
     assert [path.stat().st_mode & 0o077 for path in (folder, segment.path)] == [0, 0]
 
 
@@ -183,10 +183,11 @@ from ciris_billing import _journal
 folder = Path(sys.argv[1])
 journal = _journal.Journal(folder)
 for n in range(50):
-    journal.own.append(_journal._create(folder))
-    journal.own[-1].append(b"%s %d" % (sys.argv[2].encode(), n))
+    with journal.lock:
+        journal._own.append(_journal._create(folder))
+        journal._own[-1].append(b"%s %d" % (sys.argv[2].encode(), n))
     journal.scan()
-print(len(journal.own), flush=True)
+print(len(journal.segments), flush=True)
 input()
 """
 
@@ -200,13 +201,41 @@ def test_file_that_is_just_created_is_not_taken_from_its_owner(folder: Path) -> 
         for name in "abc"
     ]
     assert [process.stdout.readline() for process in processes if process.stdout] == ["50\n"] * 3
-    assert taken_over(folder).adopted == []
+    assert taken_over(folder).segments == []
     for process in processes:
         process.communicate("\n", timeout=60)
-    everything = [content for segment in taken_over(folder).adopted for content in contents(segment)]
+    everything = [content for segment in taken_over(folder).segments for content in contents(segment)]
     assert sorted(str(content) for content in everything) == sorted(
         f"b'{name} {n}'" for name in "abc" for n in range(50)
     )
+
+
+def test_deleting_a_file_waits_for_the_device_without_the_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise `append` would wait for the device too."""
+    journal = filled(folder, b"x" * SEGMENT_BYTES, b"new")
+    syncing, released = threading.Event(), threading.Event()
+
+    def hang(fd: int) -> None:
+        syncing.set()
+        released.wait(30)
+
+    monkeypatch.setattr(os, "fsync", hang)
+    old = journal.segments[0]
+    old.settle(old.size)
+    threads = [threading.Thread(target=old.sync), threading.Thread(target=journal.remove_settled)]
+    threads[0].start()
+    assert syncing.wait(10)
+    threads[1].start()
+    while len(journal.segments) == 2:
+        threads[1].join(0.001)
+    assert journal.lock.acquire(timeout=10)
+    journal.append(b"newer")
+    journal.lock.release()
+    assert old.path.exists()
+    released.set()
+    for thread in threads:
+        thread.join(10)
+    assert not old.path.exists()
 
 
 def test_sync_and_close_at_the_same_time_do_not_disturb_each_other(folder: Path) -> None:
@@ -222,11 +251,10 @@ def test_sync_and_close_at_the_same_time_do_not_disturb_each_other(folder: Path)
     for n in range(200):
         with journal.lock:
             journal.append(b"%d" % n)
-            segment = journal.own[-1]
-            segment.settle(segment.size)
+        segment = journal.segments[-1]
+        segment.settle(segment.size)
         if n % 20 == 0:
-            with journal.lock:
-                journal.close()
+            journal.close()
     stop.set()
     thread.join(10)
     assert not thread.is_alive()

@@ -9,7 +9,7 @@ from mcp.server.mcpserver import Elicit, MCPServer, Resolve
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 from pydantic import BaseModel
 
-from ciris_billing import AsyncBillingClient, User
+from ciris_billing import AsyncBillingClient, UsageEvent, UsageNotQueued, User
 from ciris_billing.mcp import CallIdOf, ToolBilling
 from tests.sdk.conftest import QUICK, Faulty, Reaction
 from tests.sdk.test_gate import OPEN
@@ -89,6 +89,54 @@ async def test_a_call_is_named_by_the_server(
     for _ in range(3):
         assert (await call(server, "search", query="x"))[0]
     assert (await client.tool_balance("web_search", who)).free_remaining == 10 - charged
+
+
+class Sink:
+    """Takes usage events; the last of two cannot be queued."""
+
+    def __init__(self) -> None:
+        self.events: list[UsageEvent] = []
+
+    def report(self, event: UsageEvent) -> str:
+        self.events.append(event)
+        if len(self.events) > 1:
+            raise UsageNotQueued("full", event_id=event.event_id)
+        return event.event_id
+
+
+async def test_metered_tool_reports_each_call_that_ran(
+    client: AsyncBillingClient, who: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink, names = Sink(), iter(["1", "2", "3", "4"])
+    options = {"usage": sink, "metered": ["echo", "wish"], "call_id": lambda context: next(names)}
+    server = Tools().server(client, who, **options)
+    assert await call(server, "echo", text="y") == (True, "y")
+    assert not (await call(server, "echo"))[0]  # without its argument, it does not run
+    assert not (await call(server, "wish"))[0]  # its product does not exist
+    assert [event.body() for event in sink.events] == [
+        {
+            **who.request_fields(),
+            "event_id": "tool:echo:1",
+            "metric": {"type": "tool_calls", "tool": "echo", "count": 1},
+            "tool": "echo",
+        }
+    ]
+    assert await call(server, "echo", text="z") == (True, "z")
+    assert "billing usage not queued: queue_full" in caplog.text
+    assert (await client.check_credit(who)).total_uses == 0
+
+
+async def test_tool_can_cost_credits_and_be_metered(client: AsyncBillingClient, who: User) -> None:
+    sink = Sink()
+    server = Tools().server(client, who, usage=sink, metered=["search"])
+    assert await call(server, "search", query="x") == (True, "found x")
+    assert (await client.tool_balance("web_search", who)).free_remaining == 9
+    assert [event.tool for event in sink.events] == ["search"]
+
+
+def test_metered_tools_need_a_reporter(client: AsyncBillingClient, who: User) -> None:
+    with pytest.raises(TypeError, match="UsageReporter"):
+        ToolBilling(client, {}, lambda context: who, metered=["search"])
 
 
 async def test_outage_shuts_or_opens_by_policy(faulty: Faulty, who: User, client: AsyncBillingClient) -> None:

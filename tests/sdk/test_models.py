@@ -3,15 +3,17 @@
 import inspect
 import json
 import uuid
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
 
-from ciris_billing import models
+from ciris_billing import models, usage
 from ciris_billing._operations import Operations
 from ciris_billing.models import CheckContext, Metadata, User, UserFields
+from ciris_billing.usage import UsageEvent
 from tests.databases import ROOT
 
 API: dict[str, Any] = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
@@ -36,6 +38,12 @@ DESCRIBED: dict[type[BaseModel], str] = {
     models.ToolCharge: "post /v1/tools/charge 200",
     models.LlmUsageLogged: "post /v1/billing/litellm/usage 201",
     models.Health: "get /health 200",
+    usage.UsageRecorded: "post /v1/usage 200",
+    usage.UsageBatch: "post /v1/usage/batch 200",
+    usage.UsageItem: "post /v1/usage/batch 200 results",
+    usage.UsageCheck: "post /v1/usage/check 200",
+    usage.Quote: "post /v1/usage/quote 200",
+    usage.QuoteLine: "post /v1/usage/quote 200 lines",
 }
 OF_THE_CLIENT = {"assumed", "replayed"}
 REQUESTS = {
@@ -95,7 +103,8 @@ def test_every_field_is_described_alike(model: type[BaseModel]) -> None:
 
 
 def test_every_reply_model_is_compared() -> None:
-    replies = {m for m in vars(models).values() if inspect.isclass(m) and issubclass(m, models.Reply)}
+    everything = [*vars(models).values(), *vars(usage).values()]
+    replies = {m for m in everything if inspect.isclass(m) and issubclass(m, models.Reply)}
     assert replies - {models.Reply} == set(DESCRIBED)
 
 
@@ -112,6 +121,41 @@ def test_every_request_field_can_be_given(operation: str) -> None:
     given = set(inspect.signature(getattr(Operations, operation)).parameters) - {"self", "user", "user_fields"}
     described = set(request(REQUESTS[operation])) - set(User.__dataclass_fields__)
     assert given - NAMES_A_KEY.get(operation, set()) == described
+
+
+def test_every_field_of_a_usage_event_can_be_given() -> None:
+    """In the event itself, its user and its usage."""
+    given = {field.name for field in fields(UsageEvent)} - {"usage", "user"} | set(User.__dataclass_fields__)
+    assert given | {"metric"} == set(request("post /v1/usage"))
+
+
+@pytest.mark.parametrize("kind_of_usage", get_args(usage.Usage))
+def test_every_field_of_a_usage_can_be_given(kind_of_usage: type[usage.Usage]) -> None:
+    examples: dict[str, Any] = {
+        "provider": "p",
+        "model": "m",
+        "meter": "sms",
+        "quantity": 1,
+        "endpoint": "/",
+        "tool": "t",
+    }
+    needed = [field.name for field in fields(kind_of_usage) if field.default is MISSING]
+    example = kind_of_usage(**{name: examples[name] for name in needed})
+    described = next(kind for kind in metrics() if kind["properties"]["type"]["const"] == example.metric()["type"])
+    assert {field.name for field in fields(kind_of_usage)} | {"type"} == set(described["properties"])
+    assert set(example.metric()) <= set(described["properties"])
+
+
+def metrics() -> list[dict[str, Any]]:
+    options = request("post /v1/usage")["metric"]["oneOf"]
+    return [resolved(option) for option in options]
+
+
+def test_check_and_quote_send_every_field() -> None:
+    check = set(inspect.signature(Operations.check_usage).parameters) - {"self", "user"}
+    assert check | set(User.__dataclass_fields__) == set(request("post /v1/usage/check"))
+    quote = set(inspect.signature(Operations.quote).parameters) - {"self", "usage"}
+    assert quote | {"metric"} == set(request("post /v1/usage/quote"))
 
 
 def test_unknown_fields_of_a_newer_service_are_ignored() -> None:

@@ -8,10 +8,11 @@ import pytest
 from mcp import Client
 
 from tests.databases import ROOT
+from tests.metering.conftest import Desk
 from tests.sdk import newcomer
 from tests.sdk.agent import browser
 from tests.sdk.blocks import BLOCKS, PAGES, Block, run_shell, shell_pages
-from tests.sdk.conftest import Service
+from tests.sdk.conftest import Service, usage_key
 
 PYTHON = [block for block in BLOCKS if block.is_python_to_run and not block.needs_litellm]
 LANGUAGES = {"", "python", "sh", "console", "text", "json", "yaml", "toml", "sql", "ini", "promql", "dockerfile"}
@@ -44,10 +45,17 @@ def facts(service: Service) -> dict[str, str]:
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 async def test_python_block_runs(
-    block: Block, service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    block: Block,
+    service: Service,
+    usage_desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("BILLING_URL", service.url)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BILLING_URL", usage_desk.url if "USAGE_KEY" in block.code else service.url)
     monkeypatch.setenv("BILLING_API_KEY", service.keys.agent)
+    monkeypatch.setenv("USAGE_KEY", usage_key(usage_desk))
     names: dict[str, Any] = {"__name__": "page"}
     await asyncio.to_thread(exec, compile(block.code, str(block), "exec"), names)
     if "app" in names:

@@ -20,6 +20,7 @@ import pytest
 
 from ciris_billing import BillingError, InvalidRequest, LlmTokens, Metered, Retry, UsageEvent, UsageNotQueued, User
 from ciris_billing import _sender as sender_module
+from ciris_billing._delivery import Delivery
 from ciris_billing._journal import SEGMENT_BYTES
 from ciris_billing.reporter import ReporterOptions, UsageReporter
 from tests.databases import ROOT
@@ -246,6 +247,26 @@ def test_threads_report_at_the_same_time(contract: UsageContract, folder: Path) 
     assert all(contract.ids(user) == [f"{user}-{n}" for n in range(100)] for user in "abcd")
 
 
+def test_a_bug_in_the_delivery_does_not_end_it(
+    contract: UsageContract, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sender_module, "DISK_RETRY_S", 0.01)
+    load, failures = Delivery.load, [OSError(5, "Input/output error"), ZeroDivisionError()]
+
+    def fail_first(self: Delivery, segments: Any) -> bool:
+        if failures:
+            raise failures.pop(0)
+        return load(self, segments)
+
+    monkeypatch.setattr(Delivery, "load", fail_first)
+    with reporter_of(contract, folder) as reporter:
+        reporter.report(event("a-1"))
+        assert reporter.flush(20)
+    assert contract.ids() == ["a-1"]
+    assert "Input/output error" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("unsendable", "error"),
     [
@@ -332,7 +353,7 @@ def lines_of(process: "subprocess.Popen[str]", number: int) -> list[str]:
 
 
 def kill(process: "subprocess.Popen[str]") -> list[str]:
-    """Kill -9, and return the rest of what it printed."""
+    """Kill -9, and return the rest of its output."""
     assert process.stdout is not None
     process.send_signal(signal.SIGKILL)
     rest = process.stdout.read()
@@ -354,7 +375,7 @@ def test_killed_process_loses_no_event(contract: UsageContract, folder: Path, ou
     contract.whole = lambda events: None
     with reporter_of(contract, folder) as successor:
         successor.report(event("a-new"))
-        contract.wait_until(lambda: "a-new" in contract.ids("a"))
+        assert successor.flush(20)
     arrived = contract.ids("a")
     assert arrived[: len(reported)] == reported
     assert arrived[-1] == "a-new"
@@ -373,8 +394,7 @@ def test_process_killed_at_any_moment_leaves_a_queue_that_can_be_delivered(
         reported[user] = lines_of(process, 150 * (number + 1))
         reported[user] += kill(process)
     with reporter_of(contract, folder) as successor:
-        successor.report(event("last-1"))
-        contract.wait_until(lambda: "last-1" in contract.ids())
+        assert successor.flush(20)
     for user, ids in reported.items():
         assert contract.ids(user)[: len(ids)] == ids
 

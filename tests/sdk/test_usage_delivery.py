@@ -1,11 +1,14 @@
 """Decisions about queued events: batches, results, holds and back-off. Real files, no network, the test's clock."""
 
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ciris_billing import (
     BillingError,
@@ -273,3 +276,111 @@ def test_refusal_that_cannot_be_written_keeps_the_events(queue: Queue) -> None:
         queue.answer(a_1="insufficient_credits")
     assert queue.stored() == ["a-1", "a-2"]
     assert queue.next() == ["a-1", "a-2"]
+
+
+ERRORS = [
+    NO_ANSWER,
+    ServiceUnavailable("slow", code="timeout"),
+    RateLimited("no", status=429, retry_after=3.0),
+    ServerError("bug", status=500),
+    InvalidRequest("bad", status=413),
+    Unauthorized("no", status=401),
+]
+CODES = [None, None, None, "duplicate_event", "insufficient_credits", "busy"]
+Step = tuple[str, Any]
+STEPS = st.one_of(
+    st.tuples(st.just("put"), st.sampled_from("abc")),
+    st.tuples(st.just("answer"), st.lists(st.sampled_from(CODES), min_size=1, max_size=5)),
+    st.tuples(st.just("lost"), st.none()),
+    st.tuples(st.just("fail"), st.sampled_from(ERRORS)),
+    st.tuples(st.just("die"), st.none()),
+    st.tuples(st.just("wait"), st.sampled_from([0.5, 5.0, 120.0])),
+)
+
+
+class World:
+    """A service that records events once, and processes that queue them, die, and take over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.queue = Queue(folder, events=4)
+        self.put: list[str] = []
+        self.recorded: list[str] = []
+        self.refused: list[str] = []
+
+    def run(self, steps: Sequence[Step]) -> None:
+        for name, value in steps:
+            getattr(self, name)(value)
+
+    def put_(self, user: str) -> None:
+        self.put.append(f"{user}-{len(self.put)}")
+        self.queue.put(self.put[-1])
+
+    def answer(self, codes: Sequence[str | None]) -> None:
+        """Answer the next request; the codes are those of its events in turn."""
+        self.queue.next()
+        results = []
+        for place, entry in enumerate(self.queue.batch):
+            results.append(self._result(entry, codes[place % len(codes)]))
+        if results:
+            self.queue.delivery.answered(self.queue.batch, results, self.queue.now_s)
+        self._collect()
+
+    def _result(self, entry: Entry, code: str | None) -> UsageItem:
+        event_id = entry.event["event_id"]
+        if event_id in self.recorded:
+            return UsageItem(event_id=event_id, success=False, error="duplicate_event")
+        if code in (None, "duplicate_event"):
+            self.recorded.append(event_id)
+        return UsageItem(event_id=event_id, success=code is None, error=code)
+
+    def lost(self, _: None) -> None:
+        """The service records the events, and the answer is lost."""
+        self.queue.next()
+        for entry in self.queue.batch:
+            self._result(entry, None)
+        if self.queue.batch:
+            self.queue.fail(NO_ANSWER)
+
+    def fail(self, error: BillingError) -> None:
+        self.queue.next()
+        if self.queue.batch:
+            self.queue.fail(error)
+        self._collect()
+
+    def die(self, _: None) -> None:
+        for segment in self.queue.journal.segments:
+            segment.abandon()
+        now_s, self.queue = self.queue.now_s, Queue(self.folder, events=4)
+        self.queue.now_s = now_s
+        self.queue.journal.scan()
+
+    def wait(self, seconds: float) -> None:
+        self.queue.now_s += seconds
+        self.queue.journal.remove_settled()
+
+    def _collect(self) -> None:
+        self.refused += [str(letter.event_id) for letter in self.queue.letters]
+        self.queue.letters.clear()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(STEPS, max_size=60))
+def test_no_history_of_failures_and_deaths_loses_or_reorders_events(steps: list[Step]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        world.run([(name if name != "put" else "put_", value) for name, value in steps])
+        for _ in range(400):
+            if not world.queue.stored():
+                break
+            world.wait(120.0)
+            world.answer([None])
+        assert world.queue.stored() == []
+        assert set(world.recorded) | set(world.refused) == set(world.put)
+        assert len(world.recorded) == len(set(world.recorded))
+        in_one_request = any(name == "answer" and "busy" in value for name, value in steps)
+        for user in "abc":
+            arrived = [int(one[2:]) for one in world.recorded if one[0] == user]
+            assert in_one_request or arrived == sorted(arrived)
+        for segment in world.queue.journal.segments:
+            segment.abandon()

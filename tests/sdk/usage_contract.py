@@ -1,5 +1,5 @@
-"""A small server with the contract of the usage routes, for the reporter's tests: what a test needs to see arrives in
-lists, and a test can make it misbehave in any way."""
+"""A small server with the contract of the usage routes, for the reporter's tests. It lists what arrives, and misbehaves
+on demand."""
 
 import contextlib
 import json

@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class Segment:
     """The last line is incomplete: a write failed and could not be undone."""
 
     def append(self, content: bytes) -> int:
-        """Append a record and return its size. Raises OSError, and then the segment is as before."""
+        """Append a record and return its size. Raises OSError, and then the segment is unchanged."""
         record = b"%08x %s\n" % (zlib.crc32(content), content)
         if self._torn:
             record = b"\n" + record
@@ -123,70 +123,77 @@ class Segment:
 
 
 class Journal:
-    """The segments of one reporter in a folder, oldest first. Callers hold `lock` for every method but `sync`."""
+    """The segments of one reporter in a folder, oldest first. Thread-safe.
+
+    `lock` is held for short work in memory and single writes to the page cache only, so that `append` never waits for
+    the device. A fork while it is held would copy a lock that no one releases, so a forking thread holds it."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self.lock = threading.Lock()
-        self.adopted: list[Segment] = []
-        self.own: list[Segment] = []
+        self._adopted: list[Segment] = []
+        self._own: list[Segment] = []
         """The last one is appended to."""
         self._unsynced: set[Segment] = set()
-        self._bytes_of_folder = 0
+        self._bytes = 0
+        """Of the segments of this journal."""
+        self._bytes_of_others = 0
 
     @property
     def segments(self) -> list[Segment]:
-        """All segments in the order of delivery: what earlier processes left comes first."""
-        return [*self.adopted, *self.own]
+        """All segments in the order of delivery: those of earlier processes come first."""
+        with self.lock:
+            return [*self._adopted, *self._own]
 
     @property
     def used_bytes(self) -> int:
-        """The folder's size: exact for this process, and as of the last `scan` for the others."""
-        return self._bytes_of_folder
+        """The size of all queues in the folder, those of other processes as of the last `scan`."""
+        return self._bytes + self._bytes_of_others
 
     def append(self, content: bytes) -> None:
-        """Append an event. Raises OSError."""
-        if not self.own or self.own[-1].size >= SEGMENT_BYTES:
-            self.own.append(_create(self._folder))
-            self._bytes_of_folder += HEADER_BYTES
-        segment = self.own[-1]
-        self._bytes_of_folder += segment.append(content)
+        """Append an event. The caller holds the lock. Raises OSError."""
+        if not self._own or self._own[-1].size >= SEGMENT_BYTES:
+            self._own.append(_create(self._folder))
+            self._bytes += HEADER_BYTES
+        segment = self._own[-1]
+        self._bytes += segment.append(content)
         self._unsynced.add(segment)
 
     def scan(self) -> None:
-        """Take over the segments of processes that have ended, and measure the folder."""
-        held, total = {segment.path.name for segment in self.segments}, 0
-        with os.scandir(self._folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                with contextlib.suppress(FileNotFoundError):
-                    total += entry.stat().st_size
-                    if entry.name.endswith(SUFFIX) and entry.name not in held:
-                        self._adopt(Path(entry.path))
-        self._bytes_of_folder = total
+        """Take over the segments of processes that have ended, and measure those of the others."""
+        others = 0
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            with self.lock, contextlib.suppress(FileNotFoundError):
+                if not any(segment.path == path for segment in (*self._adopted, *self._own)):
+                    size = path.stat().st_size
+                    others += size if self._is_owned_by_another(path) else 0
+        self._bytes_of_others = others
 
-    def _adopt(self, path: Path) -> None:
+    def _is_owned_by_another(self, path: Path) -> bool:
+        """Try to take a segment over, and return whether another process owns it."""
         segment = _open(path)
         if segment is None:
-            return
+            return True
         if segment.is_settled:
             segment.close()
-            return
+            return False
         log.info("billing usage: took over a queue", extra={"billing_bytes": segment.size - segment.position})
-        self.adopted.append(segment)
-        self.adopted.sort(key=lambda segment: segment.path.name)
+        self._adopted.append(segment)
+        self._adopted.sort(key=lambda segment: segment.path.name)
+        self._bytes += segment.size
+        return False
 
     def remove_settled(self) -> None:
         """Delete the segments whose events are all settled, except the one that is appended to."""
-        for segments in (self.adopted, self.own[:-1]):
-            for segment in [segment for segment in segments if segment.is_settled]:
-                self._bytes_of_folder -= segment.size
-                (self.adopted if segment.adopted else self.own).remove(segment)
-                self._unsynced.discard(segment)
-                segment.close()
+        with self.lock:
+            settled = [segment for segment in (*self._adopted, *self._own[:-1]) if segment.is_settled]
+            self._forget(settled)
+        for segment in settled:
+            segment.close()
 
     def sync(self) -> None:
-        """Write what was appended to the device. Appends do not wait for it."""
+        """Write the appended events to the device."""
         with self.lock:
             segments = list(self._unsynced)
             self._unsynced.clear()
@@ -196,14 +203,23 @@ class Journal:
             _sync_folder(self._folder)
 
     def close(self) -> None:
-        for segment in self.segments:
+        """Release all segments."""
+        with self.lock:
+            segments = [*self._adopted, *self._own]
+            self._forget(segments)
+        for segment in segments:
             segment.close()
-        self.adopted, self.own = [], []
 
     def abandon(self) -> None:
         """Close the parent's segments in a process that was forked. The journal is not used afterwards."""
-        for segment in self.segments:
+        for segment in (*self._adopted, *self._own):
             segment.abandon()
+
+    def _forget(self, segments: Sequence[Segment]) -> None:
+        self._adopted = [segment for segment in self._adopted if segment not in segments]
+        self._own = [segment for segment in self._own if segment not in segments]
+        self._unsynced.difference_update(segments)
+        self._bytes -= sum(segment.size for segment in segments)
 
 
 def _create(folder: Path) -> Segment:

@@ -29,7 +29,7 @@ class ReporterOptions:
     `interval_s`: how long events are collected before they are sent. A full batch is sent at once.
     `batch_events`, `batch_bytes`: the most in one request; the service accepts 1,000 events and 1 MiB.
     `max_bytes`: the most that the queue may take on disk. When it is full, `report` raises UsageNotQueued. Several
-    processes on one folder can exceed it by what they write in five seconds.
+    processes on one folder can exceed it by the events of five seconds.
     `max_refused_bytes`: the most that refused events may take in addition. When it is full, the older half is deleted.
     `sync_s`: how often the queue is written to the device.
     `retry`: the waits after failures. Its `attempts` has no meaning, because the reporter does not give up.
@@ -56,7 +56,8 @@ class ReporterStatus:
 
     queued_bytes: int
     """On disk and not settled: this process's events, and those that it took over."""
-    folder_bytes: int
+    used_bytes: int
+    """Of the queues of all processes on the folder. `max_bytes` bounds it."""
     delivered: int
     refused: int
     last_error: BillingError | None
@@ -115,9 +116,9 @@ class Sender:
 
     def flush(self, timeout_s: float) -> bool:
         give_up_at = time.monotonic() + timeout_s
-        self.start()
-        with self.journal.lock:
-            awaited = [(segment, segment.size) for segment in self.journal.segments]
+        awaited = [(segment, segment.size) for segment in self.journal.segments]
+        if awaited:
+            self.start()
         self._wake.set()
         with self._progress:
             while not all(segment.position >= end for segment, end in awaited):
@@ -138,10 +139,9 @@ class Sender:
         return settled
 
     def status(self) -> ReporterStatus:
-        with self.journal.lock:
-            queued = sum(segment.size - segment.position for segment in self.journal.segments)
-            used = self.journal.used_bytes
+        queued = sum(segment.size - segment.position for segment in self.journal.segments)
         delivery = self._delivery
+        used = self.journal.used_bytes
         return ReporterStatus(queued, used, delivery.delivered, delivery.refused, delivery.last_error)
 
     def _send_loop(self) -> None:
@@ -150,39 +150,40 @@ class Sender:
         while not self._stop.is_set():
             try:
                 if time.monotonic() >= take_over_at:
-                    with self.journal.lock:
-                        self.journal.scan()
+                    self.journal.scan()
                     take_over_at = time.monotonic() + TAKE_OVER_EVERY_S
                 self._send_all(client)
                 wait_s = self._wait_s()
             except OSError as error:
                 log.error("billing usage: the queue cannot be read or written: %s", error.strerror)
                 wait_s = DISK_RETRY_S
+            except Exception:  # a bug: the queue must not stop until the process restarts
+                log.exception("billing usage: the delivery failed")
+                wait_s = DISK_RETRY_S
             self._wake.wait(wait_s)
             self._wake.clear()
         client.close()
-        with self.journal.lock, suppress(OSError):
+        with suppress(OSError):
             self.journal.close()
 
     def _send_all(self, client: BillingClient) -> None:
         """Send the events that are queued now. Later ones are collected for the next time."""
         more = sent = True
         while more and sent and not self._stop.is_set():
-            with self.journal.lock:
-                segments = self.journal.segments
-            more = self._delivery.load(segments)
+            more = self._delivery.load(self.journal.segments)
             sent = False
             while (batch := self._delivery.batch(time.monotonic())) and not self._stop.is_set():
                 self._send(client, batch)
                 sent = True
-            with self.journal.lock:
-                self.journal.remove_settled()
+            self.journal.remove_settled()
 
     def _send(self, client: BillingClient, batch: Sequence[Entry]) -> None:
         try:
             results = client.report_usage_batch([entry.event for entry in batch])
         except BillingError as error:
             self._delivery.failed(batch, error, time.monotonic())
+            fields = {"billing_events": len(batch), "billing_code": error.code}
+            log.warning("billing usage not delivered yet: %s", error.code, extra=fields)
         else:
             self._delivery.answered(batch, results, time.monotonic())
         with self._progress:

@@ -79,7 +79,7 @@ class ToolBilling:
         if product is not None and (error := await self._charge(product, user, call_id)) is not None:
             return CallToolResult(content=[TextContent(type="text", text=_sentence(error))], is_error=True)
         result = await call_next(ctx)
-        if tool in self._metered and not (isinstance(result, CallToolResult) and result.is_error):
+        if tool in self._metered and not _is_error(result):
             self._report(tool, user, call_id)
         return result
 
@@ -101,6 +101,13 @@ class ToolBilling:
             self._usage.report(event)
         except BillingError as error:
             log.error("billing usage not queued: %s", error.code, extra={"billing_event_id": event.event_id})
+
+
+def _is_error(result: HandlerResult) -> bool:
+    """Whether a tool's result is an error. Handlers return models, and the layers above them dictionaries."""
+    if isinstance(result, dict):
+        return result.get("isError") is True
+    return isinstance(result, CallToolResult) and result.is_error is True
 
 
 def _sentence(error: BillingError) -> str:

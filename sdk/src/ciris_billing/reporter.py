@@ -72,6 +72,7 @@ class UsageReporter:
         self._dead_letters = DeadLetters(self._folder, self._options.max_refused_bytes)
         # Made here and not in the thread: a fork during the imports that it causes would block the child's imports.
         self._sender = self._new_sender(self._new_client())
+        self._sender.journal.scan()
         _reporters.add(self)
         self._sender.start()
 
@@ -79,8 +80,8 @@ class UsageReporter:
         """Store an event and return its id. An event without a time gets the present one.
 
         Waits neither for the network nor for the device nor for another process: it is one write to the operating
-        system's memory. Safe in an event loop, and from any thread. Raises UsageNotQueued if the event cannot be
-        stored, and InvalidRequest if it could never be sent."""
+        system's memory. Safe in an event loop and from any thread, but not in a signal handler. Raises UsageNotQueued
+        if the event cannot be stored, and InvalidRequest if it could never be sent."""
         body = event.body()
         body.setdefault("time", datetime.now(UTC).isoformat())
         try:

@@ -105,7 +105,7 @@ class UsageEvent:
     """One measured use, of one user. The user is a `User`, or a `user_id`: the external id under the identity provider
     of the API key.
 
-    The service counts an `event_id` once per user and key, whatever happens to the answers. Without one, the event gets
+    The service counts an `event_id` once per user and key, also if an answer is lost. Without one, the event gets
     a random id, which is the same each time this object is sent. `time` is when the use took place; without it, the
     service's own time.
 
@@ -277,13 +277,13 @@ class QuoteLine(Reply):
 
 
 class Quote(Reply):
-    """What a use costs by the price book. A charge of the same use, plan, tool and time costs the same."""
+    """The cost of a use by the price book. A charge of the same use, plan, tool and time costs the same."""
 
     cost_cents: int
     cost: Amount
     currency: str
     price_version: int
     fallback: bool
-    """The model has no price of its own: the book's prices for unknown models apply."""
+    """The model has no price: the book's prices for unknown models apply."""
     lines: list[QuoteLine]
     """All amounts together are the cost."""
