@@ -92,9 +92,12 @@ async def test_every_content_type_is_taken_or_refused(desk: Desk, path: str) -> 
 
 @pytest.mark.parametrize("name", ["ce-id", "ce-time", "ce-subject", "ce-specversion", "X-Service-Name", "traceparent"])
 async def test_every_header_is_taken_or_refused(desk: Desk, name: str) -> None:
-    binary = {f"ce-{key}": str(CLOUD_EVENT[key]) for key in ("specversion", "id", "source", "type", "subject")}
+    binary = {
+        f"ce-{key}".encode(): str(CLOUD_EVENT[key]).encode()
+        for key in ("specversion", "id", "source", "type", "subject")
+    }
     for value in (b"", b"%", b"\xff\xfe", b"%00", b"x" * 5000, b'"\\', b"%ED%A0%80", "€".encode()):
-        headers = {**binary, "Content-Type": "application/json", name: value}
+        headers = {**binary, b"Content-Type": b"application/json", name.encode(): value}
         judge(await desk.router.post("/v1/events", content=b"{}", headers=headers), (name, value))
 
 
