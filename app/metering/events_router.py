@@ -11,7 +11,7 @@ from app.auth.dependencies import UsageWriter
 from app.auth.guarded_route import GuardedRoute
 from app.clock import Now
 from app.errors import AppError, InvalidRequest
-from app.http.schemas import ERRORS, ErrorReply
+from app.http.schemas import CODED_ERRORS, CodedErrorReply
 from app.metering.cloudevent_usage import usage_event_of
 from app.metering.cloudevents import BATCHED, STRUCTURED, CloudEvent, InvalidEvent, NotCloudEvents, parse_request
 from app.metering.errors import EventsRejected, UnreadableEvents
@@ -20,7 +20,7 @@ from app.metering.reporting import Reported, Reporter
 from app.metering.usage_router import unpaid
 from app.metering.usage_schemas import MAX_BATCH
 
-router = APIRouter(tags=["usage"], responses=ERRORS, route_class=GuardedRoute)
+router = APIRouter(tags=["usage"], responses=CODED_ERRORS, route_class=GuardedRoute)
 _EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["specversion", "id", "source", "type", "subject"],
@@ -48,13 +48,16 @@ BODY: dict[str, Any] = {
 
 
 @router.post(
-    "/v1/events", status_code=status.HTTP_204_NO_CONTENT, responses={402: {"model": ErrorReply}}, openapi_extra=BODY
+    "/v1/events",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses={402: {"model": CodedErrorReply}},
+    openapi_extra=BODY,
 )
 @router.post(
     "/api/v1/events",
     status_code=status.HTTP_204_NO_CONTENT,
     operation_id="report_events_alias",
-    responses={402: {"model": ErrorReply}},
+    responses={402: {"model": CodedErrorReply}},
     openapi_extra=BODY,
 )
 async def report_events(request: Request, caller: UsageWriter, now: Now) -> Response:

@@ -15,7 +15,7 @@ from app.auth.dependencies import EndUser, UsageReader
 from app.auth.guarded_route import GuardedRoute
 from app.clock import Now
 from app.db import Database
-from app.http.schemas import ERRORS, ErrorReply, Key255
+from app.http.schemas import CODED_ERRORS, CodedErrorReply, Key255
 from app.metering import report_queries as queries
 from app.metering.errors import EventNotFound
 from app.metering.events import usage_of
@@ -39,8 +39,8 @@ from app.pricing.engine import Priced
 from app.pricing.service import PriceBooks
 from app.timestamps import LATEST
 
-router = APIRouter(prefix="/v1/usage", tags=["usage"], responses=ERRORS, route_class=GuardedRoute)
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
+router = APIRouter(prefix="/v1/usage", tags=["usage"], responses=CODED_ERRORS, route_class=GuardedRoute)
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": CodedErrorReply}}
 
 
 @router.get("", responses=NOT_FOUND)

@@ -8,7 +8,7 @@ from app.auth.api_keys.key_route import KeyRoute
 from app.auth.dependencies import UsageAsker, UsageWriter
 from app.clock import Now
 from app.errors import AppError, error_body
-from app.http.schemas import ERRORS, ErrorReply
+from app.http.schemas import CODED_ERRORS, CodedErrorReply
 from app.http.service_name import IN_OPENAPI as SERVICE_NAME
 from app.metering.errors import InsufficientMoney
 from app.metering.events import Accepted, Outcome, Rejected, Repeated, StatedCost, Unpaid
@@ -18,6 +18,7 @@ from app.metering.usage_schemas import (
     BatchReply,
     CheckUsageBody,
     CheckUsageReply,
+    CodedDuplicateReply,
     ComputeBody,
     DuplicateReply,
     ItemReply,
@@ -28,8 +29,8 @@ from app.metering.usage_schemas import (
     duplicate_message,
 )
 
-router = APIRouter(prefix="/v1/usage", tags=["usage"], responses=ERRORS, route_class=KeyRoute)
-OUTCOMES: dict[int | str, dict[str, Any]] = {402: {"model": ErrorReply}, 409: {"model": DuplicateReply}}
+router = APIRouter(prefix="/v1/usage", tags=["usage"], responses=CODED_ERRORS, route_class=KeyRoute)
+OUTCOMES: dict[int | str, dict[str, Any]] = {402: {"model": CodedErrorReply}, 409: {"model": CodedDuplicateReply}}
 HEADERS = {"parameters": [SERVICE_NAME]}
 
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, PrivateAtt
 
 from app.accounts.schemas import UserFields
 from app.errors import AppError
-from app.http.schemas import MAX_INT64, ErrorReply, Key255, Label, Reply, Text255, Timestamp
+from app.http.schemas import MAX_INT64, CodedError, ErrorReply, Key255, Label, Reply, Text255, Timestamp
 from app.ledger.money import NANO_DIGITS, NANOS_PER_UNIT, decimal_text, minor_ceil, minor_floor
 from app.metering.attribution import Attribution, attribution_of
 from app.metering.errors import InsufficientMoney, NegativeCost
@@ -200,6 +200,12 @@ def duplicate_message(event_id: str) -> str:
 
 class DuplicateReply(UsageReply, ErrorReply):
     """409: the event was recorded before. Clients count it as delivered."""
+
+
+class CodedDuplicateReply(DuplicateReply):
+    """The same in its envelope, which a middleware adds."""
+
+    error: CodedError
 
 
 class CheckUsageBody(UserFields):
