@@ -241,7 +241,7 @@ class CheckUsageReply(Reply):
 
 class QuoteBody(BaseModel):
     metric: Metric
-    plan: Text255 | None = Field(default=None, description="Whose markup applies.")
+    plan: Text255 | None = Field(default=None, description="The plan whose markup applies.")
     tool: Text255 | None = None
     time: Annotated[AwareDatetime, AfterValidator(bounded)] | None = None
 
