@@ -1,7 +1,7 @@
 """Attribution: the agent, tool, run and conversation that an event belongs to, under the names that tools use. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "traceparent": ("traceparent",),
 }
 """By attribute: its own name first, then other tools' names. Names with x- are HTTP headers of LiteLLM."""
+_FIELD_OF = {name: field for field, names in NAMES.items() for name in names}
+_RANK = {name: rank for rank, name in enumerate(_FIELD_OF)}
 HEADERS = ("x-litellm-trace-id", "x-litellm-call-id", "traceparent")
 
 
@@ -48,20 +50,17 @@ def attribution_of(*sources: Mapping[str, Any]) -> Attribution:
 
     The sources are free-form: a value that cannot be an attribute is ignored.
     """
-    return Attribution(**{field: _first(sources, field, names) for field, names in NAMES.items()})
-
-
-def _first(sources: Iterable[Mapping[str, Any]], field: str, names: Iterable[str]) -> str | None:
-    names = tuple(names)
+    found: dict[str, str] = {}
     for source in sources:
-        for name in names:
-            if (text := _text(source.get(name))) is None:
+        for name in sorted((name for name in source if name in _FIELD_OF), key=_RANK.__getitem__):
+            field = _FIELD_OF[name]
+            if field in found or (text := _text(source[name])) is None:
                 continue
             if field == "agent_id":
-                return normalized_uuid(text)
+                text = normalized_uuid(text)
             if field != "traceparent" or TRACEPARENT.fullmatch(text):
-                return text
-    return None
+                found[field] = text
+    return Attribution(**found)
 
 
 def _text(value: Any) -> str | None:

@@ -19,6 +19,8 @@ from app.pricing.usage import TOKEN_CLASSES, ApiCalls, Compute, LlmTokens, Meter
 Status = Literal["charged", "debt", "recorded", "refused"]
 """charged: paid whole. debt: the account owes a part. recorded: priced, but billing is off. refused: not paid."""
 FINGERPRINT_BYTES = 16
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+"""Stored fingerprints depend on it."""
 
 
 class Books(Protocol):
@@ -58,8 +60,7 @@ class UsageEvent:
         """Return a digest of meter, provider, model, quantities and stated cost: equal for a repeat of the event."""
         stated = None if self.stated is None else [self.stated.unit, self.stated.amount]
         facts = [self.usage.meter, *names_of(self.usage), quantities_of(self.usage), stated]
-        text = json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return blake2b(text.encode(), digest_size=FINGERPRINT_BYTES).digest()
+        return blake2b(_CANONICAL.encode(facts).encode(), digest_size=FINGERPRINT_BYTES).digest()
 
 
 @dataclass(frozen=True, slots=True)

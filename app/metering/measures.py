@@ -1,13 +1,14 @@
 """Wire types of measured quantities: tokens, compute, calls, storage, or a meter that an admin defined."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.errors import InvalidRequest
 from app.http.schemas import MAX_INT64, Key255, Text255
 from app.metering.json_values import bounded_json
-from app.metering.tokens import Basis, mode_of, token_classes, without_zeros
+from app.metering.tokens import Basis, InvalidTokens, mode_of, token_classes, without_zeros
 from app.pricing.usage import ApiCalls, Compute, LlmTokens, Metered, Mode, TokenClass, ToolCalls, Usage
 from app.setting_values import Slug
 
@@ -20,7 +21,6 @@ Quantity = Annotated[
     Field(ge=0, le=MAX_QUANTITY, description=f"Rounded to {DIGITS} decimal places."),
     AfterValidator(lambda quantity: round(quantity, DIGITS)),
 ]
-PLAIN = ("input_tokens", "output_tokens")
 
 
 class Measure(BaseModel):
@@ -28,20 +28,20 @@ class Measure(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    _raw: str = PrivateAttr("")
-
-    @model_validator(mode="after")
-    def _raw_is_bounded(self) -> Self:
-        self._raw = bounded_json("metric", self.model_dump(mode="json", exclude_unset=True))
-        return self
-
-    @property
     def raw(self) -> str:
-        """The object as it was sent, as JSON."""
-        return self._raw
+        """Return the object as it was sent, as JSON. Raises InvalidRequest for members that cannot be stored."""
+        if not self.model_extra:
+            return self.model_dump_json(exclude_unset=True)
+        return self._bounded()
+
+    def _bounded(self) -> str:
+        try:
+            return bounded_json("metric", self.model_dump(mode="json", exclude_unset=True, by_alias=True))
+        except ValueError as error:
+            raise InvalidRequest(str(error), field="metric") from None
 
     def usage(self) -> Usage:
-        """Return the quantities in the form that the price book prices."""
+        """Return the quantities in the form that the price book prices. Raises InvalidRequest."""
         raise NotImplementedError
 
 
@@ -62,27 +62,30 @@ class LlmTokensMeasure(Measure):
     )
     mode: Mode | None = Field(default=None, description="Default: the usage's `service_tier`, else standard.")
 
-    _classes: dict[TokenClass, int] = PrivateAttr(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _tokens_are_disjoint(self) -> Self:
-        flat = {**(self.model_extra or {}), **self.model_dump(include=set(PLAIN), exclude_none=True)}
-        if self.tokens is not None and self.usage_object is not None:
-            raise ValueError("tokens and usage exclude each other")
-        if self.tokens is not None:
-            self._classes = without_zeros(self.tokens)
-        elif self.usage_object is not None:
-            self._classes = token_classes(self.usage_object, self.basis)
-        elif (self.input_tokens is None) != (self.output_tokens is None):
-            missing = PLAIN[self.input_tokens is not None]
-            raise ValueError(f"{missing} is required")
-        else:
-            self._classes = token_classes(flat, self.basis)
-        return self
+    def raw(self) -> str:
+        return super().raw() if self.usage_object is None else self._bounded()
 
     def usage(self) -> LlmTokens:
         mode = self.mode or mode_of(self.usage_object or self.model_extra or {})
-        return LlmTokens(self.provider, self.model, self._classes, mode)
+        try:
+            return LlmTokens(self.provider, self.model, self._classes(), mode)
+        except InvalidTokens as error:
+            raise InvalidRequest(f"metric: {error}", field="metric") from None
+
+    def _classes(self) -> dict[TokenClass, int]:
+        if self.tokens is not None:
+            if self.usage_object is not None:
+                raise InvalidTokens("tokens and usage exclude each other")
+            return without_zeros(self.tokens)
+        if self.usage_object is not None:
+            return token_classes(self.usage_object, self.basis)
+        plain = {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
+        given = [name for name, count in plain.items() if count is not None]
+        if len(given) == 1:
+            raise InvalidTokens(f"{given[0]} is there alone: input_tokens and output_tokens are required")
+        if given and not self.model_extra:  # nearly all events
+            return without_zeros({"input_uncached": self.input_tokens or 0, "output_text": self.output_tokens or 0})
+        return token_classes({**(self.model_extra or {}), **plain}, self.basis)
 
 
 class ComputeMeasure(Measure):

@@ -60,6 +60,16 @@ ANTHROPIC = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_cr
 OPENAI = ("prompt_tokens", "completion_tokens", *DETAILS_IN, *DETAILS_OUT)
 
 
+_STEPS = {
+    name: tuple(name.split("."))
+    for name in (
+        *(*CACHE_READ, *CACHE_WRITE, *CACHE_WRITE_5M, *CACHE_WRITE_1H, *AUDIO_IN, *IMAGE_IN, *CACHED_AUDIO),
+        *(*CACHED_IMAGE, *REASONING, *AUDIO_OUT, *IMAGE_OUT),
+    )
+    if "." in name and not name.startswith(OTEL)
+}
+
+
 class InvalidTokens(ValueError):
     """The usage object contradicts itself, or has no token counts. The message names the field."""
 
@@ -171,11 +181,11 @@ def _find(raw: Mapping[str, Any], names: Iterable[str]) -> _Count | None:
 def _value(raw: Mapping[str, Any], name: str) -> Any:
     """Return the value under a name, in which dots lead into nested objects where no member has the whole name."""
     value = raw.get(name)
-    if value is not None or "." not in name or name.startswith(OTEL):
+    if value is not None or name not in _STEPS:
         return value
     parent: Any = raw
-    for step in name.split("."):
-        if not isinstance(parent, Mapping):
+    for step in _STEPS[name]:
+        if not isinstance(parent, dict):
             return None
         parent = parent.get(step)
     return parent

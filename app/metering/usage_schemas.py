@@ -3,13 +3,13 @@
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from app.accounts.schemas import UserFields
-from app.errors import AppError
+from app.errors import AppError, InvalidRequest
 from app.http.schemas import MAX_INT64, CodedError, ErrorReply, Key255, Label, Reply, Text255, Timestamp
 from app.ledger.money import NANO_DIGITS, NANOS_PER_UNIT, decimal_text, minor_ceil, minor_floor
-from app.metering.attribution import Attribution, attribution_of
+from app.metering.attribution import FIELDS, Attribution, attribution_of
 from app.metering.errors import InsufficientMoney, NegativeCost
 from app.metering.events import Check, Record, StatedCost, Status, UsageEvent
 from app.metering.json_values import bounded_json
@@ -44,27 +44,31 @@ class EventFields(UserFields):
     cost: Amount | None = Field(default=None, description=COST)
     metadata: Any = Field(default=None, description="Stored with the event.")
 
-    _details: str | None = PrivateAttr(None)
-
-    @model_validator(mode="after")
-    def _metadata_is_bounded(self) -> Self:
-        if self.metadata is not None:
-            self._details = bounded_json("metadata", self.metadata)
-        if self.cost is not None and self.cost_cents is not None:
-            raise ValueError("cost and cost_cents exclude each other")
-        return self
+    def details(self) -> str | None:
+        """Return the metadata as JSON. Raises InvalidRequest if it cannot be stored."""
+        if self.metadata is None:
+            return None
+        try:
+            return bounded_json("metadata", self.metadata)
+        except ValueError as error:
+            raise InvalidRequest(str(error), field="metadata") from None
 
     def stated(self) -> StatedCost | None:
-        """Return the stated cost. Raises NegativeCost."""
+        """Return the stated cost. Raises NegativeCost, and InvalidRequest for two costs."""
+        if self.cost is None and self.cost_cents is None:
+            return None
         for field in ("cost_cents", "cost"):
             if (amount := getattr(self, field)) is not None and amount < 0:
                 raise NegativeCost(field)
-        if self.cost_cents is not None:
-            return StatedCost("minor", self.cost_cents)
-        return None if self.cost is None else StatedCost("nanos", nanos_of(self.cost))
+        if self.cost_cents is None:
+            assert self.cost is not None, "one of them is given"
+            return StatedCost("nanos", nanos_of(self.cost))
+        if self.cost is not None:
+            raise InvalidRequest("cost and cost_cents exclude each other", field="cost")
+        return StatedCost("minor", self.cost_cents)
 
     def attributed(self, *further: dict[str, Any]) -> Attribution:
-        own = {name: getattr(self, name) for name in Attribution.__slots__}
+        own = {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
         metadata = self.metadata if isinstance(self.metadata, dict) else {}
         return attribution_of(own, metadata, *further)
 
@@ -78,18 +82,18 @@ class UsageBody(EventFields):
     metric: Metric
 
     def event(self, source: str, service_name: str | None, headers: dict[str, str]) -> UsageEvent:
-        """Return the event. Raises NegativeCost."""
+        """Return the event. Raises NegativeCost, InvalidRequest."""
         raw = self.metric.model_extra or {}
         return UsageEvent(
             source=source,
             event_id=self.event_id,
             usage=self.metric.usage(),
-            raw=self.metric.raw,
+            raw=self.metric.raw(),
             stated=self.stated(),
             occurred_at=self.time,
             attribution=self.attributed(raw, headers),
             service_name=service_name,
-            details=self._details,
+            details=self.details(),
         )
 
 
@@ -113,9 +117,7 @@ class ComputeBody(EventFields):
             }
         )
         given = {name: getattr(self, name) for name in EventFields.model_fields}
-        body = UsageBody.model_construct(metric=measure, **given)
-        body._details = self._details
-        return body
+        return UsageBody.model_construct(metric=measure, **given)
 
 
 class UsageReply(Reply):

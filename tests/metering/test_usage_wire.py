@@ -204,7 +204,7 @@ async def test_a_check_requires_its_amount(desk: Desk, user: str, body: dict[str
 
 
 async def test_compute_in_the_flat_form_is_the_same_event(desk: Desk, user: str) -> None:
-    flat = {
+    flat: dict[str, Any] = {
         "event_id": f"compute:{user}:1",
         "user_id": user.upper(),
         "agent_id": "0B6E2D3C11114222833344445555 6666".replace(" ", ""),

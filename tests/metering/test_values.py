@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from app.errors import InvalidRequest
 from app.metering.attribution import Attribution
 from app.metering.events import StatedCost, UsageEvent, names_of, plain, quantities_of, usage_of
 from app.metering.measures import MAX_QUANTITY, Metric
@@ -108,6 +109,12 @@ def test_a_metric_is_usage(metric: dict[str, Any], expected: Usage) -> None:
     assert usage(**metric) == expected
 
 
+def accepted(metric: dict[str, Any]) -> None:
+    measure = METRIC.validate_python(metric)
+    measure.usage()
+    measure.raw()
+
+
 LLM = {"type": "llm_tokens", "provider": "p", "model": "m", "input_tokens": 1, "output_tokens": 1}
 
 
@@ -144,5 +151,5 @@ LLM = {"type": "llm_tokens", "provider": "p", "model": "m", "input_tokens": 1, "
     ],
 )
 def test_anything_else_is_refused(metric: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
-        usage(**metric)
+    with pytest.raises((ValidationError, InvalidRequest)):
+        accepted(metric)
