@@ -388,7 +388,7 @@ def test_process_killed_at_any_moment_leaves_a_queue_that_can_be_delivered(
 ) -> None:
     """Several generations, each killed while it takes over and sends what the one before left."""
     reported: dict[str, list[str]] = {}
-    for number in range(4):
+    for number in range(3):
         user = f"user{number}"
         process = start(contract, folder, user, 1_000_000)
         reported[user] = lines_of(process, 150 * (number + 1))
@@ -400,11 +400,11 @@ def test_process_killed_at_any_moment_leaves_a_queue_that_can_be_delivered(
 
 
 def test_processes_share_a_folder(contract: UsageContract, folder: Path) -> None:
-    processes = [start(contract, folder, user, 200) for user in "abc"]
+    processes = [start(contract, folder, user, 200) for user in "ab"]
     for process in processes:
         process.communicate(timeout=60)
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert all(contract.ids(user) == [f"{user}-{n}" for n in range(200)] for user in "abc")
+    assert [process.returncode for process in processes] == [0, 0]
+    assert all(contract.ids(user) == [f"{user}-{n}" for n in range(200)] for user in "ab")
     assert (contract.duplicates, list(folder.iterdir())) == (0, [])
 
 
