@@ -29,6 +29,7 @@ import app.metering.events_router
 import app.metering.reports_router
 import app.metering.router
 import app.metering.usage_router
+import app.neighbours.z_billing.router
 import app.payments.currencies
 import app.payments.packs
 import app.payments.router
@@ -84,6 +85,7 @@ ROUTERS = (
     app.metering.reports_router,
     app.tools.router,
     app.wallet.router,
+    app.neighbours.z_billing.router,
     app.payments.router,
     app.payments.currencies,
     app.payments.packs,

@@ -194,6 +194,11 @@ class Settings(BaseSettings):
         default=[], description="JSON list of OAuth client ids whose Google ID tokens are accepted."
     )
     issuers: list[Issuer] = Field(default=[], description="JSON list of further OIDC issuers.")
+    identity_digest_key: SecretStr | None = Field(
+        default=None,
+        description="Keys the digests that remain of users who deleted their accounts, so that a new account gets no "
+        "second free uses. Never change it. Absent in production: users cannot delete their accounts.",
+    )
     folded_providers: list[Annotated[str, StringConstraints(pattern="^oauth:.{1,249}$")]] = Field(
         default=[],
         description='JSON list of providers, such as `["oauth:google"]`: new identities of theirs are stored in small '
@@ -350,6 +355,8 @@ class Settings(BaseSettings):
                 raise ValueError("ADMIN_OAUTH_ISSUER and PUBLIC_URL need https:// in production when admins sign in")
         if self.admin_session_secret is not None:
             secrets["ADMIN_SESSION_SECRET"] = self.admin_session_secret
+        if self.identity_digest_key is not None:
+            secrets["IDENTITY_DIGEST_KEY"] = self.identity_digest_key
         for name, keys in (("STRIPE_LIVE", self.stripe_live), ("STRIPE_TEST", self.stripe_test)):
             if keys is not None:
                 secrets[f"{name}.secret_key"] = keys.secret_key
@@ -363,6 +370,13 @@ class Settings(BaseSettings):
             if keys is not None and not keys.secret_key.get_secret_value().startswith((f"sk_{mode}_", f"rk_{mode}_")):
                 raise ValueError(f"STRIPE_{mode.upper()}.secret_key is none of Stripe's {mode} mode")
         return self
+
+    @property
+    def digest_key(self) -> bytes | None:
+        """The key of deleted identities' digests. None: production without IDENTITY_DIGEST_KEY."""
+        if self.identity_digest_key is not None:
+            return self.identity_digest_key.get_secret_value().encode()
+        return None if self.mode is Mode.PRODUCTION else b"not in production"
 
     @property
     def direct_url(self) -> SecretStr:

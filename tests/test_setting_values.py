@@ -67,6 +67,7 @@ SAMPLES: dict[str, str | list[Any] | dict[str, Any]] = {
     "admin_oauth_client_secret": "a secret of theirs",
     "admin_email_domain": "example.com",
     "admin_session_secret": SECRET,
+    "identity_digest_key": SECRET,
     "admin_ui_dir": "pages/dist",
     "admin_support_credit_limit": "17",
     "admin_support_daily_credit_limit": "18",

@@ -12,6 +12,7 @@ from uuid import UUID
 import structlog
 
 from app.accounts import queries
+from app.accounts.returning import IdentityDigests
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Actor, Environment
 from app.configuration.sections import Defaults
@@ -104,6 +105,7 @@ class AccountDirectory:
     def __init__(self, db: Database, configuration: Configuration) -> None:
         self._db = db
         self._configuration = configuration
+        self._digests = IdentityDigests.of(configuration.settings)
         self._listener: NotificationListener | None = None
         self._admit: Callable[[UUID], None] = lambda _: None
         self._creations: GroupCommit[Creation, UUID | Existed] = GroupCommit(
@@ -187,7 +189,7 @@ class AccountDirectory:
         await self._creations.stop()
 
     async def _create_together(self, creations: Sequence[Creation], skip_locked: bool) -> list[UUID | Existed]:
-        """Create the accounts of all identities that have none, in one transaction and at most four statements.
+        """Create the accounts of all identities that have none, in one transaction and at most five statements.
 
         The first creation of an identity counts. The outcome of a repeated one, and of an identity with an account, is
         EXISTED. Waits for another transaction that creates the same account, even with `skip_locked`: then for a
@@ -203,7 +205,11 @@ class AccountDirectory:
             )
             new = [creation for creation in ordered if ids[creation.identity] in created]
             if new:
-                await write_new(tx, [_opened(ids[creation.identity], creation, defaults) for creation in new])
+                returning = await self._digests.returning(tx, [astuple(creation.identity) for creation in new])
+                opened = [
+                    _opened(ids[c.identity], c, defaults, is_returning=astuple(c.identity) in returning) for c in new
+                ]
+                await write_new(tx, opened)
             if profiles := [_new_profile(ids[c.identity], c) for c in new if c.profile.given()]:
                 await queries.insert_profiles(tx, profiles)
         by_creation = {id(creation): ids[creation.identity] for creation in new}
@@ -246,8 +252,11 @@ class AccountDirectory:
             log.warning("profile_not_recorded", error=type(error).__name__)
 
 
-def _opened(account_id: UUID, creation: Creation, defaults: Defaults) -> LockedAccount:
-    """Return a new account with its opening grants posted. Nothing is stored yet."""
+def _opened(account_id: UUID, creation: Creation, defaults: Defaults, *, is_returning: bool) -> LockedAccount:
+    """Return a new account with its opening grants posted. Nothing is stored yet.
+
+    A returning user gets no one-time free uses, and daily ones from the next day.
+    """
     account = LockedAccount(
         account_id=account_id,
         environment=creation.identity.environment,
@@ -256,14 +265,16 @@ def _opened(account_id: UUID, creation: Creation, defaults: Defaults) -> LockedA
         status="active",
         status_reason=None,
         balances={"daily_free": 0, "free": 0, "paid": 0, "debt": 0},
-        daily_free_day=None,
+        daily_free_day=creation.at.date() if is_returning else None,
         total_uses=0,
         last_entry_no=0,
         created_at=creation.at,
         updated_at=creation.at,
+        is_returning=is_returning,
     )
     cause = Cause("account", account_id)
-    account.post("free", defaults.free_uses, Kind.OPENING_GRANT, cause, creation.actor, creation.at)
+    free = 0 if is_returning else defaults.free_uses
+    account.post("free", free, Kind.OPENING_GRANT, cause, creation.actor, creation.at)
     account.post("paid", creation.opening.paid, Kind.OPENING_GRANT, cause, creation.actor, creation.at)
     return account
 

@@ -15,12 +15,15 @@ from sqlalchemy import text
 
 from app.accounts import queries
 from app.accounts.closing import settle_purchases
+from app.accounts.errors import AccountInDebt, DeletionNotConfigured
+from app.accounts.returning import IdentityDigests
 from app.auth.caller import Environment
 from app.auth.id_tokens.revocations import forget_user
 from app.db import Database, Session
 from app.db.sql import sql
 from app.jobs import defer
 from app.ledger.errors import AccountNotFound
+from app.ledger.locked_account import lock_account
 
 FORGET_TEXTS = "forget_texts"
 """Name of the task that removes callers' texts from an erased account's books."""
@@ -93,6 +96,26 @@ async def erase_person(tx: Session, account_id: UUID, now: datetime) -> Environm
     await defer(tx, FORGET_TEXTS, {"account_id": str(account_id)}, now)
     await settle_purchases(tx, account_id, now)
     return environment
+
+
+async def delete_own_account(tx: Session, account_id: UUID, digests: IdentityDigests, now: datetime) -> None:
+    """Close the account at its user's request and erase the person, as `erase_person` does. The balance is lost.
+
+    A digest of each identity remains, so that a later account gets nothing that is given once. Raises
+    DeletionNotConfigured, AccountNotFound, AccountInDebt, AccountSuspended and AccountClosed.
+    """
+    if not digests.are_possible:
+        raise DeletionNotConfigured
+    # First the lock that the erasure needs: raising a weaker one could deadlock.
+    if await queries.lock_account_for_erasure(tx, account_id) is None:
+        raise AccountNotFound
+    account = await lock_account(tx, account_id)
+    account.require_active()
+    if account.balances["debt"] or account.balances["money_debt"]:
+        raise AccountInDebt
+    identities = await queries.list_identities(tx, account_id)
+    await digests.remember(tx, [(account.environment, *identity) for identity in identities], now)
+    await erase_person(tx, account_id, now)
 
 
 async def forget_texts(db: Database, account_id: UUID, tables: Sequence[Texts]) -> None:

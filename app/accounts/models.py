@@ -46,6 +46,18 @@ class AccountIdentity(Base):
     created_at: Mapped[datetime] = mapped_column(Timestamp)
 
 
+class ErasedIdentity(Base):
+    """A digest of an identity whose user deleted the account. Names no one to a reader without the key."""
+
+    __tablename__ = "erased_identities"
+    __table_args__ = (CheckConstraint("length(digest) = 32", name="digest"),)
+
+    digest: Mapped[bytes] = mapped_column(
+        LargeBinary, primary_key=True, comment="keyed; of the environment and the identity"
+    )
+    erased_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
 class AccountProfile(Base):
     """Attributes of an account's person, as callers sent them. Each may be absent or erased."""
 

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, text, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from app.accounts.models import AccountActivityRefresh, AccountIdentity, AccountProfile
+from app.accounts.models import AccountActivityRefresh, AccountIdentity, AccountProfile, ErasedIdentity
 from app.db import Database, Session
 from app.db.point_reads import PointRead
 from app.db.sql import sql
@@ -105,6 +105,13 @@ async def lock_account_for_erasure(tx: Session, account_id: UUID) -> Any | None:
     return (await tx.execute(_LOCK_ACCOUNT_FOR_ERASURE, {"account_id": account_id})).one_or_none()
 
 
+async def list_identities(tx: Session, account_id: UUID) -> Sequence[tuple[str, str]]:
+    """Return the account's identities as (oauth_provider, external_id)."""
+    columns = AccountIdentity.oauth_provider, AccountIdentity.external_id
+    rows = await tx.execute(select(*columns).where(AccountIdentity.account_id == account_id))
+    return [(row.oauth_provider, row.external_id) for row in rows]
+
+
 async def delete_identities(tx: Session, account_id: UUID) -> Sequence[tuple[str, str]]:
     """Delete the account's identities, and return their (oauth_provider, external_id)."""
     statement = delete(AccountIdentity).where(AccountIdentity.account_id == account_id)
@@ -114,6 +121,21 @@ async def delete_identities(tx: Session, account_id: UUID) -> Sequence[tuple[str
 
 async def delete_profile(tx: Session, account_id: UUID) -> None:
     await tx.execute(delete(AccountProfile).where(AccountProfile.account_id == account_id))
+
+
+_FIND_ERASED_IDENTITIES = "SELECT digest FROM erased_identities WHERE digest = ANY ($1::bytea[])"
+
+
+async def insert_erased_identities(tx: Session, digests: Sequence[bytes], now: datetime) -> None:
+    """Store digests of identities, where they are not stored."""
+    if digests:
+        rows = [{"digest": digest, "erased_at": now} for digest in digests]
+        await tx.execute(insert(ErasedIdentity).on_conflict_do_nothing(), rows)
+
+
+async def find_erased_identities(tx: Tx, digests: Sequence[bytes]) -> Sequence[bytes]:
+    """Return those of the digests that are stored."""
+    return [row["digest"] for row in await fetch(tx, _FIND_ERASED_IDENTITIES, list(digests))]
 
 
 async def close_erased_account(tx: Session, account_id: UUID, now: datetime) -> None:

@@ -53,8 +53,13 @@ def _begins_word(part: str, text: str) -> bool:
 
 def spelling_digest(environment: str, oauth_provider: str, external_id: str) -> bytes:
     """Return a digest that ignores case, width, Unicode form and outer blanks of an identity."""
+    return hashlib.sha256(folded_identity(environment, oauth_provider, external_id)).digest()
+
+
+def folded_identity(environment: str, oauth_provider: str, external_id: str) -> bytes:
+    """Return an identity without case, width, Unicode form and outer blanks, for digests only."""
     parts = (environment, fold(oauth_provider).strip(), fold(external_id).strip())
-    return hashlib.sha256("\0".join(parts).encode()).digest()
+    return "\0".join(parts).encode("utf-8", "surrogatepass")
 
 
 async def refresh_search(db: Database, now: datetime) -> int:

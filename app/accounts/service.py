@@ -11,6 +11,7 @@ from app.accounts import queries
 from app.accounts.closing import settle_purchases
 from app.accounts.directory import AccountDirectory, Identity, Opening, Profile
 from app.accounts.errors import AccountErased
+from app.accounts.returning import IdentityDigests
 from app.auth.caller import Actor, Environment
 from app.configuration.service import Configuration
 from app.db import Database, Session
@@ -29,6 +30,7 @@ class AccountService:
     def __init__(self, db: Database, configuration: Configuration) -> None:
         self._db = db
         self.directory = AccountDirectory(db, configuration)
+        self.digests = IdentityDigests.of(configuration.settings)
 
     async def stop(self) -> None:
         """Wait for the transactions under way. Call it once no request is left."""

@@ -51,6 +51,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         # Personal data, which can be erased
         "account_identities": ALL,
         "account_profiles": ALL,
+        "erased_identities": ADD,  # digests of deleted identities
         "account_search_words": ALL,
         "account_spellings": ALL,
         # Access

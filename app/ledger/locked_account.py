@@ -61,6 +61,7 @@ class LockedAccount:
     holds_expire_at: datetime | None = None
     has_limits: bool = False
     billing_enabled: bool = True
+    is_returning: bool = False
     money_purchased_nanos: int = 0
     money_granted_nanos: int = 0
     money_used_nanos: int = 0

@@ -100,6 +100,10 @@ class Account(Base):
     billing_enabled: Mapped[bool] = mapped_column(
         server_default=text("true"), comment="false: usage is recorded and priced, and never charged"
     )
+    is_returning: Mapped[bool] = mapped_column(
+        server_default=text("false"),
+        comment="an earlier account of its identity was deleted by its user: nothing that is given once",
+    )
     money_purchased_nanos: Mapped[int] = _amount("money bought in all, less what was taken back")
     money_granted_nanos: Mapped[int] = _amount("money given in all")
     money_used_nanos: Mapped[int] = _amount("money used in all, paid or owed")

@@ -74,4 +74,5 @@ def new_row(account: "LockedAccount") -> dict[str, Any]:
         "currency": account.currency,
         "plan_name": account.plan_name,
         "created_at": account.created_at,
+        "is_returning": account.is_returning,
     }

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import ARRAY, Uuid, bindparam, text
 
 from app.auth.caller import Environment
 from app.db import Database, Session
@@ -147,3 +147,39 @@ _FIND_EVENT = sql(
 async def find_event(db: Database, account_id: UUID, event_id: str, source: str) -> Mapping[str, Any] | None:
     """Return an event by its id, of the source if it has one with this id. A refused one only if none is recorded."""
     return await db.fetch_row(_FIND_EVENT, account_id, event_id, source)
+
+
+_LIST_EVENTS_BY_ID = text(
+    """
+    SELECT usage_id, event_id, meter, provider, model, quantities, tool, attribution, metadata FROM usage_events
+     WHERE account_id = :account_id AND usage_id = ANY (:ids)
+    """
+).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+
+
+async def list_events_by_id(
+    db: Session, account_id: UUID, usage_ids: Sequence[UUID]
+) -> Mapping[UUID, Mapping[str, Any]]:
+    """Return what events of one account were about, by their ids."""
+    if not usage_ids:
+        return {}
+    rows = await db.execute(_LIST_EVENTS_BY_ID, {"account_id": account_id, "ids": list(usage_ids)})
+    return {row["usage_id"]: dict(row) for row in rows.mappings()}
+
+
+_SUM_ACCOUNT = """
+    SELECT (SELECT count(*) FROM usage_keys WHERE account_id = $1) AS events,
+           coalesce(sum(cost_nanos) FILTER (WHERE occurred_at >= $2), 0)::bigint AS today_nanos,
+           coalesce(sum(cost_nanos), 0)::bigint AS month_nanos,
+           (SELECT occurred_at FROM usage_events
+             WHERE account_id = $1 AND status <> 'refused' ORDER BY occurred_at DESC, usage_id DESC LIMIT 1) AS last_at
+      FROM usage_events
+     WHERE account_id = $1 AND occurred_at >= $3 AND status IN ('charged', 'debt')
+    """
+
+
+async def sum_account(db: Database, account_id: UUID, day: datetime, month: datetime) -> Mapping[str, Any]:
+    """Return the number of an account's recorded events, the cost of those since two times, and the newest's time."""
+    row = await db.fetch_row(_SUM_ACCOUNT, account_id, day, month)
+    assert row is not None, "an aggregate has a row"
+    return row

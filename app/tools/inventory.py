@@ -72,7 +72,7 @@ class Inventory:
         """Return the inventory of a stored row, and add the product's stored balances to the account."""
         stored = {"free": 0, "paid": 0} if row is None else row
         account.balances |= {f"{product_type}/{source}": stored[source] for source in ("free", "paid")}
-        start = stored_or_initial(account.created_at, product, row)
+        start = stored_or_initial(account.created_at, account.is_returning, product, row)
         return cls(account, product_type, product, **start, opened=row is not None)
 
 
@@ -88,8 +88,14 @@ async def read_inventories(
     }
 
 
-def stored_or_initial(created_at: datetime, product: Product, row: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return an inventory's columns. Without a row, they are those of the day of the account's creation."""
+def stored_or_initial(
+    created_at: datetime, is_returning: bool, product: Product, row: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return an inventory's columns. Without a row, they are those of the day of the account's creation.
+
+    A returning user has had the initial free uses.
+    """
     if row is None:
-        return {"free": product.initial_free, "free_day": created_at.date(), "paid": 0, "total_uses": 0}
+        free = 0 if is_returning else product.initial_free
+        return {"free": free, "free_day": created_at.date(), "paid": 0, "total_uses": 0}
     return {name: row[name] for name in ("free", "free_day", "paid", "total_uses")}

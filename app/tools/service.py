@@ -309,7 +309,7 @@ def _balance(
     row: Mapping[str, Any] | None,
     today: date,
 ) -> ToolBalance:
-    have = stored_or_initial(account["created_at"], product, row)
+    have = stored_or_initial(account["created_at"], account["is_returning"], product, row)
     active = account["status"] == "active"
     free = free_on(today, left=have["free"], day=have["free_day"], product=product) if active else 0
     main_pool = credits // product.price_credits
