@@ -217,6 +217,198 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Usage
+         * @description List events, newest first by their own time, or sums of them: of one user, or of the whole environment.
+         */
+        get: operations["list_usage"];
+        put?: never;
+        /**
+         * Report Usage
+         * @description Record and charge one event. A repeat answers 409 `duplicate_event` with the first result, and costs nothing.
+         *
+         *     After 402 the same event may be sent again. Another event with the same id answers 422.
+         */
+        post: operations["report_usage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Check Usage
+         * @description Check before work whether the account can pay for it. Creates a missing account. Holds nothing.
+         */
+        post: operations["check_usage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage/quote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Quote Usage
+         * @description Return what usage would cost, line by line, by the code that charges it. Touches no account.
+         */
+        post: operations["quote_usage"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Report Batch
+         * @description Record up to 1,000 events. Each has its own result; those of one account are decided in their order.
+         */
+        post: operations["report_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage/compute": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Report Compute
+         * @description Record and charge hours of compute, in the flat form that schedulers send.
+         */
+        post: operations["report_compute"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Report Events
+         * @description Record CloudEvents. Accepted and repeated ones answer 204. The part that the money does not cover becomes debt.
+         *
+         *     The price book decides about the cost. If some events of a batch are refused, the others are recorded, and the
+         *     answer names the refused ones.
+         */
+        post: operations["report_events_alias"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Report Events
+         * @description Record CloudEvents. Accepted and repeated ones answer 204. The part that the money does not cover becomes debt.
+         *
+         *     The price book decides about the cost. If some events of a batch are refused, the others are recorded, and the
+         *     answer names the refused ones.
+         */
+        post: operations["report_events"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Own Usage
+         * @description List the events of the user who calls, or sums of them.
+         */
+        get: operations["list_own_usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/usage/events/{event_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Usage Event
+         * @description Return one event with the breakdown of its cost. One that was only refused has the status `refused`.
+         */
+        get: operations["get_usage_event"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tools/balance/{product_type}": {
         parameters: {
             query?: never;
@@ -290,6 +482,139 @@ export interface paths {
          *     or `account_closed`. These errors charge nothing. After a 503 the outcome is unknown: retry with the same key.
          */
         post: operations["charge_tool"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/grants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Grants
+         * @description List the user's grants, newest first. An unknown user has none.
+         */
+        get: operations["list_grants"];
+        put?: never;
+        /**
+         * Create Grant
+         * @description Give an existing account credits or money with a priority and an expiry. Grants pay no debt.
+         *
+         *     Repeating an idempotency key answers 409 and gives nothing. 503 `upgrade_in_progress` while the service is being
+         *     upgraded.
+         */
+        post: operations["create_grant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/grants/{grant_id}/end": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End Grant
+         * @description End a grant before its expiry: its rest is lost. A spent, expired or ended grant stays as it is.
+         */
+        post: operations["end_grant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Own Account
+         * @description Create the account of the user who calls. 409 `conflict` if there is one.
+         */
+        post: operations["create_own_account"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/accounts/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Own Account
+         * @description Return the account of the user who calls. Creates a missing one.
+         */
+        get: operations["get_own_account"];
+        put?: never;
+        post?: never;
+        /**
+         * Remove Own Account
+         * @description Close the account permanently and erase the user's data. The balance is lost; a debt answers 409.
+         *
+         *     A later account of the same user gets nothing that is given once, such as free uses.
+         */
+        delete: operations["remove_own_account"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/credits/balance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Credits Balance
+         * @description Return what the user who calls can spend on metered usage: money and live grants of money.
+         */
+        get: operations["get_credits_balance"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/credits/transactions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Credits Transactions
+         * @description List the movements of the money of the user who calls, newest first.
+         */
+        get: operations["list_credits_transactions"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1675,6 +2000,188 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/price-books": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Price Books
+         * @description List the versions of price books, newest first.
+         */
+        get: operations["list_price_books"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/price-books/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Price Book
+         * @description Return a version without its models' rows.
+         */
+        get: operations["get_price_book"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/price-books/{version}/rows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Price Book Rows
+         * @description List the rows of a version's models, with the prices that other sources state for disputed ones.
+         */
+        get: operations["list_price_book_rows"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/price-books/{version}/difference": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare Price Book
+         * @description List what a version changes, price by price. Default: against the version in force for its currency.
+         */
+        get: operations["compare_price_book"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/price-books/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import Shipped Prices
+         * @description Propose the open price data that this version of the service ships. Nothing is in force before an activation.
+         *
+         *     `ciris-billing prices import` reads newer data.
+         */
+        post: operations["import_shipped_prices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/price-books/{version}/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Confirm Price Book Rows
+         * @description Confirm disputed rows in a new version, which then has to be activated. Return that version.
+         */
+        post: operations["confirm_price_book_rows"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/price-books/{version}/activate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Activate Price Book
+         * @description Put a version in force for its currency from a time on. Stored events keep the price that they had.
+         */
+        post: operations["activate_price_book"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/price-books/{version}/calculate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Calculate Price
+         * @description Return what an event would cost, line by line. Charges no account.
+         */
+        post: operations["calculate_price"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/unknown-models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Unknown Models
+         * @description List the models that usage named and no price book priced, the last seen first.
+         */
+        get: operations["list_unknown_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/admins": {
         parameters: {
             query?: never;
@@ -2000,9 +2507,15 @@ export interface components {
             customer_email: string | null;
             /** Display Name */
             display_name: string | null;
-            /** Balance Minor */
+            /**
+             * Balance Minor
+             * @description `paid_credits` in hundredths.
+             */
             balance_minor: number;
-            /** Paid Credits */
+            /**
+             * Paid Credits
+             * @description Paid credits, and grants that have not expired.
+             */
             paid_credits: number;
             /** Free Uses Remaining */
             free_uses_remaining: number;
@@ -2027,6 +2540,21 @@ export interface components {
             created_at: string;
             /** Updated At */
             updated_at: string;
+        };
+        /** ActivateBody */
+        ActivateBody: {
+            /** Reason */
+            reason: string;
+            /**
+             * Effective At
+             * @description Default: now. Stored events keep their price.
+             */
+            effective_at?: string | null;
+            /**
+             * Seen In Force
+             * @description The version in force that the admin saw: 409 if another one is by now.
+             */
+            seen_in_force?: number | null;
         };
         /** AdjustBody */
         AdjustBody: {
@@ -2262,6 +2790,35 @@ export interface components {
             /** Open Total */
             open_total: number;
         };
+        /** ApiCallsBody */
+        ApiCallsBody: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            meter: "api_calls";
+            /** Endpoint */
+            endpoint: string;
+            /** Count */
+            count: number;
+        };
+        /**
+         * ApiCallsMeasure
+         * @description Calls of one endpoint.
+         */
+        ApiCallsMeasure: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "api_calls";
+            /** Endpoint */
+            endpoint: string;
+            /** Count */
+            count: number;
+        } & {
+            [key: string]: unknown;
+        };
         /** AuditLogReply */
         AuditLogReply: {
             /** Entries */
@@ -2313,6 +2870,29 @@ export interface components {
             /** @description The person of an account or a purchase; null for other targets. */
             person: components["schemas"]["Person"] | null;
         };
+        /** BatchBody */
+        BatchBody: {
+            /**
+             * Events
+             * @description Bodies of `/v1/usage`. A malformed one fails alone, as any other.
+             */
+            events: unknown[];
+        };
+        /** BatchReply */
+        BatchReply: {
+            /**
+             * Results
+             * @description One for each event, in their order.
+             */
+            results: components["schemas"]["ItemReply"][];
+            /**
+             * Processed
+             * @description Events that are recorded now.
+             */
+            processed: number;
+            /** Failed */
+            failed: number;
+        };
         /** BookedReply */
         BookedReply: {
             /**
@@ -2321,6 +2901,56 @@ export interface components {
              */
             booked: boolean;
             purchase: components["schemas"]["PurchaseRow"];
+        };
+        /** CalculateBody */
+        CalculateBody: {
+            /** Usage */
+            usage: components["schemas"]["LlmTokensBody"] | components["schemas"]["app__admin__prices__schemas__ComputeBody"] | components["schemas"]["ApiCallsBody"] | components["schemas"]["ToolCallsBody"] | components["schemas"]["MeteredBody"];
+            /**
+             * At
+             * @description Time of the event. Default: now.
+             */
+            at?: string | null;
+            /** Plan */
+            plan?: string | null;
+            /** Tool */
+            tool?: string | null;
+            /**
+             * Month Quantity
+             * @description The account's earlier quantity this month.
+             * @default 0
+             */
+            month_quantity: number | string;
+        };
+        /** CalculateReply */
+        CalculateReply: {
+            /** Version */
+            version: number;
+            /** Currency */
+            currency: string;
+            /** Priced */
+            priced: boolean;
+            /**
+             * Problem
+             * @description The reason why the usage has no price.
+             */
+            problem: string | null;
+            /** Cost Nanos */
+            cost_nanos: number | null;
+            /**
+             * Provider Cost Nanos
+             * @description At list prices, without markup and minimum.
+             */
+            provider_cost_nanos: number | null;
+            /** Lines */
+            lines: components["schemas"]["LineReply"][];
+            /** Markup Rule */
+            markup_rule: string | null;
+            /**
+             * Unknown Model
+             * @description Whether the stated prices for unknown models apply.
+             */
+            unknown_model: boolean;
         };
         /** CatalogueReply */
         CatalogueReply: {
@@ -2355,6 +2985,30 @@ export interface components {
             version: number;
             /** Reason */
             reason: string;
+        };
+        /** ChangeReply */
+        ChangeReply: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "added" | "removed" | "changed";
+            /**
+             * Section
+             * @description `book` for its own fields, else the kind of rows.
+             */
+            section: string;
+            /**
+             * Row
+             * @description The row's id; empty for the book's own fields.
+             */
+            row: string;
+            /** Field */
+            field: string;
+            /** Before */
+            before: string | null;
+            /** After */
+            after: string | null;
         };
         /**
          * ChangedReply
@@ -2455,7 +3109,7 @@ export interface components {
             currency: string;
             /**
              * Balance After
-             * @description Paid credits after the charge, in hundredths.
+             * @description Paid credits and live grants after the charge, in hundredths.
              */
             balance_after: number;
             /** Created At */
@@ -2512,7 +3166,7 @@ export interface components {
             has_credit: boolean;
             /**
              * Credits Remaining
-             * @description Paid credits.
+             * @description Paid credits, and grants that have not expired.
              */
             credits_remaining: number;
             /** Free Uses Remaining */
@@ -2536,6 +3190,189 @@ export interface components {
             purchase_price_minor: number | null;
             /** Purchase Uses */
             purchase_uses: number | null;
+        };
+        /** CheckUsageBody */
+        CheckUsageBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /**
+             * Required Cents
+             * @description With 0 or less, `provider` and `model` make a reserve for one call.
+             */
+            required_cents: number;
+            /** Provider */
+            provider?: string | null;
+            /** Model */
+            model?: string | null;
+        };
+        /**
+         * CheckUsageReply
+         * @description Whether the account could pay `required` now. Holds nothing.
+         */
+        CheckUsageReply: {
+            /** Sufficient */
+            sufficient: boolean;
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /** Required Cents */
+            required_cents: number;
+            /**
+             * Required
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            required: string;
+            /** Currency */
+            currency: string;
+            /**
+             * Reason
+             * @description Why not, if it is not for money: a code.
+             */
+            reason?: string | null;
+        };
+        /** Choice */
+        Choice: {
+            /**
+             * Row
+             * @description The id of a disputed row.
+             */
+            row: string;
+            /**
+             * Source
+             * @description The source whose prices are right. Default: the row's own.
+             */
+            source?: string | null;
+        };
+        /**
+         * CodedDuplicateReply
+         * @description The same in its envelope, which a middleware adds.
+         */
+        CodedDuplicateReply: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Success
+             * @default true
+             * @constant
+             */
+            success: true;
+            /** Event Id */
+            event_id: string;
+            /** Transaction Id */
+            transaction_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "charged" | "debt" | "recorded" | "refused";
+            /** Currency */
+            currency: string;
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /**
+             * Debt
+             * @description The part of the cost that the account owes.
+             * @example 9.999600
+             */
+            debt: string;
+            /** Time */
+            time: string;
+            error: components["schemas"]["CodedError"];
+        };
+        /** CodedError */
+        CodedError: {
+            /**
+             * Code
+             * @description One word per status: `unauthorized`, `insufficient_credits`, `duplicate_event`.
+             */
+            code: string;
+            /** Message */
+            message: string;
+            /** Details */
+            details?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /**
+         * CodedErrorReply
+         * @description An error on the routes of accounts, credits, usage, events, payments and subscriptions.
+         */
+        CodedErrorReply: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            error: components["schemas"]["CodedError"];
+        };
+        /** CodedInvalidReply */
+        CodedInvalidReply: {
+            /** Detail */
+            detail: components["schemas"]["InvalidField"][] | string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Field
+             * @description The field that the sentence is about, if it is about one.
+             */
+            field?: string | null;
+            error: components["schemas"]["CodedError"];
         };
         /** Cohort */
         Cohort: {
@@ -2589,6 +3426,36 @@ export interface components {
              * @description One cohort per week that has a day in the range, oldest first.
              */
             cohorts: components["schemas"]["Cohort"][];
+        };
+        /**
+         * ComputeMeasure
+         * @description Hours of processors, and gigabytes of memory times hours.
+         */
+        ComputeMeasure: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "compute";
+            /**
+             * Cpu Hours
+             * @description Rounded to 12 decimal places.
+             */
+            cpu_hours: number | string;
+            /**
+             * Memory Gb Hours
+             * @description Rounded to 12 decimal places.
+             */
+            memory_gb_hours: number | string;
+        } & {
+            [key: string]: unknown;
+        };
+        /** ConfirmBody */
+        ConfirmBody: {
+            /** Reason */
+            reason: string;
+            /** Choices */
+            choices: components["schemas"]["Choice"][];
         };
         /** CreditBody */
         CreditBody: {
@@ -2658,7 +3525,7 @@ export interface components {
             currency: string;
             /**
              * Balance After
-             * @description Paid credits after this credit, in hundredths.
+             * @description Paid credits and live grants after this credit, in hundredths.
              */
             balance_after: number;
             /** Transaction Type */
@@ -2673,6 +3540,26 @@ export interface components {
             /** Created At */
             created_at: string;
         };
+        /** CreditsBalanceReply */
+        CreditsBalanceReply: {
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /**
+             * Balance Formatted
+             * @example $12.34
+             */
+            balance_formatted: string;
+            /** Currency */
+            currency: string;
+            /** Plan */
+            plan: string;
+        };
         /**
          * CreditsSpent
          * @description Credits that left the main pools, by charges and by tool uses that a product's own credits did not pay.
@@ -2684,6 +3571,54 @@ export interface components {
             free: number;
             /** Paid */
             paid: number;
+        };
+        /**
+         * CreditsTransaction
+         * @description A movement of money. The amount includes its change of a debt.
+         */
+        CreditsTransaction: {
+            /** Id */
+            id: string;
+            /**
+             * Amount Cents
+             * @description Negative for usage. Rounded down.
+             */
+            amount_cents: number;
+            /**
+             * Amount
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            amount: string;
+            /**
+             * Transaction Type
+             * @example usage
+             * @example purchase
+             * @example bonus
+             */
+            transaction_type: string;
+            /** Balance After Cents */
+            balance_after_cents: number;
+            /**
+             * Balance After
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance_after: string;
+            /** Description */
+            description: string;
+            /** Created At */
+            created_at: string;
+        };
+        /**
+         * CreditsTransactionsReply
+         * @description Newest first.
+         */
+        CreditsTransactionsReply: {
+            /** Transactions */
+            transactions: components["schemas"]["CreditsTransaction"][];
+            /** Has More */
+            has_more: boolean;
         };
         /** CurrenciesReply */
         CurrenciesReply: {
@@ -2712,6 +3647,26 @@ export interface components {
              * @description The least price.
              */
             minimum_minor: number;
+        };
+        /**
+         * CustomMeasure
+         * @description A quantity of a meter that an admin defined in the price book.
+         */
+        CustomMeasure: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "custom";
+            /** Meter */
+            meter: string;
+            /**
+             * Quantity
+             * @description Rounded to 12 decimal places.
+             */
+            quantity: number | string;
+        } & {
+            [key: string]: unknown;
         };
         /** DailyReply */
         DailyReply: {
@@ -2842,6 +3797,31 @@ export interface components {
             /** Currency */
             currency: string;
         };
+        /** DeletedReply */
+        DeletedReply: {
+            /** Deleted */
+            deleted: boolean;
+        };
+        /** DifferenceReply */
+        DifferenceReply: {
+            /**
+             * Before
+             * @description The version that is compared with; null: none is in force.
+             */
+            before: number | null;
+            /** After */
+            after: number;
+            /** Changes */
+            changes: components["schemas"]["ChangeReply"][];
+            /** Next Cursor */
+            next_cursor: number | null;
+            /** Added */
+            added: number;
+            /** Removed */
+            removed: number;
+            /** Changed */
+            changed: number;
+        };
         /** DisputeReply */
         DisputeReply: {
             /** Dispute Id */
@@ -2878,37 +3858,261 @@ export interface components {
             /** Request Id */
             request_id: string | null;
         };
-        /** GrantBody */
-        GrantBody: {
+        /**
+         * EventDetailReply
+         * @description An event with the usage object as it was sent, and the breakdown of its cost, computed again.
+         */
+        EventDetailReply: {
+            /** Transaction Id */
+            transaction_id: string;
+            /** Event Id */
+            event_id: string | null;
+            /** Source */
+            source: string;
             /**
-             * Credits
-             * @description One-time free credits to add.
+             * Status
+             * @enum {string}
              */
-            credits: number;
-            /** Reason */
-            reason: string;
+            status: "charged" | "debt" | "recorded" | "refused";
+            /** Refusal */
+            refusal: string | null;
+            /** Meter */
+            meter: string;
+            /** Provider */
+            provider: string | null;
+            /** Model */
+            model: string | null;
+            /** Quantities */
+            quantities: {
+                [key: string]: unknown;
+            };
+            /** Currency */
+            currency: string;
+            /** Cost Cents */
+            cost_cents: number;
             /**
-             * Idempotency Key
-             * @description A repeated key changes nothing.
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
              */
-            idempotency_key: string;
+            cost: string;
+            /**
+             * Stated
+             * @description Whether the caller stated the cost.
+             */
+            stated: boolean;
+            /** Provider Cost */
+            provider_cost: string | null;
+            /**
+             * Debt
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            debt: string;
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /** Price Version */
+            price_version: number | null;
+            /** Plan */
+            plan: string;
+            /** Agent Id */
+            agent_id: string | null;
+            /** Tool */
+            tool: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Parent Run Id */
+            parent_run_id: string | null;
+            /** Request Id */
+            request_id: string | null;
+            /** Conversation */
+            conversation: string | null;
+            /** Traceparent */
+            traceparent: string | null;
+            /** Service Name */
+            service_name: string;
+            /** Key Id */
+            key_id: string | null;
+            /** Metadata */
+            metadata: unknown;
+            /** Time */
+            time: string;
+            /** Created At */
+            created_at: string;
+            /** Raw */
+            raw: unknown;
+            /**
+             * Attempts
+             * @description Refused attempts, of an event that is not recorded.
+             */
+            attempts: number;
+            /** Lines */
+            lines: components["schemas"]["QuoteLine"][];
         };
-        /** GrantReply */
-        GrantReply: {
+        /**
+         * EventReply
+         * @description An event. Rounded fields round the cost up and the balance down; the texts beside them are exact.
+         */
+        EventReply: {
+            /** Transaction Id */
+            transaction_id: string;
+            /** Event Id */
+            event_id: string | null;
+            /** Source */
+            source: string;
             /**
-             * Grant Id
-             * Format: uuid
+             * Status
+             * @enum {string}
              */
-            grant_id: string;
-            /** Credits */
-            credits: number;
-            /** Free After */
-            free_after: number;
-            /** Replayed */
-            replayed: boolean;
+            status: "charged" | "debt" | "recorded" | "refused";
+            /** Refusal */
+            refusal: string | null;
+            /** Meter */
+            meter: string;
+            /** Provider */
+            provider: string | null;
+            /** Model */
+            model: string | null;
+            /** Quantities */
+            quantities: {
+                [key: string]: unknown;
+            };
+            /** Currency */
+            currency: string;
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /**
+             * Stated
+             * @description Whether the caller stated the cost.
+             */
+            stated: boolean;
+            /** Provider Cost */
+            provider_cost: string | null;
+            /**
+             * Debt
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            debt: string;
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /** Price Version */
+            price_version: number | null;
+            /** Plan */
+            plan: string;
+            /** Agent Id */
+            agent_id: string | null;
+            /** Tool */
+            tool: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Parent Run Id */
+            parent_run_id: string | null;
+            /** Request Id */
+            request_id: string | null;
+            /** Conversation */
+            conversation: string | null;
+            /** Traceparent */
+            traceparent: string | null;
+            /** Service Name */
+            service_name: string;
+            /** Key Id */
+            key_id: string | null;
+            /** Metadata */
+            metadata: unknown;
+            /** Time */
+            time: string;
+            /** Created At */
+            created_at: string;
+        };
+        /** GrantsReply */
+        GrantsReply: {
+            /** Grants */
+            grants: components["schemas"]["app__wallet__schemas__GrantReply"][];
+            /** Total Count */
+            total_count: number;
+            /** Has More */
+            has_more: boolean;
+        };
+        /**
+         * GroupReply
+         * @description Sums of a group's events. An attribute that the group lacks is empty.
+         */
+        GroupReply: {
+            /** Group */
+            group: {
+                [key: string]: string;
+            };
+            /**
+             * Period
+             * @description Start of the hour, day or month, UTC.
+             */
+            period: string | null;
+            /** Currency */
+            currency: string;
+            /** Events */
+            events: number;
+            /** Refused */
+            refused: number;
+            /**
+             * Cost
+             * @description Charged or owed.
+             * @example 9.999600
+             */
+            cost: string;
+            /**
+             * Recorded Cost
+             * @description Of accounts that are not billed.
+             * @example 9.999600
+             */
+            recorded_cost: string;
+            /**
+             * Provider Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            provider_cost: string;
+            /**
+             * Debt
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            debt: string;
+            /** Quantities */
+            quantities: {
+                [key: string]: string;
+            };
         };
         /** Health */
         Health: {
+            /**
+             * Service
+             * @default ciris-billing
+             */
+            service: string;
+            /**
+             * Version
+             * @default 0.1.0
+             */
+            version: string;
             /**
              * Status
              * @enum {string}
@@ -2921,6 +4125,49 @@ export interface components {
             database: "connected" | "disconnected";
             /** Timestamp */
             timestamp: string;
+        };
+        /**
+         * Hours
+         * @description The prices of a mode between two times of day, UTC. If `end` is not after `start`, the span crosses midnight.
+         */
+        Hours: {
+            /** Prices */
+            prices: {
+                [key: string]: string;
+            };
+            /**
+             * Steps
+             * @default []
+             */
+            steps: components["schemas"]["Step"][];
+            /**
+             * Mode
+             * @default standard
+             * @enum {string}
+             */
+            mode: "standard" | "batch" | "priority";
+            /** Start */
+            start: string;
+            /** End */
+            end: string;
+            /**
+             * Weekdays
+             * @description 0 is Monday.
+             */
+            weekdays?: number[] | null;
+            /**
+             * Except Dates
+             * @default []
+             */
+            except_dates: string[];
+        };
+        /** ImportReply */
+        ImportReply: {
+            /**
+             * Version
+             * @description The proposal, or an equal one from before; null: the data changes nothing.
+             */
+            version: number | null;
         };
         /** InboxEvent */
         InboxEvent: {
@@ -3101,6 +4348,32 @@ export interface components {
              */
             total_uses: number;
         };
+        /**
+         * ItemReply
+         * @description The outcome of one event of a batch. `error` is a code; `duplicate_event` means that it was counted before.
+         */
+        ItemReply: {
+            /** Event Id */
+            event_id: string;
+            /** Success */
+            success: boolean;
+            /** Error */
+            error?: string | null;
+            /** Message */
+            message?: string | null;
+            /** Transaction Id */
+            transaction_id?: string | null;
+            /** Status */
+            status?: ("charged" | "debt" | "recorded" | "refused") | null;
+            /** Cost Cents */
+            cost_cents?: number | null;
+            /** Cost */
+            cost?: string | null;
+            /** Balance Cents */
+            balance_cents?: number | null;
+            /** Balance */
+            balance?: string | null;
+        };
         /** JobReply */
         JobReply: {
             /** Job Id */
@@ -3144,6 +4417,29 @@ export interface components {
         /** KeyBody */
         KeyBody: {
             /**
+             * Identity Provider
+             * @description Provider of the users that requests with this key name by `user_id`, such as `oauth:zero`. null: requests cannot use `user_id`.
+             * @example oauth:zero
+             */
+            identity_provider?: string | null;
+            /**
+             * Usage Policy
+             * @description For usage that the account's money does not cover: refuse it, or record the rest as debt.
+             * @default refuse
+             * @enum {string}
+             */
+            usage_policy: "refuse" | "debt";
+            /**
+             * Debt Limit Nanos
+             * @description The most debt that an account may have by usage, in billionths of its currency's major unit. Required with the usage policy `debt`.
+             */
+            debt_limit_nanos?: number | null;
+            /**
+             * Max Cost Nanos
+             * @description The largest cost that the key may state for one event, in billionths of the account's currency's major unit. Required with the permission `usage:set_cost`.
+             */
+            max_cost_nanos?: number | null;
+            /**
              * Environment
              * @enum {string}
              */
@@ -3166,12 +4462,40 @@ export interface components {
             client_subject?: string | null;
             /** Rate Limit Per Minute */
             rate_limit_per_minute?: number | null;
+            /**
+             * Event Source
+             * @description Source of the usage events that the key reports. Successors of the key keep it: the same event id is counted once. It cannot be changed. Default: `api-key:` and the key's id.
+             */
+            event_source?: string | null;
         };
         /**
          * KeyChange
-         * @description Only the given fields change; null removes an expiry, a certificate or a rate limit.
+         * @description Only the given fields change; null removes an expiry, a certificate, a provider or a limit.
          */
         KeyChange: {
+            /**
+             * Identity Provider
+             * @description Provider of the users that requests with this key name by `user_id`, such as `oauth:zero`. null: requests cannot use `user_id`.
+             * @example oauth:zero
+             */
+            identity_provider?: string | null;
+            /**
+             * Usage Policy
+             * @description For usage that the account's money does not cover: refuse it, or record the rest as debt.
+             * @default refuse
+             * @enum {string}
+             */
+            usage_policy: "refuse" | "debt";
+            /**
+             * Debt Limit Nanos
+             * @description The most debt that an account may have by usage, in billionths of its currency's major unit. Required with the usage policy `debt`.
+             */
+            debt_limit_nanos?: number | null;
+            /**
+             * Max Cost Nanos
+             * @description The largest cost that the key may state for one event, in billionths of the account's currency's major unit. Required with the permission `usage:set_cost`.
+             */
+            max_cost_nanos?: number | null;
             /** Name */
             name?: string | null;
             /** Permissions */
@@ -3215,6 +4539,32 @@ export interface components {
             client_subject: string | null;
             /** Rate Limit Per Minute */
             rate_limit_per_minute: number | null;
+            /**
+             * Identity Provider
+             * @description Provider of the users that requests with this key name by `user_id`, such as `oauth:zero`. null: requests cannot use `user_id`.
+             */
+            identity_provider: string | null;
+            /**
+             * Event Source
+             * @description Source of the usage events that the key reports. Successors of the key keep it: the same event id is counted once.
+             */
+            event_source: string;
+            /**
+             * Usage Policy
+             * @description For usage that the account's money does not cover: refuse it, or record the rest as debt.
+             * @enum {string}
+             */
+            usage_policy: "refuse" | "debt";
+            /**
+             * Debt Limit Nanos
+             * @description The most debt that an account may have by usage, in billionths of its currency's major unit.
+             */
+            debt_limit_nanos: number | null;
+            /**
+             * Max Cost Nanos
+             * @description The largest cost that the key may state for one event, in billionths of the account's currency's major unit.
+             */
+            max_cost_nanos: number | null;
             /** Created At */
             created_at: string;
             /** Expires At */
@@ -3320,6 +4670,191 @@ export interface components {
             accounts: number;
             /** Entries */
             entries: number;
+        };
+        /** LineReply */
+        LineReply: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "usage" | "markup" | "minimum" | "rounding";
+            /**
+             * Row
+             * @description The id of the row or rule.
+             */
+            row: string;
+            /** Item */
+            item: string;
+            /** Quantity */
+            quantity: string;
+            /**
+             * Unit Price
+             * @description Of `per` units, in the major unit.
+             */
+            unit_price: string;
+            /** Per */
+            per: number;
+            /**
+             * Amount Nanos
+             * @description Exact, in 10^-9 of the major unit. The lines sum to the cost.
+             */
+            amount_nanos: string;
+        };
+        /**
+         * LlmRow
+         * @description A model's prices from a moment on, until the model's next row.
+         */
+        LlmRow: {
+            /** Prices */
+            prices: {
+                [key: string]: string;
+            };
+            /**
+             * Steps
+             * @default []
+             */
+            steps: components["schemas"]["Step"][];
+            /**
+             * Modes
+             * @default {}
+             */
+            modes: {
+                [key: string]: components["schemas"]["Rates"];
+            };
+            /**
+             * Hours
+             * @description The first rule that applies counts.
+             * @default []
+             */
+            hours: components["schemas"]["Hours"][];
+            /** Id */
+            id: string;
+            /** Provider */
+            provider: string;
+            /** Model */
+            model: string;
+            /**
+             * Aliases
+             * @default []
+             */
+            aliases: string[];
+            /**
+             * Valid From
+             * @description None: always.
+             */
+            valid_from?: string | null;
+            /**
+             * Source
+             * @default manual
+             */
+            source: string;
+            /**
+             * Source Version
+             * @default 1
+             */
+            source_version: string;
+            /**
+             * Status
+             * @default confirmed
+             * @enum {string}
+             */
+            status: "agreed" | "disputed" | "single_source" | "confirmed";
+            /**
+             * Others
+             * @default []
+             */
+            others: components["schemas"]["OtherSource"][];
+            /**
+             * Note
+             * @default
+             */
+            note: string;
+        };
+        /** LlmRowsReply */
+        LlmRowsReply: {
+            /** Rows */
+            rows: components["schemas"]["LlmRow"][];
+            /** Next Cursor */
+            next_cursor: number | null;
+            /**
+             * Total
+             * @description Rows that the filters leave.
+             */
+            total: number;
+        };
+        /** LlmTokensBody */
+        LlmTokensBody: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            meter: "llm_tokens";
+            /** Provider */
+            provider: string;
+            /** Model */
+            model: string;
+            /**
+             * Tokens
+             * @example {
+             *       "input_uncached": 2000,
+             *       "output_text": 1000
+             *     }
+             */
+            tokens: {
+                [key: string]: number;
+            };
+            /**
+             * Mode
+             * @default standard
+             * @enum {string}
+             */
+            mode: "standard" | "batch" | "priority";
+        };
+        /**
+         * LlmTokensMeasure
+         * @description Tokens of a call of a model: `input_tokens` and `output_tokens`, the provider's own `usage` object, or `tokens`
+         *     by class. Names of OpenAI, Anthropic and OpenTelemetry are known, here or in `usage`.
+         */
+        LlmTokensMeasure: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "llm_tokens";
+            /** Provider */
+            provider: string;
+            /** Model */
+            model: string;
+            /** Input Tokens */
+            input_tokens?: number | null;
+            /** Output Tokens */
+            output_tokens?: number | null;
+            /**
+             * Usage
+             * @description As the provider returned it.
+             */
+            usage?: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * Tokens
+             * @description Disjoint classes.
+             */
+            tokens?: {
+                [key: string]: number;
+            } | null;
+            /**
+             * Basis
+             * @description Whether the totals contain cached tokens and reasoning. Default: as the names' owner counts.
+             */
+            basis?: ("inclusive" | "disjoint") | null;
+            /**
+             * Mode
+             * @description Default: the usage's `service_tier`, else standard.
+             */
+            mode?: ("standard" | "batch" | "priority") | null;
+        } & {
+            [key: string]: unknown;
         };
         /** LlmUsageBody */
         LlmUsageBody: {
@@ -3683,6 +5218,21 @@ export interface components {
              */
             tools: components["schemas"]["MarginTool"][];
         };
+        /** MeteredBody */
+        MeteredBody: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            meter: "custom";
+            /**
+             * Name
+             * @description `storage`, or a meter of the price book.
+             */
+            name: string;
+            /** Quantity */
+            quantity: number | string;
+        };
         /** ModelUsage */
         ModelUsage: {
             /** Llm Calls */
@@ -3801,6 +5351,17 @@ export interface components {
             /** Name */
             name: string;
         };
+        /**
+         * NewAccountBody
+         * @description `{}` is enough: the token names the user.
+         */
+        NewAccountBody: {
+            /**
+             * Email
+             * @description Not used: the address is the token's.
+             */
+            email?: string | null;
+        };
         /** NewKeyReply */
         NewKeyReply: {
             /** Key Id */
@@ -3828,6 +5389,22 @@ export interface components {
             /** Name */
             name: string;
         };
+        /**
+         * OtherSource
+         * @description Another source of the row's prices. Without a tariff it has none for the model, or agrees with the row.
+         */
+        OtherSource: {
+            /** Source */
+            source: string;
+            /** Source Version */
+            source_version: string;
+            tariff?: components["schemas"]["Tariff"] | null;
+            /**
+             * Note
+             * @default
+             */
+            note: string;
+        };
         /** OverviewReply */
         OverviewReply: {
             /**
@@ -3849,6 +5426,69 @@ export interface components {
             period: components["schemas"]["Period"];
             /** @description The same figures for as many days before. */
             previous: components["schemas"]["Period"];
+        };
+        /**
+         * OwnAccountReply
+         * @description The account of the user who calls. Rounded fields never promise too much; the texts beside them are exact.
+         */
+        OwnAccountReply: {
+            /** User Id */
+            user_id: string;
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /**
+             * Balance Formatted
+             * @example $12.34
+             */
+            balance_formatted: string;
+            /** Lifetime Purchased Cents */
+            lifetime_purchased_cents: number;
+            /**
+             * Lifetime Purchased
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            lifetime_purchased: string;
+            /** Lifetime Granted Cents */
+            lifetime_granted_cents: number;
+            /**
+             * Lifetime Granted
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            lifetime_granted: string;
+            /** Lifetime Used Cents */
+            lifetime_used_cents: number;
+            /**
+             * Lifetime Used
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            lifetime_used: string;
+            /** Debt Cents */
+            debt_cents: number;
+            /**
+             * Debt
+             * @description Used and not paid: the next purchase pays it first.
+             * @example 9.999600
+             */
+            debt: string;
+            /** Currency */
+            currency: string;
+            /** Plan */
+            plan: string;
+            /** Status */
+            status: string;
+            /** Auto Refill Enabled */
+            auto_refill_enabled: boolean;
+            /** Created At */
+            created_at: string;
         };
         /** PackReply */
         PackReply: {
@@ -3980,7 +5620,7 @@ export interface components {
          * Permission
          * @enum {string}
          */
-        Permission: "billing:read" | "billing:write" | "billing:credit";
+        Permission: "billing:read" | "billing:write" | "billing:credit" | "usage:read" | "usage:write" | "usage:set_cost" | "money:credit" | "limits:write" | "payments:redeem";
         /**
          * Person
          * @description The known data of an account's person; all null once erased.
@@ -3994,6 +5634,94 @@ export interface components {
             external_id: string | null;
             /** Erased */
             erased: boolean;
+        };
+        /** PriceBookDetailReply */
+        PriceBookDetailReply: {
+            /** Version */
+            version: number;
+            /** Name */
+            name: string;
+            /** Currency */
+            currency: string;
+            /**
+             * Based On
+             * @description The version that it was made from.
+             */
+            based_on: number | null;
+            /** Reason */
+            reason: string;
+            /** Proposed By */
+            proposed_by: string;
+            /** Created At */
+            created_at: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "proposed" | "scheduled" | "in_force" | "replaced";
+            /**
+             * Effective At
+             * @description Of the last activation: events from then on have its prices.
+             */
+            effective_at: string | null;
+            /** Activated By */
+            activated_by: string | null;
+            /**
+             * Rows
+             * @description Models by the status of their row. Disputed rows price nothing.
+             */
+            rows: {
+                [key: string]: number;
+            };
+            /**
+             * Document
+             * @description Rules, policies and prices, without the models' rows.
+             */
+            document: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * PriceBookReply
+         * @description A version of a price book, without its rows.
+         */
+        PriceBookReply: {
+            /** Version */
+            version: number;
+            /** Name */
+            name: string;
+            /** Currency */
+            currency: string;
+            /**
+             * Based On
+             * @description The version that it was made from.
+             */
+            based_on: number | null;
+            /** Reason */
+            reason: string;
+            /** Proposed By */
+            proposed_by: string;
+            /** Created At */
+            created_at: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "proposed" | "scheduled" | "in_force" | "replaced";
+            /**
+             * Effective At
+             * @description Of the last activation: events from then on have its prices.
+             */
+            effective_at: string | null;
+            /** Activated By */
+            activated_by: string | null;
+        };
+        /** PriceBooksReply */
+        PriceBooksReply: {
+            /** Price Books */
+            price_books: components["schemas"]["PriceBookReply"][];
+            /** Next Cursor */
+            next_cursor: number | null;
         };
         /**
          * PriceReply
@@ -4456,6 +6184,87 @@ export interface components {
             /** Oldest Waiting At */
             oldest_waiting_at: string | null;
         };
+        /** QuoteBody */
+        QuoteBody: {
+            /** Metric */
+            metric: components["schemas"]["LlmTokensMeasure"] | components["schemas"]["ComputeMeasure"] | components["schemas"]["ApiCallsMeasure"] | components["schemas"]["ToolCallsMeasure"] | components["schemas"]["StorageMeasure"] | components["schemas"]["CustomMeasure"];
+            /**
+             * Plan
+             * @description The plan whose markup applies.
+             */
+            plan?: string | null;
+            /** Tool */
+            tool?: string | null;
+            /** Time */
+            time?: string | null;
+        };
+        /**
+         * QuoteLine
+         * @description A part of the cost, exact. All lines sum to the cost.
+         */
+        QuoteLine: {
+            /** Kind */
+            kind: string;
+            /** Row */
+            row: string;
+            /** Item */
+            item: string;
+            /** Quantity */
+            quantity: string;
+            /**
+             * Unit Price
+             * @description In the major unit, of `per` units.
+             */
+            unit_price: string;
+            /** Per */
+            per: number;
+            /** Amount */
+            amount: string;
+        };
+        /**
+         * QuoteReply
+         * @description The cost of usage. A charge of the same usage, plan, tool and time costs the same.
+         */
+        QuoteReply: {
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /**
+             * Currency
+             * @description The currency and its minor unit, of `cost_cents`.
+             * @example USD_CENTS
+             */
+            currency: string;
+            /** Price Version */
+            price_version: number;
+            /**
+             * Fallback
+             * @description Whether the book's prices for unknown models apply.
+             */
+            fallback: boolean;
+            /** Lines */
+            lines: components["schemas"]["QuoteLine"][];
+        };
+        /**
+         * Rates
+         * @description Prices per million tokens by class, with steps by the length of the context. A step states what changes.
+         */
+        Rates: {
+            /** Prices */
+            prices: {
+                [key: string]: string;
+            };
+            /**
+             * Steps
+             * @default []
+             */
+            steps: components["schemas"]["Step"][];
+        };
         /** Readiness */
         Readiness: {
             /**
@@ -4580,7 +6389,7 @@ export interface components {
             currency: string;
             /**
              * Balance After
-             * @description Paid credits after the charge, in hundredths.
+             * @description Paid credits and live grants after the charge, in hundredths.
              */
             balance_after: number;
             /** Created At */
@@ -4619,7 +6428,7 @@ export interface components {
             currency: string;
             /**
              * Balance After
-             * @description Paid credits after this credit, in hundredths.
+             * @description Paid credits and live grants after this credit, in hundredths.
              */
             balance_after: number;
             /** Transaction Type */
@@ -4631,6 +6440,72 @@ export interface components {
              * @description Such as `Grant of 20 credits` if none was given.
              */
             description: string;
+            /** Created At */
+            created_at: string;
+        };
+        /**
+         * ReplayedGrant
+         * @description 409: the grant exists already, in its present state.
+         */
+        ReplayedGrant: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Grant Id
+             * Format: uuid
+             */
+            grant_id: string;
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /**
+             * Unit
+             * @description `credit`, or the currency of a grant of money.
+             */
+            unit: string;
+            /**
+             * Amount Minor
+             * @description Credits given, in hundredths. null for money.
+             */
+            amount_minor: number | null;
+            /**
+             * Remaining Minor
+             * @description Credits that it can still pay. null for money.
+             */
+            remaining_minor: number | null;
+            /**
+             * Amount
+             * @description Money given, exact. null for credits.
+             */
+            amount: string | null;
+            /**
+             * Remaining
+             * @description Money that it can still pay, exact. null for credits.
+             */
+            remaining: string | null;
+            /** Priority */
+            priority: number;
+            /**
+             * Category
+             * @enum {string}
+             */
+            category: "promotional" | "subscription" | "purchased" | "compensation";
+            /** Source */
+            source: string;
+            /** Expires At */
+            expires_at: string | null;
+            /**
+             * Status
+             * @description `closed`: spent, or ended before its expiry.
+             * @enum {string}
+             */
+            status: "active" | "expired" | "closed";
             /** Created At */
             created_at: string;
         };
@@ -4901,6 +6776,36 @@ export interface components {
              */
             seen_status?: ("active" | "suspended" | "closed") | null;
         };
+        /**
+         * Step
+         * @description Prices of a call whose context is longer than `above` tokens. They apply to all tokens of the call.
+         */
+        Step: {
+            /** Above */
+            above: number;
+            /** Prices */
+            prices: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * StorageMeasure
+         * @description Storage, in the unit of the price book's row `storage`.
+         */
+        StorageMeasure: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "storage";
+            /**
+             * Quantity
+             * @description Rounded to 12 decimal places.
+             */
+            quantity: number | string;
+        } & {
+            [key: string]: unknown;
+        };
         /** SystemReply */
         SystemReply: {
             /** Version */
@@ -4929,6 +6834,34 @@ export interface components {
             paid_but_not_credited: number;
             /** For Review */
             for_review: number;
+        };
+        /**
+         * Tariff
+         * @description All prices of a model at one time: of the standard mode, other modes and times of day, each stated in full.
+         */
+        Tariff: {
+            /** Prices */
+            prices: {
+                [key: string]: string;
+            };
+            /**
+             * Steps
+             * @default []
+             */
+            steps: components["schemas"]["Step"][];
+            /**
+             * Modes
+             * @default {}
+             */
+            modes: {
+                [key: string]: components["schemas"]["Rates"];
+            };
+            /**
+             * Hours
+             * @description The first rule that applies counts.
+             * @default []
+             */
+            hours: components["schemas"]["Hours"][];
         };
         /** TimelineEntry */
         TimelineEntry: {
@@ -4992,6 +6925,41 @@ export interface components {
         ToolBalancesReply: {
             /** Balances */
             balances: components["schemas"]["ToolBalanceReply"][];
+        };
+        /** ToolCallsBody */
+        ToolCallsBody: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            meter: "tool_calls";
+            /** Tool */
+            tool: string;
+            /**
+             * Count
+             * @default 1
+             */
+            count: number;
+        };
+        /**
+         * ToolCallsMeasure
+         * @description Calls of one tool.
+         */
+        ToolCallsMeasure: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "tool_calls";
+            /** Tool */
+            tool: string;
+            /**
+             * Count
+             * @default 1
+             */
+            count: number;
+        } & {
+            [key: string]: unknown;
         };
         /** ToolChargeBody */
         ToolChargeBody: {
@@ -5221,6 +7189,181 @@ export interface components {
              */
             note: string | null;
         };
+        /** UnknownModelReply */
+        UnknownModelReply: {
+            /** Provider */
+            provider: string;
+            /** Model */
+            model: string;
+            /**
+             * Reason
+             * @description `no_row`, `not_yet_valid`, `disputed`, `no_price_for_mode`, `no_price_for_class`.
+             */
+            reason: string;
+            /**
+             * Outcome
+             * @description Of the last event.
+             * @enum {string}
+             */
+            outcome: "refused" | "stated_price";
+            /** Events */
+            events: number;
+            /** First Seen At */
+            first_seen_at: string;
+            /** Last Seen At */
+            last_seen_at: string;
+            /**
+             * Priced Now
+             * @description Whether the price book in force prices the model by now.
+             */
+            priced_now: boolean;
+        };
+        /** UnknownModelsReply */
+        UnknownModelsReply: {
+            /** Models */
+            models: components["schemas"]["UnknownModelReply"][];
+        };
+        /** UsageBody */
+        UsageBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /**
+             * Event Id
+             * @description Identifies the event for its account and source: a repeat costs nothing.
+             */
+            event_id: string;
+            /** Tool */
+            tool?: string | null;
+            /** Run Id */
+            run_id?: string | null;
+            /** Parent Run Id */
+            parent_run_id?: string | null;
+            /** Request Id */
+            request_id?: string | null;
+            /** Conversation */
+            conversation?: string | null;
+            /** Traceparent */
+            traceparent?: string | null;
+            /**
+             * Time
+             * @description The event's own time; its price is the one in force then. Default: now.
+             */
+            time?: string | null;
+            /**
+             * Cost Cents
+             * @description In minor units. Decides instead of the price book, 0 included. Needs `usage:set_cost`; the API key has an upper bound.
+             */
+            cost_cents?: number | null;
+            /**
+             * Cost
+             * @description Decides instead of the price book, 0 included. Needs `usage:set_cost`; the API key has an upper bound.
+             */
+            cost?: (number | string) | null;
+            /**
+             * Metadata
+             * @description Stored with the event.
+             */
+            metadata?: unknown;
+            /** Metric */
+            metric: components["schemas"]["LlmTokensMeasure"] | components["schemas"]["ComputeMeasure"] | components["schemas"]["ApiCallsMeasure"] | components["schemas"]["ToolCallsMeasure"] | components["schemas"]["StorageMeasure"] | components["schemas"]["CustomMeasure"];
+        };
+        /**
+         * UsageReply
+         * @description The outcome of an event. Minor units are rounded, the balance down and the cost up; the texts are exact.
+         */
+        UsageReply: {
+            /**
+             * Success
+             * @default true
+             * @constant
+             */
+            success: true;
+            /** Event Id */
+            event_id: string;
+            /** Transaction Id */
+            transaction_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "charged" | "debt" | "recorded" | "refused";
+            /** Currency */
+            currency: string;
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /**
+             * Debt
+             * @description The part of the cost that the account owes.
+             * @example 9.999600
+             */
+            debt: string;
+            /** Time */
+            time: string;
+        };
+        /**
+         * UsageReportReply
+         * @description Events, newest first; or sums, in the order of their groups.
+         */
+        UsageReportReply: {
+            /**
+             * Events
+             * @description null for sums.
+             */
+            events: components["schemas"]["EventReply"][] | null;
+            /**
+             * Groups
+             * @description null for events.
+             */
+            groups: components["schemas"]["GroupReply"][] | null;
+            /**
+             * Next Cursor
+             * @description Value of `cursor` for the next page; null on the last page.
+             */
+            next_cursor: string | null;
+        };
         /** UserReply */
         UserReply: {
             /**
@@ -5439,6 +7582,276 @@ export interface components {
              * @description Value of X-CSRF-Token, for every write by cookie.
              */
             csrf_token: string;
+        };
+        /** ComputeBody */
+        app__admin__prices__schemas__ComputeBody: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            meter: "compute";
+            /**
+             * Cpu Hours
+             * @default 0
+             */
+            cpu_hours: number | string;
+            /**
+             * Memory Gb Hours
+             * @default 0
+             */
+            memory_gb_hours: number | string;
+        };
+        /** GrantBody */
+        app__admin__users__schemas__GrantBody: {
+            /**
+             * Credits
+             * @description One-time free credits to add.
+             */
+            credits: number;
+            /** Reason */
+            reason: string;
+            /**
+             * Idempotency Key
+             * @description A repeated key changes nothing.
+             */
+            idempotency_key: string;
+        };
+        /** GrantReply */
+        app__admin__users__schemas__GrantReply: {
+            /**
+             * Grant Id
+             * Format: uuid
+             */
+            grant_id: string;
+            /** Credits */
+            credits: number;
+            /** Free After */
+            free_after: number;
+            /** Replayed */
+            replayed: boolean;
+        };
+        /**
+         * ComputeBody
+         * @description Compute, flat: as schedulers report it. `sku` and the price that they state are stored, and do not count.
+         */
+        app__metering__usage_schemas__ComputeBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /**
+             * Event Id
+             * @description Identifies the event for its account and source: a repeat costs nothing.
+             */
+            event_id: string;
+            /** Tool */
+            tool?: string | null;
+            /** Run Id */
+            run_id?: string | null;
+            /** Parent Run Id */
+            parent_run_id?: string | null;
+            /** Request Id */
+            request_id?: string | null;
+            /** Conversation */
+            conversation?: string | null;
+            /** Traceparent */
+            traceparent?: string | null;
+            /**
+             * Time
+             * @description The event's own time; its price is the one in force then. Default: now.
+             */
+            time?: string | null;
+            /**
+             * Cost Cents
+             * @description In minor units. Decides instead of the price book, 0 included. Needs `usage:set_cost`; the API key has an upper bound.
+             */
+            cost_cents?: number | null;
+            /**
+             * Cost
+             * @description Decides instead of the price book, 0 included. Needs `usage:set_cost`; the API key has an upper bound.
+             */
+            cost?: (number | string) | null;
+            /**
+             * Metadata
+             * @description Stored with the event.
+             */
+            metadata?: unknown;
+            /**
+             * Cpu Hours
+             * @description Rounded to 12 decimal places.
+             */
+            cpu_hours: number | string;
+            /**
+             * Memory Gb Hours
+             * @description Rounded to 12 decimal places.
+             */
+            memory_gb_hours: number | string;
+            /** Sku */
+            sku?: string | null;
+            /**
+             * Hourly Price Cents
+             * @description Stored only.
+             */
+            hourly_price_cents?: number | null;
+        };
+        /** GrantBody */
+        app__wallet__schemas__GrantBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /**
+             * Amount Minor
+             * @description A grant of credits, in hundredths: whole credits.
+             */
+            amount_minor?: number | null;
+            /**
+             * Amount
+             * @description A grant of money, in major units of the currency.
+             */
+            amount?: string | null;
+            /**
+             * Currency
+             * @description Must be the account's currency, which is the default.
+             */
+            currency?: string | null;
+            /**
+             * Priority
+             * @description Lower numbers pay first. Of equal ones, the grant that expires first.
+             * @default 50
+             */
+            priority: number;
+            /**
+             * Category
+             * @description `purchased`: it was paid for.
+             * @default promotional
+             * @enum {string}
+             */
+            category: "promotional" | "subscription" | "purchased" | "compensation";
+            /**
+             * Source
+             * @description Why it was given, such as `signup` or `plan_2026_12`. Not a person's name.
+             * @default api
+             */
+            source: string;
+            /**
+             * Expires At
+             * @description From this moment on it cannot pay. Must be in the future. Never, if absent.
+             */
+            expires_at?: string | null;
+            /** Idempotency Key */
+            idempotency_key?: string | null;
+        };
+        /** GrantReply */
+        app__wallet__schemas__GrantReply: {
+            /**
+             * Grant Id
+             * Format: uuid
+             */
+            grant_id: string;
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /**
+             * Unit
+             * @description `credit`, or the currency of a grant of money.
+             */
+            unit: string;
+            /**
+             * Amount Minor
+             * @description Credits given, in hundredths. null for money.
+             */
+            amount_minor: number | null;
+            /**
+             * Remaining Minor
+             * @description Credits that it can still pay. null for money.
+             */
+            remaining_minor: number | null;
+            /**
+             * Amount
+             * @description Money given, exact. null for credits.
+             */
+            amount: string | null;
+            /**
+             * Remaining
+             * @description Money that it can still pay, exact. null for credits.
+             */
+            remaining: string | null;
+            /** Priority */
+            priority: number;
+            /**
+             * Category
+             * @enum {string}
+             */
+            category: "promotional" | "subscription" | "purchased" | "compensation";
+            /** Source */
+            source: string;
+            /** Expires At */
+            expires_at: string | null;
+            /**
+             * Status
+             * @description `closed`: spent, or ended before its expiry.
+             * @enum {string}
+             */
+            status: "active" | "expired" | "closed";
+            /** Created At */
+            created_at: string;
         };
     };
     responses: never;
@@ -6494,6 +8907,1099 @@ export interface operations {
             };
         };
     };
+    list_usage: {
+        parameters: {
+            query?: {
+                /** @description Included. Default: 30 days before `to`. */
+                from?: string | null;
+                /** @description Excluded. Default: now, and later events. */
+                to?: string | null;
+                meter?: string | null;
+                provider?: string | null;
+                model?: string | null;
+                agent?: string | null;
+                tool?: string | null;
+                /** @description Id of the reporting API key. */
+                key?: string | null;
+                run?: string | null;
+                status?: ("charged" | "debt" | "recorded" | "refused") | null;
+                source?: string | null;
+                /** @description Sums instead of events. */
+                group_by?: ("meter" | "provider" | "model" | "agent" | "tool" | "key" | "run" | "status" | "source")[];
+                /** @description Sums by hour, day or month (UTC). */
+                interval?: ("hour" | "day" | "month") | null;
+                limit?: number;
+                cursor?: string | null;
+                oauth_provider?: string | null;
+                external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. */
+                user_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageReportReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    report_usage: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The calling service's name, for display. Default: `unknown`. Cut to 255 characters. */
+                "X-Service-Name"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UsageBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Payment Required */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedDuplicateReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    check_usage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CheckUsageBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckUsageReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    quote_usage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QuoteBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QuoteReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    report_batch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The calling service's name, for display. Default: `unknown`. Cut to 255 characters. */
+                "X-Service-Name"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    report_compute: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The calling service's name, for display. Default: `unknown`. Cut to 255 characters. */
+                "X-Service-Name"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["app__metering__usage_schemas__ComputeBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Payment Required */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedDuplicateReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    report_events_alias: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Structured or batched mode. In binary mode the body is `data`, and `ce-` headers are the rest. */
+        requestBody: {
+            content: {
+                "application/cloudevents+json": {
+                    /** @constant */
+                    specversion: "1.0";
+                    id: string;
+                    source: string;
+                    type: string;
+                    subject: string;
+                    /** Format: date-time */
+                    time?: string;
+                    /** @description The usage: an object of `metric`'s form, or with a provider's or OpenTelemetry's names. */
+                    data?: unknown;
+                };
+                "application/cloudevents-batch+json": {
+                    /** @constant */
+                    specversion: "1.0";
+                    id: string;
+                    source: string;
+                    type: string;
+                    subject: string;
+                    /** Format: date-time */
+                    time?: string;
+                    /** @description The usage: an object of `metric`'s form, or with a provider's or OpenTelemetry's names. */
+                    data?: unknown;
+                }[];
+                "application/json": {
+                    /** @constant */
+                    specversion: "1.0";
+                    id: string;
+                    source: string;
+                    type: string;
+                    subject: string;
+                    /** Format: date-time */
+                    time?: string;
+                    /** @description The usage: an object of `metric`'s form, or with a provider's or OpenTelemetry's names. */
+                    data?: unknown;
+                } | {
+                    /** @constant */
+                    specversion: "1.0";
+                    id: string;
+                    source: string;
+                    type: string;
+                    subject: string;
+                    /** Format: date-time */
+                    time?: string;
+                    /** @description The usage: an object of `metric`'s form, or with a provider's or OpenTelemetry's names. */
+                    data?: unknown;
+                }[];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Payment Required */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    report_events: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Structured or batched mode. In binary mode the body is `data`, and `ce-` headers are the rest. */
+        requestBody: {
+            content: {
+                "application/cloudevents+json": {
+                    /** @constant */
+                    specversion: "1.0";
+                    id: string;
+                    source: string;
+                    type: string;
+                    subject: string;
+                    /** Format: date-time */
+                    time?: string;
+                    /** @description The usage: an object of `metric`'s form, or with a provider's or OpenTelemetry's names. */
+                    data?: unknown;
+                };
+                "application/cloudevents-batch+json": {
+                    /** @constant */
+                    specversion: "1.0";
+                    id: string;
+                    source: string;
+                    type: string;
+                    subject: string;
+                    /** Format: date-time */
+                    time?: string;
+                    /** @description The usage: an object of `metric`'s form, or with a provider's or OpenTelemetry's names. */
+                    data?: unknown;
+                }[];
+                "application/json": {
+                    /** @constant */
+                    specversion: "1.0";
+                    id: string;
+                    source: string;
+                    type: string;
+                    subject: string;
+                    /** Format: date-time */
+                    time?: string;
+                    /** @description The usage: an object of `metric`'s form, or with a provider's or OpenTelemetry's names. */
+                    data?: unknown;
+                } | {
+                    /** @constant */
+                    specversion: "1.0";
+                    id: string;
+                    source: string;
+                    type: string;
+                    subject: string;
+                    /** Format: date-time */
+                    time?: string;
+                    /** @description The usage: an object of `metric`'s form, or with a provider's or OpenTelemetry's names. */
+                    data?: unknown;
+                }[];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Payment Required */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    list_own_usage: {
+        parameters: {
+            query?: {
+                /** @description Included. Default: 30 days before `to`. */
+                from?: string | null;
+                /** @description Excluded. Default: now, and later events. */
+                to?: string | null;
+                meter?: string | null;
+                provider?: string | null;
+                model?: string | null;
+                agent?: string | null;
+                tool?: string | null;
+                /** @description Id of the reporting API key. */
+                key?: string | null;
+                run?: string | null;
+                status?: ("charged" | "debt" | "recorded" | "refused") | null;
+                source?: string | null;
+                /** @description Sums instead of events. */
+                group_by?: ("meter" | "provider" | "model" | "agent" | "tool" | "key" | "run" | "status" | "source")[];
+                /** @description Sums by hour, day or month (UTC). */
+                interval?: ("hour" | "day" | "month") | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageReportReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    get_usage_event: {
+        parameters: {
+            query?: {
+                /** @description Default: this API key's, else any. */
+                source?: string | null;
+                oauth_provider?: string | null;
+                external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. */
+                user_id?: string | null;
+            };
+            header?: never;
+            path: {
+                event_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventDetailReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
     get_tool_balance: {
         parameters: {
             query?: {
@@ -6853,6 +10359,770 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_grants: {
+        parameters: {
+            query?: {
+                /** @description `active`: only grants that can pay. */
+                show?: "active" | "all";
+                limit?: number;
+                offset?: number;
+                oauth_provider?: string | null;
+                external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. */
+                user_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GrantsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    create_grant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Used if the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["app__wallet__schemas__GrantBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["app__wallet__schemas__GrantReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayedGrant"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    end_grant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                grant_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["app__wallet__schemas__GrantReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    create_own_account: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["NewAccountBody"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnAccountReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    get_own_account: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnAccountReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    remove_own_account: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletedReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    get_credits_balance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreditsBalanceReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    list_credits_transactions: {
+        parameters: {
+            query?: {
+                /** @description 100 at most; a larger number counts as 100. */
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreditsTransactionsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
                 };
             };
         };
@@ -8653,7 +12923,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["GrantBody"];
+                "application/json": components["schemas"]["app__admin__users__schemas__GrantBody"];
             };
         };
         responses: {
@@ -8663,7 +12933,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["GrantReply"];
+                    "application/json": components["schemas"]["app__admin__users__schemas__GrantReply"];
                 };
             };
             /** @description Bad Request */
@@ -13507,6 +17777,861 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_price_books: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceBooksReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_price_book: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceBookDetailReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_price_book_rows: {
+        parameters: {
+            query?: {
+                status?: ("agreed" | "disputed" | "single_source" | "confirmed") | null;
+                provider?: string | null;
+                /** @description A part of the model's id or of an alias. */
+                q?: string | null;
+                limit?: number;
+                cursor?: number;
+            };
+            header?: never;
+            path: {
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LlmRowsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    compare_price_book: {
+        parameters: {
+            query?: {
+                against?: number | null;
+                limit?: number;
+                cursor?: number;
+            };
+            header?: never;
+            path: {
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DifferenceReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    import_shipped_prices: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    confirm_price_book_rows: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConfirmBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceBookDetailReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    activate_price_book: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ActivateBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PriceBookDetailReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    calculate_price: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CalculateBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CalculateReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_unknown_models: {
+        parameters: {
+            query?: {
+                currency?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnknownModelsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
