@@ -40,7 +40,7 @@ def test_decisions_of_the_money_core_are_mutated_and_every_test_that_may_notice_
 def test_accepted_survivors_are_mutations_of_the_code_as_it_is() -> None:
     files = {file for file, _, _ in ACCEPTED}
     existing = {
-        (file, mutation.function, f"{mutation.before} → {mutation.after}")
+        (file, mutation.text, f"{mutation.before} → {mutation.after}")
         for file in files
         for mutation in mutations((ROOT / file).read_text(encoding="utf-8"))
     }

@@ -97,6 +97,28 @@ async def test_a_wrong_wish_is_422_and_names_the_field(
     assert refused.value.status == 422
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "x" * 255},
+        {"ip_allow_list": [f"10.{n}.0.0/16" for n in range(100)]},
+        {"client_subject": f"CN={'x' * 509}"},
+        {"rate_limit_per_minute": 1},
+        {"rate_limit_per_minute": 2**31 - 1},
+    ],
+)
+async def test_a_wish_at_its_bound_is_granted(
+    change: dict[str, Any], make_key: MakeKey, db: Database, now: datetime
+) -> None:
+    key = await make_key()
+    async with db.transaction() as tx:
+        await update_key(tx, key.key_id, now=now, **change)
+    facts = await facts_of(db, key)
+    assert len(facts.ip_allow_list) == len(change.get("ip_allow_list", ()))
+    others = {field: value for field, value in change.items() if field != "ip_allow_list"}
+    assert {field: getattr(facts, field) for field in others} == others
+
+
 async def test_keys_are_listed_newest_first_and_in_pages(make_key: MakeKey, db: Database, now: datetime) -> None:
     base = now + timedelta(days=1000)  # newer than all keys of other tests
     made = [await make_key(environment="test", now=base + timedelta(minutes=n // 2)) for n in range(6)]

@@ -137,7 +137,7 @@ def main() -> int:
         chosen = random.Random(0).sample(jobs, round(len(jobs) * options.share))
         outcomes = known_outcomes(jobs)
         waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        for job in chosen:
+        for job in sorted(chosen, key=lambda job: job.first_s):  # most results soon
             if job.digest not in outcomes:
                 waiting.put(job)
         arguments = (waiting, outcomes, file, threading.Lock())

@@ -39,6 +39,8 @@ class Mutation:
     """One change of a source file. `before` and `after` are the changed expression."""
 
     line: int
+    text: str
+    """The line as it was, after its condition if it raises."""
     statement: int
     """Line of the innermost statement that contains it."""
     at_import: bool
@@ -75,7 +77,9 @@ class _Finder(ast.NodeVisitor):
         source = "".join(self._lines).encode()
         changed = source[:start] + after.encode() + source[end:]
         before = " ".join(source[start:end].decode().split())
-        place = (node.lineno, self._statement, not self._functions, ".".join(self._function))
+        first = node.lineno - (2 if isinstance(node, ast.Raise) else 1)
+        text = " ".join(line.strip() for line in self._lines[first : node.lineno])
+        place = (node.lineno, text, self._statement, not self._functions, ".".join(self._function))
         self.found.append(Mutation(*place, before, after, changed.decode()))
 
     def _offset(self, line: int, column: int) -> int:

@@ -53,23 +53,30 @@ class Recording:
     def is_at_import(self, statement: str) -> bool:
         return AT_IMPORT in self.statements[statement]
 
-    def tests(self, file: str, statements: Collection[str]) -> list[str]:
+    def tests(
+        self, file: str, statements: Collection[str], *, importers: Collection[str] = (), at_import: bool = False
+    ) -> list[str]:
         """Return the tests that execute one of the statements, the closest and cheapest first, up to MAX_COST_S.
 
-        Those of one test file come together, because they share fixtures. A test file is close to a mutated file if it
-        executes at least half as many of its statements as another test file does.
+        A test file is close to a mutated file if it imports it, or executes at least half as many of its statements as
+        another test file does. The tests of one test file come together, because they share fixtures. `at_import`: all
+        other tests of the close test files too, because probes do not see who uses a constant.
         """
         names = {name for statement in statements for name in self.statements.get(statement, ())}
-        inside = {test: test in names for test in self.fixtures if test in names or names & set(self.fixtures[test])}
         executed = self._executed(file)
-        most = max((executed[_file(test)] for test in inside), default=0)
+        most = max(executed.values(), default=0)
+        inside = {test for test in self.fixtures if test in names or not names.isdisjoint(self.fixtures[test])}
 
-        def rank(test: str) -> tuple[bool, bool, float]:
+        def is_close(test: str) -> bool:
+            return _file(test) in importers or executed[_file(test)] >= most / 2
+
+        def rank(test: str) -> tuple[bool, bool, bool, bool, float]:
             alone = self.cost_s[test] + sum(self.cost_s[name] for name in self.fixtures[test])
-            return not inside[test], executed[_file(test)] < most / 2, alone
+            return _file(test) not in importers, test not in inside, test not in names, not is_close(test), alone
 
+        close = {test for test in self.fixtures if is_close(test)} if at_import else set()
         files: dict[str, list[str]] = defaultdict(list)
-        for test in sorted(inside, key=rank):
+        for test in sorted(inside | close, key=rank):
             files[_file(test)].append(test)
         return list(self._affordable(test for tests in files.values() for test in tests))
 

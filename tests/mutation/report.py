@@ -28,7 +28,7 @@ def report(jobs: list[Job], outcomes: Mapping[str, str], today: date) -> str:
     how_many = "Every" if len(done) == len(jobs) else f"{len(done)} of {len(jobs)}"
     verb = "mutation was" if len(done) == len(jobs) else "mutations were"
     table = [
-        f"| `{job.file}` | {_function(job)} | `{_cell(job.change)}` | {job.reason or _unexplained(job)} |"
+        f"| `{job.file}` | `{_cell(job.mutation.text)}` | `{_cell(job.change)}` | {job.reason or _unexplained(job)} |"
         for job in survivors
     ]
     return "\n".join(
@@ -41,7 +41,7 @@ def report(jobs: list[Job], outcomes: Mapping[str, str], today: date) -> str:
             _row("all", len(done), len(survivors), explained.total()),
             "\nThe score is the noticed share of all mutations, those with an explanation included.\n",
             "## Survivors\n",
-            "| file | function | change | why no test fails |",
+            "| file | line | change | why no test fails |",
             "|---|---|---|---|",
             *table,
             "",
@@ -56,10 +56,6 @@ def _row(name: str, count: int, alive: int, explained: int) -> str:
 
 def _package(job: Job) -> str:
     return "/".join(job.file.split("/")[:2])
-
-
-def _function(job: Job) -> str:
-    return f"`{job.mutation.function}`" if job.mutation.function else ""
 
 
 def _unexplained(job: Job) -> str:

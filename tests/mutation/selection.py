@@ -9,8 +9,11 @@ NOT_MUTATED = ("__init__.py", "models.py", "schemas.py", "checks.py", "webhooks.
 """Declarations: tests/mutants.py has mutants of the constraints, and the nasty-input tests cover the fields."""
 
 FOLDERS = ("auth", "billing", "payments", "tools", "admin", "risk", "worker")
-SINGLE = ("batch_transactions", "circuit_breaker", "cli", "currencies", "hostile_callers", "hostile_clients", "machine")
-SINGLE_TOO = ("nasty_input", "setting_values", "verify", "wire")
+SINGLE = (
+    *("batch_transactions", "circuit_breaker", "cli", "currencies", "hostile_callers", "hostile_clients", "machine"),
+    *("error_wording", "lost_connections", "nasty_input", "read_only", "setting_values", "status", "verify", "wire"),
+)
+ELSEWHERE = ("observability/test_metrics.py", "observability/test_logs.py", "sdk/test_client.py")
 NOT_ASKED = ("test_browser.py", "test_pages.py", "test_files.py", "test_crowd.py", "test_analytics_counting.py")
 """Browsers, built files and large data sets: slow, and about something else."""
 
@@ -25,6 +28,5 @@ def mutated_files() -> list[str]:
 def noticing_files() -> list[str]:
     """Paths of the test files that may notice."""
     found = [path for folder in FOLDERS for path in sorted((ROOT / "tests" / folder).rglob("test_*.py"))]
-    found += [ROOT / "tests" / f"test_{name}.py" for name in (*SINGLE, *SINGLE_TOO)]
-    found.append(ROOT / "tests/sdk/test_client.py")
+    found += [ROOT / "tests" / path for path in (*(f"test_{name}.py" for name in SINGLE), *ELSEWHERE)]
     return [str(path.relative_to(ROOT)) for path in found if path.name not in NOT_ASKED]

@@ -105,6 +105,7 @@ async def test_a_token_must_expire_after_it_was_issued(
         ([AUDIENCE, 5], AUDIENCE, "malformed audience"),
         ([[AUDIENCE]], MISSING, "malformed audience"),
         ({AUDIENCE: 1}, MISSING, "malformed audience"),
+        ([AUDIENCE] * 100, AUDIENCE, None),
         ([AUDIENCE] * 101, AUDIENCE, "malformed audience"),
     ],
 )

@@ -51,6 +51,13 @@ async def test_unusable_profile_claims_are_left_out(oidc: RunningOIDC, verifier:
         assert (claims.display_name, claims.email) == (None, None)
 
 
+async def test_claims_at_their_bounds_count(oidc: RunningOIDC, verifier: TokenVerifier, now: datetime) -> None:
+    for value in ("x", "x" * 255):
+        payload = json.dumps(good_claims(oidc, now, sub=value, name=value, email=value, email_verified=True, jti=value))
+        claims = await verifier.verify(oidc.sign(payload), now)
+        assert (claims.external_id, claims.display_name, claims.email) == (value, value, value)
+
+
 async def test_the_subject_claim_is_configurable(oidc: RunningOIDC, verifiers: Verifiers, now: datetime) -> None:
     by_email, by_oid = verifiers(subject_claim="email"), verifiers(subject_claim="oid")
     claims = await by_email.verify(oidc.mint(), now)

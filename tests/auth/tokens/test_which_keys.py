@@ -91,6 +91,10 @@ def jwk(key: RSAKey | ECKey, **changes: Any) -> dict[str, Any]:
         (jwk(ATTACKER, alg="ES256"), None),
         (jwk(ATTACKER, kid=""), None),
         (jwk(ATTACKER, kid=5), None),
+        (jwk(ATTACKER, kid="k" * 255), "RS256"),
+        (jwk(ATTACKER, kid="k" * 256), None),
+        (jwk(ATTACKER, n=b64(b"\xff" * 1024)), "RS256"),
+        (jwk(ATTACKER, n=b64(b"\x7f" + b"\xff" * 255)), None),
         (jwk(ATTACKER, n=b64(b"\xff" * 128)), None),
         (jwk(ATTACKER, n=b64(bytes(128) + b"\xff" * 128)), None),
         (jwk(ATTACKER, n=b64(b"\xff" * 4096)), None),
@@ -132,3 +136,5 @@ def test_one_good_key_survives_among_any_others(entries: list[Any]) -> None:
 def test_too_many_keys_are_refused() -> None:
     with pytest.raises(ValueError, match="not a JWKS"):
         parse_jwks(json.dumps({"keys": [jwk(EC_P256, kid=str(number)) for number in range(101)]}).encode())
+    most = [jwk(EC_P256, kid=str(number)) for number in range(100)]
+    assert len(parse_jwks(json.dumps({"keys": most}).encode())) == 100
