@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
 import httpx
+import pytest
 import structlog
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from app.auth.api_keys import brute_force
+from app.auth.api_keys import brute_force, verifier
 from app.auth.api_keys.keys import generate_key
 from app.auth.caller import Permission
 from app.clock import request_time
@@ -156,6 +157,18 @@ async def test_a_wrong_secret_is_refused_beside_a_cached_right_one(process: Proc
     assert await process.status(key.secret_text) == 200
     last = "1" if key.secret_text[-1] != "1" else "2"
     assert await process.status(key.secret_text[:-1] + last) == 401
+
+
+async def test_the_memory_of_verified_keys_keeps_the_recently_used(
+    process: Process, make_key: MakeKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifier, "MAX_CACHED_KEYS", 2)
+    first, second, third = [await make_key() for _ in range(3)]
+    verifications = []
+    for key in (first, second, first, third, first, third, second):
+        assert await process.status(key.secret_text) == 200
+        verifications.append(process.argon2.verifications)
+    assert verifications == [1, 2, 2, 3, 3, 3, 4]
 
 
 async def test_guessing_is_slowed_per_key_and_address_and_locks_nobody_out(process: Process, make_key: MakeKey) -> None:

@@ -8,11 +8,15 @@ from typing import Any, cast
 import fastapi.routing
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request
+from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 import app.main
-from app.auth.api_keys.key_route import HotRoutes
+from app.auth.api_keys import key_route
+from app.auth.api_keys.key_route import HotRoutes, KeyRoute
+from app.auth.dependencies import RequireKey, Writer
+from app.clock import Now
 from tests.conftest import ClientFor, Keys
 
 CHARGE = {
@@ -124,3 +128,36 @@ def test_routes_with_other_parameters_go_fastapis_way() -> None:
     routes = [route for module in app.main.ROUTERS for route in module.router.routes]
     hot = HotRoutes(cast(ASGIApp, None), routes=routes)
     assert hot.paths == {*HOT_BODIES, "/v1/billing/litellm/usage"}
+
+
+class Item(BaseModel):
+    name: str
+
+
+async def endpoint(body: Item, request: Request, caller: Writer, now: Now) -> Item:
+    return body
+
+
+def test_only_a_post_route_without_further_dependencies_goes_the_short_way() -> None:
+    router = APIRouter(route_class=KeyRoute)
+    router.post("/post")(endpoint)
+    router.put("/put")(endpoint)
+    router.post("/post-with-a-dependency", dependencies=[Depends(lambda: None)])(endpoint)
+    assert HotRoutes(cast(ASGIApp, None), routes=router.routes).paths == {"/post"}
+
+
+@pytest.mark.parametrize(("fresh_s", "checks"), [(60.0, 1), (0.0, 2)])
+async def test_a_check_that_is_old_once_the_body_has_arrived_is_repeated(
+    agent: httpx.AsyncClient, user: dict[str, str], monkeypatch: pytest.MonkeyPatch, fresh_s: float, checks: int
+) -> None:
+    checked = []
+    authenticate = RequireKey.authenticate
+
+    async def watched(self: RequireKey, *args: Any) -> Any:
+        checked.append(args)
+        return await authenticate(self, *args)
+
+    monkeypatch.setattr(RequireKey, "authenticate", watched)
+    monkeypatch.setattr(key_route, "FRESH_S", fresh_s)
+    assert (await agent.post("/v1/billing/check", json=user)).status_code == 200
+    assert len(checked) == checks

@@ -1,5 +1,6 @@
 """Token buckets and the slowing of guesses: exact, independent of each other, and bounded in memory."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +97,32 @@ def test_a_success_an_undecided_attempt_and_time_forgive() -> None:
         failed(record, START_S)
     assert failed(record, START_S) > 0
     assert [failed(record, START_S + brute_force.FORGET_AFTER_S) for _ in range(FREE_ATTEMPTS)] == [0] * FREE_ATTEMPTS
+
+
+def test_an_undecided_attempt_forgives_itself_and_no_other() -> None:
+    record = FailedAttempts()
+    record.undecided("k", "a")
+    for _ in range(FREE_ATTEMPTS):
+        assert failed(record, START_S) == 0
+    record.undecided("k", "a")
+    assert failed(record, START_S) == 0
+    assert failed(record, START_S) > 0
+
+
+def test_the_records_that_were_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brute_force, "MAX_TRACKED", 2)
+    record = FailedAttempts()
+    for address in ("a", "b", "a", "c"):
+        failed(record, START_S, address=address)
+    assert [address for _, address in record._records] == ["a", "c"]
+
+
+def test_the_buckets_that_were_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_buckets, "MAX_BUCKETS", 2)
+    buckets = TokenBuckets()
+    for name in ("a", "b", "a", "c"):
+        buckets.take(name, 10, START_S)
+    assert list(buckets._full_at_s) == ["a", "c"]
 
 
 def test_records_are_bounded_in_number() -> None:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from app.auth.api_keys.brute_force import FREE_ATTEMPTS
 from app.auth.caller import Permission
+from app.auth.rate_limits import redis_buckets
 from app.auth.rate_limits.redis_buckets import EXCHANGE_EVERY_S, KEY_PREFIX, UNREPORTED_SHARE, SharedTokenBuckets
 from app.auth.rate_limits.token_buckets import WINDOW_S
 from app.db import Database
@@ -66,6 +67,15 @@ def now_s() -> float:
 
 def take(buckets: SharedTokenBuckets, limit: int, name: str = "key") -> int:
     return buckets.take(name, limit, now_s())
+
+
+async def test_unreported_use_is_bounded_in_number_and_drops_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_buckets, "MAX_BUCKETS", 2)
+    buckets = SharedTokenBuckets(SecretStr("redis://127.0.0.1:1"))
+    for name in ("first", "second", "third"):
+        take(buckets, 1000, name)
+    assert list(buckets._unreported) == ["second", "third"]
+    await buckets.stop()
 
 
 async def take_all(buckets: SharedTokenBuckets, limit: int, name: str = "key") -> int:

@@ -14,6 +14,7 @@ import pytest
 
 from app.auth.admins.admins import add_admin
 from app.auth.caller import Permission
+from app.auth.errors import SignInNotConfigured
 from tests.admin.conftest import DOMAIN, Office
 from tests.admin.sessions.conftest import (
     ADMINS,
@@ -295,4 +296,8 @@ async def test_export_is_all_that_matches_page_by_page(office: Office, monkeypat
 async def test_without_a_secret_there_are_no_sessions(office: Office) -> None:
     settings = office.app.state.settings.model_copy(update={"admin_session_secret": None})
     async with running_app(settings) as app:
-        await dead(await person(office, "admin"), Office(app, office.urls))
+        someone, without = await person(office, "admin"), Office(app, office.urls)
+        await dead(someone, without)
+        async with without.db.transaction() as tx:
+            with pytest.raises(SignInNotConfigured):
+                await without.sessions.open_for_script(tx, someone.email, now=datetime.now(UTC))

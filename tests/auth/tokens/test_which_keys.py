@@ -115,6 +115,18 @@ def test_only_strong_signing_keys_count(entry: object, alg: str | None) -> None:
     assert not any(key.key.is_private for key in keys)
 
 
+@pytest.mark.parametrize("entry", [jwk(ATTACKER, e=b64(b"\xff" * 1025)), jwk(EC_P256, x=b64(b"\xff" * 1025))])
+def test_an_oversized_member_is_refused_before_any_computation(
+    entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported: list[object] = []
+    for kind in (RSAKey, ECKey):
+        monkeypatch.setattr(kind, "import_key", imported.append)
+    with pytest.raises(ValueError, match="no usable signing key"):
+        parse_jwks(json.dumps({"keys": [entry]}).encode())
+    assert imported == []
+
+
 def test_the_first_of_two_keys_with_one_kid_counts() -> None:
     other = RSAKey.generate_key(2048)
     keys = parse_jwks(json.dumps({"keys": [jwk(ATTACKER), jwk(other), jwk(EC_P256)]}).encode())
