@@ -2,6 +2,8 @@
 
 import httpx
 
+from app.billing.errors import InsufficientCredits
+
 CHECK_FIELDS = {
     "has_credit",
     "credits_remaining",
@@ -72,6 +74,11 @@ async def test_refusal_has_its_figures_as_fields(agent: httpx.AsyncClient, user:
     assert (
         await agent.post("/v1/billing/charges", json=charge_of(user, "as much", amount_minor=affordable))
     ).status_code == 201
+
+
+def test_an_operation_may_afford_less_than_the_balance() -> None:
+    figures = InsufficientCredits(available=3, required=5, affordable=2).figures
+    assert figures["max_affordable_minor"] == 200
 
 
 async def test_insufficient_credits(agent: httpx.AsyncClient, user: User) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -198,4 +199,13 @@ async def test_any_alteration_of_a_token_is_refused(oidc: RunningOIDC, verifier:
 async def test_an_overlong_token_is_refused_unread(oidc: RunningOIDC, verifier: TokenVerifier, now: datetime) -> None:
     assert await refusal(verifier, oidc.mint(padding="x" * 20_000), now) == "too long"
     assert await refusal(verifier, "x" * 10_000_000, now) == "too long"
+    assert await refusal(verifier, "x" * 16_385, now) == "too long"
+    assert await refusal(verifier, "x" * 16_384, now) == "malformed"
     assert oidc.requests("jwks") == 0
+
+
+async def test_a_payload_that_the_library_reads_differently_is_refused(
+    oidc: RunningOIDC, verifier: TokenVerifier, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jws, "deserialize_compact", lambda *_, **__: SimpleNamespace(payload=b"{}"))
+    assert await refusal(verifier, oidc.mint(), now) == "bad signature"
