@@ -30,7 +30,7 @@ class Job:
     is_cold: bool
     """It changes what happens at import."""
     first_s: float
-    """What the first test is expected to take. Most mutations are noticed there."""
+    """Expected time of the first test, which notices most mutations."""
     timeout_s: float
 
     @property
