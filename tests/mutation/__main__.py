@@ -33,21 +33,19 @@ RESULTS = ROOT / "var" / "mutation.jsonl"
 REPORT = ROOT / "docs" / "mutation.md"
 
 Outcomes = dict[str, str]
-"""By the digest of a mutated file."""
+"""By the digest of a mutated file. "stale": it survived tests that have changed since, and is tried again."""
 
 
 def known_outcomes(jobs: list[Job]) -> Outcomes:
-    """Return the results of earlier runs. A survivor is tried again when its tests have changed."""
-    if not RESULTS.exists():
-        return {}
+    """Return the results of earlier runs."""
     tests = {job.digest: job.tests_digest for job in jobs}
-    rows = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines())
-    return {
-        row["digest"]: row["outcome"]
-        for row in rows
-        if row["outcome"] in ("noticed", "timeout")
-        or (row["outcome"] == "survived" and tests.get(row["digest"]) == row["tests"])
-    }
+    outcomes: Outcomes = {}
+    for row in map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines()):
+        if row["outcome"] in ("noticed", "timeout"):
+            outcomes[row["digest"]] = row["outcome"]
+        elif row["outcome"] == "survived" and row["digest"] in tests:
+            outcomes[row["digest"]] = "survived" if row["tests"] == tests[row["digest"]] else "stale"
+    return outcomes
 
 
 class Worker:
@@ -138,7 +136,7 @@ def main() -> int:
         outcomes = known_outcomes(jobs)
         waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         for job in sorted(chosen, key=lambda job: job.first_s):  # most results soon
-            if job.digest not in outcomes:
+            if outcomes.get(job.digest, "stale") == "stale":
                 waiting.put(job)
         arguments = (waiting, outcomes, file, threading.Lock())
         threads = [threading.Thread(target=work, args=arguments) for _ in range(min(options.jobs, waiting.qsize()))]

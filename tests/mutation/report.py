@@ -16,21 +16,19 @@ condition, a sum, a number, a raise. `python -m tests.mutation --write` writes t
 METHOD = f"""A mutation is noticed when a test fails or does not end. Each mutation runs the tests that execute the
 changed statement, the closest and cheapest first, up to {MAX_COST_S:.0f} seconds of tests. A mutation of a statement
 that no test executes survives. Results are kept by the content of the changed file: a changed file is tried again.
+A run begins with the mutations whose tests are cheapest, so the score of an unfinished run is too good.
 """
 
 
 def report(jobs: list[Job], outcomes: Mapping[str, str], today: date) -> str:
     done = [job for job in jobs if job.digest in outcomes]
-    survivors = [job for job in done if outcomes[job.digest] == "survived"]
+    survivors = [job for job in done if outcomes[job.digest] in ("survived", "stale")]
     count, alive = Counter(map(_package, done)), Counter(map(_package, survivors))
     explained = Counter(_package(job) for job in survivors if job.reason)
     rows = [_row(f"`{package}`", count[package], alive[package], explained[package]) for package in count]
     how_many = "Every" if len(done) == len(jobs) else f"{len(done)} of {len(jobs)}"
     verb = "mutation was" if len(done) == len(jobs) else "mutations were"
-    table = [
-        f"| `{job.file}` | `{_cell(job.mutation.text)}` | `{_cell(job.change)}` | {job.reason or _unexplained(job)} |"
-        for job in survivors
-    ]
+    table = [f"| {' | '.join(_cells(job, outcomes))} |" for job in survivors]
     return "\n".join(
         [
             HEAD,
@@ -58,9 +56,12 @@ def _package(job: Job) -> str:
     return "/".join(job.file.split("/")[:2])
 
 
-def _unexplained(job: Job) -> str:
+def _unexplained(job: Job, outcomes: Mapping[str, str]) -> str:
+    if outcomes[job.digest] == "stale":
+        return "not tried again since its tests changed"
     return "not explained yet" if job.tests else "not explained yet; no test executes it"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("`", "'")
+def _cells(job: Job, outcomes: Mapping[str, str]) -> list[str]:
+    code = [text.replace("|", "\\|").replace("`", "'") for text in (job.file, job.mutation.text, job.change)]
+    return [*(f"`{text}`" for text in code), job.reason or _unexplained(job, outcomes)]

@@ -31,7 +31,11 @@ from tests.mutation.plugins import Chosen, Recorder, WorkerId
 Outcome = Literal["noticed", "survived", "timeout", "broken", "cold"]
 """`broken`: it could not be tried, for example because a test is too slow now. `cold`: a warm worker cannot do it."""
 LIBRARIES = ("hypothesis", "fastapi", "sqlalchemy.ext.asyncio", "asyncpg", "stripe", "httpx", "redis.asyncio")
-OPTIONS = ("-q", "--timeout=40", *(word for plugin in ("cacheprovider", "randomly", "xdist") for word in ("-p", f"no:{plugin}")))
+OPTIONS = (
+    "-q",
+    "--timeout=40",
+    *(word for plugin in ("cacheprovider", "randomly", "xdist") for word in ("-p", f"no:{plugin}")),
+)
 PASSED, FAILED, CANNOT_PATCH = 0, 1, 99
 LAST = Path("../failure.json")
 """The test that failed in the latest child, and whether it timed out."""
