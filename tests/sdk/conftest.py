@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,8 @@ from ciris_billing import AsyncBillingClient, BillingClient, Options, Retry, Use
 from tests.conftest import Keys, settings_for
 from tests.databases import Urls, create_database, drop_database
 from tests.metering.conftest import Desk, running_desk
+from tests.sdk.reactions import Reaction
+from tests.sdk.usage_contract import UsageContract, usage_contract
 from tests.servers import LocalStripe, free_port, running_stripe, serving
 
 
@@ -87,20 +90,6 @@ async def billing(request: pytest.FixtureRequest, service: Service) -> AsyncIter
 async def client(service: Service) -> AsyncIterator[AsyncBillingClient]:
     async with AsyncBillingClient(service.url, service.keys.credit) as client:
         yield client
-
-
-@dataclass
-class Reaction:
-    """The misbehaving server's reaction to one request. `status` None breaks the connection."""
-
-    status: int | None = 503
-    body: bytes = b"<html>no</html>"
-    headers: dict[str, str] = field(default_factory=dict)
-    slow_s: float = 0
-    drip_s: float = 0
-    """How long to wait after each byte of the body."""
-    forward: bool = False
-    """Let the service carry the request out first, and then react: its answer is lost."""
 
 
 @dataclass
@@ -187,6 +176,19 @@ async def usage_desk() -> AsyncIterator[Desk]:
     async with running_desk(urls) as desk:
         yield desk
     await drop_database(name)
+
+
+@pytest.fixture
+def contract() -> Iterator[UsageContract]:
+    """A server that keeps the contract of the usage routes, or breaks it on demand."""
+    with usage_contract() as contract:
+        yield contract
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a reporter's queue, which does not exist yet."""
+    return tmp_path / "usage"
 
 
 def usage_key(desk: Desk, name: str = "router") -> str:

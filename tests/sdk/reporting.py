@@ -12,7 +12,8 @@ from ciris_billing.reporter import ReporterOptions, UsageReporter
 
 def report(reporter: UsageReporter, user_id: str, number: int) -> None:
     tokens = LlmTokens("openai", "gpt-4o-mini", 1200, number)
-    print(reporter.report(UsageEvent(usage=tokens, user_id=user_id, event_id=f"{user_id}-{number}")), flush=True)
+    event_id = reporter.report(UsageEvent(usage=tokens, user_id=user_id, event_id=f"{user_id}-{number}"))
+    os.write(1, f"{event_id}\n".encode())  # one write: a fork shares the pipe
 
 
 def main(url: str, folder: str, user_id: str, number: int, *, fork: bool) -> None:

@@ -31,7 +31,8 @@ from ciris_billing import (
     charge_key,
 )
 from tests.conftest import Keys
-from tests.sdk.conftest import Faulty, Reaction, Service
+from tests.sdk.conftest import Faulty, Service
+from tests.sdk.reactions import Reaction
 
 
 async def test_check_and_charge_until_nothing_is_left(billing: Any, who: User) -> None:

@@ -35,7 +35,8 @@ from ciris_billing.providers import SimpleCreditProvider
 from tests.conftest import settings_for
 from tests.databases import Urls
 from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
-from tests.sdk.conftest import Faulty, Reaction, Service
+from tests.sdk.conftest import Faulty, Service
+from tests.sdk.reactions import Reaction
 from tests.servers import serving
 
 OPEN = Options(policy="fail_open", retry=Retry(attempts=1))

@@ -13,11 +13,6 @@ from ciris_billing import _journal
 from ciris_billing._journal import HEADER_BYTES, SEGMENT_BYTES, Journal, Segment
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "usage"
-
-
 def filled(folder: Path, *contents: bytes) -> Journal:
     journal = Journal(folder)
     for content in contents:

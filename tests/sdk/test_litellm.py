@@ -39,7 +39,7 @@ async def run_scenarios(service: Service, **more: str) -> list[str]:
     """The scenarios that held. The prices of models come from LiteLLM's package, not from afar."""
     env = {
         **os.environ,
-        "PYTHONPATH": str(ROOT / "sdk" / "src"),
+        "PYTHONPATH": f"{ROOT / 'sdk' / 'src'}:{ROOT}",
         "BILLING_URL": service.url,
         "BILLING_API_KEY": service.keys.agent,
         "BILLING_CREDITING_KEY": service.keys.credit,

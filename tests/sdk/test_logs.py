@@ -9,7 +9,8 @@ from opentelemetry import propagate
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from ciris_billing import AsyncBillingClient, BillingClient, InsufficientCredits, User
-from tests.sdk.conftest import QUICK, Faulty, Reaction, Service
+from tests.sdk.conftest import QUICK, Faulty, Service
+from tests.sdk.reactions import Reaction
 
 
 async def test_no_log_line_names_the_person(

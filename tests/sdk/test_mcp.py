@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from ciris_billing import AsyncBillingClient, UsageEvent, UsageNotQueued, User
 from ciris_billing.mcp import CallIdOf, ToolBilling
-from tests.sdk.conftest import QUICK, Faulty, Reaction
+from tests.sdk.conftest import QUICK, Faulty
+from tests.sdk.reactions import Reaction
 from tests.sdk.test_gate import OPEN
 
 PRODUCTS = {"search": "web_search", "paint": "image_gen", "wish": "no-such-product"}

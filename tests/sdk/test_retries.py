@@ -25,7 +25,8 @@ from ciris_billing import (
 )
 from ciris_billing._retry import COOLDOWN_S, Hosts, retry_after_s
 from ciris_billing._wire import MAX_ANSWER_BYTES
-from tests.sdk.conftest import QUICK, Faulty, Reaction, Service
+from tests.sdk.conftest import QUICK, Faulty, Service
+from tests.sdk.reactions import Reaction
 from tests.servers import free_port
 
 LOST = Reaction(None, forward=True)

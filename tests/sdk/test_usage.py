@@ -31,7 +31,8 @@ from ciris_billing import (
 )
 from ciris_billing.reporter import ReporterOptions, UsageReporter
 from tests.metering.conftest import PROVIDER, Desk
-from tests.sdk.conftest import QUICK, Faulty, InThreads, Reaction, faults_before, usage_key
+from tests.sdk.conftest import QUICK, Faulty, InThreads, faults_before, usage_key
+from tests.sdk.reactions import Reaction
 from tests.sdk.test_retries import LOST
 from tests.support.wallets import DOLLAR
 

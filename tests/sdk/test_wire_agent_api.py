@@ -15,7 +15,8 @@ from ciris_billing.fastapi import STATUS_WORDS, CIRISBillingProvider, PaymentSta
 from tests.conftest import settings_for
 from tests.databases import Urls
 from tests.sdk.agent import browser, create_agent
-from tests.sdk.conftest import Faulty, Reaction, Service
+from tests.sdk.conftest import Faulty, Service
+from tests.sdk.reactions import Reaction
 from tests.servers import serving
 
 CREDITS = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.sdk.conftest import Reaction
+from tests.sdk.reactions import Reaction
 
 Event = dict[str, Any]
 User = tuple[Any, ...]

@@ -10,11 +10,7 @@ import io
 import json
 import os
 import sys
-import tempfile
-import threading
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -27,109 +23,15 @@ from litellm.proxy.utils import ProxyLogging
 from ciris_billing import (
     BillingClient,
     InsufficientCredits,
-    InsufficientMoney,
     InvalidRequest,
     NoCredit,
     Options,
     ServiceUnavailable,
-    UsageEvent,
     User,
 )
 from ciris_billing.litellm import LiteLLMBilling, metadata_of
-from ciris_billing.reporter import UsageReporter
-
-prompts: list[str] = []
-"""The prompts that models received, in this process."""
-
-
-class Model(BaseHTTPRequestHandler):
-    """The model's server: an API of OpenAI's kind that gives every request the same answer, and `fail` a 500."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        prompts.append(body["messages"][0]["content"])
-        answer = {
-            "id": f"chatcmpl-{len(prompts)}",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "gpt-4o-mini",
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}],
-            "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
-        }
-        content = json.dumps(answer).encode()
-        self.send_response(500 if prompts[-1] == "fail" else 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def model() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    server.shutdown()
-
-
-def call(text: str, metadata: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
-    return {
-        "model": "openai/gpt-4o-mini",
-        "messages": [{"role": "user", "content": text}],
-        "metadata": metadata,
-        "api_base": os.environ["MODEL_URL"],
-        "api_key": "none",
-        "num_retries": 0,
-        "max_retries": 0,
-        **more,
-    }
-
-
-class Ended(CustomLogger):  # type: ignore[misc]  # see the SDK
-    """Follows the billing in LiteLLM's list, so its event means that the billing has received the call's end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._received = asyncio.Event()
-
-    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        self._received.set()
-
-    async_log_failure_event = async_log_success_event
-
-    @contextlib.asynccontextmanager
-    async def of_a_call(self) -> AsyncIterator[None]:
-        self._received.clear()
-        try:
-            yield
-        finally:
-            await asyncio.wait_for(self._received.wait(), 10)
-
-
-ended = Ended()
-
-
-def use(*callbacks: CustomLogger) -> None:
-    """Use only these callbacks: LiteLLM copies its callbacks to separate lists, and only adds to those."""
-    for name in ("success_callback", "failure_callback", "input_callback"):
-        for copies in (name, f"_async_{name}"):
-            getattr(litellm, copies).clear()
-    litellm.callbacks[:] = [*callbacks, ended]
-
-
-async def ask(text: str, metadata: dict[str, Any] | None, **more: Any) -> None:
-    """One awaited call, to the end of what follows it."""
-    async with ended.of_a_call():
-        await litellm.acompletion(**call(text, metadata, **more))
-
-
-def who(scenario: str) -> User:
-    return User("oauth:litellm", f"{scenario}@example.com")
+from tests.sdk.litellm_support import ask, prompts, call, ended, model, use, who
+from tests.sdk.litellm_usage import metered, money_only
 
 
 async def awaited(client: BillingClient, billing: LiteLLMBilling) -> None:
@@ -140,14 +42,14 @@ async def awaited(client: BillingClient, billing: LiteLLMBilling) -> None:
             await ask("hello", metadata_of(user, interaction))
     assert client.check_credit(user).total_uses == 2
     await ask("last", metadata_of(user, "i-3"))
-    prompts_before = len(prompts)
+    models_asked = len(prompts)
     try:
         await ask("refused", metadata_of(user, "i-4"))
     except NoCredit as error:
         assert error.credit_status.purchase_uses == 20
     else:
         raise AssertionError("not refused")
-    assert len(prompts) == prompts_before
+    assert len(prompts) == models_asked
     await ask("the rest of what is paid for", metadata_of(user, "i-3"))
     fresh = LiteLLMBilling(client)  # another worker of the same proxy, which knows nothing of i-3
     use(fresh)
@@ -176,7 +78,7 @@ async def unnamed(client: BillingClient, billing: LiteLLMBilling) -> None:
     for _ in range(2):
         await ask("hello", metadata)
     assert client.check_credit(user).total_uses == 2
-    prompts_before = len(prompts)
+    models_asked = len(prompts)
     for nobody in ({}, None, {"oauth_provider": 1, "external_id": None}):
         try:
             await ask("nobody", nobody)
@@ -184,7 +86,7 @@ async def unnamed(client: BillingClient, billing: LiteLLMBilling) -> None:
             assert "the user who pays" in str(error)
         else:
             raise AssertionError("not refused")
-    assert len(prompts) == prompts_before
+    assert len(prompts) == models_asked
     use(LiteLLMBilling(client, user_of=lambda metadata: None))
     await ask("on the house", None)
 
@@ -241,7 +143,7 @@ def blocking(client: BillingClient, billing: LiteLLMBilling) -> None:
         with billing.interaction(user, f"i-{number}") as metadata:
             for _ in range(2):
                 litellm.completion(**call("hello", metadata))
-    prompts_before = len(prompts)
+    models_asked = len(prompts)
     try:
         with billing.interaction(user, "i-3") as metadata:
             litellm.completion(**call("refused", metadata))
@@ -249,7 +151,7 @@ def blocking(client: BillingClient, billing: LiteLLMBilling) -> None:
         pass
     else:
         raise AssertionError("not refused")
-    assert (client.check_credit(user).total_uses, len(prompts)) == (3, prompts_before)
+    assert (client.check_credit(user).total_uses, len(prompts)) == (3, models_asked)
 
 
 async def unpaid_after_all(client: BillingClient, billing: LiteLLMBilling) -> None:
@@ -269,64 +171,6 @@ async def unpaid_after_all(client: BillingClient, billing: LiteLLMBilling) -> No
     except NoCredit:
         return
     raise AssertionError("not refused")
-
-
-async def metered(client: BillingClient, billing: LiteLLMBilling) -> None:
-    """Each successful call is a usage event too; the interaction's credits and reports are as without."""
-    user, events = who("metered"), list[UsageEvent]()
-
-    class Sink:
-        def report(self, event: UsageEvent) -> str:
-            events.append(event)
-            return event.event_id
-
-    use(LiteLLMBilling(client, usage=Sink()))
-    named = {**metadata_of(user, "i-1"), "agent_id": "datum", "session_id": "chat-1", "tool": "x" * 300}
-    await ask("hello", named, litellm_call_id="call-1")
-    await ask("hello", named | {"run_id": "run-1"}, litellm_call_id="call-2")
-    with contextlib.suppress(litellm.InternalServerError):
-        await ask("fail", named)
-        raise AssertionError("not failed")
-    assert client.check_credit(user).total_uses == 1
-    bodies = [event.body() for event in events]
-    for body in bodies:
-        metric = body.pop("metric")
-        assert (metric["provider"], metric["model"], metric["basis"]) == ("openai", "gpt-4o-mini", "inclusive")
-        assert (metric["usage"]["prompt_tokens"], metric["usage"]["completion_tokens"]) == (1000, 100)
-        assert abs((datetime.now(UTC) - datetime.fromisoformat(body.pop("time"))).total_seconds()) < 60
-    both = {"oauth_provider": "oauth:litellm", "external_id": "metered@example.com"}
-    both |= {"agent_id": "datum", "conversation": "chat-1"}
-    assert bodies == [
-        {**both, "event_id": "call-1", "run_id": "i-1", "request_id": "call-1"},
-        {**both, "event_id": "call-2", "run_id": "run-1", "request_id": "call-2"},
-    ]
-
-
-async def money_only(client: BillingClient, billing: LiteLLMBilling) -> None:
-    """No credits: a user without money is refused, and another pays by usage events, through a queue on disk."""
-    url, key = os.environ["USAGE_URL"], os.environ["USAGE_API_KEY"]
-    rich, poor = (User("oauth:zero", os.environ[name]) for name in ("RICH", "POOR"))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        BillingClient(url, key) as payments,
-        UsageReporter(url, key, folder) as reporter,
-    ):
-        paid = LiteLLMBilling(payments, amount_minor=None, usage=reporter)
-        use(paid)
-        await ask("hello", metadata_of(rich, "i-1"))
-        async with paid.interaction(rich, "i-2") as metadata:
-            await litellm.acompletion(**call("two", metadata))
-        models_asked = len(prompts)
-        for refused in (lambda: ask("refused", metadata_of(poor, "i")), paid.interaction(poor, "i").__aenter__):
-            try:
-                await refused()
-            except InsufficientMoney as error:
-                assert error.required_cents == 1
-            else:
-                raise AssertionError("not refused")
-        assert len(prompts) == models_asked
-        assert reporter.flush(20)
-        assert reporter.refused() == []
 
 
 class BuysAfterCheck(httpx.HTTPTransport):
@@ -374,15 +218,15 @@ async def in_proxy(client: BillingClient, billing: LiteLLMBilling) -> None:
         await request("i-3")
     except HTTPException as error:
         assert (error.status_code, error.detail) == (402, "No free uses or credits remaining")
-        failure = {"exception": error, "metadata": metadata_of(user, "i-3"), "litellm_call_id": "call-i-3"}
-        await billing.async_log_failure_event(failure, None, None, None)  # as the proxy does
+        told = {"exception": error, "metadata": metadata_of(user, "i-3"), "litellm_call_id": "call-i-3"}
+        await billing.async_log_failure_event(told, None, None, None)  # as the proxy does
     else:
         raise AssertionError("not refused")
 
 
 async def service_away(client: BillingClient, billing: LiteLLMBilling) -> None:
     """Closed by default; with the policy "fail_open" the call runs, and a failed delivery is logged, not raised."""
-    user, prompts_before = who("service_away"), len(prompts)
+    user, models_asked = who("service_away"), len(prompts)
     quick = Options(deadline_s=0.2)
     with BillingClient("http://127.0.0.1:9", "key", options=quick) as away:
         use(LiteLLMBilling(away))
@@ -392,11 +236,11 @@ async def service_away(client: BillingClient, billing: LiteLLMBilling) -> None:
             pass
         else:
             raise AssertionError("not refused")
-        assert len(prompts) == prompts_before
+        assert len(prompts) == models_asked
     with BillingClient("http://127.0.0.1:9", "key", options=Options(deadline_s=0.2, policy="fail_open")) as open_:
         use(LiteLLMBilling(open_))
         await ask("allowed", metadata_of(user, "i"))
-    assert len(prompts) == prompts_before + 1
+    assert len(prompts) == models_asked + 1
 
 
 def documented(client: BillingClient, blocks: dict[str, str]) -> None:
