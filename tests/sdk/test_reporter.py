@@ -17,7 +17,7 @@ import pytest
 from ciris_billing import BillingError, InvalidRequest, LlmTokens, Metered, Retry, UsageEvent, UsageNotQueued, User
 from ciris_billing import _sender as sender_module
 from ciris_billing._delivery import Delivery
-from ciris_billing._journal import SEGMENT_BYTES
+from ciris_billing._journal import SEGMENT_BYTES, Journal
 from ciris_billing.reporter import ReporterOptions, UsageReporter
 from tests.sdk.reactions import Reaction
 from tests.sdk.usage_contract import UsageContract
@@ -132,6 +132,22 @@ def test_refused_events_are_kept_with_the_reason_and_can_be_queued_again(
     assert contract.ids() == ["rich-1", "poor-2"]
     refusals = [record for record in caplog.records if record.getMessage().startswith("billing usage refused")]
     assert [vars(record)["billing_event_id"] for record in refusals] == ["poor-1", "poor-2"]
+
+
+def test_damaged_record_is_kept_as_text_and_cannot_be_queued_again(contract: UsageContract, folder: Path) -> None:
+    journal = Journal(folder)
+    journal.append(b'{"user_id": "a", "event_id": "a-1"}')
+    journal.append(b'{"user_id": "a", "event_id": "a-2"}')
+    (segment,) = journal.segments
+    journal.abandon()
+    segment.path.write_bytes(segment.path.read_bytes().replace(b"a-1", b"a-7"))
+    with reporter_of(contract, folder) as reporter:
+        assert reporter.flush(20)
+        (letter,) = reporter.refused()
+        assert (letter.event_id, letter.code, "a-7" in letter.message) == (None, "damaged_record", True)
+        assert reporter.requeue() == 0
+        assert reporter.refused() == [letter]
+    assert contract.ids() == ["a-2"]
 
 
 def test_refused_events_are_bounded_and_the_newest_stay(contract: UsageContract, folder: Path) -> None:

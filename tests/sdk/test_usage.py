@@ -16,14 +16,17 @@ from ciris_billing import (
     ApiCalls,
     AsyncBillingClient,
     BillingClient,
+    BillingError,
     Compute,
     EventIdReused,
     InsufficientMoney,
+    InvalidReply,
     InvalidRequest,
     LlmTokens,
     Metered,
     Options,
     PermissionDenied,
+    ServerError,
     ToolCalls,
     Usage,
     UsageEvent,
@@ -200,6 +203,34 @@ async def test_lost_batch_is_charged_once(reporting: Any, between: Faulty, payer
     results = await reporting.report_usage_batch(events)
     assert {result.error for result in results} == {"duplicate_event"}
     assert (await reporting.check_usage(user_id=payer)).balance == 10 - 10 * Decimal("0.0045")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (409, {"code": "account_erased", "detail": "Erased"}, InvalidRequest),
+        (409, {}, InvalidRequest),
+        (500, {"code": "duplicate_event"}, ServerError),
+        (200, {}, InvalidReply),
+    ],
+)
+async def test_only_a_409_of_a_repeat_counts_as_delivered(
+    reporting: Any, between: Faulty, payer: str, status: int, body: dict[str, Any], error: type[BillingError]
+) -> None:
+    between.reactions = [Reaction(status, json.dumps(body).encode())]
+    with pytest.raises(error):
+        await reporting.report_usage(UsageEvent(usage=SONNET, user_id=payer))
+
+
+@pytest.mark.parametrize("ids", [[], ["b", "a"], ["a"], ["a", "b", "c"]], ids=str)
+async def test_results_of_other_events_are_no_answer(
+    reporting: Any, between: Faulty, payer: str, ids: list[str]
+) -> None:
+    results = [{"event_id": event_id, "success": True} for event_id in ids]
+    body = {"results": results, "processed": len(ids), "failed": 0}
+    between.reactions = [Reaction(200, json.dumps(body).encode())]
+    with pytest.raises(InvalidReply):
+        await reporting.report_usage_batch([UsageEvent(usage=SONNET, user_id=payer, event_id=one) for one in "ab"])
 
 
 @pytest.mark.parametrize(
