@@ -23,6 +23,9 @@ LOCKS = "tests/billing/test_charges.py"
 ADMISSION = "tests/test_admission.py"
 SHARED = "tests/auth/test_shared_limits.py"
 ALERTS = "tests/risk/test_alerts.py"
+GRANTS = "tests/wallet/test_grants.py"
+WALLET_LEDGER = "tests/wallet/test_ledger.py"
+MONEY = "tests/wallet/test_money_credits.py"
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,62 @@ CODE = [
         file="app/payments/settlement.py",
         old="if account.erased_at is not None:",
         new="if False:",
+    ),
+    Mutant(
+        "the refusal of values that an older version cannot read",
+        (GRANTS, MONEY),
+        file="app/db/version_mark.py",
+        old="        if self._oldest < revision:\n            raise",
+        new="        if False:\n            raise",
+    ),
+    Mutant(
+        "the look at used keys of grants under the lock",
+        (GRANTS,),
+        file="app/wallet/service.py",
+        old="row = await queries.find_grant_by_key(tx, account_id, actor.kind, idempotency_key)",
+        new="row = None",
+    ),
+    Mutant(
+        "the look at used keys of money under the lock",
+        (MONEY,),
+        file="app/wallet/money_credits.py",
+        old="row = await queries.find_money_credit_by_key(tx, account_id, actor.kind, idempotency_key)",
+        new="row = None",
+    ),
+    Mutant(
+        "the expiry of grants before an entry",
+        (WALLET_LEDGER,),
+        file="app/ledger/locked_account.py",
+        old="        self._expire_due(now)\n        balance",
+        new="        balance",
+    ),
+    Mutant(
+        "the moment at which a grant expires",
+        (WALLET_LEDGER, "tests/wallet/test_spending.py"),
+        file="app/ledger/lots.py",
+        old="self.expires_at > now",
+        new="self.expires_at >= now",
+    ),
+    Mutant(
+        "the room that grants take beside paid credits",
+        (WALLET_LEDGER,),
+        file="app/ledger/locked_account.py",
+        old="return MAX_CREDITS - self.grants_credits - self.held_credits",
+        new="return MAX_CREDITS",
+    ),
+    Mutant(
+        "the bound on open grants",
+        (WALLET_LEDGER,),
+        file="app/ledger/locked_account.py",
+        old="            raise TooManyGrants",
+        new="            pass",
+    ),
+    Mutant(
+        "the skipping of locked accounts when grants expire",
+        (WALLET_LEDGER,),
+        file="app/wallet/expiry.py",
+        old="lock_accounts(tx, due, skip_locked=True)",
+        new="lock_accounts(tx, due)",
     ),
 ]
 

@@ -28,7 +28,7 @@ CODES_OF_THE_FRAMEWORK = {
     "method_not_allowed",
     "body_too_large",
 }
-CODES_OF_REPLAYS = {"charge_exists", "credit_exists", "duplicate_event"}
+CODES_OF_REPLAYS = {"charge_exists", "credit_exists", "duplicate_event", "grant_exists"}
 
 
 def default_of(field: FieldInfo) -> str:

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     consumes,
     initialize,
     invariant,
@@ -46,6 +45,8 @@ from tests.support.service_environment import (
     ServiceEnvironment,
     running_environment,
 )
+from tests.support.wallet_model import WalletModel
+from tests.support.wallet_rules import WalletRules
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ SHARES = st.sampled_from([100, 61, 34, 3])  # in percent; the last is less than 
 OUTCOMES = st.sampled_from([True, True, True, False])  # of a dispute: a lost one forbids refunds for good
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(WalletRules):
     unpaid: Bundle[Bought] = Bundle("unpaid")
     paid: Bundle[Bought] = Bundle("paid")
 
@@ -81,6 +82,7 @@ class Machine(RuleBasedStateMachine):
                 name: Tool(p["initial_free"], p["daily_free"], p["free_cap"], p["price_credits"])
                 for name, p in PRODUCTS.items()
             },
+            WalletModel(self.now),
         )
 
     # --- spending ---
@@ -286,6 +288,7 @@ class Machine(RuleBasedStateMachine):
     def time_passes(self, hours: int) -> None:
         """Some of it over midnight, which renews the allowances of each day."""
         before, self.now = self.now, self.now + timedelta(hours=hours)
+        self.model.wallet.now = self.now
         for _ in range((self.now.date() - before.date()).days):
             self.model.midnight()
 
@@ -300,10 +303,12 @@ class Machine(RuleBasedStateMachine):
         stored = await balances(self.environment.urls, self.account_id)
         assert (stored["free"], stored["paid"], stored["debt"]) == (model.free, model.paid, model.debt)
         check = await self.environment.billing.check(self.account_id, self.now)
-        assert (check.daily_free, check.free, check.paid, check.total_uses, check.status) == (
+        await self.wallet_agrees()
+        assert (check.daily_free, check.free, check.paid, check.grants, check.total_uses, check.status) == (
             model.daily_free,
             model.free,
             model.paid,
+            model.wallet.credits,
             model.uses,
             "suspended" if model.suspended else "active",
         )
@@ -312,7 +317,7 @@ class Machine(RuleBasedStateMachine):
             for each in await self.environment.tools.balances(self.account_id, self.now)
         }
         assert shown == {
-            name: (0 if model.suspended else tool.free, tool.paid, model.paid // tool.price, tool.uses)
+            name: (0 if model.suspended else tool.free, tool.paid, model.main_pool // tool.price, tool.uses)
             for name, tool in model.tools.items()
         }
         for name, tool in model.tools.items():

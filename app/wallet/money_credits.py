@@ -18,7 +18,7 @@ from app.ledger.locked_account import LockedAccount
 from app.wallet import queries
 
 _TAKES_BACK = PAYS_DEBT | {Kind.DISPUTE_REVERSAL}
-"""Kinds that may be negative: they undo a purchase. What was spent of it becomes debt."""
+"""Kinds that may be negative: they undo a purchase. Money that was spent becomes debt."""
 
 
 @dataclass(frozen=True, slots=True)

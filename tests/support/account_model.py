@@ -6,6 +6,8 @@ Answers: ("done", left...), ("replayed", left then...), ("shortfall", has, needs
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.support.wallet_model import WalletModel
+
 Answer = tuple[object, ...]
 
 
@@ -34,6 +36,7 @@ class Model:
     daily_free: int
     free: int
     tools: dict[str, Tool]
+    wallet: WalletModel
     paid: int = 0
     debt: int = 0
     uses: int = 0
@@ -50,28 +53,34 @@ class Model:
 
     @property
     def spendable(self) -> int:
-        return self.daily_free + self.free + self.paid
+        return self.daily_free + self.wallet.credits + self.free + self.paid
+
+    @property
+    def main_pool(self) -> int:
+        """Paid credits and live grants."""
+        return self.paid + self.wallet.credits
 
     def _charge(self, cost: int) -> Answer:
         if self.suspended or self.spendable < cost:
             return ("suspended",) if self.suspended else ("shortfall", self.spendable, cost)
         from_daily = min(cost, self.daily_free)
-        from_free = min(cost - from_daily, self.free)
+        rest = self.wallet.burn(cost - from_daily, money=False)
+        from_free = min(rest, self.free)
         self.daily_free, self.free = self.daily_free - from_daily, self.free - from_free
-        self.paid, self.uses = self.paid - (cost - from_daily - from_free), self.uses + cost
-        return "done", self.paid
+        self.paid, self.uses = self.paid - (rest - from_free), self.uses + cost
+        return "done", self.main_pool
 
     def tool_charge(self, name: str, key: str | None) -> Answer:
         return self._once("tool", key, name, lambda: self._tool_charge(self.tools[name]))
 
     def _tool_charge(self, tool: Tool) -> Answer:
         source = "free" if tool.free else "paid" if tool.paid else "main_pool"
-        if self.suspended or (source == "main_pool" and self.paid < tool.price):
-            return ("suspended",) if self.suspended else ("shortfall", self.paid, tool.price)
+        if self.suspended or (source == "main_pool" and self.main_pool < tool.price):
+            return ("suspended",) if self.suspended else ("shortfall", self.main_pool, tool.price)
         tool.free, tool.paid = tool.free - (source == "free"), tool.paid - (source == "paid")
         self.uses, tool.uses = self.uses + (tool.price if source == "main_pool" else 0), tool.uses + 1
-        self.paid -= tool.price if source == "main_pool" else 0
-        return "done", source, tool.free, tool.paid, self.paid // tool.price, tool.uses
+        self.paid -= self.wallet.burn(tool.price, money=False) if source == "main_pool" else 0
+        return "done", source, tool.free, tool.paid, self.main_pool // tool.price, tool.uses
 
     def grant(self, credits: int, kind: str, key: str | None) -> Answer:
         return self._once("grant", key, (credits, kind), lambda: self.give(credits, pays_debt=kind == "purchase"))
@@ -79,7 +88,7 @@ class Model:
     def give(self, credits: int, *, pays_debt: bool) -> Answer:
         repaid = min(credits, self.debt) if pays_debt else 0
         self.paid, self.debt = self.paid + credits - repaid, self.debt - repaid
-        return "done", self.paid
+        return "done", self.main_pool
 
     def settle(self, sale: Sale) -> None:
         """Money has left the sale, or come back to it: so do the credits, in proportion and in whole ones."""

@@ -38,6 +38,16 @@ POSTS: dict[str, Body] = {
         "external_transaction_id": "x",
         "idempotency_key": "k",
     },
+    "/v1/billing/grants": {
+        **USER,
+        "amount_minor": 100,
+        "currency": "USD",
+        "priority": 1,
+        "category": "promotional",
+        "source": "s",
+        "expires_at": "2090-01-01T00:00:00Z",
+        "idempotency_key": "k",
+    },
     "/v1/billing/accounts": {**USER, "initial_balance_minor": 100, "currency": "USD", "plan_name": "p"},
     "/v1/billing/purchases": {
         **USER,
@@ -65,6 +75,7 @@ WEBHOOK = "/v1/billing/webhooks/stripe"
 GETS: dict[str, Body] = {
     "/v1/usage/events/e": {**USER, "source": "s"},
     "/v1/billing/transactions": {**USER, "limit": "50", "offset": "0"},
+    "/v1/billing/grants": {**USER, "show": "all", "limit": "50", "offset": "0"},
     "/v1/tools/balance": USER,
     "/v1/tools/balance/web_search": USER,
     "/v1/tools/check/web_search": USER,

@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
+from app.db.version_mark import VersionMark
 from app.payments.service import PaymentService
 from app.payments.stripe_gateway import StripeGateway
 from app.settings import Settings
 from app.tools.service import ProductInventoryService
+from app.wallet.service import WalletService
 from tests.conftest import settings_for
 from tests.databases import Urls, create_database, drop_database
 from tests.payments.test_history import SECRET, History
@@ -43,6 +45,7 @@ class ServiceEnvironment:
     billing: BillingService
     tools: ProductInventoryService
     payments: PaymentService
+    wallet: WalletService
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return self.runner.run(work)
@@ -78,9 +81,9 @@ async def _open(runner: asyncio.Runner, urls: Urls, settings: Settings) -> Servi
         StripeGateway(settings, Configuration(db, settings)),
     )
     inventory = ProductInventoryService(db, Configuration(db, settings), billing)
-    return ServiceEnvironment(
-        runner, urls, db, gateway, billing, inventory, PaymentService(db, Configuration(db, settings), billing, gateway)
-    )
+    payments = PaymentService(db, Configuration(db, settings), billing, gateway)
+    wallet = WalletService(db, billing.accounts, VersionMark(db))
+    return ServiceEnvironment(runner, urls, db, gateway, billing, inventory, payments, wallet)
 
 
 @dataclass

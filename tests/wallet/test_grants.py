@@ -235,7 +235,7 @@ REFUSED = {
     "another currency": ({"currency": "EUR"}, "currency"),
     "a priority below 0": ({"priority": -1}, "priority"),
     "a priority above 100": ({"priority": 101}, "priority"),
-    "a category of nobody's": ({"category": "stolen"}, "category"),
+    "an unknown category": ({"category": "stolen"}, "category"),
     "a source with a name": ({"source": "ann@example.com"}, "source"),
     "a source with NUL": ({"source": "a\0"}, "source"),
     "a time without a zone": ({"expires_at": "2099-01-01T00:00:00"}, "expires_at"),

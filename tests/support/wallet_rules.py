@@ -1,0 +1,147 @@
+"""Grants and money in the state machine of test_machine.py: giving, ending, expiring, spending, taking back."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from app.ledger.entries import Cause, Kind
+from app.ledger.errors import IdempotencyKeyReused
+from app.ledger.locked_account import lock_account, write
+from app.ledger.pools import Shortfall, pay
+from app.wallet.money_credits import give_money
+from app.wallet.service import Grant, NewGrant
+from tests.conftest import ACTOR
+from tests.support.account_model import Model
+from tests.support.wallet_model import ModelLot
+from tests.support.wallets import wallet_of
+
+if TYPE_CHECKING:
+    from tests.support.service_environment import ServiceEnvironment
+
+KEYS = st.sampled_from([None, "a", "b"])
+NANOS = st.sampled_from([1, 400_000, 10**9, 3 * 10**9 + 1])
+
+
+class WalletRules(RuleBasedStateMachine):
+    """The rules. The machine that inherits them has the environment, the model, the account and the time."""
+
+    environment: "ServiceEnvironment"
+    model: Model
+    now: datetime
+    account_id: UUID
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grants: list[tuple[Grant, ModelLot]] = []
+        self.grant_keys: dict[str, tuple[tuple[int, bool, str], Grant]] = {}
+        self.money_keys: dict[str, tuple[int, Kind]] = {}
+
+    @rule(
+        amount=st.integers(1, 9),
+        money=st.booleans(),
+        priority=st.integers(0, 2),
+        hours=st.sampled_from([None, 1, 3, 24, 49]),
+        category=st.sampled_from(["promotional", "purchased", "compensation"]),
+        key=KEYS,
+    )
+    def give_grant(
+        self, amount: int, money: bool, priority: int, hours: int | None, category: Any, key: str | None
+    ) -> None:
+        expires_at = None if hours is None else self.now + timedelta(hours=hours)
+        new = NewGrant(amount, money, priority=priority, expires_at=expires_at, category=category)
+        giving = self.environment.wallet.give_grant(
+            self.account_id, new, actor=ACTOR, now=self.now, idempotency_key=key
+        )
+        wanted = (amount, money, category)
+        known = None if key is None else self.grant_keys.get(key)
+        if known is not None:
+            self._expect_replay(giving, known, wanted)
+            return
+        grant = self.environment.run(giving)
+        assert (grant.replayed, grant.remaining, grant.status(self.now)) == (False, amount, "active")
+        if key is not None:
+            self.grant_keys[key] = wanted, grant
+        lot = ModelLot(money, amount, priority, expires_at, category, len(self.grants))
+        self.model.wallet.give(lot)
+        self.grants.append((grant, lot))
+
+    def _expect_replay(self, giving: Any, known: tuple[tuple[int, bool, str], Grant], wanted: object) -> None:
+        try:
+            grant = self.environment.run(giving)
+        except IdempotencyKeyReused:
+            assert known[0] != wanted
+        else:
+            assert known[0] == wanted
+            assert (grant.replayed, grant.grant_id) == (True, known[1].grant_id)
+
+    @rule(nth=st.integers(0, 7))
+    def end_grant(self, nth: int) -> None:
+        if self.grants:
+            grant, lot = self.grants[nth % len(self.grants)]
+            ended = self.environment.wallet.end_grant("live", grant.grant_id, actor=ACTOR, now=self.now)
+            assert self.environment.run(ended).remaining == 0
+            self.model.wallet.end(lot)
+
+    @rule(nanos=NANOS, kind=st.sampled_from([Kind.PURCHASE, Kind.BONUS]), key=KEYS)
+    def add_money(self, nanos: int, kind: Kind, key: str | None) -> None:
+        adding = self.environment.wallet.credit_money(
+            self.account_id, nanos, kind, currency="USD", actor=ACTOR, now=self.now, idempotency_key=key
+        )
+        known = None if key is None else self.money_keys.get(key)
+        if known not in (None, (nanos, kind)):
+            try:
+                self.environment.run(adding)
+            except IdempotencyKeyReused:
+                return
+            raise AssertionError("the key was used for another amount")
+        credit = self.environment.run(adding)
+        assert credit.replayed == (known is not None)
+        if known is None:
+            self.model.wallet.add_money(nanos, purchase=kind is Kind.PURCHASE)
+            assert credit.balance_after_nanos == self.model.wallet.spendable_money
+            if key is not None:
+                self.money_keys[key] = nanos, kind
+
+    @rule(percent=st.sampled_from([1, 50, 100]))
+    def take_money_back(self, percent: int) -> None:
+        nanos = self.model.wallet.purchased * percent // 100
+        if nanos:
+            self.environment.run(self._take_money_back(nanos))
+            self.model.wallet.take_back(nanos)
+
+    async def _take_money_back(self, nanos: int) -> None:
+        async with self.environment.db.transaction() as tx:
+            account = await lock_account(tx, self.account_id)
+            await give_money(tx, account, -nanos, Kind.REFUND_REVERSAL, actor=ACTOR, now=self.now)
+            await write(tx, [account], self.now)
+
+    @rule(nanos=NANOS, everything=st.booleans())
+    def use_money(self, nanos: int, everything: bool) -> None:
+        nanos = self.model.wallet.spendable_money if everything else nanos
+        assert self.environment.run(self._use_money(nanos)) == self.model.wallet.use(nanos)
+
+    async def _use_money(self, nanos: int) -> bool:
+        async with self.environment.db.transaction() as tx:
+            account = await lock_account(tx, self.account_id)
+            debits = pay(account.money_buckets(self.now), nanos, unit="USD", now=self.now)
+            if isinstance(debits, Shortfall):
+                return False
+            account.post_debits(debits, Kind.USAGE, Cause("account", self.account_id), ACTOR, self.now)
+            await write(tx, [account], self.now)
+            return True
+
+    async def wallet_agrees(self) -> None:
+        """Compare the account's row, and the grants, with the model."""
+        wallet, row = self.model.wallet, await wallet_of(self.environment.urls, self.account_id)
+        assert (row["money_nanos"], row["money_debt_nanos"]) == (wallet.money, wallet.debt)
+        totals = [row[f"money_{name}_nanos"] for name in ("purchased", "granted", "used")]
+        assert totals == [wallet.purchased, wallet.granted, wallet.used]
+        async with self.environment.db.transaction() as tx:
+            account = await lock_account(tx, self.account_id)
+            for money, unit in ((False, "credit"), (True, "USD")):
+                buckets = account.money_buckets(self.now) if money else account.main_pool_buckets(self.now)
+                lots = [bucket.available for bucket in buckets if bucket.grant_id is not None]
+                assert lots == [lot.remaining for lot in wallet.live(money=money)], unit
