@@ -28,9 +28,7 @@ class MoneyCredit(Base):
     transaction_type: Mapped[str] = mapped_column(Text, comment="the kind of its entries")
     amount_nanos: Mapped[int] = mapped_column(BigInteger, comment="in nanos of the currency; negative: taken back")
     currency: Mapped[str] = mapped_column(Text, comment="the account's")
-    balance_after_nanos: Mapped[int] = mapped_column(
-        BigInteger, comment="money and live grants right after it"
-    )
+    balance_after_nanos: Mapped[int] = mapped_column(BigInteger, comment="money and live grants right after it")
     idempotency_key: Mapped[str | None] = mapped_column(Text, comment="null: none was given, or the person was erased")
     caller_kind: Mapped[str | None] = mapped_column(
         Text, comment="key, user or admin: the caller of the idempotency key; null: a payment provider's booking"

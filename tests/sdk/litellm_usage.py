@@ -10,7 +10,7 @@ import litellm
 from ciris_billing import BillingClient, InsufficientMoney, UsageEvent, User
 from ciris_billing.litellm import LiteLLMBilling, metadata_of
 from ciris_billing.reporter import UsageReporter
-from tests.sdk.litellm_support import ask, prompts, call, use, who
+from tests.sdk.litellm_support import ask, call, prompts, use, who
 
 
 async def metered(client: BillingClient, billing: LiteLLMBilling) -> None:

@@ -30,7 +30,7 @@ from ciris_billing import (
     User,
 )
 from ciris_billing.litellm import LiteLLMBilling, metadata_of
-from tests.sdk.litellm_support import ask, prompts, call, ended, model, use, who
+from tests.sdk.litellm_support import ask, call, ended, model, prompts, use, who
 from tests.sdk.litellm_usage import metered, money_only
 
 
