@@ -29,6 +29,7 @@ import app.metering.events_router
 import app.metering.reports_router
 import app.metering.router
 import app.metering.usage_router
+import app.neighbours.second_layer.router
 import app.neighbours.z_billing.router
 import app.payments.currencies
 import app.payments.packs
@@ -86,6 +87,7 @@ ROUTERS = (
     app.tools.router,
     app.wallet.router,
     app.neighbours.z_billing.router,
+    app.neighbours.second_layer.router,
     app.payments.router,
     app.payments.currencies,
     app.payments.packs,

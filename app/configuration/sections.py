@@ -1,4 +1,4 @@
-"""The configuration's sections: packs, products, defaults and the payment providers of both environments.
+"""The configuration's sections: packs, products, defaults, display rates, and the payment providers.
 
 A new section is a document and an entry of SECTIONS here. README.md shows an example.
 """
@@ -6,7 +6,16 @@ A new section is a document and an entry of SECTIONS here. README.md shows an ex
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
 
 from app.auth.caller import Environment
 from app.configuration.providers import configured_keys
@@ -17,6 +26,7 @@ from app.products import Product
 from app.setting_values import Slug
 from app.settings import Settings
 from app.stripe_keys import StripeKeys
+from app.timestamps import bounded
 
 MAX_ENTRIES = 100
 TAIL_CHARS = 4
@@ -91,6 +101,60 @@ class OfferedDefaults(Defaults):
     currency: KnownCurrency
 
 
+def _moment(text: str) -> str:
+    """Return a time as RFC 3339 in UTC. A document contains only values of JSON."""
+    moment = _MOMENT.validate_python(text)
+    return bounded(moment).isoformat().replace("+00:00", "Z")
+
+
+_MOMENT = TypeAdapter(AwareDatetime)
+
+
+def _above_zero(text: str) -> str:
+    if not text.strip("0."):
+        raise ValueError("must be above 0")
+    return text
+
+
+class DisplayRate(BaseModel):
+    """One unit of `base` is `rate` units of `quote`, for display only."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base: Currency
+    quote: Currency
+    rate: Annotated[
+        str,
+        StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$"),
+        AfterValidator(_above_zero),
+        Field(examples=["41.52"], description="A decimal number above 0, as text."),
+    ]
+    as_of: Annotated[
+        str,
+        StringConstraints(max_length=64),
+        AfterValidator(_moment),
+        Field(examples=["2026-12-01T00:00:00Z"], description="The time of the rate, with an offset."),
+    ]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
+
+
+class DisplayRates(BaseModel):
+    """Exchange rates for display. Requests never fetch one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rates: list[DisplayRate] = Field(max_length=MAX_ENTRIES)
+
+    @model_validator(mode="after")
+    def _pairs_are_distinct(self) -> Self:
+        _require_distinct(f"{rate.base}/{rate.quote}" for rate in self.rates)
+        return self
+
+    def find(self, base: str, quote: str) -> DisplayRate | None:
+        """Return the rate of a pair of currencies, if there is one."""
+        return next((rate for rate in self.rates if (rate.base, rate.quote) == (base, quote)), None)
+
+
 class Provider(BaseModel):
     """A payment provider's account, without its secrets: their last characters only."""
 
@@ -132,6 +196,10 @@ def _defaults_of(settings: Settings) -> Defaults:
     )
 
 
+def _display_rates_of(_: Settings) -> DisplayRates:
+    return DisplayRates(rates=[])
+
+
 def _require_pack_for_new_accounts(documents: Mapping[str, Document]) -> None:
     """An account can buy only in its own currency, so new accounts need a pack in theirs."""
     currency = documents["defaults"]["currency"]
@@ -157,6 +225,13 @@ PRODUCTS = Section(
     change_description="Replace the catalogue. The uses that users have left of a removed product are kept for its "
     "return.",
     reply_name="CatalogueReply",
+)
+DISPLAY_RATES = Section(
+    name="display_rates",
+    document=DisplayRates,
+    from_settings=_display_rates_of,
+    read_description="Exchange rates for showing balances in another currency. No amount is ever converted.",
+    change_description="Replace the exchange rates for display. Each has the time and the source that it is from.",
 )
 DEFAULTS = Section(
     name="defaults",
@@ -187,4 +262,4 @@ PROVIDER_SECTIONS: Mapping[Environment, Section[Provider]] = {
     "live": _provider_section("live"),
     "test": _provider_section("test"),
 }
-SECTIONS: tuple[Section[Any], ...] = (PACKS, PRODUCTS, DEFAULTS, *PROVIDER_SECTIONS.values())
+SECTIONS: tuple[Section[Any], ...] = (PACKS, PRODUCTS, DEFAULTS, DISPLAY_RATES, *PROVIDER_SECTIONS.values())

@@ -79,6 +79,8 @@ LEAST: dict[tuple[str, str], Role] = {
     ("PUT", "/admin/config/products"): "admin",
     ("GET", "/admin/config/defaults"): "viewer",
     ("PUT", "/admin/config/defaults"): "admin",
+    ("GET", "/admin/config/display_rates"): "viewer",
+    ("PUT", "/admin/config/display_rates"): "admin",
     ("GET", "/admin/config/providers"): "viewer",
     ("PUT", "/admin/config/providers/{environment}"): "admin",
     ("POST", "/admin/config/providers/{environment}/test"): "admin",
@@ -109,6 +111,7 @@ BODIES: dict[str, dict[str, object]] = {
     # Of a version that there never is: the answer is 409, and nothing changes.
     "/admin/config/packs": {"version": 9, **REASON, "packs": [{"name": "p", "price_minor": 500, "credits": 1}]},
     "/admin/config/products": {"version": 9, **REASON, "products": []},
+    "/admin/config/display_rates": {"version": 9, **REASON, "rates": []},
     "/admin/config/defaults": {
         "version": 9,
         **REASON,

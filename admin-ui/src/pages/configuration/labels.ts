@@ -11,6 +11,7 @@ export const SECTIONS: Record<ConfigSection, string> = {
   packs: "Price packs",
   products: "Products",
   defaults: "Defaults",
+  display_rates: "Display rates",
   provider_live: "Stripe, live",
   provider_test: "Stripe, test",
 };

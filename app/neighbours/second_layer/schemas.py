@@ -1,0 +1,220 @@
+"""Wire format of SecondLayer's balance and history: numbers in dollars, in both shapes that its pages read.
+
+The pages call `.toFixed()` on the numbers, so none is null. The texts beside them are exact.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Self
+
+from pydantic import Field
+
+from app.configuration.sections import DisplayRate, DisplayRates
+from app.http.schemas import Reply, Timestamp
+from app.ledger.errors import CurrencyMismatch
+from app.ledger.money import NANO_DIGITS, decimal_text
+from app.metering.usage_schemas import Balance
+from app.neighbours.movements import Described
+
+DOLLAR, HRYVNIA = "USD", "UAH"
+DAILY_LIMIT_USD, MONTHLY_LIMIT_USD = 10, 100
+"""Limits of a new SecondLayer user."""
+TYPES = {
+    "usage": "charge",
+    "purchase": "topup",
+    "dispute_reinstatement": "topup",
+    "correction": "refund",
+    "dispute_reversal": "refund",
+    "refund": "refund",
+    "refund_reversal": "refund",
+    "adjustment": "adjustment",
+    "bonus": "admin_credit",
+    "grant": "admin_credit",
+    "grant_given": "admin_credit",
+    "opening_grant": "admin_credit",
+    "grant_ended": "admin_debit",
+    "grant_expiry": "admin_debit",
+}
+"""By reason of a movement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """Shows the nanos of an account in dollars and hryvnias."""
+
+    rate: DisplayRate | None
+
+    @classmethod
+    def of(cls, currency: str, rates: DisplayRates) -> Self:
+        """Raises CurrencyMismatch for an account that is not in dollars: its amounts would be wrong as dollars."""
+        if currency != DOLLAR:
+            raise CurrencyMismatch(DOLLAR, currency)
+        return cls(rates.find(DOLLAR, HRYVNIA))
+
+    def usd(self, nanos: int) -> float:
+        return float(Decimal(nanos).scaleb(-NANO_DIGITS))
+
+    def uah(self, nanos: int) -> float:
+        """Return hryvnias with two decimals; 0 without a rate."""
+        if self.rate is None:
+            return 0.0
+        return float((Decimal(nanos).scaleb(-NANO_DIGITS) * Decimal(self.rate.rate)).quantize(Decimal("0.01")))
+
+
+class UahRate(Reply):
+    """The rate behind `balance_uah`, for display only."""
+
+    rate: str
+    as_of: str
+    source: str
+
+
+class LimitsReply(Reply):
+    daily_usd: float
+    monthly_usd: float
+
+
+class SpendingReply(Reply):
+    today_usd: float
+    month_usd: float
+
+
+class NestedBalance(Reply):
+    balance_usd: float
+    balance_uah: float
+    total_spent_usd: float
+    total_requests: int
+    limits: LimitsReply
+    usage: SpendingReply
+    last_request_at: Timestamp | None
+
+
+class BillingBalanceReply(Reply):
+    """The balance in both shapes: nested in `billing`, and flat. Days and months are UTC's."""
+
+    success: bool = True
+    billing: NestedBalance
+    balance_usd: float
+    balance: Balance
+    balance_uah: float = Field(description="By `uah_rate`; 0 without one.")
+    uah_rate: UahRate | None
+    total_spent_usd: float
+    total_spent: Balance
+    total_requests: int
+    daily_limit_usd: float
+    monthly_limit_usd: float
+    today_spending_usd: float
+    monthly_spending_usd: float
+    today_spent_usd: float
+    month_spent_usd: float
+    last_request_at: Timestamp | None
+    is_active: bool
+    pricing_tier: str
+    user_id: str
+    low_balance_threshold_usd: float = Field(description="0: the user is not warned.")
+
+    @classmethod
+    def of(
+        cls,
+        user_id: str,
+        state: Mapping[str, Any],
+        spendable_nanos: int,
+        sums: Mapping[str, Any],
+        shown: Conversion,
+    ) -> Self:
+        balance, spent = shown.usd(spendable_nanos), shown.usd(state["money_used_nanos"])
+        uah = shown.uah(spendable_nanos)
+        today, month = shown.usd(sums["today_nanos"]), shown.usd(sums["month_nanos"])
+        rate = shown.rate
+        return cls(
+            billing=NestedBalance(
+                balance_usd=balance,
+                balance_uah=uah,
+                total_spent_usd=spent,
+                total_requests=sums["events"],
+                limits=LimitsReply(daily_usd=DAILY_LIMIT_USD, monthly_usd=MONTHLY_LIMIT_USD),
+                usage=SpendingReply(today_usd=today, month_usd=month),
+                last_request_at=sums["last_at"],
+            ),
+            balance_usd=balance,
+            balance=decimal_text(spendable_nanos),
+            balance_uah=uah,
+            uah_rate=None if rate is None else UahRate(rate=rate.rate, as_of=rate.as_of, source=rate.source),
+            total_spent_usd=spent,
+            total_spent=decimal_text(state["money_used_nanos"]),
+            total_requests=sums["events"],
+            daily_limit_usd=DAILY_LIMIT_USD,
+            monthly_limit_usd=MONTHLY_LIMIT_USD,
+            today_spending_usd=today,
+            monthly_spending_usd=month,
+            today_spent_usd=today,
+            month_spent_usd=month,
+            last_request_at=sums["last_at"],
+            is_active=state["status"] == "active",
+            pricing_tier=state["plan_name"],
+            user_id=user_id,
+            low_balance_threshold_usd=0,
+        )
+
+
+class BillingRow(Reply):
+    """A movement of money. Amounts are positive: the type says in which direction it went."""
+
+    id: str
+    user_id: str
+    type: str
+    amount_usd: float
+    amount: Balance
+    amount_uah: float
+    balance_before_usd: float
+    balance_after_usd: float
+    balance_after: Balance
+    request_id: str | None
+    payment_provider: str | None
+    payment_id: str | None
+    description: str
+    metadata: dict[str, Any]
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, user_id: str, described: Described, shown: Conversion) -> Self:
+        movement, event = described.movement, described.event or {}
+        amount = abs(movement.amount_nanos)
+        metadata = event.get("metadata")
+        return cls(
+            id=described.id,
+            user_id=user_id,
+            type=TYPES.get(movement.reason, "adjustment"),
+            amount_usd=shown.usd(amount),
+            amount=decimal_text(amount),
+            amount_uah=shown.uah(amount),
+            balance_before_usd=shown.usd(movement.balance_before_nanos),
+            balance_after_usd=shown.usd(movement.balance_after_nanos),
+            balance_after=decimal_text(movement.balance_after_nanos),
+            request_id=(event.get("attribution") or {}).get("request_id") or event.get("event_id"),
+            payment_provider=None,
+            payment_id=None,
+            description=described.description,
+            metadata=metadata if isinstance(metadata, dict) else {},
+            created_at=movement.created_at,
+        )
+
+
+class Pagination(Reply):
+    limit: int
+    offset: int
+    count: int = Field(description="Transactions on this page.")
+
+
+class BillingHistoryReply(Reply):
+    """Newest first."""
+
+    success: bool = True
+    transactions: list[BillingRow]
+    pagination: Pagination
+
+
+def reasons_of(row_type: str) -> Sequence[str]:
+    """Return the reasons of movements of a type. An unknown type has none."""
+    return [reason for reason, its_type in TYPES.items() if its_type == row_type]
