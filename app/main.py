@@ -30,6 +30,7 @@ import app.metering.reports_router
 import app.metering.router
 import app.metering.usage_router
 import app.neighbours.second_layer.router
+import app.neighbours.z_billing.credits_router
 import app.neighbours.z_billing.router
 import app.payments.currencies
 import app.payments.packs
@@ -87,6 +88,7 @@ ROUTERS = (
     app.tools.router,
     app.wallet.router,
     app.neighbours.z_billing.router,
+    app.neighbours.z_billing.credits_router,
     app.neighbours.second_layer.router,
     app.payments.router,
     app.payments.currencies,

@@ -8,8 +8,9 @@ from uuid import UUID
 from app.db import Database
 from app.ledger.money_history import Movement, list_money_movements
 from app.metering.report_queries import list_events_by_id
+from app.wallet.money_credits import descriptions_of
 
-USAGE = "usage_event"
+USAGE, MONEY_CREDIT = "usage_event", "money_credit"
 METERS = {"llm_tokens": "LLM tokens", "compute": "Compute", "api_calls": "API calls", "tool_calls": "Tool calls"}
 REASONS = {
     "adjustment": "Adjustment",
@@ -55,11 +56,13 @@ async def list_described(
         movements = await list_money_movements(session, account_id, limit=limit, offset=offset, reasons=reasons)
         used = [movement.cause_id for movement in movements if movement.cause_type == USAGE]
         events = await list_events_by_id(session, account_id, used)
-    return [_described(movement, events.get(movement.cause_id)) for movement in movements]
+        given = [movement.cause_id for movement in movements if movement.cause_type == MONEY_CREDIT]
+        texts = await descriptions_of(session, account_id, given)
+    return [_described(m, events.get(m.cause_id), texts.get(m.cause_id)) for m in movements]
 
 
-def _described(movement: Movement, event: Mapping[str, Any] | None) -> Described:
-    text = REASONS.get(movement.reason, movement.reason)
+def _described(movement: Movement, event: Mapping[str, Any] | None, given: str | None) -> Described:
+    text = given or REASONS.get(movement.reason, movement.reason)
     if event is not None and movement.reason == "usage":
         text = _usage(event)
     elif movement.grant_source is not None:

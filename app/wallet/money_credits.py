@@ -5,6 +5,7 @@ credit = await give_money(tx, account, 5_000_000_000, Kind.PURCHASE, actor=actor
 await write(tx, [account], now)
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -97,6 +98,11 @@ async def replayed_money_credit(
     if (row["amount_nanos"], row["currency"], row["transaction_type"]) != wanted:
         raise IdempotencyKeyReused(idempotency_key)
     return money_credit_of(row, replayed=True)
+
+
+async def descriptions_of(db: Session, account_id: UUID, money_credit_ids: Sequence[UUID]) -> Mapping[UUID, str]:
+    """Return the descriptions of money credits of one account, by their ids; none of a credit without one."""
+    return await queries.find_descriptions(db, account_id, money_credit_ids)
 
 
 def money_credit_of(row: Any, *, replayed: bool = False) -> MoneyCredit:

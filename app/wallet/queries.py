@@ -53,6 +53,11 @@ _FIND_MONEY_CREDIT_BY_KEY = """
       FROM money_credits WHERE account_id = $1 AND caller_kind = $2 AND idempotency_key = $3
     """
 
+_FIND_DESCRIPTIONS = """
+    SELECT money_credit_id, description FROM money_credits
+     WHERE account_id = $1 AND money_credit_id = ANY ($2::uuid[]) AND description IS NOT NULL
+    """
+
 
 async def find_grant(tx: Tx, environment: str, grant_id: UUID) -> Row | None:
     rows = await fetch(tx, _FIND_GRANT, grant_id, environment)
@@ -83,6 +88,12 @@ async def find_accounts_with_due_grants(tx: Tx, now: datetime, limit: int, witho
 
 async def insert_money_credit(tx: Session, row: Mapping[str, Any]) -> None:
     await insert_rows(tx, MoneyCredit, [row])
+
+
+async def find_descriptions(db: Session, account_id: UUID, money_credit_ids: Sequence[UUID]) -> Mapping[UUID, str]:
+    """Return the descriptions of money credits of one account, by their ids; none of a credit without one."""
+    rows = await fetch(db, _FIND_DESCRIPTIONS, account_id, list(money_credit_ids)) if money_credit_ids else []
+    return {row["money_credit_id"]: row["description"] for row in rows}
 
 
 async def find_money_credit_by_key(

@@ -5,11 +5,13 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
+from app.accounts.schemas import UserFields
 from app.currencies import info_of
-from app.http.schemas import Reply, Text255, Timestamp
+from app.http.schemas import Key255, Reply, Text255, Timestamp
 from app.ledger.money import decimal_text, minor_ceil, minor_floor
-from app.metering.usage_schemas import Balance
+from app.metering.usage_schemas import Balance, Integer
 from app.neighbours.movements import Described
+from app.wallet.money_credits import MoneyCredit
 
 TYPES = {
     "usage": "usage",
@@ -86,6 +88,26 @@ class OwnAccountReply(Reply):
             status=state["status"],
             auto_refill_enabled=False,
             created_at=state["created_at"],
+        )
+
+
+class AddCreditsBody(UserFields):
+    amount_cents: Integer = Field(description="Above 0, in minor units of the account's currency.")
+    reason: Text255 = Field(description="The user sees it as the description.")
+    idempotency_key: Key255 | None = None
+
+
+class AddedCreditsReply(Reply):
+    balance_cents: int
+    balance: Balance
+    transaction_id: str
+
+    @classmethod
+    def of(cls, credit: MoneyCredit) -> Self:
+        return cls(
+            balance_cents=minor_floor(credit.balance_after_nanos, credit.currency),
+            balance=decimal_text(credit.balance_after_nanos),
+            transaction_id=str(credit.money_credit_id),
         )
 
 
