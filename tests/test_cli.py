@@ -228,6 +228,15 @@ def test_account_is_credited_suspended_and_reopened(env: dict[str, str], account
     assert "status=active" in run(env, "accounts", "show", *USER).out
 
 
+def test_billing_of_an_account_is_switched_off_and_on(env: dict[str, str], account_id: str) -> None:
+    for state, enabled, before in (("off", False, True), ("off", False, False), ("on", True, False)):
+        answer = run(env, "accounts", "billing", state, "--reason", "a partner", *USER, "--json").json
+        assert answer == {"account_id": account_id, "billing_enabled": enabled, "before": before}
+        shown = run(env, "accounts", "show", "--account-id", account_id, "--json").json
+        assert shown["billing_enabled"] is enabled
+    assert run(env, "accounts", "billing", "never", "--reason", "a partner", *USER).status == USAGE
+
+
 def test_account_that_is_not_there(env: dict[str, str]) -> None:
     by_id = ("--account-id", str(uuid.UUID(int=7)))
     for command in (("show", *USER), ("credit", "5", "--reason", "r", *by_id), ("suspend", "--reason", "r", *by_id)):

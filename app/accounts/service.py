@@ -120,6 +120,18 @@ class AccountService:
             await settle_purchases(tx, account_id, now)
         return account.status, account.status_reason
 
+    async def set_billing_in(self, tx: Session, account_id: UUID, enabled: bool, now: datetime) -> bool:
+        """Set whether metered usage of the account is charged; it is recorded and priced either way.
+
+        Locks the account, so that no report straddles the change. Return the previous value. Raises AccountErased.
+        """
+        account = await lock_account(tx, account_id)
+        if account.erased_at is not None:
+            raise AccountErased
+        if account.billing_enabled != enabled:
+            await ledger_queries.update_billing_enabled(tx, account_id, enabled, now)
+        return account.billing_enabled
+
     async def suspend_unless_stopped_in(
         self, tx: Session, account_id: UUID, reason: str, replaces: Collection[str], now: datetime
     ) -> bool:

@@ -1,11 +1,13 @@
 """`ciris-billing accounts`: show, credit, suspend and reopen accounts."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
 from app.accounts.directory import Identity
+from app.admin.audit.log import record_by_system
 from app.auth.caller import Actor
 from app.billing.service import BillingService
 from app.cli.output import AsJson, show
@@ -17,6 +19,12 @@ from app.ledger.pools import Credits
 from app.settings import Settings
 
 accounts_cli = typer.Typer(help="Show and correct a customer's account.", no_args_is_help=True)
+
+
+class Switch(StrEnum):
+    ON = "on"
+    OFF = "off"
+
 
 OPERATOR = Actor("system", "ciris-billing")
 AccountId = Annotated[UUID | None, typer.Option("--account-id", help="The account id; or")]
@@ -128,3 +136,39 @@ def accounts_reopen(
 ) -> None:
     """Reopen a suspended or closed account, so that it can spend again."""
     _set_status("active", None, environment, account_id, provider, external_id)
+
+
+@accounts_cli.command("billing")
+def accounts_billing(
+    state: Annotated[Switch, typer.Argument(help="`off`: usage is recorded and priced, and never charged.")],
+    reason: Annotated[str, typer.Option(help="Reason; kept in the audit log. Must not name the user.")],
+    account_id: AccountId = None,
+    provider: Provider = None,
+    external_id: ExternalId = None,
+    environment: EnvironmentOption = EnvironmentChoice.LIVE,
+    as_json: AsJson = False,
+) -> None:
+    """Set whether an account's metered usage is charged."""
+    enabled = state is Switch.ON
+
+    async def work(db: Database, settings: Settings) -> dict[str, Any]:
+        billing = BillingService(db, Configuration(db, settings))
+        found = await _find_account(billing, environment, account_id, provider, external_id)
+        now = utc_now()
+        async with db.transaction() as tx:
+            before = await billing.accounts.set_billing_in(tx, found, enabled, now)
+            if before != enabled:
+                await record_by_system(
+                    tx,
+                    "account.set_billing",
+                    "account",
+                    found,
+                    environment=environment.value,
+                    after={"billing_enabled": enabled},
+                    reason=reason,
+                    now=now,
+                    address="ciris-billing",
+                )
+        return {"account_id": found, "billing_enabled": enabled, "before": before}
+
+    show([run(work)], as_json, single=True)

@@ -125,6 +125,13 @@ async def update_account_status(tx: Session, account_id: UUID, status: str, reas
     )
 
 
+async def update_billing_enabled(tx: Session, account_id: UUID, enabled: bool, now: datetime) -> None:
+    """Set whether an account's usage is charged. The caller holds its lock."""
+    await tx.execute(
+        update(Account).where(Account.account_id == account_id).values(billing_enabled=enabled, updated_at=now)
+    )
+
+
 async def insert_ledger_entries(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
     await insert_rows(tx, LedgerEntry, rows)
 

@@ -23,6 +23,7 @@ LEAST: dict[tuple[str, str], Role] = {
     ("POST", "/admin/users/{account_id}/suspend"): "support",
     ("POST", "/admin/users/{account_id}/reopen"): "support",
     ("POST", "/admin/users/{account_id}/close"): "admin",
+    ("POST", "/admin/users/{account_id}/billing"): "admin",
     ("POST", "/admin/users/{account_id}/revoke-tokens"): "support",
     ("POST", "/admin/users/{account_id}/free-credits"): "support",
     ("GET", "/admin/users/spellings"): "viewer",
@@ -104,6 +105,7 @@ OPEN = {("GET", "/admin/oauth/login"), ("GET", "/admin/oauth/callback")}
 BODIES: dict[str, dict[str, object]] = {
     "/admin/users/{account_id}/credits": {"credits": 1, **REASON, "idempotency_key": "k"},
     "/admin/users/{account_id}/free-credits": {"credits": 1, **REASON, "idempotency_key": "k"},
+    "/admin/users/{account_id}/billing": {**REASON, "billing_enabled": False},
     "/admin/users/{account_id}/erase": {**REASON, "confirm": NOBODY},
     "/admin/api-keys": {"environment": "test", "name": "n", "permissions": ["billing:read"]},
     "/admin/purchases/{purchase_id}/refund": {**REASON, "idempotency_key": "k"},

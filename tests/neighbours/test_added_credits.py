@@ -40,7 +40,7 @@ def body(user_id: str, cents: Any = 500, **more: Any) -> dict[str, Any]:
 async def test_the_control_planes_setup(
     operator: httpx.AsyncClient, desk: Desk, client_of: ClientOf, user_id: str
 ) -> None:
-    """A check with 0 creates the account; then adding works, and a check says so."""
+    """A check with 0 creates the account; then adding works, and a check finds the money."""
     missing = await operator.post(ADD, json=body(user_id))
     assert z_error(missing) == (404, "not_found", "Account not found")
     checked = await desk.reader.post("/v1/usage/check", json={"user_id": user_id, "required_cents": 0})

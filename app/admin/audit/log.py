@@ -89,8 +89,9 @@ async def record_by_system(
     after: Mapping[str, Any],
     reason: str,
     now: datetime,
+    address: str = "worker",
 ) -> None:
-    """Record a change by a rule or an earlier decision, in the transaction that makes it."""
+    """Record a change by a rule, an earlier decision or a command, in the transaction that makes it."""
     await ensure_system_admin(tx, now)
     await queries.insert_audit_entry(
         tx,
@@ -100,7 +101,7 @@ async def record_by_system(
             "admin_id": SYSTEM_ADMIN_ID,
             "admin_email": "system",
             "session_id": SYSTEM_ADMIN_ID,
-            "address": "worker",
+            "address": address,
             "request_id": "",
             "action": action,
             "environment": environment,

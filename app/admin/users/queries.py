@@ -206,8 +206,8 @@ async def list_users_by_id(db: Session, account_ids: Sequence[UUID]) -> Sequence
 _FIND_USER = text(
     sql(
         """
-        SELECT {columns}, a.status_reason, a.erased_at, a.currency, p.wa_id, p.tenant_id, p.user_role, p.agent_id,
-               p.marketing_opt_in, p.marketing_opt_in_at, p.marketing_opt_in_source
+        SELECT {columns}, a.status_reason, a.erased_at, a.currency, a.billing_enabled, p.wa_id, p.tenant_id,
+               p.user_role, p.agent_id, p.marketing_opt_in, p.marketing_opt_in_at, p.marketing_opt_in_source
           FROM accounts a {person}
          WHERE a.account_id = :account_id
         """,

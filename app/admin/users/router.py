@@ -24,6 +24,8 @@ from app.admin.users import queries
 from app.admin.users.queries import Balance, Position, Sort
 from app.admin.users.schemas import (
     AccountStatus,
+    BillingBody,
+    BillingReply,
     InventoryReply,
     SpellingGroup,
     SpellingsReply,
@@ -197,6 +199,32 @@ async def close_user(
 ) -> UserRow:
     """Close the account: it can neither spend nor receive."""
     return await _set_status(account_id, "closed", body, admin, limits, db, billing)
+
+
+@router.post("/{account_id}/billing", responses=CHANGE)
+async def set_user_billing(
+    account_id: UUID, body: BillingBody, admin: Administrator, db: Db, billing: Billing
+) -> BillingReply:
+    """Set whether the account's metered usage is charged. It is recorded and priced either way.
+
+    Charges of credits are not affected.
+    """
+    user = await find_user(db, account_id)
+    require_anonymous(body.reason, user)
+    async with db.transaction() as tx:
+        before = await billing.accounts.set_billing_in(tx, account_id, body.billing_enabled, admin.now)
+        if before != body.billing_enabled:
+            await admin.record(
+                tx,
+                "account.set_billing",
+                "account",
+                account_id,
+                environment=user["environment"],
+                before={"billing_enabled": before},
+                after={"billing_enabled": body.billing_enabled},
+                reason=body.reason,
+            )
+    return BillingReply(account_id=account_id, billing_enabled=body.billing_enabled)
 
 
 @router.post("/{account_id}/revoke-tokens", responses=NOT_FOUND)

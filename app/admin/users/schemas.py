@@ -48,10 +48,20 @@ class InventoryReply(Reply):
     total_uses: int = Field(description="Uses of this product.")
 
 
+class BillingBody(ReasonBody):
+    billing_enabled: bool = Field(strict=True)
+
+
+class BillingReply(Reply):
+    account_id: UUID
+    billing_enabled: bool
+
+
 class UserReply(UserRow):
     status_reason: str | None
     erased_at: Timestamp | None = Field(description="When the person was erased and the account closed permanently.")
     currency: str
+    billing_enabled: bool = Field(description="false: metered usage is recorded and priced, and never charged.")
     uses: int = Field(description="Charges and tool uses; each counts once, at any cost.")
     wa_id: str | None
     tenant_id: str | None

@@ -8,6 +8,7 @@ export const ACTIONS: Record<string, string> = {
   "account.suspend": "Suspended an account",
   "account.reopen": "Reopened an account",
   "account.close": "Closed an account",
+  "account.set_billing": "Changed whether usage is charged",
   "account.revoke_tokens": "Revoked a user's tokens",
   "account.export": "Exported a user's data",
   "account.erase": "Erased a person",
