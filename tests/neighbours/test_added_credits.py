@@ -17,6 +17,7 @@ from tests.neighbours.strict import read, z_error
 from tests.support.wallets import DOLLAR
 
 ADD = "/v1/credits/add"
+NO_CENTS: tuple[Any, ...] = (1.5, "5", None, True, 2**63, 2**63 - 1, [], {})
 ADDED: dict[str, type] = {"balance_cents": int, "transaction_id": str, "balance": str}
 
 
@@ -62,11 +63,11 @@ async def test_the_control_planes_setup(
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        *(({"amount_cents": cents}, 400) for cents in (0, -1, -(2**63))),
-        *(({"amount_cents": cents}, 422) for cents in (1.5, "5", None, True, 2**63, 2**63 - 1, [], {})),
-        *(({"reason": reason}, 422) for reason in (None, 5, "x" * 256, "a\0b")),
-        *(({"user_id": user_id}, 422) for user_id in ("", 5, "x" * 256, "a\0b", None)),
-        *(({"idempotency_key": key}, 422) for key in ("", "x" * 256, 5)),
+        *(({"amount_cents": negative}, 400) for negative in (0, -1, -(2**63))),
+        *(({"amount_cents": wrong}, 422) for wrong in NO_CENTS),
+        *(({"reason": wrong}, 422) for wrong in (None, 5, "x" * 256, "a\0b")),
+        *(({"user_id": wrong}, 422) for wrong in ("", 5, "x" * 256, "a\0b", None)),
+        *(({"idempotency_key": wrong}, 422) for wrong in ("", "x" * 256, 5)),
         ({"external_id": "another"}, 422),
     ],
 )

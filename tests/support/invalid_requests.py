@@ -68,6 +68,7 @@ POSTS: dict[str, Body] = {
         "error_count": 0,
         "fallback_count": 0,
     },
+    "/v1/credits/add": {**USER, "amount_cents": 100, "reason": "r", "idempotency_key": "k"},
     "/v1/usage/check": {**USER, "required_cents": 1, "provider": "p", "model": "m"},
     "/v1/tools/charge": {**USER, "product_type": "web_search", "idempotency_key": "k", "request_id": "r"},
 }
