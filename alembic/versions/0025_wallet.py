@@ -58,7 +58,7 @@ INDEXES = (
     (KEY, ["account_id", "idempotency_key", "caller_kind"], True, None),
     ("ix_grants_grant_id", ["grant_id"], False, None),
     ("ix_grants_open", ["account_id"], False, "closed_at IS NULL"),
-    ("ix_grants_due", ["expires_at"], False, "closed_at IS NULL"),
+    ("ix_grants_due", ["expires_at"], False, "closed_at IS NULL AND expires_at IS NOT NULL"),
 )
 USES = "COMMENT ON COLUMN accounts.total_uses IS '{}'"
 MAY_DROP = "\n-- squawk-ignore ban-drop-constraint\n"

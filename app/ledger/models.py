@@ -162,7 +162,8 @@ class Grant(Base):
         Index(None, "grant_id"),
         # Not on `remaining`, so that spending from a grant changes no index.
         Index("ix_grants_open", "account_id", postgresql_where=text("closed_at IS NULL")),
-        Index("ix_grants_due", "expires_at", postgresql_where=text("closed_at IS NULL")),
+        # Its condition keeps the planner from reading an account's open grants by this index.
+        Index("ix_grants_due", "expires_at", postgresql_where=text("closed_at IS NULL AND expires_at IS NOT NULL")),
     )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)

@@ -73,6 +73,7 @@ _UPDATE_GRANTS = sql(
     UPDATE grants g SET remaining = n.remaining, closed_at = n.closed_at
       FROM unnest({arrays}) AS n ({names})
      WHERE g.account_id = n.account_id AND g.grant_id = n.grant_id
+       AND g.account_id = ANY ($1) AND g.grant_id = ANY ($2)
     """,
     arrays=arrays_of(Grant, _CHANGED_LOT),
     names=", ".join(_CHANGED_LOT),
