@@ -1,6 +1,7 @@
 """Price books in the back office: proposals, differences, decisions, activation, and what a call would cost."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -150,7 +151,9 @@ async def test_what_a_call_would_cost(
     at = {"at": "2026-11-30T12:00:00Z"}
     found = await post(viewer, f"/price-books/{version}/calculate", usage=usage, **(at | more))
     assert (found["priced"], found["cost_nanos"], found["problem"]) == (problem is None, cost, problem)
-    assert sum(float(line["amount_nanos"]) for line in found["lines"]) == (cost or 0)
+    assert sum(Decimal(line["amount_nanos"]) for line in found["lines"]) == (cost or 0)
+    assert sum(Decimal(line["amount"]) for line in found["lines"]) == Decimal(found["cost"] or 0)
+    assert Decimal(found["cost"] or 0) * 10**9 == (cost or 0)
 
 
 @pytest.mark.parametrize(

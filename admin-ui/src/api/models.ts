@@ -57,6 +57,20 @@ export type Margin = Schemas["Margin"];
 export type MarginDay = Schemas["MarginDay"];
 export type InteractionMargin = Schemas["InteractionMargin"];
 export type Environment = UserRow["environment"];
+export type PriceBook = Schemas["PriceBookReply"];
+export type PriceBookDetail = Schemas["PriceBookDetailReply"];
+export type PriceChange = Schemas["ChangeReply"];
+export type PriceRow = Schemas["LlmRow"];
+export type PriceSource = Schemas["OtherSource"];
+export type UnknownModel = Schemas["UnknownModelReply"];
+export type Calculation = Schemas["CalculateReply"];
+export type CalculationBody = Schemas["CalculateBody"];
+export type Wallet = Schemas["WalletReply"];
+export type Grant = Schemas["AccountGrant"];
+export type GrantBody = Schemas["GiveGrantBody"];
+export type UsageEvent = Schemas["UsageEventRow"];
+export type UsageEventDetail = Schemas["UsageEventDetail"];
+export type UsageSum = Schemas["UsageSum"];
 
 type Query<Path extends keyof paths> = paths[Path] extends { get: { parameters: { query?: infer Q } } }
   ? NonNullable<Q>
@@ -67,3 +81,6 @@ export type TimelineQuery = Query<"/admin/users/{account_id}/timeline">;
 export type PurchasesQuery = Query<"/admin/purchases">;
 export type AlertsQuery = Query<"/admin/alerts">;
 export type AuditQuery = Query<"/admin/audit-logs">;
+export type PriceRowsQuery = Query<"/admin/price-books/{version}/rows">;
+export type UsageEventsQuery = Query<"/admin/usage/events">;
+export type UsageSumsQuery = Query<"/admin/usage/sums">;

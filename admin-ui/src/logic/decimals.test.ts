@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { setCurrencies } from "./currencies";
 import { EXAMPLES } from "./currencies.examples";
-import { formatCents, formatDecimal, formatGrowth, formatRoundedCents, formatShare, plainUnits } from "./decimals";
+import { formatAmount, formatCents, formatDecimal, formatExact, formatGrowth, formatRoundedAmount, formatRoundedCents, formatShare, isZero, plainUnits } from "./decimals";
 
 setCurrencies(EXAMPLES);
 
@@ -59,5 +59,25 @@ describe("formatDecimal", () => {
     ["0", "0"],
   ])("%s is %s", (decimal, expected) => {
     expect(formatDecimal(decimal)).toBe(expected);
+  });
+});
+
+describe("amounts in the major unit", () => {
+  it("keep every digit", () => {
+    expect(formatAmount("9007199254.740993001", "USD")).toBe("9,007,199,254.740993001 USD");
+    expect(formatAmount("0.000400", "USD")).toBe("0.0004 USD");
+    expect(formatAmount("-5.000000", "usd")).toBe("−5.00 USD");
+    expect(formatAmount("1500.000000", "JPY")).toBe("1,500 JPY");
+    expect(formatExact("1000000.50")).toBe("1,000,000.5");
+  });
+
+  it("are rounded half away from zero", () => {
+    expect(formatRoundedAmount("0.005", "USD")).toBe("0.01 USD");
+    expect(formatRoundedAmount("0.0004999", "USD", 2)).toBe("0.0005 USD");
+    expect(formatRoundedAmount("1234.5", "JPY")).toBe("1,235 JPY");
+  });
+
+  it.each([["0", true], ["0.000000", true], ["-0.00", true], ["0.000000001", false], ["10", false]])("%s is zero: %s", (text, zero) => {
+    expect(isZero(text)).toBe(zero);
   });
 });

@@ -17,6 +17,26 @@ export function formatRoundedCents(cents: string, currency: string, more = 0): s
   return `${grouped(shifted(String(rounded(cents, more)), digits + more), digits + more)} ${currency.toUpperCase()}`;
 }
 
+/** Format an amount in the major unit with all fraction digits: "1.234567", "USD" is "1.234567 USD". */
+export function formatAmount(amount: string, currency: string): string {
+  return `${grouped(amount, minorDigits(currency))} ${currency.toUpperCase()}`;
+}
+
+/** The same, rounded half away from zero to the currency's digits plus `more`, with a fixed width. */
+export function formatRoundedAmount(amount: string, currency: string, more = 0): string {
+  const places = minorDigits(currency) + more;
+  return `${grouped(shifted(String(rounded(amount, places)), places), places)} ${currency.toUpperCase()}`;
+}
+
+/** Format with all digits and without trailing zeros: "1234.50" is "1,234.5". */
+export function formatExact(decimal: string): string {
+  return grouped(decimal, 0);
+}
+
+export function isZero(decimal: string): boolean {
+  return /^-?0+(\.0+)?$/.test(decimal);
+}
+
 /** Round to two decimal places, without trailing zeros: "1234.50" is "1,234.5". */
 export function formatDecimal(decimal: string): string {
   return grouped(shifted(String(rounded(decimal, 2)), 2), 0);

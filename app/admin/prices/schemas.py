@@ -8,6 +8,7 @@ from pydantic import Field
 
 from app.admin.schemas import Moment, ReasonBody
 from app.http.schemas import Key255, Reply, Text255, Timestamp
+from app.ledger.money import NANO_DIGITS, decimal_text
 from app.pricing.book import LlmRow, Status
 from app.pricing.comparison import Change
 from app.pricing.engine import LineKind, Priced
@@ -192,6 +193,7 @@ class LineReply(Reply):
     unit_price: str = Field(description="Of `per` units, in the major unit.")
     per: int
     amount_nanos: str = Field(description="Exact, in 10^-9 of the major unit. The lines sum to the cost.")
+    amount: str = Field(description="The same in the major unit.")
 
 
 class CalculateReply(Reply):
@@ -200,7 +202,9 @@ class CalculateReply(Reply):
     priced: bool
     problem: str | None = Field(description="The reason why the usage has no price.")
     cost_nanos: int | None
+    cost: str | None = Field(description="The same in the major unit, exact.")
     provider_cost_nanos: int | None = Field(description="At list prices, without markup and minimum.")
+    provider_cost: str | None
     lines: list[LineReply]
     markup_rule: str | None
     unknown_model: bool = Field(description="Whether the stated prices for unknown models apply.")
@@ -215,7 +219,9 @@ class CalculateReply(Reply):
                 priced=False,
                 problem=found,
                 cost_nanos=None,
+                cost=None,
                 provider_cost_nanos=None,
+                provider_cost=None,
                 lines=[],
                 markup_rule=None,
                 unknown_model=False,
@@ -226,7 +232,9 @@ class CalculateReply(Reply):
             priced=True,
             problem=None,
             cost_nanos=found.cost_nanos,
+            cost=decimal_text(found.cost_nanos),
             provider_cost_nanos=found.provider_cost_nanos,
+            provider_cost=decimal_text(found.provider_cost_nanos),
             lines=list(_lines(found)),
             markup_rule=found.markup_rule_id,
             unknown_model=found.fallback,
@@ -243,4 +251,5 @@ def _lines(found: Priced) -> Iterable[LineReply]:
             unit_price=f"{line.unit_price:f}",
             per=line.per,
             amount_nanos=f"{line.nanos:f}",
+            amount=f"{line.nanos.scaleb(-NANO_DIGITS):f}",
         )

@@ -5,6 +5,8 @@ import { pathWith } from "../../logic/filters";
 export const ACTIONS: Record<string, string> = {
   "account.adjust": "Adjusted credits",
   "account.grant_free": "Granted free credits",
+  "account.give_grant": "Gave a grant",
+  "account.end_grant": "Ended a grant",
   "account.suspend": "Suspended an account",
   "account.reopen": "Reopened an account",
   "account.close": "Closed an account",
@@ -64,6 +66,7 @@ export function pageOf(targetType: string, targetId: string): string | null {
   if (targetType === "alert_rule") return "/alerts";
   if (targetType === "api_key") return "/api-keys";
   if (targetType === "config") return pathWith("/configuration", { section: targetId.replace(/^provider_.*/, "providers") });
+  if (targetType === "price_book") return `/price-books/${targetId}`;
   if (targetType === "admin") return "/admins";
   if (targetType === "job") return "/system";
   return null;
