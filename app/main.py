@@ -23,6 +23,7 @@ import app.admin.system.router
 import app.admin.users.credits
 import app.admin.users.personal_data
 import app.admin.users.router
+import app.admin.users.wallet
 import app.billing.router
 import app.health.router
 import app.metering.events_router
@@ -98,6 +99,7 @@ ROUTERS = (
     app.admin.users.router,
     app.admin.users.credits,
     app.admin.users.personal_data,
+    app.admin.users.wallet,
     app.admin.api_keys.router,
     app.admin.purchases.router,
     app.admin.alerts.router,

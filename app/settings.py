@@ -241,6 +241,19 @@ class Settings(BaseSettings):
     admin_support_daily_credit_limit: int = Field(
         default=1000, ge=0, description="Most credits that one of the role `support` may give and take in 24 hours."
     )
+    admin_support_money_limit: int = Field(
+        default=10,
+        ge=0,
+        le=9_000_000,
+        description="Most money that the role `support` may give or take at once, in the currency's major unit.",
+    )
+    admin_support_daily_money_limit: int = Field(
+        default=100,
+        ge=0,
+        le=9_000_000,
+        description="Most money that one of the role `support` may give and take in 24 hours, in each currency's "
+        "major unit.",
+    )
     admin_support_daily_suspension_limit: int = Field(
         default=50, ge=0, description="Most accounts that one of the role `support` may suspend in 24 hours."
     )

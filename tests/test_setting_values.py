@@ -71,6 +71,8 @@ SAMPLES: dict[str, str | list[Any] | dict[str, Any]] = {
     "admin_ui_dir": "pages/dist",
     "admin_support_credit_limit": "17",
     "admin_support_daily_credit_limit": "18",
+    "admin_support_money_limit": "11",
+    "admin_support_daily_money_limit": "102",
     "admin_support_daily_suspension_limit": "19",
     "usage_max_age_days": "36",
     "usage_max_ahead_s": "301",

@@ -114,12 +114,14 @@ async def who_am_i(request: Request, admin: Viewer, sessions: Sessions, response
     caller = admin.caller
     settings: Settings = request.app.state.settings
     limits = {"viewer": 0, "support": settings.admin_support_credit_limit, "admin": None}
+    money_limits = {"viewer": 0, "support": settings.admin_support_money_limit, "admin": None}
     return WhoAmI(
         admin_id=caller.admin_id,
         email=caller.email,
         role=caller.role,
         expires_at=caller.expires_at,
         credit_limit=limits[caller.role],
+        money_limit=money_limits[caller.role],
         csrf_token=sessions.csrf_token(caller.session_id),
     )
 

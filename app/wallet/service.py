@@ -76,6 +76,10 @@ class WalletService:
 
     # --- grants ---
 
+    async def require_finished_upgrade(self) -> None:
+        """Raise UpgradeInProgress while an older version may run, which cannot read money and grants."""
+        await self._mark.require(SINCE)
+
     async def give_grant(
         self, account_id: UUID, new: NewGrant, *, actor: Actor, now: datetime, idempotency_key: str | None = None
     ) -> Grant:
@@ -84,36 +88,49 @@ class WalletService:
         Raises UpgradeInProgress, AccountClosed, CurrencyMismatch, IdempotencyKeyReused, InvalidRequest for an expiry
         that is not in the future, BalanceLimitExceeded, TooManyGrants.
         """
-        await self._mark.require(SINCE)
+        await self.require_finished_upgrade()
         async with self._db.transaction() as tx:
-            account = await lock_account(tx, account_id)
-            unit = account.currency if new.money else CREDIT
-            if idempotency_key is not None:
-                row = await queries.find_grant_by_key(tx, account_id, actor.kind, idempotency_key)
-                if row is not None:
-                    if (row["amount"], row["unit"], row["category"]) != (new.amount, unit, new.category):
-                        raise IdempotencyKeyReused(idempotency_key)
-                    return replace(_grant(row), replayed=True)
-            _require_open(account, new.currency)
-            if new.expires_at is not None and new.expires_at <= now:
-                raise InvalidRequest("expires_at must be in the future", field="expires_at")
-            lot = Lot(
-                grant_id=new_id(),
-                unit=unit,
-                amount=new.amount,
-                remaining=new.amount,
-                priority=new.priority,
-                category=new.category,
-                expires_at=new.expires_at,
-                created_at=now,
-                source=new.source,
-                idempotency_key=idempotency_key,
-                caller_kind=actor.kind,
-            )
-            kind = Kind.PURCHASE if new.category == "purchased" else Kind.GRANT_GIVEN
-            account.give_lot(lot, kind, actor, now)
-            await write(tx, [account], now)
-        return _grant({**{name: getattr(lot, name) for name in _OF_LOT}, "account_id": account_id})
+            return await self.give_grant_in(tx, account_id, new, actor=actor, now=now, idempotency_key=idempotency_key)
+
+    async def give_grant_in(
+        self,
+        tx: Session,
+        account_id: UUID,
+        new: NewGrant,
+        *,
+        actor: Actor,
+        now: datetime,
+        idempotency_key: str | None = None,
+    ) -> Grant:
+        """As `give_grant`, in the caller's transaction. The caller has called `require_finished_upgrade`."""
+        account = await lock_account(tx, account_id)
+        unit = account.currency if new.money else CREDIT
+        if idempotency_key is not None:
+            row = await queries.find_grant_by_key(tx, account_id, actor.kind, idempotency_key)
+            if row is not None:
+                if (row["amount"], row["unit"], row["category"]) != (new.amount, unit, new.category):
+                    raise IdempotencyKeyReused(idempotency_key)
+                return replace(grant_of(row), replayed=True)
+        _require_open(account, new.currency)
+        if new.expires_at is not None and new.expires_at <= now:
+            raise InvalidRequest("expires_at must be in the future", field="expires_at")
+        lot = Lot(
+            grant_id=new_id(),
+            unit=unit,
+            amount=new.amount,
+            remaining=new.amount,
+            priority=new.priority,
+            category=new.category,
+            expires_at=new.expires_at,
+            created_at=now,
+            source=new.source,
+            idempotency_key=idempotency_key,
+            caller_kind=actor.kind,
+        )
+        kind = Kind.PURCHASE if new.category == "purchased" else Kind.GRANT_GIVEN
+        account.give_lot(lot, kind, actor, now)
+        await write(tx, [account], now)
+        return grant_of({**{name: getattr(lot, name) for name in _OF_LOT}, "account_id": account_id})
 
     async def list_grants(
         self, identity: Identity, *, only_open: bool, now: datetime, limit: int, offset: int
@@ -124,28 +141,46 @@ class WalletService:
             return [], 0
         async with self._db.read() as db:
             rows = await queries.list_grants(db, account_id, only_open, now, limit, offset)
-            return [_grant(row) for row in rows], await queries.count_grants(db, account_id, only_open, now)
+            return [grant_of(row) for row in rows], await queries.count_grants(db, account_id, only_open, now)
 
     async def end_grant(self, environment: Environment, grant_id: UUID, *, actor: Actor, now: datetime) -> Grant:
         """End a grant: its rest is lost. Locks the account until commit. No effect on one that is spent or expired.
 
         Raises UpgradeInProgress, GrantNotFound.
         """
-        await self._mark.require(SINCE)
+        await self.require_finished_upgrade()
         async with self._db.transaction() as tx:
-            row = await queries.find_grant(tx, environment, grant_id)
-            if row is None:
-                raise GrantNotFound
-            structlog.contextvars.bind_contextvars(account_id=str(row["account_id"]))
-            account = await lock_account(tx, row["account_id"])
-            account.expire_lots(now)
-            lot = account.lots.get(grant_id)
-            if lot is not None and lot.remaining > 0:
-                account.end_lot(lot, actor, now)
-            await write(tx, [account], now)
-            row = await queries.find_grant(tx, environment, grant_id)
-            assert row is not None
-        return _grant(row)
+            grant, _ = await self.end_grant_in(tx, environment, grant_id, actor=actor, now=now)
+        return grant
+
+    async def end_grant_in(
+        self,
+        tx: Session,
+        environment: Environment,
+        grant_id: UUID,
+        *,
+        actor: Actor,
+        now: datetime,
+        of_account: UUID | None = None,
+    ) -> tuple[Grant, int]:
+        """As `end_grant`, in the caller's transaction. Return the grant and its lost rest.
+
+        The caller has called `require_finished_upgrade`. With `of_account`, another account's grant is not found.
+        """
+        row = await queries.find_grant(tx, environment, grant_id)
+        if row is None or of_account not in (None, row["account_id"]):
+            raise GrantNotFound
+        structlog.contextvars.bind_contextvars(account_id=str(row["account_id"]))
+        account = await lock_account(tx, row["account_id"])
+        account.expire_lots(now)
+        lot, lost = account.lots.get(grant_id), 0
+        if lot is not None and lot.remaining > 0:
+            lost = lot.remaining
+            account.end_lot(lot, actor, now)
+        await write(tx, [account], now)
+        row = await queries.find_grant(tx, environment, grant_id)
+        assert row is not None
+        return grant_of(row), lost
 
     # --- money ---
 
@@ -167,7 +202,7 @@ class WalletService:
         A purchase pays the account's debt first. `currency` None means the account's. Raises UpgradeInProgress,
         AccountClosed, CurrencyMismatch, IdempotencyKeyReused, BalanceLimitExceeded.
         """
-        await self._mark.require(SINCE)
+        await self.require_finished_upgrade()
         async with self._db.transaction() as tx:
             return await self.credit_money_in(
                 tx,
@@ -196,7 +231,7 @@ class WalletService:
         external_transaction_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> MoneyCredit:
-        """As `credit_money`, in the caller's transaction. The caller has called `require` of the version mark."""
+        """As `credit_money`, in the caller's transaction. The caller has called `require_finished_upgrade`."""
         account = await lock_account(tx, account_id)
         wanted = (nanos, currency or account.currency, kind.value)
         existing = await replayed_money_credit(tx, account_id, actor, idempotency_key, wanted)
@@ -231,5 +266,6 @@ def _require_open(account: LockedAccount, currency: str | None) -> None:
         raise CurrencyMismatch(currency or "", account.currency)
 
 
-def _grant(row: Any) -> Grant:
+def grant_of(row: Any) -> Grant:
+    """Return the grant of a row of the ledger's table."""
     return Grant(account_id=row["account_id"], **{name: row[name] for name in _OF_LOT})

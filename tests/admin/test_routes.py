@@ -26,6 +26,10 @@ LEAST: dict[tuple[str, str], Role] = {
     ("POST", "/admin/users/{account_id}/billing"): "admin",
     ("POST", "/admin/users/{account_id}/revoke-tokens"): "support",
     ("POST", "/admin/users/{account_id}/free-credits"): "support",
+    ("GET", "/admin/users/{account_id}/wallet"): "viewer",
+    ("GET", "/admin/users/{account_id}/grants"): "viewer",
+    ("POST", "/admin/users/{account_id}/grants"): "support",
+    ("POST", "/admin/users/{account_id}/grants/{grant_id}/end"): "support",
     ("GET", "/admin/users/spellings"): "viewer",
     ("GET", "/admin/users/{account_id}/export"): "support",
     ("POST", "/admin/users/{account_id}/erase"): "admin",
@@ -106,6 +110,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/admin/users/{account_id}/credits": {"credits": 1, **REASON, "idempotency_key": "k"},
     "/admin/users/{account_id}/free-credits": {"credits": 1, **REASON, "idempotency_key": "k"},
     "/admin/users/{account_id}/billing": {**REASON, "billing_enabled": False},
+    "/admin/users/{account_id}/grants": {"credits": 1, **REASON, "idempotency_key": "k"},
     "/admin/users/{account_id}/erase": {**REASON, "confirm": NOBODY},
     "/admin/api-keys": {"environment": "test", "name": "n", "permissions": ["billing:read"]},
     "/admin/purchases/{purchase_id}/refund": {**REASON, "idempotency_key": "k"},
@@ -144,7 +149,16 @@ def test_the_table_names_every_route(database: Urls) -> None:
 
 async def call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:
     ids = {"account_id": NOBODY, "key_id": "0" * 16, "purchase_id": NOBODY, "admin_id": NOBODY, "job_id": 7}
-    url = path.format(**ids, alert_id=NOBODY, rule="spend_spike", environment="live", section="packs", version=999)
+    url = path.format(
+        **ids,
+        alert_id=NOBODY,
+        grant_id=NOBODY,
+       
+        rule="spend_spike",
+        environment="live",
+        section="packs",
+        version=999,
+    )
     body = None if method == "GET" else BODIES.get(path, REASON)
     return await client.request(method, url, json=body)
 

@@ -43,6 +43,7 @@ function problemOf(text: string): string {
 export const UNUSUAL = {
   adjustedCredits: 10_000,
   grantedFreeUses: 1_000,
+  grantedMoney: 1_000,
   refundMinor: 100_000,
   packCredits: 100_000,
   packPriceMinor: 100_000,

@@ -17,6 +17,9 @@ class WhoAmI(Reply):
     credit_limit: int | None = Field(
         description="The most credits that the admin may give or take at once; null: no limit.",
     )
+    money_limit: int | None = Field(
+        description="The most money that the admin may give or take at once, in the major unit; null: no limit.",
+    )
     csrf_token: str = Field(description="Value of X-CSRF-Token, for every write by cookie.")
 
 

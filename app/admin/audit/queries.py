@@ -1,11 +1,13 @@
 """Queries of the audit log, and other SQL of the back office: one statement per function."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, case, cast, func, insert, select
+from sqlalchemy import ColumnElement, Numeric, case, cast, func, insert, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from app.admin.audit.models import AuditEntry
@@ -46,22 +48,39 @@ async def find_last_reasons(
     return {row.target_id: row.reason for row in await db.execute(query)}
 
 
-async def count_done(tx: Session, admin_id: UUID, since: datetime) -> tuple[int, int]:
-    """Count an admin's actions since then: credits given and taken, both as positive numbers, and accounts suspended.
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An admin's actions: credits and money given and taken, both as positive numbers, and accounts suspended.
 
-    Granted free credits count like paid ones.
+    `money` is in major units, by currency. Free credits and grants of credits count like paid credits.
     """
-    pool = case((AuditEntry.action == "account.adjust", "paid"), else_="free")
-    before, after = (cast(column[pool].astext, BigInteger) for column in (AuditEntry.before, AuditEntry.after))
-    adjusted = func.sum(func.abs(after - before)).filter(
-        AuditEntry.action.in_(("account.adjust", "account.grant_free"))
-    )
+
+    credits: int
+    suspensions: int
+    money: Mapping[str, Decimal]
+
+
+async def count_done(tx: Session, admin_id: UUID, since: datetime) -> Done:
+    """Count an admin's actions since then."""
+    pool = case((AuditEntry.action == "account.adjust", "paid"), (_OF_GRANTS, "credits"), else_="free")
+    of_credits = or_(AuditEntry.action.in_(("account.adjust", "account.grant_free")), _OF_GRANTS)
     suspended = func.count(AuditEntry.target_id.distinct()).filter(AuditEntry.action == "account.suspend")
-    query = select(func.coalesce(adjusted, 0), suspended).where(
-        AuditEntry.admin_id == admin_id, AuditEntry.audit_id >= first_id_at(since)
-    )
+    by_admin = (AuditEntry.admin_id == admin_id, AuditEntry.audit_id >= first_id_at(since))
+    query = select(func.coalesce(func.sum(_moved(pool)).filter(of_credits), 0), suspended).where(*by_admin)
     credits, suspensions = (await tx.execute(query)).one()
-    return int(credits), suspensions
+    currency = AuditEntry.after["currency"].astext
+    sums = select(currency, func.sum(_moved("money"))).where(*by_admin, _OF_GRANTS, AuditEntry.after.has_key("money"))
+    money = (await tx.execute(sums.group_by(currency))).all()
+    return Done(int(credits), suspensions, {row[0]: row[1] for row in money})
+
+
+_OF_GRANTS = AuditEntry.action.in_(("account.give_grant", "account.end_grant"))
+
+
+def _moved(name: Any) -> ColumnElement[Decimal]:
+    """Return SQL for the size of an entry's change of a number, exact."""
+    before, after = (cast(column[name].astext, Numeric) for column in (AuditEntry.before, AuditEntry.after))
+    return func.abs(after - func.coalesce(before, 0))
 
 
 async def list_audit_entries(

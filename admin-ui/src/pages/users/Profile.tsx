@@ -15,9 +15,14 @@ export function Profile({ user }: { user: User }) {
       <Section
         title="Account"
         aside={
-          <Anchor component={Link} size="sm" to={pathWith("/purchases", { account_id: user.account_id })}>
-            Purchases
-          </Anchor>
+          <>
+            <Anchor component={Link} size="sm" to={pathWith("/usage", { account_id: user.account_id, environment: testOf(user) })}>
+              Usage
+            </Anchor>
+            <Anchor component={Link} size="sm" to={pathWith("/purchases", { account_id: user.account_id })}>
+              Purchases
+            </Anchor>
+          </>
         }
       >
         <Facts
@@ -50,6 +55,11 @@ export function Profile({ user }: { user: User }) {
       </Section>
     </>
   );
+}
+
+/** Reports are of the live environment unless the address names the other. */
+function testOf({ environment }: User): string | null {
+  return environment === "live" ? null : environment;
 }
 
 function marketing(optedIn: boolean | null): string {

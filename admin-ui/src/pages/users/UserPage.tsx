@@ -17,6 +17,7 @@ import { Balances } from "./Balances";
 import { Profile } from "./Profile";
 import { Timeline } from "./Timeline";
 import { UserActions } from "./UserActions";
+import { WalletSection } from "./WalletSection";
 
 export function UserPage() {
   const { accountId = "" } = useParams();
@@ -42,6 +43,7 @@ export function UserPage() {
     >
       <Stopped user={user} />
       {user.erased_at === null && <Balances user={user} />}
+      {user.erased_at === null && <WalletSection user={user} />}
       <SimpleGrid cols={{ base: 1, lg: 2 }} spacing="lg">
         <Profile user={user} />
       </SimpleGrid>
