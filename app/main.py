@@ -20,6 +20,7 @@ import app.admin.purchases.router
 import app.admin.sign_in
 import app.admin.static_pages
 import app.admin.system.router
+import app.admin.usage.router
 import app.admin.users.credits
 import app.admin.users.personal_data
 import app.admin.users.router
@@ -108,6 +109,7 @@ ROUTERS = (
     app.admin.audit.router,
     app.admin.configuration.router,
     app.admin.prices.router,
+    app.admin.usage.router,
     app.admin.admins.router,
     app.admin.system.router,
     app.health.router,

@@ -14,6 +14,8 @@ from app.db.sql import sql
 
 Interval = Literal["hour", "day", "month"]
 Dimension = Literal["meter", "provider", "model", "agent", "tool", "key", "run", "status", "source"]
+Grouping = Dimension | Literal["plan", "user"]
+"""The dimensions of the back office, which reads the usage of all users."""
 COLUMN_OF: Mapping[str, str] = {
     "meter": "meter",
     "provider": "provider",
@@ -24,6 +26,8 @@ COLUMN_OF: Mapping[str, str] = {
     "run": "run_id",
     "status": "status",
     "source": "source",
+    "plan": "plan_name",
+    "user": "CAST(account_id AS text)",
 }
 """By dimension."""
 QUANTITIES = (
@@ -46,7 +50,7 @@ class Scope:
     since: datetime
     until: datetime
     account_id: UUID | None
-    filters: Mapping[Dimension, str]
+    filters: Mapping[Grouping, str]
 
     @property
     def condition(self) -> str:
@@ -86,7 +90,7 @@ async def list_events(
 async def sum_events(
     db: Session,
     scope: Scope,
-    dimensions: Sequence[Dimension],
+    dimensions: Sequence[Grouping],
     interval: Interval | None,
     after: Sequence[str] | None,
     limit: int,
@@ -95,39 +99,84 @@ async def sum_events(
 
     A group that lacks an attribute has "". A recorded cost is one of an account that is not billed.
     """
+    keys = _keys(dimensions, interval)
+    page = "" if after is None else f" AND ({', '.join(keys)}) > ({_bound(keys)})"
+    values = {**scope.values, **_values(keys, after or ()), "limit": limit}
+    statement = sql(
+        "{sums} ORDER BY {numbers} LIMIT :limit", sums=_sums(scope, keys, page), numbers=_numbers(len(keys))
+    )
+    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
+
+
+async def largest_sums(
+    db: Session, scope: Scope, dimensions: Sequence[Grouping], after: Sequence[str] | None, limit: int
+) -> Sequence[Mapping[str, Any]]:
+    """Return a page of sums like `sum_events`, the highest cost first. `after`: cost in nanos and keys of a row."""
+    keys = _keys(dimensions, None)
+    names = ", ".join(f"key_{number}" for number in range(len(keys)))
+    statement = sql(
+        "SELECT * FROM ({sums}) sums{page} ORDER BY cost_nanos DESC, {names} LIMIT :limit",
+        sums=_sums(scope, keys, ""),
+        page="" if after is None else f" WHERE (-cost_nanos, {names}) > (-CAST(:cost AS numeric), {_bound(keys)})",
+        names=names,
+    )
+    values = {**scope.values, "limit": limit}
+    if after is not None:
+        values |= {"cost": after[0], **_values(keys, after[1:])}
+    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
+
+
+def _keys(dimensions: Sequence[Grouping], interval: Interval | None) -> list[str]:
     keys = [f"coalesce({COLUMN_OF[dimension]}, '') COLLATE \"C\"" for dimension in dimensions]
     if interval is not None:
         start = f"date_trunc('{interval}', occurred_at AT TIME ZONE 'UTC')"
         keys.insert(0, f"""to_char({start}, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') COLLATE "C\"""")
-    keys.append('currency COLLATE "C"')
-    names = [f"key_{number}" for number in range(len(keys))]
-    page = ""
-    if after is not None:
-        page = f" AND ({', '.join(keys)}) > ({', '.join(f':{name}' for name in names)})"
+    return [*keys, 'currency COLLATE "C"']
+
+
+def _sums(scope: Scope, keys: Sequence[str], page: str) -> str:
+    """Return SQL for the sums of the groups, unordered.
+
+    The margin is what was charged less the cost at list prices, of the events whose cost at list prices is known.
+    """
     accepted = "FILTER (WHERE status <> 'refused')"
-    statement = sql(
+    charged = "CASE WHEN status = 'recorded' THEN 0 ELSE cost_nanos END"
+    return sql(
         """
         SELECT {keys}, count(*) {accepted} AS events, count(*) FILTER (WHERE status = 'refused') AS refused,
                coalesce(sum(cost_nanos) FILTER (WHERE status IN ('charged', 'debt')), 0) AS cost_nanos,
                coalesce(sum(cost_nanos) FILTER (WHERE status = 'recorded'), 0) AS recorded_nanos,
                coalesce(sum(provider_cost_nanos) {accepted}, 0) AS provider_cost_nanos,
+               coalesce(sum({charged} - provider_cost_nanos) {accepted}, 0) AS margin_nanos,
+               count(*) FILTER (WHERE status <> 'refused' AND provider_cost_nanos IS NULL) AS without_provider_cost,
                coalesce(sum(debt_nanos), 0) AS debt_nanos,
                {quantities}
           FROM usage_events
          WHERE {condition}{page}
-         GROUP BY {numbers} ORDER BY {numbers} LIMIT :limit
+         GROUP BY {numbers}
         """,
-        keys=", ".join(f"{key} AS {name}" for key, name in zip(keys, names, strict=True)),
+        keys=", ".join(f"{key} AS key_{number}" for number, key in enumerate(keys)),
         accepted=accepted,
+        charged=charged,
         quantities=", ".join(
             f"sum(CAST(quantities ->> '{name}' AS numeric)) {accepted} AS {name}" for name in QUANTITIES
         ),
         condition=scope.condition,
         page=page,
-        numbers=", ".join(str(number) for number in range(1, len(keys) + 1)),
+        numbers=_numbers(len(keys)),
     )
-    values = {**scope.values, "limit": limit, **dict(zip(names, after or (), strict=False))}
-    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
+
+
+def _bound(keys: Sequence[str]) -> str:
+    return ", ".join(f":key_{number}" for number in range(len(keys)))
+
+
+def _values(keys: Sequence[str], after: Sequence[str]) -> dict[str, str]:
+    return {f"key_{number}": value for number, (_, value) in enumerate(zip(keys, after, strict=False))}
+
+
+def _numbers(count: int) -> str:
+    return ", ".join(str(number) for number in range(1, count + 1))
 
 
 _FIND_EVENT = sql(
@@ -183,3 +232,20 @@ async def sum_account(db: Database, account_id: UUID, day: datetime, month: date
     row = await db.fetch_row(_SUM_ACCOUNT, account_id, day, month)
     assert row is not None, "an aggregate has a row"
     return row
+
+
+_FIND_EVENT_BY_USAGE_ID = sql(
+    """
+    SELECT {columns},
+           coalesce((SELECT max(t.attempts) FROM usage_attempts t
+                      WHERE t.account_id = e.account_id AND t.event_id = e.event_id AND t.usage_id = e.usage_id), 0)
+           AS attempts
+      FROM usage_events e WHERE account_id = $1 AND usage_id = $2
+    """,
+    columns=EVENT,
+)
+
+
+async def find_event_by_usage_id(db: Database, account_id: UUID, usage_id: UUID) -> Mapping[str, Any] | None:
+    """Return an event by the id of its record."""
+    return await db.fetch_row(_FIND_EVENT_BY_USAGE_ID, account_id, usage_id)

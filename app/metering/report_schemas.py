@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
@@ -18,7 +18,7 @@ from app.http.schemas import Key255, Reply, Text255, Timestamp
 from app.http.service_name import UNKNOWN
 from app.ledger.money import decimal_text, minor_ceil, minor_floor
 from app.metering.events import Status, plain
-from app.metering.report_queries import COLUMN_OF, QUANTITIES, Dimension, Interval
+from app.metering.report_queries import QUANTITIES, Dimension, Grouping, Interval
 from app.metering.usage_schemas import Balance, QuoteLine
 from app.timestamps import bounded
 
@@ -40,12 +40,14 @@ class OwnUsageQuery(BaseModel):
     run: Key255 | None = None
     status: Status | None = None
     source: Key255 | None = None
-    group_by: list[Dimension] = Field(default=[], max_length=len(COLUMN_OF), description="Sums instead of events.")
+    group_by: list[Dimension] = Field(
+        default=[], max_length=len(get_args(Dimension)), description="Sums instead of events."
+    )
     interval: Interval | None = Field(default=None, description="Sums by hour, day or month (UTC).")
     limit: int = Field(default=50, ge=1, le=500)
     cursor: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,8000}$")] | None = None
 
-    def filters(self) -> dict[Dimension, str]:
+    def filters(self) -> dict[Grouping, str]:
         return {name: value for name in DIMENSIONS if (value := getattr(self, name)) is not None}
 
 
@@ -153,7 +155,7 @@ class GroupReply(Reply):
     quantities: dict[str, str]
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], dimensions: Sequence[str], interval: Interval | None) -> Self:
+    def of(cls, row: Mapping[str, Any], dimensions: Sequence[str], interval: Interval | None, **more: Any) -> Self:
         keys = list(group_keys(row))
         period = keys.pop(0) if interval is not None else None
         sums = {name: row[name] for name in QUANTITIES if row[name]}
@@ -168,6 +170,7 @@ class GroupReply(Reply):
             provider_cost=decimal_text(int(row["provider_cost_nanos"])),
             debt=decimal_text(int(row["debt_nanos"])),
             quantities={name: plain(Decimal(value)) for name, value in sums.items()},
+            **more,
         )
 
 

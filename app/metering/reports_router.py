@@ -76,7 +76,7 @@ async def get_usage_event(
     row = await queries.find_event(request.app.state.db, account_id, event_id, source or caller.source)
     if row is None or (source is not None and row["source"] != source):
         raise EventNotFound
-    lines = await _lines(request.app.state.price_books, row)
+    lines = await price_lines(request.app.state.price_books, row)
     return EventDetailReply.of(row, raw=row["raw"], attempts=row["attempts"], lines=lines)
 
 
@@ -113,7 +113,7 @@ async def _sums(db: Database, scope: Scope, query: OwnUsageQuery) -> UsageReport
     )
 
 
-async def _lines(prices: PriceBooks, row: Mapping[str, Any]) -> list[QuoteLine]:
+async def price_lines(prices: PriceBooks, row: Mapping[str, Any]) -> list[QuoteLine]:
     """Return the breakdown of a stored event's price; none for a stated cost."""
     if row["price_version"] is None or row["stated_nanos"] is not None:
         return []

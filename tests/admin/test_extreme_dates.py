@@ -82,7 +82,7 @@ DAYS = {
     for name in ("from", "to")
 } | {
     (path, name)
-    for path in ("/admin/analytics/cohorts",)
+    for path in ("/admin/analytics/cohorts", "/admin/usage/events", "/admin/usage/events.csv", "/admin/usage/sums")
     for name in ("from", "to")
 }
 

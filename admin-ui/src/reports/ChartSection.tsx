@@ -15,11 +15,13 @@ const TimeChart = lazy(() => import("./TimeChart")) as typeof import("./TimeChar
 
 interface Props<Row> {
   title: string;
-  note?: string;
+  note?: string | undefined;
   kind: ChartKind;
   whole?: boolean;
   days: Row[] | undefined;
   dayOf: (row: Row) => string;
+  /** The label of a row in the chart; absent: rows are days. */
+  labelOf?: (row: Row, short: boolean) => string;
   series: Series<Row>[];
   columns: ReportColumn<Row>[];
   error: Error | null;
@@ -72,9 +74,9 @@ export function ChartSection<Row>(props: Props<Row>) {
       ) : view === "table" ? (
         <DataTable label={title} columns={columns} rows={days.toReversed()} rowKey={dayOf} empty={null} wide />
       ) : (
-        <div role="img" aria-label={`${title}: chart of ${series.map(({ name }) => name).join(", ")} by day. Choose “Table” for the numbers.`}>
+        <div role="img" aria-label={`${title}: chart of ${series.map(({ name }) => name).join(", ")} over time. Choose “Table” for the numbers.`}>
           <Suspense fallback={<Skeleton height={260} />}>
-            <TimeChart days={days} dayOf={dayOf} series={series} kind={props.kind} whole={props.whole ?? false} />
+            <TimeChart days={days} dayOf={dayOf} labelOf={props.labelOf} series={series} kind={props.kind} whole={props.whole ?? false} />
           </Suspense>
         </div>
       )}

@@ -10,6 +10,8 @@ import type { ChartKind, Series } from "./series";
 interface Props<Row> {
   days: Row[];
   dayOf: (row: Row) => string;
+  /** The label of a row; absent: rows are days. */
+  labelOf?: ((row: Row, short: boolean) => string) | undefined;
   series: Series<Row>[];
   kind: ChartKind;
   /** The values are whole numbers: no fractions on the axis. */
@@ -20,11 +22,11 @@ interface Props<Row> {
 const HEIGHT = 260;
 const HEIGHT_OF_ONE = 120;
 
-/** A chart by day. Heights are floats; the tooltip shows each series' exact text. */
-export default function TimeChart<Row>({ days, dayOf, series, kind, whole, height = HEIGHT }: Props<Row>) {
+/** A chart by day or another period. Heights are floats; the tooltip shows each series' exact text. */
+export default function TimeChart<Row>({ days, dayOf, labelOf, series, kind, whole, height = HEIGHT }: Props<Row>) {
   const data = days.map((row, index) => ({
     index,
-    day: isToday(dayOf(row)) ? "Today" : formatDay(dayOf(row), true),
+    day: isToday(dayOf(row)) ? "Today" : (labelOf?.(row, true) ?? formatDay(dayOf(row), true)),
     ...Object.fromEntries(series.map(({ name, valueOf }) => [name, valueOf(row)])),
   }));
   if (kind === "multiples") {
@@ -35,7 +37,7 @@ export default function TimeChart<Row>({ days, dayOf, series, kind, whole, heigh
             <Text size="xs" c="dimmed">
               {one.name}
             </Text>
-            <TimeChart days={days} dayOf={dayOf} series={[one]} kind="line" whole={whole} height={HEIGHT_OF_ONE} />
+            <TimeChart days={days} dayOf={dayOf} labelOf={labelOf} series={[one]} kind="line" whole={whole} height={HEIGHT_OF_ONE} />
           </div>
         ))}
       </Stack>
@@ -44,7 +46,7 @@ export default function TimeChart<Row>({ days, dayOf, series, kind, whole, heigh
   const tooltip = ({ payload }: { payload?: readonly { payload?: unknown }[] }) => {
     const point = payload?.[0]?.payload as { index: number } | undefined;
     const row = point === undefined ? undefined : days[point.index];
-    return row === undefined ? null : <DayTooltip day={dayOf(row)} row={row} series={series} />;
+    return row === undefined ? null : <DayTooltip title={labelOf?.(row, false) ?? formatDay(dayOf(row))} today={isToday(dayOf(row))} row={row} series={series} />;
   };
   const common = {
     h: height,
@@ -81,12 +83,19 @@ export default function TimeChart<Row>({ days, dayOf, series, kind, whole, heigh
   );
 }
 
-function DayTooltip<Row>({ day, row, series }: { day: string; row: Row; series: Series<Row>[] }) {
+interface TooltipProps<Row> {
+  title: string;
+  today: boolean;
+  row: Row;
+  series: Series<Row>[];
+}
+
+function DayTooltip<Row>({ title, today, row, series }: TooltipProps<Row>) {
   return (
     <Paper withBorder shadow="md" px="sm" py="xs">
       <Text size="sm" fw={600}>
-        {formatDay(day)}
-        {isToday(day) && ", so far"}
+        {title}
+        {today && ", so far"}
       </Text>
       {series.map(({ name, textOf }) => (
         <Group key={name} justify="space-between" gap="lg">

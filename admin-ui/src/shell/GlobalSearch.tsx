@@ -98,6 +98,7 @@ const PAGES = [
   { label: "Open alerts: unusual activity", path: "/alerts?status=open" },
   { label: "API keys", path: "/api-keys" },
   { label: "Analytics", path: "/analytics" },
+  { label: "Usage events and costs", path: "/usage" },
   { label: "Price books", path: "/price-books" },
   { label: "Unknown models", path: "/price-books?tab=unknown" },
   { label: "Price calculator", path: "/price-books?tab=calculator" },

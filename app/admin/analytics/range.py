@@ -1,6 +1,6 @@
 """Date range of a report: `?environment=live&from=2026-01-01&to=2026-01-31`, both days included."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Depends, Query
@@ -34,6 +34,11 @@ async def day_range(
     ] = None,
 ) -> Days:
     """Return the requested range. Raise InvalidRequest."""
+    return days_of(environment, first, last, now)
+
+
+def days_of(environment: Environment, first: date | None, last: date | None, now: datetime) -> Days:
+    """Return the range of a request, with the defaults of a report. Raise InvalidRequest."""
     if last is None:
         last = now.date()
     if first is None:

@@ -1,0 +1,61 @@
+import type { UsageEvent, UsageSumsQuery } from "../../api/models";
+import type { Tone } from "../../components/Tag";
+import { formatExact } from "../../logic/decimals";
+import { humanize } from "../../logic/format";
+import { className } from "../prices/labels";
+
+export type Dimension = NonNullable<UsageSumsQuery["group_by"]>[number];
+
+export const DIMENSIONS: Record<Dimension, string> = {
+  user: "User",
+  meter: "Meter",
+  provider: "Provider",
+  model: "Model",
+  agent: "Agent",
+  tool: "Tool",
+  key: "API key",
+  run: "Run",
+  status: "Status",
+  source: "Source",
+  plan: "Plan",
+};
+
+/** The filter that a group's value sets. */
+export function filterOf(dimension: Dimension): string {
+  return dimension === "user" ? "account_id" : dimension;
+}
+
+export const STATUSES: Record<UsageEvent["status"], string> = {
+  charged: "Charged",
+  debt: "Charged, part owed",
+  recorded: "Recorded, not billed",
+  refused: "Refused",
+};
+
+export const STATUS_TONES: Record<UsageEvent["status"], Tone> = {
+  charged: "good",
+  debt: "warn",
+  recorded: "info",
+  refused: "bad",
+};
+
+export const METERS: Record<string, string> = {
+  llm_tokens: "LLM tokens",
+  compute: "Compute",
+  api_calls: "API calls",
+  tool_calls: "Tool calls",
+};
+
+export function meterName(meter: string): string {
+  return METERS[meter] ?? humanize(meter);
+}
+
+/** Describe quantities: "1,000 input, 100 output", "0.5 cpu hours". Other members, such as a mode, are named. */
+export function quantitiesText(quantities: Record<string, unknown>): string {
+  const parts = Object.entries(quantities).flatMap(([name, value]) => {
+    const text = typeof value === "number" ? String(value) : typeof value === "string" ? value : null;
+    if (text === null || text === "") return [];
+    return /^\d+(\.\d+)?$/.test(text) ? [`${formatExact(text)} ${className(name).toLowerCase()}`] : [`${className(name).toLowerCase()} ${text}`];
+  });
+  return parts.join(", ") || "—";
+}
