@@ -13,6 +13,7 @@ import { MarginDaily } from "./MarginDaily";
 import { Definitions, MarginFigures, Prices } from "./MarginFigures";
 import { Models } from "./Models";
 import { Tools } from "./Tools";
+import { UsageModels } from "./UsageModels";
 
 const DEFAULT_CURRENCY = "USD";
 
@@ -58,6 +59,7 @@ export function MarginsPage() {
       )}
       <MarginDaily currency={currency} />
       <Models />
+      <UsageModels />
       <Agents />
       <Tools />
       <Interactions />
