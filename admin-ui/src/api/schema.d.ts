@@ -621,6 +621,88 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/credits/add": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add Credits
+         * @description Give money to an existing account. It never expires, and pays no debt.
+         *
+         *     A repeated idempotency key adds nothing and repeats the answer. The key may be in the header `X-Admin-Key`.
+         */
+        post: operations["add_credits"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/billing/balance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Billing Balance
+         * @description Return the balance of the user who calls, what was spent, and the limits.
+         */
+        get: operations["get_billing_balance"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/billing/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Billing History
+         * @description List the movements of the money of the user who calls, newest first. A user without an account has none.
+         */
+        get: operations["list_billing_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/billing/topup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Top Up
+         * @description Refuse: users cannot add money to their own balance. A payment or an admin does.
+         */
+        post: operations["top_up"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/billing/purchases": {
         parameters: {
             query?: never;
@@ -994,6 +1076,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/users/{account_id}/billing": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Set User Billing
+         * @description Set whether the account's metered usage is charged. It is recorded and priced either way.
+         *
+         *     Charges of credits are not affected.
+         */
+        post: operations["set_user_billing"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/users/{account_id}/revoke-tokens": {
         parameters: {
             query?: never;
@@ -1091,6 +1195,70 @@ export interface paths {
          *     data at the payment provider see docs/back-office-erasure.md.
          */
         post: operations["erase_user"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/wallet": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Wallet
+         * @description Return the account's money, debt, grants and lifetime totals, exact.
+         */
+        get: operations["get_wallet"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/grants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Account Grants
+         * @description List the open grants in the order in which they are spent, or all grants, newest first.
+         */
+        get: operations["list_account_grants"];
+        put?: never;
+        /**
+         * Give Account Grant
+         * @description Give credits or money with a priority and an expiry. A grant pays no debt. Idempotent by key.
+         */
+        post: operations["give_account_grant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/users/{account_id}/grants/{grant_id}/end": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * End Account Grant
+         * @description End a grant: its rest is lost. A grant that is spent, expired or ended stays as it is.
+         */
+        post: operations["end_account_grant"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1880,6 +2048,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/config/display_rates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Display Rates
+         * @description Exchange rates for showing balances in another currency. No amount is ever converted.
+         */
+        get: operations["get_display_rates"];
+        /**
+         * Set Display Rates
+         * @description Replace the exchange rates for display. Each has the time and the source that it is from.
+         */
+        put: operations["set_display_rates"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/config/providers": {
         parameters: {
             query?: never;
@@ -2174,6 +2366,86 @@ export interface paths {
          * @description List the models that usage named and no price book priced, the last seen first.
          */
         get: operations["list_unknown_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/usage/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Usage Events
+         * @description List usage events, newest first by their own time.
+         */
+        get: operations["list_usage_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/usage/events.csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export Usage Events
+         * @description Export all matching usage events, newest first, as CSV. The export is recorded in the audit log.
+         */
+        get: operations["export_usage_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/usage/events/{account_id}/{usage_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Account Usage Event
+         * @description Return an event with the breakdown of its cost, computed again from the stored quantities and price version.
+         */
+        get: operations["get_account_usage_event"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/usage/sums": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sum Usage Events
+         * @description Sum usage events by attributes and by hour, day or month, always by currency too.
+         */
+        get: operations["sum_usage_events"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2488,6 +2760,54 @@ export interface components {
             /** Plan Name */
             plan_name?: string | null;
         };
+        /**
+         * AccountGrant
+         * @description A grant. Amounts are in `unit`: whole credits, or exact money in major units.
+         */
+        AccountGrant: {
+            /**
+             * Grant Id
+             * Format: uuid
+             */
+            grant_id: string;
+            /**
+             * Unit
+             * @description `credit`, or the currency of a grant of money.
+             */
+            unit: string;
+            /** Amount */
+            amount: string;
+            /**
+             * Remaining
+             * @description 0 once it cannot pay.
+             */
+            remaining: string;
+            /**
+             * Priority
+             * @description Lower numbers pay first.
+             */
+            priority: number;
+            /** Category */
+            category: string;
+            /** Source */
+            source: string;
+            /** Expires At */
+            expires_at: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "active" | "expired" | "closed";
+            /** Created At */
+            created_at: string;
+        };
+        /** AccountGrantsReply */
+        AccountGrantsReply: {
+            /** Grants */
+            grants: components["schemas"]["AccountGrant"][];
+            /** Next Cursor */
+            next_cursor: number | null;
+        };
         /** AccountReply */
         AccountReply: {
             /**
@@ -2555,6 +2875,65 @@ export interface components {
              * @description The version in force that the admin saw: 409 if another one is by now.
              */
             seen_in_force?: number | null;
+        };
+        /** AddCreditsBody */
+        AddCreditsBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /**
+             * Amount Cents
+             * @description Above 0, in minor units of the account's currency.
+             */
+            amount_cents: number;
+            /**
+             * Reason
+             * @description The user sees it as the description.
+             */
+            reason: string;
+            /** Idempotency Key */
+            idempotency_key?: string | null;
+        };
+        /** AddedCreditsReply */
+        AddedCreditsReply: {
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /** Transaction Id */
+            transaction_id: string;
         };
         /** AdjustBody */
         AdjustBody: {
@@ -2893,6 +3272,144 @@ export interface components {
             /** Failed */
             failed: number;
         };
+        /**
+         * BillingBalanceReply
+         * @description The balance in both shapes: nested in `billing`, and flat. Days and months are UTC's.
+         */
+        BillingBalanceReply: {
+            /**
+             * Success
+             * @default true
+             */
+            success: boolean;
+            billing: components["schemas"]["NestedBalance"];
+            /** Balance Usd */
+            balance_usd: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /**
+             * Balance Uah
+             * @description By `uah_rate`; 0 without one.
+             */
+            balance_uah: number;
+            uah_rate: components["schemas"]["UahRate"] | null;
+            /** Total Spent Usd */
+            total_spent_usd: number;
+            /**
+             * Total Spent
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            total_spent: string;
+            /** Total Requests */
+            total_requests: number;
+            /** Daily Limit Usd */
+            daily_limit_usd: number;
+            /** Monthly Limit Usd */
+            monthly_limit_usd: number;
+            /** Today Spending Usd */
+            today_spending_usd: number;
+            /** Monthly Spending Usd */
+            monthly_spending_usd: number;
+            /** Today Spent Usd */
+            today_spent_usd: number;
+            /** Month Spent Usd */
+            month_spent_usd: number;
+            /** Last Request At */
+            last_request_at: string | null;
+            /** Is Active */
+            is_active: boolean;
+            /** Pricing Tier */
+            pricing_tier: string;
+            /** User Id */
+            user_id: string;
+            /**
+             * Low Balance Threshold Usd
+             * @description 0: the user is not warned.
+             */
+            low_balance_threshold_usd: number;
+        };
+        /** BillingBody */
+        BillingBody: {
+            /** Reason */
+            reason: string;
+            /** Billing Enabled */
+            billing_enabled: boolean;
+        };
+        /**
+         * BillingHistoryReply
+         * @description Newest first.
+         */
+        BillingHistoryReply: {
+            /**
+             * Success
+             * @default true
+             */
+            success: boolean;
+            /** Transactions */
+            transactions: components["schemas"]["BillingRow"][];
+            pagination: components["schemas"]["Pagination"];
+        };
+        /** BillingReply */
+        BillingReply: {
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /** Billing Enabled */
+            billing_enabled: boolean;
+        };
+        /**
+         * BillingRow
+         * @description A movement of money. Amounts are positive: the type says in which direction it went.
+         */
+        BillingRow: {
+            /** Id */
+            id: string;
+            /** User Id */
+            user_id: string;
+            /** Type */
+            type: string;
+            /** Amount Usd */
+            amount_usd: number;
+            /**
+             * Amount
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            amount: string;
+            /** Amount Uah */
+            amount_uah: number;
+            /** Balance Before Usd */
+            balance_before_usd: number;
+            /** Balance After Usd */
+            balance_after_usd: number;
+            /**
+             * Balance After
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance_after: string;
+            /** Request Id */
+            request_id: string | null;
+            /** Payment Provider */
+            payment_provider: string | null;
+            /** Payment Id */
+            payment_id: string | null;
+            /** Description */
+            description: string;
+            /** Metadata */
+            metadata: {
+                [key: string]: unknown;
+            };
+            /** Created At */
+            created_at: string;
+        };
         /** BookedReply */
         BookedReply: {
             /**
@@ -2938,10 +3455,17 @@ export interface components {
             /** Cost Nanos */
             cost_nanos: number | null;
             /**
+             * Cost
+             * @description The same in the major unit, exact.
+             */
+            cost: string | null;
+            /**
              * Provider Cost Nanos
              * @description At list prices, without markup and minimum.
              */
             provider_cost_nanos: number | null;
+            /** Provider Cost */
+            provider_cost: string | null;
             /** Lines */
             lines: components["schemas"]["LineReply"][];
             /** Markup Rule */
@@ -3822,6 +4346,66 @@ export interface components {
             /** Changed */
             changed: number;
         };
+        /**
+         * DisplayRate
+         * @description One unit of `base` is `rate` units of `quote`, for display only.
+         */
+        DisplayRate: {
+            /** Base */
+            base: string;
+            /** Quote */
+            quote: string;
+            /**
+             * Rate
+             * @description A decimal number above 0, as text.
+             * @example 41.52
+             */
+            rate: string;
+            /**
+             * As Of
+             * @description The time of the rate, with an offset.
+             * @example 2026-12-01T00:00:00Z
+             */
+            as_of: string;
+            /** Source */
+            source: string;
+        };
+        /** DisplayRatesBody */
+        DisplayRatesBody: {
+            /**
+             * Version
+             * @description The version that was read. If another one is current, the answer is 409.
+             */
+            version: number;
+            /** Reason */
+            reason: string;
+            /** Rates */
+            rates: components["schemas"]["DisplayRate"][];
+        };
+        /** DisplayRatesReply */
+        DisplayRatesReply: {
+            /**
+             * Version
+             * @description 0: never set.
+             */
+            version: number;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "admin";
+            /**
+             * Reason
+             * @description The reason of the change.
+             */
+            reason: string | null;
+            /** Changed By */
+            changed_by: string | null;
+            /** Changed At */
+            changed_at: string | null;
+            /** Rates */
+            rates: components["schemas"]["DisplayRate"][];
+        };
         /** DisputeReply */
         DisputeReply: {
             /** Dispute Id */
@@ -3835,6 +4419,15 @@ export interface components {
             status: "warning" | "open" | "won" | "lost";
             /** Updated At */
             updated_at: string;
+        };
+        /** EndedGrantReply */
+        EndedGrantReply: {
+            grant: components["schemas"]["AccountGrant"];
+            /**
+             * Lost
+             * @description Amount that was left and is lost, in the grant's unit. 0: it had ended before.
+             */
+            lost: string;
         };
         /** EraseBody */
         EraseBody: {
@@ -4042,6 +4635,54 @@ export interface components {
             time: string;
             /** Created At */
             created_at: string;
+        };
+        /** GiveGrantBody */
+        GiveGrantBody: {
+            /** Reason */
+            reason: string;
+            /**
+             * Credits
+             * @description A grant of credits.
+             */
+            credits?: number | null;
+            /**
+             * Money
+             * @description A grant of money, in major units of the currency.
+             */
+            money?: string | null;
+            /**
+             * Currency
+             * @description The currency that the admin saw. Must be the account's.
+             */
+            currency?: string | null;
+            /**
+             * Priority
+             * @description Lower numbers pay first. Of equal ones, the grant that expires first.
+             * @default 50
+             */
+            priority: number;
+            /**
+             * Category
+             * @default compensation
+             * @enum {string}
+             */
+            category: "promotional" | "subscription" | "compensation";
+            /**
+             * Expires At
+             * @description From this moment on it cannot pay. Must be in the future. Never, if absent.
+             */
+            expires_at?: string | null;
+            /**
+             * Idempotency Key
+             * @description A repeated key changes nothing.
+             */
+            idempotency_key: string;
+        };
+        /** GivenGrantReply */
+        GivenGrantReply: {
+            grant: components["schemas"]["AccountGrant"];
+            /** Replayed */
+            replayed: boolean;
         };
         /** GrantsReply */
         GrantsReply: {
@@ -4671,6 +5312,13 @@ export interface components {
             /** Entries */
             entries: number;
         };
+        /** LimitsReply */
+        LimitsReply: {
+            /** Daily Usd */
+            daily_usd: number;
+            /** Monthly Usd */
+            monthly_usd: number;
+        };
         /** LineReply */
         LineReply: {
             /**
@@ -4699,6 +5347,11 @@ export interface components {
              * @description Exact, in 10^-9 of the major unit. The lines sum to the cost.
              */
             amount_nanos: string;
+            /**
+             * Amount
+             * @description The same in the major unit.
+             */
+            amount: string;
         };
         /**
          * LlmRow
@@ -5316,6 +5969,44 @@ export interface components {
             taken_back: number;
         };
         /**
+         * NamedErrorReply
+         * @description An error on the routes `/api/billing` and `/api/keys`.
+         */
+        NamedErrorReply: {
+            /** Detail */
+            detail: string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Error
+             * @description The status's reason phrase.
+             * @example Unauthorized
+             */
+            error: string;
+            /** Message */
+            message: string;
+        };
+        /** NamedInvalidReply */
+        NamedInvalidReply: {
+            /** Detail */
+            detail: components["schemas"]["InvalidField"][] | string;
+            /** Code */
+            code: string;
+            /** Request Id */
+            request_id: string | null;
+            /**
+             * Field
+             * @description The field that the sentence is about, if it is about one.
+             */
+            field?: string | null;
+            /** Error */
+            error: string;
+            /** Message */
+            message: string;
+        };
+        /**
          * NamedPack
          * @description A price pack. `price_minor` is in minor units of the currency.
          */
@@ -5350,6 +6041,21 @@ export interface components {
             free_cap?: number | null;
             /** Name */
             name: string;
+        };
+        /** NestedBalance */
+        NestedBalance: {
+            /** Balance Usd */
+            balance_usd: number;
+            /** Balance Uah */
+            balance_uah: number;
+            /** Total Spent Usd */
+            total_spent_usd: number;
+            /** Total Requests */
+            total_requests: number;
+            limits: components["schemas"]["LimitsReply"];
+            usage: components["schemas"]["SpendingReply"];
+            /** Last Request At */
+            last_request_at: string | null;
         };
         /**
          * NewAccountBody
@@ -5553,6 +6259,18 @@ export interface components {
             changed_at: string | null;
             /** Packs */
             packs: components["schemas"]["NamedPack"][];
+        };
+        /** Pagination */
+        Pagination: {
+            /** Limit */
+            limit: number;
+            /** Offset */
+            offset: number;
+            /**
+             * Count
+             * @description Transactions on this page.
+             */
+            count: number;
         };
         /** PaymentEventReply */
         PaymentEventReply: {
@@ -6677,7 +7395,7 @@ export interface components {
              * Section
              * @enum {string}
              */
-            section: "packs" | "products" | "defaults" | "provider_live" | "provider_test";
+            section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
             /**
              * Document
              * @description In the form of a version's document; null: the settings have no keys.
@@ -6700,6 +7418,13 @@ export interface components {
              * @description There are more groups: handle these first.
              */
             truncated: boolean;
+        };
+        /** SpendingReply */
+        SpendingReply: {
+            /** Today Usd */
+            today_usd: number;
+            /** Month Usd */
+            month_usd: number;
         };
         /**
          * Standing
@@ -7189,6 +7914,18 @@ export interface components {
              */
             note: string | null;
         };
+        /**
+         * UahRate
+         * @description The rate behind `balance_uah`, for display only.
+         */
+        UahRate: {
+            /** Rate */
+            rate: string;
+            /** As Of */
+            as_of: string;
+            /** Source */
+            source: string;
+        };
         /** UnknownModelReply */
         UnknownModelReply: {
             /** Provider */
@@ -7297,6 +8034,219 @@ export interface components {
             metric: components["schemas"]["LlmTokensMeasure"] | components["schemas"]["ComputeMeasure"] | components["schemas"]["ApiCallsMeasure"] | components["schemas"]["ToolCallsMeasure"] | components["schemas"]["StorageMeasure"] | components["schemas"]["CustomMeasure"];
         };
         /**
+         * UsageEventDetail
+         * @description An event, its user, the usage object as it was sent, and the breakdown of its cost, computed again.
+         */
+        UsageEventDetail: {
+            /** Transaction Id */
+            transaction_id: string;
+            /** Event Id */
+            event_id: string | null;
+            /** Source */
+            source: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "charged" | "debt" | "recorded" | "refused";
+            /** Refusal */
+            refusal: string | null;
+            /** Meter */
+            meter: string;
+            /** Provider */
+            provider: string | null;
+            /** Model */
+            model: string | null;
+            /** Quantities */
+            quantities: {
+                [key: string]: unknown;
+            };
+            /** Currency */
+            currency: string;
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /**
+             * Stated
+             * @description Whether the caller stated the cost.
+             */
+            stated: boolean;
+            /** Provider Cost */
+            provider_cost: string | null;
+            /**
+             * Debt
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            debt: string;
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /** Price Version */
+            price_version: number | null;
+            /** Plan */
+            plan: string;
+            /** Agent Id */
+            agent_id: string | null;
+            /** Tool */
+            tool: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Parent Run Id */
+            parent_run_id: string | null;
+            /** Request Id */
+            request_id: string | null;
+            /** Conversation */
+            conversation: string | null;
+            /** Traceparent */
+            traceparent: string | null;
+            /** Service Name */
+            service_name: string;
+            /** Key Id */
+            key_id: string | null;
+            /** Metadata */
+            metadata: unknown;
+            /** Time */
+            time: string;
+            /** Created At */
+            created_at: string;
+            /** Raw */
+            raw: unknown;
+            /**
+             * Attempts
+             * @description Refused attempts, of an event that is not recorded.
+             */
+            attempts: number;
+            /** Lines */
+            lines: components["schemas"]["QuoteLine"][];
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            person: components["schemas"]["Person"] | null;
+            /**
+             * Margin
+             * @description Charged less the cost at list prices; null: the latter is unknown.
+             */
+            margin: string | null;
+        };
+        /**
+         * UsageEventRow
+         * @description An event and its user.
+         */
+        UsageEventRow: {
+            /** Transaction Id */
+            transaction_id: string;
+            /** Event Id */
+            event_id: string | null;
+            /** Source */
+            source: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "charged" | "debt" | "recorded" | "refused";
+            /** Refusal */
+            refusal: string | null;
+            /** Meter */
+            meter: string;
+            /** Provider */
+            provider: string | null;
+            /** Model */
+            model: string | null;
+            /** Quantities */
+            quantities: {
+                [key: string]: unknown;
+            };
+            /** Currency */
+            currency: string;
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /**
+             * Stated
+             * @description Whether the caller stated the cost.
+             */
+            stated: boolean;
+            /** Provider Cost */
+            provider_cost: string | null;
+            /**
+             * Debt
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            debt: string;
+            /** Balance Cents */
+            balance_cents: number;
+            /**
+             * Balance
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            balance: string;
+            /** Price Version */
+            price_version: number | null;
+            /** Plan */
+            plan: string;
+            /** Agent Id */
+            agent_id: string | null;
+            /** Tool */
+            tool: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Parent Run Id */
+            parent_run_id: string | null;
+            /** Request Id */
+            request_id: string | null;
+            /** Conversation */
+            conversation: string | null;
+            /** Traceparent */
+            traceparent: string | null;
+            /** Service Name */
+            service_name: string;
+            /** Key Id */
+            key_id: string | null;
+            /** Metadata */
+            metadata: unknown;
+            /** Time */
+            time: string;
+            /** Created At */
+            created_at: string;
+            /**
+             * Account Id
+             * Format: uuid
+             */
+            account_id: string;
+            /** @description null: the person was erased. */
+            person: components["schemas"]["Person"] | null;
+        };
+        /** UsageEventsReply */
+        UsageEventsReply: {
+            /**
+             * Events
+             * @description Newest first, by their own time.
+             */
+            events: components["schemas"]["UsageEventRow"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
          * UsageReply
          * @description The outcome of an event. Minor units are rounded, the balance down and the cost up; the texts are exact.
          */
@@ -7364,6 +8314,74 @@ export interface components {
              */
             next_cursor: string | null;
         };
+        /**
+         * UsageSum
+         * @description Sums of a group's events, with the margin.
+         */
+        UsageSum: {
+            /** Group */
+            group: {
+                [key: string]: string;
+            };
+            /**
+             * Period
+             * @description Start of the hour, day or month, UTC.
+             */
+            period: string | null;
+            /** Currency */
+            currency: string;
+            /** Events */
+            events: number;
+            /** Refused */
+            refused: number;
+            /**
+             * Cost
+             * @description Charged or owed.
+             * @example 9.999600
+             */
+            cost: string;
+            /**
+             * Recorded Cost
+             * @description Of accounts that are not billed.
+             * @example 9.999600
+             */
+            recorded_cost: string;
+            /**
+             * Provider Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            provider_cost: string;
+            /**
+             * Debt
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            debt: string;
+            /** Quantities */
+            quantities: {
+                [key: string]: string;
+            };
+            /**
+             * Margin
+             * @description Charged less the cost at list prices, of the events whose cost at list prices is known.
+             */
+            margin: string;
+            /**
+             * Without Provider Cost
+             * @description Events that the margin leaves out.
+             */
+            without_provider_cost: number;
+            /** @description Of a group's user. */
+            person: components["schemas"]["Person"] | null;
+        };
+        /** UsageSumsReply */
+        UsageSumsReply: {
+            /** Sums */
+            sums: components["schemas"]["UsageSum"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
         /** UserReply */
         UserReply: {
             /**
@@ -7417,6 +8435,11 @@ export interface components {
             erased_at: string | null;
             /** Currency */
             currency: string;
+            /**
+             * Billing Enabled
+             * @description false: metered usage is recorded and priced, and never charged.
+             */
+            billing_enabled: boolean;
             /**
              * Uses
              * @description Charges and tool uses; each counts once, at any cost.
@@ -7528,11 +8551,74 @@ export interface components {
              * Section
              * @enum {string}
              */
-            section: "packs" | "products" | "defaults" | "provider_live" | "provider_test";
+            section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
             /** Versions */
             versions: components["schemas"]["VersionReply"][];
             /** Next Cursor */
             next_cursor: number | null;
+        };
+        /**
+         * WalletReply
+         * @description Money and grants. Expired grants do not count.
+         */
+        WalletReply: {
+            /** Currency */
+            currency: string;
+            /**
+             * Money
+             * @description Spendable, without grants. Never expires.
+             * @example 9.999600
+             */
+            money: string;
+            /**
+             * Debt
+             * @description Money that the account owes. The next purchase pays it first.
+             * @example 9.999600
+             */
+            debt: string;
+            /**
+             * Grants
+             * @description Open grants, of credits and of money.
+             */
+            grants: number;
+            /**
+             * Granted Credits
+             * @description Credits that the open grants can pay.
+             */
+            granted_credits: number;
+            /**
+             * Granted Money
+             * @description Money that the open grants can pay.
+             * @example 9.999600
+             */
+            granted_money: string;
+            /** Held Credits */
+            held_credits: number;
+            /**
+             * Held Money
+             * @example 9.999600
+             */
+            held_money: string;
+            /**
+             * Lifetime Purchased
+             * @example 9.999600
+             */
+            lifetime_purchased: string;
+            /**
+             * Lifetime Granted
+             * @example 9.999600
+             */
+            lifetime_granted: string;
+            /**
+             * Lifetime Used
+             * @example 9.999600
+             */
+            lifetime_used: string;
+            /**
+             * Billing Enabled
+             * @description false: usage is recorded and priced, never charged.
+             */
+            billing_enabled: boolean;
         };
         /** WebhookReply */
         WebhookReply: {
@@ -7577,6 +8663,11 @@ export interface components {
              * @description The most credits that the admin may give or take at once; null: no limit.
              */
             credit_limit: number | null;
+            /**
+             * Money Limit
+             * @description The most money that the admin may give or take at once, in the major unit; null: no limit.
+             */
+            money_limit: number | null;
             /**
              * Csrf Token
              * @description Value of X-CSRF-Token, for every write by cookie.
@@ -11127,6 +12218,362 @@ export interface operations {
             };
         };
     };
+    add_credits: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Used if the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddCreditsBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedCreditsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    get_billing_balance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BillingBalanceReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+        };
+    };
+    list_billing_history: {
+        parameters: {
+            query?: {
+                /** @description Only rows of this type. */
+                type?: string | null;
+                /** @description 500 at most; a larger number counts as 500. */
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BillingHistoryReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+        };
+    };
+    top_up: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Successful Response */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NamedErrorReply"];
+                };
+            };
+        };
+    };
     create_purchase: {
         parameters: {
             query?: never;
@@ -12698,6 +14145,113 @@ export interface operations {
             };
         };
     };
+    set_user_billing: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BillingBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BillingReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     revoke_user_tokens: {
         parameters: {
             query?: never;
@@ -13171,6 +14725,413 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_wallet: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WalletReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_account_grants: {
+        parameters: {
+            query?: {
+                show?: "open" | "all";
+                limit?: number;
+                cursor?: number;
+            };
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountGrantsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    give_account_grant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GiveGrantBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GivenGrantReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    end_account_grant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+                grant_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReasonBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EndedGrantReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangedReply"] | components["schemas"]["ErrorReply"];
                 };
             };
             /** @description Request Entity Too Large */
@@ -17281,6 +19242,185 @@ export interface operations {
             };
         };
     };
+    get_display_rates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DisplayRatesReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    set_display_rates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DisplayRatesBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DisplayRatesReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     get_providers: {
         parameters: {
             query?: never;
@@ -17559,7 +19699,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                section: "packs" | "products" | "defaults" | "provider_live" | "provider_test";
+                section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
             };
             cookie?: never;
         };
@@ -17644,7 +19784,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                section: "packs" | "products" | "defaults" | "provider_live" | "provider_test";
+                section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
             };
             cookie?: never;
         };
@@ -17729,7 +19869,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                section: "packs" | "products" | "defaults" | "provider_live" | "provider_test";
+                section: "packs" | "products" | "defaults" | "display_rates" | "provider_live" | "provider_test";
             };
             cookie?: never;
         };
@@ -18610,6 +20750,413 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["UnknownModelsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_usage_events: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description Default: a range of 30 days. */
+                from?: string | null;
+                /** @description Default: today. */
+                to?: string | null;
+                account_id?: string | null;
+                meter?: string | null;
+                provider?: string | null;
+                model?: string | null;
+                agent?: string | null;
+                tool?: string | null;
+                /** @description Id of the reporting API key. */
+                key?: string | null;
+                run?: string | null;
+                source?: string | null;
+                plan?: string | null;
+                status?: ("charged" | "debt" | "recorded" | "refused") | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageEventsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    export_usage_events: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description Default: a range of 30 days. */
+                from?: string | null;
+                /** @description Default: today. */
+                to?: string | null;
+                account_id?: string | null;
+                meter?: string | null;
+                provider?: string | null;
+                model?: string | null;
+                agent?: string | null;
+                tool?: string | null;
+                /** @description Id of the reporting API key. */
+                key?: string | null;
+                run?: string | null;
+                source?: string | null;
+                plan?: string | null;
+                status?: ("charged" | "debt" | "recorded" | "refused") | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/csv": unknown;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_account_usage_event: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                account_id: string;
+                usage_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageEventDetail"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    sum_usage_events: {
+        parameters: {
+            query?: {
+                environment?: "live" | "test";
+                /** @description Default: a range of 30 days. */
+                from?: string | null;
+                /** @description Default: today. */
+                to?: string | null;
+                account_id?: string | null;
+                meter?: string | null;
+                provider?: string | null;
+                model?: string | null;
+                agent?: string | null;
+                tool?: string | null;
+                /** @description Id of the reporting API key. */
+                key?: string | null;
+                run?: string | null;
+                source?: string | null;
+                plan?: string | null;
+                status?: ("charged" | "debt" | "recorded" | "refused") | null;
+                group_by?: (("meter" | "provider" | "model" | "agent" | "tool" | "key" | "run" | "status" | "source") | ("plan" | "user"))[];
+                /** @description Sums by hour, day or month (UTC). */
+                interval?: ("hour" | "day" | "month") | null;
+                /** @description `cost`: the highest cost first; not with an interval. */
+                order?: "group" | "cost";
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageSumsReply"];
                 };
             };
             /** @description Bad Request */
