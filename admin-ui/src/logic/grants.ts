@@ -24,7 +24,7 @@ export function grantAmount(amount: string, unit: Grant["unit"]): string {
 }
 
 export interface GrantDraft {
-  /** The amount in words; null: the text is empty or not an amount. */
+  /** The amount as text with its unit; null: the text is empty or not an amount. */
   amount: string | null;
   problem: string | null;
   unusual: string | null;
@@ -38,7 +38,7 @@ export function draftOf(unit: GrantUnit, text: string, currency: string, limit: 
   return { amount, problem: problem ?? (amount === null ? null : tooLarge), unusual: amount !== null && size > most ? amount : null };
 }
 
-/** Return what a limit allows in words; undefined: there is no limit. */
+/** Return the sentence that describes a limit; undefined: there is no limit. */
 export function limitText(unit: GrantUnit, currency: string, limit: number | null): string | undefined {
   if (limit === null) return undefined;
   return `Your role can give up to ${unit === "credits" ? formatCredits(limit) : `${formatNumber(limit)} ${currency}`} at once`;
