@@ -137,6 +137,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.accounts = app.state.billing.accounts
     app.state.accounts.directory.listen(listener)
     app.state.tools = ProductInventoryService(db, configuration, app.state.billing)
+    app.state.version_mark = VersionMark(db)
     app.state.usage = UsageService(
         db,
         app.state.billing.batcher,
@@ -144,8 +145,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.price_books,
         app.state.unknown_models,
         configuration,
+        app.state.version_mark,
     )
-    app.state.version_mark = VersionMark(db)
     app.state.wallet = WalletService(db, app.state.accounts, app.state.version_mark)
     app.state.payments = PaymentService(db, configuration, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)

@@ -84,7 +84,11 @@ class Reporter:
         return await self._usage.record_one(await self._account_of(reported), reported.event, self._terms)
 
     async def record_all(self, items: Sequence[Reported | AppError]) -> list[Outcome]:
-        """Record events, those of one account in their order. The outcome of an error is a rejection."""
+        """Record events, those of one account in their order. The outcome of an error is a rejection.
+
+        Raises UpgradeInProgress before anything is recorded.
+        """
+        await self._usage.require_upgraded()
         accounts = await self._accounts_of([item for item in items if isinstance(item, Reported)])
         outcomes: dict[int, Outcome] = {}
         places: dict[UUID, list[tuple[int, UsageEvent]]] = {}

@@ -19,6 +19,7 @@ from app.accounts.service import AccountService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.db.statements import Tx
+from app.db.version_mark import VersionMark
 from app.errors import AppError, Busy, is_database_unavailable
 from app.ledger.batching import Accounts, Batcher
 from app.ledger.money import NANOS_PER_UNIT, nanos_of_minor
@@ -46,6 +47,8 @@ from app.pricing.service import PriceBooks
 from app.pricing.unknown_models import UnknownModels
 from app.pricing.usage import Usage
 
+KNOWN_SINCE = "0028"
+"""The revision before whose version a ledger entry of usage is a mismatch."""
 EVENTS_AT_ONCE = 128
 """Events of one account in one transaction. A longer report takes several, so that others get the lock in between."""
 CHECKED = {result: CHECKS.labels("usage", result) for result in ("credit", "exhausted", "inactive")}
@@ -64,8 +67,10 @@ class UsageService:
         prices: PriceBooks,
         unknown_models: UnknownModels,
         configuration: Configuration,
+        mark: VersionMark,
     ) -> None:
         self._db = db
+        self._mark = mark
         self._accounts = accounts
         self._prices = prices
         self._unknown_models = unknown_models
@@ -93,6 +98,10 @@ class UsageService:
 
     # --- reports ---
 
+    async def require_upgraded(self) -> None:
+        """Raise UpgradeInProgress while a version may run that cannot read usage events (ADR 26)."""
+        await self._mark.require(KNOWN_SINCE)
+
     async def record(self, account_id: UUID, events: Sequence[UsageEvent], terms: Terms) -> list[Outcome]:
         """Record events of one account, in their order, in transactions of EVENTS_AT_ONCE at most.
 
@@ -113,6 +122,7 @@ class UsageService:
         return outcome
 
     async def _report(self, account_id: UUID, events: Sequence[UsageEvent], terms: Terms) -> Sequence[Outcome]:
+        await self.require_upgraded()
         moments = {event.occurred_at or terms.at for event in events}
         books = await self._prices.in_force({at for at in moments if self._rules.is_in_time(at, terms.at)})
         outcomes = await self._reports.run(Report(account_id, events, terms, books))
