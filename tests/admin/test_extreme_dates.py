@@ -23,6 +23,7 @@ from tests.admin.test_routes import LEAST
 from tests.books import connected
 from tests.conftest import settings_for
 from tests.databases import Urls
+from tests.metering.conftest import put_in_force
 from tests.processes import run_command
 from tests.servers import environment
 from tests.support.configurable_service import DOMAIN, LIVE, PACKS, ConfigurableService, pack, set_section, soon, user
@@ -74,7 +75,13 @@ OF_USAGE = {(path, name) for path in ("/v1/usage", "/v1/usage/me") for name in (
 """Filters of API keys and users."""
 OF_EVENTS = {("POST", path, "time") for path in ("/v1/usage", "/v1/usage/compute", "/v1/usage/quote")}
 GRANTS = "/admin/users/{account_id}/grants"
-BODIES = {("POST", GRANTS, "expires_at"), ("POST", KEYS, "expires_at"), ("PATCH", f"{KEYS}/{{key_id}}", "expires_at")}
+BOOK = "/admin/price-books/{version}"
+BODIES = {
+    *(("POST", path, "expires_at") for path in (GRANTS, KEYS, "/v1/billing/grants")),
+    ("PATCH", f"{KEYS}/{{key_id}}", "expires_at"),
+    ("POST", f"{BOOK}/activate", "effective_at"),
+    ("POST", f"{BOOK}/calculate", "at"),
+}
 DAYS = {
     (path, name)
     for _, path in LEAST
@@ -321,10 +328,17 @@ async def test_every_page_reads_every_stored_time(service: ConfigurableService) 
     }
     for path, body in bodies.items():
         assert (await agent.post(path, json={**buyer, **body})).status_code in (200, 201), path
-    [account] = await service.rows("SELECT account_id FROM account_identities")
+    await put_in_force(service.first.state.db)
+    metric = {"type": "llm_tokens", "provider": "anthropic", "model": "claude-3-5-sonnet", "output_tokens": 1}
+    unpaid = {**buyer, "event_id": "e", "metric": {**metric, "input_tokens": 1}}
+    assert (await agent.post("/v1/usage", json=unpaid)).status_code == 402
+    [account] = await service.rows(
+        "SELECT account_id, usage_id FROM account_identities JOIN usage_events USING (account_id)"
+    )
+    [book] = await service.rows("SELECT min(version) AS version FROM price_books")
     [purchase] = await service.rows("SELECT purchase_id FROM purchases")
     [admin] = await service.rows(f"SELECT admin_id FROM admin_users WHERE email = 'viewer@{DOMAIN}'")
-    ids = {**account, **purchase, **admin, "key_id": service.api_key.split("_")[2], "section": "packs"}
+    ids = {**account, **event, **book, **purchase, **admin, "key_id": service.api_key.split("_")[2], "section": "packs"}
     paths = [path for method, path in LEAST if method == "GET" and "{alert_id}" not in path]
     for stored in ("infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59+00"):
         spoilt = await spoil(service.urls, stored)

@@ -15,6 +15,7 @@ from app.ledger import models as ledger_models
 from app.metering import models as metering_models
 from app.payments import models as payments_models
 from app.tools import models as tools_models
+from app.wallet import models as wallet_models
 from tests.billing.test_charges import User, body
 from tests.billing.test_credits import credit
 from tests.books import connected
@@ -50,6 +51,7 @@ MONEY = [
         metering_models.UsageEvent,
         metering_models.UsageAttempt,
         metering_models.UsageVolume,
+        wallet_models.MoneyCredit,
         tools_models.ProductInventory,
         tools_models.ProductUsage,
         payments_models.Purchase,
