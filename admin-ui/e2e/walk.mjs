@@ -31,6 +31,14 @@ const PAGES = [
   "/api-keys",
   "/analytics",
   "/margins",
+  "/usage",
+  "/usage?view=events",
+  "/price-books",
+  "/price-books?tab=unknown",
+  "/price-books?tab=calculator",
+  "/price-books/1",
+  "/price-books/1?tab=models&status=disputed",
+  "/price-books/1?tab=rules",
   "/configuration",
   "/configuration?section=products",
   "/configuration?section=defaults",
@@ -208,6 +216,50 @@ try {
     await page.getByText("0.00 USD").waitFor();
     assert.ok(!(await page.content()).includes("_minor"), "a raw field's name is in the page");
   });
+  await step("give a grant of money, exactly, and end it", async () => {
+    await page.goto(`${base}/admin-ui${await userPage()}`);
+    await press("Give grant");
+    await dialog.getByText("Money", { exact: true }).click();
+    await refused(dialog.getByRole("textbox", { name: "Amount in USD" }), dialog.getByRole("button", { name: /^Give/ }), ["1,50", "-7", "1e5"]);
+    await dialog.getByRole("textbox", { name: "Amount in USD" }).fill("5.000000001");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4712");
+    await dialog.getByRole("button", { name: "Give 5.000000001 USD" }).dblclick(); // one grant
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("of 5.000000001 USD").waitFor();
+    assert.equal(await page.getByText("of 5.000000001 USD").count(), 1);
+    await press("End grant of 5.000000001 USD");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Ticket 4713");
+    await dialog.getByRole("button", { name: "End grant" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("No open grants").waitFor();
+  });
+  await step("calculate a price, confirm a disputed row, and put the version in force", async () => {
+    await page.goto(`${base}/admin-ui/price-books/1?tab=models&status=disputed`);
+    await page.getByRole("combobox", { name: /^Right source of/ }).click();
+    await page.getByRole("option", { name: "other" }).click();
+    await press("Confirm 1 row");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("The provider's page says so");
+    await dialog.getByRole("button", { name: "Create version" }).click();
+    await page.waitForURL(/\/price-books\/2/);
+    await press("Put in force");
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("Autumn prices");
+    await dialog.getByRole("button", { name: "Put in force now" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("In force", { exact: true }).waitFor();
+    await page.goto(`${base}/admin-ui/price-books?tab=calculator`);
+    await page.getByRole("textbox", { name: "Model", exact: true }).fill("mini");
+    await page.getByRole("textbox", { name: "Provider", exact: true }).fill("openai");
+    await press("Calculate");
+    await page.getByText("0.0070005 USD").first().waitFor(); // 2,000 and 1,000 tokens at the chosen source's prices
+  });
+  await step("find a usage event by its model, and see its price line by line", async () => {
+    await reportUsage("seen-1");
+    await page.goto(`${base}/admin-ui/usage?model=mini`);
+    await page.getByRole("table", { name: "Sums" }).getByRole("link", { name: "1", exact: true }).click();
+    await page.waitForURL(/view=events/);
+    await page.getByRole("table", { name: "Events" }).getByRole("link").first().click();
+    await page.getByRole("table", { name: "Price breakdown" }).getByText("0.000200025 USD").waitFor();
+  });
   await step("find no accessibility violations on any page, in light and dark, and nothing wider than a phone", async () => {
     for (const address of [...PAGES, await userPage()]) {
       await page.goto(`${base}/admin-ui${address}`);
@@ -306,6 +358,17 @@ async function buy() {
   });
   assert.equal(answer.status, 201);
   return answer.json();
+}
+
+/** Report 100 input tokens of the model whose price was confirmed. */
+async function reportUsage(eventId) {
+  const metric = { type: "llm_tokens", provider: "openai", model: "mini", input_tokens: 100, output_tokens: 0 };
+  const answer = await fetch(`${base}/v1/usage`, {
+    method: "POST",
+    headers: { "X-API-Key": apiKey, "Content-Type": "application/json" },
+    body: JSON.stringify({ event_id: eventId, oauth_provider: "oauth:google", external_id: user, metric }),
+  });
+  assert.equal(answer.status, 200, await answer.clone().text());
 }
 
 async function chargeOf(externalId) {

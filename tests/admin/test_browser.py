@@ -15,10 +15,14 @@ from app.auth.admins.admins import add_admin
 from app.auth.caller import Permission
 from app.db import Database
 from app.demo import oidc
+from app.ledger.entries import Cause, Kind
+from app.pricing.book import BookDocument
+from app.pricing.editing import Author, propose
 from tests.books import connected
-from tests.conftest import make_key
+from tests.conftest import ACTOR, make_key
 from tests.databases import ROOT, Urls
 from tests.servers import free_port, running_server, running_stripe, serving
+from tests.support.wallets import DOLLAR, locked
 
 UI = ROOT / "admin-ui"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -49,6 +53,22 @@ async def bought(server: str, stripe: str, key: str) -> str:
         status = (await client.get(f"/v1/billing/purchases/{sold['payment_id']}/status")).json()
         assert status["credits_added"] == 20
         return str(sold["payment_id"])
+
+
+async def with_usage(db: Database) -> None:
+    """Propose prices of which one is disputed, and give the customer money for usage."""
+    sources = [("first", "1", "3"), ("other", "2.00025", "3")]
+    tariffs = [{"prices": {"input_uncached": read, "output_text": written}} for _, read, written in sources]
+    other = {"source": "other", "source_version": "2", "tariff": tariffs[1]}
+    row = {"id": "mini", "provider": "openai", "model": "mini", **tariffs[0], "source": "first", "others": [other]}
+    now = datetime.now(UTC)
+    book = BookDocument.model_validate({"name": "prices", "currency": "USD", "llm": [{**row, "status": "disputed"}]})
+    async with db.transaction() as tx:
+        await propose(tx, book, Author("tests", None, "because", now))
+    async with db.read() as session:
+        account_id = (await session.exec_driver_sql("SELECT account_id FROM accounts")).scalar_one()
+    async with locked(db, account_id, now) as account:
+        account.give_money(DOLLAR, Kind.OPENING_GRANT, Cause("account", account_id), ACTOR, now)
 
 
 async def spent_much(urls: Urls) -> str:
@@ -91,6 +111,7 @@ async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_pa
             async with db.read() as session:
                 purchase_id = (await session.exec_driver_sql("SELECT purchase_id FROM purchases")).scalar_one()
             assert payment_id
+            await with_usage(db)
             alert_id = await spent_much(own_database)
             walk = {
                 "BASE_URL": base,
@@ -113,4 +134,4 @@ async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_pa
             )
     await db.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("done: ") == 14
+    assert done.stdout.count("done: ") == 17

@@ -4,7 +4,7 @@ import { IconSearch } from "@tabler/icons-react";
 import { useState } from "react";
 import { useSearchParams } from "react-router";
 
-import { trimmed, withFilter } from "../logic/filters";
+import { isFiltered, onlyKept, trimmed, withFilter } from "../logic/filters";
 
 export function useFilters() {
   const [params, setParams] = useSearchParams();
@@ -17,7 +17,7 @@ export function useFilters() {
     set: (name: string, value: string | string[] | null) =>
       setParams((now) => withFilter(now, name, value), { replace: true }),
     clear: () => setParams({}),
-    filtered: [...params.keys()].some((name) => name !== "cursor"),
+    filtered: isFiltered(params),
   };
 }
 
@@ -104,12 +104,12 @@ export function DayFilter({ name, label }: FieldProps) {
   );
 }
 
-/** A button that removes all filters; hidden without filters. */
-export function ClearFilters() {
-  const { clear, filtered } = useFilters();
-  if (!filtered) return null;
+/** A button that removes all filters but those to `keep`, such as the tab; hidden without filters. */
+export function ClearFilters({ keep = [] }: { keep?: readonly string[] }) {
+  const [params, setParams] = useSearchParams();
+  if (!isFiltered(params, keep)) return null;
   return (
-    <Button variant="subtle" onClick={clear}>
+    <Button variant="subtle" onClick={() => setParams((now) => onlyKept(now, keep))}>
       Clear
     </Button>
   );

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { isUuid, oneOf, pathWith, someOf, withCursor, trimmed, withFilter } from "./filters";
+import { isFiltered, isUuid, onlyKept, oneOf, pathWith, someOf, withCursor, trimmed, withFilter } from "./filters";
 
 const STATUSES = ["active", "closed"] as const;
 
@@ -10,6 +10,13 @@ describe("filters in the URL", () => {
     expect(oneOf("<script>", STATUSES)).toBeNull();
     expect(oneOf(null, STATUSES)).toBeNull();
     expect(someOf(["closed", "nonsense", "active"], STATUSES)).toEqual(["active", "closed"]);
+  });
+
+  it("are cleared without what the page shows", () => {
+    const params = new URLSearchParams("tab=models&status=disputed&cursor=abc");
+    expect([isFiltered(params), isFiltered(params, ["tab"]), isFiltered(params, ["tab", "status"])]).toEqual([true, true, false]);
+    expect(onlyKept(params, ["tab", "view"]).toString()).toBe("tab=models");
+    expect(isFiltered(new URLSearchParams("cursor=abc"))).toBe(false);
   });
 
   it("return to the first page when they change", () => {

@@ -32,6 +32,15 @@ export function withFilter(params: URLSearchParams, name: string, value: string 
   return next;
 }
 
+/** Whether the URL has filters beside those to `keep`. */
+export function isFiltered(params: URLSearchParams, keep: readonly string[] = []): boolean {
+  return [...params.keys()].some((name) => name !== "cursor" && !keep.includes(name));
+}
+
+export function onlyKept(params: URLSearchParams, keep: readonly string[]): URLSearchParams {
+  return new URLSearchParams([...params].filter(([name]) => keep.includes(name)));
+}
+
 export function withCursor(params: URLSearchParams, cursor: string | null): URLSearchParams {
   const next = new URLSearchParams(params);
   if (cursor === null) next.delete("cursor");

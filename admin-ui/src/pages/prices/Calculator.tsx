@@ -1,4 +1,4 @@
-import { Button, Select, SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
+import { Button, Fieldset, Select, SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 
@@ -172,18 +172,20 @@ function MeterFields({ values, onChange }: FieldsProps) {
 
 function TokenFields({ values, onChange }: FieldsProps) {
   return (
-    <SimpleGrid cols={{ base: 2, sm: 3, md: 5 }} spacing="sm">
-      {keysOf(TOKEN_CLASSES).map((name) => (
-        <NumberField
-          {...TOKENS}
-          key={name}
-          label={`${TOKEN_CLASSES[name]} tokens`}
-          value={values.tokens[name] ?? ""}
-          onChange={(text) => onChange({ tokens: { ...values.tokens, [name]: text } })}
-          error={undefined}
-        />
-      ))}
-    </SimpleGrid>
+    <Fieldset legend="Tokens">
+      <SimpleGrid cols={{ base: 2, sm: 3, md: 5 }} spacing="sm">
+        {keysOf(TOKEN_CLASSES).map((name) => (
+          <NumberField
+            {...TOKENS}
+            key={name}
+            label={TOKEN_CLASSES[name]}
+            value={values.tokens[name] ?? ""}
+            onChange={(text) => onChange({ tokens: { ...values.tokens, [name]: text } })}
+            error={undefined}
+          />
+        ))}
+      </SimpleGrid>
+    </Fieldset>
   );
 }
 

@@ -17,7 +17,7 @@ import { Timestamp } from "../../components/Timestamp";
 import { keysOf, oneOf } from "../../logic/filters";
 import { formatCount, formatNumber } from "../../logic/format";
 import { ConfirmDialog, type Choices } from "./ConfirmDialog";
-import { pricesOf, STATUS_TONES, STATUSES } from "./labels";
+import { pricesOf, providerName, STATUS_TONES, STATUSES } from "./labels";
 
 /** The models of a version, and the decisions about its disputed rows. */
 export function ModelRows({ version }: { version: number }) {
@@ -67,7 +67,7 @@ export function ModelRows({ version }: { version: number }) {
         <ChoiceFilter name="status" label="Status" choices={STATUSES} width={150} />
         <TextFilter name="provider" label="Provider" placeholder="openai" width={160} narrow />
         <TextFilter name="q" label="Model" placeholder="Part of an id or alias" width={240} />
-        <ClearFilters />
+        <ClearFilters keep={["tab"]} />
       </Group>
       {data !== undefined && (
         <Text size="xs" c="dimmed" mb="xs">
@@ -110,7 +110,7 @@ function Model({ row }: { row: PriceRow }) {
         {row.model || "Empty name"}
       </Text>
       <Text size="xs" c="dimmed" style={{ overflowWrap: "anywhere" }}>
-        {row.provider || "Empty name"}
+        {providerName(row.provider)}
         {row.aliases.length > 0 && `, also ${row.aliases.join(", ")}`}
       </Text>
       {row.valid_from !== null && row.valid_from !== undefined && (
@@ -126,7 +126,7 @@ function Model({ row }: { row: PriceRow }) {
 function Prices({ row }: { row: PriceRow }) {
   return (
     <Stack gap={4}>
-      <SourcePrices source={`${row.source} ${row.source_version}`} prices={row.prices} more={moreOf(row)} />
+      <SourcePrices source={`${row.source} ${row.source_version}`} prices={row.prices} more={moreOf(row)} note={row.note} />
       {row.others.map((other) =>
         other.tariff === null || other.tariff === undefined ? null : (
           <SourcePrices
@@ -134,6 +134,7 @@ function Prices({ row }: { row: PriceRow }) {
             source={`${other.source} ${other.source_version}`}
             prices={other.tariff.prices}
             more={moreOf(other.tariff)}
+            note={other.note}
           />
         ),
       )}
@@ -141,7 +142,14 @@ function Prices({ row }: { row: PriceRow }) {
   );
 }
 
-function SourcePrices({ source, prices, more }: { source: string; prices: Record<string, string>; more: string }) {
+interface SourceProps {
+  source: string;
+  prices: Record<string, string>;
+  more: string;
+  note: string;
+}
+
+function SourcePrices({ source, prices, more, note }: SourceProps) {
   return (
     <div>
       <Text size="xs" c="dimmed" style={{ overflowWrap: "anywhere" }}>
@@ -153,6 +161,11 @@ function SourcePrices({ source, prices, more }: { source: string; prices: Record
           .join(", ")}
         {more}
       </Text>
+      {note !== "" && (
+        <Text size="xs" style={{ overflowWrap: "anywhere" }}>
+          {note}
+        </Text>
+      )}
     </div>
   );
 }

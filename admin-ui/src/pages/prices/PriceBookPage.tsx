@@ -1,7 +1,7 @@
-import { Alert, Text } from "@mantine/core";
+import { Alert, Anchor, Box, Tabs, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { useParams } from "react-router";
+import { Link, useParams } from "react-router";
 
 import { api, bodyOf } from "../../api/client";
 import { ApiError } from "../../api/errors";
@@ -12,12 +12,13 @@ import { DetailSkeleton } from "../../components/DetailSkeleton";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { Facts } from "../../components/Facts";
+import { useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
-import { keysOf } from "../../logic/filters";
+import { keysOf, oneOf } from "../../logic/filters";
 import { flatten, show, type Facts as Values } from "../../logic/diff";
 import { formatCount, formatNumber, humanize } from "../../logic/format";
 import { ActivateDialog } from "./ActivateDialog";
@@ -46,11 +47,37 @@ export function PriceBookPage() {
     >
       <Disputed count={book.rows.disputed ?? 0} />
       <Summary book={book} />
-      <Difference version={book.version} key={`difference ${String(book.version)}`} />
-      <ModelRows version={book.version} key={`rows ${String(book.version)}`} />
-      <Rules book={book} />
-      <VersionCalculator version={book.version} />
+      <Parts book={book} key={book.version} />
     </Page>
+  );
+}
+
+const TABS = { changes: "Changes", models: "Models", rules: "Rules and other prices", calculator: "Calculator" };
+
+function Parts({ book }: { book: PriceBookDetail }) {
+  const { get, set } = useFilters();
+  const shown = oneOf(get("tab"), keysOf(TABS)) ?? "changes";
+  const content = {
+    changes: <Difference version={book.version} />,
+    models: <ModelRows version={book.version} />,
+    rules: <Rules book={book} />,
+    calculator: <VersionCalculator version={book.version} />,
+  };
+  return (
+    <Tabs value={shown} onChange={(value) => set("tab", value)} keepMounted={false}>
+      <Tabs.List aria-label="Parts of the price book">
+        {keysOf(TABS).map((name) => (
+          <Tabs.Tab key={name} value={name}>
+            {TABS[name]}
+          </Tabs.Tab>
+        ))}
+      </Tabs.List>
+      {keysOf(TABS).map((name) => (
+        <Tabs.Panel key={name} value={name}>
+          <Box pt="md">{name === shown && content[name]}</Box>
+        </Tabs.Panel>
+      ))}
+    </Tabs>
   );
 }
 
@@ -70,7 +97,13 @@ function Disputed({ count }: { count: number }) {
   if (count === 0) return null;
   return (
     <Alert color="orange" variant="outline" title={`${formatCount(count, "disputed row")}: not priced`}>
-      <Text size="sm">The sources state different prices. Choose the right source below. Confirming creates a new version.</Text>
+      <Text size="sm">
+        The sources state different prices. Choose the right source of{" "}
+        <Anchor component={Link} to="?tab=models&status=disputed" inherit underline="always">
+          the disputed rows
+        </Anchor>
+        . Confirming creates a new version.
+      </Text>
     </Alert>
   );
 }

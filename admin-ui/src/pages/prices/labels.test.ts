@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { className, fieldName, perOf, pricesOf, reasonOf } from "./labels";
+import { className, fieldName, perOf, pricesOf, providerName, reasonOf } from "./labels";
 
 describe("labels of prices", () => {
   it.each([
@@ -17,6 +17,7 @@ describe("labels of prices", () => {
     ["prices.output_text", "Output"],
     ["steps[0].above", "Steps 1 above"],
     ["percent", "Percent"],
+    ["provider_aliases.x_ai", "Provider alias x_ai"],
   ])("field %s", (field, text) => {
     expect(fieldName(field)).toBe(text);
   });
@@ -27,6 +28,7 @@ describe("labels of prices", () => {
       ["Output", "15"],
     ]);
     expect([className("cache_read"), className("cpu_hours")]).toEqual(["Cache read", "Cpu hours"]);
+    expect(["*", "", "openai"].map(providerName)).toEqual(["Any provider", "Empty name", "openai"]);
     expect([perOf(1), perOf(1_000_000)]).toEqual(["each", "per 1,000,000"]);
   });
 });

@@ -78,11 +78,21 @@ export function className(name: string): string {
   return (TOKEN_CLASSES as Record<string, string>)[name] ?? humanize(name);
 }
 
+const ALIAS = "provider_aliases.";
+
 /** Return the name of a changed field: "prices.output_text" is "Output", "steps[0].above" stays readable. */
 export function fieldName(field: string): string {
   const path = field.replace(/^prices\./, "");
   if (path in TOKEN_CLASSES) return className(path);
+  if (path.startsWith(ALIAS)) return `Provider alias ${path.slice(ALIAS.length)}`;
   return humanize(path.replaceAll(/\[(\d+)\]/g, (_match, index: string) => `_${String(Number(index) + 1)}_`));
+}
+
+/** The provider of a row that prices its model for every provider. */
+const ANY_PROVIDER = "*";
+
+export function providerName(provider: string): string {
+  return provider === ANY_PROVIDER ? "Any provider" : provider || "Empty name";
 }
 
 /** Return a row's prices per million tokens, in the order of the classes. */
@@ -93,7 +103,7 @@ export function pricesOf(prices: Record<string, string>): [string, string][] {
   });
 }
 
-/** "every 1,000,000", or nothing for single units. */
+/** "per 1,000,000", "each". */
 export function perOf(per: number): string {
   return per === 1 ? "each" : `per ${formatNumber(per)}`;
 }

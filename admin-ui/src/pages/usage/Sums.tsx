@@ -115,5 +115,5 @@ function Value({ dimension, row }: { dimension: Dimension; row: UsageSum }) {
   if (value === "") return "None";
   if (dimension === "meter") return meterName(value);
   if (dimension === "status") return (STATUSES as Record<string, string>)[value] ?? value;
-  return <span style={{ overflowWrap: "anywhere" }}>{value}</span>;
+  return <span style={{ display: "block", minWidth: 84, overflowWrap: "anywhere" }}>{value}</span>;
 }

@@ -102,7 +102,7 @@ function Origin({ event }: { event: UsageEventDetail }) {
           ["Request id", event.request_id],
           ["Trace", event.traceparent],
           ["API key", event.key_id && <Copyable value={event.key_id} what="the key id" />],
-          ["Service", event.service_name],
+          ["Service", event.service_name === "unknown" ? null : event.service_name],
           ["Source", event.source],
           ["Event id", event.event_id === null ? undefined : <Copyable key="id" value={event.event_id} what="the event id" />],
           ["Transaction id", <Copyable key="transaction" value={event.transaction_id} what="the transaction id" />],

@@ -11,6 +11,8 @@ import { Sums } from "./Sums";
 import { UsageChart } from "./UsageChart";
 import { useUsageFilters } from "./useUsageFilters";
 
+/** What the page shows, beside the filters. */
+const VIEW = ["days", "from", "to", "environment", "view", "interval", "group", "split"];
 const VIEWS = { sums: "Sums", events: "Events" };
 
 export function UsagePage() {
@@ -27,17 +29,17 @@ export function UsagePage() {
       <RangeBar />
       <Paper withBorder p={{ base: "sm", sm: "md" }}>
         <Group component="search" gap="sm" align="flex-end">
-          <TextFilter name="account_id" label="User" placeholder="Account id" width={320} />
-          <ChoiceFilter name="status" label="Status" choices={STATUSES} width={190} />
+          <TextFilter name="account_id" label="User" placeholder="Account id" width={290} />
+          <ChoiceFilter name="status" label="Status" choices={STATUSES} width={180} />
           <ChoiceFilter name="meter" label="Meter" choices={METERS} />
           <TextFilter name="provider" label="Provider" placeholder="openai" width={130} narrow />
-          <TextFilter name="model" label="Model" placeholder="Exact id" width={190} narrow />
-          <TextFilter name="agent" label="Agent" width={150} narrow />
-          <TextFilter name="tool" label="Tool" width={150} narrow />
-          <TextFilter name="run" label="Run" width={150} narrow />
-          <TextFilter name="key" label="API key" placeholder="Key id" width={170} narrow />
-          <TextFilter name="plan" label="Plan" width={110} narrow />
-          <ClearFilters />
+          <TextFilter name="model" label="Model" placeholder="Exact id" width={180} narrow />
+          <TextFilter name="agent" label="Agent" width={140} narrow />
+          <TextFilter name="tool" label="Tool" width={140} narrow />
+          <TextFilter name="run" label="Run" width={140} narrow />
+          <TextFilter name="key" label="API key" placeholder="Key id" width={160} narrow />
+          <TextFilter name="plan" label="Plan" width={130} narrow />
+          <ClearFilters keep={VIEW} />
         </Group>
         {account !== null && account !== "" && !isUuid(account) && (
           <Text size="sm" c="var(--mantine-color-error)" role="alert" mt="xs">

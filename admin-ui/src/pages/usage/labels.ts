@@ -2,7 +2,7 @@ import type { UsageEvent, UsageSumsQuery } from "../../api/models";
 import type { Tone } from "../../components/Tag";
 import { formatExact } from "../../logic/decimals";
 import { humanize } from "../../logic/format";
-import { className } from "../prices/labels";
+import { className, TOKEN_CLASSES } from "../prices/labels";
 
 export type Dimension = NonNullable<UsageSumsQuery["group_by"]>[number];
 
@@ -50,9 +50,10 @@ export function meterName(meter: string): string {
   return METERS[meter] ?? humanize(meter);
 }
 
-/** Describe quantities: "1,000 input, 100 output", "0.5 cpu hours". Other members, such as a mode, are named. */
+/** Describe quantities, tokens in the order of their classes: "1,000 input, 100 output", "0.5 cpu hours". Other members, such as a mode, are named. */
 export function quantitiesText(quantities: Record<string, unknown>): string {
-  const parts = Object.entries(quantities).flatMap(([name, value]) => {
+  const names = [...new Set([...Object.keys(TOKEN_CLASSES), ...Object.keys(quantities)])].filter((name) => name in quantities);
+  const parts = names.map((name) => [name, quantities[name]] as const).flatMap(([name, value]) => {
     const text = typeof value === "number" ? String(value) : typeof value === "string" ? value : null;
     if (text === null || text === "") return [];
     return /^\d+(\.\d+)?$/.test(text) ? [`${formatExact(text)} ${className(name).toLowerCase()}`] : [`${className(name).toLowerCase()} ${text}`];

@@ -1,4 +1,4 @@
-import { Paper, SegmentedControl, SimpleGrid, Text } from "@mantine/core";
+import { Paper, SegmentedControl, SimpleGrid, Stack, Text } from "@mantine/core";
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 
@@ -94,7 +94,7 @@ function Amount({ name, value, hint, alarming = false }: AmountProps) {
         size="md"
         fw={650}
         className="numeric"
-        style={{ overflowWrap: "anywhere" }}
+        style={{ whiteSpace: "normal" }}
         c={alarming ? "var(--mantine-color-error)" : undefined}
       >
         {value}
@@ -161,6 +161,7 @@ function Grants({ user, aside }: { user: User; aside: React.ReactNode }) {
         columns={[...COLUMNS, end]}
         rows={data?.pages.flatMap(({ grants }) => grants)}
         rowKey={({ grant_id }) => grant_id}
+        wide
         empty={<EmptyState title={show === "open" ? "No open grants" : "No grants"}>Grants are spent before the balances, the lowest priority number first.</EmptyState>}
       />
       <LoadMore query={query} />
@@ -172,12 +173,29 @@ function Grants({ user, aside }: { user: User; aside: React.ReactNode }) {
 const TONES = { active: "good", expired: "quiet", closed: "quiet" } as const;
 
 const COLUMNS: Column<Grant>[] = [
-  { name: "Remaining", numeric: true, cell: ({ remaining, unit }) => grantAmount(remaining, unit) },
-  { name: "Given", numeric: true, cell: ({ amount, unit }) => grantAmount(amount, unit), from: "sm" },
+  { name: "Remaining", cell: (grant) => <Remaining grant={grant} /> },
   { name: "Status", cell: ({ status }) => <Tag tone={TONES[status]}>{status === "active" ? "Open" : humanize(status)}</Tag>, from: "sm" },
-  { name: "Category", cell: ({ category }) => categoryName(category) },
-  { name: "Source", cell: ({ source }) => humanize(source), from: "md" },
+  { name: "Category", cell: ({ category }) => categoryName(category), from: "sm" },
+  { name: "Source", cell: ({ source }) => humanize(source), from: "lg" },
   { name: "Priority", numeric: true, cell: ({ priority }) => formatNumber(priority), from: "md" },
-  { name: "Expires", cell: ({ expires_at }) => <Timestamp at={expires_at} missing="Never" /> },
-  { name: "Created", cell: ({ created_at }) => <Timestamp at={created_at} />, from: "lg" },
+  { name: "Expires", cell: ({ expires_at }) => <Timestamp at={expires_at} missing="Never" />, from: "xs" },
+  { name: "Created", cell: ({ created_at }) => <Timestamp at={created_at} />, from: "xl" },
 ];
+
+function Remaining({ grant: { amount, remaining, unit, expires_at } }: { grant: Grant }) {
+  return (
+    <Stack gap={0}>
+      <Text size="sm" fw={600} className="numeric">
+        {grantAmount(remaining, unit)}
+      </Text>
+      <Text size="xs" c="dimmed" className="numeric">
+        of {grantAmount(amount, unit)}
+      </Text>
+      {expires_at !== null && (
+        <Text size="xs" c="dimmed" hiddenFrom="xs">
+          until <Timestamp at={expires_at} />
+        </Text>
+      )}
+    </Stack>
+  );
+}
