@@ -11,7 +11,7 @@ import { Sums } from "./Sums";
 import { UsageChart } from "./UsageChart";
 import { useUsageFilters } from "./useUsageFilters";
 
-/** What the page shows, beside the filters. */
+/** The shown view: no filters. */
 const VIEW = ["days", "from", "to", "environment", "view", "interval", "group", "split"];
 const VIEWS = { sums: "Sums", events: "Events" };
 
