@@ -9,6 +9,7 @@ Json = dict[str, Any]
 
 AUTH = {
     "ApiKey": "API key (`X-API-Key`)",
+    "AdminKey": "API key (`X-Admin-Key`)",
     "UserToken": "user token (`Authorization: Bearer`)",
     "AdminCookie": "back office session (cookie)",
     "AdminToken": "back office session (`Authorization: Bearer`)",

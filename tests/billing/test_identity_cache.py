@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from types import SimpleNamespace
 from typing import cast
 from uuid import UUID, uuid4
 
@@ -38,7 +39,8 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> AccountDirectory:
         return uuid4()
 
     monkeypatch.setattr(queries, "find_account_id", find_account_id)
-    directory = AccountDirectory(Database(SecretStr("postgresql://nobody@localhost/none")), cast(Configuration, None))
+    configuration = cast(Configuration, SimpleNamespace(settings=SimpleNamespace(digest_key=None)))
+    directory = AccountDirectory(Database(SecretStr("postgresql://nobody@localhost/none")), configuration)
     directory.listen(cast(NotificationListener, Current()))
     return directory
 
