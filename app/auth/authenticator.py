@@ -9,10 +9,7 @@ import structlog
 from fastapi import Request
 
 from app.auth.api_keys.hashing import ARGON2, Argon2
-from app.auth.api_keys.keys import (
-    Address,
-    parse_key,
-)
+from app.auth.api_keys.keys import Address, parse_key
 from app.auth.api_keys.last_used import LastUsed
 from app.auth.api_keys.verifier import KeyVerifier
 from app.auth.caller import Actor, Caller, UserIdentity
@@ -32,19 +29,19 @@ from app.auth.spelling import FoldedProviders
 from app.db import Database
 from app.db.listener import NotificationListener
 from app.settings import Settings
-from app.timestamps import EARLIEST, LATEST
 
 API_KEYS_CHANNEL = "api_keys"
 REVOCATIONS_CHANNEL = "token_revocations"
 log = structlog.get_logger()
+_COUNTED = "ciris_billing.counted"
+"""Member of a request's scope: the limits that it has been counted against."""
 
 
 def _token_buckets(settings: Settings) -> TokenBuckets:
     if settings.redis_url is None:
         return TokenBuckets()
-    from app.auth.rate_limits.redis_buckets import (
-        SharedTokenBuckets,  # a late import: its driver takes half as long to load as everything else
-    )
+    # A late import: its driver takes half as long to load as everything else.
+    from app.auth.rate_limits.redis_buckets import SharedTokenBuckets
 
     return SharedTokenBuckets(settings.redis_url)
 
@@ -91,7 +88,7 @@ class Authenticator:
         peer = request.client.host if request.client is not None else None
         forwarded_for = request.headers.getlist("x-forwarded-for") if self._settings.trusted_proxies else []
         address = client_address(peer, forwarded_for, self._settings.trusted_proxies)
-        self._take("address", origin(address), self._settings.rate_limit_per_address)
+        self._count(request, "address", origin(address), self._settings.rate_limit_per_address)
         return address
 
     def admit_account(self, account_id: UUID) -> None:
@@ -120,8 +117,9 @@ class Authenticator:
         bound_to = facts.client_subject
         if bound_to is not None and bound_to != verified_subject(request, self._settings.trusted_proxies):
             raise ClientCertificateRequired
-        self._take("API key", facts.key_id, facts.rate_limit_per_minute or self._settings.rate_limit_per_key)
-        self._last_used.note(facts.key_id, now)
+        limit = facts.rate_limit_per_minute or self._settings.rate_limit_per_key
+        if self._count(request, "API key", facts.key_id, limit):
+            self._last_used.note(facts.key_id, now)
         return key.caller
 
     async def caller_of_token(self, token: str, now: datetime) -> Caller:
@@ -133,16 +131,20 @@ class Authenticator:
         # The ledger keeps actors permanently and must not name a person, so it gets the token's digest.
         return Caller(claims.environment, Actor("user", claims.token_id), frozenset(), user)
 
+    def _count(self, request: Request, subject: str, name: str, limit_per_minute: int) -> bool:
+        """Take a token for the request, once: the check of a request with a slow body is repeated (`once`).
+
+        Return False if it was counted before. Raise RateLimited.
+        """
+        counted: set[str] = request.scope.setdefault(_COUNTED, set())
+        if subject in counted:
+            return False
+        self._take(subject, name, limit_per_minute)
+        counted.add(subject)
+        return True
+
     def _take(self, subject: str, name: str, limit_per_minute: int) -> None:
         now_s = asyncio.get_running_loop().time()
         wait_s = self._buckets.take(f"{subject} {name}", limit_per_minute, now_s)
         if wait_s:
             raise RateLimited(subject, retry_after_s=wait_s)
-
-
-# --- managing keys --------------------------------------------------------------------------------------------
-
-
-def _storable(expires_at: datetime | None) -> datetime | None:
-    """Return a stored expiry within the bounds for storing: an earlier version accepted any year."""
-    return None if expires_at is None else min(max(expires_at, EARLIEST), LATEST)

@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
 
+from app.auth import guarded_route
+from app.auth.api_keys import key_route
 from app.auth.api_keys.service import revoke_key
 from app.auth.caller import Permission
 from app.auth.guarded_route import FRESH_S, GuardedRoute
@@ -25,6 +27,7 @@ from tests.servers import Server, running_server
 from tests.support.invalid_requests import MIB, WEBHOOK
 
 LIMIT = 30
+SOMEBODY = {"oauth_provider": "oauth:google", "external_id": "counted@example.com"}
 CHECK = "/v1/billing/check"
 PATHS = (CHECK, "/v1/billing/accounts")
 """One goes the short way, one FastAPI's."""
@@ -87,17 +90,29 @@ async def test_the_address_limit_holds_at_every_route_before_its_body(database: 
             assert statuses == [401, 429], (method, route.path)
 
 
+@pytest.mark.parametrize("content", [b"{", json.dumps(SOMEBODY).encode()])
+async def test_a_request_whose_check_is_repeated_is_counted_once(
+    database: Urls, db: Database, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(guarded_route, "FRESH_S", 0.0)
+    monkeypatch.setattr(key_route, "FRESH_S", 0.0)
+    headers = {"X-API-Key": await make_key(db, "live", *Permission), "Content-Type": "application/json"}
+    settings = settings_for(database, rate_limit_per_address=1, rate_limit_per_key=1)
+    async with running_app(settings) as app, client_of(app, **headers) as client:
+        statuses = [(await client.post(CHECK, content=content)).status_code for _ in range(2)]
+    assert statuses == [422 if content == b"{" else 200, 429]
+
+
 async def test_a_request_is_counted_once(database: Urls, db: Database) -> None:
     """Although its guard is asked twice."""
     key = await make_key(db, "live", *Permission)
     settings = settings_for(database, rate_limit_per_address=LIMIT, rate_limit_per_key=LIMIT)
     async with running_app(settings) as app, client_of(app, **{"X-API-Key": key}) as client:
-        user = {"oauth_provider": "oauth:google", "external_id": "counted@example.com"}
         began_s = time.monotonic()
-        statuses = [(await client.post(path, json=user)).status_code for path in PATHS * (LIMIT // 2)]
+        statuses = [(await client.post(path, json=SOMEBODY)).status_code for path in PATHS * (LIMIT // 2)]
         assert set(statuses) <= {200, 201}
         refilled = int((time.monotonic() - began_s) * LIMIT / 60) + 1
-        statuses = [(await client.post(CHECK, json=user)).status_code for _ in range(refilled + 5)]
+        statuses = [(await client.post(CHECK, json=SOMEBODY)).status_code for _ in range(refilled + 5)]
     assert 429 in statuses
 
 

@@ -19,7 +19,6 @@ from app.auth.api_keys.keys import (
     generate_key,
 )
 from app.auth.api_keys.usage_terms import checked_terms
-from app.auth.authenticator import _storable
 from app.auth.caller import Environment, Permission
 from app.auth.client_certificate import is_subject
 from app.auth.errors import (
@@ -28,7 +27,7 @@ from app.auth.errors import (
 )
 from app.db import Session
 from app.errors import InvalidRequest
-from app.timestamps import bounded
+from app.timestamps import EARLIEST, LATEST, bounded
 
 MAX_LISTED_KEYS = 1000
 MAX_RATE_LIMIT_PER_MINUTE = 2**31 - 1
@@ -223,3 +222,8 @@ async def revoke_key(tx: Session, key_id: str, *, now: datetime) -> KeyFacts:
     if key.revoked_at is not None:
         return key
     return await queries.update_key(tx, key_id, {"revoked_at": now})
+
+
+def _storable(expires_at: datetime | None) -> datetime | None:
+    """Return a stored expiry within the bounds for storing: an earlier version accepted any year."""
+    return None if expires_at is None else min(max(expires_at, EARLIEST), LATEST)
