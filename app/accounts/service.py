@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -18,6 +18,13 @@ from app.db import Database, Session
 from app.ledger import queries as ledger_queries
 from app.ledger.errors import AccountNotFound
 from app.ledger.locked_account import lock_account
+
+
+class LiveGrants(NamedTuple):
+    """What grants can pay: credits, and nanos of the account's currency."""
+
+    credits: int
+    money_nanos: int
 
 
 class AccountService:
@@ -44,26 +51,20 @@ class AccountService:
         return row
 
     async def spendable_money(self, state: Mapping[str, Any], now: datetime) -> int:
-        """Return the money and the live grants of money of an account, in nanos, from its columns (`state`).
+        """Return the money and the live grants of money of an account, in nanos, from its columns (`state`)."""
+        money: int = state["money_nanos"]
+        return money + (await self.live_grants(state, now)).money_nanos
 
-        Reads a second time only if a grant is due.
-        """
-        due = state["grants_expire_at"]
-        if due is None or due > now:
-            return int(state["money_nanos"] + state["grants_money_nanos"])
-        live = await ledger_queries.find_live_sums(self._db, state["account_id"], now)
-        return int(state["money_nanos"] + live["money_nanos"])
-
-    async def live_grants(self, row: Mapping[str, Any], now: datetime) -> int:
-        """Return the credits that the grants of an account (its columns) can pay at `now`.
+    async def live_grants(self, state: Mapping[str, Any], now: datetime) -> LiveGrants:
+        """Return what the grants of an account can pay at `now`, from its columns (`state`).
 
         Reads the grants only if one of them has expired without a ledger entry yet.
         """
-        due: datetime | None = row["grants_expire_at"]
+        due: datetime | None = state["grants_expire_at"]
         if due is None or due > now:
-            credits: int = row["grants_credits"]
-            return credits
-        return int((await ledger_queries.find_live_sums(self._db, row["account_id"], now))["credits"])
+            return LiveGrants(state["grants_credits"], state["grants_money_nanos"])
+        live = await ledger_queries.find_live_sums(self._db, state["account_id"], now)
+        return LiveGrants(live["credits"], live["money_nanos"])
 
     async def account(self, environment: Environment, account_id: UUID, now: datetime) -> dict[str, Any]:
         """Return the columns of the account, its live `grants`, its identity and its profile. Raises AccountNotFound.
@@ -76,7 +77,7 @@ class AccountService:
         structlog.contextvars.bind_contextvars(account_id=str(account_id))
         oauth_provider, external_id = await queries.find_identity(self._db, account_id) or (None, None)
         profile = await queries.find_profile(self._db, account_id)
-        grants = await self.live_grants(row, now)
+        grants = (await self.live_grants(row, now)).credits
         identity = {"oauth_provider": oauth_provider, "external_id": external_id}
         return {**(profile or {}), **row, **identity, "grants": grants}
 

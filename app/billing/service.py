@@ -99,7 +99,7 @@ class BillingService:
             total_uses=row["total_uses"],
             plan_name=row["plan_name"],
             status=row["status"],
-            grants=await self.accounts.live_grants(row, now),
+            grants=(await self.accounts.live_grants(row, now)).credits,
             pack=None if name is None else config.packs[name],
         )
         CHECKED["inactive" if not active else "credit" if status.spendable > 0 else "exhausted"].inc()

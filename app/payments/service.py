@@ -152,7 +152,7 @@ class PaymentService:
         assert purchase is not None
         assert purchase.provider_payment_id is not None
         account = await self._billing.accounts.state(account_id)
-        grants = await self._billing.accounts.live_grants(account, now)
+        grants = (await self._billing.accounts.live_grants(account, now)).credits
         booked = purchase.is_booked
         return Payment(
             payment_id=purchase.provider_payment_id,

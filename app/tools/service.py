@@ -122,7 +122,7 @@ class ProductInventoryService:
     async def _main_pool(self, account_id: UUID, now: datetime) -> tuple[Mapping[str, Any], int]:
         """Return the account's columns, and the credits of its main pool: paid ones and live grants."""
         account = await self._billing.accounts.state(account_id)
-        return account, account["paid"] + await self._billing.accounts.live_grants(account, now)
+        return account, account["paid"] + (await self._billing.accounts.live_grants(account, now)).credits
 
     async def check(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
         """Return the balance, and count a check. Raises UnknownProduct."""
