@@ -204,53 +204,25 @@ class WalletService:
         """
         await self.require_finished_upgrade()
         async with self._db.transaction() as tx:
-            return await self.credit_money_in(
+            account = await lock_account(tx, account_id)
+            wanted = (nanos, currency or account.currency, kind.value)
+            existing = await replayed_money_credit(tx, account_id, actor, idempotency_key, wanted)
+            if existing is not None:
+                return existing
+            _require_open(account, currency)
+            credit = await give_money(
                 tx,
-                account_id,
+                account,
                 nanos,
                 kind,
-                currency=currency,
                 actor=actor,
                 now=now,
                 description=description,
                 external_transaction_id=external_transaction_id,
                 idempotency_key=idempotency_key,
             )
-
-    async def credit_money_in(
-        self,
-        tx: Session,
-        account_id: UUID,
-        nanos: int,
-        kind: Kind,
-        *,
-        currency: str | None,
-        actor: Actor,
-        now: datetime,
-        description: str | None = None,
-        external_transaction_id: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> MoneyCredit:
-        """As `credit_money`, in the caller's transaction. The caller has called `require_finished_upgrade`."""
-        account = await lock_account(tx, account_id)
-        wanted = (nanos, currency or account.currency, kind.value)
-        existing = await replayed_money_credit(tx, account_id, actor, idempotency_key, wanted)
-        if existing is not None:
-            return existing
-        _require_open(account, currency)
-        credit = await give_money(
-            tx,
-            account,
-            nanos,
-            kind,
-            actor=actor,
-            now=now,
-            description=description,
-            external_transaction_id=external_transaction_id,
-            idempotency_key=idempotency_key,
-        )
-        await write(tx, [account], now)
-        return credit
+            await write(tx, [account], now)
+            return credit
 
 
 _OF_LOT = (
