@@ -19,7 +19,8 @@ from app.demo.postgres import ephemeral_cluster
 from tests.databases import ADMIN_URL, CONSTRAINTS, MUTATION, ROOT, TEMPLATE, prepare, urls
 
 NO_SOURCE = (".git", ".venv", ".tools", ".*_cache", ".hypothesis", "__pycache__", "node_modules", "dist", "site", "var")
-LOCKS = "tests/billing/test_charges.py"
+CHARGES = "tests/billing/test_charges.py"
+LOCKED = "tests/billing/test_locked_accounts.py"
 ADMISSION = "tests/test_admission.py"
 SHARED = "tests/auth/test_shared_limits.py"
 ALERTS = "tests/risk/test_alerts.py"
@@ -50,28 +51,28 @@ CODE = [
     ),
     Mutant(
         "the lock of a batch of charges",
-        (LOCKS,),
+        (CHARGES,),
         file="app/ledger/queries.py",
         old='_LOCK_FREE_ACCOUNTS = f"{_ACCOUNTS_IN_ORDER} FOR NO KEY UPDATE SKIP LOCKED"',
         new="_LOCK_FREE_ACCOUNTS = _ACCOUNTS_IN_ORDER",
     ),
     Mutant(
         "skipping of accounts that somebody else has locked",
-        (LOCKS,),
+        (LOCKED,),
         file="app/ledger/queries.py",
         old="FOR NO KEY UPDATE SKIP LOCKED",
         new="FOR NO KEY UPDATE",
     ),
     Mutant(
         "the look at used keys under the lock",
-        (LOCKS,),
+        (CHARGES,),
         file="app/billing/service.py",
         old="used = {key: charge_of(row) for key, row in rows.items()}",
         new="used: dict[tuple[UUID, str], Charge] = {}",
     ),
     Mutant(
         "the replay of a key without a lock",
-        (LOCKS,),
+        (LOCKED,),
         file="app/ledger/batching.py",
         old="replay = await operation.find_replay(request)",
         new="replay = None",
@@ -85,7 +86,7 @@ CODE = [
     ),
     Mutant(
         "the replay of a key without a lock, of a key that this process has not seen",
-        (LOCKS,),
+        (LOCKED,),
         file="app/ledger/group_commit.py",
         old="                self._look_up(waiting)",
         new="                pass",
