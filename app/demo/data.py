@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from app.accounts.directory import Identity, Profile
 from app.auth.admins.admins import add_admin
-from app.auth.api_keys.keys import parse_key
+from app.auth.api_keys.keys import NO_TERMS, UsageTerms, parse_key
 from app.auth.api_keys.service import create_key, list_keys
 from app.auth.caller import Actor, Environment, Permission
 from app.billing.service import BillingService
@@ -20,12 +20,12 @@ from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.price_books import prepare_price_books
 from app.demo.stand_ins import ADMIN_EMAIL
+from app.ledger.money import NANOS_PER_UNIT
 from app.ledger.pools import Credits
 from app.ledger.verification import last_verification
 from app.settings import Settings
 
 ACTOR = Actor("system", "demo")
-PAID_USER = Identity("live", "oauth:google", "paid-user@example.com")
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,21 @@ class Keys:
     api_key: str
     credit_key: str
     test_key: str
+    usage_key: str
+    money_key: str
 
 
+PROVIDER = "oauth:google"
+"""Whose users the tokens of the local sign-in provider name, and the `user_id`s of the last two keys."""
+PAID_USER = Identity("live", PROVIDER, "paid-user@example.com")
 READ_WRITE = frozenset({Permission.READ, Permission.WRITE})
-KEYS: dict[str, tuple[Environment, frozenset[Permission]]] = {
-    "api_key": ("live", READ_WRITE),
-    "credit_key": ("live", READ_WRITE | {Permission.CREDIT}),
-    "test_key": ("test", READ_WRITE),
+USAGE = frozenset({Permission.USAGE_READ, Permission.USAGE_WRITE, Permission.USAGE_SET_COST})
+KEYS: dict[str, tuple[Environment, frozenset[Permission], UsageTerms]] = {
+    "api_key": ("live", READ_WRITE, NO_TERMS),
+    "credit_key": ("live", READ_WRITE | {Permission.CREDIT}, NO_TERMS),
+    "test_key": ("test", READ_WRITE, NO_TERMS),
+    "usage_key": ("live", USAGE, UsageTerms(PROVIDER, max_cost_nanos=100 * NANOS_PER_UNIT)),
+    "money_key": ("live", frozenset({Permission.MONEY_CREDIT}), UsageTerms(PROVIDER)),
 }
 
 
@@ -89,13 +97,15 @@ async def _keys(db: Database, path: Path, now: datetime) -> Keys:
     async with db.read() as session:
         working = {key.key_id for key in await list_keys(session) if key.status(now) == "active"}
     texts = {}
-    for name, (environment, permissions) in KEYS.items():
+    for name, (environment, permissions, usage) in KEYS.items():
         parsed = parse_key(kept.get(name, ""))
         if parsed is not None and parsed[1] in working:
             texts[name] = kept[name]
             continue
         async with db.transaction() as tx:
-            made = await create_key(tx, environment=environment, name=f"demo {name}", permissions=permissions, now=now)
+            made = await create_key(
+                tx, environment=environment, name=f"demo {name}", permissions=permissions, now=now, usage=usage
+            )
         texts[name] = made.secret_text
     keys = Keys(**texts)
     write_private(path, json.dumps(asdict(keys)))

@@ -18,6 +18,7 @@ import time
 from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -121,7 +122,7 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
         "issuer": oidc_url,
         "jwks_url": f"{oidc_url}/jwks",
         "audiences": [OIDC_CLIENT_ID],
-        "provider": "oauth:google",
+        "provider": data.PROVIDER,
     }
     return {
         "MODE": "demo",
@@ -262,12 +263,11 @@ def _announce(
     """
     facts: dict[str, object] = {
         "base_url": base_url,
-        "api_key": keys.api_key,
-        "credit_key": keys.credit_key,
-        "test_key": keys.test_key,
+        **asdict(keys),
         "admin_url": f"{base_url}/admin-ui/",
         "stripe_url": stripe_url,
         "oidc_url": oidc_url,
+        "stripe_webhook_secret": json.loads(env["STRIPE_LIVE"])["webhook_secret"],
         "pid": os.getpid(),
         "settings": dict(env),
     }

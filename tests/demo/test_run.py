@@ -24,7 +24,8 @@ from tests.servers import free_port
 
 START_TIMEOUT_S = 150  # seconds on an idle machine, a minute on one that is loaded seven times over
 USER = {"oauth_provider": "oauth:google", "external_id": "newcomer@example.com"}
-FACTS = {"base_url", "api_key", "credit_key", "test_key", "admin_url", "stripe_url", "oidc_url", "pid", "settings"}
+KEYS = ("api_key", "credit_key", "test_key", "usage_key", "money_key")
+FACTS = {*KEYS, "base_url", "admin_url", "stripe_url", "oidc_url", "stripe_webhook_secret", "pid", "settings"}
 PROCESSES = {"postgres", "create_stripe", "create_oidc", "serve", "worker", "guard.py"}
 
 
@@ -155,6 +156,26 @@ def type_command(folder: Path, *arguments: str, **env: str) -> "subprocess.Compl
     )
 
 
+def give_money_and_use_it(demo: Demo) -> None:
+    """With the keys of usage and money, which name a user by the `sub` of the user's token."""
+    user = {"user_id": "3F2504E0-4F89-41D3-9A0C-0305E82C3301"}
+    metric = {"type": "llm_tokens", "provider": "openai", "model": "gpt-4o", "input_tokens": 1000, "output_tokens": 10}
+    with demo.client("usage_key") as meter, demo.client("money_key") as giver:
+        checked = meter.post("/v1/usage/check", json={**user, "required_cents": 0})
+        assert checked.json()["balance_cents"] == 0, checked.text
+        given = giver.post("/v1/credits/add", json={**user, "amount_cents": 500, "reason": "welcome"})
+        assert given.json()["balance_cents"] == 500, given.text
+        used = meter.post("/v1/usage", json={**user, "event_id": "1", "metric": metric})
+        assert used.status_code == 200, used.text
+        stated = meter.post("/v1/usage", json={**user, "event_id": "2", "metric": metric, "cost_cents": 100})
+        assert (stated.status_code, stated.json()["cost_cents"]) == (200, 100), stated.text
+    claims = {"sub": user["user_id"].lower(), "aud": "ciris-billing-demo"}
+    token = httpx.post(f"{demo.facts['oidc_url']}/_control/id-token?raw=true", json=claims).text.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    own = httpx.get(f"{demo.facts['base_url']}/v1/accounts/me", headers=headers).json()
+    assert (own["user_id"], own["balance_cents"]) == (claims["sub"], stated.json()["balance_cents"])
+
+
 def commands_use_the_running_demo(demo: Demo) -> None:
     folder = demo.state_dir.parent
     notice = f"Using the demo that is running at {demo.facts['base_url']} (var/demo.json)\n"
@@ -162,7 +183,7 @@ def commands_use_the_running_demo(demo: Demo) -> None:
     assert verified.returncode == 0, verified.stderr
     assert (json.loads(verified.stdout)["ok"], verified.stderr.startswith(notice)) == (True, True)
     listed = json.loads(type_command(folder, "keys", "list", "--json").stdout)
-    assert {key["name"] for key in listed} == {"demo api_key", "demo credit_key", "demo test_key"}
+    assert {key["name"] for key in listed} == {f"demo {name}" for name in KEYS}
     reconciled = type_command(folder, "payments", "reconcile", "--json")
     assert (reconciled.returncode, json.loads(reconciled.stdout)["failed"]) == (0, 0)
     elsewhere = type_command(folder, "keys", "list", MODE="development", DATABASE_URL="postgresql://a:b@127.0.0.1:1/c")
@@ -186,6 +207,7 @@ def test_worked_example_quick_start_and_every_end(state_dir: Path, tmp_path: Pat
         for private in ("demo.json", "demo-keys.json", "demo-secrets.json"):
             assert (state_dir / private).stat().st_mode & 0o077 == 0
         use_up_and_buy(demo)
+        give_money_and_use_it(demo)
         work_through_the_quick_start(demo.facts, tmp_path)
         commands_use_the_running_demo(demo)
         started = demo.descendants()
@@ -199,8 +221,7 @@ def test_worked_example_quick_start_and_every_end(state_dir: Path, tmp_path: Pat
         assert is_not_used_any_more(state_dir)
         first = demo.facts
     with running_demo(state_dir, port) as demo:
-        keys = ("api_key", "credit_key", "test_key")
-        assert [demo.facts[key] for key in keys] == [first[key] for key in keys]
+        assert [demo.facts[key] for key in KEYS] == [first[key] for key in KEYS]
         with demo.client("credit_key") as client:
             assert check(client)["credits_remaining"] == 19
         with demo.client("test_key") as client:
