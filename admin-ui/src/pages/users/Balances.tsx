@@ -10,7 +10,7 @@ export function Balances({ user }: { user: User }) {
     <>
       <SimpleGrid cols={{ base: 2, sm: 4 }} spacing="sm">
         <Pool name="Daily free" value={user.daily_free} hint="Spent first; resets daily (UTC)" />
-        <Pool name="Free" value={user.free} hint="Spent second" />
+        <Pool name="Free" value={user.free} hint="Spent after credit grants" />
         <Pool name="Paid" value={user.paid} hint="Spent last" />
         <Pool name="Debt" value={user.debt} hint="Deducted from the next purchase" alarming={user.debt > 0} />
       </SimpleGrid>
