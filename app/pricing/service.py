@@ -1,6 +1,7 @@
 """PriceBooks: the price book in force, from memory, in every process within a second of a change."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from app.pricing.usage import Usage
 
 CHANNEL = "price_books"
 KEPT_BOOKS = 16
+"""The least recently used is dropped, so versions that an admin reads do not displace the books of requests."""
 Activations: TypeAlias = Mapping[str, Sequence[tuple[datetime, int]]]
 """By currency: the moments from which versions are in force, in their order."""
 
@@ -47,7 +49,7 @@ class PriceBooks:
         self._db = db
         self._listener = listener
         self._activations: Activations | None = None
-        self._books: dict[int, PriceBook] = {}
+        self._books: OrderedDict[int, PriceBook] = OrderedDict()
         self._differences: dict[tuple[int | None, int], list[Change]] = {}
         self._loading = asyncio.Lock()
         self._notifications = 0
@@ -69,6 +71,7 @@ class PriceBooks:
     async def book(self, version: int) -> PriceBook:
         """Return a version, in force or not. Raises PriceBookNotFound."""
         if (book := self._books.get(version)) is not None:
+            self._books.move_to_end(version)
             return book
         async with self._loading:  # several requests may ask at once
             if version not in self._books:
@@ -77,7 +80,7 @@ class PriceBooks:
                     raise PriceBookNotFound(version)
                 book = await asyncio.to_thread(_compile, document, version)
                 if len(self._books) >= KEPT_BOOKS:
-                    del self._books[next(iter(self._books))]
+                    self._books.popitem(last=False)
                 self._books[version] = book
             return self._books[version]
 

@@ -13,7 +13,7 @@ from app.errors import InvalidRequest
 from app.pricing.editing import Author, activate, confirm, find_in_force, find_version, propose
 from app.pricing.engine import Priced, price
 from app.pricing.errors import PriceBookNotFound
-from app.pricing.service import PriceBooks
+from app.pricing.service import KEPT_BOOKS, PriceBooks
 from tests.auth.conftest import until
 from tests.conftest import settings_for
 from tests.databases import Urls
@@ -86,6 +86,17 @@ async def test_a_version_is_loaded_once_for_all_who_ask_at_once(
     books = PriceBooks(own_db)
     found = await asyncio.gather(*(books.current("USD", NOON) for _ in range(20)))
     assert len({id(book) for book in found}) == 1
+
+
+async def test_the_book_in_force_stays_in_memory_while_an_admin_reads_other_versions(own_db: Database) -> None:
+    in_force = await put_in_force(own_db, NOON)
+    books = PriceBooks(own_db)
+    book = await books.current("USD", NOON)
+    async with own_db.transaction() as tx:
+        others = [await propose(tx, document(), AUTHOR) for _ in range(KEPT_BOOKS)]
+    for version in others:
+        await books.book(version)
+        assert await books.book(in_force) is book
 
 
 async def sees(books: PriceBooks, version: int) -> None:
