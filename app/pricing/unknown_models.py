@@ -78,8 +78,8 @@ class UnknownModels:
     def _restore(self, unwritten: dict[tuple[str, str], dict[str, Any]]) -> None:
         for key, earlier in unwritten.items():
             later = self._seen.get(key)
-            if later is None:
-                self._seen[key] = earlier
-            else:
+            if later is not None:
                 later["events"] += earlier["events"]
                 later["first_seen_at"] = earlier["first_seen_at"]
+            elif len(self._seen) < MAX_COLLECTED:
+                self._seen[key] = earlier

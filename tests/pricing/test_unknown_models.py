@@ -96,3 +96,22 @@ async def test_counts_wait_for_the_database(own_db: Database, monkeypatch: pytes
     monkeypatch.setattr(own_db, "transaction", transaction)
     await models.flush()
     assert await listed(own_db) == [("openai", "gpt-next", "no_row", "refused", 2)]
+
+
+async def test_failed_writes_do_not_let_the_list_grow(own_db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unknown_models, "MAX_COLLECTED", 2)
+    models = UnknownModels(own_db)
+    transaction = own_db.transaction
+
+    def fail() -> None:
+        for name in ("c", "d"):  # events during the write
+            models.note(UnknownModel("p", name, "no_row"), NOW, stated_price=False)
+        raise OSError("down")
+
+    for name in ("a", "b"):
+        models.note(UnknownModel("p", name, "no_row"), NOW, stated_price=False)
+    monkeypatch.setattr(own_db, "transaction", fail)
+    await models.flush()
+    monkeypatch.setattr(own_db, "transaction", transaction)
+    await models.flush()
+    assert sorted(await listed(own_db)) == [("p", name, "no_row", "refused", 1) for name in ("c", "d")]
