@@ -1,7 +1,5 @@
 """UnknownModels: counts the models that usage named and no price book prices. No request waits for the writes."""
 
-import asyncio
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,25 +7,24 @@ import structlog
 
 from app.clock import utc_now
 from app.db import Database
+from app.db.write_behind import WriteBehind
 from app.observability.metrics import UNKNOWN_MODELS
 from app.pricing import queries
 from app.pricing.compiled import UnknownModel
 
-FLUSH_EVERY_S = 5.0
 MAX_COLLECTED = 1_000
 """Distinct models between two writes. Further ones are counted by the metric alone."""
 FORGOTTEN_AFTER = timedelta(days=90)
 log = structlog.get_logger()
 
 
-class UnknownModels:
-    """Collects in memory, and writes every FLUSH_EVERY_S. A process that is killed loses at most that much."""
+class UnknownModels(WriteBehind):
+    """Counts by model. A process that is killed loses the counts since the last flush."""
 
     def __init__(self, db: Database) -> None:
+        super().__init__()
         self._db = db
         self._seen: dict[tuple[str, str], dict[str, Any]] = {}
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
     def note(self, unknown: UnknownModel, now: datetime, *, stated_price: bool) -> None:
         """Count an event of an unknown model, which was refused or had the book's stated price. Takes no time."""
@@ -42,25 +39,6 @@ class UnknownModels:
             self._seen[key] = seen
         seen["events"] += 1
         seen |= {"reason": unknown.reason, "outcome": outcome, "last_seen_at": now}
-
-    def start(self) -> None:
-        """Write every FLUSH_EVERY_S, until `stop`."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Let the current write finish, then write the rest."""
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
-        await self.flush()
-
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_EVERY_S):
-                    await self._stopping.wait()
-            if not self._stopping.is_set():
-                await self.flush()
 
     async def flush(self) -> None:
         """Write what was collected. After a failure, the next flush tries again."""

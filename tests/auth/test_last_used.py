@@ -10,9 +10,8 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from app.auth.api_keys import last_used
 from app.auth.api_keys.last_used import MIN_INTERVAL, LastUsed
-from app.db import Database, Session
+from app.db import Database, Session, write_behind
 from tests.auth.conftest import MakeKey, Process, StartProcess, running
 from tests.databases import Urls
 
@@ -88,9 +87,9 @@ async def test_every_request_is_counted_once_whatever_goes_wrong(
     await uses.flush()
     assert [await requests_total(db, key.key_id) for key in (held, free)] == [3, 3]
     uses.note(held.key_id, now + timedelta(seconds=1))
-    await uses.flush(all_of_it=True)  # as a process does that stops
+    await uses.flush_rest()  # as a process does that stops
     assert [await requests_total(db, key.key_id) for key in (held, free)] == [4, 4]
-    await uses.flush(all_of_it=True)
+    await uses.flush_rest()
     assert [await requests_total(db, key.key_id) for key in (held, free)] == [4, 4]
 
 
@@ -110,7 +109,7 @@ class SlowToSay(Database):
 async def test_stopping_in_the_middle_of_a_writing_counts_nothing_twice_and_forgets_nothing(
     make_key: MakeKey, db: Database, database: Urls, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(last_used, "FLUSH_EVERY_S", 0.01)
+    monkeypatch.setattr(write_behind, "FLUSH_EVERY_S", 0.01)
     key = await make_key()
     slow = SlowToSay(SecretStr(database.service))
     slow.committed = asyncio.Event()

@@ -2,21 +2,20 @@
 
 import asyncio
 from collections import Counter
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
 
 from app.auth.api_keys import queries
 from app.db import Database
+from app.db.write_behind import WriteBehind
 
-FLUSH_EVERY_S = 5.0
 MIN_INTERVAL = timedelta(minutes=1)
 MAX_KEYS_PER_FLUSH = 10_000
 log = structlog.get_logger()
 
 
-class LastUsed:
+class LastUsed(WriteBehind):
     """Collects uses in memory, and writes a key's once its last write is a minute old. No request waits for it.
 
     A process that is killed loses the uses it has not written: at most a minute's. Writes are sequential and never
@@ -24,41 +23,25 @@ class LastUsed:
     """
 
     def __init__(self, db: Database) -> None:
+        super().__init__()
         self._db = db
         self._used: dict[str, datetime] = {}
         self._written: dict[str, datetime] = {}
         self._requests: Counter[str] = Counter()
         self._writing = asyncio.Lock()
-        self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
     def note(self, key_id: str, now: datetime) -> None:
         self._used[key_id] = now
         self._requests[key_id] += 1
 
-    def start(self) -> None:
-        """Write every FLUSH_EVERY_S, until `stop`."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Let the current write finish, then write all remaining uses."""
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
-        await self.flush(all_of_it=True)
-
-    async def _run(self) -> None:
-        while not self._stopping.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_EVERY_S):
-                    await self._stopping.wait()
-            if not self._stopping.is_set():
-                await self.flush()
-
-    async def flush(self, *, all_of_it: bool = False) -> None:
-        """Write the uses that are due, or (before the process ends) all. After a failure they stay due."""
+    async def flush(self) -> None:
+        """Write the uses that are due. After a failure they stay due."""
         async with self._writing:
-            await self._flush(all_of_it=all_of_it)
+            await self._flush(all_of_it=False)
+
+    async def flush_rest(self) -> None:
+        async with self._writing:
+            await self._flush(all_of_it=True)
 
     async def _flush(self, *, all_of_it: bool) -> None:
         due = {
