@@ -8,6 +8,9 @@ https://docs.stripe.com/currencies.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+NANO_DIGITS = 9
+"""Decimal digits of a nano, 10^-9 of a currency's major unit."""
+
 
 def _codes(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -52,6 +55,11 @@ class CurrencyInfo:
     digits: int
     step_minor: int
     minimum_minor: int
+
+    @property
+    def nanos_per_minor(self) -> int:
+        nanos: int = 10 ** (NANO_DIGITS - self.digits)
+        return nanos
 
     def format(self, minor: int) -> str:
         """Return the amount as text: `1999` is "19.99 USD"."""

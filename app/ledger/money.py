@@ -6,9 +6,8 @@ and required amounts up. Decisions use nanos. The decimal text is exact.
 
 import re
 
-from app.currencies import info_of
+from app.currencies import NANO_DIGITS, info_of
 
-NANO_DIGITS = 9
 NANOS_PER_UNIT = 10**NANO_DIGITS
 MAX_NANOS = 2**63 - 1
 """The largest amount of money: it fits the columns' 64 bits."""
@@ -20,17 +19,17 @@ _DECIMAL = re.compile(r"(-?)([0-9]{1,19})(?:\.([0-9]{1,9}))?", re.ASCII)
 
 def nanos_of_minor(minor: int, currency: str) -> int:
     """Return the nanos of an amount in minor units, such as cents."""
-    return minor * _nanos_per_minor(currency)
+    return minor * info_of(currency).nanos_per_minor
 
 
 def minor_floor(nanos: int, currency: str) -> int:
     """Return nanos in minor units, rounded down. For balances: never more than there is."""
-    return nanos // _nanos_per_minor(currency)
+    return nanos // info_of(currency).nanos_per_minor
 
 
 def minor_ceil(nanos: int, currency: str) -> int:
     """Return nanos in minor units, rounded up. For costs and required amounts: never less than is needed."""
-    return -(-nanos // _nanos_per_minor(currency))
+    return -(-nanos // info_of(currency).nanos_per_minor)
 
 
 def decimal_text(nanos: int) -> str:
@@ -54,8 +53,3 @@ def nanos_of_text(text: str) -> int:
     if nanos > MAX_NANOS:
         raise ValueError("must fit 64 bits in nanos")
     return -nanos if sign else nanos
-
-
-def _nanos_per_minor(currency: str) -> int:
-    nanos: int = 10 ** (NANO_DIGITS - info_of(currency).digits)
-    return nanos

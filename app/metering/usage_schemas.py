@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from app.accounts.schemas import UserFields
+from app.currencies import NANO_DIGITS
 from app.errors import AppError, InvalidRequest
 from app.http.schemas import MAX_INT64, CodedError, ErrorReply, Key255, Label, Reply, Text255, Timestamp
-from app.ledger.money import NANO_DIGITS, NANOS_PER_UNIT, decimal_text, minor_ceil, minor_floor
+from app.ledger.money import NANOS_PER_UNIT, decimal_text, minor_ceil, minor_floor
 from app.metering.attribution import FIELDS, Attribution, attribution_of
 from app.metering.errors import InsufficientMoney, NegativeCost
 from app.metering.events import Check, Record, StatedCost, Status, UsageEvent

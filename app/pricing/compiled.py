@@ -24,8 +24,6 @@ from app.pricing.book import (
 from app.pricing.usage import PROMPT_CLASSES, TOKEN_CLASSES, ApiCalls, LlmTokens, Metered, Mode, TokenClass, ToolCalls
 
 Reason = Literal["no_row", "not_yet_valid", "disputed", "no_price_for_mode", "no_price_for_class"]
-NANO_DIGITS = 9
-"""Decimal digits of a nano, 10^-9 of the currency's major unit."""
 Table: TypeAlias = Mapping[TokenClass, Decimal]
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
@@ -109,7 +107,7 @@ class PriceBook:
     def of(cls, document: BookDocument, version: int = 0) -> "PriceBook":
         return cls(
             version=version,
-            nanos_per_step=_nanos_per_step(document),
+            nanos_per_step=1 if document.rounding == "exact" else info_of(document.currency).nanos_per_minor,
             document=document,
             unknown_models=None if document.unknown_models is None else RateTable(document.unknown_models),
             _provider_aliases={fold(alias): fold(name) for alias, name in document.provider_aliases.items()},
@@ -174,12 +172,6 @@ class PriceBook:
             if (rule := self._markups.get(key)) is not None and rule.names == is_named:
                 return rule
         return None
-
-
-def _nanos_per_step(document: BookDocument) -> int:
-    if document.rounding == "exact":
-        return 1
-    return int(10 ** (NANO_DIGITS - info_of(document.currency).digits))
 
 
 def _models_of(rows: Iterable[LlmRow]) -> dict[tuple[str, str], list[ModelRow]]:

@@ -10,8 +10,9 @@ from datetime import datetime
 from decimal import ROUND_CEILING, Context, Decimal, Inexact, InvalidOperation, localcontext
 from typing import Literal, TypeAlias
 
+from app.currencies import NANO_DIGITS
 from app.pricing.book import UNKNOWN_MODELS, ComputeRow, MarkupRule, VolumeRow
-from app.pricing.compiled import NANO_DIGITS, ModelRow, PriceBook, Table, UnknownModel
+from app.pricing.compiled import ModelRow, PriceBook, Table, UnknownModel
 from app.pricing.usage import TOKEN_CLASSES, ApiCalls, Compute, LlmTokens, Metered, ToolCalls, Usage
 
 PER_MILLION, PER_THOUSAND = 1_000_000, 1_000

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from app.admin.schemas import Moment, ReasonBody
+from app.currencies import NANO_DIGITS
 from app.http.schemas import Key255, Reply, Text255, Timestamp
-from app.ledger.money import NANO_DIGITS, decimal_text
+from app.ledger.money import decimal_text
 from app.pricing.book import LlmRow, Status
 from app.pricing.comparison import Change
 from app.pricing.engine import LineKind, Priced

@@ -11,9 +11,10 @@ from typing import Any, Self
 from pydantic import Field
 
 from app.configuration.sections import DisplayRate, DisplayRates
+from app.currencies import NANO_DIGITS
 from app.http.schemas import Reply, Timestamp
 from app.ledger.errors import CurrencyMismatch
-from app.ledger.money import NANO_DIGITS, decimal_text
+from app.ledger.money import decimal_text
 from app.metering.usage_schemas import Balance
 from app.neighbours.movements import Described
 
