@@ -261,7 +261,7 @@ class QuoteLine(Reply):
     amount: str
 
     @classmethod
-    def of(cls, line: Line) -> Self:
+    def of(cls, line: Line, **more: Any) -> Self:
         return cls(
             kind=line.kind,
             row=line.row_id,
@@ -270,6 +270,7 @@ class QuoteLine(Reply):
             unit_price=f"{line.unit_price:f}",
             per=line.per,
             amount=f"{line.nanos.scaleb(-NANO_DIGITS):f}",
+            **more,
         )
 
 

@@ -1,18 +1,17 @@
 """Wire types of `/admin/price-books` and `/admin/unknown-models`."""
 
-from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from app.admin.schemas import Moment, ReasonBody
-from app.currencies import NANO_DIGITS
 from app.http.schemas import Key255, Reply, Text255, Timestamp
 from app.ledger.money import decimal_text
+from app.metering.usage_schemas import QuoteLine
 from app.pricing.book import LlmRow, Status
 from app.pricing.comparison import Change
-from app.pricing.engine import LineKind, Priced
+from app.pricing.engine import Line, LineKind, Priced
 from app.pricing.usage import ApiCalls, Compute, LlmTokens, Metered, Mode, TokenClass, ToolCalls, Usage
 
 MAX_VERSION = 2**53
@@ -186,15 +185,13 @@ class CalculateBody(Reply):
     month_quantity: Amount = Field(default=Decimal(0), description="The account's earlier quantity this month.")
 
 
-class LineReply(Reply):
+class LineReply(QuoteLine):
     kind: LineKind
-    row: str = Field(description="The id of the row or rule.")
-    item: str
-    quantity: str
-    unit_price: str = Field(description="Of `per` units, in the major unit.")
-    per: int
-    amount_nanos: str = Field(description="Exact, in 10^-9 of the major unit. The lines sum to the cost.")
-    amount: str = Field(description="The same in the major unit.")
+    amount_nanos: str = Field(description="`amount` in 10^-9 of the major unit.")
+
+    @classmethod
+    def of(cls, line: Line, **more: Any) -> Self:
+        return super().of(line, amount_nanos=f"{line.nanos:f}", **more)
 
 
 class CalculateReply(Reply):
@@ -236,21 +233,7 @@ class CalculateReply(Reply):
             cost=decimal_text(found.cost_nanos),
             provider_cost_nanos=found.provider_cost_nanos,
             provider_cost=decimal_text(found.provider_cost_nanos),
-            lines=list(_lines(found)),
+            lines=[LineReply.of(line) for line in found.lines],
             markup_rule=found.markup_rule_id,
             unknown_model=found.fallback,
-        )
-
-
-def _lines(found: Priced) -> Iterable[LineReply]:
-    for line in found.lines:
-        yield LineReply(
-            kind=line.kind,
-            row=line.row_id,
-            item=line.item,
-            quantity=f"{line.quantity:f}",
-            unit_price=f"{line.unit_price:f}",
-            per=line.per,
-            amount_nanos=f"{line.nanos:f}",
-            amount=f"{line.nanos.scaleb(-NANO_DIGITS):f}",
         )
