@@ -7,7 +7,6 @@ model's rate.
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, time
 from decimal import Decimal
-from importlib import metadata
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -44,8 +43,7 @@ def read() -> Source:
     """Return the data of the installed package. Raises ImportError without it."""
     from genai_prices.data import providers
 
-    distribution = metadata.distribution(PACKAGE)
-    source = Source(PACKAGE, distribution.version, [f"{PACKAGE}\n\n{_licence(distribution)}"])
+    source = Source.of_package(PACKAGE)
     for provider in providers:
         taken: set[str] = set()
         for model in provider.models:
@@ -63,11 +61,6 @@ def read() -> Source:
             else:
                 source.listings.append(Listing(provider.id, tuple(names), periods))
     return source
-
-
-def _licence(distribution: metadata.Distribution) -> str:
-    files = [file for file in distribution.files or () if "licenses" in file.parts]
-    return "\n\n".join(file.read_text().strip() for file in files)
 
 
 def _names(model: Any) -> Iterator[str]:

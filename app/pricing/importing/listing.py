@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import metadata
 from itertools import pairwise
+from typing import Self
 
 from app.pricing.book import Tariff
 
@@ -37,6 +39,14 @@ class Source:
     notices: list[str]
     listings: list[Listing] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_package(cls, name: str) -> Self:
+        """Return the source without listings: the installed version of a package, and its licences as the notice."""
+        distribution = metadata.distribution(name)
+        files = [file for file in distribution.files or () if "licenses" in file.parts]
+        licences = "\n\n".join(file.read_text().strip() for file in files)
+        return cls(name, distribution.version, [f"{name}\n\n{licences}"])
 
 
 def merged(periods: Iterable[Period]) -> tuple[Period, ...]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_HALF_EVEN, Decimal
-from importlib import metadata, resources
+from importlib import resources
 from typing import Any
 
 from pydantic import ValidationError
@@ -34,9 +34,7 @@ def read() -> Source:
     )
     if snapshot["schema"] != SCHEMA:
         raise ValueError(f"{PACKAGE} has data of schema {snapshot['schema']}, not {SCHEMA}")
-    distribution = metadata.distribution(PACKAGE)
-    licences = [file.read_text().strip() for file in distribution.files or () if "licenses" in file.parts]
-    source = Source(PACKAGE, distribution.version, [f"{PACKAGE}\n\n" + "\n\n".join(licences)])
+    source = Source.of_package(PACKAGE)
     for provider, models in snapshot["prices"].items():
         for model, modes in models.items():
             where = f"{provider}/{model}"
