@@ -24,7 +24,6 @@ from tests.conftest import ACTOR
 from tests.metering.conftest import put_in_force
 from tests.support.wallets import DOLLAR, locked
 
-NOBODY = UUID(int=7)
 KEY = Actor("api_key", "0123456789abcdef")
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
 SONNET = LlmTokens("anthropic", "claude-3-5-sonnet", {"input_uncached": 1000, "output_text": 100})

@@ -14,12 +14,10 @@ from app.http.schemas import Reply
 from app.ledger.money import decimal_text
 from app.metering.events import Status
 from app.metering.report_queries import Grouping, Interval, Scope
-from app.metering.report_schemas import EventDetailReply, EventReply, GroupReply
+from app.metering.report_schemas import DIMENSIONS, EventDetailReply, EventReply, GroupReply
 
-GROUPINGS: tuple[Grouping, ...] = (
-    *("meter", "provider", "model", "agent", "tool", "key", "run"),
-    *("status", "source", "plan", "user"),
-)
+FILTERS: tuple[Grouping, ...] = (*DIMENSIONS, "plan")
+GROUPINGS: tuple[Grouping, ...] = (*FILTERS, "user")
 Cursor = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,8000}$")]
 
 
@@ -47,9 +45,7 @@ class UsageFilters(BaseModel):
         """Return the events of the report. Raise InvalidRequest for a wrong range of days."""
         days = days_of(self.environment, self.first, self.last, now)
         since, until = (datetime.combine(day, time(), UTC) for day in (days.first, days.last + timedelta(days=1)))
-        filters: dict[Grouping, str] = {
-            name: value for name in GROUPINGS if name != "user" and (value := getattr(self, name)) is not None
-        }
+        filters: dict[Grouping, str] = {name: value for name in FILTERS if (value := getattr(self, name)) is not None}
         return Scope(self.environment, since, until, self.account_id, filters)
 
 
