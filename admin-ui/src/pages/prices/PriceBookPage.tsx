@@ -1,4 +1,4 @@
-import { Alert, Anchor, Box, Tabs, Text } from "@mantine/core";
+import { Alert, Anchor, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useParams } from "react-router";
@@ -12,13 +12,13 @@ import { DetailSkeleton } from "../../components/DetailSkeleton";
 import { EmptyState } from "../../components/EmptyState";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { Facts } from "../../components/Facts";
-import { useFilters } from "../../components/Filters";
 import { Page } from "../../components/Page";
 import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
-import { keysOf, oneOf } from "../../logic/filters";
+import { UrlTabs } from "../../components/UrlTabs";
+import { keysOf } from "../../logic/filters";
 import { flatten, show, type Facts as Values } from "../../logic/diff";
 import { formatCount, formatNumber, humanize } from "../../logic/format";
 import { ActivateDialog } from "./ActivateDialog";
@@ -55,30 +55,13 @@ export function PriceBookPage() {
 const TABS = { changes: "Changes", models: "Models", rules: "Rules and other prices", calculator: "Calculator" };
 
 function Parts({ book }: { book: PriceBookDetail }) {
-  const { get, set } = useFilters();
-  const shown = oneOf(get("tab"), keysOf(TABS)) ?? "changes";
   const content = {
     changes: <Difference version={book.version} />,
     models: <ModelRows version={book.version} />,
     rules: <Rules book={book} />,
     calculator: <VersionCalculator version={book.version} />,
   };
-  return (
-    <Tabs value={shown} onChange={(value) => set("tab", value)} keepMounted={false}>
-      <Tabs.List aria-label="Parts of the price book">
-        {keysOf(TABS).map((name) => (
-          <Tabs.Tab key={name} value={name}>
-            {TABS[name]}
-          </Tabs.Tab>
-        ))}
-      </Tabs.List>
-      {keysOf(TABS).map((name) => (
-        <Tabs.Panel key={name} value={name}>
-          <Box pt="md">{name === shown && content[name]}</Box>
-        </Tabs.Panel>
-      ))}
-    </Tabs>
-  );
+  return <UrlTabs param="tab" label="Parts of the price book" tabs={TABS} first="changes" content={content} />;
 }
 
 function Activate({ book }: { book: PriceBookDetail }) {

@@ -1,4 +1,4 @@
-import { Anchor, Box, Stack, Tabs, Text } from "@mantine/core";
+import { Anchor, Stack, Text } from "@mantine/core";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useNavigate } from "react-router";
@@ -17,19 +17,16 @@ import { RoleButton } from "../../components/RoleButton";
 import { Section } from "../../components/Section";
 import { Tag } from "../../components/Tag";
 import { Timestamp } from "../../components/Timestamp";
-import { keysOf, oneOf } from "../../logic/filters";
+import { UrlTabs } from "../../components/UrlTabs";
 import { Calculator } from "./Calculator";
 import { STATES } from "./labels";
 import { UnknownModels } from "./UnknownModels";
 
 const TABS = { versions: "Versions", unknown: "Unknown models", calculator: "Calculator" };
-const CONTENT = { versions: Versions, unknown: UnknownModels, calculator: Calculator };
+const CONTENT = { versions: <Versions />, unknown: <UnknownModels />, calculator: <Calculator /> };
 
 export function PriceBooksPage() {
-  const { get, set } = useFilters();
   const [importing, setImporting] = useState(false);
-  const shown = oneOf(get("tab"), keysOf(TABS)) ?? "versions";
-  const Content = CONTENT[shown];
   return (
     <Page
       title="Price books"
@@ -40,20 +37,7 @@ export function PriceBooksPage() {
         </RoleButton>
       }
     >
-      <Tabs value={shown} onChange={(value) => set("tab", value)} keepMounted={false}>
-        <Tabs.List aria-label="Parts of the price books">
-          {keysOf(TABS).map((name) => (
-            <Tabs.Tab key={name} value={name}>
-              {TABS[name]}
-            </Tabs.Tab>
-          ))}
-        </Tabs.List>
-        {keysOf(TABS).map((name) => (
-          <Tabs.Panel key={name} value={name}>
-            <Box pt="md">{name === shown && <Content />}</Box>
-          </Tabs.Panel>
-        ))}
-      </Tabs>
+      <UrlTabs param="tab" label="Parts of the price books" tabs={TABS} first="versions" content={CONTENT} />
       {importing && <ImportDialog onClose={() => setImporting(false)} />}
     </Page>
   );
