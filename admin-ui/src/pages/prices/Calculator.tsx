@@ -11,7 +11,7 @@ import { NumberField } from "../../components/NumberField";
 import { Section } from "../../components/Section";
 import { fromLocalInput, toLocalInput } from "../../logic/dates";
 import { keysOf, oneOf } from "../../logic/filters";
-import { calculationOf, COUNT, METERS, MODES, quantityProblem, START, TOKENS, type CalculationValues } from "./calculation";
+import { calculationOf, COUNT, hasTiers, METERS, MODES, quantityProblem, START, TOKENS, type CalculationValues } from "./calculation";
 import { CalculatedPrice } from "./CalculatedPrice";
 import { STATES, TOKEN_CLASSES } from "./labels";
 
@@ -119,7 +119,7 @@ function Fields({ values, onChange }: FieldsProps) {
           value={values.at === null ? "" : toLocalInput(values.at)}
           onChange={({ currentTarget }) => onChange({ at: fromLocalInput(currentTarget.value) })}
         />
-        {values.meter !== "llm_tokens" && values.meter !== "compute" && (
+        {hasTiers(values.meter) && (
           <Quantity
             label="Earlier this month"
             description="Quantity, for prices with tiers"

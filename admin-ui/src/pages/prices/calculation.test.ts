@@ -34,6 +34,10 @@ describe("the calculator's request", () => {
     expect(usageOf({ meter: "tool_calls", name: "search", count: "7" })).toEqual({ meter: "tool_calls", tool: "search", count: 7 });
   });
 
+  it("leaves out a quantity of the month that the meter does not show", () => {
+    expect(calculationOf({ ...CALL, monthQuantity: "x" })).toMatchObject({ body: { month_quantity: "0" }, problem: null });
+  });
+
   it.each<[string, Partial<CalculationValues>]>([
     ["Enter a model", { model: " " }],
     ["Input: enter a whole number: no decimals", { tokens: { input_uncached: "1.5" } }],
@@ -42,7 +46,7 @@ describe("the calculator's request", () => {
     ["Enter a quantity", { meter: "custom", name: "storage", quantity: "" }],
     ["Calls: Enter a whole number", { meter: "api_calls", count: "" }],
     ["Enter a number such as 1.5, with at most 9 decimals", { meter: "compute", cpuHours: "1e3" }],
-    ["Enter a number such as 1.5, with at most 9 decimals", { monthQuantity: "-1" }],
+    ["Enter a number such as 1.5, with at most 9 decimals", { meter: "custom", name: "storage", monthQuantity: "-1" }],
   ])("is not sent: %s", (problem, changes) => {
     expect(calculationOf({ ...CALL, ...changes })).toEqual({ body: null, problem });
   });

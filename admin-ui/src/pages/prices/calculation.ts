@@ -60,17 +60,23 @@ export function quantityProblem(text: string): string | null {
   return text === "" || QUANTITY.test(text) ? null : "Enter a number such as 1.5, with at most 9 decimals";
 }
 
-/** Return the request, or why there is none yet. */
+/** Whether the price of a meter can depend on the account's earlier quantity in the month. */
+export function hasTiers(meter: Meter): boolean {
+  return meter !== "llm_tokens" && meter !== "compute";
+}
+
+/** Return the request, or why there is none yet. A quantity of the month that the form does not show is left out. */
 export function calculationOf(values: CalculationValues): { body: CalculationBody; problem: null } | { body: null; problem: string } {
   const { usage, problem } = usageOf(values);
-  const wrong = problem ?? quantityProblem(values.monthQuantity);
+  const monthQuantity = hasTiers(values.meter) ? values.monthQuantity : "";
+  const wrong = problem ?? quantityProblem(monthQuantity);
   if (usage === null || wrong !== null) return { body: null, problem: wrong ?? "Complete the form" };
   const body: CalculationBody = {
     usage,
     at: values.at,
     plan: values.plan.trim() || null,
     tool: values.tool.trim() || null,
-    month_quantity: values.monthQuantity || "0",
+    month_quantity: monthQuantity || "0",
   };
   return { body, problem: null };
 }
