@@ -47,10 +47,15 @@ export function salesIn(sales: Sales[], currency: string): Sales {
 
 const MONEY_COLORS = ["teal.6", "orange.6", "grape.6", "cyan.6", "lime.6"];
 
+/** Return the color of a currency's series, by its place among the currencies. */
+export function moneyColor(index: number): string {
+  return MONEY_COLORS[index % MONEY_COLORS.length] ?? "gray.6";
+}
+
 export function salesSeries(currencies: string[]): Series<Day>[] {
   return currencies.map((currency, index) => ({
     name: currency,
-    color: MONEY_COLORS[index % MONEY_COLORS.length] ?? "gray.6",
+    color: moneyColor(index),
     valueOf: ({ sales }) => Number(plainUnits(String(salesIn(sales, currency).net_minor), currency)),
     textOf: ({ sales }) => formatMoney(salesIn(sales, currency).net_minor, currency),
   }));

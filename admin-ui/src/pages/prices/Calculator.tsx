@@ -11,7 +11,7 @@ import { NumberField } from "../../components/NumberField";
 import { Section } from "../../components/Section";
 import { fromLocalInput, toLocalInput } from "../../logic/dates";
 import { keysOf, oneOf } from "../../logic/filters";
-import { calculationOf, COUNT, hasTiers, METERS, MODES, quantityProblem, START, TOKENS, type CalculationValues } from "./calculation";
+import { calculationOf, COUNT, hasTiers, METER_CHOICES, MODES, quantityProblem, START, TOKENS, type CalculationValues } from "./calculation";
 import { CalculatedPrice } from "./CalculatedPrice";
 import { STATES, TOKEN_CLASSES } from "./labels";
 
@@ -99,10 +99,10 @@ function Fields({ values, onChange }: FieldsProps) {
       <SimpleGrid cols={{ base: 1, xs: 2, md: 4 }} spacing="sm">
         <Select
           label="Meter"
-          data={keysOf(METERS).map((value) => ({ value, label: METERS[value] }))}
+          data={keysOf(METER_CHOICES).map((value) => ({ value, label: METER_CHOICES[value] }))}
           value={values.meter}
           allowDeselect={false}
-          onChange={(value) => onChange({ meter: oneOf(value, keysOf(METERS)) ?? values.meter })}
+          onChange={(value) => onChange({ meter: oneOf(value, keysOf(METER_CHOICES)) ?? values.meter })}
         />
         <MeterFields values={values} onChange={onChange} />
       </SimpleGrid>

@@ -2,16 +2,10 @@
 import type { CalculationBody } from "../../api/models";
 import { keysOf } from "../../logic/filters";
 import { readWhole, type Bounds } from "../../logic/numbers";
-import { TOKEN_CLASSES, type TokenClass } from "./labels";
+import { METERS, TOKEN_CLASSES, type TokenClass } from "./labels";
 
-export const METERS = {
-  llm_tokens: "LLM tokens",
-  compute: "Compute",
-  api_calls: "API calls",
-  tool_calls: "Tool calls",
-  custom: "Storage or custom meter",
-} as const;
-export type Meter = keyof typeof METERS;
+export const METER_CHOICES = { ...METERS, custom: "Storage or custom meter" } as const;
+export type Meter = keyof typeof METER_CHOICES;
 export const MODES = { standard: "Standard", batch: "Batch", priority: "Priority" } as const;
 export type Mode = keyof typeof MODES;
 

@@ -23,6 +23,14 @@ export const STATUS_TONES: Record<PriceRow["status"], Tone> = {
   confirmed: "good",
 };
 
+/** The meters that are built in. */
+export const METERS = {
+  llm_tokens: "LLM tokens",
+  compute: "Compute",
+  api_calls: "API calls",
+  tool_calls: "Tool calls",
+} as const;
+
 export const TOKEN_CLASSES = {
   input_uncached: "Input",
   cache_read: "Cache read",

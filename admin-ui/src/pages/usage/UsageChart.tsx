@@ -10,11 +10,9 @@ import { currenciesIn, filled, INTERVALS, intervalFor, MOST_PERIODS, periodLabel
 import { ChartSection } from "../../reports/ChartSection";
 import type { ReportColumn } from "../../reports/ReportTable";
 import type { Series } from "../../reports/series";
-import { count } from "../../reports/usage";
+import { count, moneyColor } from "../../reports/usage";
 import { useRange } from "../../reports/useRange";
 import { useUsageFilters } from "./useUsageFilters";
-
-const COLORS = ["teal.6", "orange.6", "grape.6", "cyan.6", "lime.6"];
 
 /** The cost of usage over time, by currency. */
 export function UsageChart() {
@@ -71,9 +69,7 @@ export function UsageChart() {
 
 function seriesOf(currencies: string[]): Series<UsagePeriod>[] {
   const [only] = currencies;
-  const cost = currencies.map((currency, index) =>
-    series(`Cost ${currency}`, COLORS[index % COLORS.length] ?? "gray.6", currency, (sum) => sum.cost),
-  );
+  const cost = currencies.map((currency, index) => series(`Cost ${currency}`, moneyColor(index), currency, (sum) => sum.cost));
   if (only === undefined || currencies.length > 1) return cost;
   return [...cost, series(`List price ${only}`, "gray.6", only, (sum) => sum.provider_cost)];
 }

@@ -2,7 +2,7 @@ import type { UsageEvent, UsageSumsQuery } from "../../api/models";
 import type { Tone } from "../../components/Tag";
 import { formatExact } from "../../logic/decimals";
 import { humanize } from "../../logic/format";
-import { className, TOKEN_CLASSES } from "../prices/labels";
+import { className, METERS, TOKEN_CLASSES } from "../prices/labels";
 
 export type Dimension = NonNullable<UsageSumsQuery["group_by"]>[number];
 
@@ -39,15 +39,8 @@ export const STATUS_TONES: Record<UsageEvent["status"], Tone> = {
   refused: "bad",
 };
 
-export const METERS: Record<string, string> = {
-  llm_tokens: "LLM tokens",
-  compute: "Compute",
-  api_calls: "API calls",
-  tool_calls: "Tool calls",
-};
-
 export function meterName(meter: string): string {
-  return METERS[meter] ?? humanize(meter);
+  return (METERS as Record<string, string>)[meter] ?? humanize(meter);
 }
 
 /** Describe quantities, tokens in the order of their classes: "1,000 input, 100 output", "0.5 cpu hours". Other members, such as a mode, are named. */
