@@ -7,7 +7,6 @@ To add a setting, add a field with a description here and its row in docs/settin
 table when it is out of date.
 """
 
-from base64 import b64decode
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -16,48 +15,29 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app.connection_urls import PostgresUrl, check_redis_url
 from app.issuers import Issuer, google_issuers
 from app.packs import KnownCurrency, OfferedPack
 from app.products import Product
-from app.setting_values import SecretFiles, Slug, clean, one_word
+from app.setting_rules import (
+    AppScheme,
+    Origin,
+    check_app_schemes,
+    check_encryption_keys,
+    check_origins,
+    check_postgres_url,
+    check_redis_setting,
+    check_token,
+)
+from app.setting_values import SecretFiles, Slug, clean
 from app.stripe_keys import StripeKeys
 
 MIN_SECRET_CHARS = 32
-ENCRYPTION_KEY_BYTES = 32
-MAX_KEY_ID_CHARS = 64
-AppScheme = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z][A-Za-z0-9+.-]{1,62}$")]
-Origin = Annotated[
-    str,
-    StringConstraints(
-        to_lower=True,
-        max_length=255,
-        pattern=r"^(?i:https?)://(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]{0,4})?$",
-    ),
-]
-"""A web page's origin as browsers send it: scheme, host and port."""
-SCHEMES_OF_BROWSERS = frozenset(
-    {"about", "blob", "data", "file", "filesystem", "ftp", "http", "https", "javascript", "vbscript", "view-source"}
-)
-"""No app can claim them: a browser runs their addresses or opens them itself."""
 
 
 class Mode(StrEnum):
     PRODUCTION = "production"
     DEVELOPMENT = "development"
     DEMO = "demo"
-
-
-def _check_postgres_url(url: SecretStr | None) -> SecretStr | None:
-    if url is not None:
-        PostgresUrl.parse(url.get_secret_value())
-    return url
-
-
-def _check_redis_url(url: SecretStr | None) -> SecretStr | None:
-    if url is not None:
-        check_redis_url(url.get_secret_value())
-    return url
 
 
 class Settings(BaseSettings):
@@ -297,43 +277,13 @@ class Settings(BaseSettings):
         return clean(values) if isinstance(values, dict) else values
 
     _postgres_urls = field_validator("database_url", "database_owner_url", "database_direct_url", "database_read_url")(
-        _check_postgres_url
+        check_postgres_url
     )
-    _redis_url = field_validator("redis_url")(_check_redis_url)
-
-    @field_validator("metrics_token")
-    @classmethod
-    def _token_is_one_word(cls, token: SecretStr | None) -> SecretStr | None:
-        return token if token is None else one_word(token)
-
-    @field_validator("return_url_schemes")
-    @classmethod
-    def _schemes_are_of_apps(cls, schemes: list[str]) -> list[str]:
-        for scheme in schemes:
-            if scheme in SCHEMES_OF_BROWSERS:
-                raise ValueError(f"RETURN_URL_SCHEMES: {scheme} is a scheme of browsers, not of an app")
-        return schemes
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _ports_are_as_browsers_send_them(cls, origins: list[str]) -> list[str]:
-        for origin in origins:
-            scheme = origin.partition(":")[0]
-            if origin.endswith({"http": ":80", "https": ":443"}[scheme]):
-                raise ValueError(f"CORS_ORIGINS: leave out the port of {origin}, as browsers do")
-        return origins
-
-    @field_validator("encryption_keys")
-    @classmethod
-    def _encryption_keys_have_their_length(cls, keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for key_id, key in keys.items():
-            try:
-                decoded = b64decode(key.get_secret_value(), validate=True)
-            except ValueError:
-                decoded = b""
-            if not 0 < len(key_id) <= MAX_KEY_ID_CHARS or len(decoded) != ENCRYPTION_KEY_BYTES or not any(decoded):
-                raise ValueError(f"ENCRYPTION_KEYS: the key {key_id!r} is not {ENCRYPTION_KEY_BYTES} bytes in base64")
-        return keys
+    _redis_url = field_validator("redis_url")(check_redis_setting)
+    _metrics_token = field_validator("metrics_token")(check_token)
+    _return_url_schemes = field_validator("return_url_schemes")(check_app_schemes)
+    _cors_origins = field_validator("cors_origins")(check_origins)
+    _encryption_keys = field_validator("encryption_keys")(check_encryption_keys)
 
     @model_validator(mode="after")
     def _new_accounts_can_buy(self) -> Self:

@@ -5,7 +5,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from app.payments.schemas import PurchaseBody
-from app.settings import SCHEMES_OF_BROWSERS
+from app.setting_rules import SCHEMES_OF_BROWSERS
 from tests.conftest import settings_for
 from tests.databases import Urls
 from tests.payments.conftest import Shop, with_settings
