@@ -40,7 +40,7 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> AccountDirectory:
 
     monkeypatch.setattr(queries, "find_account_id", find_account_id)
     configuration = cast(Configuration, SimpleNamespace(settings=SimpleNamespace(digest_key=None)))
-    directory = AccountDirectory(Database(SecretStr("postgresql://nobody@localhost/none")), configuration)
+    directory = AccountDirectory(Database(SecretStr("postgresql://localhost/none")), configuration)
     directory.listen(cast(NotificationListener, Current()))
     return directory
 

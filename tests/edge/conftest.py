@@ -1,6 +1,7 @@
 """The API behind the real Caddy, on addresses of this machine."""
 
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,16 @@ def api(database: Urls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 def edge(api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     with running_caddy([api], tmp_path_factory.mktemp("edge")) as edge:
         yield edge
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """Caddy without a replica."""
+    with socket.socket() as closed:  # bound, so that no other process takes the port, and not listening
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with running_caddy([address], tmp_path_factory.mktemp("alone")) as edge:
+            yield edge
 
 
 @pytest.fixture(scope="session")

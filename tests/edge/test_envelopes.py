@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-import socket
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -11,20 +9,10 @@ import pytest
 from app.http.envelopes import ENVELOPES, envelope_of, z_billing
 from app.http.protocol import MAX_HEAD_BYTES
 from app.http.schemas import CodedErrorReply, ErrorReply, NamedErrorReply
-from tests.edge.caddy import CADDYFILE, Edge, running_caddy
+from tests.edge.caddy import CADDYFILE, Edge
 
 MAX_BODY_BYTES = 1_048_576
 Z, SECOND, PLAIN = "/v1/usage", "/api/billing/topup", "/v1/billing/check"
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    """Caddy without a replica."""
-    with socket.socket() as nobody:  # bound, so that no other process takes it, and not listening
-        nobody.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        with running_caddy([address], tmp_path_factory.mktemp("alone")) as edge:
-            yield edge
 
 
 def checked(answer: httpx.Response, status: int, code: str, word: str) -> None:

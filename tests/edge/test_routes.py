@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -201,15 +200,9 @@ async def test_a_charge_through_the_edge(edge: Edge, keys: Keys, user: dict[str,
     assert again.headers["X-Existing-Charge-ID"] == first.json()["charge_id"]
 
 
-async def test_without_a_replica_callers_are_told_to_come_again(
-    tmp_path_factory: pytest.TempPathFactory, keys: Keys
-) -> None:
-    with socket.socket() as nobody:  # bound, so that no other process takes it, and not listening
-        nobody.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        with running_caddy([address], tmp_path_factory.mktemp("alone")) as edge:
-            async with edge.client(keys.agent) as client:
-                answer = await client.post("/v1/billing/charges", json={})
+async def test_without_a_replica_callers_are_told_to_come_again(alone: Edge, keys: Keys) -> None:
+    async with alone.client(keys.agent) as client:
+        answer = await client.post("/v1/billing/charges", json={})
     assert (answer.status_code, answer.headers["Retry-After"], answer.json()["code"]) == (503, "1", "busy")
     assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
