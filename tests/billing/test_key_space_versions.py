@@ -4,10 +4,9 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Literal
 from uuid import UUID
 
-import asyncpg
 import pytest
 from pydantic import SecretStr
 
@@ -23,9 +22,9 @@ from app.payments.queries import find_purchase_by_key
 from app.settings import Settings
 from tests.billing.test_charges import open_account
 from tests.books import balances, connected
-from tests.databases import SERVICE_ROLE, Urls, alembic, create_database, drop_database
+from tests.databases import Urls, alembic, create_database, drop_database
+from tests.support.earlier_version import Connection, charge_as_before, insert
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 KINDS: dict[Literal["api_key", "user", "admin", "system"], CallerKind] = {
     "api_key": "key",
     "user": "user",
@@ -34,11 +33,6 @@ KINDS: dict[Literal["api_key", "user", "admin", "system"], CallerKind] = {
 }
 BEFORE = "0013"
 """The last revision of the schema without kinds of caller."""
-
-
-async def insert(connection: Connection, table: str, **row: object) -> None:
-    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
-    await connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", *row.values())
 
 
 async def insert_entry(
@@ -65,60 +59,6 @@ async def insert_entry(
         actor_id="somebody",
         created_at=now,
     )
-
-
-async def charge_as_before(urls: Urls, account_id: UUID, actor: str, key: str, now: datetime) -> bool:
-    """Charge one paid credit as the previous version does: False if any caller has used the key."""
-    async with connected(urls) as connection:
-        await connection.execute(f"SET ROLE {SERVICE_ROLE}")
-        async with connection.transaction():
-            account = await connection.fetchrow(
-                "SELECT paid, last_entry_no + 1 AS entry_no FROM accounts WHERE account_id = $1 FOR NO KEY UPDATE",
-                account_id,
-            )
-            assert account is not None
-            if await connection.fetchval(
-                "SELECT true FROM charges WHERE account_id = $1 AND operation = 'charge' AND idempotency_key = $2",
-                account_id,
-                key,
-            ):
-                return False
-            charge_id = new_id()
-            await insert(
-                connection,
-                "charges",
-                account_id=account_id,
-                charge_id=charge_id,
-                entry_no=account["entry_no"],
-                operation="charge",
-                idempotency_key=key,
-                amount_minor=100,
-                currency="USD",
-                cost=1,
-                from_daily_free=0,
-                from_free=0,
-                from_paid=1,
-                paid_after=account["paid"] - 1,
-                metadata="{}",
-                created_at=now,
-            )
-            await connection.execute(
-                "INSERT INTO ledger_entries"
-                " SELECT $1, $2, 'paid', 'credit', -1, $3, 'charge', 'charge', $4, $5, 'x', $6",
-                account_id,
-                account["entry_no"],
-                account["paid"] - 1,
-                charge_id,
-                actor,
-                now,
-            )
-            await connection.execute(
-                "UPDATE accounts SET paid = paid - 1, total_uses = total_uses + 1, last_entry_no = $2"
-                " WHERE account_id = $1",
-                account_id,
-                account["entry_no"],
-            )
-    return True
 
 
 async def charges_of(urls: Urls, account_id: UUID) -> list[tuple[str, str]]:

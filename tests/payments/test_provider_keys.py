@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -18,9 +17,9 @@ from tests.books import connected
 from tests.databases import SERVICE_ROLE, Urls, alembic
 from tests.payments.conftest import Event, Shop
 from tests.payments.test_history import CREDITS, PRICE
-from tests.payments.test_upgrade import OldPurchase, decided, history_of, insert, revision_before
+from tests.payments.test_upgrade import OldPurchase, decided, history_of, revision_before
+from tests.support.earlier_version import Connection, insert
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 AT = datetime(2026, 11, 1, tzinfo=UTC)
 TABLES = ("purchases", "payment_events", "payment_cursors")
 REVISION = "provider_keys"

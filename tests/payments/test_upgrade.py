@@ -4,28 +4,19 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeAlias
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from app.verification import verify_books
-from tests.billing.test_unit_versions import VERIFICATION
 from tests.books import connected
 from tests.databases import ROOT, Urls, alembic
 from tests.payments.conftest import Shop
 from tests.payments.test_history import CREDITS, PRICE, History
+from tests.support.earlier_version import Connection, insert, verification_before
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
-
-
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-
-
-async def insert(connection: Connection, table: str, **row: object) -> None:
-    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
-    await connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", *row.values())
+VERIFICATION = verification_before("0021")
 
 
 @dataclass(frozen=True)
