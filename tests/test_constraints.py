@@ -13,7 +13,8 @@ import pytest
 
 from app.ledger.pools import MAX_CREDITS
 from tests.databases import CONSTRAINTS, SERVICE_ROLE, Urls
-from tests.support.valid_rows import ACCOUNT, ADMIN, BOOK_VERSION, HOLD, NOBODY, NOW, ROWS, Row
+from tests.support.row_values import ACCOUNT, ADMIN, BOOK_VERSION, HOLD, NOBODY, NOW, Row
+from tests.support.valid_rows import ROWS
 
 
 @dataclass(frozen=True)

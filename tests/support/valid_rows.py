@@ -1,19 +1,9 @@
 """A row of each table that keeps every rule of the schema, for tests that break one of them."""
 
 import uuid
-from datetime import UTC, datetime
-from typing import Any
 
-from app.analytics.sources import COUNTS
-
-NOW = datetime.now(UTC)
-ACCOUNT = uuid.UUID(int=1)
-ADMIN = uuid.UUID(int=78)
-NOBODY = uuid.UUID(int=99)
-HOLD = uuid.UUID(int=79)
-BOOK_VERSION = 10**12
-"""Beyond the versions that other tests store."""
-Row = dict[str, Any]
+from tests.support.row_values import ACCOUNT, ADMIN, BOOK_VERSION, HOLD, NOBODY, NOW, Row
+from tests.support.usage_rows import USAGE_ROWS
 
 ROWS: dict[str, Row] = {
     "account_identities": {
@@ -70,15 +60,6 @@ ROWS: dict[str, Row] = {
         "activated_by": "admin@example.com",
         "admin_id": ADMIN,
         "created_at": NOW,
-    },
-    "unknown_models": {
-        "provider": "p",
-        "model": "m",
-        "reason": "no_row",
-        "outcome": "refused",
-        "events": 1,
-        "first_seen_at": NOW,
-        "last_seen_at": NOW,
     },
     "payment_providers": {"environment": "live", "encryption_key_id": "k", "sealed": b"x", "updated_at": NOW},
     "ledger_entries": {
@@ -170,57 +151,6 @@ ROWS: dict[str, Row] = {
         "paid_after": 1,
         "created_at": NOW,
     },
-    "llm_usage": {
-        "account_id": ACCOUNT,
-        "usage_log_id": uuid.UUID(int=5),
-        "interaction_id": "i",
-        "total_llm_calls": 1,
-        "total_prompt_tokens": 1,
-        "total_completion_tokens": 1,
-        "models_used": ["m"],
-        "actual_cost_cents": 1,
-        "duration_ms": 1,
-        "error_count": 0,
-        "fallback_count": 0,
-        "created_at": NOW,
-    },
-    "usage_keys": {
-        "account_id": ACCOUNT,
-        "event_id": "e",
-        "source": "s",
-        "fingerprint": b"f",
-        "usage_id": uuid.UUID(int=90),
-    },
-    "usage_events": {
-        "account_id": ACCOUNT,
-        "usage_id": uuid.UUID(int=91),
-        "environment": "live",
-        "source": "s",
-        "event_id": "e",
-        "meter": "llm_tokens",
-        "provider": "p",
-        "model": "m",
-        "quantities": "{}",
-        "status": "charged",
-        "currency": "USD",
-        "cost_nanos": 5,
-        "stated_nanos": None,
-        "provider_cost_nanos": 4,
-        "debt_nanos": 0,
-        "balance_after_nanos": 0,
-        "plan_name": "free",
-        "occurred_at": NOW,
-        "created_at": NOW,
-    },
-    "usage_attempts": {
-        "account_id": ACCOUNT,
-        "event_id": "e",
-        "source": "s",
-        "usage_id": uuid.UUID(int=92),
-        "attempts": 1,
-        "last_attempt_at": NOW,
-    },
-    "usage_volumes": {"account_id": ACCOUNT, "month": NOW.date(), "row_id": "r", "quantity": 1},
     "api_keys": {
         "key_id": "0123456789abcdef",
         "environment": "live",
@@ -239,36 +169,6 @@ ROWS: dict[str, Row] = {
         "oauth_provider": "oauth:google",
         "external_id": "a",
         "not_before": NOW,
-    },
-    "llm_interactions": {
-        "account_id": ACCOUNT,
-        "interaction_id": "i",
-        "environment": "live",
-        "currency": "USD",
-        "day": NOW.date(),
-        "model": "m",
-        "first_usage_log_id": NOBODY,
-        "started_at": NOW,
-        "models": ["m"],
-        **{f"{part}{count}": 1 for part in ("", "called_", "summary_") for count in COUNTS},
-    },
-    "interaction_calls": {
-        "account_id": ACCOUNT,
-        "interaction_id": "attributed",
-        "model": "m",
-        **dict.fromkeys(COUNTS, 1),
-    },
-    "interaction_shares": {
-        "account_id": ACCOUNT,
-        "interaction_id": "attributed",
-        "day": NOW.date(),
-        "agent_id": "a",
-        "model": "m",
-        "environment": "live",
-        "currency": "USD",
-        "interactions": 1,
-        "paid": 1,
-        **dict.fromkeys(COUNTS, 1),
     },
     "account_search_words": {"account_id": ACCOUNT, "word": "ann"},
     "account_spellings": {"account_id": ACCOUNT, "digest": b"d" * 32, "shared": False},
@@ -404,4 +304,5 @@ ROWS: dict[str, Row] = {
         "entries": 0,
         "problem": None,
     },
+    **USAGE_ROWS,
 }
