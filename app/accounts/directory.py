@@ -30,7 +30,7 @@ CACHED_IDENTITY_ENTRY_BYTES = 320
 """Upper bound of one entry: a digest, an id and their dictionary slots. It does not depend on the name's length."""
 IDENTITIES_CHANNEL = "account_identities"
 SHARED_LOCK_TIMEOUT_MS = 250
-"""How long a batch of creations waits for another process. After that, each creation waits alone."""
+"""Longest wait of a batch of creations for another process. After that, each creation waits alone."""
 LANES = 2  # a batch that waits for another process delays only half of the others
 MAX_TRIES = 5  # attempts to create an account whose identity is repeatedly erased at the same time
 Existed = Literal["existed"]

@@ -233,7 +233,7 @@ class _Answered:
 _ANSWERED = _Answered()
 _BUSY = Refused(Busy.status, Busy().detail)
 _INTERIM = b"HTTP/1.1 100"
-"""How an interim response begins: another one follows it."""
+"""The beginning of an interim response, which another response follows."""
 
 
 class _OneWrite:

@@ -13,8 +13,7 @@ from tests.mutation.selection import mutated_files, noticing_files
 from tests.mutation.uses import Use, statements_using, uses
 
 LEAST_TIMEOUT_S, TIMES_SLOWER = 40.0, 5.0
-"""How long a run may take: this, and so many times what its tests took when they were recorded."""
-
+"""The time-out of a run: this, and so many times the recorded time of its tests."""
 COLD_START_S = 5.0
 
 

@@ -1,4 +1,4 @@
-"""Where a name is used: a mutation of its definition affects the statements that use it."""
+"""Uses of a name: the statements that a mutation of its definition affects."""
 
 import ast
 from collections.abc import Iterator, Mapping

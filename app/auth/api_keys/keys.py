@@ -39,10 +39,11 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class UsageTerms:
-    """How a key reports usage.
+    """A key's rights and bounds in reports of usage.
 
     - `identity_provider`: the provider of the external ids that the key sends as `user_id`. None: it cannot.
     - `event_source`: the source of its usage events. None: `api-key:` and the id of the first key, before rotations.
+    - `usage_policy`: for usage that the account's money does not cover.
     - `debt_limit_nanos`: the most debt that an account may have after usage by the policy `debt`.
     - `max_cost_nanos`: the largest cost that the key may state for one event.
     """
