@@ -20,13 +20,13 @@ from pydantic import SecretStr
 from app.accounts.directory import Identity
 from app.auth.api_keys.keys import UsageTerms
 from app.auth.api_keys.service import create_key
-from app.auth.api_keys.usage_terms import NANOS_PER_MAJOR
 from app.auth.caller import Actor, Environment, Permission
 from app.billing.service import BillingService
 from app.clock import request_time
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import ephemeral_cluster
+from app.ledger.money import NANOS_PER_UNIT
 from app.main import create_app
 from app.observability.logs import configure_logging
 from app.settings import Mode, Settings
@@ -163,7 +163,7 @@ async def make_key(db: Database, environment: Environment = "live", *permissions
     return await make_usage_key(db, BOUNDED, environment, *permissions)
 
 
-BOUNDED = UsageTerms(max_cost_nanos=1_000 * NANOS_PER_MAJOR)
+BOUNDED = UsageTerms(max_cost_nanos=1_000 * NANOS_PER_UNIT)
 
 
 async def make_usage_key(

@@ -1,8 +1,8 @@
-"""The `X-Service-Name` header: how a service that reports usage calls itself. Stored for display, never trusted."""
+"""The `X-Service-Name` header: the name of a service that reports usage. Stored for display, never trusted."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 HEADER = "X-Service-Name"
 UNKNOWN = "unknown"
@@ -20,10 +20,3 @@ def service_name(request: Request) -> str:
     """Return the service's name. A name for display is no reason to reject usage, so a strange one is trimmed."""
     sent = request.headers.get(HEADER, "").encode("latin-1").decode("utf-8", "replace")
     return "".join(filter(str.isprintable, sent)).strip()[:MAX_CHARS] or UNKNOWN
-
-
-async def _service_name(request: Request) -> str:
-    return service_name(request)
-
-
-ServiceName = Annotated[str, Depends(_service_name)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 
 from app.auth.api_keys.hashing import Argon2
 from app.auth.api_keys.keys import NewKey
@@ -20,7 +20,7 @@ from app.auth.dependencies import EndUser, MoneyMinter, require
 from app.db import Database, Session
 from app.db.listener import NotificationListener
 from app.errors import install_error_handlers, response_for
-from app.http.service_name import ServiceName
+from app.http.service_name import service_name
 from app.observability.requests import RequestContext
 from app.settings import Settings
 from tests.chaos.proxy import PostgresProxy
@@ -92,8 +92,8 @@ def create_app(settings: Settings, auth: Authenticator) -> FastAPI:
         return _described(caller)
 
     @app.get("/money")
-    async def money(caller: MoneyMinter, service: ServiceName) -> dict[str, Any]:
-        return {**_described(caller), "service": service}
+    async def money(caller: MoneyMinter, request: Request) -> dict[str, Any]:
+        return {**_described(caller), "service": service_name(request)}
 
     @app.get("/me")
     async def me(caller: EndUser) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from app.db.version_mark import VersionMark
 from app.errors import InvalidRequest
 
 MAX_PROVIDER_CHARS = 255
-NANOS_PER_MAJOR = 10**9
 MAX_NANOS = 2**53 - 1
 """About nine million major units. Larger numbers are not exact in JavaScript."""
 SOURCE = re.compile(r"[!-~]{1,255}")
