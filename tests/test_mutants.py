@@ -15,7 +15,7 @@ from tests.mutation.accepted import ACCEPTED
 from tests.mutation.patching import live_functions, patch
 from tests.mutation.points import mutations
 from tests.mutation.recording import MAX_COST_S, Recording
-from tests.mutation.selection import mutated_files, noticing_files
+from tests.mutation.selection import FOLDERS, PACKAGES, mutated_files, noticing_files
 from tests.mutation.uses import statements_using, uses
 
 
@@ -35,6 +35,8 @@ def test_decisions_of_the_money_core_are_mutated_and_every_test_that_may_notice_
     } <= set(files)
     assert {"tests/billing/test_pools.py", "tests/test_machine.py"} <= set(noticing_files())
     assert [path for path in noticing_files() if not (ROOT / path).exists()] == []
+    with_tests = {package for package in PACKAGES if (ROOT / "tests" / package).is_dir()}
+    assert with_tests - set(FOLDERS) == set()
 
 
 def test_accepted_survivors_are_mutations_of_the_code_as_it_is() -> None:

@@ -8,7 +8,10 @@ FILES = ("app/circuit_breaker.py",)
 NOT_MUTATED = ("__init__.py", "models.py", "schemas.py", "checks.py", "webhooks.py")
 """Declarations: tests/mutants.py has mutants of the constraints, and the nasty-input tests cover the fields."""
 
-FOLDERS = ("auth", "billing", "payments", "tools", "admin", "risk", "worker")
+FOLDERS = (
+    *("accounts", "auth", "billing", "metering", "payments", "tools", "wallet"),
+    *("admin", "neighbours", "risk", "worker"),
+)
 SINGLE = (
     *("batch_transactions", "circuit_breaker", "cli", "currencies", "hostile_callers", "hostile_clients", "machine"),
     *("error_wording", "lost_connections", "nasty_input", "read_only", "setting_values", "status", "verify", "wire"),
