@@ -49,5 +49,6 @@ class IdentityDigests:
         """Return those of the identities whose user deleted an account before. None without a key."""
         if self._key is None or not identities:
             return set()
-        digests = {self.digest(*identity): identity for identity in identities}
-        return {digests[digest] for digest in await queries.find_erased_identities(tx, list(digests))}
+        digests = {identity: self.digest(*identity) for identity in identities}
+        erased = set(await queries.find_erased_identities(tx, list(digests.values())))
+        return {identity for identity, digest in digests.items() if digest in erased}
