@@ -1,5 +1,6 @@
 """Wire types of measured quantities: tokens, compute, calls, storage, or a meter that an admin defined."""
 
+from abc import abstractmethod
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -40,9 +41,9 @@ class Measure(BaseModel):
         except ValueError as error:
             raise InvalidRequest(str(error), field="metric") from None
 
+    @abstractmethod
     def usage(self) -> Usage:
         """Return the quantities in the form that the price book prices. Raises InvalidRequest."""
-        raise NotImplementedError
 
 
 class LlmTokensMeasure(Measure):
