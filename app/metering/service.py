@@ -8,6 +8,7 @@ match outcome:
     case Rejected(error):    # closed, suspended, no price, a reused id
 """
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -131,13 +132,10 @@ class UsageService:
 
     async def _find_replay(self, report: Report) -> Sequence[Outcome] | None:
         """Return the outcomes of a report whose events are all repeats; None if one of them may be new."""
-        outcomes: list[Outcome] = []
-        for event in report.events:
-            row = await queries.find_key(self._db, EventKey(report.account_id, event.event_id, event.source))
-            if row is None:
-                return None
-            outcomes.append(repeated(event, _known(row)))
-        return outcomes
+        keys = [EventKey(report.account_id, event.event_id, event.source) for event in report.events]
+        rows = await asyncio.gather(*(queries.find_key(self._db, key) for key in keys))
+        outcomes = [repeated(e, _known(row)) for e, row in zip(report.events, rows, strict=True) if row is not None]
+        return outcomes if len(outcomes) == len(keys) else None
 
     async def _decide(self, tx: Tx, accounts: Accounts, reports: Sequence[Report]) -> list[Sequence[Outcome]]:
         """Decide and record all events of a batch, with a constant number of statements."""
