@@ -82,7 +82,7 @@ def test_parts_of_a_body_are_sent_as_they_are(echo: str) -> None:
 
 
 def answered(server: Server, status: int) -> int:
-    """How many charges the service has answered with a status, in its metrics."""
+    """Return the number of charges that the service has answered with a status, from its metrics."""
     token = b"Authorization: Bearer %b" % METRICS_TOKEN.encode()
     text = ask(server, b"GET /metrics HTTP/1.1\r\nHost: billing\r\n%b\r\n\r\n" % token).body.decode()
     name = f'billing_http_request_duration_seconds_count{{method="POST",route="{CHARGES}",status="{status}"}} '

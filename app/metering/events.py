@@ -65,7 +65,7 @@ class UsageEvent:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How usage of one request is decided.
+    """The terms on which usage of one request is decided.
 
     `policy` applies where money does not suffice; `debt_limit_nanos` is the most debt that an account may have then.
     `max_stated_nanos` bounds a stated cost.

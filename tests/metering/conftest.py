@@ -169,7 +169,7 @@ def client(url: str, key: str) -> httpx.AsyncClient:
 
 @pytest.fixture(scope="package")
 async def desk() -> AsyncIterator[Desk]:
-    """One server for all tests of usage, on a database of its own: a price book is in force for everyone."""
+    """One server for all tests of usage, with its own database: one price book is in force."""
     name = f"usage_{uuid.uuid4().hex}"
     urls = await create_database(name)
     async with running_desk(urls) as desk:

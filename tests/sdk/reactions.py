@@ -12,6 +12,6 @@ class Reaction:
     headers: dict[str, str] = field(default_factory=dict)
     slow_s: float = 0
     drip_s: float = 0
-    """How long to wait after each byte of the body."""
+    """Seconds between two bytes of the body."""
     forward: bool = False
     """Let the service carry the request out first, and then react: its answer is lost."""
