@@ -5326,10 +5326,7 @@ export interface components {
              * @enum {string}
              */
             kind: "usage" | "markup" | "minimum" | "rounding";
-            /**
-             * Row
-             * @description The id of the row or rule.
-             */
+            /** Row */
             row: string;
             /** Item */
             item: string;
@@ -5337,21 +5334,18 @@ export interface components {
             quantity: string;
             /**
              * Unit Price
-             * @description Of `per` units, in the major unit.
+             * @description In the major unit, of `per` units.
              */
             unit_price: string;
             /** Per */
             per: number;
+            /** Amount */
+            amount: string;
             /**
              * Amount Nanos
-             * @description Exact, in 10^-9 of the major unit. The lines sum to the cost.
+             * @description `amount` in 10^-9 of the major unit.
              */
             amount_nanos: string;
-            /**
-             * Amount
-             * @description The same in the major unit.
-             */
-            amount: string;
         };
         /**
          * LlmRow
