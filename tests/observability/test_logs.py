@@ -91,7 +91,6 @@ async def service(own_database: Urls) -> Any:
             "ADMIN_SESSION_SECRET": SESSION_SECRET,
             "ADMIN_EMAIL_DOMAIN": "example.com",
             "METRICS_TOKEN": METRICS_TOKEN,
-            "STRIPE_TIMEOUT_S": "1",
         }
         with running_server(own_database, env=env) as server:
             yield Service(server.url, server, own_database, stripe, key, session)
