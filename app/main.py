@@ -26,6 +26,7 @@ import app.admin.users.personal_data
 import app.admin.users.router
 import app.admin.users.wallet
 import app.billing.router
+import app.cost_records.router
 import app.health.router
 import app.metering.events_router
 import app.metering.reports_router
@@ -48,6 +49,7 @@ from app.billing.posting import CHARGE
 from app.billing.service import BillingService
 from app.configuration.editing import ConfigurationEditor
 from app.configuration.service import Configuration
+from app.cost_records.service import CostRecordService
 from app.db import requests_database
 from app.db.listener import NotificationListener
 from app.db.replica import ReadReplica
@@ -87,6 +89,7 @@ ROUTERS = (
     app.metering.usage_router,
     app.metering.events_router,
     app.metering.reports_router,
+    app.cost_records.router,
     app.tools.router,
     app.wallet.router,
     app.neighbours.z_billing.router,
@@ -147,6 +150,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         configuration,
         app.state.version_mark,
     )
+    app.state.cost_records = CostRecordService(db, app.state.billing.batcher, configuration)
     app.state.wallet = WalletService(db, app.state.accounts, app.state.version_mark)
     app.state.payments = PaymentService(db, configuration, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)
@@ -157,7 +161,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
     def measure_process() -> None:
         measure_connections(db)
-        services = ((CHARGE, app.state.billing), (OPERATION, app.state.tools), ("usage", app.state.usage))
+        services = (
+            (CHARGE, app.state.billing),
+            (OPERATION, app.state.tools),
+            ("usage", app.state.usage),
+            ("cost_record", app.state.cost_records),
+        )
         for operation, service in services:
             CHARGES_WAITING.labels(operation).set(service.waiting)
 

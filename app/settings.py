@@ -256,6 +256,14 @@ class Settings(BaseSettings):
         description="Most debt by usage that an account may have, in the currency's major unit, where the API key has "
         "no limit: for CloudEvents and `USAGE_DEBT_PLANS`.",
     )
+    cost_record_expires_s: int = Field(
+        default=3600, ge=1, le=86_400, description="When a cost record that is left open is settled by its policy."
+    )
+    cost_record_on_expiry: Literal["charge_reported", "charge_nothing"] = Field(
+        default="charge_reported",
+        description="What happens to a cost record that is left open, unless it says so itself: `charge_reported` "
+        "charges its items, `charge_nothing` does not.",
+    )
 
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")

@@ -13,7 +13,7 @@ import pytest
 
 from app.ledger.pools import MAX_CREDITS
 from tests.databases import CONSTRAINTS, SERVICE_ROLE, Urls
-from tests.support.row_values import ACCOUNT, ADMIN, BOOK_VERSION, HOLD, NOBODY, NOW, Row
+from tests.support.row_values import ACCOUNT, ADMIN, BOOK_VERSION, HOLD, NOBODY, NOW, RECORD, Row
 from tests.support.valid_rows import ROWS
 
 
@@ -119,6 +119,19 @@ VIOLATIONS: dict[str, Violation] = {
     "fk_usage_events_account_id_accounts": orphan("usage_events"),
     "ck_usage_attempts_attempts": Violation("usage_attempts", [{"attempts": 0}]),
     "fk_usage_attempts_account_id_accounts": orphan("usage_attempts"),
+    "uq_cost_records_account_id_client_key_request_id": Violation("cost_records", [{}, {"record_id": OTHER}]),
+    "ck_cost_records_environment": Violation("cost_records", [{"environment": "prod"}]),
+    "ck_cost_records_client_key": Violation("cost_records", [{"client_key": b"c"}]),
+    "ck_cost_records_status": Violation("cost_records", [{"status": "lost", "closed_at": NOW}]),
+    "ck_cost_records_closed_at": Violation("cost_records", [{"closed_at": NOW}]),
+    "ck_cost_records_on_expiry": Violation("cost_records", [{"on_expiry": "charge_all"}]),
+    "ck_cost_records_usage_id": Violation("cost_records", [{"status": "completed", "closed_at": NOW}]),
+    "ck_cost_records_amounts": Violation("cost_records", [{"cost_nanos": -1}]),
+    "fk_cost_record_items_account_id_record_id_cost_records": Violation("cost_record_items", [{"record_id": NOBODY}]),
+    "uq_cost_record_items_account_id_record_id_item_id": Violation("cost_record_items", [{}, {"addition_id": OTHER}]),
+    "ck_cost_record_items_item_no": Violation("cost_record_items", [{"item_no": 0}]),
+    "ck_cost_record_items_meter": Violation("cost_record_items", [{"meter": None}]),
+    "ck_cost_record_items_amounts": Violation("cost_record_items", [{"cost_nanos": -1}]),
     "ck_usage_volumes_quantity": Violation("usage_volumes", [{"quantity": -1}]),
     "fk_usage_volumes_account_id_accounts": orphan("usage_volumes"),
     "ck_api_keys_key_id": Violation("api_keys", [{"key_id": "short"}]),
@@ -256,6 +269,7 @@ async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
     await insert(connection, "purchases", ROWS["purchases"] | disputed)
     await insert(connection, "llm_interactions", ROWS["llm_interactions"] | {"interaction_id": "attributed"})
     await insert(connection, "holds", ROWS["holds"] | {"hold_id": HOLD, "idempotency_key": "held"})
+    await insert(connection, "cost_records", ROWS["cost_records"] | {"record_id": RECORD, "request_id": "with items"})
     await insert(connection, "price_books", ROWS["price_books"] | {"version": BOOK_VERSION})
     yield connection
     await transaction.rollback()

@@ -78,6 +78,8 @@ SAMPLES: dict[str, str | list[Any] | dict[str, Any]] = {
     "usage_max_ahead_s": "301",
     "usage_debt_plans": ["pro"],
     "usage_debt_limit": "101",
+    "cost_record_expires_s": "3601",
+    "cost_record_on_expiry": "charge_nothing",
     "rate_limit_per_key": "10",
     "rate_limit_per_address": "11",
     "rate_limit_per_account": "12",

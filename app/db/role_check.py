@@ -42,6 +42,8 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "usage_events": KEEP,
         "usage_attempts": KEEP,
         "usage_volumes": KEEP,
+        "cost_records": KEEP,
+        "cost_record_items": KEEP,  # changed only when a person is erased
         "ledger_verifications": ADD,
         # Audit trail
         "admin_audit_log": ADD,

@@ -70,6 +70,7 @@ class Cause:
         "grant",
         "hold",
         "usage_event",
+        "cost_record",
         "money_credit",
     ]
     id: UUID

@@ -1,4 +1,7 @@
-"""Metering's part of the proof of the books: an event costs what its ledger entries say, and is recorded once."""
+"""Metering's part of the proof of the books: an event costs what its ledger entries say, and is recorded once.
+
+The entries of events that stand for cost records have the record as their cause: `app.cost_records.checks`.
+"""
 
 from app.ledger.checks import Proof
 
@@ -14,9 +17,10 @@ PROOF = Proof(
                                 sum(delta) FILTER (WHERE kind = 'debt_incurred') AS owed
                            FROM ledger_entries WHERE cause_type = 'usage_event' GROUP BY 1, 2) e
                 ON e.account_id = u.account_id AND e.cause_id = u.usage_id
-             WHERE coalesce(e.owed, 0) <> u.debt_nanos
-                OR coalesce(e.paid, 0)
-                   <> CASE WHEN u.status IN ('charged', 'debt') THEN u.cost_nanos - u.debt_nanos ELSE 0 END
+             WHERE u.meter <> 'cost-record'
+               AND (coalesce(e.owed, 0) <> u.debt_nanos
+                    OR coalesce(e.paid, 0)
+                       <> CASE WHEN u.status IN ('charged', 'debt') THEN u.cost_nanos - u.debt_nanos ELSE 0 END)
              ORDER BY u.account_id, u.usage_id LIMIT 1
             """,
         "a recorded usage event without its id": """

@@ -56,7 +56,7 @@ class Cost:
         return facts
 
 
-def volume_of(book: PriceBook | None, usage: Usage, at: datetime) -> Volume | None:
+def volume_of(book: PriceBook | None, usage: Usage | None, at: datetime) -> Volume | None:
     """Return the monthly volume that the price depends on; None for a row without tiers, and without a row."""
     if book is None or not isinstance(usage, ApiCalls | ToolCalls | Metered):
         return None
@@ -68,7 +68,7 @@ def volume_of(book: PriceBook | None, usage: Usage, at: datetime) -> Volume | No
 
 
 def cost_of(
-    usage: Usage,
+    usage: Usage | None,
     *,
     book: PriceBook | None,
     currency: str,
@@ -81,9 +81,11 @@ def cost_of(
 ) -> Cost:
     """Return the cost. A stated cost decides, 0 included; then what the book has no price for is no error.
 
-    Raises the AppError that the caller gets.
+    Without `usage` a cost must be stated. Raises the AppError that the caller gets.
     """
-    priced = None if book is None else price(book, usage, at=at, plan=plan, tool=tool, month_quantity=month_quantity)
+    priced = None
+    if book is not None and usage is not None:
+        priced = price(book, usage, at=at, plan=plan, tool=tool, month_quantity=month_quantity)
     found = priced if isinstance(priced, Priced) else None
     if stated is not None:
         nanos = _checked(stated, currency, max_stated_nanos)

@@ -19,6 +19,8 @@ from app.pricing.usage import TOKEN_CLASSES, ApiCalls, Compute, LlmTokens, Meter
 Status = Literal["charged", "debt", "recorded", "refused"]
 """charged: paid whole. debt: the account owes a part. recorded: priced, but billing is off. refused: not paid."""
 FINGERPRINT_BYTES = 16
+RECORD_METER = "cost-record"
+"""The meter of events that stand for a whole cost record. No meter of a price book can have this name."""
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 """Stored fingerprints depend on it."""
 

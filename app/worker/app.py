@@ -42,6 +42,8 @@ from app.billing.service import BillingService
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.connection_urls import PostgresUrl
+from app.cost_records.erasure import TEXTS as COST_RECORD_TEXTS
+from app.cost_records.service import CostRecordService
 from app.db import SHARE_OF_LISTS, Database
 from app.db.schema_check import wait_until_fit
 from app.health.router import VERSION
@@ -86,6 +88,7 @@ class Services:
     reports: Database
     payments: PaymentService
     billing: BillingService
+    cost_records: CostRecordService
 
 
 @asynccontextmanager
@@ -101,7 +104,8 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
     try:
         billing = BillingService(db, configuration)
         payments = PaymentService(db, configuration, billing, gateway)
-        yield Services(db, reports, payments, billing)
+        cost_records = CostRecordService(db, billing.batcher, configuration)
+        yield Services(db, reports, payments, billing, cost_records)
     finally:
         await gateway.close()
         await reports.close()
@@ -148,9 +152,8 @@ def create_worker(settings: Settings, services: Services) -> App:
     @queue.task(name=FORGET_TEXTS, queue=QUEUE, retry=RETRY)
     async def forget_texts_of_erased(account_id: str) -> None:
         """Delete callers' texts from an erased account's books."""
-        await forget_texts(
-            services.db, UUID(account_id), (*BOOKS, TOOL_TEXTS, PURCHASE_TEXTS, WALLET_TEXTS, USAGE_TEXTS)
-        )
+        others = (TOOL_TEXTS, PURCHASE_TEXTS, WALLET_TEXTS, *COST_RECORD_TEXTS, USAGE_TEXTS)
+        await forget_texts(services.db, UUID(account_id), (*BOOKS, *others))
         await forget_event_ids(services.db, UUID(account_id))
         await forget_interactions(services.reports, UUID(account_id))
 
@@ -206,6 +209,12 @@ def _add_periodic_jobs(queue: App, services: Services) -> None:
     async def expire_due_grants(timestamp: int) -> None:
         """Record the expiry of grants. They cannot pay from that moment on, whether or not it is recorded."""
         await expire_grants(services.db, utc_now())
+
+    @queue.periodic(cron="* * * * *")
+    @queue.task(name="expire_cost_records", queue=QUEUE, queueing_lock="expire_cost_records")
+    async def expire_cost_records(timestamp: int) -> None:
+        """Settle cost records that were left open. Until then, a late completion still counts."""
+        await services.cost_records.expire(utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="refresh_search", queue=QUEUE, queueing_lock="refresh_search")

@@ -114,6 +114,7 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
             "key_id",
             "row_id",
         ),  # of usage; a source is forgotten, though ours elsewhere
+        "tokens",  # sums of a cost record
         *("actor_type", "actor_id"),  # keys, admins, Stripe; of an end user's token a digest
     }
     forgotten = {
@@ -140,6 +141,8 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
             ("usage_events", column)
             for column in ("event_id", "quantities", "raw", "metadata", "run_id", "attribution")
         ),
+        *(("cost_records", column) for column in ("request_id", "query", "run_id", "error_message")),
+        *(("cost_record_items", column) for column in ("item_id", "quantities", "raw")),
         *((table, "event_id") for table in ("usage_keys", "usage_attempts")),
         ("llm_usage", "interaction_id"),
         ("llm_usage", "call_id"),

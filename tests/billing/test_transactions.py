@@ -10,6 +10,7 @@ import pytest
 from app.accounts import models as accounts_models
 from app.analytics import models as analytics_models
 from app.billing import models as billing_models
+from app.cost_records import models as cost_records_models
 from app.db import Base
 from app.ledger import models as ledger_models
 from app.metering import models as metering_models
@@ -52,6 +53,8 @@ MONEY = [
         metering_models.UsageAttempt,
         metering_models.UsageVolume,
         wallet_models.MoneyCredit,
+        cost_records_models.CostRecord,
+        cost_records_models.CostRecordItem,
         tools_models.ProductInventory,
         tools_models.ProductUsage,
         payments_models.Purchase,

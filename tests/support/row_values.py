@@ -9,6 +9,7 @@ ACCOUNT = uuid.UUID(int=1)
 ADMIN = uuid.UUID(int=78)
 NOBODY = uuid.UUID(int=99)
 HOLD = uuid.UUID(int=79)
+RECORD = uuid.UUID(int=93)
 BOOK_VERSION = 10**12
 """Beyond the versions that other tests store."""
 Row = dict[str, Any]

@@ -3,7 +3,7 @@
 import uuid
 
 from app.analytics.sources import COUNTS
-from tests.support.row_values import ACCOUNT, NOBODY, NOW, Row
+from tests.support.row_values import ACCOUNT, NOBODY, NOW, RECORD, Row
 
 USAGE_ROWS: dict[str, Row] = {
     "unknown_models": {
@@ -64,6 +64,43 @@ USAGE_ROWS: dict[str, Row] = {
         "usage_id": uuid.UUID(int=92),
         "attempts": 1,
         "last_attempt_at": NOW,
+    },
+    "cost_records": {
+        "record_id": uuid.UUID(int=95),
+        "account_id": ACCOUNT,
+        "environment": "live",
+        "client_key": b"",
+        "request_id": "r",
+        "fingerprint": b"f",
+        "source": "s",
+        "tool": "t",
+        "currency": "USD",
+        "estimate_nanos": None,
+        "status": "open",
+        "items": 0,
+        "cost_nanos": 0,
+        "provider_cost_nanos": 0,
+        "tokens": "{}",
+        "on_expiry": "charge_reported",
+        "expires_at": NOW,
+        "usage_id": None,
+        "execution_time_ms": None,
+        "created_at": NOW,
+        "closed_at": None,
+    },
+    "cost_record_items": {
+        "addition_id": uuid.UUID(int=94),
+        "record_id": RECORD,
+        "item_no": 1,
+        "account_id": ACCOUNT,
+        "item_id": "i",
+        "fingerprint": b"f",
+        "meter": "llm_tokens",
+        "quantities": "{}",
+        "cost_nanos": 0,
+        "stated_nanos": None,
+        "provider_cost_nanos": 0,
+        "created_at": NOW,
     },
     "usage_volumes": {"account_id": ACCOUNT, "month": NOW.date(), "row_id": "r", "quantity": 1},
     "llm_interactions": {

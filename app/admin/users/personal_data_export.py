@@ -168,6 +168,23 @@ _SECTIONS = (
            AND t.usage_id = u.usage_id
          WHERE u.account_id = :account_id""",
     ),
+    _Section(
+        "cost_records",
+        "record_id",
+        """
+        SELECT record_id, request_id, source, key_id, tool, query, agent_id, run_id, currency,
+               estimate_nanos, status, cost_nanos, provider_cost_nanos, on_expiry, expires_at, usage_id,
+               execution_time_ms, error_message, created_at, closed_at
+          FROM cost_records WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "cost_record_items",
+        "addition_id",
+        """
+        SELECT addition_id, record_id, item_no, item_id, meter, provider, model, quantities, raw, cost_nanos,
+               stated_nanos, provider_cost_nanos, price_version, price, key_id, created_at
+          FROM cost_record_items WHERE account_id = :account_id""",
+    ),
     _Section(  # an alert about a card may contain other accounts as well
         "alerts",
         "alert_id",

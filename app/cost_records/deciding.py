@@ -1,0 +1,350 @@
+"""Decides requests about cost records under their locks, and collects the rows to write. Reads and writes nothing.
+
+Opening never charges. An item is priced when it is reported. A record is settled once: the first outcome counts. A
+settlement charges the sum of the items; the part that the account's money does not cover becomes debt under every
+policy of the key, because the work is done. For the same reason it succeeds on suspended and closed accounts.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from app.auth.caller import Actor, Environment
+from app.cost_records.errors import CostRecordNotFound, CostRecordSettled, ItemIdReused, RequestIdReused, TooManyItems
+from app.cost_records.ids import NOBODY
+from app.cost_records.queries import CHANGED, ItemKey, RequestKey
+from app.cost_records.records import (
+    Addition,
+    Completion,
+    Done,
+    Expiry,
+    Opening,
+    Outcome,
+    Record,
+    Rejected,
+    Request,
+    Status,
+)
+from app.db import new_id
+from app.errors import AppError
+from app.ledger.errors import AccountNotFound
+from app.ledger.locked_account import Cause, Kind, LockedAccount
+from app.ledger.money import MAX_NANOS
+from app.ledger.pools import Shortfall, pay
+from app.metering.costs import Cost, cost_of, volume_of
+from app.metering.errors import CostOutOfBounds
+from app.metering.event_queries import VolumeKey
+from app.metering.events import RECORD_METER, names_of, quantities_of
+from app.pricing.usage import LlmTokens
+
+MAX_ITEMS = 1000
+SEVERAL = ""
+"""Instead of the provider and the model of a record whose items have different ones."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """The state that a transaction has read under its locks, and the rows that it will write."""
+
+    records: dict[UUID, Record] = field(default_factory=dict)
+    by_request: dict[RequestKey, UUID] = field(default_factory=dict)
+    """Ids of records by the keys of their openings."""
+    items: dict[ItemKey, dict[str, Any]] = field(default_factory=dict)
+    volumes: dict[VolumeKey, Decimal] = field(default_factory=dict)
+    opened: set[UUID] = field(default_factory=set)
+    changed: set[UUID] = field(default_factory=set)
+    added: list[dict[str, Any]] = field(default_factory=list)
+    moved: set[VolumeKey] = field(default_factory=set)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Decider:
+    """Decides the requests of a transaction, in order."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def decide(self, request: Request, account: LockedAccount | None) -> Outcome:
+        """Decide one request. `account` is locked; None for work without a user, and for an unknown account."""
+        try:
+            match request:
+                case Opening():
+                    return self._open(request, account)
+                case Addition():
+                    return self._add(request, account)
+                case Completion():
+                    return self._complete(request, account)
+                case Expiry():
+                    return self._expire(request, account)
+        except AppError as error:
+            return Rejected(error)
+
+    # --- opening ---
+
+    def _open(self, request: Opening, account: LockedAccount | None) -> Outcome:
+        if account is None and request.account_id != NOBODY:
+            raise AccountNotFound
+        existing = self._batch.by_request.get(request.key)
+        if existing is not None:
+            return reopened(request, self._batch.records[existing])
+        if account is not None:
+            account.require_active()
+        currency = request.currency if account is None else account.currency
+        estimate = None if request.estimate is None else request.estimate.nanos(currency)
+        if estimate is not None and estimate > MAX_NANOS:
+            raise CostOutOfBounds
+        record = Record(
+            record_id=new_id(),
+            account_id=request.account_id,
+            environment=request.environment,
+            client_key=request.client_key,
+            request_id=request.request_id,
+            fingerprint=request.fingerprint,
+            source=request.source,
+            key_id=_key_id(request.actor),
+            tool=request.tool,
+            query=request.query,
+            agent_id=request.agent_id,
+            run_id=request.run_id,
+            currency=currency,
+            estimate_nanos=estimate,
+            on_expiry=request.on_expiry,
+            expires_at=request.at + request.expires_in,
+            created_at=request.at,
+        )
+        self._batch.records[record.record_id] = record
+        self._batch.by_request[request.key] = record.record_id
+        self._batch.opened.add(record.record_id)
+        return Done(replace(record), is_new=True)
+
+    # --- items ---
+
+    def _add(self, request: Addition, account: LockedAccount | None) -> Outcome:
+        record = self._found(request.record_id, request.account_id, request.environment)
+        row = self._batch.items.get(request.key)
+        if row is not None:
+            return readded(request, record, row)
+        if record.status != "open":
+            raise settled(record)
+        if account is not None and account.erased_at is not None:
+            account.require_active()  # the item may name the person
+        if record.items >= MAX_ITEMS:
+            raise TooManyItems(MAX_ITEMS)
+        cost = self._price(request, record, account)
+        _count(record, request, cost)
+        row = _item_row(record, request, cost)
+        self._batch.added.append(row)
+        self._batch.items[request.key] = row
+        self._batch.changed.add(record.record_id)
+        return Done(replace(record), is_new=True, item=row, unknown=cost.unknown)
+
+    def _price(self, request: Addition, record: Record, account: LockedAccount | None) -> Cost:
+        """Price an item as an event of now. Its quantity counts in the account's month, also if the work fails."""
+        usage, terms = request.item.usage, request.terms
+        book = request.books.at(record.currency, terms.at)
+        volume = None if account is None else volume_of(book, usage, terms.at)
+        key = None if volume is None else (request.account_id, volume.month, volume.row_id)
+        before = Decimal(0) if key is None else self._batch.volumes.get(key, Decimal(0))
+        cost = cost_of(
+            usage,
+            book=book,
+            currency=record.currency,
+            at=terms.at,
+            plan=None if account is None else account.plan_name,
+            tool=record.tool,
+            stated=request.item.stated,
+            max_stated_nanos=terms.max_stated_nanos,
+            month_quantity=before,
+        )
+        if record.cost_nanos + cost.nanos > MAX_NANOS:
+            raise CostOutOfBounds
+        if volume is not None and key is not None:
+            self._batch.volumes[key] = before + volume.quantity
+            self._batch.moved.add(key)
+        return cost
+
+    # --- settlement ---
+
+    def _complete(self, request: Completion, account: LockedAccount | None) -> Outcome:
+        record = self._found(request.record_id, request.account_id, request.environment)
+        if record.status != "open":
+            return recompleted(request, record)
+        if request.status == "completed":
+            self._charge(record, account, request.actor, request.at)
+        record.execution_time_ms = request.execution_time_ms
+        is_erased = account is not None and account.erased_at is not None
+        record.error_message = None if is_erased else request.error_message
+        return self._close(record, request.status, request.at)
+
+    def _expire(self, request: Expiry, account: LockedAccount | None) -> Outcome:
+        record = self._found(request.record_id, request.account_id, None)
+        if record.status != "open" or record.expires_at > request.at:
+            return Done(replace(record), is_new=False)
+        if record.on_expiry == "charge_reported":
+            self._charge(record, account, request.actor, request.at)
+        return self._close(record, "expired", request.at)
+
+    def _close(self, record: Record, status: Status, now: datetime) -> Outcome:
+        record.status, record.closed_at = status, now
+        self._batch.changed.add(record.record_id)
+        return Done(replace(record), is_new=True)
+
+    def _charge(self, record: Record, account: LockedAccount | None, actor: Actor, now: datetime) -> None:
+        """Charge the sum of the items, and record it as one usage event at the time of the record's opening."""
+        if account is None:
+            return
+        cost, owed = record.cost_nanos, 0
+        record.usage_id, record.charge = new_id(), "recorded"
+        if account.billing_enabled:
+            account.require_room_for_usage(cost)
+            buckets = account.money_buckets(now)
+            owed = max(0, cost - sum(bucket.available for bucket in buckets))
+            debits = pay(buckets, cost - owed, unit=account.currency, now=now)
+            assert not isinstance(debits, Shortfall), "the buckets hold what is available"
+            cause = Cause("cost_record", record.record_id)
+            account.post_debits(debits, Kind.USAGE, cause, actor, now)
+            account.owe_money(owed, cause, actor, now)
+            record.charge = "debt" if owed else "charged"
+        record.debt_nanos = owed
+        event = _event_row(record, account, now)
+        self._batch.events.append(event)
+        names = ("account_id", "event_id", "source", "usage_id")
+        self._batch.keys.append({**{name: event[name] for name in names}, "fingerprint": record.fingerprint})
+
+    def _found(self, record_id: UUID, account_id: UUID, environment: Environment | None) -> Record:
+        record = self._batch.records.get(record_id)
+        if record is None or record.account_id != account_id or environment not in (None, record.environment):
+            raise CostRecordNotFound
+        return record
+
+
+# --- repeats: also decided without a lock ---
+
+
+def reopened(request: Opening, record: Record) -> Outcome:
+    """Return the outcome of a request id that has a record."""
+    if record.fingerprint != request.fingerprint:
+        return Rejected(RequestIdReused(request.request_id))
+    return Done(replace(record), is_new=False)
+
+
+def readded(request: Addition, record: Record, row: dict[str, Any]) -> Outcome:
+    """Return the outcome of an item id that the record has."""
+    if row["fingerprint"] != request.item.fingerprint():
+        return Rejected(ItemIdReused(request.item.item_id))
+    return Done(replace(record), is_new=False, item=row)
+
+
+def recompleted(request: Completion, record: Record) -> Outcome:
+    """Return the outcome of a completion of a settled record."""
+    return Done(replace(record), is_new=False) if record.status == request.status else Rejected(settled(record))
+
+
+def settled(record: Record) -> CostRecordSettled:
+    return CostRecordSettled(record.status, record.cost_nanos, record.charged_nanos)
+
+
+# --- rows ---
+
+
+def record_row(record: Record) -> dict[str, Any]:
+    """Return a new record's row."""
+    row = {**asdict(record), **changed_row(record)}
+    del row["charge"], row["debt_nanos"]
+    return row
+
+
+def changed_row(record: Record) -> dict[str, Any]:
+    """Return the columns that change."""
+    return {**{name: getattr(record, name) for name in CHANGED}, "tokens": json.dumps(record.tokens)}
+
+
+def _key_id(actor: Actor) -> str | None:
+    return actor.id if actor.type == "api_key" else None
+
+
+def _count(record: Record, request: Addition, cost: Cost) -> None:
+    """Add an item to the record's sums."""
+    usage, provider_cost = request.item.usage, cost.provider_nanos
+    record.items += 1
+    record.cost_nanos += cost.nanos
+    both = record.provider_cost_nanos, provider_cost
+    total = None if None in both else sum(nanos or 0 for nanos in both)
+    record.provider_cost_nanos = None if total is None or total > MAX_NANOS else total
+    if isinstance(usage, LlmTokens):
+        record.tokens = {
+            **record.tokens,
+            **{name: record.tokens.get(name, 0) + count for name, count in usage.tokens.items()},
+        }
+        record.provider = _common(record.provider, usage.provider)
+        record.model = _common(record.model, usage.model)
+
+
+def _common(before: str | None, name: str) -> str:
+    return name if before in (None, name) else SEVERAL
+
+
+def _item_row(record: Record, request: Addition, cost: Cost) -> dict[str, Any]:
+    item, explanation = request.item, cost.explanation()
+    provider, model = (None, None) if item.usage is None else names_of(item.usage)
+    return {
+        "account_id": record.account_id,
+        "addition_id": new_id(),
+        "record_id": record.record_id,
+        "item_no": record.items,
+        "item_id": item.item_id,
+        "fingerprint": item.fingerprint(),
+        "meter": None if item.usage is None else item.usage.meter,
+        "provider": provider,
+        "model": model,
+        "quantities": json.dumps({} if item.usage is None else quantities_of(item.usage), ensure_ascii=False),
+        "raw": item.raw,
+        "cost_nanos": cost.nanos,
+        "stated_nanos": cost.stated_nanos,
+        "provider_cost_nanos": cost.provider_nanos,
+        "price_version": None if cost.priced is None else cost.priced.version,
+        "price": None if explanation is None else json.dumps(explanation),
+        "key_id": request.terms.key_id,
+        "created_at": request.at,
+    }
+
+
+def _event_row(record: Record, account: LockedAccount, now: datetime) -> dict[str, Any]:
+    """Return the usage event of a settled record. Its id is our own, so that no caller can have used it before."""
+    is_erased = account.erased_at is not None
+    further = {} if is_erased or record.request_id is None else {"request_id": record.request_id}
+    return {
+        "account_id": record.account_id,
+        "usage_id": record.usage_id,
+        "environment": record.environment,
+        "source": record.source,
+        "event_id": str(record.usage_id),
+        "meter": RECORD_METER,
+        "provider": record.provider or None,
+        "model": record.model or None,
+        "quantities": json.dumps(record.tokens),
+        "raw": None,
+        "metadata": None,
+        "status": record.charge,
+        "refusal": None,
+        "currency": record.currency,
+        "cost_nanos": record.cost_nanos,
+        "stated_nanos": None,
+        "provider_cost_nanos": record.provider_cost_nanos,
+        "debt_nanos": record.debt_nanos,
+        "balance_after_nanos": account.money_remaining(now),
+        "price_version": None,
+        "price": None,
+        "plan_name": account.plan_name,
+        "agent_id": record.agent_id,
+        "tool": record.tool,
+        "run_id": None if is_erased else record.run_id,
+        "attribution": json.dumps(further, ensure_ascii=False) if further else None,
+        "key_id": record.key_id,
+        "occurred_at": record.created_at,
+        "created_at": now,
+    }
