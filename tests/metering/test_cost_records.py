@@ -8,8 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.accounts.erasure import forget_texts
 from app.configuration.service import Configuration
+from app.cost_records.erasure import TEXTS
 from app.cost_records.service import CostRecordService
+from app.db import Database
 from app.ledger.batching import Batcher
 from tests.metering.conftest import PROVIDER, Desk, llm
 from tests.support.wallets import DOLLAR
@@ -316,3 +319,36 @@ async def test_the_user_is_the_keys(desk: Desk, user: str) -> None:
     assert first.status_code == 201, first.text
     again = await desk.writer.post(PATH, json={"request_id": "x", "tool": "t", "user_id": user.upper()})
     assert (again.status_code, again.json()["record_id"]) == (200, first.json()["record_id"])
+
+
+async def test_erasure_removes_the_callers_texts(desk: Desk, user: str) -> None:
+    names = {"request_id": "Ann 1", "query": "Ann 2", "run_id": "Ann 3"}
+    item = {"item_id": "Ann 4", "metric": {"type": "api_calls", "endpoint": "/Ann", "count": 1}}
+    record_id = await opened(desk, user, item, agent_id="scout", **names)
+    await complete(desk, record_id, "failed", error_message="Ann 5")
+    tables = ("cost_records", "cost_record_items")
+
+    async def texts() -> str:
+        account_id = await desk.account_id(user)
+        selects = (f"SELECT to_jsonb(t)::text AS text FROM {table} t WHERE account_id = $1" for table in tables)
+        return "".join([row["text"] for select in selects for row in await desk.rows(select, account_id)])
+
+    assert (await texts()).count("Ann") == 7  # the endpoint also in the raw metric
+    await forget_texts(desk.db, await desk.account_id(user), TEXTS)
+    assert "Ann" not in await texts()
+    record = await get(desk, record_id)
+    assert (record["agent_id"], record["cost"], record["items"][0]["item_id"]) == ("scout", "0.000010", None)
+
+
+async def test_a_record_is_opened_only_once_an_upgrade_is_finished(
+    desk: Desk, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def older(_: Database) -> str:
+        return "0028"
+
+    monkeypatch.setattr("app.db.version_mark.oldest_running", older)
+    monkeypatch.setattr(desk.app.state.version_mark, "_oldest", "")
+    for body in (opening(user), {"request_id": "r", "tool": "t", "client_key": "c"}):
+        answer = await desk.router.post(PATH, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (503, "upgrade_in_progress")
+        assert answer.headers["Retry-After"]
