@@ -248,6 +248,8 @@ VIOLATIONS: dict[str, Violation] = {
     "uq_free_grants_account_id_entry_no": Violation("free_grants", [{}, {"grant_id": OTHER, "idempotency_key": None}]),
     "uq_free_grants_account_id_idempotency_key": Violation("free_grants", [{}, {"grant_id": OTHER, "entry_no": 2}]),
     "ck_account_spellings_digest": Violation("account_spellings", [{"digest": b"ann@example.com"}]),
+    "ck_moved_accounts_origin": Violation("moved_accounts", [{"origin": "elsewhere"}]),
+    "fk_moved_accounts_account_id_accounts": orphan("moved_accounts"),
     "ck_erased_identities_digest": Violation("erased_identities", [{"digest": b"ann@example.com"}]),
     "ck_account_search_refresh_singleton": Violation("account_search_refresh", [{"singleton": False}]),
     "ck_ledger_verifications_problem": Violation("ledger_verifications", [{"problem": "x"}]),

@@ -16,6 +16,7 @@ import typer
 from app.cli.accounts import accounts_cli
 from app.cli.admins import admins_cli
 from app.cli.config import config_cli
+from app.cli.imports import imports_cli
 from app.cli.keys import keys_cli
 from app.cli.prices import prices_cli
 from app.cli.proofs import ledger_cli, payments_cli
@@ -33,6 +34,7 @@ cli.add_typer(ledger_cli, name="ledger")
 cli.add_typer(payments_cli, name="payments")
 cli.add_typer(config_cli, name="config")
 cli.add_typer(prices_cli, name="prices")
+cli.add_typer(imports_cli, name="import")
 
 
 @cli.command()

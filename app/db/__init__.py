@@ -12,7 +12,7 @@ from app.db.database import (
     session_bounds,
     was_rolled_back,
 )
-from app.db.ids import ID_CLOCK, IdClock, first_id_at, new_id
+from app.db.ids import ID_CLOCK, IdClock, first_id_at, new_id, time_of
 
 __all__ = [
     "ASYNCPG",
@@ -28,5 +28,6 @@ __all__ = [
     "new_id",
     "requests_database",
     "session_bounds",
+    "time_of",
     "was_rolled_back",
 ]

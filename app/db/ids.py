@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
@@ -57,6 +57,11 @@ def new_id() -> UUID:
     fraction = rest_ns * 4096 // 1_000_000
     random = int.from_bytes(os.urandom(8), "big") >> 2
     return UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0x2 << 62 | random)
+
+
+def time_of(row_id: UUID) -> datetime:
+    """Return the time at which a UUIDv7 was created, in milliseconds."""
+    return datetime.fromtimestamp((row_id.int >> 80) / 1000, UTC)
 
 
 def first_id_at(moment: datetime) -> UUID:

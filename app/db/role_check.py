@@ -44,6 +44,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "usage_volumes": KEEP,
         "cost_records": KEEP,
         "cost_record_items": KEEP,  # changed only when a person is erased
+        "moved_accounts": KEEP,
         "ledger_verifications": ADD,
         # Audit trail
         "admin_audit_log": ADD,

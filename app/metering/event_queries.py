@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-from app.db import Database
+from app.db import Database, new_id
 from app.db.point_reads import PointRead
 from app.db.sql import sql
 from app.db.statements import Tx, arrays_of, fetch, insert_rows, write
@@ -103,6 +103,23 @@ async def find_volumes(tx: Tx, keys: Sequence[VolumeKey]) -> dict[VolumeKey, Any
         return {}
     rows = await fetch(tx, _FIND_VOLUME.sql, *map(list, zip(*keys, strict=True)))
     return {(row["account_id"], row["month"], row["row_id"]): row["quantity"] for row in rows}
+
+
+_INSERT_IMPORTED_KEYS = """
+    INSERT INTO usage_keys (account_id, event_id, source, fingerprint, usage_id)
+    SELECT $1, event_id, source, ''::bytea, usage_id FROM unnest($2::text[], $3::text[], $4::uuid[])
+                                                            AS k (event_id, source, usage_id)
+        ON CONFLICT DO NOTHING RETURNING usage_id
+    """
+
+
+async def insert_imported_keys(tx: Tx, account_id: UUID, ids: Sequence[tuple[str, str]]) -> int:
+    """Store ids of events (event id, source) that another system has recorded. Return the number of new ones.
+
+    Every event with such an id is a repeat. The caller holds the account's lock.
+    """
+    event_ids, sources = map(list, zip(*ids, strict=True))
+    return len(await fetch(tx, _INSERT_IMPORTED_KEYS, account_id, event_ids, sources, [new_id() for _ in ids]))
 
 
 async def insert_events(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:

@@ -18,7 +18,7 @@ import structlog
 
 from app.accounts.service import AccountService
 from app.configuration.service import Configuration
-from app.db import Database
+from app.db import Database, time_of
 from app.db.statements import Tx
 from app.db.version_mark import VersionMark
 from app.errors import AppError, Busy, is_database_unavailable
@@ -224,8 +224,9 @@ class UsageService:
 
 
 def _known(row: Mapping[str, Any]) -> Known:
-    """Return a used id. An id that was imported without its event has a result without amounts."""
+    """Return a used id. One that was imported without its event has no amounts, and the time of the import."""
     imported = row["status"] is None
+    imported_at = time_of(row["usage_id"])
     record = Record(
         account_id=row["account_id"],
         usage_id=row["usage_id"],
@@ -235,8 +236,8 @@ def _known(row: Mapping[str, Any]) -> Known:
         cost_nanos=row["cost_nanos"] or 0,
         debt_nanos=row["debt_nanos"] or 0,
         balance_after_nanos=row["balance_after_nanos"] or 0,
-        occurred_at=row["occurred_at"],
-        created_at=row["created_at"],
+        occurred_at=row["occurred_at"] or imported_at,
+        created_at=row["created_at"] or imported_at,
     )
     return Known(b"" if imported else row["fingerprint"], record)
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from app.db import Database
 from app.ledger.money_history import Movement, list_money_movements
 from app.metering.report_queries import list_events_by_id
-from app.wallet.money_credits import descriptions_of
+from app.wallet.money_credits import described
 
 USAGE, MONEY_CREDIT = "usage_event", "money_credit"
 METERS = {"llm_tokens": "LLM tokens", "compute": "Compute", "api_calls": "API calls", "tool_calls": "Tool calls"}
@@ -32,10 +33,11 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A movement, what to call it, and the usage event that caused it."""
+    """A movement, what to call it, its own time, and the usage event that caused it."""
 
     movement: Movement
     description: str
+    at: datetime
     event: Mapping[str, Any] | None = None
 
     @property
@@ -57,17 +59,17 @@ async def list_described(
         used = [movement.cause_id for movement in movements if movement.cause_type == USAGE]
         events = await list_events_by_id(session, account_id, used)
         given = [movement.cause_id for movement in movements if movement.cause_type == MONEY_CREDIT]
-        texts = await descriptions_of(session, account_id, given)
-    return [_described(m, events.get(m.cause_id), texts.get(m.cause_id)) for m in movements]
+        credits = await described(session, account_id, given)
+    return [_described(m, events.get(m.cause_id), *credits.get(m.cause_id, (None, m.created_at))) for m in movements]
 
 
-def _described(movement: Movement, event: Mapping[str, Any] | None, given: str | None) -> Described:
+def _described(movement: Movement, event: Mapping[str, Any] | None, given: str | None, at: datetime) -> Described:
     text = given or REASONS.get(movement.reason, movement.reason)
     if event is not None and movement.reason == "usage":
         text = _usage(event)
     elif movement.grant_source is not None:
         text = f"{text}: {movement.grant_source}"
-    return Described(movement, text, event)
+    return Described(movement, text, at, event)
 
 
 def _usage(event: Mapping[str, Any]) -> str:

@@ -100,9 +100,12 @@ async def replayed_money_credit(
     return money_credit_of(row, replayed=True)
 
 
-async def descriptions_of(db: Session, account_id: UUID, money_credit_ids: Sequence[UUID]) -> Mapping[UUID, str]:
-    """Return the descriptions of money credits of one account, by their ids; none of a credit without one."""
-    return await queries.find_descriptions(db, account_id, money_credit_ids)
+async def described(
+    db: Session, account_id: UUID, money_credit_ids: Sequence[UUID]
+) -> Mapping[UUID, tuple[str | None, datetime]]:
+    """Return the description and the time of money credits of one account, by their ids."""
+    rows = await queries.find_by_ids(db, account_id, money_credit_ids)
+    return {key: (row["description"], row["created_at"]) for key, row in rows.items()}
 
 
 def money_credit_of(row: Any, *, replayed: bool = False) -> MoneyCredit:

@@ -53,9 +53,13 @@ _FIND_MONEY_CREDIT_BY_KEY = """
       FROM money_credits WHERE account_id = $1 AND caller_kind = $2 AND idempotency_key = $3
     """
 
-_FIND_DESCRIPTIONS = """
-    SELECT money_credit_id, description FROM money_credits
-     WHERE account_id = $1 AND money_credit_id = ANY ($2::uuid[]) AND description IS NOT NULL
+_FIND_BY_IDS = """
+    SELECT money_credit_id, description, created_at FROM money_credits
+     WHERE account_id = $1 AND money_credit_id = ANY ($2::uuid[])
+    """
+_FIND_BY_PREFIX = """
+    SELECT idempotency_key, amount_nanos FROM money_credits
+     WHERE account_id = $1 AND caller_kind = 'admin' AND starts_with(idempotency_key, $2)
     """
 
 
@@ -90,10 +94,20 @@ async def insert_money_credit(tx: Session, row: Mapping[str, Any]) -> None:
     await insert_rows(tx, MoneyCredit, [row])
 
 
-async def find_descriptions(db: Session, account_id: UUID, money_credit_ids: Sequence[UUID]) -> Mapping[UUID, str]:
-    """Return the descriptions of money credits of one account, by their ids; none of a credit without one."""
-    rows = await fetch(db, _FIND_DESCRIPTIONS, account_id, list(money_credit_ids)) if money_credit_ids else []
-    return {row["money_credit_id"]: row["description"] for row in rows}
+async def find_by_ids(db: Session, account_id: UUID, money_credit_ids: Sequence[UUID]) -> Mapping[UUID, Row]:
+    """Return the description and the time of money credits of one account, by their ids."""
+    rows = await fetch(db, _FIND_BY_IDS, account_id, list(money_credit_ids)) if money_credit_ids else []
+    return {row["money_credit_id"]: row for row in rows}
+
+
+async def find_amounts_by_prefix(db: Session, account_id: UUID, prefix: str) -> Mapping[str, int]:
+    """Return the nanos of an account's money credits, by idempotency key, of keys that begin with `prefix`."""
+    rows = await fetch(db, _FIND_BY_PREFIX, account_id, prefix)
+    return {row["idempotency_key"]: row["amount_nanos"] for row in rows}
+
+
+async def insert_money_credits(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await insert_rows(tx, MoneyCredit, rows)
 
 
 async def find_money_credit_by_key(

@@ -51,6 +51,7 @@ from app.jobs import QUEUE
 from app.ledger.verification import last_verification
 from app.metering.erasure import TEXTS as USAGE_TEXTS
 from app.metering.erasure import forget_event_ids
+from app.neighbours.erasure import TEXTS as MOVED_TEXTS
 from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
 from app.observability.sentry import flush_sentry
@@ -152,7 +153,7 @@ def create_worker(settings: Settings, services: Services) -> App:
     @queue.task(name=FORGET_TEXTS, queue=QUEUE, retry=RETRY)
     async def forget_texts_of_erased(account_id: str) -> None:
         """Delete callers' texts from an erased account's books."""
-        others = (TOOL_TEXTS, PURCHASE_TEXTS, WALLET_TEXTS, *COST_RECORD_TEXTS, USAGE_TEXTS)
+        others = (TOOL_TEXTS, PURCHASE_TEXTS, WALLET_TEXTS, *COST_RECORD_TEXTS, USAGE_TEXTS, MOVED_TEXTS)
         await forget_texts(services.db, UUID(account_id), (*BOOKS, *others))
         await forget_event_ids(services.db, UUID(account_id))
         await forget_interactions(services.reports, UUID(account_id))

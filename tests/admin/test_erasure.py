@@ -104,6 +104,7 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         "reason",  # one of Stripe's words
         "agent_id",  # an agent is no person
         "caller_kind",
+        "origin",  # of a moved account
         *("category", "on_expiry"),  # of grants and holds
         "provider",  # of a payment
         *(
@@ -128,6 +129,7 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         ("free_grants", "idempotency_key"),
         ("grants", "idempotency_key"),
         ("holds", "idempotency_key"),
+        ("moved_accounts", "details"),
         ("money_credits", "idempotency_key"),
         ("money_credits", "description"),
         ("money_credits", "external_transaction_id"),

@@ -13,6 +13,7 @@ ROWS: dict[str, Row] = {
         "account_id": ACCOUNT,
         "created_at": NOW,
     },
+    "moved_accounts": {"account_id": ACCOUNT, "origin": "z-billing", "details": "{}", "moved_at": NOW},
     "erased_identities": {"digest": b"d" * 32, "erased_at": NOW},
     "accounts": {
         "account_id": uuid.UUID(int=2),

@@ -155,6 +155,11 @@ _SECTIONS = (
           FROM llm_usage WHERE account_id = :account_id""",
     ),
     _Section(
+        "moved_from",
+        "account_id",
+        "SELECT account_id, origin, details, moved_at FROM moved_accounts WHERE account_id = :account_id",
+    ),
+    _Section(
         "usage_events",
         "usage_id",
         """

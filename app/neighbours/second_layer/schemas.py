@@ -198,7 +198,7 @@ class BillingRow(Reply):
             payment_id=None,
             description=described.description,
             metadata=metadata if isinstance(metadata, dict) else {},
-            created_at=movement.created_at,
+            created_at=described.at,
         )
 
 

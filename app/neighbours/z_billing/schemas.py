@@ -157,7 +157,7 @@ class CreditsTransaction(Reply):
             balance_after_cents=minor_floor(movement.balance_after_nanos, movement.currency),
             balance_after=decimal_text(movement.balance_after_nanos),
             description=described.description,
-            created_at=movement.created_at,
+            created_at=described.at,
         )
 
 

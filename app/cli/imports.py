@@ -1,0 +1,92 @@
+"""`ciris-billing import`: moves the accounts of Z-Billing or SecondLayer in."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.accounts.service import AccountService
+from app.cli.output import AsJson, show
+from app.cli.running import FAILED, EnvironmentChoice, EnvironmentOption, run
+from app.clock import utc_now
+from app.configuration.service import Configuration
+from app.db import Database
+from app.neighbours.moving_in.export import BrokenRow, Export, Origin
+from app.neighbours.moving_in.reading import read_export
+from app.neighbours.moving_in.service import MovingIn, Target
+from app.settings import Settings
+
+imports_cli = typer.Typer(help="Move the accounts of another billing service in.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="The export: JSON Lines, or CSV if its name ends in .csv.")]
+Provider = Annotated[
+    str,
+    typer.Option(
+        "--identity-provider", help="That of the API keys and tokens that name the users, such as oauth:zero."
+    ),
+]
+Source = Annotated[
+    str, typer.Option("--event-source", help="Event source of the API keys that report usage, for events without one.")
+]
+Apply = Annotated[bool, typer.Option("--apply", help="Write. Without it, only the summary is printed.")]
+
+
+@imports_cli.command("z-billing")
+def import_z_billing(
+    file: File,
+    identity_provider: Provider,
+    event_source: Source = "z-billing",
+    environment: EnvironmentOption = EnvironmentChoice.LIVE,
+    apply: Apply = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import an export of Z-Billing. Repeating it changes nothing."""
+    _import("z-billing", file, identity_provider, event_source, environment, apply, as_json)
+
+
+@imports_cli.command("secondlayer")
+def import_secondlayer(
+    file: File,
+    identity_provider: Provider,
+    event_source: Source = "secondlayer",
+    environment: EnvironmentOption = EnvironmentChoice.LIVE,
+    apply: Apply = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import an export of SecondLayer. Repeating it changes nothing."""
+    _import("secondlayer", file, identity_provider, event_source, environment, apply, as_json)
+
+
+def _import(
+    origin: Origin,
+    file: Path,
+    identity_provider: str,
+    event_source: str,
+    environment: EnvironmentChoice,
+    apply: bool,
+    as_json: bool,
+) -> None:
+    if not identity_provider.startswith("oauth:") or len(identity_provider) > 255:
+        raise typer.BadParameter("begins with oauth:", param_hint="--identity-provider")
+    target = Target(environment.value, identity_provider, event_source)
+    try:
+        export = read_export(origin, file)
+        summary = run(lambda db, settings: _move(db, settings, export, target, apply=apply))
+    except OSError as error:
+        typer.echo(f"{error.filename}: {error.strerror}", err=True)
+        raise typer.Exit(FAILED) from None
+    except BrokenRow as error:
+        typer.echo(f"{file}: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+    show([summary], as_json, single=True)
+    if not apply:
+        typer.echo("Nothing was written: repeat with --apply", err=True)
+
+
+async def _move(db: Database, settings: Settings, export: Export, target: Target, *, apply: bool) -> dict[str, Any]:
+    moving = MovingIn(db, AccountService(db, Configuration(db, settings)), target)
+    now = utc_now()
+    planned, summary = await moving.plan(export, now)
+    for plan in planned if apply else ():
+        await moving.apply(export.origin, plan, now)
+    return {"origin": export.origin, "applied": apply, **summary.as_row()}
