@@ -68,7 +68,7 @@ _LIST = sql(
                   coalesce(sum(delta) FILTER (WHERE pool IN ('money', 'grant')), 0) AS spendable_nanos
              FROM ledger_entries
             WHERE account_id = :account_id AND unit <> 'credit' AND entry_no >= m.entry_no
-              AND (m.newer IS NULL OR entry_no < m.newer)) s
+              AND entry_no < coalesce(m.newer, 9223372036854775807)) s
      ORDER BY m.entry_no DESC
     """,
     usage=", ".join(f"'{cause}'" for cause in sorted(USAGE_CAUSES)),

@@ -1,5 +1,6 @@
 """`ciris-billing import`: an export of a neighbour, moved in twice and in parts, with its users' routes afterwards."""
 
+import asyncio
 import json
 import signal
 import time
@@ -164,6 +165,14 @@ async def test_a_later_export_adds_what_is_new(db: Database, own_database: Urls,
     )
     assert (summary["new_entries"], summary["new_money"]) == (1, "-1.000000")
     assert await money_of(own_database) == [(400, 800, 0, 400)]
+
+
+async def test_two_imports_at_once_move_everything_once(db: Database, own_database: Urls, tmp_path: Path) -> None:
+    file = written(tmp_path, ACCOUNT, BOUGHT, USED, EVENT)
+    await asyncio.gather(*(move(db, own_database, file) for _ in range(3)))
+    assert await money_of(own_database) == [(500, 800, 0, 300)]
+    written_once = await books(own_database)
+    assert [len(written_once[table]) for table in ("money_credits", "usage_keys", "moved_accounts")] == [2, 1, 1]
 
 
 async def test_an_import_that_is_killed_is_repeated(own_database: Urls, tmp_path: Path, db: Database) -> None:
