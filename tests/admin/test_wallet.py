@@ -154,6 +154,7 @@ async def test_a_grant_of_another_account_is_not_found(office: Office, admin: ht
         ({"credits": 1, "priority": 101}, "priority"),
         ({"credits": 1, "category": "purchased"}, "category"),
         ({"credits": 1, "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+        ({"credits": 1, "expires_at": "9999-12-31T00:00:00Z"}, "expires_at"),
         ({"credits": 1, "idempotency_key": "k\0"}, "idempotency_key"),
         ({"credits": 1, "reason": ""}, "reason"),
     ],
