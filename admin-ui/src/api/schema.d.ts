@@ -409,6 +409,94 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/cost-records": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Open Cost Record
+         * @description Open a record before the work begins. Creates a missing account. Charges and holds nothing.
+         *
+         *     A repeat of the `request_id` answers 200 with the same record; another record under it answers 422. 503
+         *     `upgrade_in_progress` while the service is being upgraded.
+         */
+        post: operations["open_cost_record"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cost-records/{record_id}/items": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add Cost Record Item
+         * @description Add an item to an open record, priced now. A repeat of the `item_id` answers 200 and adds nothing.
+         *
+         *     409 `cost_record_settled`: the record is settled, so the item would not be charged.
+         */
+        post: operations["add_cost_record_item"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cost-records/{record_id}/complete": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Complete Cost Record
+         * @description Settle a record: `completed` charges the sum of its items once, `failed` charges nothing and keeps the record.
+         *
+         *     The part that the account's money does not cover becomes debt, because the work is done. The first outcome counts:
+         *     the same one again answers 200 with the same record, another one answers 409 `cost_record_settled` with the first.
+         */
+        post: operations["complete_cost_record"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cost-records/{record_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Cost Record
+         * @description Return a record with its items.
+         */
+        get: operations["get_cost_record"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tools/balance/{product_type}": {
         parameters: {
             query?: never;
@@ -2935,6 +3023,25 @@ export interface components {
             /** Transaction Id */
             transaction_id: string;
         };
+        /**
+         * AddedReply
+         * @description The item, and the sum of the record's items so far.
+         */
+        AddedReply: {
+            /** Record Id */
+            record_id: string;
+            item: components["schemas"]["app__cost_records__schemas__ItemReply"];
+            /** Item Count */
+            item_count: number;
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+        };
         /** AdjustBody */
         AdjustBody: {
             /**
@@ -3263,7 +3370,7 @@ export interface components {
              * Results
              * @description One for each event, in their order.
              */
-            results: components["schemas"]["ItemReply"][];
+            results: components["schemas"]["app__metering__usage_schemas__ItemReply"][];
             /**
              * Processed
              * @description Events that are recorded now.
@@ -3950,6 +4057,18 @@ export interface components {
              * @description One cohort per week that has a day in the range, oldest first.
              */
             cohorts: components["schemas"]["Cohort"][];
+        };
+        /** CompletionBody */
+        CompletionBody: {
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "completed" | "failed";
+            /** Execution Time Ms */
+            execution_time_ms?: number | null;
+            /** Error Message */
+            error_message?: string | null;
         };
         /**
          * ComputeMeasure
@@ -4990,30 +5109,27 @@ export interface components {
             total_uses: number;
         };
         /**
-         * ItemReply
-         * @description The outcome of one event of a batch. `error` is a code; `duplicate_event` means that it was counted before.
+         * ItemBody
+         * @description A part of the cost: a metric that the price book prices now, or a stated cost, or both.
          */
-        ItemReply: {
-            /** Event Id */
-            event_id: string;
-            /** Success */
-            success: boolean;
-            /** Error */
-            error?: string | null;
-            /** Message */
-            message?: string | null;
-            /** Transaction Id */
-            transaction_id?: string | null;
-            /** Status */
-            status?: ("charged" | "debt" | "recorded" | "refused") | null;
-            /** Cost Cents */
+        ItemBody: {
+            /**
+             * Item Id
+             * @description Identifies the item in its record: a repeat adds nothing.
+             */
+            item_id: string;
+            /** Metric */
+            metric?: (components["schemas"]["LlmTokensMeasure"] | components["schemas"]["ComputeMeasure"] | components["schemas"]["ApiCallsMeasure"] | components["schemas"]["ToolCallsMeasure"] | components["schemas"]["StorageMeasure"] | components["schemas"]["CustomMeasure"]) | null;
+            /**
+             * Cost Cents
+             * @description In minor units. Decides instead of the price book, 0 included. Needs `usage:set_cost`; the API key has an upper bound.
+             */
             cost_cents?: number | null;
-            /** Cost */
-            cost?: string | null;
-            /** Balance Cents */
-            balance_cents?: number | null;
-            /** Balance */
-            balance?: string | null;
+            /**
+             * Cost
+             * @description Decides instead of the price book, 0 included. Needs `usage:set_cost`; the API key has an upper bound.
+             */
+            cost?: (number | string) | null;
         };
         /** JobReply */
         JobReply: {
@@ -6090,6 +6206,82 @@ export interface components {
             name: string;
         };
         /**
+         * OpenBody
+         * @description A record to open: of a user's work, or with `client_key` of work without a user.
+         */
+        OpenBody: {
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /**
+             * Request Id
+             * @description Identifies the record for its account, or for its client.
+             */
+            request_id: string;
+            /** Tool */
+            tool: string;
+            /**
+             * Query
+             * @description The question to the tool, for people to read.
+             */
+            query?: string | null;
+            /**
+             * Client Key
+             * @description Instead of the user. Only a digest of it is stored. Such a record is never charged.
+             */
+            client_key?: string | null;
+            /** Run Id */
+            run_id?: string | null;
+            /**
+             * Estimate Cents
+             * @description In minor units.
+             */
+            estimate_cents?: number | null;
+            /**
+             * Estimate
+             * @description The expected cost of the work. Charges nothing.
+             */
+            estimate?: (number | string) | null;
+            /**
+             * Expires In S
+             * @description When a record that is left open is settled. Default: `COST_RECORD_EXPIRES_S`.
+             */
+            expires_in_s?: number | null;
+            /**
+             * On Expiry
+             * @description How. Default: `COST_RECORD_ON_EXPIRY`.
+             */
+            on_expiry?: ("charge_reported" | "charge_nothing") | null;
+        };
+        /**
          * OtherSource
          * @description Another source of the row's prices. Without a tariff it has none for the model, or agrees with the row.
          */
@@ -7032,6 +7224,153 @@ export interface components {
             worker_seen_at: string | null;
             /** Now */
             now: string;
+        };
+        /** RecordDetailReply */
+        RecordDetailReply: {
+            /** Record Id */
+            record_id: string;
+            /**
+             * Request Id
+             * @description null: the person was erased.
+             */
+            request_id: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "open" | "completed" | "failed" | "expired";
+            /** Tool */
+            tool: string;
+            /** Query */
+            query: string | null;
+            /** Agent Id */
+            agent_id: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Currency */
+            currency: string;
+            /** Estimate */
+            estimate: string | null;
+            /** Item Count */
+            item_count: number;
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /** Charged Cents */
+            charged_cents: number;
+            /**
+             * Charged
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            charged: string;
+            /**
+             * Debt
+             * @description The part of `charged` that the account owes.
+             * @example 9.999600
+             */
+            debt: string;
+            /**
+             * Transaction Id
+             * @description The usage event of the charge.
+             */
+            transaction_id: string | null;
+            /** Execution Time Ms */
+            execution_time_ms: number | null;
+            /** Error Message */
+            error_message: string | null;
+            /**
+             * On Expiry
+             * @enum {string}
+             */
+            on_expiry: "charge_reported" | "charge_nothing";
+            /** Expires At */
+            expires_at: string;
+            /** Created At */
+            created_at: string;
+            /** Closed At */
+            closed_at: string | null;
+            /** Items */
+            items: components["schemas"]["app__cost_records__schemas__ItemReply"][];
+        };
+        /**
+         * RecordReply
+         * @description A cost record. `cost` is the sum of its items so far; `charged` is the amount that the account paid and owes.
+         */
+        RecordReply: {
+            /** Record Id */
+            record_id: string;
+            /**
+             * Request Id
+             * @description null: the person was erased.
+             */
+            request_id: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "open" | "completed" | "failed" | "expired";
+            /** Tool */
+            tool: string;
+            /** Query */
+            query: string | null;
+            /** Agent Id */
+            agent_id: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Currency */
+            currency: string;
+            /** Estimate */
+            estimate: string | null;
+            /** Item Count */
+            item_count: number;
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /** Charged Cents */
+            charged_cents: number;
+            /**
+             * Charged
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            charged: string;
+            /**
+             * Debt
+             * @description The part of `charged` that the account owes.
+             * @example 9.999600
+             */
+            debt: string;
+            /**
+             * Transaction Id
+             * @description The usage event of the charge.
+             */
+            transaction_id: string | null;
+            /** Execution Time Ms */
+            execution_time_ms: number | null;
+            /** Error Message */
+            error_message: string | null;
+            /**
+             * On Expiry
+             * @enum {string}
+             */
+            on_expiry: "charge_reported" | "charge_nothing";
+            /** Expires At */
+            expires_at: string;
+            /** Created At */
+            created_at: string;
+            /** Closed At */
+            closed_at: string | null;
         };
         /** RefundBody */
         RefundBody: {
@@ -8716,6 +9055,45 @@ export interface components {
             replayed: boolean;
         };
         /**
+         * ItemReply
+         * @description An item. Minor units are rounded up; the text is exact.
+         */
+        app__cost_records__schemas__ItemReply: {
+            /**
+             * Item Id
+             * @description null: the person was erased.
+             */
+            item_id: string | null;
+            /**
+             * Type
+             * @description Of the metric; null: only a cost was stated.
+             */
+            type: string | null;
+            /** Provider */
+            provider: string | null;
+            /** Model */
+            model: string | null;
+            /** Quantities */
+            quantities: {
+                [key: string]: unknown;
+            };
+            /** Cost Cents */
+            cost_cents: number;
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /**
+             * Stated
+             * @description Whether the caller stated the cost.
+             */
+            stated: boolean;
+            /** Created At */
+            created_at: string;
+        };
+        /**
          * ComputeBody
          * @description Compute, flat: as schedulers report it. `sku` and the price that they state are stored, and do not count.
          */
@@ -8805,6 +9183,32 @@ export interface components {
              * @description Stored only.
              */
             hourly_price_cents?: number | null;
+        };
+        /**
+         * ItemReply
+         * @description The outcome of one event of a batch. `error` is a code; `duplicate_event` means that it was counted before.
+         */
+        app__metering__usage_schemas__ItemReply: {
+            /** Event Id */
+            event_id: string;
+            /** Success */
+            success: boolean;
+            /** Error */
+            error?: string | null;
+            /** Message */
+            message?: string | null;
+            /** Transaction Id */
+            transaction_id?: string | null;
+            /** Status */
+            status?: ("charged" | "debt" | "recorded" | "refused") | null;
+            /** Cost Cents */
+            cost_cents?: number | null;
+            /** Cost */
+            cost?: string | null;
+            /** Balance Cents */
+            balance_cents?: number | null;
+            /** Balance */
+            balance?: string | null;
         };
         /** GrantBody */
         app__wallet__schemas__GrantBody: {
@@ -11009,6 +11413,425 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EventDetailReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    open_cost_record: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OpenBody"];
+            };
+        };
+        responses: {
+            /** @description A repeat: nothing changed. */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordReply"];
+                };
+            };
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    add_cost_record_item: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                record_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ItemBody"];
+            };
+        };
+        responses: {
+            /** @description A repeat: nothing changed. */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedReply"];
+                };
+            };
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AddedReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    complete_cost_record: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                record_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CompletionBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedInvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodedErrorReply"];
+                };
+            };
+        };
+    };
+    get_cost_record: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                record_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordDetailReply"];
                 };
             };
             /** @description Bad Request */

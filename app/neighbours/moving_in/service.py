@@ -22,7 +22,7 @@ from app.neighbours.moving_in.export import OPENING, BrokenRow, Export, Moving, 
 from app.neighbours.moving_in.records import CURRENCY
 from app.wallet.moved import MovedMoney, find_moved_money, post_moved_money
 
-SINCE = "0031"
+SINCE = "0032"
 """The revision of the table of moved accounts. Versions before 0025 could not read the money."""
 IDS_AT_ONCE = 2_000
 ACTOR = Actor("system", "import")
