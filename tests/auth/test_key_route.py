@@ -127,7 +127,7 @@ async def test_both_ways_refuse_alike(
 def test_routes_with_other_parameters_go_fastapis_way() -> None:
     routes = [route for module in app.main.ROUTERS for route in module.router.routes]
     hot = HotRoutes(cast(ASGIApp, None), routes=routes)
-    usage = {"/v1/usage", *(f"/v1/usage/{name}" for name in ("batch", "check", "compute", "quote"))}
+    usage = {"/v1/usage", *(f"/v1/usage/{name}" for name in ("batch", "check", "compute", "quote")), "/v1/cost-records"}
     assert hot.paths == {*HOT_BODIES, "/v1/billing/litellm/usage", *usage}
 
 

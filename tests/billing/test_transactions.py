@@ -14,6 +14,7 @@ from app.cost_records import models as cost_records_models
 from app.db import Base
 from app.ledger import models as ledger_models
 from app.metering import models as metering_models
+from app.neighbours import models as neighbours_models
 from app.payments import models as payments_models
 from app.tools import models as tools_models
 from app.wallet import models as wallet_models
@@ -55,6 +56,7 @@ MONEY = [
         wallet_models.MoneyCredit,
         cost_records_models.CostRecord,
         cost_records_models.CostRecordItem,
+        neighbours_models.MovedAccount,
         tools_models.ProductInventory,
         tools_models.ProductUsage,
         payments_models.Purchase,
