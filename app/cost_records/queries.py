@@ -81,6 +81,10 @@ _FIND_DUE = """
      WHERE status = 'open' AND expires_at <= $1 AND (expires_at, record_id) > ($2, $3)
      ORDER BY expires_at, record_id LIMIT $4
     """
+_FIND_CHARGED = """
+    SELECT record_id, usage_id, request_id, tool, query FROM cost_records
+     WHERE account_id = $1 AND record_id = ANY ($2::uuid[]) AND usage_id IS NOT NULL
+    """
 
 
 async def find_record(db: Database, place: Place) -> Row | None:
@@ -101,6 +105,11 @@ async def find_item(db: Database, key: ItemKey) -> Row | None:
 async def list_items(db: Session, place: Place) -> Sequence[Row]:
     """Return a record's items in the order in which they were added."""
     return await fetch(db, _LIST_ITEMS, *place)
+
+
+async def find_charged(db: Session, account_id: UUID, record_ids: Sequence[UUID]) -> Sequence[Row]:
+    """Return what charged records of one account were about."""
+    return await fetch(db, _FIND_CHARGED, account_id, list(record_ids))
 
 
 async def find_open_amount(tx: Tx, account_id: UUID) -> int:

@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app.cost_records.history import ChargedRecord, find_charged_records
 from app.db import Database
 from app.ledger.money_history import Movement, list_money_movements
 from app.metering.report_queries import list_events_by_id
 from app.wallet.money_credits import described
 
-USAGE, MONEY_CREDIT = "usage_event", "money_credit"
+USAGE, COST_RECORD, MONEY_CREDIT = "usage_event", "cost_record", "money_credit"
+_DESCRIBED = (USAGE, COST_RECORD, MONEY_CREDIT)
 METERS = {"llm_tokens": "LLM tokens", "compute": "Compute", "api_calls": "API calls", "tool_calls": "Tool calls"}
 REASONS = {
     "adjustment": "Adjustment",
@@ -33,12 +35,13 @@ REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A movement, what to call it, its own time, and the usage event that caused it."""
+    """A movement, what to call it, its own time, and the usage event or the cost record that caused it."""
 
     movement: Movement
     description: str
     at: datetime
     event: Mapping[str, Any] | None = None
+    record: ChargedRecord | None = None
 
     @property
     def id(self) -> str:
@@ -46,8 +49,16 @@ class Described:
         movement = self.movement
         is_own = movement.reason not in ("correction", "grant_ended", "grant_expiry")
         if is_own and movement.cause_type != "account":
-            return str(movement.cause_id)
+            return str(movement.cause_id if self.record is None else self.record.usage_id)
         return f"{movement.cause_id}:{movement.entry_no}"
+
+    @property
+    def request_id(self) -> str | None:
+        """Return the caller's id of the request that used the money."""
+        if self.record is not None:
+            return self.record.request_id
+        event = self.event or {}
+        return (event.get("attribution") or {}).get("request_id") or event.get("event_id")
 
 
 async def list_described(
@@ -56,20 +67,27 @@ async def list_described(
     """Return a page of an account's movements of money, newest first."""
     async with db.read() as session:
         movements = await list_money_movements(session, account_id, limit=limit, offset=offset, reasons=reasons)
-        used = [movement.cause_id for movement in movements if movement.cause_type == USAGE]
-        events = await list_events_by_id(session, account_id, used)
-        given = [movement.cause_id for movement in movements if movement.cause_type == MONEY_CREDIT]
-        credits = await described(session, account_id, given)
-    return [_described(m, events.get(m.cause_id), *credits.get(m.cause_id, (None, m.created_at))) for m in movements]
+        causes = {kind: [m.cause_id for m in movements if m.cause_type == kind] for kind in _DESCRIBED}
+        events = await list_events_by_id(session, account_id, causes[USAGE])
+        records = await find_charged_records(session, account_id, causes[COST_RECORD])
+        credits = await described(session, account_id, causes[MONEY_CREDIT])
+    return [
+        _described(m, events.get(m.cause_id), records.get(m.cause_id), *credits.get(m.cause_id, (None, m.created_at)))
+        for m in movements
+    ]
 
 
-def _described(movement: Movement, event: Mapping[str, Any] | None, given: str | None, at: datetime) -> Described:
+def _described(
+    movement: Movement, event: Mapping[str, Any] | None, record: ChargedRecord | None, given: str | None, at: datetime
+) -> Described:
     text = given or REASONS.get(movement.reason, movement.reason)
     if event is not None and movement.reason == "usage":
         text = _usage(event)
+    elif record is not None and movement.reason == "usage":
+        text = f"{record.tool}: {record.query}" if record.query else record.tool
     elif movement.grant_source is not None:
         text = f"{text}: {movement.grant_source}"
-    return Described(movement, text, at, event)
+    return Described(movement, text, at, event, record)
 
 
 def _usage(event: Mapping[str, Any]) -> str:

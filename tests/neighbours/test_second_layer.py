@@ -13,6 +13,7 @@ from app.configuration.sections import DISPLAY_RATES, DisplayRates
 from app.ledger.entries import Cause, Kind
 from tests.conftest import ACTOR
 from tests.metering.conftest import Desk, llm, usage
+from tests.metering.test_cost_records import complete, opened
 from tests.neighbours.conftest import ORIGIN, ClientOf
 from tests.neighbours.strict import read, second_layer_error
 from tests.support.wallets import DOLLAR, locked, lot
@@ -172,6 +173,21 @@ async def test_the_history(own: httpx.AsyncClient, desk: Desk, user_id: str) -> 
         assert await rows_of(own, type=nothing) == []
     page = (await own.get(HISTORY, params={"limit": 2, "offset": 5})).json()["pagination"]
     assert page == {"limit": 2, "offset": 5, "count": 1}
+
+
+@pytest.mark.parametrize(("query", "description"), [("who pays?", "search: who pays?"), (None, "search")])
+async def test_a_cost_record_is_one_charge_of_its_tool_and_query(
+    query: str | None, description: str, own: httpx.AsyncClient, desk: Desk, user_id: str
+) -> None:
+    await own.get("/v1/accounts/me")
+    await desk.give(user_id, DOLLAR)
+    record_id = await opened(desk, user_id, {"cost": "0.25"}, {"cost": "0.5"}, request_id="r-2", query=query)
+    transaction_id = (await complete(desk, record_id)).json()["transaction_id"]
+    [row, _] = await rows_of(own)
+    names = ("id", "type", "amount_usd", "request_id", "description", "metadata")
+    assert [row[name] for name in names] == [transaction_id, "charge", 0.75, "r-2", description, {}]
+    [same, _] = (await own.get("/v1/credits/transactions")).json()["transactions"]
+    assert (same["id"], same["description"]) == (transaction_id, description)
 
 
 @pytest.mark.parametrize(

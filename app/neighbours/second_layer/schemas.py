@@ -180,9 +180,9 @@ class BillingRow(Reply):
 
     @classmethod
     def of(cls, user_id: str, described: Described, shown: Conversion) -> Self:
-        movement, event = described.movement, described.event or {}
+        movement = described.movement
         amount = abs(movement.amount_nanos)
-        metadata = event.get("metadata")
+        metadata = (described.event or {}).get("metadata")
         return cls(
             id=described.id,
             user_id=user_id,
@@ -193,7 +193,7 @@ class BillingRow(Reply):
             balance_before_usd=shown.usd(movement.balance_before_nanos),
             balance_after_usd=shown.usd(movement.balance_after_nanos),
             balance_after=decimal_text(movement.balance_after_nanos),
-            request_id=(event.get("attribution") or {}).get("request_id") or event.get("event_id"),
+            request_id=described.request_id,
             payment_provider=None,
             payment_id=None,
             description=described.description,
