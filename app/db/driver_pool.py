@@ -123,7 +123,8 @@ class BatchTransaction:
     def write(self, sql: str, *values: object) -> None:
         """Execute an INSERT or UPDATE before COMMIT, in one statement with the others: a round trip for all of them.
 
-        They see one snapshot, so no two of them may change the same row, and a later `fetch` does not see them.
+        They see one snapshot, so no two of them may change the same row, and a later `fetch` sees them only after a
+        `flush`.
         Foreign keys are checked once all of them are done.
         """
         self._writes.append((sql, values))

@@ -35,6 +35,12 @@ async def write(tx: Tx, sql: str, *values: object) -> None:
         await tx.exec_driver_sql(sql, values)
 
 
+async def flush(tx: Tx) -> None:
+    """Execute the writes so far, so that later reads of the transaction see them. Else a batch's reads do not."""
+    if isinstance(tx, BatchTransaction):
+        await tx.flush()
+
+
 async def find_many(tx: Tx, read: PointRead, keys: Sequence[tuple[object, ...]]) -> Sequence[Row]:
     """Return the rows of some keys, read in a transaction. A row's `ordinal` is the number of its key, from 1."""
     return await fetch(tx, read.sql, *map(list, zip(*keys, strict=True))) if keys else []

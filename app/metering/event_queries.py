@@ -8,7 +8,7 @@ from uuid import UUID
 from app.db import Database, new_id
 from app.db.point_reads import PointRead
 from app.db.sql import sql
-from app.db.statements import Tx, arrays_of, fetch, insert_rows, write
+from app.db.statements import Tx, arrays_of, fetch, flush, insert_rows, write
 from app.metering.models import UsageAttempt, UsageEvent, UsageKey, UsageVolume
 
 VolumeKey: TypeAlias = tuple[UUID, date, str]
@@ -98,9 +98,14 @@ async def find_keys(tx: Tx, keys: Sequence[EventKey]) -> dict[EventKey, Mapping[
 
 
 async def find_volumes(tx: Tx, keys: Sequence[VolumeKey]) -> dict[VolumeKey, Any]:
-    """Return the quantities of price rows in months, where there are any."""
+    """Return the quantities of price rows in months, where there are any.
+
+    Usage events and items of cost records both move them, and may share a transaction: the second reads what the first
+    has written, and no statement changes a row twice.
+    """
     if not keys:
         return {}
+    await flush(tx)
     rows = await fetch(tx, _FIND_VOLUME.sql, *map(list, zip(*keys, strict=True)))
     return {(row["account_id"], row["month"], row["row_id"]): row["quantity"] for row in rows}
 

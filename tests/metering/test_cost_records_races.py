@@ -9,8 +9,8 @@ import pytest
 
 from tests.books import account_locked, connected
 from tests.databases import Urls
-from tests.metering.conftest import Desk, llm
-from tests.metering.test_cost_records import PATH, add, complete, get, opened, opening, records_of
+from tests.metering.conftest import Desk, llm, usage
+from tests.metering.test_cost_records import CALLS, PATH, add, complete, get, opened, opening, records_of
 from tests.metering.test_usage_races import CENT, books, key, open_account, servers
 from tests.servers import Server
 from tests.support.wallets import DOLLAR
@@ -117,6 +117,22 @@ async def test_parallel_openings_items_and_completions_count_once(desk: Desk, us
     assert [answer.json()["charged"] for answer in done] == ["0.100000"] * 20
     assert sum("Idempotency-Replayed" not in answer.headers for answer in done) == 1
     assert await desk.wallet(user) == (10 * DOLLAR - 10 * CENT, 0)
+
+
+async def test_items_and_events_that_share_a_transaction_share_the_months_volume(desk: Desk, user: str) -> None:
+    """3,000 calls: the first 1,000 cost a dollar, the others half as much each, whoever reports them in which order."""
+    record_id = await opened(desk, user)
+    async with account_locked(desk.urls, await desk.account_id(user)):
+        reports = [asyncio.create_task(add(desk, record_id, metric={**CALLS, "count": 150})) for _ in range(10)]
+        events = [usage(user, metric={**CALLS, "count": 150}) for _ in range(10)]
+        reports += [asyncio.create_task(desk.router.post("/v1/usage", json=event)) for event in events]
+        for _ in range(500):
+            if desk.app.state.usage.waiting + desk.app.state.cost_records.waiting == len(reports):
+                break
+            await asyncio.sleep(0.01)
+    assert Counter([(await report).status_code for report in reports]) == {201: 10, 200: 10}
+    await complete(desk, record_id)
+    assert await desk.wallet(user) == (8 * DOLLAR, 0)
 
 
 async def test_parallel_requests_for_work_without_a_user_count_once(desk: Desk) -> None:
