@@ -219,6 +219,12 @@ BROKEN: dict[str, tuple[list[dict[str, Any]], str]] = {
     "time": ([ACCOUNT, {**BOUGHT, "created_at": "2026-09-01"}], "line 2: created_at: "),
     "year": ([ACCOUNT, {**BOUGHT, "created_at": "1970-01-01T00:00:00Z"}], "line 2: created_at: "),
     "totals": ([{**ACCOUNT, "lifetime_purchased_cents": 700}, BOUGHT], "line 1: purchases are 7.000000 in all"),
+    "boolean": ([{**ACCOUNT, "balance_cents": True}], "line 1: balance_cents: "),
+    "more than 64 bits": (
+        [ACCOUNT, *({**BOUGHT, "id": id, "amount_cents": 900_000_000_000} for id in "ab")],
+        "line 1: the amounts that were added are 18000000000.000000 in all, more than 64 bits",
+    ),
+    "name of an opening entry": ([ACCOUNT, {**BOUGHT, "id": "opening:balance"}], "line 2: id: "),
     "event": ([ACCOUNT, {**EVENT, "event_id": "x" * 256}], "line 2: event_id: "),
 }
 
@@ -241,6 +247,12 @@ async def test_a_broken_row_names_its_line(case: str, tmp_path: Path, db: Databa
         ("e.jsonl", b"[" * 60_000, "line 1: is no JSON"),
         ("e.jsonl", b'{"a": "' + b"x" * 70_000 + b'"}', "line 1: is longer than"),
         ("e.jsonl", b'{"record": "account", "user_id": "\xff"}', "line 0: the file is not UTF-8"),
+        (
+            "e.jsonl",
+            b'{"record": "account", "user_id": "a", "x": 1E-999999999, "balance_cents": 1E999999999}',
+            "line 1: balance_cents: ",
+        ),
+        ("e.csv", b"record,user_id,balance_cents,user_id\naccount,a,1,b\n", "line 1: has two columns user_id"),
         ("e.csv", b"record,user_id\naccount\n", "line 2: has another number of cells"),
         ("e.csv", b"record,user_id\naccount,a,b\n", "line 2: has another number of cells"),
         ("e.csv", b'record,user_id\naccount,"a"b\n', "line 1: is no CSV"),

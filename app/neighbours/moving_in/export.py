@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from app.ledger.entries import TOTALS, Kind
-from app.ledger.money import decimal_text
+from app.ledger.money import MAX_NANOS, decimal_text
 from app.wallet.moved import MovedMoney
 
 Origin = Literal["z-billing", "secondlayer"]
@@ -73,11 +73,15 @@ class Moving:
         """Return the opening entries and the history, in an order in which the balance is never negative.
 
         The opening entries add the part that the history lacks: of each stated lifetime total, then of the balance.
-        Raises BrokenRow for totals that are less than the history's.
+        Raises BrokenRow for totals that are less than the history's, and for amounts that exceed 64 bits together.
         """
         history = [_moved(origin, row) for row in sorted(self.movements, key=lambda row: (row.created_at, row.line))]
         first = min([at, *(movement.created_at for movement in history)])
         opening = [replace(movement, created_at=first) for movement in self._opening(origin, history, at)]
+        added = sum(movement.nanos for movement in (*opening, *history) if movement.nanos > 0)
+        if added > MAX_NANOS:
+            text = decimal_text(added)
+            raise BrokenRow(self.account.line, f"the amounts that were added are {text} in all, more than 64 bits")
         ordered = [*(m for m in opening if m.nanos > 0), *history, *(m for m in opening if m.nanos < 0)]
         return ordered if _is_never_negative(ordered) else sorted(ordered, key=lambda movement: movement.nanos < 0)
 

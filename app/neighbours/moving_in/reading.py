@@ -13,6 +13,7 @@ from app.neighbours.moving_in.export import BrokenRow, Export, Origin, Row
 from app.neighbours.moving_in.records import RECORDS
 
 MAX_LINE_CHARS = 65_536
+MAX_EXPONENT = 99
 
 
 def read_export(origin: Origin, file: Path) -> Export:
@@ -35,7 +36,7 @@ def _json_lines(lines: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         if len(line) > MAX_LINE_CHARS:
             raise BrokenRow(number, f"is longer than {MAX_LINE_CHARS} characters")
         try:
-            values = json.loads(line, parse_float=Decimal)
+            values = json.loads(line, parse_float=_number)
         except (ValueError, RecursionError) as error:
             raise BrokenRow(number, f"is no JSON: {error}") from None
         if not isinstance(values, dict):
@@ -43,10 +44,20 @@ def _json_lines(lines: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, values
 
 
+def _number(text: str) -> Decimal | str:
+    """Return a number with a fraction or an exponent. One with a huge exponent stays text, which no amount accepts:
+    as a whole number it would have millions of digits."""
+    number = Decimal(text)
+    return number if abs(int(number.as_tuple().exponent)) <= MAX_EXPONENT else text
+
+
 def _csv(lines: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     """Return the rows. An empty cell is an absent field."""
     reader = csv.DictReader(lines, strict=True)
     try:
+        names = reader.fieldnames or ()
+        if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
+            raise BrokenRow(1, f"has two columns {twice[:64]}")
         for values in reader:
             if None in values or None in values.values():
                 raise BrokenRow(reader.line_num, "has another number of cells than the header")

@@ -11,7 +11,17 @@ from app.auth.spelling import canonical_uuid
 from app.http.schemas import Key255, Text255
 from app.ledger.entries import Kind
 from app.ledger.money import MAX_NANOS, decimal_text, nanos_of_minor, nanos_of_text
-from app.neighbours.moving_in.export import GRANTED, MONEY, USED, AccountRow, EventRow, MovementRow, Origin, Row
+from app.neighbours.moving_in.export import (
+    GRANTED,
+    MONEY,
+    OPENING,
+    USED,
+    AccountRow,
+    EventRow,
+    MovementRow,
+    Origin,
+    Row,
+)
 from app.timestamps import bounded
 
 
@@ -22,10 +32,22 @@ def _decimal(value: object) -> object:
     return nanos_of_text(f"{value:f}" if isinstance(value, Decimal) else str(value))
 
 
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    return value
+
+
+def _no_opening(name: str) -> str:
+    if name.startswith(f"{OPENING}:"):
+        raise ValueError(f"begins with {OPENING}:, as the import's own entries do")
+    return name
+
+
 UserId = Annotated[Key255, AfterValidator(canonical_uuid)]
-Id = Annotated[Key255, StringConstraints(max_length=200)]
+Id = Annotated[Key255, StringConstraints(max_length=200), AfterValidator(_no_opening)]
 Moment = Annotated[AwareDatetime, AfterValidator(bounded)]
-Cents = Annotated[int, Field(ge=-(MAX_NANOS // 10**7), le=MAX_NANOS // 10**7)]
+Cents = Annotated[int, BeforeValidator(_no_boolean), Field(ge=-(MAX_NANOS // 10**7), le=MAX_NANOS // 10**7)]
 NotNegative = Annotated[Cents, Field(ge=0)]
 Dollars = Annotated[int, BeforeValidator(_decimal), Field(ge=0)]
 """Nanos."""
