@@ -213,7 +213,10 @@ async def test_request_id_is_kept_when_sane_and_replaced_otherwise(
 
 @pytest.mark.parametrize("path", [*POSTS, WEBHOOK])
 async def test_body_over_1_mib_is_refused(client: httpx.AsyncClient, path: str) -> None:
-    """By its declared length and, without one, as it arrives. A body of just that size is read."""
+    """By its declared length and, without one, as it arrives. A body of just that size is read.
+
+    The client gets the answer although it sends the whole body first: the connection is not reset.
+    """
 
     async def chunks(total: int) -> AsyncIterator[bytes]:
         for _ in range(total // 65_536):
@@ -221,10 +224,9 @@ async def test_body_over_1_mib_is_refused(client: httpx.AsyncClient, path: str) 
         yield b" " * (total % 65_536)
 
     for size in (MIB + 1, 10 * MIB):
-        with contextlib.suppress(httpx.WriteError, httpx.ReadError):  # the server need not read it to its end
-            answer = await post(client, path, b" " * size)
-            judge(answer, (path, size))
-            assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+        answer = await post(client, path, b" " * size)
+        judge(answer, (path, size))
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     streamed = await client.post(path, content=chunks(MIB + 1), headers={"Content-Type": "application/json"})
     judge(streamed, (path, "streamed"))
     assert (streamed.status_code, streamed.json()["code"]) == (413, "body_too_large")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -19,6 +20,8 @@ MAX_HEAD_BYTES = 32 * 1024
 """The bound of a request line and its headers, line breaks included. Caddy's bound is higher."""
 MAX_PIPELINED = 16
 """The bound of pipelined requests that wait for earlier answers on one connection."""
+LINGER_S = 2.0
+"""Time for a client to send the rest of a body and to read the answer, before the connection is closed."""
 BLANKS = b" \t"
 _ROUTES = {path.encode(): HTTP_SECONDS.labels("POST", path, "503") for path in AGENTS_PATHS}
 
@@ -239,13 +242,15 @@ _INTERIM = b"HTTP/1.1 100"
 class _OneWrite:
     """A response's view of the transport: joins the head with the first part of the body.
 
-    uvicorn writes the two separately. Each write is a system call: some 20 µs of a check's 300.
+    uvicorn writes the two separately. Each write is a system call: some 20 µs of a check's 300. `close` ends the
+    connection after the response.
     """
 
-    __slots__ = ("_has_begun", "_head", "_transport")
+    __slots__ = ("_close", "_has_begun", "_head", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self._transport = transport
+        self._close = close
         self._head = b""
         self._has_begun = False
 
@@ -262,7 +267,7 @@ class _OneWrite:
     def close(self) -> None:
         if self._head:
             self._flush()
-        self._transport.close()
+        self._close()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
@@ -273,7 +278,28 @@ class Protocol(BoundedHead):
 
     That costs a tenth of serving the request. It covers only the simple case: an agent's request on a connection that
     stays open and has no other request under way. All others continue to the application.
+
+    Lingering close: a client that is still sending the body of a request that was refused gets the answer.
     """
+
+    _is_lingering = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_lingering:
+            super().data_received(data)
+
+    def _close(self) -> None:
+        """Close the connection. If a body is on its way, drop it until the client closes, for LINGER_S at most.
+
+        Closing a socket with unread bytes resets the connection, and the answer is lost (RFC 9112, section 9.6).
+        """
+        if not self._is_in_body or self.pipeline:
+            self.transport.close()
+            return
+        self._is_lingering = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
 
     def on_headers_complete(self) -> None:
         route = _ROUTES.get(self.url) if self.parser.get_method() == b"POST" else None
@@ -290,7 +316,7 @@ class Protocol(BoundedHead):
         ):
             super().on_headers_complete()
             if self.scope["method"] != "HEAD":  # a response without a body
-                self.cycle.transport = _OneWrite(self.transport)  # type: ignore[assignment]  # it has what a cycle uses
+                self.cycle.transport = _OneWrite(self.transport, self._close)  # type: ignore[assignment]  # it has what a cycle uses
             return
         self._end_head()
         self._stop_waiting()
