@@ -197,10 +197,9 @@ class Decider:
         """Charge the sum of the items, and record it as one usage event at the time of the record's opening."""
         if account is None:
             return
-        cost, owed = record.cost_nanos, 0
-        record.usage_id, record.charge = new_id(), "recorded"
+        cost, owed, charge = record.cost_nanos, 0, "recorded"
         if account.billing_enabled:
-            account.require_room_for_usage(cost)
+            account.require_room_for_usage(cost)  # before anything changes: the batch continues with the record
             buckets = account.money_buckets(now)
             owed = max(0, cost - sum(bucket.available for bucket in buckets))
             debits = pay(buckets, cost - owed, unit=account.currency, now=now)
@@ -208,8 +207,8 @@ class Decider:
             cause = Cause("cost_record", record.record_id)
             account.post_debits(debits, Kind.USAGE, cause, actor, now)
             account.owe_money(owed, cause, actor, now)
-            record.charge = "debt" if owed else "charged"
-        record.debt_nanos = owed
+            charge = "debt" if owed else "charged"
+        record.usage_id, record.charge, record.debt_nanos = new_id(), charge, owed
         event = _event_row(record, account, now)
         self._batch.events.append(event)
         names = ("account_id", "event_id", "source", "usage_id")

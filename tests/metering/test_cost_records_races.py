@@ -2,12 +2,16 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
+from app.cost_records.ids import place_of
+from app.cost_records.records import Completion, Done, Rejected
 from tests.books import account_locked, connected
+from tests.conftest import ACTOR
 from tests.databases import Urls
 from tests.metering.conftest import Desk, llm, usage
 from tests.metering.test_cost_records import CALLS, PATH, add, complete, get, opened, opening, records_of
@@ -17,6 +21,15 @@ from tests.support.wallets import DOLLAR
 
 __all__ = ["key"]
 RACES = 20
+
+
+async def until_waiting(desk: Desk, number: int) -> None:
+    """Until so many reports and requests about records wait for their account."""
+    for _ in range(500):
+        if desk.app.state.usage.waiting + desk.app.state.cost_records.waiting == number:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the requests do not wait")
 
 
 async def start(client: httpx.AsyncClient, server: Server, number: int) -> str:
@@ -126,10 +139,7 @@ async def test_items_and_events_that_share_a_transaction_share_the_months_volume
         reports = [asyncio.create_task(add(desk, record_id, metric={**CALLS, "count": 150})) for _ in range(10)]
         events = [usage(user, metric={**CALLS, "count": 150}) for _ in range(10)]
         reports += [asyncio.create_task(desk.router.post("/v1/usage", json=event)) for event in events]
-        for _ in range(500):
-            if desk.app.state.usage.waiting + desk.app.state.cost_records.waiting == len(reports):
-                break
-            await asyncio.sleep(0.01)
+        await until_waiting(desk, len(reports))
     assert Counter([(await report).status_code for report in reports]) == {201: 10, 200: 10}
     await complete(desk, record_id)
     assert await desk.wallet(user) == (8 * DOLLAR, 0)
@@ -174,3 +184,19 @@ async def test_a_record_that_cannot_be_settled_stays_open_and_stops_no_other(des
     assert [(await get(desk, record))["status"] for record in (stuck, other)] == ["open", "expired"]
     await records_of(desk).expire(datetime.now(UTC) + timedelta(seconds=2))
     assert (await get(desk, stuck))["debt"] == "0.010000"
+
+
+async def test_a_refused_settlement_leaves_no_trace_in_its_transaction(desk: Desk) -> None:
+    """The account's total of used money is full, so the work cannot be charged. The next outcome counts."""
+    full = await desk.user()
+    record = await opened(desk, full, {"cost": "0.01"})
+    place, now = place_of(record), datetime.now(UTC)
+    completed = Completion(place.account_id, "live", place.record_id, "completed", None, None, ACTOR, now)
+    set_used = "UPDATE accounts SET money_used_nanos = $2 WHERE account_id = $1"
+    async with connected(desk.urls) as connection:
+        await connection.execute(set_used, place.account_id, 2**63 - 1)
+        outcomes = await records_of(desk)._requests.run_all([completed, replace(completed, status="failed")])
+        await connection.execute(set_used, place.account_id, 0)
+    assert [type(outcome) for outcome in outcomes] == [Rejected, Done]
+    settled = await get(desk, record)
+    assert (settled["status"], settled["transaction_id"], settled["charged"]) == ("failed", None, "0.000000")
