@@ -34,12 +34,12 @@ class CurrencyMismatch(AppError):
 
 
 class BalanceLimitExceeded(AppError):
-    """The balance would no longer fit 64 bits in hundredths of a credit."""
+    """A balance, or a total of money, would no longer fit 64 bits. `field` is what the caller sent."""
 
     status, code = 422, "balance_limit_exceeded"
 
-    def __init__(self) -> None:
-        super().__init__("amount_minor is too large: the account's balance would exceed 64 bits")
+    def __init__(self, field: str = "amount_minor", total: str = "balance") -> None:
+        super().__init__(f"{field} is too large: the account's {total} would exceed 64 bits")
 
 
 class TooManyGrants(AppError):

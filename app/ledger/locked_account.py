@@ -122,7 +122,7 @@ class LockedAccount:
             raise TooManyGrants
         beside = "paid" if lot.unit == CREDIT else "money"
         if lot.amount > self._limit_of(beside) - self.balances[beside]:
-            raise BalanceLimitExceeded
+            raise BalanceLimitExceeded("amount_minor" if lot.unit == CREDIT else "amount")
         lot.remaining, lot.created = 0, True
         self._post_lot(lot, lot.amount, kind, Cause("grant", lot.grant_id), actor, now)
         self.lots[lot.grant_id] = lot
@@ -281,7 +281,7 @@ class LockedAccount:
     def require_room_for_usage(self, nanos: int) -> None:
         """Raise BalanceLimitExceeded if the money used, or owed, would no longer fit 64 bits."""
         if max(self.money_used_nanos, self.balances["money_debt"]) + nanos > MAX_NANOS:
-            raise BalanceLimitExceeded
+            raise BalanceLimitExceeded("cost", "used or owed money")
 
     def require_active(self) -> None:
         """Raise AccountSuspended or AccountClosed if the account is not active."""

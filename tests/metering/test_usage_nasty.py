@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.metering.conftest import Desk, llm
+from app.ledger.money import MAX_NANOS
+from tests.metering.conftest import Desk, llm, usage
 from tests.support.invalid_requests import CONTENT_TYPES, NASTY_QUERIES, NASTY_VALUES, WHOLE_BODIES
 from tests.support.wallets import DOLLAR
 from tests.test_nasty_input import judge, leaves, with_value
@@ -128,3 +129,17 @@ async def test_hostile_values_give_no_money(desk: Desk, user: str) -> None:
             answer = await desk.router.post("/v1/usage", json=body) if value != -1e308 else None
             assert answer is None or answer.status_code in (400, 422), (name, value)
     assert await desk.wallet(user) == (10 * DOLLAR, 0)
+
+
+async def test_used_money_that_would_exceed_64_bits_is_named_as_the_cost(desk: Desk) -> None:
+    """Of an event, and of one in a batch."""
+    user = await desk.user()
+    await desk.give(user, MAX_NANOS)
+    much = {"type": "custom", "meter": "sms", "quantity": 10**11}
+    assert (await desk.router.post("/v1/usage", json=usage(user, metric=much))).status_code == 200
+    refused = await desk.router.post("/v1/usage", json=usage(user, metric=much))
+    problem = "cost is too large: the account's used or owed money would exceed 64 bits"
+    assert (refused.status_code, refused.json()["code"]) == (422, "balance_limit_exceeded")
+    assert refused.json()["detail"] == problem
+    batch = await desk.router.post("/v1/usage/batch", json={"events": [usage(user, metric=much), usage(user)]})
+    assert [item["message"] for item in batch.json()["results"]] == [problem, None]

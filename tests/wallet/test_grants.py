@@ -269,6 +269,9 @@ async def test_a_balance_stays_within_64_bits(
         assert (answer.status_code, answer.json()["code"]) == (422, "balance_limit_exceeded")
     check = await giver.post("/v1/billing/credits/check", json=user)
     assert check.json()["credits_remaining"] == most // 100
+    assert (await give(giver, user, amount_minor=None, amount="9223372036")).status_code == 201
+    answer = await give(giver, user, amount_minor=None, amount="1")
+    assert (answer.status_code, answer.json()["detail"].split()[0]) == (422, "amount")
 
 
 @pytest.mark.parametrize(("status", "code"), [("suspended", 201), ("closed", 403)])
