@@ -21,7 +21,7 @@ class NamedUser:
     user_id: str | None
 
     def identity(self, caller: Caller) -> Identity:
-        """Return the identity as `UserFields.user_identity` does."""
+        """Return the identity as `UserFields.identity` does."""
         return user_identity_of(caller, self.oauth_provider, self.external_id, self.user_id)
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Response, status
 
-from app.accounts.dependencies import Accounts
+from app.accounts.dependencies import Accounts, QueryUser
 from app.accounts.directory import Opening
 from app.accounts.schemas import AccountBody, AccountReply, OAuthProvider, identity_of
 from app.auth.api_keys.key_route import KeyRoute
@@ -38,6 +38,13 @@ async def create_account(
     )
     if not created:
         response.status_code = status.HTTP_200_OK
+    return AccountReply.of(await accounts.account(caller.environment, account_id, now))
+
+
+@router.get("/by-user", responses={404: {"model": ErrorReply}})
+async def get_account_by_user(user: QueryUser, caller: Reader, accounts: Accounts, now: Now) -> AccountReply:
+    """Return the account of the user in the query, by `user_id` or by the identity. Creates none."""
+    account_id = await accounts.find_account_id(user.identity(caller))
     return AccountReply.of(await accounts.account(caller.environment, account_id, now))
 
 

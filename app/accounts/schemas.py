@@ -3,11 +3,8 @@
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import (
-    BaseModel,
-    Field,
-    StringConstraints,
-)
+from fastapi import Query
+from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError, WithJsonSchema
 
 from app.accounts.directory import Identity, Profile
 from app.accounts.errors import IdentityRequired
@@ -59,23 +56,61 @@ class ProfileFields(BaseModel):
         )
 
 
+LATER_USER_ID = f"{USER_ID} Ignored beside both of them if the key has no `identity_provider`."
+_USER_ID: TypeAdapter[str] = TypeAdapter(Key255)
+LaterUserId = Annotated[
+    Any,  # checked where it counts: clients may have sent any value in a field that the service ignored
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "minLength": 1, "maxLength": 255}, {"type": "null"}],
+            "description": LATER_USER_ID,
+        }
+    ),
+]
+"""`user_id` in the body of a route that is older than this field."""
+LaterQueryUserId = Annotated[
+    str | None,
+    Query(description=LATER_USER_ID),
+]
+"""`user_id` in the query of a route that is older than this parameter."""
+
+
 class IdentityFields(ProfileFields):
-    """The payer's identity. Optional only for an end user, whose token contains it."""
+    """The payer, by the identity or by `user_id`. Optional only for an end user, whose token contains it."""
 
     oauth_provider: OAuthProvider | None = None
     external_id: Key255 | None = Field(default=None, examples=["user@example.com"])
+    user_id: LaterUserId = None
 
     def identity(self, caller: Caller) -> Identity:
-        return identity_of(caller, self.oauth_provider, self.external_id)
+        """Return the payer's identity. Raise IdentityRequired or InvalidRequest, which name the field."""
+        return identity_of(caller, self.oauth_provider, self.external_id, self.user_id)
 
 
-def identity_of(caller: Caller, oauth_provider: str | None, external_id: str | None) -> Identity:
-    """Return the token's identity for an end user, else the request's. Raises IdentityRequired."""
+def identity_of(
+    caller: Caller, oauth_provider: str | None, external_id: str | None, user_id: object = None
+) -> Identity:
+    """Return the token's identity for an end user, else the request's, on a route that is older than `user_id`.
+
+    Such a route ignored `user_id`, and still does if the API key has no identity_provider and the identity is complete.
+    Otherwise the rules and errors of `user_identity_of` apply.
+    """
     if caller.user is not None:
         return Identity(caller.environment, caller.user.oauth_provider, caller.user.external_id)
-    if oauth_provider is None or external_id is None:
+    if oauth_provider is not None and external_id is not None:
+        if user_id is None or caller.identity_provider is None:
+            return Identity(caller.environment, oauth_provider, external_id)
+    elif user_id is None:
         raise IdentityRequired("oauth_provider" if oauth_provider is None else "external_id")
-    return Identity(caller.environment, oauth_provider, external_id)
+    return user_identity_of(caller, oauth_provider, external_id, _checked_user_id(user_id))
+
+
+def _checked_user_id(user_id: object) -> str:
+    """Return a `user_id` that counts. Raise InvalidRequest unless it is a text of 1 to 255 characters without NUL."""
+    try:
+        return _USER_ID.validate_python(user_id)
+    except ValidationError:
+        raise InvalidRequest("user_id must be a string of 1 to 255 characters without NUL", field="user_id") from None
 
 
 class UserFields(IdentityFields):
@@ -83,7 +118,7 @@ class UserFields(IdentityFields):
 
     user_id: Key255 | None = Field(default=None, description=USER_ID)
 
-    def user_identity(self, caller: Caller) -> Identity:
+    def identity(self, caller: Caller) -> Identity:
         """Return the user's identity. Raise IdentityRequired or InvalidRequest, which name the field."""
         return user_identity_of(caller, self.oauth_provider, self.external_id, self.user_id)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response, status
 from pydantic import BaseModel
 
-from app.accounts.schemas import OAuthProvider, identity_of
+from app.accounts.schemas import LaterQueryUserId, OAuthProvider, identity_of
 from app.auth.api_keys.key_route import KeyRoute
 from app.auth.dependencies import Minter, Reader, ReaderOrUser, WriterOrUser
 from app.billing.dependencies import Billing
@@ -100,13 +100,14 @@ async def get_charge_by_key(
     response: Response,
     oauth_provider: OAuthProvider | None = None,
     external_id: Key255 | None = None,
+    user_id: LaterQueryUserId = None,
 ) -> ChargeReply:
     """Ask whether a charge happened. API keys see charges of API keys; a user's token sees charges of user tokens.
 
     404 `charge_not_found`: no charge has this key. Charges nothing and creates no account.
     """
     response.headers["Cache-Control"] = "no-store"
-    identity = identity_of(caller, oauth_provider, external_id)
+    identity = identity_of(caller, oauth_provider, external_id, user_id)
     return ChargeReply.of(await billing.charge_of_key(identity, caller.actor, idempotency_key))
 
 
@@ -151,11 +152,12 @@ async def list_transactions(
     billing: Billing,
     oauth_provider: OAuthProvider | None = None,
     external_id: Key255 | None = None,
+    user_id: LaterQueryUserId = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     offset: Annotated[int, Query(ge=0, le=MAX_INT64)] = 0,
 ) -> TransactionsReply:
     """List the account's charges and credits, newest first. An unknown account has none."""
-    identity = identity_of(caller, oauth_provider, external_id)
+    identity = identity_of(caller, oauth_provider, external_id, user_id)
     rows, total = await billing.transactions(identity, limit, offset)
     return TransactionsReply(
         transactions=[Transaction.of(row) for row in rows],

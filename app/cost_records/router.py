@@ -51,7 +51,7 @@ async def open_cost_record(body: OpenBody, request: Request, caller: UsageWriter
     """
     state, settings, service = request.app.state, request.app.state.settings, _service(request)
     client_key, fingerprint, estimate = body.client(caller.environment), body.fingerprint(), body.estimated()
-    identity = None if client_key else body.user_identity(caller)
+    identity = None if client_key else body.identity(caller)
     await state.version_mark.require(SINCE)
     account_id = NOBODY
     if identity is not None:

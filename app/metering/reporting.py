@@ -62,7 +62,7 @@ class Reporter:
         event = body.event(self._caller.source, self.service_name, self.headers)
         # The agent is the event's: a user may have many.
         profile = replace(body.profile(self._caller), agent_id=None)
-        return Reported(body.user_identity(self._caller), profile, event)
+        return Reported(body.identity(self._caller), profile, event)
 
     def parsed(self, item: Any) -> Reported | AppError:
         """Return the event of a batch's item, or the error that refuses it."""

@@ -50,7 +50,7 @@ async def check_usage(body: CheckUsageBody, request: Request, caller: UsageAsker
     """Check before work whether the account can pay for it. Creates a missing account. Holds nothing."""
     state = request.app.state
     account_id, _ = await state.accounts.directory.find_or_create(
-        body.user_identity(caller), caller.actor, now, profile=body.profile(caller)
+        body.identity(caller), caller.actor, now, profile=body.profile(caller)
     )
     model = None if body.provider is None or body.model is None else (body.provider, body.model)
     required = StatedCost("minor", body.required_cents)

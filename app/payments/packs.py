@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from app.accounts.schemas import OAuthProvider, identity_of
+from app.accounts.schemas import LaterQueryUserId, OAuthProvider, identity_of
 from app.auth.dependencies import ReaderOrUser
 from app.billing.dependencies import Billing
 from app.currencies import info_of
@@ -32,17 +32,18 @@ async def list_packs(
     billing: Billing,
     oauth_provider: OAuthProvider | None = None,
     external_id: Key255 | None = None,
+    user_id: LaterQueryUserId = None,
 ) -> PacksForSaleReply:
     """The packs that a user can buy: those in the currency of their account, the default one first.
 
     An API key that names no user gets all packs. An unknown user gets those of a new account.
     """
     payments: PaymentService = request.app.state.payments
-    if caller.user is None and oauth_provider is None and external_id is None:
+    if caller.user is None and oauth_provider is external_id is user_id is None:
         packs = await payments.all_packs()
     else:
         packs = await payments.packs_of(
-            await billing.accounts.directory.find(identity_of(caller, oauth_provider, external_id))
+            await billing.accounts.directory.find(identity_of(caller, oauth_provider, external_id, user_id))
         )
     return PacksForSaleReply(
         packs=[

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Request, status
 
-from app.accounts.schemas import OAuthProvider, identity_of
+from app.accounts.schemas import LaterQueryUserId, OAuthProvider, identity_of
 from app.auth.dependencies import ReaderOrUser, WriterOrUser
 from app.auth.guarded_route import GuardedRoute
 from app.billing.dependencies import Billing
@@ -29,15 +29,16 @@ async def account_of_view(
     billing: Billing,
     oauth_provider: OAuthProvider | None = None,
     external_id: Key255 | None = None,
+    user_id: LaterQueryUserId = None,
 ) -> UUID | None:
     """Return the account to which the view is limited: an end user's own, or that of the user in an API key's query.
 
     The query lets an agent use a payment id from a browser without trusting it. None for a key that names no user: it
     sees its environment.
     """
-    if caller.user is None and oauth_provider is None and external_id is None:
+    if caller.user is None and oauth_provider is external_id is user_id is None:
         return None
-    account_id = await billing.accounts.directory.find(identity_of(caller, oauth_provider, external_id))
+    account_id = await billing.accounts.directory.find(identity_of(caller, oauth_provider, external_id, user_id))
     if account_id is None:
         raise PaymentNotFound
     return account_id

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from app.accounts.directory import Profile
-from app.accounts.schemas import OAuthProvider, identity_of
+from app.accounts.schemas import LaterQueryUserId, OAuthProvider, identity_of
 from app.auth.api_keys.key_route import KeyRoute
 from app.auth.caller import Caller, Permission
 from app.auth.dependencies import ReaderOrUser, require
@@ -40,9 +40,10 @@ async def account_of_query(
     now: Now,
     oauth_provider: OAuthProvider | None = None,
     external_id: Key255 | None = None,
+    user_id: LaterQueryUserId = None,
 ) -> UUID:
     """Return the account of the token's user or, with an API key, of the user in the query. Create it if missing."""
-    identity = identity_of(caller, oauth_provider, external_id)
+    identity = identity_of(caller, oauth_provider, external_id, user_id)
     return await billing.accounts.directory.resolve(identity, Profile(), caller.actor, now)
 
 

@@ -36,7 +36,7 @@ async def create_grant(
     upgraded.
     """
     new = body.grant()
-    account_id = await accounts.find_account_id(body.user_identity(caller))
+    account_id = await accounts.find_account_id(body.identity(caller))
     key = idempotency_key(body.idempotency_key, request)
     grant = await wallet.give_grant(account_id, new, actor=caller.actor, now=now, idempotency_key=key)
     if grant.replayed:

@@ -52,7 +52,7 @@ def with_routes(settings: Settings) -> FastAPI:
 
     @app.post("/user")
     async def by_body(body: UserFields, caller: WriterOrUser, now: Now) -> dict[str, str]:
-        account_id, _ = await app.state.accounts.directory.find_or_create(body.user_identity(caller), caller.actor, now)
+        account_id, _ = await app.state.accounts.directory.find_or_create(body.identity(caller), caller.actor, now)
         return {"account_id": str(account_id)}
 
     @app.get("/user")
@@ -106,6 +106,16 @@ async def test_a_user_id_in_any_spelling_the_identity_and_a_token_lead_to_one_ac
         assert [answer.json() for answer in answers] == [{"account_id": account}] * 2, subject
     answer = await service.http.get("/user", params={"user_id": user_id.upper()}, headers={"X-API-Key": service.key})
     assert answer.json() == {"account_id": account}
+
+
+async def test_a_token_outweighs_a_user_id_on_a_route_that_is_older_than_it(service: Service) -> None:
+    user_id = str(uuid.uuid4())
+    account = await service.account(user_id=user_id)
+    token = {"Authorization": f"Bearer {mint(service.oidc, sub=user_id)}"}
+    for other in (str(uuid.uuid4()), "", 7):
+        body = {"amount_minor": 100, "user_id": other, "idempotency_key": "same"}
+        answer = await service.http.post("/v1/billing/charges", json=body, headers=token)
+        assert answer.json()["account_id"] == account, answer.text
 
 
 async def test_a_token_that_comes_first_opens_the_same_account(service: Service) -> None:

@@ -41,7 +41,7 @@ async def add_credits(
     """
     if body.amount_cents <= 0:
         raise AmountNotPositive("amount_cents")
-    account_id = await accounts.find_account_id(body.user_identity(caller))
+    account_id = await accounts.find_account_id(body.identity(caller))
     nanos = nanos_of_minor(body.amount_cents, (await accounts.state(account_id))["currency"])
     try:
         if nanos > MAX_NANOS:
