@@ -174,7 +174,7 @@ async def caller(db: Database, database: Urls) -> AsyncIterator[Caller]:
 
 @dataclass
 class Users:
-    """Users of all tests of this file: what the requests do to their accounts, they do once."""
+    """Users that all tests of this file share: each request changes their accounts at most once."""
 
     by_currency: dict[str, User]
     other: User
@@ -214,7 +214,7 @@ async def test_a_user_id_that_contradicts_or_cannot_be_used_is_422_and_named(
     route: Route, caller: Caller, users: Users
 ) -> None:
     user, other = users.of(route), users.other
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {**other.identity, "user_id": user.user_id},
         {"oauth_provider": "oauth:google", "external_id": user.user_id, "user_id": user.user_id},
         *({"user_id": bad} for bad in (BAD_USER_IDS if route.method == "GET" else BAD_VALUES)),

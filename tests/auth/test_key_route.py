@@ -1,6 +1,7 @@
 """The short way to an endpoint gives the answers that FastAPI's own way gives, and is taken where it should be."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -15,9 +16,12 @@ from starlette.types import ASGIApp
 import app.main
 from app.auth.api_keys import key_route
 from app.auth.api_keys.key_route import HotRoutes, KeyRoute
+from app.auth.api_keys.keys import UsageTerms
+from app.auth.caller import Permission
 from app.auth.dependencies import RequireKey, Writer
 from app.clock import Now
-from tests.conftest import ClientFor, Keys
+from app.db import Database
+from tests.conftest import ClientFor, Keys, make_usage_key
 
 CHARGE = {
     "amount_minor": 100,
@@ -47,12 +51,25 @@ BODIES: list[bytes | dict[str, Any]] = [
     b"{",
     b"\xff",
     b'{"oauth_provider": "\\ud800"}',
+    b'{"user_id": "\\ud800"}',
+    {"user_id": "ann"},
+    {"user_id": 7},
     b'{"amount_minor": NaN}',
     b"[" * 100_000,
     b'{"amount_minor": ' + b"9" * 5_000 + b"}",
     b'{"amount_minor": 1, "amount_minor": "1"} {}',
     b'\xef\xbb\xbf{"amount_minor": 1}',
     '{"amount_minor": 1}'.encode("utf-16"),
+]
+
+USER_IDS: list[dict[str, Any]] = [
+    {},
+    {"user_id": ""},
+    {"user_id": 7},
+    {"user_id": None},
+    {"external_id": "ann"},
+    {"oauth_provider": "oauth:google"},
+    {"user_id": "ann", "oauth_provider": "oauth:zero", "external_id": "ann"},
 ]
 
 
@@ -106,6 +123,24 @@ async def test_both_ways_answer_alike(
             short = await agent.post(path, content=content, headers=headers)
             with fastapis_way():
                 assert said(short) == said(await agent.post(path, content=content, headers=headers)), content
+
+
+@pytest.mark.parametrize("path", HOT_BODIES)
+async def test_both_ways_answer_alike_about_a_user_id(
+    path: str, db: Database, client_for: ClientFor, fastapis_way: Callable[[], Any]
+) -> None:
+    terms = UsageTerms(identity_provider="oauth:zero")
+    client = client_for(await make_usage_key(db, terms, "live", Permission.READ, Permission.WRITE))
+    user_id, statuses = str(uuid.uuid4()), set()
+    for named in USER_IDS:
+        body = {**HOT_BODIES[path], "user_id": user_id, **named}
+        await client.post(path, json=body)  # both then replay it
+        short = await client.post(path, json=body)
+        with fastapis_way():
+            assert said(short) == said(await client.post(path, json=body)), named
+        statuses.add(short.status_code)
+    assert 422 in statuses
+    assert statuses & {200, 201, 409}
 
 
 @pytest.mark.parametrize("path", HOT_BODIES)

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from app.auth.api_keys.keys import UsageTerms
+from app.auth.caller import Permission
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
@@ -30,9 +32,12 @@ from ciris_billing import (
     User,
     charge_key,
 )
-from tests.conftest import Keys
+from ciris_billing.models import UserFields
+from tests.conftest import Keys, make_usage_key
 from tests.sdk.conftest import Faulty, Service
 from tests.sdk.reactions import Reaction
+
+BASIC = (Permission.READ, Permission.WRITE, Permission.CREDIT)
 
 
 async def test_check_and_charge_until_nothing_is_left(billing: Any, who: User) -> None:
@@ -197,6 +202,46 @@ async def test_every_transaction_comes_once(service: Service, client: AsyncBilli
             return len(list(reader.transactions(who, page_size=3)))
 
     assert await asyncio.to_thread(blocking) == 8
+
+
+@pytest.fixture(scope="module")
+async def provider_key(db: Database) -> str:
+    """A key for which a `user_id` is an external id of oauth:zero."""
+    return await make_usage_key(db, UsageTerms(identity_provider="oauth:zero"), "live", *BASIC)
+
+
+async def test_every_call_takes_a_user_id(service: Service, provider_key: str) -> None:
+    user_id = str(uuid.uuid4())
+    by_id: UserFields = {"user_id": user_id.upper()}
+    by_identity: UserFields = {"oauth_provider": "oauth:zero", "external_id": user_id}
+    async with AsyncBillingClient(service.url, provider_key) as client:
+        account = await client.get_or_create_account(**by_id)
+        assert account.external_id == user_id
+        assert (await client.add_credits(**by_id, amount_minor=500, idempotency_key="c")).balance_after == 500
+        charge = await client.charge(**by_id, interaction_id="1")
+        purchase = await client.create_purchase(**by_id)
+        used = await client.tool_charge("web_search", **by_id, call_id="c1")
+        async with client.gate(**by_id, interaction_id="2") as passage:
+            pass
+        assert passage.charge is not None
+        assert passage.charge.account_id == account.account_id
+        for named in (by_id, by_identity):
+            status = await client.check_credit(**named)
+            assert (await client.get_account(**named)).account_id == account.account_id
+            assert (status.uses_remaining, await client.was_charged(**named, interaction_id="1")) == (6, True)
+            assert (await client.charge(**named, interaction_id="1")).charge_id == charge.charge_id
+            assert [t async for t in client.transactions(**named)][1].transaction_id == charge.charge_id
+            assert (await client.purchase_status(purchase.payment_id, **named)).status == purchase.status
+            assert len(await client.packs(**named)) == 1
+            assert (await client.tool_balance("web_search", **named)).free_remaining == used.free_remaining
+            assert (await client.tool_check("web_search", **named)).has_credit
+            assert await client.tool_balances(**named)
+        with pytest.raises(InvalidRequest, match="user_id names another user"):
+            await client.check_credit(user_id=user_id, oauth_provider="oauth:zero", external_id="another")
+        with pytest.raises(NotFound):
+            await client.get_account(user_id=str(uuid.uuid4()))
+        with pytest.raises(TypeError, match="a user_id"):
+            await client.get_account(external_id=user_id)
 
 
 async def test_refusals_have_types(service: Service, client: AsyncBillingClient, who: User) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from ciris_billing.models import CreditStatus
 
 MAX_ENTRIES = 10_000
+Identity = tuple[str, str]
+"""The provider and the external id, or "" and the `user_id`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,11 +24,12 @@ class Entry:
 
 class CheckCache:
     """Caches positive checks for `ttl_s` seconds. Refusals are not cached, so that a purchase takes effect immediately.
-    Calls of the same client that change a user's credits drop the user's entry. Thread-safe."""
+    Calls of the same client that change a user's credits drop the user's entry. A user whom calls name by the identity
+    and by `user_id` has an entry for each. Thread-safe."""
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._entries: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self._entries: OrderedDict[Identity, Entry] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, request: Mapping[str, Any], now_s: float) -> CreditStatus | None:
@@ -66,7 +69,10 @@ class CheckCache:
                 self._entries.pop(identity, None)
 
 
-def _identity(fields: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the identity; None if the token determines the user, which can differ next time."""
+def _identity(fields: Mapping[str, Any]) -> Identity | None:
+    """Return the name of the user; None if the token determines the user, which can differ next time."""
+    user_id = fields.get("user_id")
+    if user_id is not None:
+        return ("", user_id)
     provider, external_id = fields.get("oauth_provider"), fields.get("external_id")
     return None if provider is None or external_id is None else (provider, external_id)

@@ -10,7 +10,7 @@ from ciris_billing.errors import InvalidRequest, unsendable
 
 T = TypeVar("T")
 FailPolicy = Literal["fail_closed", "fail_open"]
-IDENTITY = ("oauth_provider", "external_id")
+IDENTITY = ("oauth_provider", "external_id", "user_id")
 
 
 class CallRunner:

@@ -1,13 +1,14 @@
 """The API's operations as flows, from which both clients' methods are built (client.py).
 
-Pass a user as a `User` or as keywords. Clients with a user's token pass none.
+Pass a user as a `User` or as keywords: `oauth_provider` and `external_id`, or `user_id`. Clients with a user's token
+pass none.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Unpack
 from uuid import UUID
 
-from ciris_billing._calls import IDENTITY, identity, one_key, quoted
+from ciris_billing._calls import identity, one_key, quoted
 from ciris_billing._exchange import Call, Flow, as_model, or_replayed
 from ciris_billing._purchases import PurchaseOperations
 from ciris_billing._tools import ToolOperations
@@ -183,14 +184,19 @@ class Operations(PurchaseOperations, ToolOperations, UsageOperations):
         self, user: User | None = None, *, account_id: UUID | str | None = None, **user_fields: Unpack[UserFields]
     ) -> Flow[Account]:
         """Return an account by its id or its user, without creating it. Raises NotFound."""
+        query = None
         if account_id is not None:
             path = quoted(str(account_id))
         else:
             named = identity(request_fields(user, user_fields))
-            if len(named) != len(IDENTITY):
-                raise TypeError("pass a User, oauth_provider and external_id, or an account_id")
-            path = "/".join(quoted(part) for part in named.values())
-        return self.exchange.run(Call("get_account", "GET", f"/v1/billing/accounts/{path}", as_model(Account)))
+            if "user_id" in named:
+                path, query = "by-user", named
+            elif len(named) == 2:
+                path = "/".join(quoted(part) for part in named.values())
+            else:
+                raise TypeError("pass a User, oauth_provider and external_id, a user_id, or an account_id")
+        call = Call("get_account", "GET", f"/v1/billing/accounts/{path}", as_model(Account), query=query)
+        return self.exchange.run(call)
 
     def transaction_page(
         self, user: User | None = None, *, limit: int = 50, offset: int = 0, **user_fields: Unpack[UserFields]

@@ -17,10 +17,13 @@ MINOR_PER_CREDIT = 100
 
 
 class UserFields(TypedDict, total=False):
-    """A user as keyword arguments: `oauth_provider` and `external_id` are the identity, the others are attributes."""
+    """A user as keyword arguments: `oauth_provider` and `external_id` are the identity, the others are attributes.
+
+    With a key that has an `identity_provider`, `user_id` (the user's id there) replaces the identity."""
 
     oauth_provider: str
     external_id: str
+    user_id: str
     wa_id: str | None
     tenant_id: str | None
     customer_email: str | None
