@@ -21,7 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.demo import stripe
-from app.http.protocol import Protocol
+from app.http.protocol import LoadSheddingProtocol
 from tests.databases import ROOT, Urls
 from tests.processes import Process
 
@@ -134,7 +134,9 @@ def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
     """The address of an application on a real server, in a thread of this process."""
     port = port or free_port()
     # As in `serve`: the application decides which client address counts.
-    config = uvicorn.Config(app, port=port, http=Protocol, proxy_headers=False, log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        app, port=port, http=LoadSheddingProtocol, proxy_headers=False, log_level="warning", access_log=False
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -271,7 +271,7 @@ def served(app: FastAPI, **options: Any) -> Iterator[http.client.HTTPConnection]
     config = uvicorn.Config(
         app,
         port=port,
-        http="app.http.protocol:Protocol",
+        http="app.http.protocol:LoadSheddingProtocol",
         lifespan="off",
         proxy_headers=False,
         log_level="warning",

@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.db import Session
-from app.jobs import defer
+from app.outbox import defer
 
 SETTLE_PURCHASES = "settle_purchases"
 """Name of the task that settles or cancels an account's open purchases, as the account's status requires."""

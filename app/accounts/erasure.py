@@ -21,9 +21,9 @@ from app.auth.caller import Environment
 from app.auth.id_tokens.revocations import forget_user
 from app.db import Database, Session
 from app.db.sql import sql
-from app.jobs import defer
 from app.ledger.errors import AccountNotFound
 from app.ledger.locked_account import lock_account
+from app.outbox import defer
 
 FORGET_TEXTS = "forget_texts"
 """Name of the task that removes callers' texts from an erased account's books."""

@@ -14,10 +14,10 @@ from app.analytics import totals
 from app.clock import utc_now
 from app.db import Database
 from app.errors import describe, is_database_unavailable
-from app.jobs import count_failed, find_queue
 from app.ledger.verification import last_verification
 from app.observability import metrics
 from app.observability.metrics import Sum
+from app.outbox import count_failed, find_queue
 from app.payments.queries import find_unsettled
 from app.risk.queries import FINDERS, count_open
 

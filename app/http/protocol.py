@@ -273,7 +273,7 @@ class _OneWrite:
         return self._transport.is_closing()
 
 
-class Protocol(BoundedHead):
+class LoadSheddingProtocol(BoundedHead):
     """Load shedding: answers 503 right after the head of a request that Admission would reject as well.
 
     That costs a tenth of serving the request. It covers only the simple case: an agent's request on a connection that

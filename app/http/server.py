@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import multiprocess
 
-from app.http.protocol import Protocol
+from app.http.protocol import LoadSheddingProtocol
 
 IN_FLIGHT_TIMEOUT_S = 20
 KEEP_ALIVE_S = 75  # longer than proxies: they close first, so no request arrives at a closed connection
@@ -30,7 +30,7 @@ class Config(uvicorn.Config):
             host=host,
             port=port,
             workers=workers,
-            http=Protocol,
+            http=LoadSheddingProtocol,
             access_log=False,
             log_config=None,
             proxy_headers=False,  # app.auth decides which proxies to trust, by TRUSTED_PROXIES

@@ -7,9 +7,9 @@ from app.auth.caller import CallerKind, Environment
 from app.billing.posting import require_currency
 from app.configuration.service import Current
 from app.db import Session, new_id
-from app.jobs import defer
 from app.ledger.errors import IdempotencyKeyReused
 from app.ledger.locked_account import LockedAccount, lock_account
+from app.outbox import defer
 from app.payments import queries
 from app.payments.errors import TooManyOpenPurchases, UnknownPack
 from app.payments.facts import BEGUN_FOR, CANCELED_AFTER, Provider

@@ -13,8 +13,8 @@ import structlog
 from app.auth.caller import Actor, Environment
 from app.billing.posting import give_credits
 from app.db import Session
-from app.jobs import defer
 from app.ledger.locked_account import Kind, LockedAccount, lock_account, write
+from app.outbox import defer
 from app.payments import event_queries, queries
 from app.payments.facts import (
     FINAL_DISPUTE,

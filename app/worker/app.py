@@ -1,12 +1,12 @@
 """The worker: all background jobs.
 
-Jobs come from the queue in PostgreSQL. The code that causes a job writes it there (the outbox, `app.jobs.defer`); its
+Jobs come from the queue in PostgreSQL. The code that causes a job writes it there (the outbox, `app.outbox.defer`); its
 task is in `create_worker`. The clock causes the others: the periodic jobs of `_add_periodic_jobs`. Each job runs at
 least once, so it may run twice: all are idempotent.
 
 Retries: a job that raises runs again by `RETRY`, if its task names that strategy. A job whose worker died is found by
 `retry_stalled_jobs`. A job that has used its attempts stays in the queue's table with the status "failed", for an admin
-to see and to retry (`app.jobs.retry_failed`). The periodic jobs find the work that it left undone.
+to see and to retry (`app.outbox.retry_failed`). The periodic jobs find the work that it left undone.
 """
 
 import asyncio
@@ -47,7 +47,6 @@ from app.cost_records.service import CostRecordService
 from app.db import SHARE_OF_LISTS, Database
 from app.db.schema_check import wait_until_fit
 from app.health.router import VERSION
-from app.jobs import QUEUE
 from app.ledger.verification import last_verification
 from app.metering.erasure import TEXTS as USAGE_TEXTS
 from app.metering.erasure import forget_event_ids
@@ -56,6 +55,7 @@ from app.observability import tracing
 from app.observability.metrics import BUILD, JOB_SECONDS
 from app.observability.sentry import flush_sentry
 from app.observability.tracing import start_tracing, stop_tracing
+from app.outbox import QUEUE
 from app.payments.erasure import TEXTS as PURCHASE_TEXTS
 from app.payments.service import PaymentService
 from app.payments.settlement import REFUND_CLOSED

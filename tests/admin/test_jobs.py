@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.accounts.erasure import FORGET_TEXTS
-from app.jobs import defer
+from app.outbox import defer
 from app.payments.facts import PurchaseStatus
 from app.worker.app import create_worker, running_services
 from tests.admin.conftest import Office

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from app.db import Database
 from app.demo.postgres import LaunchError
-from app.jobs import defer
+from app.outbox import defer
 from tests import pooler
 from tests.books import connected
 from tests.chaos.proxy import Proxy

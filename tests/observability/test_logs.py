@@ -28,7 +28,7 @@ from app.auth.caller import Permission
 from app.db import Database
 from app.demo.stripe.webhooks import signature
 from app.errors import describe
-from app.jobs import defer
+from app.outbox import defer
 from tests.books import connected
 from tests.conftest import make_key, settings_for
 from tests.databases import PASSWORD, ROOT, Urls

@@ -19,9 +19,9 @@ from app.analytics.rollup import roll_up
 from app.db import Database
 from app.demo.stripe.webhooks import signature
 from app.health.gauges import measure_books
-from app.jobs import defer
 from app.observability.metrics import CHARGED
 from app.observability.requests import REQUEST_ID
+from app.outbox import defer
 from tests.books import account_locked
 from tests.databases import Urls
 from tests.observability.conftest import Scrape, read

@@ -23,8 +23,8 @@ from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.errors import is_database_unavailable
-from app.jobs import defer
 from app.ledger.verification import last_verification
+from app.outbox import defer
 from app.settings import Settings
 from app.worker.app import JOBS_AT_ONCE, LONGER_S, MAX_ATTEMPTS, Services, create_worker, running_services
 from tests.admin.analytics_fill import fill

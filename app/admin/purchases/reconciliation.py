@@ -12,7 +12,7 @@ from app.admin.audit.log import Admin, record_outcome
 from app.admin.purchases import queries
 from app.admin.purchases.schemas import ReconciledFigures, ReconciliationReply
 from app.db import Database
-from app.jobs import defer_unless_waiting
+from app.outbox import defer_unless_waiting
 
 TASK = "reconcile_all"
 LOCK = "reconcile_payments"

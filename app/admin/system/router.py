@@ -23,8 +23,8 @@ from app.admin.system.schemas import (
 )
 from app.auth.guarded_route import GuardedRoute
 from app.http.schemas import ERRORS, MAX_INT64, ErrorReply
-from app.jobs import JobStatus, list_jobs, retry_failed
 from app.ledger.verification import last_verification
+from app.outbox import JobStatus, list_jobs, retry_failed
 from app.payments.settlement import Outcome
 
 SECRET = re.compile("secret|token|password|credential|key", re.IGNORECASE)

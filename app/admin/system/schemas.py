@@ -8,7 +8,7 @@ from pydantic import Field
 from app.admin.purchases.schemas import PaymentEventReply
 from app.auth.caller import Environment
 from app.http.schemas import Reply, Timestamp
-from app.jobs import JobStatus
+from app.outbox import JobStatus
 
 
 class QueueReply(Reply):
