@@ -1,10 +1,12 @@
 """Billing's part of the proof of the books: charges and credits are what their ledger entries say."""
 
+from app.db.sql import sql
 from app.ledger.checks import SPENT, Proof
 
 PROOF = Proof(
     checks={
-        "a charge that is not what its entries say": f"""
+        "a charge that is not what its entries say": sql(
+            """
             SELECT format('account %s, charge %s: recorded %s/%s/%s/%s, entries %s/%s/%s/%s', c.account_id, c.charge_id,
                           c.from_daily_free, c.from_free, c.from_paid, c.from_grants,
                           coalesce(e.daily_free, 0), coalesce(e.free, 0), coalesce(e.paid, 0), coalesce(e.grants, 0))
@@ -15,12 +17,14 @@ PROOF = Proof(
                                 -sum(delta) FILTER (WHERE pool = 'free') AS free,
                                 -sum(delta) FILTER (WHERE pool = 'paid') AS paid,
                                 -sum(delta) FILTER (WHERE pool = 'grant') AS grants
-                           FROM ledger_entries WHERE cause_type = 'charge' AND {SPENT} GROUP BY 1, 2) e
+                           FROM ledger_entries WHERE cause_type = 'charge' AND {spent} GROUP BY 1, 2) e
                 ON e.account_id = c.account_id AND e.cause_id = c.charge_id
              WHERE (c.from_daily_free, c.from_free, c.from_paid, c.from_grants)
                    <> (coalesce(e.daily_free, 0), coalesce(e.free, 0), coalesce(e.paid, 0), coalesce(e.grants, 0))
              ORDER BY c.account_id, c.entry_no LIMIT 1
             """,
+            spent=SPENT,
+        ),
         "a credit that is not what its entries say": """
             SELECT format('account %s, credit %s: recorded %s, entries %s', c.account_id, c.credit_id, c.credits,
                           coalesce(e.total, 0)) AS culprit

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from sqlalchemy import text
 
 from app.db import Database
+from app.db.sql import sql
 
 READ = "SELECT"
 ADD = "SELECT, INSERT"
@@ -105,53 +106,59 @@ _ROLES = """
     """
 _IS_SUPERUSER = text("SELECT rolsuper FROM pg_roles WHERE rolname = session_user")
 _EXCESS = text(
-    _ROLES
-    + """
-    SELECT format('%s has the attribute %s', r.rolname, a.name) AS line
-      FROM pg_roles r JOIN mine USING (oid),
-           LATERAL (VALUES ('SUPERUSER', r.rolsuper), ('CREATEROLE', r.rolcreaterole), ('CREATEDB', r.rolcreatedb),
-                           ('REPLICATION', r.rolreplication), ('BYPASSRLS', r.rolbypassrls)) a(name, given)
-     WHERE a.given
-    UNION ALL
-    SELECT format('it is a member of %s', rolname) FROM mine
-     WHERE rolname IN ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files',
-                       'pg_create_subscription')
-    UNION ALL
-    SELECT format('%s owns the database', m.rolname)
-      FROM pg_database d JOIN mine m ON m.oid = d.datdba WHERE d.datname = current_database()
-    UNION ALL
-    SELECT format('%s may create schemas', m.rolname)
-      FROM mine m WHERE has_database_privilege(m.oid, current_database(), 'CREATE')
-    UNION ALL
-    SELECT format('%s may create objects in the schema %s', m.rolname, n.nspname)
-      FROM mine m, ours n WHERE has_schema_privilege(m.oid, n.oid, 'CREATE')
-    UNION ALL
-    SELECT format('%s owns the relation %s', m.rolname, c.relname)
-      FROM pg_class c JOIN mine m ON m.oid = c.relowner JOIN ours n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S')
-    UNION ALL
-    SELECT format('%s owns the function %s', m.rolname, p.proname)
-      FROM pg_proc p JOIN mine m ON m.oid = p.proowner JOIN ours n ON n.oid = p.pronamespace
-    UNION ALL
-    SELECT format('%s may run the function %s as its owner', m.rolname, p.proname)
-      FROM pg_proc p JOIN ours n ON n.oid = p.pronamespace, mine m
-     WHERE p.prosecdef AND has_function_privilege(m.oid, p.oid, 'EXECUTE')
-    UNION ALL
-    SELECT format('%s may switch triggers off (session_replication_role)', m.rolname)
-      FROM mine m WHERE has_parameter_privilege(m.oid, 'session_replication_role', 'SET')
-    ORDER BY line
-    """
+    sql(
+        """
+        {roles}
+        SELECT format('%s has the attribute %s', r.rolname, a.name) AS line
+          FROM pg_roles r JOIN mine USING (oid),
+               LATERAL (VALUES ('SUPERUSER', r.rolsuper), ('CREATEROLE', r.rolcreaterole), ('CREATEDB', r.rolcreatedb),
+                               ('REPLICATION', r.rolreplication), ('BYPASSRLS', r.rolbypassrls)) a(name, given)
+         WHERE a.given
+        UNION ALL
+        SELECT format('it is a member of %s', rolname) FROM mine
+         WHERE rolname IN ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files',
+                           'pg_create_subscription')
+        UNION ALL
+        SELECT format('%s owns the database', m.rolname)
+          FROM pg_database d JOIN mine m ON m.oid = d.datdba WHERE d.datname = current_database()
+        UNION ALL
+        SELECT format('%s may create schemas', m.rolname)
+          FROM mine m WHERE has_database_privilege(m.oid, current_database(), 'CREATE')
+        UNION ALL
+        SELECT format('%s may create objects in the schema %s', m.rolname, n.nspname)
+          FROM mine m, ours n WHERE has_schema_privilege(m.oid, n.oid, 'CREATE')
+        UNION ALL
+        SELECT format('%s owns the relation %s', m.rolname, c.relname)
+          FROM pg_class c JOIN mine m ON m.oid = c.relowner JOIN ours n ON n.oid = c.relnamespace
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S')
+        UNION ALL
+        SELECT format('%s owns the function %s', m.rolname, p.proname)
+          FROM pg_proc p JOIN mine m ON m.oid = p.proowner JOIN ours n ON n.oid = p.pronamespace
+        UNION ALL
+        SELECT format('%s may run the function %s as its owner', m.rolname, p.proname)
+          FROM pg_proc p JOIN ours n ON n.oid = p.pronamespace, mine m
+         WHERE p.prosecdef AND has_function_privilege(m.oid, p.oid, 'EXECUTE')
+        UNION ALL
+        SELECT format('%s may switch triggers off (session_replication_role)', m.rolname)
+          FROM mine m WHERE has_parameter_privilege(m.oid, 'session_replication_role', 'SET')
+        ORDER BY line
+        """,
+        roles=_ROLES,
+    )
 )
 _HELD = text(
-    _ROLES
-    + """
-    SELECT c.relname AS "table", m.rolname AS role, p.name AS privilege
-      FROM pg_class c JOIN ours n ON n.oid = c.relnamespace, mine m, unnest(CAST(:grantable AS text[])) p(name)
-     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-       AND (has_table_privilege(m.oid, c.oid, p.name)
-            OR p.name IN ('INSERT', 'UPDATE', 'REFERENCES') AND has_any_column_privilege(m.oid, c.oid, p.name))
-     ORDER BY c.relname, m.rolname, p.name
-    """
+    sql(
+        """
+        {roles}
+        SELECT c.relname AS "table", m.rolname AS role, p.name AS privilege
+          FROM pg_class c JOIN ours n ON n.oid = c.relnamespace, mine m, unnest(CAST(:grantable AS text[])) p(name)
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+           AND (has_table_privilege(m.oid, c.oid, p.name)
+                OR p.name IN ('INSERT', 'UPDATE', 'REFERENCES') AND has_any_column_privilege(m.oid, c.oid, p.name))
+         ORDER BY c.relname, m.rolname, p.name
+        """,
+        roles=_ROLES,
+    )
 )
 
 

@@ -11,6 +11,7 @@ entries.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from app.db.sql import sql
 from app.ledger.entries import TOTALS, USAGE_CAUSES
 
 SPENT = "kind IN ('charge', 'tool_charge') AND unit = 'credit' AND pool IN ('daily_free', 'free', 'paid', 'grant')"
@@ -35,10 +36,14 @@ _PLAIN = "unit = 'credit' AND grant_id IS NULL"
 
 def _chain(pool: str, condition: str) -> str:
     """Return a query of the entries that meet the condition, each with the `before` that its predecessor left."""
-    return f"""
+    return sql(
+        """
         SELECT account_id, entry_no, pool, delta, balance_after,
                coalesce(lag(balance_after) OVER (PARTITION BY {pool} ORDER BY entry_no), 0) AS before
-          FROM ledger_entries WHERE {condition}"""
+          FROM ledger_entries WHERE {condition}""",
+        pool=pool,
+        condition=condition,
+    )
 
 
 def _quoted(words: Iterable[str]) -> str:
@@ -60,23 +65,29 @@ LEDGER = Proof(
              WHERE coalesce(e.n, 0) <> a.last_entry_no OR coalesce(e.last, 0) <> a.last_entry_no
              ORDER BY a.account_id LIMIT 1
             """,
-        "a broken chain": f"""
+        "a broken chain": sql(
+            """
             SELECT format('account %s, entry %s, pool %s: balance after is %s, expected %s',
                           account_id, entry_no, pool, balance_after, before + delta) AS culprit
-              FROM ({_chain("account_id, pool", _PLAIN)} UNION ALL
-                    {_chain("account_id, pool, unit, grant_id", f"NOT ({_PLAIN})")}) chain
+              FROM ({plain} UNION ALL {others}) chain
              WHERE balance_after <> before + delta OR balance_after < 0
              ORDER BY account_id, entry_no LIMIT 1
             """,
-        "a count of uses that is not the credits spent": f"""
+            plain=_chain("account_id, pool", _PLAIN),
+            others=_chain("account_id, pool, unit, grant_id", f"NOT ({_PLAIN})"),
+        ),
+        "a count of uses that is not the credits spent": sql(
+            """
             SELECT format('account %s: total_uses %s, credits spent %s',
                           a.account_id, a.total_uses, coalesce(s.spent, 0)) AS culprit
               FROM accounts a
-              LEFT JOIN (SELECT account_id, -sum(delta) AS spent FROM ledger_entries WHERE {SPENT} GROUP BY 1) s
+              LEFT JOIN (SELECT account_id, -sum(delta) AS spent FROM ledger_entries WHERE {spent} GROUP BY 1) s
                 USING (account_id)
              WHERE a.total_uses <> coalesce(s.spent, 0)
              ORDER BY a.account_id LIMIT 1
             """,
+            spent=SPENT,
+        ),
         "a hold that is not its parts": """
             SELECT format('account %s, hold %s: amount %s, parts %s', h.account_id, h.hold_id, h.amount,
                           coalesce(p.total, 0)) AS culprit
@@ -129,23 +140,28 @@ _ACCOUNT_SUMS = {
          WHERE (a.held_credits, a.held_money_nanos) <> (coalesce(h.credits, 0), coalesce(h.nanos, 0))
          ORDER BY account_id LIMIT 1
         """,
-    "a lifetime total of money that is not its entries": f"""
+    "a lifetime total of money that is not its entries": sql(
+        """
         SELECT format('account %s: purchased %s, granted %s, used %s; entries %s, %s, %s', account_id,
                       a.money_purchased_nanos, a.money_granted_nanos, a.money_used_nanos,
                       coalesce(e.purchased, 0), coalesce(e.granted, 0), coalesce(e.used, 0)) AS culprit
           FROM (SELECT account_id, money_purchased_nanos, money_granted_nanos, money_used_nanos FROM accounts) a
           LEFT JOIN (SELECT account_id,
-                            sum(gained) FILTER (WHERE kind IN ({_PURCHASED}) OR incurred AND NOT used) AS purchased,
-                            sum(gained) FILTER (WHERE kind IN ({_GRANTED}) AND gained > 0) AS granted,
+                            sum(gained) FILTER (WHERE kind IN ({purchased}) OR incurred AND NOT used) AS purchased,
+                            sum(gained) FILTER (WHERE kind IN ({granted}) AND gained > 0) AS granted,
                             -sum(gained) FILTER (WHERE kind = 'usage' OR incurred AND used) AS used
                        FROM (SELECT account_id, kind, CASE pool WHEN 'money_debt' THEN -delta ELSE delta END
-                                    AS gained, kind = 'debt_incurred' AS incurred, cause_type IN ({_USAGE}) AS used
+                                    AS gained, kind = 'debt_incurred' AS incurred, cause_type IN ({usage}) AS used
                                FROM ledger_entries WHERE unit <> 'credit') m
                       GROUP BY 1) e USING (account_id)
          WHERE (a.money_purchased_nanos, a.money_granted_nanos, a.money_used_nanos)
                <> (coalesce(e.purchased, 0), coalesce(e.granted, 0), coalesce(e.used, 0))
          ORDER BY account_id LIMIT 1
         """,
+        purchased=_PURCHASED,
+        granted=_GRANTED,
+        usage=_USAGE,
+    ),
 }
 """Checks of the account's columns that repeat what other rows say."""
 
@@ -181,26 +197,32 @@ def compose(proofs: Sequence[Proof]) -> dict[str, str]:
 
 
 def _sums(balances: Sequence[str]) -> str:
-    return f"""
+    return sql(
+        """
         SELECT format('account %s, pool %s: balance %s, sum of entries %s', account_id,
                       concat_ws(' ', pool, nullif(unit, 'credit'), grant_id), balance, total) AS culprit
           FROM (SELECT account_id, pool, unit, grant_id, sum(balance) AS balance, sum(total) AS total
                   FROM (SELECT account_id, pool, unit, grant_id, balance, 0 AS total
-                          FROM ({" UNION ALL ".join(balances)}) b
+                          FROM ({balances}) b
                          UNION ALL
                         SELECT account_id, pool, unit, grant_id, 0, sum(delta) FROM ledger_entries GROUP BY 1, 2, 3, 4)
                        both_sides
                  GROUP BY 1, 2, 3, 4) s
          WHERE balance <> total
          ORDER BY account_id, pool, unit, grant_id LIMIT 1
-        """
+        """,
+        balances=" UNION ALL ".join(balances),
+    )
 
 
 def _causes(causes: Sequence[tuple[str, str]]) -> str:
     cases = " ".join(f"WHEN '{cause_type}' THEN {condition}" for cause_type, condition in causes)
-    return f"""
+    return sql(
+        """
         SELECT format('account %s, entry %s: no %s %s', e.account_id, e.entry_no, e.cause_type, e.cause_id) AS culprit
           FROM ledger_entries e
          WHERE NOT CASE e.cause_type {cases} ELSE false END
          ORDER BY e.account_id, e.entry_no LIMIT 1
-        """
+        """,
+        cases=cases,
+    )
