@@ -42,6 +42,7 @@ const PAGES = [
   "/configuration",
   "/configuration?section=products",
   "/configuration?section=defaults",
+  "/configuration?section=rates",
   "/configuration?section=providers",
   "/audit",
   "/system",
@@ -209,6 +210,34 @@ try {
     await dialog.getByText("5.00 USD for 20 credits, 0.25 USD each").waitFor();
     await dialog.getByRole("button", { name: "Cancel" }).click();
     await dialog.waitFor({ state: "hidden" });
+  });
+  await step("add a display rate: wrong ones are refused at their fields, and the sentence is previewed", async () => {
+    await page.goto(`${base}/admin-ui/configuration?section=rates`);
+    await page.getByText("No display rates").waitFor();
+    await press("Add rate");
+    await page.getByRole("textbox", { name: "Shown in" }).fill("uah");
+    await page.getByRole("textbox", { name: "Source" }).fill("NBU");
+    await refused(page.getByRole("textbox", { name: "Rate", exact: true }), page.getByRole("button", { name: "Review and save" }), ["41,5", "-1", "0"]);
+    await page.getByRole("textbox", { name: "Rate", exact: true }).fill("41.52");
+    await press("Review and save");
+    await dialog.getByText(/^1 USD is 41\.52 UAH \(NBU, /).waitFor();
+    await dialog.getByRole("textbox", { name: "Reason" }).fill("The rate of today");
+    await dialog.getByRole("button", { name: "Save change" }).click();
+    await dialog.waitFor({ state: "hidden" });
+    await page.getByText("Version 1", { exact: true }).waitFor();
+  });
+  await step("stop billing an account's usage, see it in the audit log, and resume", async () => {
+    for (const [action, confirm] of [["Stop billing usage", "Stop billing"], ["Resume billing usage", "Resume billing"]]) {
+      await page.goto(`${base}/admin-ui${await userPage()}`);
+      await press("More actions");
+      await page.getByRole("menuitem", { name: action }).click();
+      await dialog.getByRole("textbox", { name: "Reason" }).fill(`A partner: ${action}`);
+      await dialog.getByRole("button", { name: confirm, exact: true }).click();
+      await dialog.waitFor({ state: "hidden" });
+      await page.getByText("Not billed", { exact: true }).waitFor({ state: confirm === "Stop billing" ? "visible" : "hidden" });
+    }
+    await page.goto(`${base}/admin-ui/audit?action=account.set_billing`);
+    await page.getByText("A partner: Stop billing usage").filter({ visible: true }).first().waitFor();
   });
   await step("read the audit log with labels and units", async () => {
     await page.goto(`${base}/admin-ui/audit?action=purchase.refund`);

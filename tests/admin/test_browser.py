@@ -134,4 +134,4 @@ async def test_an_admin_walks_through_the_back_office(own_database: Urls, tmp_pa
             )
     await db.close()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("done: ") == 17
+    assert done.stdout.count("done: ") == 19

@@ -1,7 +1,8 @@
 /** Configuration forms: the typed rows, and the documents that they parse to. */
-import type { DefaultsDocument, PackDocument, ProductDocument } from "../api/models";
+import type { DefaultsDocument, DisplayRate, PackDocument, ProductDocument } from "../api/models";
 import { currencyInfo, isSupported } from "./currencies";
 import type { Facts } from "./diff";
+import { rateSentence } from "./displayRates";
 import { formatCredits, formatMoney, formatNumber, formatRate, moneyInput, parseMoney } from "./format";
 import { readWhole, UNUSUAL, type Bounds } from "./numbers";
 
@@ -222,13 +223,16 @@ export function productSentence(product: Omit<ProductDocument, "name">): string 
 
 /** Return a section's document as names and readable values, for comparison. */
 export function factsOf(document: object | null): Facts {
-  const { packs, products, ...rest }: Facts = { ...document };
+  const { packs, products, rates, ...rest }: Facts = { ...document };
   if (isListOf<PackDocument>(packs)) {
     const facts = packs.map((pack): [string, string] => [`pack ${pack.name}`, packSentence(pack)]);
     return { default_pack: packs[0]?.name, order: packs.map(({ name }) => name), ...Object.fromEntries(facts) };
   }
   if (isListOf<ProductDocument>(products)) {
     return Object.fromEntries(products.map((product) => [`product ${product.name}`, productSentence(product)]));
+  }
+  if (isListOf<DisplayRate>(rates)) {
+    return Object.fromEntries(rates.map((rate) => [`rate ${rate.base}/${rate.quote}`, rateSentence(rate)]));
   }
   return rest;
 }

@@ -1,12 +1,13 @@
 import { Page } from "../../components/Page";
 import { UrlTabs } from "../../components/UrlTabs";
 import { DefaultsTab } from "./DefaultsTab";
+import { DisplayRatesTab } from "./DisplayRatesTab";
 import { PacksTab } from "./PacksTab";
 import { ProductsTab } from "./ProductsTab";
 import { ProvidersTab } from "./ProvidersTab";
 import { TABS } from "./labels";
 
-const CONTENT = { packs: <PacksTab />, products: <ProductsTab />, defaults: <DefaultsTab />, providers: <ProvidersTab /> };
+const CONTENT = { packs: <PacksTab />, products: <ProductsTab />, defaults: <DefaultsTab />, rates: <DisplayRatesTab />, providers: <ProvidersTab /> };
 
 export function ConfigurationPage() {
   return (

@@ -4,6 +4,7 @@ export const TABS = {
   packs: "Price packs",
   products: "Products",
   defaults: "Defaults",
+  rates: "Display rates",
   providers: "Payment providers",
 } as const;
 

@@ -103,6 +103,13 @@ function Fields({ form, fresh, problemOf }: FieldsProps) {
           ))}
         </Stack>
       </Checkbox.Group>
+      <TextInput
+        label="Identity provider"
+        description="Provider of the users that requests name by user_id, for example oauth:zero. Leave empty if requests name users by provider and external id"
+        maxLength={255}
+        {...form.getInputProps("provider")}
+        error={problemOf("identity_provider")}
+      />
       {hasUsage(form.values.permissions) && (
         <UsageFields form={form} fresh={fresh} permissions={form.values.permissions} problemOf={problemOf} />
       )}

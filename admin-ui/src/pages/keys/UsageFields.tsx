@@ -8,7 +8,7 @@ import { amountText, readAmount } from "../../logic/amounts";
 import { keysOf } from "../../logic/filters";
 import { POLICIES, type UsagePolicy } from "./labels";
 
-/** The form's values that describe how a key reports usage. */
+/** The form's values that describe how a key names users and reports usage. */
 export interface UsageValues {
   provider: string;
   source: string;
@@ -31,17 +31,9 @@ export function hasUsage(permissions: Permission[]): boolean {
 
 export function UsageFields<Values extends UsageValues>({ form, fresh, permissions, problemOf }: Props<Values>) {
   const set = (values: Partial<UsageValues>) => form.setValues(values as Partial<Values>);
-  const { provider, source, policy, debtLimit, maxCost } = form.values;
+  const { source, policy, debtLimit, maxCost } = form.values;
   return (
     <>
-      <TextInput
-        label="Identity provider"
-        description="Provider of the users that requests name by user_id, for example oauth:zero. Leave empty to refuse user_id"
-        maxLength={255}
-        value={provider}
-        onChange={({ currentTarget }) => set({ provider: currentTarget.value })}
-        error={problemOf("identity_provider")}
-      />
       {fresh && (
         <TextInput
           label="Event source"

@@ -3,7 +3,7 @@ import type { User } from "../../api/models";
 import { ReasonDialog, type ReasonTexts } from "../../components/ReasonDialog";
 import { nameOf } from "../../logic/names";
 
-export type StatusAction = "suspend" | "reopen" | "close" | "revoke-tokens";
+export type StatusAction = "suspend" | "reopen" | "close" | "revoke-tokens" | "stop-billing" | "resume-billing";
 
 const TEXTS: Record<StatusAction, (name: string) => ReasonTexts> = {
   suspend: (name) => ({
@@ -35,6 +35,20 @@ const TEXTS: Record<StatusAction, (name: string) => ReasonTexts> = {
     consequences: `All current tokens of ${name} are rejected within a second. The user has to sign in again.`,
     done: `${name}'s tokens are revoked`,
   }),
+  "stop-billing": (name) => ({
+    title: "Stop billing usage",
+    confirm: "Stop billing",
+    danger: true,
+    consequences: `Usage of ${name} is recorded and priced from now on, and never charged, also after billing resumes. Charges of credits continue.`,
+    done: `${name}'s usage is no longer billed`,
+  }),
+  "resume-billing": (name) => ({
+    title: "Resume billing usage",
+    confirm: "Resume billing",
+    danger: false,
+    consequences: `New usage of ${name} is charged again. Usage that was recorded in the meantime stays free.`,
+    done: `${name}'s usage is billed again`,
+  }),
 };
 
 interface Props {
@@ -49,8 +63,10 @@ export function StatusDialog({ action, user, onClose }: Props) {
   );
 }
 
-function send(action: StatusAction, user: User, reason: string) {
-  const request = { params: { path: { account_id: user.account_id } }, body: { reason, seen_status: user.status } };
+/** Send the action. Answers differ by route; callers only need to know that the server accepted it. */
+function send(action: StatusAction, user: User, reason: string): Promise<unknown> {
+  const path = { account_id: user.account_id };
+  const request = { params: { path }, body: { reason, seen_status: user.status } };
   switch (action) {
     case "suspend":
       return bodyOf(api.POST("/admin/users/{account_id}/suspend", request));
@@ -60,5 +76,13 @@ function send(action: StatusAction, user: User, reason: string) {
       return bodyOf(api.POST("/admin/users/{account_id}/close", request));
     case "revoke-tokens":
       return bodyOf(api.POST("/admin/users/{account_id}/revoke-tokens", request));
+    case "stop-billing":
+    case "resume-billing":
+      return bodyOf(
+        api.POST("/admin/users/{account_id}/billing", {
+          params: { path },
+          body: { reason, billing_enabled: action === "resume-billing" },
+        }),
+      );
   }
 }

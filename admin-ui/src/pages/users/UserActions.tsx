@@ -41,6 +41,11 @@ export function UserActions({ user }: { user: User }) {
             Export all data
           </Menu.Item>
           {user.status !== "closed" && (
+            <Item needs="admin" onClick={() => setOpen(user.billing_enabled ? "stop-billing" : "resume-billing")}>
+              {user.billing_enabled ? "Stop billing usage" : "Resume billing usage"}
+            </Item>
+          )}
+          {user.status !== "closed" && (
             <Item needs="admin" danger onClick={() => setOpen("close")}>
               Close account
             </Item>
