@@ -1,7 +1,6 @@
 """`ciris-billing prices`: import, compare, confirm and activate price books."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ import pydantic
 import typer
 
 from app.cli.output import AsJson, show
+from app.cli.rerate import moment, prices_rerate
 from app.cli.running import FAILED, run
 from app.clock import utc_now
 from app.db import Database
@@ -18,9 +18,9 @@ from app.pricing.comparison import Change, compare
 from app.pricing.editing import Author, Version
 from app.pricing.importing import command as importing
 from app.settings import Settings
-from app.timestamps import bounded
 
 prices_cli = typer.Typer(help="Price books of usage.", no_args_is_help=True)
+prices_cli.command("rerate")(prices_rerate)
 
 OPERATOR = "ciris-billing"
 MAX_ROWS = 100_000
@@ -197,7 +197,7 @@ def prices_activate(
     as_json: AsJson = False,
 ) -> None:
     """Put a version in force for its currency. Stored events keep the price that they had."""
-    effective_at = None if at is None else _moment(at)
+    effective_at = None if at is None else moment(at, "--at")
 
     async def work(db: Database, settings: Settings) -> dict[str, Any]:
         author = _author(reason)
@@ -207,14 +207,6 @@ def prices_activate(
         return {"version": version, "effective_at": from_then}
 
     show([run(work)], as_json, single=True)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        return bounded(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text}: {error}", param_hint="--at") from None
 
 
 @prices_cli.command("confirm")

@@ -43,6 +43,9 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "usage_events": KEEP,
         "usage_attempts": KEEP,
         "usage_volumes": KEEP,
+        "reratings": ADD,
+        "account_corrections": ADD,
+        "usage_corrections": ADD,
         "cost_records": KEEP,
         "cost_record_items": KEEP,  # changed only when a person is erased
         "moved_accounts": KEEP,

@@ -52,6 +52,7 @@ def _quoted(words: Iterable[str]) -> str:
 
 _PURCHASED = _quoted(kind for kind, total in TOTALS.items() if total == "money_purchased_nanos")
 _GRANTED = _quoted(kind for kind, total in TOTALS.items() if total == "money_granted_nanos")
+_USED = _quoted(kind for kind, total in TOTALS.items() if total == "money_used_nanos")
 _USAGE = _quoted(USAGE_CAUSES)
 
 LEDGER = Proof(
@@ -149,7 +150,7 @@ _ACCOUNT_SUMS = {
           LEFT JOIN (SELECT account_id,
                             sum(gained) FILTER (WHERE kind IN ({purchased}) OR incurred AND NOT used) AS purchased,
                             sum(gained) FILTER (WHERE kind IN ({granted}) AND gained > 0) AS granted,
-                            -sum(gained) FILTER (WHERE kind = 'usage' OR incurred AND used) AS used
+                            -sum(gained) FILTER (WHERE kind IN ({used}) OR incurred AND used) AS used
                        FROM (SELECT account_id, kind, CASE pool WHEN 'money_debt' THEN -delta ELSE delta END
                                     AS gained, kind = 'debt_incurred' AS incurred, cause_type IN ({usage}) AS used
                                FROM ledger_entries WHERE unit <> 'credit') m
@@ -161,6 +162,7 @@ _ACCOUNT_SUMS = {
         purchased=_PURCHASED,
         granted=_GRANTED,
         usage=_USAGE,
+        used=_USED,
     ),
 }
 """Checks of the account's columns that repeat what other rows say."""

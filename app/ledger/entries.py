@@ -31,11 +31,13 @@ class Kind(StrEnum):
     DEBT_INCURRED = "debt_incurred"
     DEBT_REPAYMENT = "debt_repayment"
     USAGE = "usage"
-    """Money spent by metered usage. Positive: a correction returns some of it."""
+    """Money spent by metered usage. Positive: an import of another system returned some of it."""
     GRANT_GIVEN = "grant_given"
     GRANT_EXPIRY = "grant_expiry"
     GRANT_ENDED = "grant_ended"
     """A caller ended the grant before its expiry."""
+    CORRECTION = "correction"
+    """Usage was priced again: what it costs less was given back, what it costs more was charged (ADR 31)."""
 
 
 PAYS_DEBT = frozenset({Kind.PURCHASE, Kind.REFUND_REVERSAL, Kind.DISPUTE_REINSTATEMENT})
@@ -48,12 +50,13 @@ TOTALS: Mapping[Kind, str] = MappingProxyType(
             "money_granted_nanos",
         ),
         Kind.USAGE: "money_used_nanos",
+        Kind.CORRECTION: "money_used_nanos",
     }
 )
 """The lifetime total of money in which an entry counts. Entries of other kinds move what was counted before."""
 
 
-USAGE_CAUSES = frozenset({"usage_event", "cost_record"})
+USAGE_CAUSES = frozenset({"usage_event", "cost_record", "correction"})
 """A debt of money with such a cause was used. Others are purchases that were taken back after they were spent."""
 
 
@@ -72,6 +75,7 @@ class Cause:
         "usage_event",
         "cost_record",
         "money_credit",
+        "correction",
     ]
     id: UUID
 

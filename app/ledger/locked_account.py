@@ -169,6 +169,13 @@ class LockedAccount:
         number = self.last_entry_no + 1
         self._append(Entry(number, "grant", lot.unit, delta, lot.remaining, kind, cause, actor, now, lot.grant_id))
 
+    def return_to_lot(self, lot: Lot, amount: int, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Give back to a grant what it paid for usage that costs less now. A used-up grant is open again."""
+        lot.closed_at = None
+        self.lots[lot.grant_id] = lot
+        self._post_lot(lot, amount, Kind.CORRECTION, cause, actor, now)
+        self.grants_expire_at = next_expiry(self.lots.values())
+
     def live_grants(self, now: datetime) -> int:
         """Return the credits that grants can pay at `now`."""
         return live_sum(self.lots.values(), CREDIT, now) if self.lots else 0

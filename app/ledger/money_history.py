@@ -22,7 +22,8 @@ class Movement:
     """A movement of money. Amounts are nanos of `currency`; the balances are the spendable money.
 
     `reason` is the kind of its first entry, except that a debt has the reason of what caused it, and that usage which
-    was returned is a `correction`. `grant_source` and `grant_category` are of the grant that is its cause.
+    was returned is a `correction`. What a correction charged more is `usage`; its cause is the correction.
+    `grant_source` and `grant_category` are of the grant that is its cause.
     """
 
     entry_no: int
@@ -52,7 +53,9 @@ _LIST = sql(
         WINDOW w AS (ORDER BY entry_no DESC)),
     movements AS (
         SELECT *, lag(entry_no) OVER (ORDER BY entry_no DESC) AS newer,
-               CASE WHEN kind = 'debt_incurred' THEN CASE WHEN is_usage THEN 'usage' ELSE 'refund_reversal' END
+               CASE WHEN cause_type = 'correction'
+                    THEN CASE WHEN (pool = 'money_debt') = (delta > 0) THEN 'usage' ELSE 'correction' END
+                    WHEN kind = 'debt_incurred' THEN CASE WHEN is_usage THEN 'usage' ELSE 'refund_reversal' END
                     WHEN kind = 'usage' AND delta > 0 THEN 'correction'
                     ELSE kind END AS reason
           FROM (SELECT *, cause_type IN ({usage}) AS is_usage FROM entries) e

@@ -66,6 +66,14 @@ _FIND_OPEN_LOTS = """
       FROM grants WHERE account_id = ANY ($1::uuid[]) AND closed_at IS NULL
     """
 
+_FIND_LOTS = """
+    SELECT grant_id, unit, amount, remaining, priority, category, expires_at, created_at, closed_at
+      FROM grants g
+     WHERE account_id = $1 AND grant_id = ANY ($2)
+       AND NOT EXISTS (SELECT FROM ledger_entries e
+                        WHERE e.account_id = g.account_id AND e.grant_id = g.grant_id AND e.kind = 'grant_ended')
+    """
+
 _CHANGED_LOT = ("account_id", "grant_id", "remaining", "closed_at")
 
 _UPDATE_GRANTS = sql(
@@ -140,6 +148,11 @@ async def insert_ledger_entries(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
 async def find_open_lots(tx: Tx, account_ids: Sequence[UUID]) -> Sequence[Mapping[str, Any]]:
     """Return the open grants of locked accounts."""
     return await fetch(tx, _FIND_OPEN_LOTS, list(account_ids))
+
+
+async def find_lots(tx: Tx, account_id: UUID, grant_ids: Sequence[UUID]) -> Sequence[Mapping[str, Any]]:
+    """Return grants of a locked account, open or not, but none that a caller ended. Reads all of its entries."""
+    return await fetch(tx, _FIND_LOTS, account_id, list(grant_ids))
 
 
 async def find_live_sums(db: Database, account_id: UUID, now: datetime) -> Mapping[str, Any]:

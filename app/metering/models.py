@@ -1,4 +1,4 @@
-"""Tables of reported LLM usage, usage events, their ids, refused attempts and monthly volumes."""
+"""Tables of reported LLM usage, usage events, their ids, refused attempts, monthly volumes and corrections."""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -11,10 +11,12 @@ from sqlalchemy import (
     CheckConstraint,
     Date,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     Numeric,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -151,3 +153,77 @@ class UsageVolume(Base):
     month: Mapped[date] = mapped_column(Date, primary_key=True)
     row_id: Mapped[str] = mapped_column(Text, primary_key=True)
     quantity: Mapped[Decimal] = mapped_column(Numeric)
+
+
+class Rerating(Base):
+    """A run that priced the usage of a period again and corrected it (ADR 31). Append-only."""
+
+    __tablename__ = "reratings"
+    __table_args__ = (
+        CheckConstraint("environment IN ('live', 'test')", name="environment"),
+        CheckConstraint("since < until", name="period"),
+    )
+
+    rerating_id: Mapped[UUID] = mapped_column(primary_key=True)
+    environment: Mapped[str] = mapped_column(Text)
+    since: Mapped[datetime] = mapped_column(Timestamp, comment="events from then on")
+    until: Mapped[datetime] = mapped_column(Timestamp, comment="events before then")
+    price_version: Mapped[int | None] = mapped_column(BigInteger, comment="null: the versions in force")
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class AccountCorrection(Base):
+    """What a run corrected on an account: the cause of its ledger entries. Append-only.
+
+    Accounts with very many corrected events have several parts in a run, so that no lock is held for long.
+    """
+
+    __tablename__ = "account_corrections"
+    __table_args__ = (
+        UniqueConstraint("account_id", "rerating_id", "part_no"),
+        CheckConstraint("part_no > 0", name="part_no"),
+        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    correction_id: Mapped[UUID] = mapped_column(primary_key=True)
+    rerating_id: Mapped[UUID] = mapped_column(ForeignKey("reratings.rerating_id", ondelete="RESTRICT"))
+    part_no: Mapped[int] = mapped_column(BigInteger, comment="from 1")
+    currency: Mapped[str] = mapped_column(Text, comment="the account's")
+    amount_nanos: Mapped[int] = mapped_column(BigInteger, comment="charged; negative: given back")
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+
+
+class UsageCorrection(Base):
+    """A new cost of a usage event. The last one is in force. Append-only."""
+
+    __tablename__ = "usage_corrections"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["account_id", "correction_id"],
+            ["account_corrections.account_id", "account_corrections.correction_id"],
+            name="fk_usage_corrections_correction",
+            ondelete="RESTRICT",
+        ),
+        Index(None, "account_id", "correction_id"),
+        CheckConstraint("correction_no > 0", name="correction_no"),
+        CheckConstraint(
+            "cost_before_nanos >= 0 AND cost_after_nanos >= 0"
+            " AND provider_cost_before_nanos >= 0 AND provider_cost_after_nanos >= 0",
+            name="amounts",
+        ),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    usage_id: Mapped[UUID] = mapped_column(primary_key=True, comment="of the event")
+    correction_no: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, comment="of the event, from 1"
+    )
+    correction_id: Mapped[UUID]
+    cost_before_nanos: Mapped[int] = mapped_column(BigInteger)
+    cost_after_nanos: Mapped[int] = mapped_column(BigInteger)
+    provider_cost_before_nanos: Mapped[int | None] = mapped_column(BigInteger, comment="null: unknown")
+    provider_cost_after_nanos: Mapped[int | None] = mapped_column(BigInteger, comment="null: unknown")
+    price_version: Mapped[int | None] = mapped_column(BigInteger, comment="null: of a cost record, which has items")
+    price: Mapped[Any] = mapped_column(JSONB, nullable=True, comment="rows and rule of the book that priced it")

@@ -137,34 +137,71 @@ def _keys(dimensions: Sequence[Grouping], interval: Interval | None) -> list[str
 def _sums(scope: Scope, keys: Sequence[str], page: str) -> str:
     """Return SQL for the sums of the groups, unordered.
 
-    The margin is what was charged less the cost at list prices, of the events whose cost at list prices is known.
+    Corrections count in the group and at the time of their events. The margin is what was charged, with corrections,
+    less the cost at list prices, of the events whose cost at list prices is known.
     """
-    accepted = "FILTER (WHERE status <> 'refused')"
-    charged = "CASE WHEN status = 'recorded' THEN 0 ELSE cost_nanos END"
+    parts = {
+        "keys": ", ".join(f"{key} AS key_{number}" for number, key in enumerate(keys)),
+        "condition": scope.condition + page,
+        "numbers": _numbers(len(keys)),
+    }
     return sql(
-        """
-        SELECT {keys}, count(*) {accepted} AS events, count(*) FILTER (WHERE status = 'refused') AS refused,
-               coalesce(sum(cost_nanos) FILTER (WHERE status IN ('charged', 'debt')), 0) AS cost_nanos,
-               coalesce(sum(cost_nanos) FILTER (WHERE status = 'recorded'), 0) AS recorded_nanos,
-               coalesce(sum(provider_cost_nanos) {accepted}, 0) AS provider_cost_nanos,
-               coalesce(sum({charged} - provider_cost_nanos) {accepted}, 0) AS margin_nanos,
-               count(*) FILTER (WHERE status <> 'refused' AND provider_cost_nanos IS NULL) AS without_provider_cost,
-               coalesce(sum(debt_nanos), 0) AS debt_nanos,
-               {quantities}
-          FROM usage_events
-         WHERE {condition}{page}
-         GROUP BY {numbers}
-        """,
-        keys=", ".join(f"{key} AS key_{number}" for number, key in enumerate(keys)),
-        accepted=accepted,
-        charged=charged,
-        quantities=", ".join(
-            f"sum(CAST(quantities ->> '{name}' AS numeric)) {accepted} AS {name}" for name in QUANTITIES
+        "SELECT {names}, {sums} FROM ({events} UNION ALL {corrections}) parts GROUP BY {numbers}",
+        names=", ".join(f"key_{number}" for number in range(len(keys))),
+        sums=", ".join(
+            (
+                *(f"CAST(sum({name}) AS bigint) AS {name}" for name in _COUNTS),
+                *(f"sum({name}) AS {name}" for name in (*_AMOUNTS, *QUANTITIES)),
+            )
         ),
-        condition=scope.condition,
-        page=page,
-        numbers=_numbers(len(keys)),
+        events=sql(_EVENTS, **parts),
+        corrections=sql(_CORRECTIONS, **parts),
+        numbers=parts["numbers"],
     )
+
+
+_COUNTS = ("events", "refused", "without_provider_cost")
+_AMOUNTS = (*("cost_nanos", "correction_nanos", "recorded_nanos", "provider_cost_nanos", "margin_nanos", "debt_nanos"),)
+_ACCEPTED = "FILTER (WHERE status <> 'refused')"
+_EVENTS = sql(
+    """
+    SELECT {{keys}}, count(*) {accepted} AS events, count(*) FILTER (WHERE status = 'refused') AS refused,
+           coalesce(sum(cost_nanos) FILTER (WHERE status IN ('charged', 'debt')), 0) AS cost_nanos,
+           CAST(0 AS numeric) AS correction_nanos,
+           coalesce(sum(cost_nanos) FILTER (WHERE status = 'recorded'), 0) AS recorded_nanos,
+           coalesce(sum(provider_cost_nanos) {accepted}, 0) AS provider_cost_nanos,
+           coalesce(sum(CASE WHEN status = 'recorded' THEN 0 ELSE cost_nanos END - provider_cost_nanos) {accepted}, 0)
+           AS margin_nanos,
+           count(*) FILTER (WHERE status <> 'refused' AND provider_cost_nanos IS NULL) AS without_provider_cost,
+           coalesce(sum(debt_nanos), 0) AS debt_nanos,
+           {quantities}
+      FROM usage_events
+     WHERE {{condition}}
+     GROUP BY {{numbers}}
+    """,
+    accepted=_ACCEPTED,
+    quantities=", ".join(f"sum(CAST(quantities ->> '{name}' AS numeric)) {_ACCEPTED} AS {name}" for name in QUANTITIES),
+)
+_CORRECTIONS = sql(
+    """
+    SELECT {{keys}}, 0, 0, 0,
+           coalesce(sum(after_nanos - before_nanos) FILTER (WHERE status <> 'recorded'), 0),
+           coalesce(sum(after_nanos - before_nanos) FILTER (WHERE status = 'recorded'), 0),
+           sum(coalesce(provider_after_nanos, 0) - coalesce(provider_before_nanos, 0)),
+           sum(coalesce(CASE WHEN status = 'recorded' THEN 0 ELSE after_nanos END - provider_after_nanos, 0)
+               - coalesce(CASE WHEN status = 'recorded' THEN 0 ELSE before_nanos END - provider_before_nanos, 0)),
+           sum(CAST(provider_after_nanos IS NULL AS int) - CAST(provider_before_nanos IS NULL AS int)), 0,
+           {quantities}
+      FROM (SELECT u.*, c.cost_before_nanos AS before_nanos, c.cost_after_nanos AS after_nanos,
+                   c.provider_cost_before_nanos AS provider_before_nanos,
+                   c.provider_cost_after_nanos AS provider_after_nanos
+              FROM usage_corrections c JOIN usage_events u ON u.account_id = c.account_id AND u.usage_id = c.usage_id)
+           corrected
+     WHERE {{condition}}
+     GROUP BY {{numbers}}
+    """,
+    quantities=", ".join("CAST(NULL AS numeric)" for _ in QUANTITIES),
+)
 
 
 def _bound(keys: Sequence[str]) -> str:

@@ -149,8 +149,11 @@ class GroupReply(Reply):
     events: int
     refused: int
     cost: Balance = Field(description="Charged or owed.")
-    recorded_cost: Balance = Field(description="Of accounts that are not billed.")
-    provider_cost: Balance
+    correction: Balance = Field(
+        description="Charged later, or given back if it is negative, because the events were priced again."
+    )
+    recorded_cost: Balance = Field(description="Of accounts that are not billed, as corrected.")
+    provider_cost: Balance = Field(description="At list prices, as corrected.")
     debt: Balance
     quantities: dict[str, str]
 
@@ -166,6 +169,7 @@ class GroupReply(Reply):
             events=row["events"],
             refused=row["refused"],
             cost=decimal_text(int(row["cost_nanos"])),
+            correction=decimal_text(int(row["correction_nanos"])),
             recorded_cost=decimal_text(int(row["recorded_nanos"])),
             provider_cost=decimal_text(int(row["provider_cost_nanos"])),
             debt=decimal_text(int(row["debt_nanos"])),

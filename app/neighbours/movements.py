@@ -13,6 +13,7 @@ from app.metering.report_queries import list_events_by_id
 from app.wallet.money_credits import described
 
 USAGE, COST_RECORD, MONEY_CREDIT = "usage_event", "cost_record", "money_credit"
+CORRECTION = "correction"
 _DESCRIBED = (USAGE, COST_RECORD, MONEY_CREDIT)
 METERS = {"llm_tokens": "LLM tokens", "compute": "Compute", "api_calls": "API calls", "tool_calls": "Tool calls"}
 REASONS = {
@@ -80,7 +81,8 @@ async def list_described(
 def _described(
     movement: Movement, event: Mapping[str, Any] | None, record: ChargedRecord | None, given: str | None, at: datetime
 ) -> Described:
-    text = given or REASONS.get(movement.reason, movement.reason)
+    reason = CORRECTION if movement.cause_type == CORRECTION else movement.reason
+    text = given or REASONS.get(reason, reason)
     if event is not None and movement.reason == "usage":
         text = _usage(event)
     elif record is not None and movement.reason == "usage":

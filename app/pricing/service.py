@@ -68,6 +68,12 @@ class PriceBooks:
             activations, {version: await self.book(version) for version in versions if version is not None}
         )
 
+    async def throughout(self, since: datetime, until: datetime) -> BooksInForce:
+        """Return the books of all currencies that are in force at any moment from `since` to `until`."""
+        activations = await self._current_activations()
+        moments = [since, *(at for known in activations.values() for at, _ in known if since < at <= until)]
+        return await self.in_force(moments)
+
     async def book(self, version: int) -> PriceBook:
         """Return a version, in force or not. Raises PriceBookNotFound."""
         if (book := self._books.get(version)) is not None:

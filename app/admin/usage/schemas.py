@@ -98,7 +98,8 @@ class UsageSum(GroupReply):
     """Sums of a group's events, with the margin."""
 
     margin: str = Field(
-        description="Charged less the cost at list prices, of the events whose cost at list prices is known."
+        description="Charged, with corrections, less the cost at list prices, of the events whose cost at list prices"
+        " is known."
     )
     without_provider_cost: int = Field(description="Events that the margin leaves out.")
     person: Person | None = Field(description="Of a group's user.")
