@@ -13,7 +13,7 @@ import pytest
 
 from app.ledger.pools import MAX_CREDITS
 from tests.databases import CONSTRAINTS, SERVICE_ROLE, Urls
-from tests.support.row_values import ACCOUNT, ADMIN, BOOK_VERSION, HOLD, NOBODY, NOW, RECORD, Row
+from tests.support.row_values import ACCOUNT, ADMIN, BOOK_VERSION, CORRECTION, HOLD, NOBODY, NOW, RECORD, Row
 from tests.support.valid_rows import ROWS
 
 
@@ -134,6 +134,17 @@ VIOLATIONS: dict[str, Violation] = {
     "ck_cost_record_items_amounts": Violation("cost_record_items", [{"cost_nanos": -1}]),
     "ck_usage_volumes_quantity": Violation("usage_volumes", [{"quantity": -1}]),
     "fk_usage_volumes_account_id_accounts": orphan("usage_volumes"),
+    "ck_reratings_environment": Violation("reratings", [{"environment": "prod"}]),
+    "ck_reratings_period": Violation("reratings", [{"since": NOW}]),
+    "ck_account_corrections_part_no": Violation("account_corrections", [{"part_no": 0}]),
+    "ck_account_corrections_currency": Violation("account_corrections", [{"currency": "usd"}]),
+    "fk_account_corrections_account_id_accounts": orphan("account_corrections"),
+    "uq_account_corrections_account_id_rerating_id_part_no": Violation(
+        "account_corrections", [{}, {"correction_id": OTHER}]
+    ),
+    "ck_usage_corrections_correction_no": Violation("usage_corrections", [{"correction_no": 0}]),
+    "ck_usage_corrections_amounts": Violation("usage_corrections", [{"cost_after_nanos": -1}]),
+    "fk_usage_corrections_correction": Violation("usage_corrections", [{"correction_id": NOBODY}]),
     "ck_api_keys_key_id": Violation("api_keys", [{"key_id": "short"}]),
     "ck_api_keys_environment": Violation("api_keys", [{"environment": "prod"}]),
     "ck_api_keys_name": Violation("api_keys", [{"name": ""}]),
@@ -272,6 +283,9 @@ async def tx(database: Urls) -> AsyncIterator["asyncpg.Connection[asyncpg.Record
     await insert(connection, "llm_interactions", ROWS["llm_interactions"] | {"interaction_id": "attributed"})
     await insert(connection, "holds", ROWS["holds"] | {"hold_id": HOLD, "idempotency_key": "held"})
     await insert(connection, "cost_records", ROWS["cost_records"] | {"record_id": RECORD, "request_id": "with items"})
+    await insert(
+        connection, "account_corrections", ROWS["account_corrections"] | {"correction_id": CORRECTION, "part_no": 1}
+    )
     await insert(connection, "price_books", ROWS["price_books"] | {"version": BOOK_VERSION})
     yield connection
     await transaction.rollback()

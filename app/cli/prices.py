@@ -196,7 +196,7 @@ def prices_activate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a version in force for its currency. Stored events keep the price that they had."""
+    """Put a version in force for its currency. Stored events keep their price until `prices rerate --apply`."""
     effective_at = None if at is None else moment(at, "--at")
 
     async def work(db: Database, settings: Settings) -> dict[str, Any]:

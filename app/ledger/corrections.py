@@ -1,7 +1,7 @@
 """Corrections: usage that was priced again moves money on a locked account, as part of the caller's transaction.
 
-What costs more is charged like usage, and never refused: the work is done. What costs less is given back in the
-reverse of the order in which usage is paid.
+A higher price is charged like usage, and never refused: the work is done. After a lower price the difference is given
+back, in the reverse of the order in which usage is paid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,10 +44,10 @@ def give_back(
     actor: Actor,
     now: datetime,
 ) -> None:
-    """Give back what usage cost too much.
+    """Give back the amount that usage cost too much.
 
     First at most `paid_otherwise`, which no grant paid: it reduces the debt, and the rest is money. Then to the grants
-    that paid, the last one first, each at most what it paid, if it can still be spent. What remains is given back like
+    that paid, the last one first, each at most what it paid, if it can still be spent. The rest is given back like
     the first part, so a correction never gives back less than the difference. Raises BalanceLimitExceeded past 64 bits:
     then nothing was posted.
     """

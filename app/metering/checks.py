@@ -55,7 +55,7 @@ PROOF = Proof(
                            FROM ledger_entries WHERE cause_type = 'correction' GROUP BY 1, 2) e
                 USING (account_id, correction_id)
              WHERE c.events IS NULL OR (c.total, coalesce(e.total, 0)) <> (k.amount_nanos, k.amount_nanos)
-                OR e.unit <> k.currency
+                OR e.unit <> k.currency OR NOT EXISTS (SELECT FROM reratings r WHERE r.rerating_id = k.rerating_id)
              ORDER BY k.account_id, k.correction_id LIMIT 1
             """,
         "a corrected cost that does not follow the one before": """

@@ -174,7 +174,7 @@ class Rerating(Base):
 
 
 class AccountCorrection(Base):
-    """What a run corrected on an account: the cause of its ledger entries. Append-only.
+    """A run's correction of an account: the cause of its ledger entries. Append-only.
 
     Accounts with very many corrected events have several parts in a run, so that no lock is held for long.
     """
@@ -188,7 +188,7 @@ class AccountCorrection(Base):
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
     correction_id: Mapped[UUID] = mapped_column(primary_key=True)
-    rerating_id: Mapped[UUID] = mapped_column(ForeignKey("reratings.rerating_id", ondelete="RESTRICT"))
+    rerating_id: Mapped[UUID] = mapped_column(comment="no foreign key: the proof of the books covers it")
     part_no: Mapped[int] = mapped_column(BigInteger, comment="from 1")
     currency: Mapped[str] = mapped_column(Text, comment="the account's")
     amount_nanos: Mapped[int] = mapped_column(BigInteger, comment="charged; negative: given back")

@@ -49,7 +49,7 @@ class Change:
 
     @property
     def difference(self) -> int:
-        """What the account has to pay or gets back."""
+        """The amount that the account has to pay, or gets back if it is negative."""
         return 0 if self.status == "recorded" else self.new.cost_nanos - self.old_nanos
 
 

@@ -28,7 +28,7 @@ from app.metering.events import Books
 from app.pricing.service import PriceBooks
 from app.rerating.pricing import Change, OneBook, Repricer, Row, change_of, is_record, volumes_before
 
-KNOWN_SINCE = "0034"
+KNOWN_SINCE = "0033"
 """The revision before whose version a ledger entry of a correction is a mismatch."""
 ACCOUNTS_AT_ONCE, EVENTS_AT_ONCE = 500, 2_000
 PART_EVENTS = 5_000

@@ -53,6 +53,8 @@ MONEY = [
         metering_models.UsageEvent,
         metering_models.UsageAttempt,
         metering_models.UsageVolume,
+        metering_models.AccountCorrection,
+        metering_models.UsageCorrection,
         wallet_models.MoneyCredit,
         cost_records_models.CostRecord,
         cost_records_models.CostRecordItem,

@@ -1,7 +1,9 @@
 """A server with usage to price again, and the command that does it."""
 
+import contextlib
 import os
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from tests.databases import Urls
 from tests.metering.conftest import BOOK, Desk, put_in_force, running_desk
-from tests.processes import Printed, run_command
+from tests.processes import Printed, Process, run_command
 from tests.servers import environment
 
 DONE, FAILED, WRONG, UNUSABLE = 0, 1, 2, 3
@@ -32,6 +34,18 @@ def rerate(desk: Desk, *arguments: str, since: str = LONG_AGO) -> Printed:
     done = run_command(env, "prices", "rerate", "--from", since, *arguments)
     assert "Traceback" not in done.err, done.err
     return done
+
+
+@contextlib.contextmanager
+def rerating(desk: Desk) -> Iterator[Process]:
+    """Run the command with --apply in the background. It is killed at the end of the block."""
+    env = {**os.environ, **environment(desk.urls)}
+    with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
+        process = Process(["prices", "rerate", "--from", LONG_AGO, "--apply"], env, out, err)
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def effect(desk: Desk, *arguments: str, **more: Any) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Rows of usage and of its analytics: `valid_rows` has those of the other tables."""
 
 import uuid
+from datetime import timedelta
 
 from app.analytics.sources import COUNTS
-from tests.support.row_values import ACCOUNT, NOBODY, NOW, RECORD, Row
+from tests.support.row_values import ACCOUNT, CORRECTION, NOBODY, NOW, RECORD, RERATING, Row
 
 USAGE_ROWS: dict[str, Row] = {
     "unknown_models": {
@@ -103,6 +104,34 @@ USAGE_ROWS: dict[str, Row] = {
         "created_at": NOW,
     },
     "usage_volumes": {"account_id": ACCOUNT, "month": NOW.date(), "row_id": "r", "quantity": 1},
+    "reratings": {
+        "rerating_id": NOBODY,
+        "environment": "live",
+        "since": NOW - timedelta(days=1),
+        "until": NOW,
+        "price_version": None,
+        "reason": "because",
+        "created_at": NOW,
+    },
+    "account_corrections": {
+        "account_id": ACCOUNT,
+        "correction_id": NOBODY,
+        "rerating_id": RERATING,
+        "part_no": 2,
+        "currency": "USD",
+        "amount_nanos": 1,
+        "created_at": NOW,
+    },
+    "usage_corrections": {
+        "account_id": ACCOUNT,
+        "usage_id": uuid.UUID(int=91),
+        "correction_no": 1,
+        "correction_id": CORRECTION,
+        "cost_before_nanos": 5,
+        "cost_after_nanos": 6,
+        "provider_cost_before_nanos": None,
+        "provider_cost_after_nanos": 4,
+    },
     "llm_interactions": {
         "account_id": ACCOUNT,
         "interaction_id": "i",

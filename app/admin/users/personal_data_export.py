@@ -174,6 +174,20 @@ _SECTIONS = (
          WHERE u.account_id = :account_id""",
     ),
     _Section(
+        "corrections",
+        "correction_id",
+        """
+        SELECT correction_id, rerating_id, part_no, currency, amount_nanos, created_at,
+               (SELECT jsonb_agg(jsonb_build_object('usage_id', c.usage_id, 'correction_no', c.correction_no,
+                                 'cost_before_nanos', c.cost_before_nanos, 'cost_after_nanos', c.cost_after_nanos,
+                                 'provider_cost_before_nanos', c.provider_cost_before_nanos,
+                                 'provider_cost_after_nanos', c.provider_cost_after_nanos,
+                                 'price_version', c.price_version, 'price', c.price) ORDER BY c.usage_id)
+                  FROM usage_corrections c
+                 WHERE c.account_id = k.account_id AND c.correction_id = k.correction_id) AS events
+          FROM account_corrections k WHERE account_id = :account_id""",
+    ),
+    _Section(
         "cost_records",
         "record_id",
         """

@@ -34,6 +34,8 @@ export const ACTIONS: Record<string, string> = {
   "price_book.propose": "Proposed a price book",
   "price_book.confirm": "Confirmed disputed prices",
   "price_book.activate": "Put a price book in force",
+  "usage.rerate": "Began to correct charged usage",
+  "usage.rerated": "Corrected charged usage",
   "admin.invite": "Invited an admin",
   "admin.change": "Changed an admin",
   "admin.revoke_sessions": "Ended an admin's sessions",
