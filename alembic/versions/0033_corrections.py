@@ -1,4 +1,4 @@
-"""Corrections of usage that is priced again: runs, accounts and events (ADR 31). Only adds."""
+"""Corrections of usage that is priced again: runs, accounts and events (ADR 31); what an unknown model lacks. Only adds."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -49,6 +49,10 @@ def upgrade() -> None:
         ),
     )
     _create_usage_corrections()
+    op.add_column(
+        "unknown_models",
+        sa.Column("missing", sa.Text(), nullable=True, comment="of the last event: the mode or class without a price"),
+    )
 
 
 def _create_usage_corrections() -> None:
@@ -84,5 +88,6 @@ def _create_usage_corrections() -> None:
 
 
 def downgrade() -> None:
+    op.drop_column("unknown_models", "missing")
     for table in ("usage_corrections", "account_corrections", "reratings"):
         op.drop_table(table)

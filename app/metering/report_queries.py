@@ -216,9 +216,13 @@ def _numbers(count: int) -> str:
     return ", ".join(str(number) for number in range(1, count + 1))
 
 
+_CORRECTED = """
+    (SELECT to_jsonb(c) FROM usage_corrections c WHERE c.account_id = $1 AND c.usage_id = usage_events.usage_id
+      ORDER BY correction_no DESC LIMIT 1) AS correction
+    """
 _FIND_EVENT = sql(
     """
-    SELECT {columns}, attempts FROM (
+    SELECT {columns}, {corrected}, attempts FROM (
         SELECT 0 AS rank, usage_id AS found, 0 AS attempts, source = $3 AS is_own
           FROM usage_keys WHERE account_id = $1 AND event_id = $2
          UNION ALL
@@ -227,6 +231,7 @@ _FIND_EVENT = sql(
      ORDER BY is_own DESC, rank LIMIT 1
     """,
     columns=EVENT,
+    corrected=_CORRECTED,
 )
 
 
@@ -273,13 +278,15 @@ async def sum_account(db: Database, account_id: UUID, day: datetime, month: date
 
 _FIND_EVENT_BY_USAGE_ID = sql(
     """
-    SELECT {columns},
+    SELECT {columns}, {corrected},
            coalesce((SELECT max(t.attempts) FROM usage_attempts t
-                      WHERE t.account_id = e.account_id AND t.event_id = e.event_id AND t.usage_id = e.usage_id), 0)
+                      WHERE t.account_id = usage_events.account_id AND t.event_id = usage_events.event_id
+                        AND t.usage_id = usage_events.usage_id), 0)
            AS attempts
-      FROM usage_events e WHERE account_id = $1 AND usage_id = $2
+      FROM usage_events WHERE account_id = $1 AND usage_id = $2
     """,
     columns=EVENT,
+    corrected=_CORRECTED,
 )
 
 

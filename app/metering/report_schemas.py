@@ -132,12 +132,22 @@ class EventReply(Reply):
         )
 
 
+class CorrectedReply(Reply):
+    """The cost of an event that was priced again, and its breakdown."""
+
+    cost: Balance
+    provider_cost: str | None
+    price_version: int | None = Field(description="null: a cost record, which is the sum of its items.")
+    lines: list[QuoteLine]
+
+
 class EventDetailReply(EventReply):
     """An event with the usage object as it was sent, and the breakdown of its cost, computed again."""
 
     raw: Any
     attempts: int = Field(description="Refused attempts, of an event that is not recorded.")
     lines: list[QuoteLine]
+    corrected: CorrectedReply | None = Field(description="The cost in force; null: the event was not priced again.")
 
 
 class GroupReply(Reply):

@@ -16,12 +16,14 @@ from app.auth.guarded_route import GuardedRoute
 from app.clock import Now
 from app.db import Database
 from app.http.schemas import CODED_ERRORS, CodedErrorReply, Key255
+from app.ledger.money import decimal_text
 from app.metering import report_queries as queries
 from app.metering.errors import EventNotFound
 from app.metering.events import usage_of
 from app.metering.report_queries import Scope
 from app.metering.report_schemas import (
     DEFAULT_DAYS,
+    CorrectedReply,
     EventDetailReply,
     EventReply,
     GroupReply,
@@ -76,8 +78,9 @@ async def get_usage_event(
     row = await queries.find_event(request.app.state.db, account_id, event_id, source or caller.source)
     if row is None or (source is not None and row["source"] != source):
         raise EventNotFound
-    lines = await price_lines(request.app.state.price_books, row)
-    return EventDetailReply.of(row, raw=row["raw"], attempts=row["attempts"], lines=lines)
+    prices = request.app.state.price_books
+    lines, corrected = await price_lines(prices, row), await corrected_price(prices, row)
+    return EventDetailReply.of(row, raw=row["raw"], attempts=row["attempts"], lines=lines, corrected=corrected)
 
 
 async def _report(
@@ -126,3 +129,17 @@ async def price_lines(prices: PriceBooks, row: Mapping[str, Any]) -> list[QuoteL
         month_quantity=Decimal(row["price"].get("month_quantity", 0)),
     )
     return [QuoteLine.of(line) for line in priced.lines] if isinstance(priced, Priced) else []
+
+
+async def corrected_price(prices: PriceBooks, row: Mapping[str, Any]) -> CorrectedReply | None:
+    """Return the cost that is in force of an event that was priced again, with its breakdown."""
+    last = row["correction"]
+    if last is None:
+        return None
+    provider_cost = last["provider_cost_after_nanos"]
+    return CorrectedReply(
+        cost=decimal_text(last["cost_after_nanos"]),
+        provider_cost=None if provider_cost is None else decimal_text(provider_cost),
+        price_version=last["price_version"],
+        lines=await price_lines(prices, {**row, "price_version": last["price_version"], "price": last["price"]}),
+    )

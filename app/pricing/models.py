@@ -68,6 +68,7 @@ class UnknownModelSeen(Base):
     provider: Mapped[str] = mapped_column(Text, primary_key=True)
     model: Mapped[str] = mapped_column(Text, primary_key=True)
     reason: Mapped[str] = mapped_column(Text, comment="of the last event: no_row, disputed, …")
+    missing: Mapped[str | None] = mapped_column(Text, comment="of the last event: the mode or class without a price")
     outcome: Mapped[str] = mapped_column(Text, comment="of the last event")
     events: Mapped[int] = mapped_column(BigInteger)
     first_seen_at: Mapped[datetime] = mapped_column(Timestamp)

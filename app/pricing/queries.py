@@ -23,14 +23,17 @@ _LOCK_UNKNOWN = text("SELECT pg_advisory_xact_lock(hashtext('unknown_models'))")
 _FORGET_UNKNOWN = text("DELETE FROM unknown_models WHERE last_seen_at < :before")
 _COUNT_UNKNOWN = text(
     """
-    INSERT INTO unknown_models AS known (provider, model, reason, outcome, events, first_seen_at, last_seen_at)
+    INSERT INTO unknown_models AS known
+           (provider, model, reason, missing, outcome, events, first_seen_at, last_seen_at)
     SELECT * FROM unnest(CAST(:providers AS text[]), CAST(:models AS text[]), CAST(:reasons AS text[]),
-                         CAST(:outcomes AS text[]), CAST(:events AS bigint[]), CAST(:firsts AS timestamptz[]),
-                         CAST(:lasts AS timestamptz[])) AS seen (provider, model, reason, outcome, events, first, last)
+                         CAST(:missing AS text[]), CAST(:outcomes AS text[]), CAST(:events AS bigint[]),
+                         CAST(:firsts AS timestamptz[]), CAST(:lasts AS timestamptz[]))
+                  AS seen (provider, model, reason, missing, outcome, events, first, last)
      WHERE (SELECT count(*) FROM unknown_models) < :most
         OR EXISTS (SELECT FROM unknown_models u WHERE u.provider = seen.provider AND u.model = seen.model)
     ON CONFLICT (provider, model) DO UPDATE
-       SET reason = excluded.reason, outcome = excluded.outcome, events = known.events + excluded.events,
+       SET reason = excluded.reason, missing = excluded.missing, outcome = excluded.outcome,
+           events = known.events + excluded.events,
            first_seen_at = least(known.first_seen_at, excluded.first_seen_at),
            last_seen_at = greatest(known.last_seen_at, excluded.last_seen_at)
     """
@@ -122,6 +125,7 @@ async def lock_and_count_unknown(tx: Session, seen: Sequence[Row], *, forget_bef
             "providers": [row["provider"] for row in seen],
             "models": [row["model"] for row in seen],
             "reasons": [row["reason"] for row in seen],
+            "missing": [row["missing"] for row in seen],
             "outcomes": [row["outcome"] for row in seen],
             "events": [row["events"] for row in seen],
             "firsts": [row["first_seen_at"] for row in seen],

@@ -38,7 +38,7 @@ class UnknownModels(WriteBehind):
             seen = {"provider": unknown.provider, "model": unknown.model, "events": 0, "first_seen_at": now}
             self._seen[key] = seen
         seen["events"] += 1
-        seen |= {"reason": unknown.reason, "outcome": outcome, "last_seen_at": now}
+        seen |= {"reason": unknown.reason, "missing": unknown.missing, "outcome": outcome, "last_seen_at": now}
 
     async def flush(self) -> None:
         """Write what was collected. After a failure, the next flush tries again."""

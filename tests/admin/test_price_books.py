@@ -197,7 +197,60 @@ async def test_unknown_models_say_whether_they_are_priced_by_now(office: Office,
         models.note(UnknownModel("openai", model, "no_row"), NOW, stated_price=False)
     await models.flush()
     found = await get(viewer, "/unknown-models")
-    assert {each["model"]: each["priced_now"] for each in found["models"]} == {
-        "known-now": True,
-        "still-unknown": False,
-    }
+    priced = {each["model"]: each["priced_now"] for each in found["models"]}
+    assert (priced["known-now"], priced["still-unknown"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "lacking", "later"),
+    [
+        (
+            UnknownModel("openai", "gpt", "no_price_for_mode", "priority"),
+            row(),
+            row(modes={"priority": {"prices": {"input_uncached": "2", "output_text": "2"}}}),
+        ),
+        (
+            UnknownModel("openai", "gpt", "no_price_for_class", "output_text"),
+            row(prices={"input_uncached": "1"}),
+            row(prices={"input_uncached": "1", "output_text": "1"}),
+        ),
+        (UnknownModel("openai", "gpt", "disputed"), row(status="disputed"), row(status="confirmed")),
+        # As versions before 0034 stored them
+        (
+            UnknownModel("openai", "gpt", "no_price_for_mode"),
+            row(),
+            row(modes={"priority": {"prices": {"input_uncached": "2", "output_text": "2"}}}),
+        ),
+        (UnknownModel("openai", "gpt", "no_price_for_class"), row(prices={"output_text": "1"}), row()),
+    ],
+)
+async def test_a_mode_or_class_is_priced_once_it_has_a_price(
+    office: Office, viewer: httpx.AsyncClient, unknown: UnknownModel, lacking: dict[str, Any], later: dict[str, Any]
+) -> None:
+    models = UnknownModels(office.db)
+    models.note(unknown, NOW, stated_price=False)
+    await models.flush()
+    stated = {"prices": {"input_uncached": "9", "output_text": "9"}}
+    for rows, policy, priced in (
+        ([lacking], None, False),
+        ([lacking], stated, False),  # the stated price of unknown models is none of the model
+        ([later], None, True),
+    ):
+        await put_in_force(office, llm=rows, unknown_models=policy)
+        [found] = [each for each in (await get(viewer, "/unknown-models"))["models"] if each["model"] == "gpt"]
+        assert (found["priced_now"], found["missing"]) == (priced, unknown.missing)
+
+
+async def test_an_admin_who_saw_no_version_in_force_is_not_the_second_to_put_one_in_force(
+    office: Office, admin: httpx.AsyncClient
+) -> None:
+    """Clients that send `seen_in_force: null` state nothing, as before."""
+    first, second = await proposed(office, currency="EUR"), await proposed(office, currency="EUR")
+    saw_none = {**WHY, "seen_in_force": None, "seen_none_in_force": True}
+    await post(admin, f"/price-books/{first}/activate", **saw_none)
+    late = await admin.post(f"/admin/price-books/{second}/activate", json=saw_none)
+    assert (late.status_code, late.json()["current"]) == (409, {"in_force": first})
+    both = await admin.post(f"/admin/price-books/{second}/activate", json={**saw_none, "seen_in_force": first})
+    assert (both.status_code, both.json()["field"]) == (422, "seen_none_in_force")
+    await post(admin, f"/price-books/{second}/activate", **WHY, seen_in_force=None)
+    await post(admin, f"/price-books/{first}/activate", **WHY, seen_in_force=second, seen_none_in_force=False)

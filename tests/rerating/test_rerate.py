@@ -1,7 +1,5 @@
 """`ciris-billing prices rerate`: its report, charges and returns, on real books."""
 
-import csv
-import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,12 +8,11 @@ import pytest
 
 from app.accounts.erasure import erase_person
 from app.ledger.locked_account import lock_account
-from app.neighbours.movements import list_described
 from tests.conftest import ACTOR
 from tests.metering.conftest import Desk, llm, put_in_force, usage
 from tests.metering.test_cost_records import CALLS, complete, opened
 from tests.processes import run_command
-from tests.rerating.conftest import DONE, FAILED, UNUSABLE, WRONG, double_prices, effect, entries, report, rerate
+from tests.rerating.conftest import DONE, FAILED, UNUSABLE, double_prices, effect, entries, report, rerate
 from tests.servers import environment
 from tests.support.wallets import DOLLAR, give, locked
 
@@ -326,51 +323,6 @@ async def test_the_period_is_half_open_and_by_the_events_own_time(desk: Desk) ->
     assert effect(desk, "--environment", "test")["accounts"] == []
 
 
-async def test_the_effect_can_be_read_as_csv_and_as_lines(desk: Desk) -> None:
-    _, account_id = await account_with(desk, DOLLAR)
-    await double_prices(desk)
-    rows = list(csv.DictReader(io.StringIO(rerate(desk, "--csv").out)))
-    assert [(row["account_id"], row["difference"]) for row in rows] == [
-        (str(account_id), "0.004500"),
-        ("total", "0.004500"),
-    ]
-    shown = rerate(desk)
-    assert "Nothing was written: repeat with --apply" in shown.err
-    assert [line.split("  ")[0] for line in shown.out.splitlines()] == [f"account_id={account_id}", "total=USD"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
-        (["--from", "2026-01-02", "--to", "2026-01-02"], FAILED, "from must be before to"),
-        (["--from", "yesterday"], WRONG, "--from"),
-        (["--from", "1999-01-01"], WRONG, "must lie in the years"),
-        (["--to", "9999-01-01"], WRONG, "--to"),
-        (["--version", "99"], FAILED, "99"),
-        (["--version", "0"], WRONG, "--version"),
-        (["--account-id", "nobody"], WRONG, "--account-id"),
-    ],
-)
-async def test_wrong_arguments_are_named(desk: Desk, arguments: list[str], status: int, message: str) -> None:
-    done = rerate(desk, *arguments)
-    assert (done.status, done.out) == (status, "")
-    assert message in done.err
-
-
-async def test_both_ends_of_a_run_are_in_the_audit_log(desk: Desk) -> None:
-    await account_with(desk, DOLLAR)
-    await double_prices(desk)
-    effect(desk, "--apply", "--reason", "a wrong price")
-    [run] = await desk.rows("SELECT * FROM reratings")
-    begun, ended = await desk.rows("SELECT * FROM admin_audit_log ORDER BY audit_id")
-    assert (begun["action"], ended["action"]) == ("usage.rerate", "usage.rerated")
-    assert {row["target_id"] for row in (begun, ended)} == {str(run["rerating_id"])}
-    assert {row["reason"] for row in (begun, ended, run)} == {"a wrong price"}
-    assert {row["address"] for row in (begun, ended)} == {"ciris-billing"}
-    assert "2026-01-01" in begun["after"]
-    assert str(COST) in ended["after"]
-
-
 async def test_corrections_wait_until_an_upgrade_is_finished(desk: Desk) -> None:
     _, account_id = await account_with(desk, DOLLAR)
     await double_prices(desk)
@@ -395,31 +347,3 @@ async def test_an_account_whose_amounts_are_full_is_named_and_stops_no_other(des
     assert await entries(desk, full) == []
     effect(desk, "--apply")
     assert await entries(desk, full) == [("money", -COST)]
-
-
-async def test_the_history_calls_it_a_correction(desk: Desk) -> None:
-    _user, account_id = await account_with(desk, DOLLAR)
-    await double_prices(desk)
-    effect(desk, "--apply")
-    effect(desk, "--apply", "--version", "1")
-    found = await list_described(desk.db, account_id, limit=10, offset=0)
-    assert [(entry.description, entry.movement.reason, entry.movement.amount_nanos) for entry in found[:2]] == [
-        ("Correction of usage", "correction", COST),
-        ("Correction of usage", "usage", -COST),
-    ]
-
-
-async def test_reports_show_corrections_on_the_events_day_and_in_the_margin(desk: Desk) -> None:
-    user = await desk.user(100)
-    day = datetime.now(UTC) - timedelta(days=2)
-    await report(desk, usage(user, time=day.isoformat(), agent_id="a"))
-    await report(desk, usage(user, metric={"type": "compute", "cpu_hours": "1", "memory_gb_hours": "0"}))
-    await double_prices(desk, markups=[{"id": "up", "meter": "llm_tokens", "percent": "100"}])
-    effect(desk, "--apply")
-    answer = await desk.reader.get("/v1/usage", params={"user_id": user, "group_by": ["model"], "interval": "day"})
-    groups = {group["period"][:10]: group for group in answer.json()["groups"]}
-    first = groups[day.date().isoformat()]
-    assert (first["cost"], first["correction"], first["provider_cost"]) == ("0.004500", "0.013500", "0.009000")
-    assert (first["events"], first["quantities"]) == (1, {"input_uncached": "1000", "output_text": "100"})
-    second = groups[datetime.now(UTC).date().isoformat()]
-    assert (second["cost"], second["correction"]) == ("0.060000", "0.000000")

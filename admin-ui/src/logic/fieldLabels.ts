@@ -26,6 +26,7 @@ const NAMES: Record<string, string> = {
   max_cost_nanos: "Largest stated cost",
   rotated_to: "Replaced by key",
   seen_in_force: "Version in force",
+  seen_none_in_force: "Version in force",
   in_force: "Version in force",
   effective_at: "In force from",
   based_on: "Made from version",

@@ -1,6 +1,8 @@
 """`/admin/price-books`: versions, their differences, decisions about disputed rows, and activation."""
 
 import asyncio
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -27,15 +29,16 @@ from app.admin.schemas import Pasted, ReasonBody
 from app.auth.guarded_route import GuardedRoute
 from app.clock import Now
 from app.db import Database, Session
+from app.errors import InvalidRequest
 from app.http.schemas import ERRORS, ErrorReply
 from app.pricing import editing, history
 from app.pricing.book import LlmRow, Status, fold
-from app.pricing.compiled import ModelRow, PriceBook, UnknownModel
+from app.pricing.compiled import PriceBook, UnknownModel
 from app.pricing.editing import Author
 from app.pricing.engine import CostTooLarge, Priced, UnknownMeter, price
 from app.pricing.importing import command as importing
 from app.pricing.service import PriceBooks
-from app.pricing.usage import LlmTokens
+from app.pricing.usage import LlmTokens, Mode, TokenClass
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 CHANGED: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ChangedReply}}
@@ -154,12 +157,14 @@ async def activate_price_book(
     version: VersionInPath, body: ActivateBody, admin: Administrator, db: Db, books: Books
 ) -> PriceBookDetailReply:
     """Put a version in force for its currency from a time on. Stored events keep the price that they had."""
+    if body.seen_none_in_force and body.seen_in_force is not None:
+        raise InvalidRequest("seen_none_in_force excludes seen_in_force", field="seen_none_in_force")
     currency = (await books.book(version)).currency
     effective_at = body.effective_at or admin.now
     async with db.transaction() as tx:
         await editing.lock(tx)
         before = await editing.find_activation(tx, currency, admin.now)
-        if body.seen_in_force is not None and before is not None and before.version != body.seen_in_force:
+        if before is not None and body.is_outdated(before.version):
             raise _changed(before)
         await editing.activate(tx, version, effective_at, _author(admin, body.reason))
         await admin.record(
@@ -222,14 +227,23 @@ async def list_unknown_models(
     async with db.read() as session:
         rows = await history.list_unknown_models(session, limit=limit)
     book = await books.current(currency, admin.now)
-    models = [
-        UnknownModelReply(**row, priced_now=_is_priced(book, row["provider"], row["model"], admin)) for row in rows
-    ]
+    models = [UnknownModelReply(**row, priced_now=book is not None and is_priced(book, row, admin.now)) for row in rows]
     return UnknownModelsReply(models=models)
 
 
-def _is_priced(book: PriceBook | None, provider: str, model: str, admin: Admin) -> bool:
-    return book is not None and isinstance(book.model(LlmTokens(provider, model, {}), admin.now), ModelRow)
+def is_priced(book: PriceBook, seen: Mapping[str, Any], now: datetime) -> bool:
+    """Return whether a book prices what an unknown model lacked: a row, or the price of a mode or of a token class.
+
+    Versions before 0034 stored no mode and no class. Only these lack a price of their own then.
+    """
+    mode: Mode = "standard"
+    tokens: dict[TokenClass, int] = {}
+    if seen["reason"] == "no_price_for_mode":
+        mode = seen["missing"] or "priority"
+    elif seen["reason"] == "no_price_for_class":
+        tokens = dict.fromkeys([seen["missing"]] if seen["missing"] else ["input_uncached", "output_text"], 1)
+    found = price(book, LlmTokens(seen["provider"], seen["model"], tokens, mode), at=now)
+    return isinstance(found, Priced) and not found.fallback
 
 
 async def _detail(version: int, admin: Admin, db: Database, books: PriceBooks) -> PriceBookDetailReply:

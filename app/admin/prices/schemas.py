@@ -109,19 +109,30 @@ class ConfirmBody(ReasonBody):
 class ActivateBody(ReasonBody):
     effective_at: Moment | None = Field(default=None, description="Default: now. Stored events keep their price.")
     seen_in_force: Version | None = Field(
-        default=None, description="The version in force that the admin saw: 409 if another one is by now."
+        default=None,
+        description="The version in force that the admin saw: 409 if another one is by now. null: not stated.",
     )
+    seen_none_in_force: bool = Field(
+        default=False, description="The admin saw that no version was in force: 409 if one is by now."
+    )
+
+    def is_outdated(self, in_force: int) -> bool:
+        """Return whether another version is in force than the admin saw."""
+        return self.seen_none_in_force or self.seen_in_force not in (None, in_force)
 
 
 class UnknownModelReply(Reply):
     provider: str
     model: str
     reason: str = Field(description="`no_row`, `not_yet_valid`, `disputed`, `no_price_for_mode`, `no_price_for_class`.")
+    missing: str | None = Field(
+        description="The mode or token class of the last event that has no price; null: no row prices the model."
+    )
     outcome: Literal["refused", "stated_price"] = Field(description="Of the last event.")
     events: int
     first_seen_at: Timestamp
     last_seen_at: Timestamp
-    priced_now: bool = Field(description="Whether the price book in force prices the model by now.")
+    priced_now: bool = Field(description="Whether the price book in force prices the model, mode or class by now.")
 
 
 class UnknownModelsReply(Reply):

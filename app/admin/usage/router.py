@@ -30,7 +30,7 @@ from app.metering import report_queries as queries
 from app.metering.errors import EventNotFound
 from app.metering.report_queries import Grouping, Scope
 from app.metering.report_schemas import cursor_of, cursor_values, event_cursor, event_position, group_keys
-from app.metering.reports_router import price_lines
+from app.metering.reports_router import corrected_price, price_lines
 
 Row = Mapping[str, Any]
 router = APIRouter(prefix="/admin/usage", tags=["admin: usage"], responses=ERRORS, route_class=ReportRoute)
@@ -80,10 +80,11 @@ async def get_account_usage_event(
     row = await queries.find_event_by_usage_id(db, account_id, usage_id)
     if row is None:
         raise EventNotFound
-    lines = await price_lines(request.app.state.price_books, row)
+    prices = request.app.state.price_books
+    lines, corrected = await price_lines(prices, row), await corrected_price(prices, row)
     async with db.read() as session:
         people = await _people(session, [account_id])
-    return UsageEventDetail.detail(row, lines=lines, person=people.get(account_id))
+    return UsageEventDetail.detail(row, lines=lines, corrected=corrected, person=people.get(account_id))
 
 
 @router.get("/sums")

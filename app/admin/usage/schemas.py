@@ -81,13 +81,16 @@ class UsageEventDetail(EventDetailReply):
 
     account_id: UUID
     person: Person | None
-    margin: str | None = Field(description="Charged less the cost at list prices; null: the latter is unknown.")
+    margin: str | None = Field(
+        description="Charged less the cost at list prices, as corrected; null: the latter is unknown."
+    )
 
     @classmethod
     def detail(cls, row: Mapping[str, Any], **further: Any) -> Self:
-        provider_cost, charged = row["provider_cost_nanos"], 0
-        if row["status"] in ("charged", "debt"):
-            charged = row["cost_nanos"]
+        provider_cost, cost = row["provider_cost_nanos"], row["cost_nanos"]
+        if (last := row["correction"]) is not None:
+            provider_cost, cost = last["provider_cost_after_nanos"], last["cost_after_nanos"]
+        charged = cost if row["status"] in ("charged", "debt") else 0
         margin = None if provider_cost is None or row["status"] == "refused" else decimal_text(charged - provider_cost)
         return cls.of(
             row, account_id=row["account_id"], raw=row["raw"], attempts=row["attempts"], margin=margin, **further

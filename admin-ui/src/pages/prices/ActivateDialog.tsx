@@ -31,7 +31,12 @@ export function ActivateDialog({ book, onClose }: { book: PriceBookDetail; onClo
         bodyOf(
           api.POST("/admin/price-books/{version}/activate", {
             params: { path },
-            body: { effective_at: at, seen_in_force: compared?.before ?? null, reason: reason.trim() },
+            body: {
+              effective_at: at,
+              seen_in_force: compared?.before ?? null,
+              seen_none_in_force: compared?.before === null,
+              reason: reason.trim(),
+            },
           }),
         )
       }

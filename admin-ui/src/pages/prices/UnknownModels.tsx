@@ -62,7 +62,7 @@ const COLUMNS: Column<UnknownModel>[] = [
     name: "Now",
     cell: ({ priced_now }) => <Tag tone={priced_now ? "good" : "bad"}>{priced_now ? "Priced" : "No price"}</Tag>,
   },
-  { name: "Reason", cell: ({ reason }) => reasonOf(reason), from: "md" },
+  { name: "Reason", cell: ({ reason, missing }) => (missing === null ? reasonOf(reason) : `${reasonOf(reason)}: ${missing}`), from: "md" },
   { name: "Last outcome", cell: ({ outcome }) => OUTCOMES[outcome], from: "lg" },
   { name: "Events", cell: ({ events }) => formatNumber(events), numeric: true, from: "sm" },
   { name: "Last seen", cell: ({ last_seen_at }) => <Timestamp at={last_seen_at} ago />, from: "sm" },
