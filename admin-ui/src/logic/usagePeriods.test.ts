@@ -11,6 +11,7 @@ function sum(period: string, currency: string, events: number): UsageSum {
     events,
     refused: 1,
     cost: "1",
+    correction: "0",
     recorded_cost: "0",
     provider_cost: "1",
     debt: "0",

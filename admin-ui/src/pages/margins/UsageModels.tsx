@@ -23,7 +23,7 @@ export function UsageModels() {
   return (
     <ReportTable
       title="Metered usage by model"
-      note="Revenue is the money that usage events cost their users. Provider cost is their cost at list prices, without markup. The margin leaves out events whose cost the caller stated and that have no list price."
+      note="Revenue is the money that usage events cost their users. A correction was charged later, or given back if it is negative, because events were priced again. Provider cost is their cost at list prices, without markup. The margin includes corrections, and leaves out events whose cost the caller stated and that have no list price."
       rows={data?.sums}
       rowKey={({ group, currency }) => [...Object.values(group), currency].join(" ")}
       columns={[
@@ -32,6 +32,7 @@ export function UsageModels() {
         { name: "Currency", cell: ({ currency }) => currency, csv: ({ currency }) => currency, exportOnly: true },
         { ...count<UsageSum>("Events", ({ events }) => events), from: "sm" },
         amountColumn<UsageSum>("Revenue", ({ cost }) => cost),
+        { ...amountColumn<UsageSum>("Correction", ({ correction }) => correction), from: "lg" },
         { ...amountColumn<UsageSum>("Provider cost", ({ provider_cost }) => provider_cost), from: "xs" },
         amountColumn<UsageSum>("Margin", ({ margin }) => margin),
         { name: "Share", numeric: true, cell: ({ margin, cost }) => formatShare(margin, cost) ?? "—", from: "md" },

@@ -66,6 +66,7 @@ export function Sums() {
         },
         { ...count<UsageSum>("Refused", ({ refused }) => refused), from: "md" },
         amountColumn<UsageSum>("Cost", ({ cost }) => cost),
+        { ...amountColumn<UsageSum>("Correction", ({ correction }) => correction), from: "lg" },
         { ...amountColumn<UsageSum>("List price", ({ provider_cost }) => provider_cost), from: "sm" },
         { ...amountColumn<UsageSum>("Margin", ({ margin }) => margin), from: "sm" },
         { ...amountColumn<UsageSum>("Owed", ({ debt }) => debt), exportOnly: true },

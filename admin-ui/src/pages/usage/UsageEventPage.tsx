@@ -60,6 +60,7 @@ function Price({ event }: { event: UsageEventDetail }) {
       <Facts
         facts={[
           ["Cost", <b key="cost">{money(event.cost)}</b>],
+          ["Cost after correction", event.corrected === null ? undefined : money(event.corrected.cost)],
           ["At list prices", event.provider_cost === null ? undefined : money(event.provider_cost)],
           ["Margin", event.margin === null ? undefined : money(event.margin)],
           ["Owed", isZero(event.debt) ? null : money(event.debt)],
