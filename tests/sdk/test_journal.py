@@ -127,7 +127,7 @@ def test_damaged_header_repeats_events_and_loses_none(folder: Path, at: int) -> 
 
 def test_empty_file_of_a_process_that_died_while_creating_it_is_removed(folder: Path) -> None:
     folder.mkdir()
-    (folder / f"1{_journal.SUFFIX}").touch()
+    (folder / f"1{_journal.EVENTS}").touch()
     assert taken_over(folder).segments == []
     assert list(folder.iterdir()) == []
 

@@ -10,8 +10,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from ciris_billing import models, usage
+from ciris_billing import cost_records, models, usage
 from ciris_billing._operations import Operations
+from ciris_billing.cost_records import CostRecordItem, CostRecordOpening, OpeningFields
 from ciris_billing.models import CheckContext, Metadata, User, UserFields
 from ciris_billing.usage import UsageEvent
 from tests.databases import ROOT
@@ -44,6 +45,10 @@ DESCRIBED: dict[type[BaseModel], str] = {
     usage.UsageCheck: "post /v1/usage/check 200",
     usage.Quote: "post /v1/usage/quote 200",
     usage.QuoteLine: "post /v1/usage/quote 200 lines",
+    cost_records.CostRecord: "post /v1/cost-records 201",
+    cost_records.CostRecordDetail: "get /v1/cost-records/{record_id} 200",
+    cost_records.ItemAdded: "post /v1/cost-records/{record_id}/items 201",
+    cost_records.RecordedItem: "post /v1/cost-records/{record_id}/items 201 item",
 }
 OF_THE_CLIENT = {"assumed", "replayed"}
 REQUESTS = {
@@ -103,7 +108,7 @@ def test_every_field_is_described_alike(model: type[BaseModel]) -> None:
 
 
 def test_every_reply_model_is_compared() -> None:
-    everything = [*vars(models).values(), *vars(usage).values()]
+    everything = [value for module in (models, usage, cost_records) for value in vars(module).values()]
     replies = {m for m in everything if inspect.isclass(m) and issubclass(m, models.Reply)}
     assert replies - {models.Reply} == set(DESCRIBED)
 
@@ -127,6 +132,16 @@ def test_every_field_of_a_usage_event_can_be_given() -> None:
     """In the event itself, its user and its usage."""
     given = {field.name for field in fields(UsageEvent)} - {"usage", "user"} | set(User.__dataclass_fields__)
     assert given | {"metric"} == set(request("post /v1/usage"))
+
+
+def test_every_field_of_a_cost_record_can_be_given() -> None:
+    opening = {field.name for field in fields(CostRecordOpening)}
+    assert opening - {"user"} | set(User.__dataclass_fields__) == set(request("post /v1/cost-records"))
+    assert set(OpeningFields.__annotations__) == opening - {"user", "tool"}
+    item = {field.name for field in fields(CostRecordItem)} - {"usage"} | {"metric"}
+    assert item == set(request("post /v1/cost-records/{record_id}/items"))
+    completion = set(inspect.signature(Operations.complete_cost_record).parameters) - {"self", "record_id"}
+    assert completion == set(request("post /v1/cost-records/{record_id}/complete"))
 
 
 @pytest.mark.parametrize("kind_of_usage", get_args(usage.Usage))

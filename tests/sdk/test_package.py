@@ -50,10 +50,14 @@ METHODS = [
     *("transactions", "packs", "create_purchase", "purchase_status", "wait_for_purchase"),
     *("tool_balance", "tool_balances", "tool_check", "tool_charge", "health", "gate"),
     *("report_llm_usage", "report_usage", "report_usage_batch", "check_usage", "quote"),
+    *("open_cost_record", "add_cost_record_item", "complete_cost_record", "get_cost_record", "record"),
 ]
 
 
-WITHOUT_USER_FIELDS = {"get_charge", "health", "report_usage", "report_usage_batch", "check_usage", "quote"}
+WITHOUT_USER_FIELDS = {
+    *("get_charge", "health", "report_usage", "report_usage_batch", "check_usage", "quote"),
+    *("open_cost_record", "add_cost_record_item", "complete_cost_record", "get_cost_record", "record"),
+}
 
 
 @pytest.mark.parametrize("method", METHODS)

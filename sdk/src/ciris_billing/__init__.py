@@ -8,10 +8,20 @@ async with AsyncBillingClient("https://billing.example.com", api_key) as billing
 from ciris_billing._calls import FailPolicy
 from ciris_billing._retry import Retry
 from ciris_billing.client import AsyncBillingClient, BillingClient
+from ciris_billing.cost_records import (
+    CostRecord,
+    CostRecordDetail,
+    CostRecordItem,
+    CostRecordOpening,
+    ItemAdded,
+    RecordedItem,
+    Recording,
+)
 from ciris_billing.errors import (
     AccountClosed,
     AccountSuspended,
     BillingError,
+    CostRecordSettled,
     EventIdReused,
     IdempotencyKeyReused,
     InsufficientCredits,
@@ -82,6 +92,11 @@ __all__ = [
     "ChargeMetadata",
     "CheckContext",
     "Compute",
+    "CostRecord",
+    "CostRecordDetail",
+    "CostRecordItem",
+    "CostRecordOpening",
+    "CostRecordSettled",
     "Credit",
     "CreditStatus",
     "Currencies",
@@ -94,6 +109,7 @@ __all__ = [
     "InsufficientMoney",
     "InvalidReply",
     "InvalidRequest",
+    "ItemAdded",
     "LlmTokens",
     "LlmUsageLogged",
     "Metadata",
@@ -112,6 +128,8 @@ __all__ = [
     "Quote",
     "QuoteLine",
     "RateLimited",
+    "RecordedItem",
+    "Recording",
     "Retry",
     "ServerError",
     "ServiceUnavailable",

@@ -1,7 +1,10 @@
-"""Delivery of queued usage events: order, batches, results and back-off. No network and no threads.
+"""Delivery of queued usage events and steps of cost records: order, batches, results and back-off. No network and no
+threads.
 
 Events are sent in the journal's order. A user's next event is sent only after the earlier ones are settled: accepted,
 counted before, or refused. A user whose event cannot be accepted at the moment is held back, and the others continue.
+A step is sent alone, and a record's next step only after the earlier ones are settled. For steps, the record has the
+user's part in all of this.
 """
 
 import json
@@ -15,10 +18,14 @@ from typing import Any
 from ciris_billing._journal import Segment
 from ciris_billing._refused import RefusedUsage, now
 from ciris_billing._retry import Chance, Retry
+from ciris_billing.cost_records import STEP
 from ciris_billing.errors import (
+    AccountClosed,
+    AccountSuspended,
     BillingError,
     InvalidReply,
     InvalidRequest,
+    NotFound,
     PermissionDenied,
     RateLimited,
     ServerError,
@@ -41,14 +48,19 @@ User = tuple[Any, ...]
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """An event in the window."""
+    """An event or a step in the window."""
 
     end: int
     """The position after it in its segment."""
     user: User
+    """Of a step: the record."""
     event: dict[str, Any]
     size: int
     settled: bool = False
+
+    @property
+    def is_step(self) -> bool:
+        return STEP in self.event
 
 
 @dataclass(slots=True)
@@ -119,8 +131,8 @@ class Delivery:
         return free <= 0
 
     def batch(self, now_s: float) -> list[Entry]:
-        """Return the events of the next request, none while the service has to be left alone. The first event of a user
-        who was held back is sent alone, so that another failure affects no one else."""
+        """Return the events of the next request, or one step; none while the service has to be left alone. The first
+        event of a user who was held back is sent alone, so that another failure affects no one else."""
         if now_s < self.next_attempt_at:
             return []
         chosen: list[Entry] = []
@@ -128,6 +140,10 @@ class Delivery:
         for entry in self._unsettled():
             if (hold := self._holds.get(entry.user)) is not None:
                 if now_s >= hold.until_s and not chosen:
+                    return [entry]
+                continue
+            if entry.is_step:
+                if not chosen:
                     return [entry]
                 continue
             size += entry.size + 1
@@ -157,6 +173,29 @@ class Delivery:
         self._failures, self.last_error = 0, None
         self._events_per_request = min(self._limits.events, self._events_per_request * 2)
         self._store_positions()
+
+    def step_done(self, step: Entry) -> None:
+        """Settle a step that the service has accepted, now or before."""
+        step.settled = True
+        self.delivered += 1
+        self._holds.pop(step.user, None)
+        self._failures, self.last_error = 0, None
+        self._store_positions()
+
+    def step_failed(self, step: Entry, error: BillingError, now_s: float) -> None:
+        """Decide what follows a failed step: a refusal, a wait of its record, or of everything."""
+        self.last_error = error
+        if _refuses_step(error):
+            self._add_refused([_refusal(step, error.code, error.message)])
+            step.settled = True
+            self._holds.pop(step.user, None)
+            self._store_positions()
+            return
+        if _is_about_record(error):
+            self._hold(step.user, now_s)
+            return
+        self._failures += 1
+        self.next_attempt_at = now_s + self._wait_s(error, self._failures)
 
     def failed(self, sent: Sequence[Entry], error: BillingError, now_s: float) -> None:
         """Decide what follows a failed request: smaller requests, a wait, or a refusal of the only event in it."""
@@ -222,10 +261,22 @@ def _entry(content: bytes | None, end: int) -> Entry | None:
         return None
     try:
         event = json.loads(content)
-        user = (event.get("user_id"), event.get("oauth_provider"), event.get("external_id"))
+        user = _record_of(event) if STEP in event else _user_of(event)
         return Entry(end, user, event, len(content)) if "event_id" in event else None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         return None
+
+
+def _user_of(event: dict[str, Any]) -> User:
+    return event.get("user_id"), event.get("oauth_provider"), event.get("external_id")
+
+
+def _record_of(step: dict[str, Any]) -> User:
+    """Return the record of a step, or the request that will open it."""
+    if (record_id := step.get("record_id")) is not None:
+        return ("record", record_id)
+    opening = step["opening"]
+    return ("opening", *_user_of(opening), opening.get("client_key"), opening["request_id"])
 
 
 def _damaged(raw: bytes) -> RefusedUsage:
@@ -241,3 +292,20 @@ def _is_about_content(error: BillingError) -> bool:
     if isinstance(error, Unauthorized | PermissionDenied):
         return False
     return isinstance(error, InvalidRequest) or error.status in (402, 409)
+
+
+def _refuses_step(error: BillingError) -> bool:
+    """Whether the answer refuses a step, so that sending it again is of no use."""
+    if isinstance(error, AccountSuspended | AccountClosed):
+        return True
+    if isinstance(error, NotFound):
+        return error.code == "cost_record_not_found"
+    return _is_about_content(error)
+
+
+def _is_about_record(error: BillingError) -> bool:
+    """Whether other records may be accepted: after an error of the service, a missing permission to state costs, or a
+    limit that is reached."""
+    if isinstance(error, RateLimited):
+        return error.code != RateLimited.default_code
+    return isinstance(error, PermissionDenied | ServerError | InvalidReply) or error.code in ("timeout", "busy")

@@ -1,8 +1,11 @@
-"""Journal of usage events on disk: append-only segment files, each owned by one process.
+"""Journal of usage events and steps of cost records on disk: append-only segment files, each owned by one process.
 
 A segment's owner holds an exclusive lock on the file. The kernel releases it when the owner dies, however it dies, and
 another process on the same folder then takes the segment over. A segment starts with a header that contains the
 position of the first event that is not settled, and is deleted when all its events are settled.
+
+Steps of cost records have separate segments, because a process of an earlier version would take over any file that it
+knows, and send its records as events.
 
 A record is one line: a checksum and the event as JSON. `append` is one write to the page cache, so a record survives
 the death of the process as soon as `append` returns. It survives the death of the machine after `sync`.
@@ -22,7 +25,8 @@ from pathlib import Path
 
 log = logging.getLogger("ciris_billing")
 
-SUFFIX = ".events"
+EVENTS, STEPS = ".events", ".steps"
+"""Suffixes of a segment's name, by its contents."""
 FORMAT = b"ciris-usage-1 %016d"
 HEADER_BYTES = len(FORMAT % 0) + len(" 01234567\n")
 SEGMENT_BYTES = 1024 * 1024
@@ -134,7 +138,8 @@ class Journal:
         self.lock = threading.Lock()
         self._adopted: list[Segment] = []
         self._own: list[Segment] = []
-        """The last one is appended to."""
+        self._appendable: dict[str, Segment] = {}
+        """The segment of each kind that is appended to."""
         self._unsynced: set[Segment] = set()
         self._bytes = 0
         """Of the segments of this journal."""
@@ -151,19 +156,20 @@ class Journal:
         """The size of all queues in the folder, those of other processes as of the last `scan`."""
         return self._bytes + self._bytes_of_others
 
-    def append(self, content: bytes) -> None:
-        """Append an event. The caller holds the lock. Raises OSError."""
-        if not self._own or self._own[-1].size >= SEGMENT_BYTES:
-            self._own.append(_create(self._folder))
+    def append(self, content: bytes, kind: str = EVENTS) -> None:
+        """Append an event, or a step. The caller holds the lock. Raises OSError."""
+        segment = self._appendable.get(kind)
+        if segment is None or segment.size >= SEGMENT_BYTES:
+            segment = self._appendable[kind] = _create(self._folder, kind)
+            self._own.append(segment)
             self._bytes += HEADER_BYTES
-        segment = self._own[-1]
         self._bytes += segment.append(content)
         self._unsynced.add(segment)
 
     def scan(self) -> None:
         """Take over the segments of processes that have ended, and measure those of the others."""
         others = 0
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+        for path in sorted(path for kind in (EVENTS, STEPS) for path in self._folder.glob(f"*{kind}")):
             with self.lock, contextlib.suppress(FileNotFoundError):
                 if not any(segment.path == path for segment in (*self._adopted, *self._own)):
                     size = path.stat().st_size
@@ -185,9 +191,10 @@ class Journal:
         return False
 
     def remove_settled(self) -> None:
-        """Delete the segments whose events are all settled, except the one that is appended to."""
+        """Delete the segments whose events are all settled, except those that are appended to."""
         with self.lock:
-            settled = [segment for segment in (*self._adopted, *self._own[:-1]) if segment.is_settled]
+            kept = self._appendable.values()
+            settled = [one for one in (*self._adopted, *self._own) if one.is_settled and one not in kept]
             self._forget(settled)
         for segment in settled:
             segment.close()
@@ -218,14 +225,15 @@ class Journal:
     def _forget(self, segments: Sequence[Segment]) -> None:
         self._adopted = [segment for segment in self._adopted if segment not in segments]
         self._own = [segment for segment in self._own if segment not in segments]
+        self._appendable = {kind: one for kind, one in self._appendable.items() if one not in segments}
         self._unsynced.difference_update(segments)
         self._bytes -= sum(segment.size for segment in segments)
 
 
-def _create(folder: Path) -> Segment:
+def _create(folder: Path, kind: str = EVENTS) -> Segment:
     """Create and lock a segment. Another process that scans the folder may lock it first; then it gets another name."""
     while True:
-        path = folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}{SUFFIX}"
+        path = folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:12]}{kind}"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             if _lock(fd):

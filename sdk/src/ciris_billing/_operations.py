@@ -9,6 +9,7 @@ from typing import Any, Literal, Unpack
 from uuid import UUID
 
 from ciris_billing._calls import identity, one_key, quoted
+from ciris_billing._cost_records import CostRecordOperations
 from ciris_billing._exchange import Call, Flow, as_model, or_replayed
 from ciris_billing._purchases import PurchaseOperations
 from ciris_billing._tools import ToolOperations
@@ -37,7 +38,7 @@ REPLAYABLE = frozenset({200, 201, 409})
 BY_KEY = "/v1/billing/charges/by-key"
 
 
-class Operations(PurchaseOperations, ToolOperations, UsageOperations):
+class Operations(PurchaseOperations, ToolOperations, UsageOperations, CostRecordOperations):
     """All operations of the API."""
 
     def check_credit(

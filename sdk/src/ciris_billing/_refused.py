@@ -30,8 +30,8 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @dataclass(frozen=True, slots=True)
 class RefusedUsage:
-    """A usage event that was not accepted. `event` is the sent body; None if the record on disk was damaged, which
-    `message` then contains."""
+    """A usage event that was not accepted, or a step of a cost record, which has the member `cost_record_step`. `event`
+    is what was queued; None if the record on disk was damaged, which `message` then contains."""
 
     event: dict[str, Any] | None
     code: str

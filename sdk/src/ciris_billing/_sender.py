@@ -1,19 +1,22 @@
-"""The background work of a usage reporter in one process: store events, send them, and write them to the device."""
+"""The background work of a usage reporter in one process: store events and steps of cost records, send them, and write
+them to the device."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ciris_billing._delivery import Delivery, Entry, Limits
-from ciris_billing._journal import SEGMENT_BYTES, Journal
+from ciris_billing._journal import EVENTS, SEGMENT_BYTES, STEPS, Journal
 from ciris_billing._refused import RefusedUsage
 from ciris_billing._retry import Retry
 from ciris_billing._usage import MAX_BATCH_EVENTS
 from ciris_billing.client import BillingClient
+from ciris_billing.cost_records import STEP
 from ciris_billing.errors import BillingError, UsageNotQueued
 
 log = logging.getLogger("ciris_billing")
@@ -95,15 +98,16 @@ class Sender:
             self._thread.start()
             threading.Thread(target=self._sync_loop, name="ciris-billing-usage-sync", daemon=True).start()
 
-    def append(self, content: bytes, event_id: str) -> None:
-        """Store an event. Raises UsageNotQueued."""
+    def append(self, content: bytes, event_id: str, *, step: str | None = None) -> None:
+        """Store an event, or a step of a cost record. Raises UsageNotQueued."""
         with self.journal.lock:
             if self._stop.is_set():
                 raise UsageNotQueued("The reporter is closed", code="queue_closed", event_id=event_id)
-            if self.journal.used_bytes + len(content) > self._options.max_bytes:
+            # A completion is small, and one for each open record: it may exceed the bound.
+            if step != "complete" and self.journal.used_bytes + len(content) > self._options.max_bytes:
                 raise UsageNotQueued("The queue of usage events is full", event_id=event_id)
             try:
-                self.journal.append(content)
+                self.journal.append(content, EVENTS if step is None else STEPS)
             except OSError as error:
                 message = f"The usage event cannot be stored: {error.strerror}"
                 raise UsageNotQueued(message, code="queue_unwritable", event_id=event_id) from error
@@ -178,6 +182,24 @@ class Sender:
             self.journal.remove_settled()
 
     def _send(self, client: BillingClient, batch: Sequence[Entry]) -> None:
+        if batch[0].is_step:
+            self._send_step(client, batch[0])
+        else:
+            self._send_events(client, batch)
+        with self._progress:
+            self._progress.notify_all()
+
+    def _send_step(self, client: BillingClient, step: Entry) -> None:
+        try:
+            _deliver(client, step.event)
+        except BillingError as error:
+            self._delivery.step_failed(step, error, time.monotonic())
+            fields = {"billing_event_id": step.event["event_id"], "billing_code": error.code}
+            log.warning("billing cost record not delivered yet: %s", error.code, extra=fields)
+        else:
+            self._delivery.step_done(step)
+
+    def _send_events(self, client: BillingClient, batch: Sequence[Entry]) -> None:
         try:
             results = client.report_usage_batch([entry.event for entry in batch])
         except BillingError as error:
@@ -186,8 +208,6 @@ class Sender:
             log.warning("billing usage not delivered yet: %s", error.code, extra=fields)
         else:
             self._delivery.answered(batch, results, time.monotonic())
-        with self._progress:
-            self._progress.notify_all()
 
     def _wait_s(self) -> float:
         """Return the time until the next request: the interval, or until the service or a user may be tried again."""
@@ -203,3 +223,13 @@ class Sender:
                 self.journal.sync()
             except OSError as error:
                 log.error("billing usage: the queue cannot be written to the device: %s", error.strerror)
+
+
+def _deliver(client: BillingClient, step: Mapping[str, Any]) -> None:
+    """Send a step. A record that could not be opened when its work began is opened first: a repeat returns its id."""
+    record_id = step.get("record_id") or client.open_cost_record(step["opening"]).record_id
+    body = step["body"]
+    if step[STEP] == "items":
+        client.add_cost_record_item(record_id, body)
+    else:
+        client.complete_cost_record(record_id, **body)

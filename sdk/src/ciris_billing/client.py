@@ -11,9 +11,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, get_args
 import httpx
 
 from ciris_billing._calls import FailPolicy
+from ciris_billing._cost_records import Work
 from ciris_billing._exchange import Answer, Flow, Send, Sent
 from ciris_billing._operations import Operations
 from ciris_billing._wire import Pages, check_credential, credential_header, keep_chunk, sending
+from ciris_billing.cost_records import CostRecordOpening, CostRecordSink, OpeningFields, Recording
 from ciris_billing.gate import Gate, Passage
 from ciris_billing.models import Metadata, Transaction, User, UserFields
 from ciris_billing.options import Options
@@ -57,6 +59,7 @@ class BillingClient:
 
     Pass an `api_key`, or a `token`: a function that returns the user's token, called before each request.
     `http_client` replaces the default HTTP client, for a proxy or a client certificate; the caller closes it.
+    `usage`: a UsageReporter, whose queue `record` uses; the caller closes it.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class BillingClient:
         token: Callable[[], str] | None = None,
         options: Options | None = None,
         http_client: httpx.Client | None = None,
+        usage: CostRecordSink | None = None,
     ) -> None:
         options = options or Options()
         check_credential(api_key, token)
@@ -75,6 +79,7 @@ class BillingClient:
         self._operations = options.operations(base_url)
         self._http = http_client or httpx.Client(limits=options.limits())
         self._owns_http = http_client is None
+        self._usage = usage
 
     @property
     def policy(self) -> FailPolicy:
@@ -103,6 +108,10 @@ class BillingClient:
     report_usage_batch = _blocking(Operations.report_usage_batch)
     check_usage = _blocking(Operations.check_usage)
     quote = _blocking(Operations.quote)
+    open_cost_record = _blocking(Operations.open_cost_record)
+    add_cost_record_item = _blocking(Operations.add_cost_record_item)
+    complete_cost_record = _blocking(Operations.complete_cost_record)
+    get_cost_record = _blocking(Operations.get_cost_record)
     health = _blocking(Operations.health)
 
     def transactions(
@@ -140,6 +149,27 @@ class BillingClient:
         passage = self._run(gate.enter())
         yield passage
         self._run(gate.leave(passage))
+
+    @contextmanager
+    def record(self, user: User | None = None, *, tool: str, **opening: Unpack[OpeningFields]) -> Iterator[Recording]:
+        """Open a cost record, run the block, which adds items to it, and queue its outcome: charged once, or never if
+        the block raises. Needs a UsageReporter (`usage` of the client).
+
+        The items and the outcome are delivered by the reporter. They survive an outage and the death of this process,
+        and a failure to store the outcome is only logged. With the same `request_id`, work that was completed before is
+        charged no second time (`replayed`).
+
+        Raises before the block: InsufficientMoney, AccountSuspended, AccountClosed, and RateLimited for a limit that is
+        reached; CostRecordSettled for a `request_id` whose work has failed or expired; Unavailable with the policy
+        `fail_closed`. With `fail_open` the block runs, and the record is opened later."""
+        work = Work(self._operations, CostRecordOpening(tool=tool, user=user, **opening), self._usage)
+        recording = self._run(work.enter())
+        try:
+            yield recording
+        except BaseException as failure:
+            self._run(work.leave(recording, failure))
+            raise
+        self._run(work.leave(recording, None))
 
     def close(self) -> None:
         """Close the connections, unless the caller passed an `http_client`."""
@@ -206,6 +236,7 @@ class AsyncBillingClient:
         token: Callable[[], str | Awaitable[str]] | None = None,
         options: Options | None = None,
         http_client: httpx.AsyncClient | None = None,
+        usage: CostRecordSink | None = None,
     ) -> None:
         options = options or Options()
         check_credential(api_key, token)
@@ -214,6 +245,7 @@ class AsyncBillingClient:
         self._operations = options.operations(base_url)
         self._http = http_client or httpx.AsyncClient(limits=options.limits())
         self._owns_http = http_client is None
+        self._usage = usage
 
     @property
     def policy(self) -> FailPolicy:
@@ -242,6 +274,10 @@ class AsyncBillingClient:
     report_usage_batch = _awaited(Operations.report_usage_batch)
     check_usage = _awaited(Operations.check_usage)
     quote = _awaited(Operations.quote)
+    open_cost_record = _awaited(Operations.open_cost_record)
+    add_cost_record_item = _awaited(Operations.add_cost_record_item)
+    complete_cost_record = _awaited(Operations.complete_cost_record)
+    get_cost_record = _awaited(Operations.get_cost_record)
     health = _awaited(Operations.health)
 
     async def transactions(
@@ -281,6 +317,29 @@ class AsyncBillingClient:
         passage = await self._run(gate.enter())
         yield passage
         await self._run(gate.leave(passage))
+
+    @asynccontextmanager
+    async def record(
+        self, user: User | None = None, *, tool: str, **opening: Unpack[OpeningFields]
+    ) -> AsyncIterator[Recording]:
+        """Open a cost record, run the block, which adds items to it, and queue its outcome: charged once, or never if
+        the block raises or is cancelled. Needs a UsageReporter (`usage` of the client).
+
+        The items and the outcome are delivered by the reporter. They survive an outage and the death of this process,
+        and a failure to store the outcome is only logged. With the same `request_id`, work that was completed before is
+        charged no second time (`replayed`).
+
+        Raises before the block: InsufficientMoney, AccountSuspended, AccountClosed, and RateLimited for a limit that is
+        reached; CostRecordSettled for a `request_id` whose work has failed or expired; Unavailable with the policy
+        `fail_closed`. With `fail_open` the block runs, and the record is opened later."""
+        work = Work(self._operations, CostRecordOpening(tool=tool, user=user, **opening), self._usage)
+        recording = await self._run(work.enter())
+        try:
+            yield recording
+        except BaseException as failure:
+            await self._run(work.leave(recording, failure))
+            raise
+        await self._run(work.leave(recording, None))
 
     async def aclose(self) -> None:
         """Close the connections, unless the caller passed an `http_client`."""

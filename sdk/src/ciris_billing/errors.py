@@ -6,7 +6,7 @@
 | AccountSuspended, AccountClosed | inform the user |
 | RateLimited, ServiceUnavailable | retry later with the same idempotency key |
 | Unauthorized, PermissionDenied | check the API key or token |
-| NotFound, InvalidRequest, IdempotencyKeyReused, EventIdReused | fix the request |
+| NotFound, InvalidRequest, IdempotencyKeyReused, EventIdReused, CostRecordSettled | fix the request |
 | UsageNotQueued | send the event directly, or make room |
 | ServerError | report the request id |
 """
@@ -156,6 +156,28 @@ class EventIdReused(InvalidRequest):
     default_code = "event_id_reused"
 
 
+class CostRecordSettled(InvalidRequest):
+    """409: the cost record has another outcome: the first one counts. `outcome` is `completed`, `failed` or `expired`.
+    `cost` is the sum of its items and `charged` what the account paid and owes, exact and in the currency's major unit.
+    None if the answer does not contain them."""
+
+    default_code = "cost_record_settled"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: str | None = None,
+        cost: Decimal | None = None,
+        charged: Decimal | None = None,
+        **about: Any,
+    ) -> None:
+        super().__init__(message, **about)
+        self.outcome = outcome
+        self.cost = cost
+        self.charged = charged
+
+
 class Unavailable(BillingError):
     """The service is temporarily unavailable. The policy `fail_open` tolerates these errors."""
 
@@ -193,8 +215,9 @@ class ServerError(Unavailable):
 
 
 class UsageNotQueued(BillingError):
-    """A reporter could not store the event: its queue is full (`queue_full`), the disk is full or fails
-    (`queue_unwritable`), or it is closed (`queue_closed`). Nothing is reported; `event_id` names the event."""
+    """A reporter could not store the event, or the item of a cost record: its queue is full (`queue_full`), the disk is
+    full or fails (`queue_unwritable`), or it is closed (`queue_closed`). Nothing is reported; `event_id` names the
+    event."""
 
     default_code = "queue_full"
 
@@ -290,6 +313,19 @@ def _unpaid(fields: Mapping[str, Any], message: str, about: dict[str, Any]) -> B
     return InsufficientCredits(message, **{name: _integer(fields, f"{name}_minor") for name in names}, **about)
 
 
+def _settled(fields: Mapping[str, Any], message: str, about: dict[str, Any]) -> BillingError:
+    details = _inner(fields).get("details")
+    known = details if isinstance(details, Mapping) else {}
+    outcome = known.get("status")
+    return CostRecordSettled(
+        message,
+        outcome=outcome if isinstance(outcome, str) else None,
+        cost=_amount(known, "cost"),
+        charged=_amount(known, "charged"),
+        **about,
+    )
+
+
 def error_for(status: int, body: object, *, retry_after: float | None, request_id: str | None) -> BillingError:
     """Return the error for an answer with any status and body."""
     fields = body if isinstance(body, Mapping) else {}
@@ -305,6 +341,8 @@ def error_for(status: int, body: object, *, retry_after: float | None, request_i
             return kinds.get(str(code), PermissionDenied)(message, **about)
         case 404:
             return NotFound(message, **about)
+        case 409 if code == CostRecordSettled.default_code:
+            return _settled(fields, message, about)
         case 422 if code == "idempotency_key_reused":
             return IdempotencyKeyReused(message, **about)
         case 422 if code == EventIdReused.default_code:

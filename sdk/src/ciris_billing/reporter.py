@@ -9,11 +9,11 @@ import codecs
 import json
 import os
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -22,6 +22,7 @@ from ciris_billing._retry import Retry, check_address
 from ciris_billing._sender import ReporterOptions, ReporterStatus, Sender
 from ciris_billing._wire import check_credential
 from ciris_billing.client import BillingClient
+from ciris_billing.cost_records import STEP, CostRecordStep
 from ciris_billing.errors import InvalidRequest, unsendable
 from ciris_billing.options import Options
 from ciris_billing.usage import UsageEvent
@@ -34,6 +35,8 @@ codecs.lookup("idna")  # imported at a connection otherwise, when a fork could i
 
 class UsageReporter:
     """Reports usage events in the background, from a queue on disk.
+
+    A client that has the reporter as `usage` queues the items and completions of its cost records here, too.
 
     `report` stores an event in `folder` and returns. A thread sends the events in batches, in order, until each is
     settled: recorded by the service, by this request or an earlier one, or refused. An event is charged once, because
@@ -84,14 +87,24 @@ class UsageReporter:
         if the event cannot be stored, and InvalidRequest if it could never be sent."""
         body = event.body()
         body.setdefault("time", datetime.now(UTC).isoformat())
+        self._sender.append(self._encoded(body, "event"), event.event_id)
+        return event.event_id
+
+    def add_step(self, step: CostRecordStep) -> None:
+        """Store an item or the completion of a cost record. A client's `record` calls it.
+
+        Like `report`. A completion is stored in a full queue, too."""
+        self._sender.append(self._encoded(step.content(), "item"), step.event_id, step=step.action)
+
+    def _encoded(self, body: Mapping[str, Any], thing: str) -> bytes:
+        """Return an entry of the journal. Raises InvalidRequest if it could never be sent."""
         try:
             content = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
         except ValueError as error:
             raise unsendable() from error
         if len(content) > min(MAX_EVENT_BYTES, self._options.batch_bytes):
-            raise InvalidRequest(f"The event has {len(content)} bytes: make its metadata or usage object smaller")
-        self._sender.append(content, event.event_id)
-        return event.event_id
+            raise InvalidRequest(f"The {thing} has {len(content)} bytes: make its metadata or usage object smaller")
+        return content
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until the events that are stored now are settled, and return whether they are.
@@ -125,8 +138,9 @@ class UsageReporter:
         are."""
 
         def put(letter: RefusedUsage) -> None:
-            content = json.dumps(letter.event, ensure_ascii=False).encode()
-            self._sender.append(content, str(letter.event_id))
+            event = letter.event or {}
+            content = json.dumps(event, ensure_ascii=False).encode()
+            self._sender.append(content, str(letter.event_id), step=event.get(STEP))
 
         return self._dead_letters.take(lambda letter: event_ids is None or letter.event_id in event_ids, put)
 
