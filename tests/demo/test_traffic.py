@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,10 +26,25 @@ from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.data import PAID_USER
+from app.demo.price_books import prepare_price_books
 from app.demo.stand_ins import PACKS
-from app.demo.traffic.events import Adjusted, Bought, Charged, Credited, Event, ProfileSet, Reported, ToolUsed
+from app.demo.traffic.events import (
+    Adjusted,
+    Bought,
+    Charged,
+    Credited,
+    Event,
+    GrantGiven,
+    Metered,
+    MoneyPaid,
+    ProfileSet,
+    Reported,
+    ToolUsed,
+    Worked,
+)
 from app.demo.traffic.people import LIVE_PEOPLE
 from app.demo.traffic.story import write_story
+from app.pricing.usage import LlmTokens
 from app.verification import verify_books
 from tests.books import connected
 from tests.conftest import ACTOR, settings_for
@@ -41,7 +56,8 @@ UNTIL = datetime(2026, 3, 18, 15, 30, tzinfo=UTC)
 TIMEOUT_S = 90
 TABLES = (
     "accounts account_profiles charges ledger_entries product_usage_log credits purchases purchase_disputes "
-    "payment_events llm_usage api_keys admin_users admin_audit_log"
+    "payment_events llm_usage api_keys admin_users admin_audit_log "
+    "usage_events usage_attempts grants money_credits cost_records cost_record_items unknown_models"
 )
 IDS = {
     "accounts": "account_id",
@@ -51,6 +67,11 @@ IDS = {
     "purchases": "purchase_id",
     "llm_usage": "usage_log_id",
     "admin_audit_log": "audit_id",
+    "usage_events": "usage_id",
+    "grants": "grant_id",
+    "money_credits": "credit_id",
+    "cost_records": "record_id",
+    "cost_record_items": "addition_id",
 }
 
 
@@ -111,6 +132,7 @@ async def new_town() -> AsyncIterator[Town]:
         await BillingService(db, Configuration(db, settings_for(urls))).accounts.get_or_create_account(
             PAID_USER, Profile(), Opening(paid=7), ACTOR, UNTIL
         )
+        await prepare_price_books(db, UNTIL)
         await db.close()
         with running_stripe() as local:
             yield Town(urls, local)
@@ -140,6 +162,11 @@ def test_the_story_is_plausible() -> None:
     assert sum(event.is_paid for event in bought) > 0.8 * len(bought)
     tried = {card for event in bought if event.given_up_at is None for card, _ in event.attempts}
     assert {"pm_card_chargeDeclined", "pm_card_processing", "pm_card_authenticationRequired"} < tried
+    metered = [event.usage for event in story if isinstance(event, Metered)]
+    assert 800 < len(metered) < 2_500
+    assert len({event.usage.model for event in metered if isinstance(event.usage, LlmTokens)}) > 6
+    assert {event.attribution.agent_id for event in metered} == {"scout", "sage", "datum"}
+    assert {event.attribution.tool for event in metered} == {None, "web_search", "code_runner"}
     proxied = {event.message_id for event in charged if event.agent_id in ("scout", "echo")}
     assert {event.report.interaction_id for event in story if isinstance(event, Reported)} == proxied
 
@@ -184,6 +211,23 @@ async def check_the_books(town: Town) -> None:
     assert actions < set(await town.statuses("admin_audit_log", "action"))
 
 
+async def check_the_money(town: Town) -> None:
+    """Usage, grants and records of each kind, on both sides of the price change."""
+    planned = Counter(type(event) for event in written(PEOPLE))
+    assert await town.one("SELECT count(*) FROM usage_events WHERE meter <> 'cost-record'") == planned[Metered]
+    assert set(await town.statuses("usage_events")) == {"charged", "debt", "refused"}
+    assert set(await town.statuses("cost_records")) == {"completed", "failed"}
+    assert await town.one("SELECT count(*) FROM cost_records") == planned[Worked]
+    assert await town.one("SELECT count(*) FROM grants WHERE unit = 'USD'") == planned[GrantGiven]
+    assert await town.one("SELECT count(*) FROM grants WHERE expires_at < $1", UNTIL) > 0
+    soon = UNTIL + timedelta(days=7)
+    assert await town.one("SELECT count(*) FROM grants WHERE remaining > 0 AND expires_at < $1", soon) > 0
+    assert await town.one("SELECT count(*) FROM money_credits") == planned[MoneyPaid]
+    assert await town.one("SELECT count(DISTINCT price_version) FROM usage_events") == 2
+    assert await town.one("SELECT count(*) FROM accounts WHERE money_debt_nanos > 0") > 0
+    assert [row["model"] for row in await town.rows("SELECT model FROM unknown_models")] == ["mistral-large-2"]
+
+
 async def check_the_times(town: Town) -> None:
     """Ids, by which the back office lists, and Stripe's times are those of the story."""
     for table, column in IDS.items():
@@ -225,6 +269,7 @@ async def test_broken_off_told_to_the_end_and_told_again() -> None:
                 await asyncio.sleep(0.2)
         town.tell()
         await check_the_books(town)
+        await check_the_money(town)
         await check_the_times(town)
         await check_the_overview(town)
         before = await town.counts()

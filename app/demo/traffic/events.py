@@ -5,7 +5,10 @@ from datetime import datetime
 from typing import Literal
 
 from app.accounts.directory import Identity, Profile
+from app.ledger.lots import Category
+from app.metering.events import UsageEvent
 from app.metering.llm_usage import LlmUsageReport
+from app.pricing.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +99,42 @@ class Adjusted(Event):
 
     credits: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantGiven(Event):
+    """A grant of money."""
+
+    nanos: int
+    category: Category
+    priority: int
+    source: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyPaid(Event):
+    """Money that was paid outside of Stripe."""
+
+    nanos: int
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Metered(Event):
+    """A usage event that an API key reports."""
+
+    usage: UsageEvent
+    key_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Worked(Event):
+    """A piece of work whose cost was recorded while it ran. Each part takes a second."""
+
+    request_id: str
+    tool: str
+    query: str
+    agent_id: str
+    parts: tuple[Usage, ...]
+    succeeded: bool

@@ -30,10 +30,13 @@ from app.auth.admins.sessions import AdminCaller, AdminSessions
 from app.auth.api_keys.service import list_keys
 from app.auth.caller import Permission
 from app.db import new_id
+from app.demo.data import PROVIDER
 from app.demo.stand_ins import HEAD, SUPPORT, VIEWER
 from app.demo.traffic.events import Adjusted, StatusSet
+from app.demo.traffic.money import ROUTER, ROUTER_SOURCE, TOOL_SERVER, TOOLS_SOURCE
 from app.demo.traffic.past import Past
 from app.demo.traffic.people import AGENTS, DAYS
+from app.demo.traffic.spending import DEBT_LIMIT, MONEY_KEY
 from app.settings import Settings
 
 ADDRESSES = {HEAD: "198.51.100.17", SUPPORT: "198.51.100.42"}  # networks reserved for documentation (RFC 5737)
@@ -41,6 +44,7 @@ USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) Firefox/146.0"
 FORMER = "leo@ciris.ai"
 TOOLS_KEY, LLM_KEY, ROTATED_KEY, REVOKED_KEY = "Tool proxy", "LLM proxy", "Sage (web)", "Datum (old server)"
 READ, WRITE, CREDIT = Permission.READ, Permission.WRITE, Permission.CREDIT
+USAGE = (Permission.USAGE_READ, Permission.USAGE_WRITE)
 Step = tuple[datetime, Callable[[], Awaitable[None]]]
 STATUS_ROUTES = {"suspend": suspend_user, "reopen": reopen_user, "close": close_user}
 
@@ -82,6 +86,16 @@ class Office:
             *(key(agent.key_name, READ, WRITE) for agent in AGENTS),
             key(TOOLS_KEY, READ, WRITE, rate_limit_per_minute=12_000),
             key(LLM_KEY, WRITE, ip_allow_list=[ip_network("203.0.113.0/24")]),
+            key(ROUTER, *USAGE, identity_provider=PROVIDER, event_source=ROUTER_SOURCE),
+            key(
+                TOOL_SERVER,
+                *USAGE,
+                identity_provider=PROVIDER,
+                event_source=TOOLS_SOURCE,
+                usage_policy="debt",
+                debt_limit_nanos=DEBT_LIMIT,
+            ),
+            key(MONEY_KEY, Permission.MONEY_CREDIT, identity_provider=PROVIDER),
             key("Referral programme", READ, CREDIT),
             key(REVOKED_KEY, READ, WRITE),
             key("Partner trial", READ, expires_at=self.begins + timedelta(days=14)),

@@ -25,16 +25,28 @@ from app.auth.caller import Environment
 from app.billing.posting import Charge, ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
+from app.cost_records.records import Outcome as RecordOutcome
+from app.cost_records.records import Request as RecordRequest
+from app.cost_records.service import CostRecordService
 from app.db import Database
+from app.db.statements import Tx
+from app.db.version_mark import VersionMark
 from app.demo.stripe.webhooks import signature
+from app.ledger.batching import Accounts
 from app.ledger.locked_account import LockedAccount
 from app.ledger.outcomes import Outcome
+from app.metering.events import Outcome as UsageOutcome
+from app.metering.events import Report
+from app.metering.service import UsageService
 from app.payments.service import PaymentService
 from app.payments.stripe_gateway import StripeGateway
 from app.payments.stripe_objects import HANDLED
+from app.pricing.service import PriceBooks
+from app.pricing.unknown_models import UnknownModels
 from app.settings import Settings
 from app.tools.service import ProductInventoryService, ToolChargeRequest
 from app.tools.service import _Batch as ToolBatch
+from app.wallet.service import WalletService
 
 TIMEOUT_S = 30.0
 """No request waits for this process, and the machine is busy while the demo starts."""
@@ -107,6 +119,28 @@ class PastTools(ProductInventoryService):
             return super()._decide(request, batch)
 
 
+class PastUsage(UsageService):
+    """Decides each report of a batch at its own time."""
+
+    async def _decide(self, tx: Tx, accounts: Accounts, reports: Sequence[Report]) -> list[Sequence[UsageOutcome]]:
+        outcomes: list[Sequence[UsageOutcome]] = []
+        for report in reports:
+            with at(report.terms.at):
+                outcomes += await super()._decide(tx, accounts, [report])
+        return outcomes
+
+
+class PastRecords(CostRecordService):
+    """The same as PastUsage, for cost records."""
+
+    async def _decide(self, tx: Tx, accounts: Accounts, requests: Sequence[RecordRequest]) -> list[RecordOutcome]:
+        outcomes: list[RecordOutcome] = []
+        for request in requests:
+            with at(request.at):
+                outcomes += await super()._decide(tx, accounts, [request])
+        return outcomes
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
     """The services that replay the story."""
@@ -115,6 +149,11 @@ class Past:
     settings: Settings
     billing: PastBilling
     tools: PastTools
+    usage: PastUsage
+    records: PastRecords
+    wallet: WalletService
+    prices: PriceBooks
+    unknown_models: UnknownModels
     payments: PaymentService
     gateway: StripeGateway
     app: FastAPI
@@ -164,8 +203,22 @@ async def past(settings: Settings) -> AsyncIterator[Past]:
     try:
         with at(datetime.now(UTC)):
             payments = PaymentService(db, configuration, billing, gateway)
-            tools = PastTools(db, configuration, billing)
-            yield Past(db, settings, billing, tools, payments, gateway, office, http)
+            prices, unknown, mark = PriceBooks(db), UnknownModels(db), VersionMark(db)
+            yield Past(
+                db=db,
+                settings=settings,
+                billing=billing,
+                tools=PastTools(db, configuration, billing),
+                usage=PastUsage(db, billing.batcher, billing.accounts, prices, unknown, configuration, mark),
+                records=PastRecords(db, billing.batcher, configuration),
+                wallet=WalletService(db, billing.accounts, mark),
+                prices=prices,
+                unknown_models=unknown,
+                payments=payments,
+                gateway=gateway,
+                app=office,
+                http=http,
+            )
     finally:
         await http.close_async()  # type: ignore[no-untyped-call]  # stripe leaves it untyped
         await gateway.close()

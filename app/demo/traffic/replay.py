@@ -27,15 +27,20 @@ from app.demo.traffic.events import (
     Disputed,
     DisputeLost,
     Event,
+    GrantGiven,
+    Metered,
+    MoneyPaid,
     ProfileSet,
     Refunded,
     Reported,
     StatusSet,
     ToolUsed,
+    Worked,
 )
 from app.demo.traffic.office import LLM_KEY, TOOLS_KEY, Office, Step
 from app.demo.traffic.past import Past, at
 from app.demo.traffic.people import AGENTS
+from app.demo.traffic.spending import Spending, known_usage
 from app.demo.traffic.story import write_story
 from app.ledger.pools import Credits
 from app.metering.llm_usage import record_llm_usage
@@ -57,6 +62,8 @@ class Replayer:
     accounts: dict[Identity, UUID] = field(default_factory=dict)
     keys: dict[tuple[str, str], list[tuple[datetime, str]]] = field(default_factory=dict)
     reported: frozenset[tuple[UUID, datetime]] = frozenset()
+    known: frozenset[tuple[UUID, str]] = frozenset()
+    """Usage events that were replayed before."""
     used: dict[str, list[datetime]] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
@@ -70,15 +77,20 @@ class Replayer:
         while queues:
             charges: list[Charged] = []
             uses: list[ToolUsed] = []
+            metered: list[list[Metered]] = []
             others: list[Event] = []
             for queue in queues.values():
                 if isinstance(queue[0], Charged):
                     charges += _take(queue, Charged)
                 elif isinstance(queue[0], ToolUsed):
                     uses += _take(queue, ToolUsed)
+                elif isinstance(queue[0], Metered):
+                    metered.append(_take(queue, Metered))
                 else:
                     others.append(queue.popleft())
-            await asyncio.gather(self._charge(charges), self._use(uses), *map(self._do, others))
+            await asyncio.gather(
+                self._charge(charges), self._use(uses), *map(self._meter, metered), *map(self._do, others)
+            )
             queues = {identity: queue for identity, queue in queues.items() if queue}
         await asyncio.gather(*(self._do(event) for event in events if isinstance(event, Reported)))
 
@@ -132,6 +144,16 @@ class Replayer:
         for outcome in await self.past.tools.charge_many(requests):
             self.outcomes[f"tool {type(outcome).__name__}"] += 1
 
+    @property
+    def _spending(self) -> Spending:
+        return Spending(self.past, self._actor, self.known)
+
+    async def _meter(self, events: Sequence[Metered]) -> None:
+        """Report one account's usage."""
+        async with self.turns:
+            for outcome in await self._spending.report(self.accounts[events[0].identity], events):
+                self.outcomes[f"usage {outcome}"] += 1
+
     async def _do(self, event: Event) -> None:
         async with self.turns:
             with at(event.at):
@@ -166,6 +188,12 @@ class Replayer:
                 await self.office.set_status(event, account_id)
             case Adjusted():
                 await self.office.adjust(event, account_id)
+            case GrantGiven():
+                await self._spending.give(event, account_id)
+            case MoneyPaid():
+                await self._spending.pay(event, account_id)
+            case Worked():
+                await self._spending.work(event, account_id)
 
     async def _credit(self, event: Credited, account_id: UUID) -> None:
         await self.past.billing.credit(
@@ -263,7 +291,8 @@ async def replay(
     office = Office(past, until)
     async with past.db.read() as session:
         rows = await session.execute(text("SELECT account_id, created_at FROM llm_usage"))
-        replayer = Replayer(past, office, reported=frozenset((row[0], row[1]) for row in rows))
+        reported = frozenset((row[0], row[1]) for row in rows)
+    replayer = Replayer(past, office, reported=reported, known=await known_usage(past))
     steps: deque[Step] = deque(office.steps())
     chunks = list(windows(write_story(until, past.settings, live_people)))
     for number, chunk in enumerate(chunks):
@@ -279,4 +308,5 @@ async def replay(
         for moment in sorted(moments):
             last_used.note(key_id, moment)
     await last_used.flush()
+    await past.unknown_models.flush()
     return dict(replayer.outcomes)

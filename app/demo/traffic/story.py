@@ -26,6 +26,7 @@ from app.demo.traffic.events import (
     StatusSet,
     ToolUsed,
 )
+from app.demo.traffic.money import spend
 from app.demo.traffic.people import LIVE_PEOPLE, Person, busyness, moment_on, people
 from app.metering.llm_usage import LlmUsageReport
 from app.settings import Settings
@@ -259,8 +260,10 @@ def write_story(until: datetime, settings: Settings, live_people: int = LIVE_PEO
     lives = [Life(rng, person, until, settings) for person in people(rng, until, live_people)]
     for life in lives:
         life.live()
-    _trouble([life for life in lives if life.person.identity.environment == "live"], settings)
-    return sorted((event for life in lives for event in life.events), key=lambda event: event.at)
+    live = [life for life in lives if life.person.identity.environment == "live"]
+    money = spend([(life.person, life.events) for life in live], until)
+    _trouble(live, settings)
+    return sorted([*money, *(event for life in lives for event in life.events)], key=lambda event: event.at)
 
 
 def _trouble(lives: Sequence[Life], settings: Settings) -> None:
