@@ -14,17 +14,22 @@ const folder = process.argv[2] ?? "screenshots";
 const all = process.argv.includes("--all");
 const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
 const MAX_HEIGHT = 1800;
+const HEADER_HEIGHT = 90; // with the space above a section's title
 const FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"];
 
-// The pages in docs/back-office.md. `examples` chooses {user}, {purchase} and {alert} from the existing data.
+// The pages in docs/back-office.md. `examples` chooses {user}, {spender}, {purchase}, {alert} and {book} from the existing
+// data.
 const PAGES = [
   { name: "users", address: "/users" },
   { name: "user", address: "/users/{user}" },
+  { name: "user-money", address: "/users/{spender}", steps: section("Money") },
   { name: "purchases", address: "/purchases" },
   { name: "purchase", address: "/purchases/{purchase}" },
   { name: "alerts", address: "/alerts" },
   { name: "api-keys", address: "/api-keys" },
   { name: "analytics", address: "/analytics" },
+  { name: "usage", address: "/usage" },
+  { name: "price-book", address: "/price-books/{book}" },
   { name: "margins", address: "/margins" },
   { name: "configuration", address: "/configuration" },
   { name: "audit", address: "/audit" },
@@ -96,7 +101,7 @@ async function signIn() {
   return cookies;
 }
 
-// Choose the user, the purchase and the alert to show: ones with a history.
+// Choose what to show: a user, a purchase and an alert with a history, a user who spends money, proposed prices.
 async function examples(cookies) {
   const context = await browser.newContext();
   await context.addCookies(cookies);
@@ -107,12 +112,22 @@ async function examples(cookies) {
   const named = users.filter((one) => one.customer_email && one.display_name);
   const busiest = named.toSorted((one, other) => other.total_uses - one.total_uses)[0];
   const { alerts } = await get("/alerts?environment=live");
+  const { events } = await get("/usage/events?environment=live&meter=cost-record&status=charged&limit=50");
+  const spenders = await Promise.all([...new Set(events.map((one) => one.account_id))].map(async (id) => ({ id, wallet: await get(`/users/${id}/wallet`) })));
+  const rich = spenders.filter(({ wallet }) => Number(wallet.granted_money) > 0 && Number(wallet.money) > 0);
+  const spender = (rich.length > 0 ? rich : spenders).toSorted((one, other) => Number(other.wallet.lifetime_used) - Number(one.wallet.lifetime_used))[0];
+  const { price_books: books } = await get("/price-books");
+  const book = books.find((one) => one.state === "proposed") ?? books[0];
   await context.close();
-  return { user: busiest?.account_id, purchase: (partly ?? purchases[0])?.purchase_id, alert: alerts[0]?.alert_id };
+  return { user: busiest?.account_id, purchase: (partly ?? purchases[0])?.purchase_id, alert: alerts[0]?.alert_id, spender: spender?.id, book: book?.version };
 }
 
 function button(name) {
   return async (page) => page.getByRole("button", { name, exact: true }).first().click();
+}
+
+function section(title) {
+  return async (page) => page.getByRole("heading", { name: title, exact: true }).first().evaluate((one, header) => window.scrollBy(0, one.getBoundingClientRect().top - header), HEADER_HEIGHT);
 }
 
 async function menu(page) {

@@ -69,7 +69,7 @@ IDS = {
     "admin_audit_log": "audit_id",
     "usage_events": "usage_id",
     "grants": "grant_id",
-    "money_credits": "credit_id",
+    "money_credits": "money_credit_id",
     "cost_records": "record_id",
     "cost_record_items": "addition_id",
 }
