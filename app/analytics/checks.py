@@ -4,11 +4,24 @@ They run beside the ledger's checks (app.ledger.verification), in the same snaps
 """
 
 from app.analytics.attribution import DAY_KEY, KEY, SUMS, own_calls, shares, stale
-from app.analytics.sources import COUNTS, PARTS, interactions, uses
+from app.analytics.sources import (
+    COUNTS,
+    METERED_KEY,
+    METERED_SUMS,
+    PARTS,
+    USES_KEY,
+    granted_uses,
+    interactions,
+    metered,
+    uses,
+)
 from app.ledger.checks import Proof
+from app.ledger.entries import WALLET_ENTRIES
 
-_ALL = ("CAST('00000000-0000-0000-0000-000000000000' AS uuid)", "(SELECT rolled_up_to FROM rollup_state)")
-_KEY = "environment, day, product_type, key_id, agent_id, currency"
+_FIRST = "CAST('00000000-0000-0000-0000-000000000000' AS uuid)"
+_LAST = "CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS uuid)"
+_ALL = (_FIRST, "(SELECT rolled_up_to FROM rollup_state)")
+_METERED_UP_TO = "(SELECT metered_up_to FROM rollup_state)"
 _LLM_KEY = "environment, day, currency, model"
 _COUNTS = ", ".join(COUNTS)
 _WEEK = "CAST(date_trunc('week', CAST(day AS timestamp)) AS date)"
@@ -30,7 +43,6 @@ def _differ(what: str, key: str, sums: str, expected: str, stored: str) -> str:
 
 
 _ATTRIBUTED_UP_TO = "(SELECT attributed_up_to FROM rollup_state)"
-_LAST = "CAST('ffffffff-ffff-ffff-ffff-ffffffffffff' AS uuid)"
 # Only interactions without newer entries, and not erased persons': the books no longer say which charge paid for those.
 _SETTLED_SHARES = """
     SELECT {columns} FROM {table} i JOIN accounts a USING (account_id)
@@ -50,16 +62,69 @@ def _settled(columns: str, table: str) -> str:
     return _SETTLED_SHARES.format(columns=names, table=table)
 
 
+# Each side of an account's books, for all days together: what its pools hold, and what the reports count by day.
+_HELD_AND_COUNTED = f"""
+    SELECT environment, currency AS unit, money_nanos + grants_money_nanos - money_debt_nanos AS held, 0 AS counted
+      FROM accounts
+     UNION ALL
+    SELECT environment, 'credit', grants_credits, 0 FROM accounts
+     UNION ALL
+    SELECT a.environment, m.currency, 0, m.amount_nanos FROM money_credits m JOIN accounts a USING (account_id)
+     UNION ALL
+    SELECT a.environment, e.unit, 0, CASE e.pool WHEN 'money_debt' THEN -e.delta ELSE e.delta END
+      FROM (SELECT account_id, unit, pool, delta FROM ledger_entries
+             WHERE {WALLET_ENTRIES} AND NOT (pool = 'money_debt' AND cause_type = 'money_credit')) e
+      JOIN accounts a USING (account_id)
+     UNION ALL
+    SELECT environment, currency, 0, -cost_nanos FROM metered_days
+     UNION ALL
+    SELECT environment, currency, 0, -cost_nanos FROM ({metered(_METERED_UP_TO, _LAST)}) recent
+     UNION ALL
+    SELECT environment, 'credit', 0, -grants FROM usage_days
+     UNION ALL
+    SELECT environment, 'credit', 0, -grants FROM ({granted_uses(_METERED_UP_TO, _LAST)}) recent
+    """
+
 ROLLUP_CHECKS = {
     "a day's uses that are not the books'": _differ(
         "usage",
-        _KEY,
+        USES_KEY,
         "uses, daily_free, free, paid, product_free, product_paid",
-        f"""SELECT {_KEY}, count(*) AS uses, sum(daily_free) AS daily_free, sum(free) AS free, sum(paid) AS paid,
+        f"""SELECT {USES_KEY}, count(*) AS uses, sum(daily_free) AS daily_free, sum(free) AS free, sum(paid) AS paid,
                    sum(product_free) AS product_free, sum(product_paid) AS product_paid
-              FROM ({uses(*_ALL)}) u GROUP BY {_KEY}""",
+              FROM ({uses(*_ALL)}) u GROUP BY {USES_KEY}""",
         "SELECT * FROM usage_days",
     ),
+    "a day's credits of grants that are not the books'": _differ(
+        "grants",
+        USES_KEY,
+        "grants",
+        f"""SELECT {USES_KEY}, sum(grants) AS grants
+              FROM ({granted_uses(_FIRST, _METERED_UP_TO)}) g GROUP BY {USES_KEY}""",
+        "SELECT * FROM usage_days",
+    ),
+    "a day's usage events that are not the books'": _differ(
+        "metered",
+        METERED_KEY,
+        ", ".join(METERED_SUMS),
+        f"""SELECT {METERED_KEY}, {", ".join(f"sum({name}) AS {name}" for name in METERED_SUMS)}
+              FROM ({metered(_FIRST, _METERED_UP_TO)}) m GROUP BY {METERED_KEY}""",
+        "SELECT * FROM metered_days",
+    ),
+    "an account's day of usage events that is not the books'": _differ(
+        "events",
+        "account_id, day, environment, cohort_week",
+        "events, cost_nanos",
+        f"""SELECT account_id, day, environment, cohort_week, sum(events) AS events, sum(cost_nanos) AS cost_nanos
+              FROM ({metered(_FIRST, _METERED_UP_TO)}) m GROUP BY 1, 2, 3, 4""",
+        "SELECT * FROM account_days",
+    ),
+    "days of money and grants that do not add up to the balances": f"""
+        SELECT format('%s, %s: balances %s, days %s', environment, unit, sum(held), sum(counted)) AS culprit
+          FROM ({_HELD_AND_COUNTED}) parts
+         GROUP BY environment, unit HAVING sum(held) <> sum(counted)
+         ORDER BY environment, unit LIMIT 1
+        """,
     "an account's day that is not the books'": _differ(
         "account",
         "account_id, day, environment, cohort_week",

@@ -24,7 +24,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
 
-NEVER = text("'-infinity'")
+NEVER, ZERO = text("'-infinity'"), text("0")
+NOT_NAMED = "empty: not named"
 
 
 class RollupState(Base):
@@ -37,6 +38,10 @@ class RollupState(Base):
     attributed_up_to: Mapped[UUID] = mapped_column(
         server_default=text("'00000000-0000-0000-0000-000000000000'"),
         comment="what has a lower id is in the attribution; never above rolled_up_to",
+    )
+    metered_up_to: Mapped[UUID] = mapped_column(
+        server_default=text("'00000000-0000-0000-0000-000000000000'"),
+        comment="what has a lower id is in the sums of usage events and grants; never above rolled_up_to",
     )
 
 
@@ -57,6 +62,34 @@ class UsageDay(Base):
     paid: Mapped[Decimal] = mapped_column(Numeric)
     product_free: Mapped[int] = mapped_column(BigInteger)
     product_paid: Mapped[int] = mapped_column(BigInteger)
+    grants: Mapped[Decimal] = mapped_column(
+        Numeric, server_default=ZERO, comment="credits paid by grants, up to metered_up_to"
+    )
+
+
+class MeteredDay(Base):
+    """Usage events of a day by their main attributes. Amounts are nanos of the currency."""
+
+    __tablename__ = "metered_days"
+
+    environment: Mapped[str] = mapped_column(Text, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True, comment="of the events' own time")
+    currency: Mapped[str] = mapped_column(Text, primary_key=True)
+    meter: Mapped[str] = mapped_column(Text, primary_key=True)
+    provider: Mapped[str] = mapped_column(Text, primary_key=True, comment=NOT_NAMED)
+    model: Mapped[str] = mapped_column(Text, primary_key=True, comment=NOT_NAMED)
+    agent_id: Mapped[str] = mapped_column(Text, primary_key=True, comment=NOT_NAMED)
+    key_id: Mapped[str] = mapped_column(Text, primary_key=True, comment="empty: not by an API key")
+    events: Mapped[int] = mapped_column(BigInteger, comment="recorded; without refused ones")
+    refused: Mapped[int] = mapped_column(BigInteger)
+    cost_nanos: Mapped[Decimal] = mapped_column(Numeric, comment="charged or owed")
+    recorded_nanos: Mapped[Decimal] = mapped_column(Numeric, comment="of accounts that are not billed")
+    debt_nanos: Mapped[Decimal] = mapped_column(Numeric, comment="part of the cost that accounts owed")
+    provider_cost_nanos: Mapped[Decimal] = mapped_column(Numeric, comment="at list prices, as far as known")
+    margin_nanos: Mapped[Decimal] = mapped_column(
+        Numeric, comment="charged less the cost at list prices, where it is known"
+    )
+    without_provider_cost: Mapped[int] = mapped_column(BigInteger, comment="events that the margin leaves out")
 
 
 class AccountDay(Base):
@@ -80,6 +113,12 @@ class AccountDay(Base):
     credits: Mapped[int] = mapped_column(BigInteger, comment="spent from the main pools")
     previous_day: Mapped[date] = mapped_column(
         Date, server_default=NEVER, comment="the last day before on which the account used something"
+    )
+    events: Mapped[int] = mapped_column(
+        BigInteger, server_default=ZERO, comment="recorded usage events, up to metered_up_to"
+    )
+    cost_nanos: Mapped[Decimal] = mapped_column(
+        Numeric, server_default=ZERO, comment="of these events, charged or owed"
     )
 
 

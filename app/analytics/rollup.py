@@ -10,15 +10,17 @@ clock that is seconds off create ids by the database's clock (app.db.new_id). If
 it.
 """
 
-from collections.abc import Sequence
-from datetime import date, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import structlog
 from sqlalchemy import text
 
+from app.analytics.activity import link_days
 from app.analytics.attribution import attribute
+from app.analytics.metered import add_metered
 from app.analytics.sources import COUNTS, PARTS, first_id_at, interactions, uses
 from app.db import Database, Session
 from app.db.sql import sql
@@ -26,9 +28,13 @@ from app.db.sql import sql
 SETTLED = timedelta(seconds=60)
 STEP_ROWS = 20_000
 """The most rows of each book in one transaction."""
+STEPS_OF_A_MINUTE = 3
+"""One of each kind, if the last roll-up was a minute ago."""
 log = structlog.get_logger()
 
-_LOCK_STATE = text("SELECT rolled_up_to, attributed_up_to FROM rollup_state WHERE name = 'analytics' FOR UPDATE")
+_LOCK_STATE = text(
+    "SELECT rolled_up_to, attributed_up_to, metered_up_to FROM rollup_state WHERE name = 'analytics' FOR UPDATE"
+)
 # Only this role's transactions: others write no books.
 _FIND_OLDEST_WRITER = text(
     """
@@ -38,6 +44,7 @@ _FIND_OLDEST_WRITER = text(
 )
 _MOVE_ON = text("UPDATE rollup_state SET rolled_up_to = :before WHERE name = 'analytics'")
 _MOVE_ATTRIBUTION_ON = text("UPDATE rollup_state SET attributed_up_to = :before WHERE name = 'analytics'")
+_MOVE_METERED_ON = text("UPDATE rollup_state SET metered_up_to = :before WHERE name = 'analytics'")
 _BOOKS = (("charges", "charge_id"), ("product_usage_log", "usage_log_id"), ("llm_usage", "usage_log_id"))
 _ENDS = ", ".join(
     sql(
@@ -78,42 +85,6 @@ _ADD_USES = text(
     """,
         uses=uses(),
     )
-)
-# New days of accounts, and the days after them, whose previous day may have changed.
-_LINK_DAYS = text(
-    """
-    WITH fresh AS (
-        SELECT * FROM unnest(CAST(:account_ids AS uuid[]), CAST(:days AS date[])) AS f (account_id, day)),
-    touched AS (
-        SELECT account_id, day, true AS is_new FROM fresh
-         UNION
-        SELECT f.account_id, n.day, false
-          FROM fresh f
-         CROSS JOIN LATERAL (SELECT day FROM account_days n
-                              WHERE n.account_id = f.account_id AND n.day > f.day ORDER BY n.day LIMIT 1) n
-         WHERE NOT EXISTS (SELECT FROM fresh x WHERE x.account_id = f.account_id AND x.day = n.day)),
-    linked AS (
-        SELECT d.account_id, d.day, d.environment, d.cohort_week, t.is_new, d.previous_day AS before_that,
-               CAST(date_trunc('week', CAST(d.day AS timestamp)) AS date) AS week,
-               coalesce((SELECT max(p.day) FROM account_days p WHERE p.account_id = d.account_id AND p.day < d.day),
-                        '-infinity') AS previous_day
-          FROM touched t JOIN account_days d ON d.account_id = t.account_id AND d.day = t.day),
-    stored AS (
-        UPDATE account_days d SET previous_day = l.previous_day
-          FROM linked l
-         WHERE d.account_id = l.account_id AND d.day = l.day AND d.previous_day <> l.previous_day),
-    changes AS (
-        SELECT environment, cohort_week, day, week, previous_day, 1 AS accounts FROM linked
-         UNION ALL
-        SELECT environment, cohort_week, day, week, before_that, -1 FROM linked WHERE NOT is_new),
-    weeks AS (
-        INSERT INTO cohort_weeks AS w (environment, cohort_week, week, active, credits)
-        SELECT environment, cohort_week, week, sum(accounts), 0 FROM changes WHERE previous_day < week GROUP BY 1, 2, 3
-            ON CONFLICT (environment, cohort_week, week) DO UPDATE SET active = w.active + excluded.active)
-    INSERT INTO active_days AS d (environment, day, previous_day, accounts)
-    SELECT environment, day, previous_day, sum(accounts) FROM changes GROUP BY 1, 2, 3 HAVING sum(accounts) <> 0
-        ON CONFLICT (environment, day, previous_day) DO UPDATE SET accounts = d.accounts + excluded.accounts
-    """
 )
 _COUNTS = ", ".join(COUNTS)
 _STORED = f"first_usage_log_id, started_at, models, {', '.join((*COUNTS, *PARTS))}"
@@ -166,37 +137,39 @@ async def roll_up(db: Database, now: datetime) -> int:
         oldest = (await session.execute(_FIND_OLDEST_WRITER)).scalar_one()
     settled = now - SETTLED
     until, steps = first_id_at(settled if oldest is None else min(settled, oldest)), 0
-    while True:
-        async with db.transaction() as tx:
-            if not await roll_up_step(tx, until):
-                break
-        steps += 1
-    while True:
-        async with db.transaction() as tx:
-            if not await attribute_step(tx):
-                break
-        steps += 1
-    if steps > 2:
+    for step in (partial(roll_up_step, until=until), attribute_step, meter_step):
+        while True:
+            async with db.transaction() as tx:
+                if not await step(tx):
+                    break
+            steps += 1
+    if steps > STEPS_OF_A_MINUTE:
         log.info("rolled_up", steps=steps)
     return steps
 
 
-async def lock_state(tx: Session) -> tuple[UUID, UUID]:
-    """Return the ids below which the sums and the attribution are complete. Lock the state until commit."""
-    row = (await tx.execute(_LOCK_STATE)).one()
-    return row.rolled_up_to, row.attributed_up_to
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The ids below which the sums, the attribution and the metered sums are complete."""
+
+    rolled_up_to: UUID
+    attributed_up_to: UUID
+    metered_up_to: UUID
+
+
+async def lock_state(tx: Session) -> Marks:
+    """Return the marks. Lock the state until commit."""
+    return Marks(*(await tx.execute(_LOCK_STATE)).one())
 
 
 async def roll_up_step(tx: Session, until: UUID, rows: int = STEP_ROWS) -> bool:
     """Add about `rows` of each book, below `until`. Lock the state until commit. Return False if nothing was left."""
-    after, _ = await lock_state(tx)
+    after = (await lock_state(tx)).rolled_up_to
     if after >= until:
         return False
     before = await _find_end(tx, after, until, rows)
     window = {"after": after, "before": before}
-    new_days = (await tx.execute(_ADD_USES, window)).all()
-    if new_days:
-        await _link_days(tx, [row.account_id for row in new_days], [row.day for row in new_days])
+    await link_days(tx, await tx.execute(_ADD_USES, window))
     await tx.execute(_STORE_INTERACTIONS, window)
     await tx.execute(_MOVE_ON, {"before": before})
     return True
@@ -204,7 +177,8 @@ async def roll_up_step(tx: Session, until: UUID, rows: int = STEP_ROWS) -> bool:
 
 async def attribute_step(tx: Session, rows: int = STEP_ROWS) -> bool:
     """Attribute about `rows` of each book, up to the sums' mark. Lock the state until commit. Return False if done."""
-    until, after = await lock_state(tx)
+    marks = await lock_state(tx)
+    until, after = marks.rolled_up_to, marks.attributed_up_to
     if after >= until:
         return False
     before = await _find_end(tx, after, until, rows)
@@ -213,12 +187,17 @@ async def attribute_step(tx: Session, rows: int = STEP_ROWS) -> bool:
     return True
 
 
+async def meter_step(tx: Session, rows: int = STEP_ROWS) -> bool:
+    """Add about `rows` usage events, and the credits that grants paid, up to the sums' mark. As `attribute_step`."""
+    marks = await lock_state(tx)
+    if marks.metered_up_to >= marks.rolled_up_to:
+        return False
+    before = await add_metered(tx, marks.metered_up_to, marks.rolled_up_to, rows)
+    await tx.execute(_MOVE_METERED_ON, {"before": before})
+    return True
+
+
 async def _find_end(tx: Session, after: UUID, until: UUID, rows: int) -> UUID:
     """Return the end of a step of about so many rows of each book, at most `until`."""
     end: UUID = (await tx.execute(_FIND_END, {"after": after, "until": until, "rows": rows})).scalar_one()
     return end
-
-
-async def _link_days(tx: Session, account_ids: Sequence[UUID], days: Sequence[date]) -> None:
-    values: dict[str, Any] = {"account_ids": account_ids, "days": days}
-    await tx.execute(_LINK_DAYS, values)

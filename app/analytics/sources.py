@@ -14,18 +14,25 @@ from app.db.sql import sql
 NO_ID, ALL_IDS = UUID(int=0), UUID(int=2**128 - 1)
 
 
+_ACCOUNT = """
+    a.account_id, a.environment, a.currency,
+    CAST(date_trunc('week', a.created_at AT TIME ZONE 'UTC') AS date) AS cohort_week"""
+USES_KEY = "environment, day, product_type, key_id, agent_id, currency"
+"""The dimensions of uses."""
+
+
 def uses(after: str = ":after", before: str = ":before") -> str:
-    """Return SQL for every use, once. A tool use that the main pool pays is in two books; here it is the tool's use."""
-    account = """
-        a.account_id, a.environment, a.currency,
-        CAST(date_trunc('week', a.created_at AT TIME ZONE 'UTC') AS date) AS cohort_week"""
+    """Return SQL for every use, once. A tool use that the main pool pays is in two books; here it is the tool's use.
+
+    `grants`, the credits that grants paid, are in the sums up to another mark than the rest: see `granted_uses`.
+    """
     return sql(
         """
         SELECT {account}, CAST(c.created_at AT TIME ZONE 'UTC' AS date) AS day, '' AS product_type,
                CASE WHEN e.actor_type = 'api_key' THEN e.actor_id ELSE '' END AS key_id,
                coalesce(c.metadata ->> 'agent_id', '') AS agent_id,
                c.from_daily_free AS daily_free, c.from_free AS free, c.from_paid AS paid, c.cost AS credits,
-               0 AS product_free, 0 AS product_paid
+               0 AS product_free, 0 AS product_paid, c.from_grants AS grants
           FROM charges c
           JOIN accounts a ON a.account_id = c.account_id
           JOIN ledger_entries e ON e.account_id = c.account_id AND e.entry_no = c.entry_no
@@ -34,13 +41,53 @@ def uses(after: str = ":after", before: str = ":before") -> str:
         SELECT {account}, CAST(u.created_at AT TIME ZONE 'UTC' AS date), u.product_type,
                CASE WHEN u.actor_type = 'api_key' THEN u.actor_id ELSE '' END, '',
                coalesce(c.from_daily_free, 0), coalesce(c.from_free, 0), coalesce(c.from_paid, 0), coalesce(c.cost, 0),
-               CAST(u.source = 'free' AS int), CAST(u.source = 'paid' AS int)
+               CAST(u.source = 'free' AS int), CAST(u.source = 'paid' AS int), coalesce(c.from_grants, 0)
           FROM product_usage_log u
           JOIN accounts a ON a.account_id = u.account_id
           LEFT JOIN charges c ON c.account_id = u.account_id AND c.charge_id = u.charge_id
          WHERE u.usage_log_id >= {after} AND u.usage_log_id < {before}
     """,
-        account=account,
+        account=_ACCOUNT,
+        after=after,
+        before=before,
+    )
+
+
+def granted_uses(after: str = ":metered_up_to", before: str = ":before") -> str:
+    """Return SQL for the uses that grants paid or helped to pay. `metered_up_to` is the mark of their sums."""
+    return f"SELECT {USES_KEY}, grants FROM ({uses(after, before)}) u WHERE grants > 0"
+
+
+METERED_KEY = "environment, day, currency, meter, provider, model, agent_id, key_id"
+"""The dimensions of usage events."""
+METERED_SUMS = (
+    *("events", "refused", "cost_nanos", "recorded_nanos", "debt_nanos", "provider_cost_nanos", "margin_nanos"),
+    "without_provider_cost",
+)
+
+
+def metered(after: str = ":metered_up_to", before: str = ":before") -> str:
+    """Return SQL for every usage event, on the day of its own time, with its part of each sum.
+
+    The margin is what was charged less the cost at list prices, of the events whose cost at list prices is known.
+    """
+    return sql(
+        """
+        SELECT {account}, CAST(e.occurred_at AT TIME ZONE 'UTC' AS date) AS day, e.meter,
+               coalesce(e.provider, '') AS provider, coalesce(e.model, '') AS model,
+               coalesce(e.agent_id, '') AS agent_id, coalesce(e.key_id, '') AS key_id,
+               CAST(e.status <> 'refused' AS int) AS events, CAST(e.status = 'refused' AS int) AS refused,
+               CASE WHEN e.status IN ('charged', 'debt') THEN e.cost_nanos ELSE 0 END AS cost_nanos,
+               CASE WHEN e.status = 'recorded' THEN e.cost_nanos ELSE 0 END AS recorded_nanos, e.debt_nanos,
+               CASE WHEN e.status = 'refused' THEN 0 ELSE coalesce(e.provider_cost_nanos, 0) END AS provider_cost_nanos,
+               CASE WHEN e.status = 'refused' OR e.provider_cost_nanos IS NULL THEN 0
+                    WHEN e.status = 'recorded' THEN -e.provider_cost_nanos
+                    ELSE e.cost_nanos - e.provider_cost_nanos END AS margin_nanos,
+               CAST(e.status <> 'refused' AND e.provider_cost_nanos IS NULL AS int) AS without_provider_cost
+          FROM usage_events e JOIN accounts a ON a.account_id = e.account_id
+         WHERE e.usage_id >= {after} AND e.usage_id < {before}
+    """,
+        account=_ACCOUNT,
         after=after,
         before=before,
     )
@@ -117,10 +164,15 @@ def interactions(after: str = ":after", before: str = ":before", *, from_the_beg
     )
 
 
-_MARKS = text("SELECT rolled_up_to, attributed_up_to FROM rollup_state WHERE name = 'analytics'")
+_MARKS = text("SELECT rolled_up_to, attributed_up_to, metered_up_to FROM rollup_state WHERE name = 'analytics'")
 
 
 async def find_marks(db: Session) -> dict[str, UUID]:
-    """Return the marks of the sums, and an end above all ids: values of `after`, `attributed_up_to` and `before`."""
+    """Return the marks of the sums, and an end above all ids: the values of statements of reports."""
     row = (await db.execute(_MARKS)).one()
-    return {"after": row.rolled_up_to, "attributed_up_to": row.attributed_up_to, "before": ALL_IDS}
+    return {
+        "after": row.rolled_up_to,
+        "attributed_up_to": row.attributed_up_to,
+        "metered_up_to": row.metered_up_to,
+        "before": ALL_IDS,
+    }

@@ -43,6 +43,7 @@ class Charge(Base):
         ),
         UniqueConstraint("account_id", "entry_no"),
         Index(None, "charge_id"),
+        Index("ix_charges_from_grants", "charge_id", postgresql_where=text("from_grants > 0")),  # for sums by day
         CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
         CheckConstraint("amount_minor > 0", name="amount_minor"),
         CheckConstraint("cost = from_daily_free + from_free + from_paid + from_grants AND cost > 0", name="cost"),

@@ -78,6 +78,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "account_search_refresh": KEEP,
         "rollup_state": KEEP,
         "usage_days": KEEP,
+        "metered_days": KEEP,
         "account_days": KEEP,
         "active_days": KEEP,
         "cohort_weeks": KEEP,

@@ -58,6 +58,14 @@ TOTALS: Mapping[Kind, str] = MappingProxyType(
 
 USAGE_CAUSES = frozenset({"usage_event", "cost_record", "correction"})
 """A debt of money with such a cause was used. Others are purchases that were taken back after they were spent."""
+WALLET_ENTRIES = """
+    pool IN ('grant', 'money', 'money_debt')
+    AND cause_type NOT IN ('charge', 'tool_usage', 'usage_event', 'cost_record')
+    AND (pool = 'money_debt' OR cause_type <> 'money_credit')"""
+"""SQL condition: the entry moves a grant or money, and is neither a use, a usage event nor a credit of money.
+
+The condition of an index, so a statement names it as it is.
+"""
 
 
 @dataclass(frozen=True, slots=True)

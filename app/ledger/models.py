@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
 from app.db.columns import Timestamp
+from app.ledger.entries import WALLET_ENTRIES
 from app.ledger.pools import MAX_CREDITS
 
 UNIT = "unit = 'credit' OR unit ~ '^[A-Z]{3}$'"
@@ -129,6 +130,13 @@ class LedgerEntry(Base):
             "created_at",
             postgresql_include=["account_id", "delta"],
             postgresql_where=text("kind = 'opening_grant' AND pool = 'paid'"),
+        ),
+        # Grants given and ended, and debts that purchases made or paid. Charges and usage events write no row of it.
+        Index(
+            "ix_ledger_entries_wallet",
+            "created_at",
+            postgresql_include=["account_id", "pool", "unit", "kind", "cause_type", "delta"],
+            postgresql_where=text(WALLET_ENTRIES),
         ),
     )
 

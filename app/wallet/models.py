@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Text, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -17,6 +17,12 @@ class MoneyCredit(Base):
     __table_args__ = (
         UniqueConstraint("account_id", "idempotency_key", "caller_kind"),
         UniqueConstraint("account_id", "entry_no"),
+        # Reports add up the amounts by day.
+        Index(
+            "ix_money_credits_created_at",
+            "created_at",
+            postgresql_include=["account_id", "transaction_type", "amount_nanos", "currency"],
+        ),
         CheckConstraint("amount_nanos <> 0", name="amount_nanos"),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
         CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
