@@ -1,4 +1,4 @@
-"""Days of activity: links each new day of an account to its previous one, and counts active accounts (see ActiveDay)."""
+"""Days of activity: links each new day of an account to its previous one, and counts active accounts by both."""
 
 from collections.abc import Iterable
 

@@ -15,6 +15,7 @@ from app.analytics.usage_reports import rows_of
 from app.auth.caller import Environment
 from app.db import Session
 from app.db.sql import sql
+from app.ledger.entries import WALLET_ENTRIES
 
 Row = Mapping[str, Any]
 _FROM_FIRST_TO_LAST = """
@@ -36,23 +37,30 @@ _SALES_SUMS = """
     count(*) AS sales, sum(received_minor) AS received_minor, sum(refunded_minor) AS refunded_minor,
     sum(disputed_minor) AS disputed_minor, sum(received_minor - refunded_minor - disputed_minor) AS net_minor"""
 _BACK = "('refund_reversal', 'dispute_reversal', 'dispute_reinstatement')"
+_ENDED = "('grant_expiry', 'grant_ended')"
 _MOVEMENTS = f"""
-    coalesce(sum(credits) FILTER (WHERE transaction_type = 'purchase'), 0) AS sold,
-    coalesce(-sum(credits) FILTER (WHERE transaction_type IN {_BACK}), 0) AS taken_back,
-    coalesce(sum(credits) FILTER (WHERE transaction_type <> 'purchase' AND transaction_type NOT IN {_BACK}), 0)
-        AS granted"""
-# An account's opening balance is a ledger entry without a row in credits.
+    coalesce(sum(credits) FILTER (WHERE NOT of_grant AND kind = 'purchase'), 0) AS sold,
+    coalesce(-sum(credits) FILTER (WHERE NOT of_grant AND kind IN {_BACK}), 0) AS taken_back,
+    coalesce(sum(credits) FILTER (WHERE NOT of_grant AND kind <> 'purchase' AND kind NOT IN {_BACK}), 0) AS granted,
+    coalesce(sum(credits) FILTER (WHERE of_grant AND kind NOT IN {_ENDED}), 0) AS grants_given,
+    coalesce(-sum(credits) FILTER (WHERE of_grant AND kind IN {_ENDED}), 0) AS grants_ended"""
+# Opening balances and grants of credits are ledger entries without rows in credits.
 _MOVED = sql(
     """
-    (SELECT credits, transaction_type, created_at FROM credits c
+    (SELECT credits, transaction_type AS kind, created_at, false AS of_grant FROM credits c
       WHERE {from_first_to_last} AND EXISTS (
             SELECT FROM accounts a WHERE a.account_id = c.account_id AND a.environment = :environment)
       UNION ALL
-     SELECT delta, kind, created_at FROM ledger_entries e
+     SELECT delta, kind, created_at, false FROM ledger_entries e
       WHERE kind = 'opening_grant' AND pool = 'paid' AND {from_first_to_last} AND EXISTS (
+            SELECT FROM accounts a WHERE a.account_id = e.account_id AND a.environment = :environment)
+      UNION ALL
+     SELECT delta, kind, created_at, true FROM ledger_entries e
+      WHERE {wallet_entries} AND unit = 'credit' AND pool = 'grant' AND {from_first_to_last} AND EXISTS (
             SELECT FROM accounts a WHERE a.account_id = e.account_id AND a.environment = :environment)) moved
 """,
     from_first_to_last=_FROM_FIRST_TO_LAST,
+    wallet_entries=WALLET_ENTRIES,
 )
 _STANDING = text(
     """
@@ -61,6 +69,7 @@ _STANDING = text(
                                   AND CASE WHEN daily_free_day >= :today THEN daily_free ELSE :daily_free END = 0)
                AS exhausted_users,
            coalesce(sum(paid), 0) AS paid_outstanding, coalesce(sum(debt), 0) AS debt,
+           coalesce(sum(grants_credits), 0) AS grants_outstanding,
            (SELECT count(DISTINCT account_id) FROM purchases
              WHERE environment = :environment AND received_minor IS NOT NULL) AS paying_users,
            (SELECT coalesce(sum(i.paid), 0) FROM product_inventory i JOIN accounts o ON o.account_id = i.account_id

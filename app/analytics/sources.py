@@ -55,7 +55,7 @@ def uses(after: str = ":after", before: str = ":before") -> str:
 
 def granted_uses(after: str = ":metered_up_to", before: str = ":before") -> str:
     """Return SQL for the uses that grants paid or helped to pay. `metered_up_to` is the mark of their sums."""
-    return f"SELECT {USES_KEY}, grants FROM ({uses(after, before)}) u WHERE grants > 0"
+    return sql("SELECT {key}, grants FROM ({uses}) u WHERE grants > 0", key=USES_KEY, uses=uses(after, before))
 
 
 METERED_KEY = "environment, day, currency, meter, provider, model, agent_id, key_id"

@@ -5,14 +5,15 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.analytics.sources import find_marks, uses
+from app.analytics.sources import find_marks, granted_uses, uses
 from app.db import Session
 from app.db.sql import sql
 
 Row = Mapping[str, Any]
 _ACCOUNTS = text(
     """
-    SELECT environment, status, count(*) AS accounts, sum(paid) AS paid, sum(debt) AS debt
+    SELECT environment, status, count(*) AS accounts, sum(paid) AS paid, sum(debt) AS debt,
+           sum(grants_credits) AS grants
       FROM accounts GROUP BY environment, status
     """
 )
@@ -37,13 +38,16 @@ _SPENT = text(
     sql(
         """
     SELECT environment, sum(daily_free) AS daily_free, sum(free) AS free, sum(paid) AS paid,
-           sum(product_free) AS product_free, sum(product_paid) AS product_paid
-      FROM (SELECT environment, daily_free, free, paid, product_free, product_paid FROM usage_days
+           sum(product_free) AS product_free, sum(product_paid) AS product_paid, sum(grants) AS grants
+      FROM (SELECT environment, daily_free, free, paid, product_free, product_paid, grants FROM usage_days
              UNION ALL
-            SELECT environment, daily_free, free, paid, product_free, product_paid FROM ({uses}) recent) parts
+            SELECT environment, daily_free, free, paid, product_free, product_paid, 0 FROM ({uses}) recent
+             UNION ALL
+            SELECT environment, 0, 0, 0, 0, 0, grants FROM ({granted_uses}) granted) parts
      GROUP BY environment
     """,
         uses=uses(),
+        granted_uses=granted_uses(),
     )
 )
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.analytics.days import Days
-from app.analytics.sources import find_marks, uses
+from app.analytics.sources import find_marks, granted_uses, metered, uses
 from app.db import Session
 from app.db.sql import sql
 
@@ -25,18 +25,32 @@ _OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
 _NEW = sql("(SELECT * FROM ({uses}) u WHERE {of_the_days})", uses=uses(), of_the_days=_OF_THE_DAYS)
 _USED = sql(
     """(
-    SELECT day, product_type, agent_id, key_id, uses, daily_free, free, paid, product_free, product_paid
+    SELECT day, product_type, agent_id, key_id, uses, daily_free, free, paid, product_free, product_paid, grants
       FROM usage_days WHERE {of_the_days}
      UNION ALL
-    SELECT day, product_type, agent_id, key_id, 1, daily_free, free, paid, product_free, product_paid
-      FROM {new} new)""",
+    SELECT day, product_type, agent_id, key_id, 1, daily_free, free, paid, product_free, product_paid, 0
+      FROM {new} new
+     UNION ALL
+    SELECT day, product_type, agent_id, key_id, 0, 0, 0, 0, 0, 0, grants
+      FROM ({granted_uses}) granted WHERE {of_the_days})""",
     of_the_days=_OF_THE_DAYS,
     new=_NEW,
+    granted_uses=granted_uses(),
 )
 _SUMS = ", ".join(
     f"coalesce(sum({name}), 0) AS {name}"
-    for name in ("uses", "daily_free", "free", "paid", "product_free", "product_paid")
+    for name in ("uses", "daily_free", "free", "paid", "product_free", "product_paid", "grants")
 )
+_ACTIVE = sql(
+    """(
+    SELECT account_id, day FROM {new} u
+     UNION ALL
+    SELECT account_id, day FROM ({metered}) m WHERE events > 0 AND {of_the_days})""",
+    new=_NEW,
+    metered=metered(),
+    of_the_days=_OF_THE_DAYS,
+)
+"""The accounts' days in entries that are newer than the sums."""
 
 
 async def rows_of(db: Session, sql: str, days: Days, **more: Any) -> Sequence[Row]:
@@ -74,12 +88,15 @@ async def sum_credits_by_key(db: Session, key_ids: Sequence[str]) -> dict[str, i
     statement = sql(
         """
         SELECT key_id, sum(credits) AS credits
-          FROM (SELECT key_id, daily_free + free + paid AS credits FROM usage_days
+          FROM (SELECT key_id, daily_free + free + paid + grants AS credits FROM usage_days
                  UNION ALL
-                SELECT key_id, credits FROM ({uses}) u) used
+                SELECT key_id, credits - grants FROM ({uses}) u
+                 UNION ALL
+                SELECT key_id, grants FROM ({granted_uses}) g) used
          WHERE key_id = ANY (:key_ids) GROUP BY key_id
     """,
         uses=uses(),
+        granted_uses=granted_uses(),
     )
     values = {**await find_marks(db), "key_ids": key_ids}
     return {row.key_id: int(row.credits) for row in await db.execute(text(statement), values)}
@@ -110,12 +127,12 @@ async def count_active(db: Session, days: Days) -> int:
     statement = sql(
         """
         SELECT (SELECT coalesce(sum(accounts), 0) FROM active_days WHERE {of_the_days} AND previous_day < :first)
-             + (SELECT count(*) FROM (SELECT DISTINCT account_id FROM {new} u) new
+             + (SELECT count(*) FROM (SELECT DISTINCT account_id FROM {active} a) new
                  WHERE NOT EXISTS (SELECT FROM account_days d
                                     WHERE d.account_id = new.account_id AND d.day BETWEEN :first AND :last)) AS active
     """,
         of_the_days=_OF_THE_DAYS,
-        new=_NEW,
+        active=_ACTIVE,
     )
     (row,) = await rows_of(db, statement, days)
     return int(row["active"])
@@ -127,13 +144,13 @@ async def count_active_by_day(db: Session, days: Days) -> dict[date, int]:
         SELECT day, sum(accounts) AS active
           FROM (SELECT day, accounts FROM active_days WHERE {of_the_days}
                  UNION ALL
-                SELECT day, 1 FROM (SELECT DISTINCT account_id, day FROM {new} u) new
+                SELECT day, 1 FROM (SELECT DISTINCT account_id, day FROM {active} a) new
                  WHERE NOT EXISTS (SELECT FROM account_days d WHERE d.account_id = new.account_id AND d.day = new.day)
                ) counted
          GROUP BY day
     """,
         of_the_days=_OF_THE_DAYS,
-        new=_NEW,
+        active=_ACTIVE,
     )
     return {row["day"]: int(row["active"]) for row in await rows_of(db, statement, days)}
 
@@ -187,7 +204,10 @@ async def list_cohort_weeks(db: Session, days: Days) -> Sequence[Row]:
         """
         WITH new AS (
             SELECT account_id, cohort_week, CAST(date_trunc('week', CAST(day AS timestamp)) AS date) AS week, credits
-              FROM ({uses}) u WHERE {cohorts})
+              FROM (SELECT account_id, environment, cohort_week, day, credits FROM ({uses}) u
+                     UNION ALL
+                    SELECT account_id, environment, cohort_week, day, 0 FROM ({metered}) m WHERE events > 0) parts
+             WHERE {cohorts})
         SELECT cohort_week, (week - cohort_week) / 7 AS week, sum(active) AS active, sum(credits) AS credits
           FROM (SELECT cohort_week, week, active, credits FROM cohort_weeks WHERE {cohorts}
                  UNION ALL
@@ -199,6 +219,7 @@ async def list_cohort_weeks(db: Session, days: Days) -> Sequence[Row]:
          GROUP BY cohort_week, week ORDER BY cohort_week, week
     """,
         uses=uses(),
+        metered=metered(),
         cohorts=cohorts,
     )
     return await rows_of(db, statement, days)

@@ -3,25 +3,19 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
+from tests.admin.analytics_days import day_of
+from tests.admin.analytics_money import MoneyBooks
 from tests.books import connected
 from tests.databases import Urls
 
 Row = Mapping[str, Any]
-POOLS = ("daily_free", "free", "paid")
-
-
-def day_of(at: datetime) -> date:
-    return at.astimezone(UTC).date()
-
-
-def monday(day: date) -> date:
-    return day - timedelta(days=day.weekday())
+POOLS = ("daily_free", "grants", "free", "paid")
 
 
 @dataclass(frozen=True)
@@ -36,12 +30,13 @@ class Use:
     daily_free: int = 0
     free: int = 0
     paid: int = 0
+    grants: int = 0
     product_free: int = 0
     product_paid: int = 0
 
     @property
     def credits(self) -> int:
-        return self.daily_free + self.free + self.paid
+        return self.daily_free + self.free + self.paid + self.grants
 
 
 @dataclass(frozen=True)
@@ -122,6 +117,8 @@ class Books:
     inventory: list[Row]
     uses: list[Use]
     interactions: list[Interaction]
+    money: dict[str, MoneyBooks]
+    """By environment."""
 
 
 async def read_books(urls: Urls) -> Books:
@@ -154,7 +151,19 @@ async def read_books(urls: Urls) -> Books:
             await rows("product_inventory"),
             [*_charged(accounts, charges, entries, agents), *_tool_uses(accounts, charges, tools)],
             list(_interactions(accounts, reports, _by_key(charges, agents))),
+            _money(accounts, await rows("usage_events"), await rows("money_credits"), entries),
         )
+
+
+def _money(
+    accounts: Mapping[UUID, Row], events: list[Row], credits: list[Row], entries: list[Row]
+) -> dict[str, MoneyBooks]:
+    found = {}
+    for environment in ("live", "test"):
+        ids = {key for key, account in accounts.items() if account["environment"] == environment}
+        parts = ([row for row in rows if row["account_id"] in ids] for rows in (events, credits, entries))
+        found[environment] = MoneyBooks([accounts[key] for key in ids], *parts)
+    return found
 
 
 Charged = dict[tuple[UUID, str], list[tuple[date, str, int]]]
@@ -204,6 +213,7 @@ def _tool_uses(accounts: Mapping[UUID, Row], charges: Iterable[Row], tools: Iter
             use["actor_id"] if use["actor_type"] == "api_key" else None,
             None,
             paid=0 if charge is None else charge["from_paid"],
+            grants=0 if charge is None else charge["from_grants"],
             product_free=int(use["source"] == "free"),
             product_paid=int(use["source"] == "paid"),
         )

@@ -10,7 +10,9 @@ from typing import Any
 from app.analytics.days import Days
 from app.analytics.revenue import COST_CURRENCY
 from app.auth.caller import Actor, Environment
-from tests.admin.analytics_books import COUNTS, POOLS, Books, Row, Share, Use, day_of, monday
+from tests.admin.analytics_books import COUNTS, POOLS, Books, Row, Share, Use
+from tests.admin.analytics_days import day_of, monday
+from tests.admin.analytics_money import AMOUNTS, MOVED
 
 EARNED = ("revenue_cents", "interaction_revenue_cents", "tool_revenue_cents")
 
@@ -86,6 +88,7 @@ class Expected:
         self.paid = [p for p in books.purchases if p["account_id"] in self.ids and p["received_minor"] is not None]
         self.uses = [use for use in books.uses if use.environment == days.environment]
         self.now = [use for use in self.uses if within(days, use.day)]
+        self.money = books.money[days.environment]
         self.interactions = [i for i in books.interactions if i.environment == days.environment and within(days, i.day)]
 
     def figures(self, chosen: Callable[[date], bool]) -> dict[str, Any]:
@@ -95,8 +98,9 @@ class Expected:
         return {
             **usage(uses),
             "new_accounts": sum(chosen(day_of(a["created_at"])) for a in self.accounts),
-            "active_users": len({use.account_id for use in uses}),
-            "credits": movements(credits),
+            "active_users": len({use.account_id for use in uses} | self.money.active(chosen)),
+            "credits": {**movements(credits), **self.money.grants(chosen)},
+            "money": self.money.money(chosen),
             "sales": sales(self.books, [p for p in self.paid if chosen(day_of(p["created_at"]))]),
         }
 
@@ -119,9 +123,14 @@ class Expected:
                 "accounts": len(self.accounts),
                 "paying_users": paying,
                 "conversion": round(paying / len(self.accounts), 6),
-                "exhausted_users": sum(a["status"] == "active" and a["free"] == a["paid"] == 0 for a in self.accounts),
+                "exhausted_users": sum(
+                    a["status"] == "active" and a["free"] == a["paid"] == a["grants_credits"] == 0
+                    for a in self.accounts
+                ),
                 "paid_outstanding": sum(a["paid"] for a in self.accounts),
                 "debt": sum(a["debt"] for a in self.accounts),
+                "grants_outstanding": sum(a["grants_credits"] for a in self.accounts),
+                "money": self.money.balances(),
                 "product_paid_outstanding": sum(i["paid"] for i in self.books.inventory if i["account_id"] in self.ids),
             },
             "period": self.period(self.days),
@@ -153,15 +162,18 @@ class Expected:
         cohorts = []
         for week in weeks:
             ids = {a["account_id"] for a in self.accounts if monday(day_of(a["created_at"])) == week}
-            later: dict[int, list[Use]] = defaultdict(list)
+            later: dict[int, list[tuple[uuid.UUID, int]]] = defaultdict(list)
             for use in self.uses:
                 if use.account_id in ids:
-                    later[(monday(use.day) - week).days // 7].append(use)
+                    later[(monday(use.day) - week).days // 7].append((use.account_id, use.credits))
+            for event in self.money.events:
+                if event["account_id"] in ids and event["status"] != "refused":
+                    later[(monday(day_of(event["occurred_at"])) - week).days // 7].append((event["account_id"], 0))
             activity = [
                 {
                     "week": n,
-                    "active": len({u.account_id for u in later[n]}),
-                    "credits": sum(u.credits for u in later[n]),
+                    "active": len({account_id for account_id, _ in later[n]}),
+                    "credits": sum(credits for _, credits in later[n]),
                 }
                 for n in sorted(later)
             ]
@@ -169,6 +181,9 @@ class Expected:
                 {"first_day": str(week), "accounts": len(ids), "ever_paid": len(ids & paying), "weeks": activity}
             )
         return {"cohorts": cohorts}
+
+    def metered(self, field: str) -> list[dict[str, Any]]:
+        return [{**row, "name": None} for row in self.money.by(field, lambda day: within(self.days, day))]
 
     def prices(self) -> dict[str, tuple[int, int, int]]:
         """By currency: net money, credits sold, credits that came into paid pools."""
@@ -304,13 +319,17 @@ def _counts(shares: Iterable[Share]) -> dict[str, Any]:
     return {name: sum((share.counts[name] for share in shares), Decimal(0)) for name in names}
 
 
+def _is_money(name: str, value: Any) -> bool:
+    return isinstance(value, str) and name in (*AMOUNTS, *MOVED, "balance", "grants")
+
+
 def exact(value: Any) -> Any:
     """A reply with its exact decimals as numbers, so that 1.50 is 1.5."""
     if isinstance(value, list):
         return [exact(item) for item in value]
     if isinstance(value, dict):
         return {
-            k: Decimal(v) if k.endswith(("_cents", "paid_spent")) and v is not None else exact(v)
+            k: Decimal(v) if (k.endswith(("_cents", "paid_spent")) or _is_money(k, v)) and v is not None else exact(v)
             for k, v in value.items()
         }
     return value

@@ -3,6 +3,7 @@
 Ids carry the time of writing, as real ones do; some things belong to a day long before it, as imported ones would.
 """
 
+from tests.admin.analytics_fill_money import MONEY
 from tests.books import connected
 from tests.databases import Urls
 
@@ -49,17 +50,20 @@ STATEMENTS = (
     """,
     """
     INSERT INTO charges (account_id, charge_id, entry_no, operation, idempotency_key, amount_minor, currency, cost,
-                         from_daily_free, from_free, from_paid, paid_after, metadata, created_at, caller_kind)
+                         from_daily_free, from_free, from_paid, from_grants, paid_after, metadata, created_at,
+                         caller_kind)
     SELECT account_id, pg_temp.id_at(at, 'charge' || i), entry_no,
            CASE WHEN by_tool THEN 'tool_charge' ELSE 'charge' END,
            CASE WHEN NOT by_tool THEN CASE WHEN i % 20 = 11 THEN 'charge:' ELSE '' END || 'key-' || i END,
            cost * 100, 'USD', cost,
            CASE WHEN NOT by_tool AND i % 3 = 0 THEN cost ELSE 0 END,
            CASE WHEN NOT by_tool AND i % 3 = 1 THEN cost ELSE 0 END,
-           CASE WHEN by_tool OR i % 3 = 2 THEN cost ELSE 0 END, 0,
+           CASE WHEN (by_tool OR i % 3 = 2) AND NOT by_grant THEN cost ELSE 0 END,
+           CASE WHEN by_grant THEN cost ELSE 0 END, 0,
            CASE WHEN i % 11 = 0 THEN '{}' ELSE jsonb_build_object('agent_id', 'agent-' || i % 6) END, created_at,
            CASE WHEN i % 9 = 0 THEN 'user' ELSE 'key' END
-      FROM (SELECT *, 1 + i % 2 AS cost FROM used) u
+      FROM (SELECT *, 1 + i % 2 AS cost, CASE WHEN by_tool THEN i % 30 = 4 ELSE i % 12 = 2 END AS by_grant
+              FROM used) u
      WHERE (NOT by_tool OR i % 15 = 4)
     """,
     """
@@ -145,7 +149,7 @@ async def fill(urls: Urls, *, accounts: int, uses: int, days: int) -> None:
     """About a fifth of the uses are tools'; a tenth of all is reported by an LLM proxy."""
     async with connected(urls) as connection:
         await connection.execute(HISTORY)
-        for template in STATEMENTS:
+        for template in (*STATEMENTS, *MONEY):
             statement = template
             for name, number in (("accounts", accounts), ("uses", uses), ("days", days)):
                 statement = statement.replace(f"{{{name}}}", str(number))

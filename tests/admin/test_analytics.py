@@ -13,7 +13,7 @@ import pytest
 
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.days import Days
-from app.analytics.rollup import SETTLED, attribute_step, roll_up, roll_up_step
+from app.analytics.rollup import SETTLED, attribute_step, meter_step, roll_up, roll_up_step
 from app.analytics.sources import first_id_at
 from app.analytics.usage_reports import sum_credits_by_key
 from app.billing.posting import ChargeRequest
@@ -68,6 +68,8 @@ async def check(office: Office, client: httpx.AsyncClient, selected: Sequence[Da
         assert await ask(client, "products", days) == by_hand.by("products", "product_type")
         assert await ask(client, "agents", days) == by_hand.by("agents", "agent_id")
         assert await ask(client, "keys", days) == by_hand.by("keys", "key_id", name=None)
+        for by, field in (("meter", "meter"), ("model", "model"), ("agent", "agent_id"), ("key", "key_id")):
+            assert (await ask(client, "metered", days, by=by))["sums"] == by_hand.metered(field)
         top = (await ask(client, "users", days, limit=7))["users"]
         assert [(user["account_id"], user["uses"], user["credits"]) for user in top] == by_hand.users()
         assert await ask(client, "cohorts", days) == by_hand.cohorts()
@@ -159,6 +161,7 @@ async def test_reports_are_the_books_at_every_moment_of_a_roll_up(filled: Office
         await check(filled, viewer, some)
         async with filled.db.transaction() as tx:
             assert await attribute_step(tx, rows=300)
+            assert await meter_step(tx, rows=200)
         await proof(filled.urls)
     await check(filled, viewer, some)
     await check_keys(filled)

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-from app.analytics import llm_reports, margin_reports, money_reports, usage_reports
+from app.analytics import llm_reports, margin_reports, metered_reports, money_reports, usage_reports
 from app.analytics.checks import ROLLUP_CHECKS
 from app.analytics.days import Days
 from app.analytics.rollup import SETTLED, database_time, roll_up, roll_up_step
@@ -223,6 +223,7 @@ REPORTED: dict[str, Callable[[Session, Days], Awaitable[Sequence[Mapping[str, An
     "top accounts": partial(usage_reports.list_top_accounts, limit=100),
     "cohorts": usage_reports.list_cohort_weeks,
     "movements": money_reports.list_movements,
+    "money": metered_reports.list_money_days,
     "prices": money_reports.list_prices,
     "models": margin_reports.list_models,
     "models by currency": margin_reports.list_models_by_currency,
@@ -278,6 +279,10 @@ async def test_top_accounts_are_the_same_however_few_are_looked_at_first(
 
 
 SPOILT = {
+    "a day's credits of grants that are not the books'": "UPDATE usage_days SET grants = grants + 1",
+    "a day's usage events that are not the books'": "UPDATE metered_days SET debt_nanos = debt_nanos + 1",
+    "an account's day of usage events that is not the books'": "UPDATE account_days SET events = events + 1",
+    "days of money and grants that do not add up to the balances": "DELETE FROM metered_days",
     "a day's uses that are not the books'": "UPDATE usage_days SET paid = paid + 1",
     "an account's day that is not the books'": "UPDATE account_days SET uses = uses + 1",
     "an account's day that points to a wrong one": "UPDATE account_days SET previous_day = previous_day - 1",

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
 from app.admin.analytics.margins import margins_of
+from app.admin.analytics.money import balances_of, group_of, money_of
 from app.admin.analytics.range import DayRange, range_fields
 from app.admin.analytics.schemas import (
     AgentsReply,
@@ -19,8 +20,10 @@ from app.admin.analytics.schemas import (
     Day,
     KeysUsageReply,
     KeyUsage,
+    MeteredReply,
     ModelsReply,
     ModelUsage,
+    Money,
     Movements,
     OverviewReply,
     Period,
@@ -34,7 +37,7 @@ from app.admin.analytics.schemas import (
 )
 from app.admin.dependencies import ReportDb, ReportRoute, Viewer
 from app.admin.users.queries import list_users_by_id
-from app.analytics import margin_reports, money_reports, usage_reports
+from app.analytics import margin_reports, metered_reports, money_reports, usage_reports
 from app.analytics.days import Days
 from app.analytics.revenue import Prices, find_prices
 from app.billing.dependencies import Billing
@@ -43,6 +46,12 @@ from app.http.schemas import ERRORS
 
 router = APIRouter(prefix="/admin/analytics", tags=["admin: analytics"], responses=ERRORS, route_class=ReportRoute)
 Row = Mapping[str, Any]
+COLUMN_OF: Mapping[str, metered_reports.MeteredBy] = {
+    "meter": "meter",
+    "model": "model",
+    "agent": "agent_id",
+    "key": "key_id",
+}
 
 
 @router.get("/overview")
@@ -53,10 +62,11 @@ async def get_analytics_overview(admin: Viewer, db: ReportDb, billing: Billing, 
         standing = await money_reports.find_standing(
             session, days.environment, today=admin.now.date(), daily_free=defaults.daily_free_uses
         )
+        money = balances_of(await metered_reports.list_balances(session, days.environment))
         prices = await find_prices(session, days)
         period, previous = await _period(session, days, prices), await _period(session, days.previous, prices)
     accounts, paying = standing["accounts"], standing["paying_users"]
-    now = Standing(**standing, conversion=round(paying / accounts, 6) if accounts else None)
+    now = Standing(**standing, conversion=round(paying / accounts, 6) if accounts else None, money=money)
     return OverviewReply(**range_fields(days), now=now, period=period, previous=previous)
 
 
@@ -72,6 +82,7 @@ async def _period(session: Session, days: Days, prices: Prices) -> Period:
         credits=_movements(await money_reports.sum_movements(session, days)),
         sales=[Sales(**row) for row in await money_reports.list_sales(session, days)],
         revenue=[Revenue(**{name: getattr(margin, name) for name in Revenue.model_fields}) for margin in margins],
+        money=[money_of(row) for row in await metered_reports.list_money(session, days)],
     )
 
 
@@ -86,6 +97,9 @@ async def list_analytics_days(admin: Viewer, db: ReportDb, days: DayRange) -> Da
         sales: dict[date, list[Sales]] = {}
         for row in await money_reports.list_sales_days(session, days):
             sales.setdefault(row["day"], []).append(Sales(**row))
+        money: dict[date, list[Money]] = {}
+        for row in await metered_reports.list_money_days(session, days):
+            money.setdefault(row["day"], []).append(money_of(row))
     points = [
         Day(
             **_usage(usage.get(day, {})),
@@ -94,6 +108,7 @@ async def list_analytics_days(admin: Viewer, db: ReportDb, days: DayRange) -> Da
             active_users=active.get(day, 0),
             credits=_movements(movements.get(day, {})),
             sales=sales.get(day, []),
+            money=money.get(day, []),
         )
         for day in days.each()
     ]
@@ -138,6 +153,17 @@ async def list_analytics_models(admin: Viewer, db: ReportDb, days: DayRange) -> 
     return ModelsReply(**range_fields(days), models=[ModelUsage(**row) for row in rows])
 
 
+@router.get("/metered")
+async def list_metered_usage(
+    admin: Viewer, db: ReportDb, days: DayRange, by: Literal["meter", "model", "agent", "key"] = "meter"
+) -> MeteredReply:
+    """Return usage events by meter, model, agent or API key, on the day of their own time, the highest cost first."""
+    async with db.consistent_read() as session:
+        rows = await metered_reports.list_metered_by(session, days, COLUMN_OF[by])
+        names = await usage_reports.find_key_names(session, [row["key_id"] for row in rows] if by == "key" else [])
+    return MeteredReply(**range_fields(days), sums=[group_of(row, COLUMN_OF[by], names) for row in rows])
+
+
 @router.get("/users")
 async def list_top_users(
     admin: Viewer, db: ReportDb, days: DayRange, limit: Annotated[int, Query(ge=1, le=100)] = 20
@@ -165,12 +191,12 @@ async def list_cohorts(admin: Viewer, db: ReportDb, days: DayRange) -> CohortsRe
 
 def _usage(row: Row) -> dict[str, Any]:
     """Return the fields of Usage; zeros for a missing row."""
-    spent = CreditsSpent(**{name: row.get(name, 0) for name in ("daily_free", "free", "paid")})
+    spent = CreditsSpent(**{name: row.get(name, 0) for name in ("daily_free", "grants", "free", "paid")})
     return {"spent": spent, **{name: row.get(name, 0) for name in ("uses", "product_free", "product_paid")}}
 
 
 def _movements(row: Row) -> Movements:
-    return Movements(**{name: row.get(name, 0) for name in ("sold", "granted", "taken_back")})
+    return Movements(**{name: row.get(name, 0) for name in Movements.model_fields})
 
 
 def _top(row: Row) -> dict[str, int]:

@@ -32,6 +32,7 @@ class CreditsSpent(Reply):
     """Credits that left the main pools, by charges and by tool uses that a product's own credits did not pay."""
 
     daily_free: int
+    grants: int = Field(description="Paid by grants of credits.")
     free: int
     paid: int
 
@@ -65,25 +66,68 @@ class Revenue(Reply):
 
 
 class Movements(Reply):
-    """Credits that were added to the paid pools, or reduced debts, on the day on which they were booked.
+    """Credits that were added to the paid pools, or reduced debts, and grants, on the day on which they were booked.
 
-    Over all days: sold + granted - taken_back - paid credits spent = outstanding - debt.
+    Over all days: sold + granted - taken_back - paid credits spent = outstanding - debt, and
+    grants_given - grants_ended - credits paid by grants = grants_outstanding.
     """
 
     sold: int
     granted: int = Field(description="Grants, bonuses, goodwill refunds, adjustments and opening balances.")
     taken_back: int = Field(description="By refunds and disputes of purchases, less reinstated credits.")
+    grants_given: int = Field(description="Grants of credits: with an expiry or a priority.")
+    grants_ended: int = Field(description="Rest of grants of credits that expired or were ended.")
+
+
+class MeteredSums(Reply):
+    """Usage events of one currency, on the day of their own time. Amounts are exact decimal text."""
+
+    currency: str
+    events: int = Field(description="Recorded events, without refused ones.")
+    refused: int
+    cost: str = Field(description="Charged, or owed.")
+    recorded: str = Field(description="Cost of events of accounts that are not billed.")
+    provider_cost: str = Field(description="Cost at list prices, as far as known.")
+    margin: str = Field(
+        description="Charged less the cost at list prices, of the events whose cost at list prices is known."
+    )
+    without_provider_cost: int = Field(description="Events that the margin leaves out.")
+
+
+class Money(MeteredSums):
+    """Money of one currency. Usage counts on the day of its own time, all else on the day on which it was booked.
+
+    Over all days: purchased + granted - taken_back - ended - cost - other_usage = balance + grants - debt of now.
+    """
+
+    purchased: str
+    granted: str = Field(description="Grants, bonuses, goodwill refunds, adjustments and opening balances.")
+    taken_back: str = Field(description="By refunds and disputes of purchases, less reinstated money.")
+    ended: str = Field(description="Rest of grants that expired or were ended.")
+    other_usage: str = Field(description="Usage that was moved in from another system, less corrections.")
+    debt: str = Field(description="Became debt: usage that money did not cover, and purchases taken back once spent.")
+    debt_paid: str = Field(description="Debt that purchases paid.")
+
+
+class MoneyBalance(Reply):
+    """Money that accounts of one currency hold now."""
+
+    currency: str
+    balance: str
+    grants: str
+    debt: str
 
 
 class Period(Usage):
     first_day: date = Field(serialization_alias="from")
     last_day: date = Field(serialization_alias="to")
     new_accounts: int
-    active_users: int = Field(description="Accounts with at least one use in these days.")
+    active_users: int = Field(description="Accounts with at least one use or usage event in these days.")
     buyers: int = Field(description="Accounts with a paid purchase that was started in these days.")
     credits: Movements
     sales: list[Sales]
     revenue: list[Revenue]
+    money: list[Money] = Field(description="By currency.")
 
 
 class Standing(Reply):
@@ -96,6 +140,8 @@ class Standing(Reply):
     paid_outstanding: int = Field(description="Unspent paid credits.")
     product_paid_outstanding: int = Field(description="Unused paid uses of products.")
     debt: int = Field(description="Credits that were taken back after they had been spent.")
+    grants_outstanding: int = Field(description="Rest of open grants of credits.")
+    money: list[MoneyBalance] = Field(description="By currency; omits currencies without any.")
 
 
 class OverviewReply(RangeReply):
@@ -110,6 +156,7 @@ class Day(Usage):
     active_users: int
     credits: Movements
     sales: list[Sales]
+    money: list[Money] = Field(description="By currency.")
 
 
 class DailyReply(RangeReply):
@@ -139,6 +186,16 @@ class KeyUsage(Usage):
 
 class KeysUsageReply(RangeReply):
     keys: list[KeyUsage] = Field(description="By uses, at most 500.")
+
+
+class MeteredSum(MeteredSums):
+    group: str | None = Field(description="Meter, model, agent or id of the API key; null: not named.")
+    provider: str | None = Field(description="Only with models.")
+    name: str | None = Field(description="Name of the API key.")
+
+
+class MeteredReply(RangeReply):
+    sums: list[MeteredSum] = Field(description="By cost, at most 500.")
 
 
 class LlmCalls(Reply):
