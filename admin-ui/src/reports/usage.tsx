@@ -6,7 +6,7 @@ import type { ReportColumn } from "./ReportTable";
 import type { Series } from "./series";
 
 export function spentOf({ spent }: Pick<Usage, "spent">): number {
-  return spent.daily_free + spent.free + spent.paid;
+  return spent.daily_free + spent.grants + spent.free + spent.paid;
 }
 
 /** Columns for uses and the pools that paid for them. */
@@ -14,6 +14,7 @@ export function usageColumns<Row extends Usage>(): ReportColumn<Row>[] {
   return [
     count("Uses", (row) => row.uses),
     { ...count<Row>("Daily free", (row) => row.spent.daily_free), from: "md" },
+    { ...count<Row>("Grants", (row) => row.spent.grants), from: "sm" },
     { ...count<Row>("Free", (row) => row.spent.free), from: "sm" },
     count("Paid", (row) => row.spent.paid),
     { ...count<Row>("Product free", (row) => row.product_free), from: "lg" },

@@ -11,6 +11,7 @@ import { usageColumns, count } from "../../reports/usage";
 import { useReport } from "../../reports/useReport";
 import { Cohorts } from "./Cohorts";
 import { Daily } from "./Daily";
+import { MeteredUsage } from "./MeteredUsage";
 import { TopUsers } from "./TopUsers";
 
 const NO_USE: [string, string] = ["No usage", "No charges or tool uses in this period. Try other days or the other environment."];
@@ -24,6 +25,7 @@ export function AnalyticsPage() {
       <Agents />
       <Models />
       <Keys />
+      <MeteredUsage />
       <TopUsers />
       <Cohorts />
     </Page>

@@ -1,7 +1,9 @@
 
 import { api, bodyOf } from "../../api/client";
 import type { Day } from "../../api/models";
+import { moneyCurrenciesOf } from "../../logic/money";
 import { ChartSection } from "../../reports/ChartSection";
+import { moneyColumns } from "../../reports/money";
 import { salesColumns, count, usageColumns, countSeries, currenciesOf, dayColumn } from "../../reports/usage";
 import { useReport } from "../../reports/useReport";
 
@@ -11,6 +13,7 @@ export function Daily() {
     bodyOf(api.GET("/admin/analytics/daily", { params: { query }, signal })),
   );
   const currencies = currenciesOf(data?.days ?? []);
+  const moneyCurrencies = moneyCurrenciesOf(data?.days ?? []);
   return (
     <ChartSection
       title="By day"
@@ -21,6 +24,7 @@ export function Daily() {
       dayOf={({ day }) => day}
       series={[
         countSeries<Day>("Paid", "indigo.6", ({ spent }) => spent.paid),
+        countSeries<Day>("Grants", "orange.5", ({ spent }) => spent.grants),
         countSeries<Day>("Free", "teal.5", ({ spent }) => spent.free),
         countSeries<Day>("Daily free", "yellow.6", ({ spent }) => spent.daily_free),
         countSeries<Day>("Product free", "grape.5", ({ product_free }) => product_free),
@@ -33,8 +37,11 @@ export function Daily() {
         { ...count<Day>("New accounts", ({ new_accounts }) => new_accounts), from: "sm" },
         { ...count<Day>("Sold", ({ credits }) => credits.sold), from: "md" },
         { ...count<Day>("Granted", ({ credits }) => credits.granted), from: "lg" },
+        { ...count<Day>("Grants given", ({ credits }) => credits.grants_given), from: "lg" },
+        { ...count<Day>("Grants ended", ({ credits }) => credits.grants_ended), from: "lg" },
         { ...count<Day>("Taken back", ({ credits }) => credits.taken_back), from: "lg" },
         ...salesColumns(currencies).map((column) => ({ ...column, from: "md" as const })),
+        ...moneyColumns(moneyCurrencies).map((column) => ({ ...column, from: "lg" as const })),
       ]}
       error={error}
       onRetry={onRetry}

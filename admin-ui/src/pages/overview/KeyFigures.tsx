@@ -2,8 +2,9 @@ import { Anchor, SimpleGrid } from "@mantine/core";
 import { Link } from "react-router";
 
 import type { Overview } from "../../api/models";
-import { formatCents, formatRoundedCents } from "../../logic/decimals";
+import { formatAmount, formatCents, formatRoundedAmount, formatRoundedCents } from "../../logic/decimals";
 import { formatCount, formatMoney, formatNumber } from "../../logic/format";
+import { moneyCurrenciesOf, moneyIn } from "../../logic/money";
 import { Figure, FigureSkeletons } from "../../reports/Figure";
 import { currenciesOf, salesIn, spentOf } from "../../reports/usage";
 
@@ -54,6 +55,26 @@ function Figures({ overview: { period, previous } }: { overview: Overview }) {
                 from spent credits:{" "}
                 <Anchor component={Link} to={`/margins?currency=${currency}`} inherit underline="always">
                   View margins
+                </Anchor>
+              </>
+            }
+          />
+        );
+      })}
+      {moneyCurrenciesOf([period, previous]).map((currency) => {
+        const [now, before] = [moneyIn(period.money, currency), moneyIn(previous.money, currency)];
+        return (
+          <Figure
+            key={`usage ${currency}`}
+            name={`Usage charged, ${currency}`}
+            value={formatRoundedAmount(now.cost, currency)}
+            exact={formatAmount(now.cost, currency)}
+            growth={[now.cost, before.cost]}
+            hint={
+              <>
+                {formatCount(now.events, "event")}, margin {formatRoundedAmount(now.margin, currency)}:{" "}
+                <Anchor component={Link} to="/usage" inherit underline="always">
+                  View usage
                 </Anchor>
               </>
             }

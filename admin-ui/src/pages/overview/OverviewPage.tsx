@@ -4,7 +4,9 @@ import { api, bodyOf } from "../../api/client";
 import type { Day } from "../../api/models";
 import { ErrorAlert } from "../../components/ErrorAlert";
 import { Page } from "../../components/Page";
+import { moneyCurrenciesOf } from "../../logic/money";
 import { ChartSection } from "../../reports/ChartSection";
+import { moneyColumns, usageCostSeries } from "../../reports/money";
 import { RangeBar } from "../../reports/RangeBar";
 import { salesColumns, count, countSeries, currenciesOf, dayColumn, salesSeries, spentOf } from "../../reports/usage";
 import { useReport } from "../../reports/useReport";
@@ -21,6 +23,7 @@ export function OverviewPage() {
   );
   const days = daily.data?.days;
   const currencies = currenciesOf(days ?? []);
+  const moneyCurrencies = moneyCurrenciesOf(days ?? []);
   const chart = {
     days,
     dayOf: ({ day }: { day: string }) => day,
@@ -65,6 +68,17 @@ export function OverviewPage() {
           columns={[dayColumn, ...salesColumns(currencies), count<Day>("Credits sold", ({ credits }) => credits.sold)]}
           empty={["No sales", "No paid purchase was created in this period."]}
         />
+        {moneyCurrencies.length > 0 && (
+          <ChartSection
+            {...chart}
+            title="Usage charged by day"
+            note="Usage events on the day of their own time. The table also has money that was purchased, granted or that expired."
+            kind="beside"
+            series={usageCostSeries(moneyCurrencies)}
+            columns={[dayColumn, ...moneyColumns(moneyCurrencies)]}
+            empty={["No usage charged", "No usage event was charged in this period. The table has other money."]}
+          />
+        )}
       </SimpleGrid>
       {overview.data !== undefined && <CurrentTotals overview={overview.data} />}
     </Page>
