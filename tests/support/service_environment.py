@@ -12,8 +12,11 @@ from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.db.version_mark import VersionMark
+from app.metering.service import UsageService
 from app.payments.service import PaymentService
 from app.payments.stripe_gateway import StripeGateway
+from app.pricing.service import PriceBooks
+from app.pricing.unknown_models import UnknownModels
 from app.settings import Settings
 from app.tools.service import ProductInventoryService
 from app.wallet.service import WalletService
@@ -46,6 +49,7 @@ class ServiceEnvironment:
     tools: ProductInventoryService
     payments: PaymentService
     wallet: WalletService
+    usage: UsageService
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return self.runner.run(work)
@@ -83,7 +87,16 @@ async def _open(runner: asyncio.Runner, urls: Urls, settings: Settings) -> Servi
     inventory = ProductInventoryService(db, Configuration(db, settings), billing)
     payments = PaymentService(db, Configuration(db, settings), billing, gateway)
     wallet = WalletService(db, billing.accounts, VersionMark(db))
-    return ServiceEnvironment(runner, urls, db, gateway, billing, inventory, payments, wallet)
+    usage = UsageService(
+        db,
+        billing.batcher,
+        billing.accounts,
+        PriceBooks(db),
+        UnknownModels(db),
+        Configuration(db, settings),
+        VersionMark(db),
+    )
+    return ServiceEnvironment(runner, urls, db, gateway, billing, inventory, payments, wallet, usage)
 
 
 @dataclass

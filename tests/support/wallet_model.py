@@ -77,10 +77,17 @@ class WalletModel:
         taken = min(nanos, self.money)
         self.money, self.debt, self.purchased = self.money - taken, self.debt + nanos - taken, self.purchased - nanos
 
-    def use(self, nanos: int) -> bool:
-        """Spend money on usage. False: there is not enough, and nothing is spent."""
-        if nanos > self.spendable_money:
-            return False
+    def use(self, nanos: int, debt_limit: int | None) -> str:
+        """Spend money on usage. The part that the money does not cover becomes debt, up to a limit; None: refuse it.
+
+        Spends nothing unless the answer is "charged" or "debt".
+        """
+        owed = max(0, nanos - self.spendable_money)
+        if owed and debt_limit is None:
+            return "refused"
+        if owed and debt_limit is not None and self.debt + owed > debt_limit:
+            return "debt limit"
         self.used += nanos
-        self.money -= self.burn(nanos, money=True)
-        return True
+        self.money -= self.burn(nanos - owed, money=True)
+        self.debt += owed
+        return "debt" if owed else "charged"

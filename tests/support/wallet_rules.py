@@ -1,16 +1,30 @@
 """Grants and money in the state machine of test_machine.py: giving, ending, expiring, spending, taking back."""
 
-from datetime import datetime, timedelta
+import uuid
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from app.ledger.entries import Cause, Kind
+from app.analytics.rollup import SETTLED, roll_up
+from app.auth.caller import UsagePolicy
+from app.ledger.entries import Kind
 from app.ledger.errors import IdempotencyKeyReused
 from app.ledger.locked_account import lock_account, write
-from app.ledger.pools import Shortfall, pay
+from app.metering.events import (
+    Accepted,
+    Outcome,
+    Rejected,
+    Repeated,
+    StatedCost,
+    Terms,
+    Unpaid,
+    UsageEvent,
+)
+from app.pricing.usage import Metered
 from app.wallet.money_credits import give_money
 from app.wallet.service import Grant, NewGrant
 from tests.conftest import ACTOR
@@ -22,6 +36,7 @@ if TYPE_CHECKING:
     from tests.support.service_environment import ServiceEnvironment
 
 KEYS = st.sampled_from([None, "a", "b"])
+DEBT_LIMIT = 4 * 10**9
 NANOS = st.sampled_from([1, 400_000, 10**9, 3 * 10**9 + 1])
 
 
@@ -38,6 +53,7 @@ class WalletRules(RuleBasedStateMachine):
         self.grants: list[tuple[Grant, ModelLot]] = []
         self.grant_keys: dict[str, tuple[tuple[int, bool, str], Grant]] = {}
         self.money_keys: dict[str, tuple[int, Kind]] = {}
+        self.usage_keys: dict[str | None, int] = {}
 
     @rule(
         amount=st.integers(1, 9),
@@ -118,20 +134,48 @@ class WalletRules(RuleBasedStateMachine):
             await give_money(tx, account, -nanos, Kind.REFUND_REVERSAL, actor=ACTOR, now=self.now)
             await write(tx, [account], self.now)
 
-    @rule(nanos=NANOS, everything=st.booleans())
-    def use_money(self, nanos: int, everything: bool) -> None:
-        nanos = self.model.wallet.spendable_money if everything else nanos
-        assert self.environment.run(self._use_money(nanos)) == self.model.wallet.use(nanos)
+    @rule(
+        nanos=NANOS, of_all=st.booleans(), key=KEYS, policy=st.sampled_from(["refuse", "debt"]), days=st.integers(0, 2)
+    )
+    def use_money(self, nanos: int, of_all: bool, key: str | None, policy: UsagePolicy, days: int) -> None:
+        """Report an event: of any cost, or of more than the account's money by so much; some of earlier days."""
+        nanos += self.model.wallet.spendable_money if of_all else 0
+        event = UsageEvent(
+            "model",
+            key or uuid.uuid4().hex,
+            Metered("sms", Decimal(1)),
+            stated=StatedCost("nanos", nanos),
+            occurred_at=self.now - timedelta(days=days),
+        )
+        terms = Terms(ACTOR, self.now, policy, DEBT_LIMIT, max_stated_nanos=10**12)
+        outcome = self.environment.run(self.environment.usage.record_one(self.account_id, event, terms))
+        assert self._said(outcome) == self._expected_use(nanos, key, policy)
 
-    async def _use_money(self, nanos: int) -> bool:
-        async with self.environment.db.transaction() as tx:
-            account = await lock_account(tx, self.account_id)
-            debits = pay(account.money_buckets(self.now), nanos, unit="USD", now=self.now)
-            if isinstance(debits, Shortfall):
-                return False
-            account.post_debits(debits, Kind.USAGE, Cause("account", self.account_id), ACTOR, self.now)
-            await write(tx, [account], self.now)
-            return True
+    def _expected_use(self, nanos: int, key: str | None, policy: UsagePolicy) -> str:
+        if key in self.usage_keys:
+            return "repeated" if self.usage_keys[key] == nanos else "event_id_reused"
+        if self.model.suspended:
+            return "account_suspended"
+        answer = self.model.wallet.use(nanos, DEBT_LIMIT if policy == "debt" else None)
+        if key is not None and answer in ("charged", "debt"):
+            self.usage_keys[key] = nanos
+        return answer
+
+    def _said(self, outcome: Outcome) -> str:
+        match outcome:
+            case Accepted(record):
+                return record.status
+            case Repeated():
+                return "repeated"
+            case Unpaid():
+                return "debt limit" if outcome.debt_limit_reached else "refused"
+            case Rejected(error):
+                return error.code
+
+    @rule()
+    def roll_up(self) -> None:
+        """Add all that was written so far to the sums by day. What comes later is not in them."""
+        self.environment.run(roll_up(self.environment.db, datetime.now(UTC) + SETTLED))
 
     async def wallet_agrees(self) -> None:
         """Compare the account's row, and the grants, with the model."""

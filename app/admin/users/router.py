@@ -155,11 +155,13 @@ async def get_timeline(
     until: Moment | None = None,
     interaction_id: Pasted | None = None,
 ) -> TimelineReply:
-    """List charges, tool uses, credits, purchases and admins' actions together, newest first. Without `kind`: all.
+    """List all events of an account together, newest first. Without `kind`: charges and tool uses, usage events,
+    credits, money, grants given and ended, purchases, and admins' actions.
 
-    Each event appears once. An adjustment is the credit, with the admin who made it, unless `admin` is the only kind. A
-    purchase appears when its credits are booked, and until then when it was started. `until` keeps only older events;
-    `interaction_id` keeps only the charges and tool uses that name the interaction.
+    Each event appears once. An adjustment is the credit, with the admin who made it, unless `admin` is the only kind;
+    so is a grant. A usage event is in the order of its recording; `occurred_at` is its own time. A purchase appears
+    when its credits are booked, and until then when it was started. `until` keeps only older events; `interaction_id`
+    keeps only the charges and tool uses that name the interaction.
     """
     await find_user(db, account_id)
     kinds = sorted(set(kind)) or KINDS

@@ -76,9 +76,12 @@ class UserReply(UserRow):
 class Move(Reply):
     """The change of one pool by an event. A tool's own pools are named `tool/free` and `tool/paid`, and count uses."""
 
-    pool: str
+    pool: str = Field(description="`money`: the plain balance and the grants of money together.")
+    unit: str = Field(description="`credit`, or a currency: then the numbers are nanos of it.")
     delta: int = Field(description="Negative when spent.")
     balance_after: int
+    amount: str | None = Field(description="`delta` as exact decimal text; null: not money.")
+    balance: str | None = Field(description="`balance_after` as exact decimal text; null: not money.")
 
 
 class TimelineEntry(Reply):

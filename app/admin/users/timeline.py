@@ -9,29 +9,37 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.admin.users.timeline_wallet import ADMINS_GRANTS, GRANTS, MONEY, USAGE, shown
 from app.db import Session
 from app.db.sql import sql
+from app.ledger.lots import MAX_OPEN_LOTS
 
 Row = Mapping[str, Any]
-TimelineKind = Literal["charge", "tool_use", "credit", "purchase", "admin"]
-KINDS: tuple[TimelineKind, ...] = ("charge", "tool_use", "credit", "purchase", "admin")
+TimelineKind = Literal["charge", "tool_use", "usage", "credit", "money", "grant", "purchase", "admin"]
+KINDS: tuple[TimelineKind, ...] = ("charge", "tool_use", "usage", "credit", "money", "grant", "purchase", "admin")
 MOST_ENTRIES = 5
 """The most ledger entries that one charge or credit writes: a day's expiry and allowance, and three pools."""
+MOST_ENTRIES_OF_CHARGE = f"CASE WHEN t.from_grants > 0 THEN {MAX_OPEN_LOTS + MOST_ENTRIES} ELSE {MOST_ENTRIES} END"
+"""A charge that grants pay writes an entry for each of them."""
 
 
-def _moves(cause: str, cause_id: str, only: str = "") -> str:
-    """Return SQL for the changes by a charge or a credit `t`, by pool: its ledger entries, which are contiguous."""
+def _moves(cause: str, cause_id: str, only: str = "", most_entries: object = MOST_ENTRIES) -> str:
+    """Return SQL for the changes by a charge or a credit `t`, by pool: its ledger entries, which are contiguous.
+
+    Grants of credits are one pool here, with their sum.
+    """
     return sql(
         """coalesce((
         SELECT jsonb_agg(jsonb_build_object('pool', pool, 'delta', delta, 'balance_after', balance_after)
                          ORDER BY first)
           FROM (SELECT e.pool, sum(e.delta) AS delta, min(e.entry_no) AS first,
-                       (array_agg(e.balance_after ORDER BY e.entry_no DESC))[1] AS balance_after
+                       CASE e.pool WHEN 'grant' THEN t.grants_after
+                            ELSE (array_agg(e.balance_after ORDER BY e.entry_no DESC))[1] END AS balance_after
                   FROM ledger_entries e
                  WHERE e.account_id = t.account_id AND e.entry_no > t.entry_no - {most_entries}
                        AND e.entry_no <= t.entry_no AND e.cause_type = '{cause}' AND e.cause_id = t.{cause_id}{only}
                  GROUP BY e.pool) moved), '[]')""",
-        most_entries=MOST_ENTRIES,
+        most_entries=most_entries,
         cause=cause,
         cause_id=cause_id,
         only=only,
@@ -51,6 +59,17 @@ def _newest(column: str) -> str:
     return f"ORDER BY t.{column} DESC LIMIT :limit"
 
 
+def _paid_by(pool: str, amount: str, after: str) -> str:
+    """Return SQL for the change of a pool by a tool charge, if there was any."""
+    return sql(
+        """CASE WHEN {amount} > 0 THEN jsonb_build_array(
+               jsonb_build_object('pool', '{pool}', 'delta', -{amount}, 'balance_after', {after})) ELSE '[]' END""",
+        pool=pool,
+        amount=amount,
+        after=after,
+    )
+
+
 _CREDIT_MOVES = _moves("credit", "credit_id")
 # A tool charge that the main pool pays appears once, as the tool's use. Entries at midnight are not part of a charge.
 _CHARGES = sql(
@@ -61,19 +80,18 @@ _CHARGES = sql(
            {moves}
       FROM charges t WHERE {before} AND t.operation = 'charge'{of_interaction}
       {newest}""",
-    moves=_moves("charge", "charge_id", " AND e.kind = 'charge'"),
+    moves=_moves("charge", "charge_id", " AND e.kind = 'charge'", MOST_ENTRIES_OF_CHARGE),
     before=_before("charge_id"),
     of_interaction=sql(_OF_INTERACTION, or_else=""),
     newest=_newest("charge_id"),
 )
 _TOOL_USES = sql(
     """
-    SELECT 'tool_use', t.usage_log_id, t.created_at, coalesce(-c.cost, 0), t.product_type,
+    SELECT 'tool_use', t.usage_log_id, t.created_at, coalesce(-c.from_paid, 0), t.product_type,
            jsonb_build_object('total_uses', t.result -> 'total_uses', 'idempotency_key', t.idempotency_key,
                               'request_id', t.request_id),
            CASE WHEN t.source = 'main_pool'
-                THEN jsonb_build_array(
-                    jsonb_build_object('pool', 'paid', 'delta', -c.cost, 'balance_after', c.paid_after))
+                THEN {by_grants} || {by_paid}
                 ELSE jsonb_build_array(
                     jsonb_build_object('pool', t.product_type || '/' || t.source, 'delta', -1,
                                        'balance_after', t.result -> t.source)) END
@@ -81,6 +99,8 @@ _TOOL_USES = sql(
       LEFT JOIN charges c ON c.account_id = t.account_id AND c.charge_id = t.charge_id
      WHERE {before}{of_interaction}
      {newest}""",
+    by_grants=_paid_by("grant", "c.from_grants", "c.grants_after"),
+    by_paid=_paid_by("paid", "c.from_paid", "c.paid_after"),
     before=_before("usage_log_id"),
     of_interaction=sql(_OF_INTERACTION, or_else=" OR t.request_id = :interaction_id"),
     newest=_newest("usage_log_id"),
@@ -146,6 +166,7 @@ def _parts(kinds: Sequence[str]) -> list[str]:
     """Return the kinds' statements. An event that belongs to two of the kinds is only in one of them."""
     purchases_apart = " AND t.transaction_type <> 'purchase'" if "purchase" in kinds else ""
     adjustments_apart = " AND (t.credit_id IS NULL OR l.action <> 'account.adjust')" if "credit" in kinds else ""
+    grants_apart = f" AND l.action NOT IN {ADMINS_GRANTS}" if "grant" in kinds else ""
     statements = {
         "charge": _CHARGES,
         "tool_use": _TOOL_USES,
@@ -157,7 +178,10 @@ def _parts(kinds: Sequence[str]) -> list[str]:
             newest=_newest("credit_id"),
         ),
         "purchase": _PURCHASES,
-        "admin": sql(_ADMINS_ACTIONS, credit_moves=_CREDIT_MOVES, and_not=adjustments_apart),
+        "admin": sql(_ADMINS_ACTIONS, credit_moves=_CREDIT_MOVES, and_not=adjustments_apart + grants_apart),
+        "grant": GRANTS,
+        "money": MONEY,
+        "usage": USAGE,
     }
     return [f"({statements[kind]})" for kind in kinds]
 
@@ -187,4 +211,4 @@ async def list_timeline(
         parts=" UNION ALL ".join(_parts(kinds)),
     )
     values = {"account_id": account_id, "before": before, "limit": limit, "interaction_id": interaction_id}
-    return [dict(row) for row in (await db.execute(text(statement), values)).mappings()]
+    return [shown(dict(row)) for row in (await db.execute(text(statement), values)).mappings()]

@@ -83,13 +83,13 @@ export function Timeline({ accountId }: { accountId: string }) {
         <EmptyState title={emptyTitle(kinds.length > 0 || until !== null, interaction)}>
           {kinds.length > 0 || until !== null || interaction !== null
             ? "Remove filters to see more entries."
-            : "Charges, credits, purchases and admin actions are listed here."}
+            : "Charges, usage events, credits, money, grants, purchases and admin actions are listed here."}
         </EmptyState>
       )}
       {entries !== undefined && entries.length > 0 && (
         <Stack component="ol" gap={0} m={0} p={0} aria-label="Timeline, newest first">
           {entries.map((entry) => (
-            <TimelineItem key={`${entry.kind}-${entry.id}`} entry={entry} />
+            <TimelineItem key={`${entry.kind}-${entry.id}`} entry={entry} accountId={accountId} />
           ))}
         </Stack>
       )}

@@ -4,7 +4,10 @@ import {
   IconArrowDownLeft,
   IconArrowUpRight,
   IconChevronDown,
+  IconCoins,
   IconCreditCard,
+  IconGauge,
+  IconGift,
   IconShieldCog,
   IconTool,
 } from "@tabler/icons-react";
@@ -25,19 +28,25 @@ import classes from "./TimelineItem.module.css";
 const ICONS: Record<TimelineEntry["kind"], typeof IconTool> = {
   charge: IconArrowUpRight,
   tool_use: IconTool,
+  usage: IconGauge,
   credit: IconArrowDownLeft,
+  money: IconCoins,
+  grant: IconGift,
   purchase: IconCreditCard,
   admin: IconShieldCog,
 };
 const KIND: Record<TimelineEntry["kind"], string> = {
   charge: "Charge",
   tool_use: "Tool use",
+  usage: "Usage event",
   credit: "Credit",
+  money: "Money",
+  grant: "Grant",
   purchase: "Purchase",
   admin: "Admin",
 };
 
-export function TimelineItem({ entry }: { entry: TimelineEntry }) {
+export function TimelineItem({ entry, accountId }: { entry: TimelineEntry; accountId: string }) {
   const [opened, { toggle }] = useDisclosure(false);
   const details = useId();
   const Icon = ICONS[entry.kind];
@@ -64,6 +73,13 @@ export function TimelineItem({ entry }: { entry: TimelineEntry }) {
           {entry.kind === "admin" && (
             <Diff before={humanizeFacts(entry.details.before as Facts | null)} after={humanizeFacts(entry.details.after as Facts | null)} />
           )}
+          {entry.kind === "usage" && (
+            <Group mt="xs">
+              <Anchor component={Link} to={`/usage/${accountId}/${entry.id}`} size="sm">
+                View usage event
+              </Anchor>
+            </Group>
+          )}
           {typeof entry.details.purchase_id === "string" && (
             <Group mt="xs">
               <Anchor component={Link} to={`/purchases/${entry.details.purchase_id}`} size="sm">
@@ -79,7 +95,7 @@ export function TimelineItem({ entry }: { entry: TimelineEntry }) {
 
 function titleOf({ kind, title }: TimelineEntry): string {
   if (kind === "admin") return ACTIONS[title] ?? humanize(title);
-  return kind === "charge" ? title : humanize(title);
+  return kind === "charge" || kind === "usage" ? title : humanize(title);
 }
 
 /** Return the label of an entry's kind: credits by their type, adjustments with their admin. */

@@ -14,7 +14,10 @@ export const SORTS: Record<Exclude<NonNullable<UsersQuery["sort"]>, "newest">, s
 export const KINDS: Record<TimelineEntry["kind"], string> = {
   charge: "Charges",
   tool_use: "Tool uses",
+  usage: "Usage events",
   credit: "Credits",
+  money: "Money",
+  grant: "Grants",
   purchase: "Purchases",
   admin: "Admin actions",
 };
