@@ -27,6 +27,8 @@ ALERTS = "tests/risk/test_alerts.py"
 GRANTS = "tests/wallet/test_grants.py"
 WALLET_LEDGER = "tests/wallet/test_ledger.py"
 MONEY = "tests/wallet/test_money_credits.py"
+MONEY_DAYS = "tests/admin/test_money_days.py"
+USAGE_EVENTS = "tests/metering/test_usage_events_http.py"
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,62 @@ CODE = [
         file="app/wallet/expiry.py",
         old="lock_accounts(tx, due, skip_locked=True)",
         new="lock_accounts(tx, due)",
+    ),
+    Mutant(
+        "the debt that a purchase of money pays first",
+        (WALLET_LEDGER,),
+        file="app/ledger/locked_account.py",
+        old="        if kind in PAYS_DEBT:\n            repaid = min(nanos",
+        new="        if False:\n            repaid = min(nanos",
+    ),
+    Mutant(
+        "the look at used ids of usage events under the lock",
+        ("tests/metering/test_usage_races.py",),
+        file="app/metering/service.py",
+        old="                batch.known[key] = _known(row)",
+        new="                pass",
+    ),
+    Mutant(
+        "the refusal of usage that money does not cover",
+        ("tests/metering/test_usage.py",),
+        file="app/metering/deciding.py",
+        old="if owed and not self._may_owe(case):",
+        new="if False:",
+    ),
+    Mutant(
+        "the limit of debt by usage",
+        (USAGE_EVENTS,),
+        file="app/metering/deciding.py",
+        old='if owed and account.balances["money_debt"] + owed > terms.debt_limit_nanos:',
+        new="if False:",
+    ),
+    Mutant(
+        "the lock of a cost record without a user",
+        ("tests/metering/test_cost_records_races.py",),
+        file="app/cost_records/queries.py",
+        old="AND record_id = $2 FOR NO KEY UPDATE",
+        new="AND record_id = $2",
+    ),
+    Mutant(
+        "the lock of the sums by day",
+        ("tests/admin/test_analytics.py",),
+        file="app/analytics/rollup.py",
+        old="FROM rollup_state WHERE name = 'analytics' FOR UPDATE",
+        new="FROM rollup_state WHERE name = 'analytics'",
+    ),
+    Mutant(
+        "the day of a usage event's own time",
+        (MONEY_DAYS,),
+        file="app/analytics/sources.py",
+        old="CAST(e.occurred_at AT TIME ZONE 'UTC' AS date) AS day",
+        new="CAST(e.created_at AT TIME ZONE 'UTC' AS date) AS day",
+    ),
+    Mutant(
+        "the separate mark of grants and usage events",
+        (MONEY_DAYS,),
+        file="app/analytics/sources.py",
+        old='"metered_up_to": row.metered_up_to',
+        new='"metered_up_to": row.rolled_up_to',
     ),
 ]
 

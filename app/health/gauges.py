@@ -103,12 +103,13 @@ async def measure_books(reports: Database, now: datetime) -> None:
         values[metrics.ACCOUNTS][environment, row["status"]] = row["accounts"]
         values[metrics.OUTSTANDING][environment, "paid"] += float(row["paid"])
         values[metrics.OUTSTANDING][environment, "debt"] += float(row["debt"])
-        values[metrics.OUTSTANDING][environment, "grants"] += float(row["grants"])
+        values[metrics.OUTSTANDING][environment, "grant"] += float(row["grants"])
         granted[environment,] += float(row["paid"] - row["debt"])
     for row in products:
         values[metrics.OUTSTANDING][row["environment"], "product_paid"] = float(row["paid"])
     for row in spent:
-        for pool in ("daily_free", "grants", "free", "paid", "product_free", "product_paid"):
+        values[metrics.SPENT][row["environment"], "grant"] = float(row["grants"])
+        for pool in ("daily_free", "free", "paid", "product_free", "product_paid"):
             values[metrics.SPENT][row["environment"], pool] = float(row[pool])
         granted[row["environment"],] += float(row["paid"])
     for row in purchases:

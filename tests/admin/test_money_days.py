@@ -246,7 +246,7 @@ async def test_a_long_backlog_is_added_in_steps(shop: Shop, rows: int) -> None:
 
 
 async def test_the_migration_counts_what_was_written_before_it(shop: Shop) -> None:
-    """Without events and grants the sums are complete at once; else the worker adds what there is."""
+    """Without events and grants the sums are complete at once; else the worker adds the events and grants."""
     await shop.settle()
     expected = await shop.days()
     alembic(shop.office.urls, "downgrade", "0032")
