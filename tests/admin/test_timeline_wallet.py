@@ -83,7 +83,7 @@ async def test_grants_are_shown_when_they_are_given_and_when_they_end(
     now = datetime.now(UTC)
     await give(office.db, account_id, 7, now - timedelta(hours=2), expires_at=now - timedelta(hours=1))
     assert await expire_grants(office.db, now) >= 1
-    body = {"idempotency_key": "k", "reason": "Ticket 1", "amount": "5.25"}
+    body = {"idempotency_key": "k", "reason": "Ticket 1", "money": "5.25"}
     given = await admin.post(f"/admin/users/{account_id}/grants", json=body)
     assert given.status_code == 201, given.text
     path = f"/admin/users/{account_id}/grants/{given.json()['grant']['grant_id']}/end"
