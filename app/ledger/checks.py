@@ -24,6 +24,8 @@ class Proof:
 
     checks: Mapping[str, str] = field(default_factory=dict)
     """By the name of the fault that a query looks for."""
+    totals: Mapping[str, str] = field(default_factory=dict)
+    """Checks of sums over many accounts. They run last: the others name the account at fault."""
     balances: Sequence[str] = ()
     """Queries of the stored balances (account_id, pool, unit, grant_id, balance) that entries must add up to."""
     causes: Mapping[str, str] = field(default_factory=dict)
@@ -189,6 +191,7 @@ def compose(proofs: Sequence[Proof]) -> dict[str, str]:
         *_ACCOUNT_SUMS.items(),
         *(check for proof in proofs for check in proof.checks.items()),
         ("an entry without its cause", _causes(causes)),
+        *(check for proof in proofs for check in proof.totals.items()),
         ("a privilege to change the ledger", _PRIVILEGE),
     ]
     for named in (causes, checks):

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.analytics.checks import ROLLUP_CHECKS
+from app.analytics.checks import ROLLUP_CHECKS, TOTALS
 from app.analytics.days import Days
 from app.analytics.rollup import SETTLED, attribute_step, meter_step, roll_up, roll_up_step
 from app.analytics.sources import first_id_at
@@ -118,7 +118,7 @@ async def check_keys(office: Office) -> None:
 
 async def proof(urls: Urls) -> None:
     async with connected(urls) as connection:
-        for name, sql in ROLLUP_CHECKS.items():
+        for name, sql in (ROLLUP_CHECKS | TOTALS).items():
             assert await connection.fetchval(sql) is None, name
 
 

@@ -58,6 +58,7 @@ LEAST: dict[tuple[str, str], Role] = {
     ("GET", "/admin/analytics/products"): "viewer",
     ("GET", "/admin/analytics/agents"): "viewer",
     ("GET", "/admin/analytics/keys"): "viewer",
+    ("GET", "/admin/analytics/metered"): "viewer",
     ("GET", "/admin/analytics/models"): "viewer",
     ("GET", "/admin/analytics/users"): "viewer",
     ("GET", "/admin/analytics/cohorts"): "viewer",

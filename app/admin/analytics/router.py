@@ -157,7 +157,7 @@ async def list_analytics_models(admin: Viewer, db: ReportDb, days: DayRange) -> 
 async def list_metered_usage(
     admin: Viewer, db: ReportDb, days: DayRange, by: Literal["meter", "model", "agent", "key"] = "meter"
 ) -> MeteredReply:
-    """Return usage events by meter, model, agent or API key, on the day of their own time, the highest cost first."""
+    """Return usage events by meter, model, agent or API key, on the day of the events' own time. Highest cost first."""
     async with db.consistent_read() as session:
         rows = await metered_reports.list_metered_by(session, days, COLUMN_OF[by])
         names = await usage_reports.find_key_names(session, [row["key_id"] for row in rows] if by == "key" else [])

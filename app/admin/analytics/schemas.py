@@ -80,7 +80,7 @@ class Movements(Reply):
 
 
 class MeteredSums(Reply):
-    """Usage events of one currency, on the day of their own time. Amounts are exact decimal text."""
+    """Usage events of one currency, on the day of the events' own time. Amounts are exact decimal text."""
 
     currency: str
     events: int = Field(description="Recorded events, without refused ones.")
@@ -95,7 +95,7 @@ class MeteredSums(Reply):
 
 
 class Money(MeteredSums):
-    """Money of one currency. Usage counts on the day of its own time, all else on the day on which it was booked.
+    """Money of one currency. Usage counts on the day of the events' own time, other money when it was booked.
 
     Over all days: purchased + granted - taken_back - ended - cost - other_usage = balance + grants - debt of now.
     """

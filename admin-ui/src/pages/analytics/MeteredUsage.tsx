@@ -12,7 +12,7 @@ import { meterName } from "../usage/labels";
 const BY = { meter: "Meter", model: "Model", agent: "Agent", key: "API key" } as const;
 type By = keyof typeof BY;
 
-/** Usage events by the day of their own time, summed by an attribute and currency. */
+/** Sums of usage events by an attribute and currency, on the day of the events' own time. */
 export function MeteredUsage() {
   const [by, setBy] = useState<By>("meter");
   const { data, ...state } = useReport(["analytics", "metered", by], (query, signal) =>

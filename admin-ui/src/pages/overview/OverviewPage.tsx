@@ -72,7 +72,7 @@ export function OverviewPage() {
           <ChartSection
             {...chart}
             title="Usage charged by day"
-            note="Usage events on the day of their own time. The table also has money that was purchased, granted or that expired."
+            note="Usage events on the day of the events' own time. The table also has money that was purchased, granted or that expired."
             kind="beside"
             series={usageCostSeries(moneyCurrencies)}
             columns={[dayColumn, ...moneyColumns(moneyCurrencies)]}
