@@ -47,7 +47,7 @@ _MOVED = sql(
     SELECT account_id, created_at, currency, transaction_type AS kind, amount_nanos AS gained, 0 AS owed
       FROM money_credits WHERE {within}
      UNION ALL
-    SELECT account_id, created_at, unit, kind,
+    SELECT account_id, created_at, unit, CASE cause_type WHEN 'correction' THEN 'usage' ELSE kind END,
            CASE WHEN cause_type = 'money_credit' THEN 0 WHEN pool = 'money_debt' THEN -delta ELSE delta END,
            CASE pool WHEN 'money_debt' THEN delta ELSE 0 END
       FROM ledger_entries WHERE {wallet_entries} AND unit <> 'credit' AND {within})""",

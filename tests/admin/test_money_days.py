@@ -250,7 +250,7 @@ async def test_the_migration_counts_what_was_written_before_it(shop: Shop) -> No
     await shop.settle()
     expected = await shop.days()
     alembic(shop.office.urls, "downgrade", "0032")
-    alembic(shop.office.urls, "upgrade", "0033")
+    alembic(shop.office.urls, "upgrade", "0034")
     [state] = await shop.office.rows("SELECT metered_up_to, rolled_up_to FROM rollup_state")
     assert state["metered_up_to"].int == 0 < state["rolled_up_to"].int
     assert await shop.days() == expected

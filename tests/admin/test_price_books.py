@@ -215,7 +215,7 @@ async def test_unknown_models_say_whether_they_are_priced_by_now(office: Office,
             row(prices={"input_uncached": "1", "output_text": "1"}),
         ),
         (UnknownModel("openai", "gpt", "disputed"), row(status="disputed"), row(status="confirmed")),
-        # As versions before 0034 stored them
+        # As versions before 0033 stored them
         (
             UnknownModel("openai", "gpt", "no_price_for_mode"),
             row(),
