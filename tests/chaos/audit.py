@@ -13,7 +13,12 @@ from tests.chaos.load import Journal
 from tests.chaos.stack import Stack
 from tests.databases import Urls
 
-TABLES = {"charge": ("charges", "charge_id"), "tool charge": ("product_usage_log", "usage_log_id")}
+TABLES = {
+    "charge": ("charges", "idempotency_key", "charge_id"),
+    "tool charge": ("product_usage_log", "idempotency_key", "usage_log_id"),
+    "usage event": ("usage_events", "event_id", "usage_id"),
+    "batched event": ("usage_events", "event_id", "usage_id"),
+}
 CREDITS_BOOKED = """
     SELECT p.payment_intent_id, count(c.credit_id) AS credits, sum(c.credits) AS total, max(p.credits) AS sold
       FROM purchases p LEFT JOIN credits c
@@ -59,13 +64,13 @@ async def audit(stack: Stack, journal: Journal) -> Books:
 
 
 async def _booked(urls: Urls, kind: str, keys: set[str]) -> dict[str, list[str]]:
-    table, id_column = TABLES[kind]
+    table, key_column, id_column = TABLES[kind]
     sql = (
-        f"SELECT idempotency_key, array_agg({id_column}::text) AS ids FROM {table}"
-        " WHERE idempotency_key = ANY($1) GROUP BY 1"
+        f"SELECT {key_column} AS key, array_agg({id_column}::text) AS ids FROM {table}"
+        f" WHERE {key_column} = ANY($1) GROUP BY 1"
     )
     async with connected(urls) as connection:
-        return {row["idempotency_key"]: row["ids"] for row in await connection.fetch(sql, sorted(keys))}
+        return {row["key"]: row["ids"] for row in await connection.fetch(sql, sorted(keys))}
 
 
 async def _purchase_problems(stack: Stack, journal: Journal) -> list[str]:

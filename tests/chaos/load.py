@@ -20,9 +20,12 @@ RETRY_AFTER_S = 0.25
 """How long our callers wait before a retry: less than Retry-After, for more requests during a fault."""
 AGENTS = 8
 BUYERS = 2
+REPORTERS = 2
 READERS = 1
 ADMINS = 1
 OK = (200, 201, 409)
+METRIC = {"type": "llm_tokens", "provider": "chaos", "model": "chaos", "input_tokens": 900, "output_tokens": 120}
+EVENTS_A_BATCH = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Call:
 class Journal:
     calls: list[Call] = field(default_factory=list)
     sent: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By kind of charge: every idempotency key that was ever sent."""
+    """By kind of charge: every idempotency key, or id of an event, that was ever sent."""
     acknowledged: dict[str, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
     """By kind of charge and key: every id that an answer has named."""
     paid: set[str] = field(default_factory=set)
@@ -143,6 +146,8 @@ class Load:
                     everybody.create_task(self._repeat(self._interact, users()[i % len(users())]))
                 for i in range(BUYERS):
                     everybody.create_task(self._repeat(self._buy, users()[i]))
+                for i in range(REPORTERS):
+                    everybody.create_task(self._repeat(self._report, users()[i]))
                 for _ in range(READERS):
                     everybody.create_task(self._repeat(self._look, {}))
                 for _ in range(ADMINS):
@@ -157,7 +162,7 @@ class Load:
             await asyncio.sleep(THINK_S * (0.5 + self._random.random()))
 
     async def _interact(self, user: dict[str, str]) -> None:
-        """An agent's check, charge, replayed charge, and a tool's charge with its replay."""
+        """An agent's check; its charge, its tool's charge and its usage event, each with a replay."""
         await self._caller.call("check", "POST", "/v1/billing/credits/check", user)
         charge = {**user, "amount_minor": 100, "currency": "USD", "idempotency_key": uuid.uuid4().hex}
         if await self._charge("charge", charge):
@@ -165,13 +170,14 @@ class Load:
         tool = {**user, "product_type": "web_search", "idempotency_key": uuid.uuid4().hex}
         if await self._charge("tool charge", tool):
             await self._charge("tool charge", tool)
+        event = {**user, "event_id": uuid.uuid4().hex, "metric": METRIC}
+        if await self._charge("usage event", event):
+            await self._charge("usage event", event, expected=409)
 
     async def _charge(self, kind: str, body: dict[str, Any], expected: int | None = None) -> bool:
         """Whether it was acknowledged. One that was not is posted again twice, or is given up by one in four."""
-        path, id_name = (
-            ("/v1/tools/charge", "usage_log_id") if kind == "tool charge" else ("/v1/billing/charges", "charge_id")
-        )
-        key = str(body["idempotency_key"])
+        path, key_name, id_name = CHARGES[kind]
+        key = str(body[key_name])
         self.journal.sent[kind].add(key)
         for _ in range(1 if self._random.random() < 0.25 else 3):
             status, answer, headers = await self._caller.call(kind, "POST", path, body)
@@ -185,6 +191,22 @@ class Load:
                 return True
             await asyncio.sleep(RETRY_AFTER_S)
         return False
+
+    async def _report(self, user: dict[str, str]) -> None:
+        """A reporter sends a batch until each of its events was recorded, now or before; or gives up."""
+        events = [{**user, "event_id": uuid.uuid4().hex, "metric": METRIC} for _ in range(EVENTS_A_BATCH)]
+        self.journal.sent["batched event"].update(str(event["event_id"]) for event in events)
+        for _ in range(3):
+            status, answer, _ = await self._caller.call("batch", "POST", "/v1/usage/batch", {"events": events})
+            results = answer["results"] if status == 200 else []
+            for item in results:
+                if item["success"] or item["error"] == "duplicate_event":
+                    self.journal.acknowledge("batched event", item["event_id"], item["transaction_id"])
+                elif item["error"] != "busy":
+                    self.journal.calls.append(Call("batch", time.monotonic(), 0, status, f"an event was {item}"))
+            if results and all(item["error"] != "busy" for item in results):
+                return
+            await asyncio.sleep(RETRY_AFTER_S)
 
     async def _buy(self, user: dict[str, str]) -> None:
         """A buyer clicks until there is a payment, pays it at Stripe, and looks until the credits are there."""
@@ -223,7 +245,13 @@ class Load:
             await asyncio.sleep(0.1)
 
 
-KINDS = ("check", "charge", "tool charge", "purchase", "purchase status", "user token", "report")
+CHARGES = {
+    "charge": ("/v1/billing/charges", "idempotency_key", "charge_id"),
+    "tool charge": ("/v1/tools/charge", "idempotency_key", "usage_log_id"),
+    "usage event": ("/v1/usage", "event_id", "transaction_id"),
+}
+"""By kind: path, and the names of its key in the request and of its id in the answer."""
+KINDS = ("check", *CHARGES, "batch", "purchase", "purchase status", "user token", "report")
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- {} -->\n", "<!-- /{} -->"
 HEAD = (
     "| fault | lasted | answered | 503 | cut off | slowest | whole again after | "
-    "charges: acknowledged, once each | unacknowledged: of these booked, once | payments, each booked once | result |\n"
+    "charges and events: acknowledged, once each | unacknowledged: of these booked, once | payments, each booked once "
+    "| result |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 

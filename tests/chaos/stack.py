@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,7 +26,10 @@ from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.demo.postgres import Cluster, ephemeral_cluster
+from app.ledger.entries import Cause, Kind
 from app.ledger.pools import Credits
+from app.pricing.book import BookDocument
+from app.pricing.editing import Author, activate, propose
 from app.settings import Mode, Settings
 from tests.chaos.clock import Clock
 from tests.chaos.proxy import PostgresProxy, Proxy
@@ -37,6 +40,7 @@ from tests.demo.oidc_server import WEB, RunningOIDC, running_oidc
 from tests.processes import Process, run_command
 from tests.servers import LocalStripe, Server, environment, free_port, launch, running_server, running_stripe
 from tests.support.pooler_and_replica import PoolerAndReplica, running_pooler_and_replica
+from tests.support.wallets import DOLLAR, locked
 
 DATABASE = "chaos"
 API_PROCESSES = 2
@@ -45,6 +49,15 @@ VOLUME_BYTES = 256 << 20
 """Size of the database's volume, if it has a separate one."""
 WEBHOOK_RETRIES_S = (0.3, 0.6, 1.2, 2.4, 4.8, 9.6)
 ADMIN, ADMIN_SESSION_SECRET = "chaos@ciris.ai", "only-in-tests-and-32-characters-long"
+BOOK = BookDocument.model_validate(
+    {
+        "name": "chaos",
+        "currency": "USD",
+        "llm": [
+            {"id": "row", "provider": "chaos", "model": "chaos", "prices": {"input_uncached": "3", "output_text": "15"}}
+        ],
+    }
+)
 CLUSTER_SETTINGS = {"max_wal_size": "64MB", "min_wal_size": "32MB"}
 
 
@@ -227,7 +240,7 @@ def _cluster(*, own_volume: bool) -> Iterator[tuple[Cluster, Path | None]]:
 
 
 async def _fill(urls: Urls) -> Keys:
-    """Create accounts with plenty of credits, a key that may charge them, and an admin who may read them."""
+    """Create accounts with plenty of credits and money, a price book, a key that may charge, and an admin who reads."""
     db = Database(SecretStr(urls.service))
     settings = Settings(
         mode=Mode.DEVELOPMENT,
@@ -240,10 +253,13 @@ async def _fill(urls: Urls) -> Keys:
         await billing.credit(
             account_id, credits=Credits(10**9), currency="USD", transaction_type="grant", actor=ACTOR, now=now
         )
+        async with locked(db, account_id, now) as account:
+            account.give_money(10**6 * DOLLAR, Kind.OPENING_GRANT, Cause("account", account_id), ACTOR, now)
+    permissions = {Permission.READ, Permission.WRITE, Permission.USAGE_WRITE}
     async with db.transaction() as tx:
-        key = await create_key(
-            tx, environment="live", name="chaos", permissions={Permission.READ, Permission.WRITE}, now=now
-        )
+        version = await propose(tx, BOOK, author := Author("chaos", None, "chaos", now))
+        await activate(tx, version, now - timedelta(days=30), author)
+        key = await create_key(tx, environment="live", name="chaos", permissions=permissions, now=now)
         await add_admin(tx, ADMIN, "viewer", now=now)
         session = await AdminSessions(db, settings).open_for_script(tx, ADMIN, now=now)
     await db.close()
