@@ -28,6 +28,7 @@ import app.admin.users.wallet
 import app.billing.router
 import app.cost_records.router
 import app.health.router
+import app.holds.router
 import app.metering.events_router
 import app.metering.reports_router
 import app.metering.router
@@ -58,6 +59,7 @@ from app.errors import install_error_handlers, response_for
 from app.health.gauges import measure_connections
 from app.health.provider_status import postgresql_probe, stripe_probe
 from app.health.router import VERSION
+from app.holds.service import HoldService
 from app.http.admission import ConcurrencyLimiter
 from app.http.cors import CorsHeaders, Preflight
 from app.http.envelope_middleware import Envelopes
@@ -90,6 +92,7 @@ ROUTERS = (
     app.metering.events_router,
     app.metering.reports_router,
     app.cost_records.router,
+    app.holds.router,
     app.tools.router,
     app.wallet.router,
     app.neighbours.z_billing.router,
@@ -151,6 +154,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.version_mark,
     )
     app.state.cost_records = CostRecordService(db, app.state.billing.batcher, configuration)
+    app.state.holds = HoldService(db, app.state.billing.batcher, configuration)
     app.state.wallet = WalletService(db, app.state.accounts, app.state.version_mark)
     app.state.payments = PaymentService(db, configuration, app.state.billing, gateway)
     app.state.auth = Authenticator(db, settings, listener)
@@ -166,6 +170,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             (OPERATION, app.state.tools),
             ("usage", app.state.usage),
             ("cost_record", app.state.cost_records),
+            ("hold", app.state.holds),
         )
         for operation, service in services:
             CHARGES_WAITING.labels(operation).set(service.waiting)

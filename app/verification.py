@@ -14,13 +14,14 @@ from app.analytics.checks import PROOF as ANALYTICS
 from app.billing.checks import PROOF as BILLING
 from app.cost_records.checks import PROOF as COST_RECORDS
 from app.db import Database
+from app.holds.checks import PROOF as HOLDS
 from app.ledger.verification import Verification, verify_ledger
 from app.metering.checks import PROOF as METERING
 from app.payments.checks import PROOF as PAYMENTS
 from app.tools.checks import PROOF as TOOLS
 from app.wallet.checks import PROOF as WALLET
 
-PROOFS = (BILLING, METERING, COST_RECORDS, TOOLS, PAYMENTS, WALLET, ACCOUNTS, ANALYTICS)
+PROOFS = (BILLING, METERING, COST_RECORDS, HOLDS, TOOLS, PAYMENTS, WALLET, ACCOUNTS, ANALYTICS)
 
 
 async def verify_books(

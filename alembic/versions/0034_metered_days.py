@@ -19,7 +19,7 @@ MARK_COMMENT = "what has a lower id is in the sums of usage events and grants; n
 # Charges and usage events write no row of this index.
 ENTRIES = """
     pool IN ('grant', 'money', 'money_debt')
-    AND cause_type NOT IN ('charge', 'tool_usage', 'usage_event', 'cost_record')
+    AND cause_type NOT IN ('charge', 'tool_usage', 'usage_event', 'cost_record', 'hold')
     AND (pool = 'money_debt' OR cause_type <> 'money_credit')"""
 # Until grants or usage events exist, nothing below the mark of the other sums is missing in these.
 MARK = """

@@ -67,7 +67,7 @@ BOOKS = (
     ),
     Texts("free_grants", "grant_id", {"idempotency_key": "NULL"}),
     Texts("grants", "grant_id", {"idempotency_key": "NULL"}),
-    Texts("holds", "hold_id", {"idempotency_key": "NULL"}),
+    Texts("holds", "hold_id", {"idempotency_key": "NULL", "run_id": "NULL", "metadata": "'{}'", "outcome": "NULL"}),
 )
 
 

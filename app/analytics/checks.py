@@ -64,10 +64,15 @@ def _settled(columns: str, table: str) -> str:
 
 # Each side of an account's books, for all days together: what its pools hold, and what the reports count by day.
 _HELD_AND_COUNTED = f"""
-    SELECT environment, currency AS unit, money_nanos + grants_money_nanos - money_debt_nanos AS held, 0 AS counted
+    SELECT environment, currency AS unit, money_nanos + grants_money_nanos + held_money_nanos - money_debt_nanos AS held,
+           0 AS counted
       FROM accounts
      UNION ALL
     SELECT environment, 'credit', grants_credits, 0 FROM accounts
+     UNION ALL
+    SELECT a.environment, 'credit', p.amount, 0
+      FROM holds h JOIN hold_parts p USING (account_id, hold_id) JOIN accounts a USING (account_id)
+     WHERE h.status = 'held' AND h.unit = 'credit' AND p.pool = 'grant'
      UNION ALL
     SELECT a.environment, m.currency, 0, m.amount_nanos FROM money_credits m JOIN accounts a USING (account_id)
      UNION ALL

@@ -24,6 +24,13 @@ _PRODUCTS = text(
      WHERE i.paid > 0 GROUP BY a.environment
     """
 )
+_HELD = text(
+    """
+    SELECT a.environment, sum(p.amount) AS credits, coalesce(sum(p.amount) FILTER (WHERE p.pool = 'paid'), 0) AS paid
+      FROM holds h JOIN hold_parts p USING (account_id, hold_id) JOIN accounts a USING (account_id)
+     WHERE h.status = 'held' AND h.unit = 'credit' GROUP BY a.environment
+    """
+)
 _PURCHASES = text(
     """
     SELECT environment, currency, status, count(*) AS purchases,
@@ -58,6 +65,11 @@ async def sum_accounts(db: Session) -> Sequence[Row]:
 
 async def sum_products(db: Session) -> Sequence[Row]:
     return await _rows(db, _PRODUCTS)
+
+
+async def sum_held(db: Session) -> Sequence[Row]:
+    """Return the credits in open holds, and how many of them are paid credits."""
+    return await _rows(db, _HELD)
 
 
 async def sum_purchases(db: Session) -> Sequence[Row]:

@@ -16,11 +16,17 @@ PROOF = Proof(
                                 -sum(delta) FILTER (WHERE pool = 'daily_free') AS daily_free,
                                 -sum(delta) FILTER (WHERE pool = 'free') AS free,
                                 -sum(delta) FILTER (WHERE pool = 'paid') AS paid,
-                                -sum(delta) FILTER (WHERE pool = 'grant') AS grants
+                                -sum(delta) FILTER (WHERE pool = 'grant') AS grants,
+                                -sum(delta) FILTER (WHERE pool = 'held') AS held
                            FROM ledger_entries WHERE cause_type = 'charge' AND {spent} GROUP BY 1, 2) e
                 ON e.account_id = c.account_id AND e.cause_id = c.charge_id
-             WHERE (c.from_daily_free, c.from_free, c.from_paid, c.from_grants)
-                   <> (coalesce(e.daily_free, 0), coalesce(e.free, 0), coalesce(e.paid, 0), coalesce(e.grants, 0))
+             WHERE CASE WHEN e.held IS NULL  -- else a hold took it from the pools earlier
+                        THEN (c.from_daily_free, c.from_free, c.from_paid, c.from_grants)
+                             <> (coalesce(e.daily_free, 0), coalesce(e.free, 0), coalesce(e.paid, 0),
+                                 coalesce(e.grants, 0))
+                        ELSE c.cost <> e.held + coalesce(e.daily_free, 0) + coalesce(e.free, 0) + coalesce(e.paid, 0)
+                                       + coalesce(e.grants, 0)
+                   END
              ORDER BY c.account_id, c.entry_no LIMIT 1
             """,
             spent=SPENT,

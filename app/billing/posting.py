@@ -4,7 +4,7 @@ BillingService uses it in its own transactions. The services of tools, payments 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -98,11 +98,17 @@ def post_charge(
     cause = Cause("charge", charge_id)
     kind = Kind.CHARGE if operation == CHARGE else Kind.TOOL_CHARGE
     account.post_debits(debits, kind, cause, request.actor, request.at, allowance=allowance)
+    return charge_row(account, charge_id, request, ((bucket.kind, amount) for bucket, amount in debits), operation)
+
+
+def charge_row(
+    account: LockedAccount, charge_id: UUID, request: ChargeRequest, spent: Iterable[tuple[str, int]], operation: str
+) -> dict[str, Any]:
+    """Count the posted debits (kind of bucket, credits) as uses, and return the charge's row for `record_charges`."""
     parts = {"daily_free": 0, "grant": 0, "free": 0, "paid": 0}
-    cost = 0
-    for bucket, amount in debits:
-        parts[bucket.kind] += amount
-        cost += amount
+    for kind, amount in spent:
+        parts[kind] += amount
+    cost = sum(parts.values())
     account.total_uses += cost
     grants_after = account.live_grants(request.at)
     grants = {"from_grants": parts["grant"], "grants_after": grants_after} if parts["grant"] or grants_after else {}

@@ -95,6 +95,7 @@ async def measure_books(reports: Database, now: datetime) -> None:
     """Set the sums over the whole books, from one snapshot. Reads every account and purchase; locks nothing."""
     async with reports.consistent_read() as session:
         accounts, purchases = await totals.sum_accounts(session), await totals.sum_purchases(session)
+        held = await totals.sum_held(session)
         products, spent = await totals.sum_products(session), await totals.sum_spent(session)
     values: dict[Sum, dict[tuple[str, ...], float]] = {total: defaultdict(float) for total in metrics.SUMS}
     granted = values[metrics.GRANTED]
@@ -105,6 +106,9 @@ async def measure_books(reports: Database, now: datetime) -> None:
         values[metrics.OUTSTANDING][environment, "debt"] += float(row["debt"])
         values[metrics.OUTSTANDING][environment, "grant"] += float(row["grants"])
         granted[environment,] += float(row["paid"] - row["debt"])
+    for row in held:
+        values[metrics.OUTSTANDING][row["environment"], "held"] = float(row["credits"])
+        granted[row["environment"],] += float(row["paid"])
     for row in products:
         values[metrics.OUTSTANDING][row["environment"], "product_paid"] = float(row["paid"])
     for row in spent:
@@ -121,7 +125,7 @@ async def measure_books(reports: Database, now: datetime) -> None:
         values[metrics.RECEIVED][money] += float(row["received_minor"])
         values[metrics.GIVEN_BACK][money] += float(row["refunded_minor"])
         values[metrics.FOR_REVIEW][environment,] += row["for_review"]
-        # granted = outstanding - debt + spent - (sold - taken back)
+        # granted = outstanding and held - debt + spent - (sold - taken back)
         granted[environment,] += float(row["credits_refunded"] + row["credits_disputed"] - row["sold"])
     metrics.JOBS_FAILED.set(await count_failed(reports))
     metrics.BOOKS.replace(values)

@@ -48,6 +48,7 @@ Outcome = TypeVar("Outcome")
 Accounts: TypeAlias = Mapping[UUID, LockedAccount]
 Decide = Callable[[Tx, Accounts, Sequence[Request]], Awaitable[Sequence[Outcome]]]
 Count = Callable[[Sequence[Outcome]], None]
+Hook = Callable[[Tx, Accounts, Sequence[Any]], Awaitable[None]]
 
 
 class Operation(Generic[Request, Outcome]):
@@ -97,6 +98,7 @@ class Batcher:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._recent_keys = RecentKeys()
+        self._hooks: list[Hook] = []
         self._group: GroupCommit[Work, Any] = GroupCommit(
             self._transact, db.lock_waiters, find_replay=_find_replay, name="charge"
         )
@@ -119,6 +121,10 @@ class Batcher:
         `weigh(request)` returns how many single requests it is worth: a transaction takes up to MAX_WEIGHT.
         """
         return Operation(self, decide, find_replay, count, weigh)
+
+    def before_deciding(self, hook: "Hook") -> None:
+        """Call `hook(tx, accounts, requests)` in each transaction once its accounts are locked, before any decision."""
+        self._hooks.append(hook)
 
     async def stop(self) -> None:
         """Wait for the transactions under way. They continue when their callers are cancelled."""
@@ -154,6 +160,8 @@ class Batcher:
         """
         async with self._db.batch() as tx:
             accounts = await lock_accounts(tx, {request.account_id for _, request in batch}, skip_locked=skip_locked)
+            for hook in self._hooks:
+                await hook(tx, accounts, [request for _, request in batch])
             places: dict[Operation[Any, Any], list[int]] = {}
             for place, (operation, request) in enumerate(batch):
                 if not skip_locked or request.account_id in accounts:

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from app.db.sql import sql
 from app.ledger.entries import TOTALS, USAGE_CAUSES
 
-SPENT = "kind IN ('charge', 'tool_charge') AND unit = 'credit' AND pool IN ('daily_free', 'free', 'paid', 'grant')"
-"""SQL condition: the ledger entry spends credits, and not a product's uses."""
+SPENT = (
+    "kind IN ('charge', 'tool_charge') AND unit = 'credit' AND pool IN ('daily_free', 'free', 'paid', 'grant', 'held')"
+)
+"""SQL condition: the ledger entry spends credits, and not a product's uses. From `held` by the capture of a hold."""
 
 
 @dataclass(frozen=True, slots=True)

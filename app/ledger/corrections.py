@@ -67,7 +67,7 @@ def give_back(
             if open_lots >= MAX_OPEN_LOTS:
                 continue
             open_lots += 1
-        account.return_to_lot(lot, amount, cause, actor, now)
+        account.return_to_lot(lot, amount, Kind.CORRECTION, cause, actor, now)
         left -= amount
     money = first + left
     repaid = min(money, account.balances["money_debt"])
@@ -77,4 +77,4 @@ def give_back(
 
 async def find_lots(tx: Tx, account_id: UUID, grant_ids: Sequence[UUID]) -> list[Lot]:
     """Return grants of a locked account, open or used up, but none that a caller ended."""
-    return [Lot(**row) for row in await queries.find_lots(tx, account_id, grant_ids)] if grant_ids else []
+    return [Lot(**row) for row in await queries.find_lots_not_ended(tx, account_id, grant_ids)] if grant_ids else []

@@ -38,6 +38,10 @@ class Kind(StrEnum):
     """A caller ended the grant before its expiry."""
     CORRECTION = "correction"
     """Usage was priced again: what it costs less was given back, what it costs more was charged (ADR 31)."""
+    HOLD = "hold"
+    """From a pool into the pool `held`."""
+    HOLD_RELEASE = "hold_release"
+    """From the pool `held` back into the pool that it came from."""
 
 
 PAYS_DEBT = frozenset({Kind.PURCHASE, Kind.REFUND_REVERSAL, Kind.DISPUTE_REINSTATEMENT})
@@ -60,9 +64,9 @@ USAGE_CAUSES = frozenset({"usage_event", "cost_record", "correction"})
 """A debt of money with such a cause was used. Others are purchases that were taken back after they were spent."""
 WALLET_ENTRIES = """
     pool IN ('grant', 'money', 'money_debt')
-    AND cause_type NOT IN ('charge', 'tool_usage', 'usage_event', 'cost_record')
+    AND cause_type NOT IN ('charge', 'tool_usage', 'usage_event', 'cost_record', 'hold')
     AND (pool = 'money_debt' OR cause_type <> 'money_credit')"""
-"""SQL condition: the entry moves a grant or money, and is neither a use, a usage event nor a credit of money.
+"""SQL condition: the entry moves a grant or money, and is neither a use, a usage event, a hold nor a credit of money.
 
 The condition of an index, so a statement names it as it is.
 """

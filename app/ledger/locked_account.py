@@ -135,6 +135,7 @@ class LockedAccount:
     def end_lot(self, lot: Lot, actor: Actor, now: datetime) -> None:
         """End an open grant before its expiry. Its rest is lost."""
         self._post_lot(lot, -lot.remaining, Kind.GRANT_ENDED, Cause("grant", lot.grant_id), actor, now)
+        lot.ended_at = now
 
     def _take_own(
         self, grant_id: UUID | None, amount: int, kind: Kind, cause: Cause, actor: Actor, now: datetime
@@ -164,16 +165,17 @@ class LockedAccount:
             self.grants_money_nanos += delta
         lot.remaining += delta
         lot.moved = self.wallet_moved = True
-        if lot.remaining == 0:
-            lot.closed_at = now  # `grants_expire_at` may be too early until the account is stored
+        lot.closed_at = now if lot.remaining == 0 else None  # `grants_expire_at` may be too early until it is stored
         number = self.last_entry_no + 1
         self._append(Entry(number, "grant", lot.unit, delta, lot.remaining, kind, cause, actor, now, lot.grant_id))
 
-    def return_to_lot(self, lot: Lot, amount: int, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Give back to a grant what it paid for usage that costs less now. A used-up grant is open again."""
-        lot.closed_at = None
+    def return_to_lot(self, lot: Lot, amount: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Return an amount to a grant that paid it. A used-up one is open again; one that has ended loses the amount."""
         self.lots[lot.grant_id] = lot
-        self._post_lot(lot, amount, Kind.CORRECTION, cause, actor, now)
+        self._post_lot(lot, amount, kind, cause, actor, now)
+        if not lot.takes_back(now):
+            ended = Kind.GRANT_EXPIRY if lot.ended_at is None else Kind.GRANT_ENDED
+            self._post_lot(lot, -amount, ended, Cause("grant", lot.grant_id), actor, now)
         self.grants_expire_at = next_expiry(self.lots.values())
 
     def live_grants(self, now: datetime) -> int:
@@ -183,6 +185,17 @@ class LockedAccount:
     def credits_remaining(self, now: datetime) -> int:
         """Return the paid credits and the live grants of credits."""
         return self.balances["paid"] + self.live_grants(now)
+
+    def move_held(self, unit: str, delta: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Move the pool `held` of credits or of money. The caller moves the other pool by the opposite."""
+        name = "held_credits" if unit == CREDIT else "held_money_nanos"
+        balance: int = getattr(self, name) + delta
+        assert balance >= 0, f"{name} of {self.account_id} would be {balance}"
+        if unit != CREDIT:
+            self._count_money(delta, kind, cause)
+        setattr(self, name, balance)
+        self.wallet_moved = True
+        self._append(Entry(self.last_entry_no + 1, "held", unit, delta, balance, kind, cause, actor, now))
 
     # --- money ---
 
@@ -281,13 +294,13 @@ class LockedAccount:
         return self.balances["paid"] + credits <= self._limit_of("paid")
 
     def require_room_for_uses(self, cost: int) -> None:
-        """Raise BalanceLimitExceeded if `total_uses` would no longer fit 64 bits."""
-        if self.total_uses + cost > MAX_INT64:
+        """Raise BalanceLimitExceeded if `total_uses` would no longer fit 64 bits once all holds are captured."""
+        if self.total_uses + self.held_credits + cost > MAX_INT64:
             raise BalanceLimitExceeded
 
     def require_room_for_usage(self, nanos: int) -> None:
-        """Raise BalanceLimitExceeded if the money used, or owed, would no longer fit 64 bits."""
-        if max(self.money_used_nanos, self.balances["money_debt"]) + nanos > MAX_NANOS:
+        """Raise BalanceLimitExceeded if the money used or owed, and all holds, would no longer fit 64 bits."""
+        if max(self.money_used_nanos + self.held_money_nanos, self.balances["money_debt"]) + nanos > MAX_NANOS:
             raise BalanceLimitExceeded("cost", "used or owed money")
 
     def require_active(self) -> None:
@@ -314,6 +327,15 @@ async def lock_accounts(
             account = accounts[columns.pop("account_id")]
             account.lots[row["grant_id"]] = Lot(**columns)
     return accounts
+
+
+async def load_lots(tx: Tx, accounts: Mapping[UUID, LockedAccount], keys: Iterable[tuple[UUID, UUID]]) -> None:
+    """Add grants (account, grant) to the lots of locked accounts, open or not: a hold may return something to them."""
+    missing = sorted({key for key in keys if key[0] in accounts and key[1] not in accounts[key[0]].lots})
+    for row in await queries.find_lots(tx, missing):
+        columns = dict(row)
+        account = accounts[columns.pop("account_id")]
+        account.lots[row["grant_id"]] = Lot(**columns)
 
 
 async def lock_account(tx: Tx, account_id: UUID) -> LockedAccount:

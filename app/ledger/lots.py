@@ -33,12 +33,17 @@ class Lot:
     idempotency_key: str | None = None
     caller_kind: str | None = None
     closed_at: datetime | None = None
+    ended_at: datetime | None = None
     created: bool = False
     moved: bool = False
 
     def is_live(self, now: datetime) -> bool:
         """Return whether the lot can pay at `now`. At the moment of its expiry it cannot."""
         return self.remaining > 0 and (self.expires_at is None or self.expires_at > now)
+
+    def takes_back(self, now: datetime) -> bool:
+        """Return whether an amount that was held returns to the lot at `now`: not after its expiry or its end."""
+        return self.ended_at is None and (self.expires_at is None or self.expires_at > now)
 
     def bucket(self) -> Bucket:
         kind: Literal["grant"] = "grant"

@@ -1,6 +1,7 @@
 """Tables of accounts, ledger entries, grants and holds, and of verification runs."""
 
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -10,10 +11,12 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    LargeBinary,
     Text,
     UniqueConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -185,6 +188,7 @@ class Grant(Base):
     expires_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="from then on it cannot pay")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     closed_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="when nothing remained; null: open")
+    ended_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="when a caller ended it early")
     idempotency_key: Mapped[str | None] = mapped_column(Text, comment="null: none was given, or the person was erased")
     caller_kind: Mapped[str | None] = mapped_column(
         Text, comment="key, user or admin: the caller of the idempotency key"
@@ -203,6 +207,8 @@ class Hold(Base):
         CheckConstraint("status IN ('held', 'captured', 'released', 'expired')", name="status"),
         CheckConstraint("on_expiry IN ('release', 'capture_reported', 'capture_all')", name="on_expiry"),
         CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
+        Index("ix_holds_due", "expires_at", postgresql_where=text("status = 'held'")),
+        Index("ix_holds_open", "account_id", postgresql_where=text("status = 'held'")),
     )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
@@ -216,6 +222,16 @@ class Hold(Base):
     caller_kind: Mapped[str] = mapped_column(Text, comment="key, user or admin: the caller of the idempotency key")
     expires_at: Mapped[datetime] = mapped_column(Timestamp)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+    captured: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), comment="spent of it, in the unit")
+    overage: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), comment="spent beyond it")
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary, server_default=text("''"), comment="of the request")
+    key_id: Mapped[str | None] = mapped_column(Text, comment="the API key that made it; null: a user or an admin did")
+    product_type: Mapped[str | None] = mapped_column(Text, comment="its purpose")
+    run_id: Mapped[str | None] = mapped_column(Text, comment="the run that it belongs to")
+    details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default=text("'{}'::jsonb"))
+    outcome: Mapped[str | None] = mapped_column(Text, comment="the reason of its release, from the caller")
+    settled_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="null: it is held")
+    spending_id: Mapped[UUID | None] = mapped_column(comment="the charge, or the usage event, of the captured amount")
 
 
 class HoldPart(Base):

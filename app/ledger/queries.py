@@ -38,8 +38,9 @@ _MOVED = (
 WALLET = (
     *("money_nanos", "money_debt_nanos", "grants_credits", "grants_money_nanos", "grants_expire_at"),
     *("money_purchased_nanos", "money_granted_nanos", "money_used_nanos"),
+    *("held_credits", "held_money_nanos", "holds_expire_at"),
 )
-"""Columns that are written only for accounts whose grants or money moved."""
+"""Columns that are written only for accounts whose grants, money or holds moved."""
 _MOVED_WITH_WALLET = (*_MOVED, *WALLET)
 
 
@@ -58,15 +59,22 @@ def _update_accounts(names: tuple[str, ...], *, is_single: bool) -> str:
 
 GRANT_COLUMNS = (
     *("account_id", "grant_id", "unit", "amount", "remaining", "priority", "category", "source"),
-    *("expires_at", "created_at", "closed_at", "idempotency_key", "caller_kind"),
+    *("expires_at", "created_at", "closed_at", "idempotency_key", "caller_kind", "ended_at"),
 )
 
-_FIND_OPEN_LOTS = """
-    SELECT account_id, grant_id, unit, amount, remaining, priority, category, expires_at, created_at
-      FROM grants WHERE account_id = ANY ($1::uuid[]) AND closed_at IS NULL
+_LOT = "account_id, grant_id, unit, amount, remaining, priority, category, expires_at, created_at, closed_at, ended_at"
+_FIND_OPEN_LOTS = sql(
+    "SELECT {columns} FROM grants WHERE account_id = ANY ($1::uuid[]) AND closed_at IS NULL", columns=_LOT
+)
+_FIND_LOTS = sql(
     """
+    SELECT {columns} FROM grants g JOIN unnest($1::uuid[], $2::uuid[]) AS k (account, lot)
+        ON g.account_id = k.account AND g.grant_id = k.lot
+    """,
+    columns=_LOT,
+)
 
-_FIND_LOTS = """
+_FIND_LOTS_NOT_ENDED = """
     SELECT grant_id, unit, amount, remaining, priority, category, expires_at, created_at, closed_at
       FROM grants g
      WHERE account_id = $1 AND grant_id = ANY ($2)
@@ -74,11 +82,11 @@ _FIND_LOTS = """
                         WHERE e.account_id = g.account_id AND e.grant_id = g.grant_id AND e.kind = 'grant_ended')
     """
 
-_CHANGED_LOT = ("account_id", "grant_id", "remaining", "closed_at")
+_CHANGED_LOT = ("account_id", "grant_id", "remaining", "closed_at", "ended_at")
 
 _UPDATE_GRANTS = sql(
     """
-    UPDATE grants g SET remaining = n.remaining, closed_at = n.closed_at
+    UPDATE grants g SET remaining = n.remaining, closed_at = n.closed_at, ended_at = n.ended_at
       FROM unnest({arrays}) AS n ({names})
      WHERE g.account_id = n.account_id AND g.grant_id = n.grant_id
        AND g.account_id = ANY ($1) AND g.grant_id = ANY ($2)
@@ -150,9 +158,14 @@ async def find_open_lots(tx: Tx, account_ids: Sequence[UUID]) -> Sequence[Mappin
     return await fetch(tx, _FIND_OPEN_LOTS, list(account_ids))
 
 
-async def find_lots(tx: Tx, account_id: UUID, grant_ids: Sequence[UUID]) -> Sequence[Mapping[str, Any]]:
+async def find_lots_not_ended(tx: Tx, account_id: UUID, grant_ids: Sequence[UUID]) -> Sequence[Mapping[str, Any]]:
     """Return grants of a locked account, open or not, but none that a caller ended. Reads all of its entries."""
-    return await fetch(tx, _FIND_LOTS, account_id, list(grant_ids))
+    return await fetch(tx, _FIND_LOTS_NOT_ENDED, account_id, list(grant_ids))
+
+
+async def find_lots(tx: Tx, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[Mapping[str, Any]]:
+    """Return grants of locked accounts by (account, grant), open or not."""
+    return await fetch(tx, _FIND_LOTS, *map(list, zip(*keys, strict=True))) if keys else []
 
 
 async def find_live_sums(db: Database, account_id: UUID, now: datetime) -> Mapping[str, Any]:

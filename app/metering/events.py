@@ -21,6 +21,8 @@ Status = Literal["charged", "debt", "recorded", "refused"]
 FINGERPRINT_BYTES = 16
 RECORD_METER = "cost-record"
 """The meter of events that stand for a whole cost record. No meter of a price book can have this name."""
+HOLD_METER = "captured-hold"
+"""The meter of events that stand for the captured money of a hold."""
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 """Stored fingerprints depend on it."""
 

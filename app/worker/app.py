@@ -47,6 +47,7 @@ from app.cost_records.service import CostRecordService
 from app.db import SHARE_OF_LISTS, Database
 from app.db.schema_check import wait_until_fit
 from app.health.router import VERSION
+from app.holds.service import HoldService
 from app.ledger.verification import last_verification
 from app.metering.erasure import TEXTS as USAGE_TEXTS
 from app.metering.erasure import forget_event_ids
@@ -90,6 +91,7 @@ class Services:
     payments: PaymentService
     billing: BillingService
     cost_records: CostRecordService
+    holds: HoldService
 
 
 @asynccontextmanager
@@ -106,7 +108,8 @@ async def running_services(settings: Settings) -> AsyncIterator[Services]:
         billing = BillingService(db, configuration)
         payments = PaymentService(db, configuration, billing, gateway)
         cost_records = CostRecordService(db, billing.batcher, configuration)
-        yield Services(db, reports, payments, billing, cost_records)
+        holds = HoldService(db, billing.batcher, configuration)
+        yield Services(db, reports, payments, billing, cost_records, holds)
     finally:
         await gateway.close()
         await reports.close()
@@ -210,6 +213,12 @@ def _add_periodic_jobs(queue: App, services: Services) -> None:
     async def expire_due_grants(timestamp: int) -> None:
         """Record the expiry of grants. They cannot pay from that moment on, whether or not it is recorded."""
         await expire_grants(services.db, utc_now())
+
+    @queue.periodic(cron="* * * * *")
+    @queue.task(name="expire_holds", queue=QUEUE, queueing_lock="expire_holds")
+    async def expire_holds(timestamp: int) -> None:
+        """Settle holds that were left open. The next transaction of the account does so as well."""
+        await services.holds.expire(utc_now())
 
     @queue.periodic(cron="* * * * *")
     @queue.task(name="expire_cost_records", queue=QUEUE, queueing_lock="expire_cost_records")

@@ -34,6 +34,7 @@ HOT_BODIES: dict[str, dict[str, Any]] = {
     "/v1/billing/credits/check": {"context": {"agent_id": "datum"}},
     "/v1/billing/check": {"wa_id": 5},
     "/v1/billing/charges": {**CHARGE, "idempotency_key": "replayed"},
+    "/v1/billing/holds": {"amount_minor": 100, "idempotency_key": "replayed"},
     "/v1/tools/charge": {"product_type": "web_search", "idempotency_key": "replayed"},
 }
 BODIES: list[bytes | dict[str, Any]] = [

@@ -188,6 +188,14 @@ _SECTIONS = (
           FROM account_corrections k WHERE account_id = :account_id""",
     ),
     _Section(
+        "holds",
+        "hold_id",
+        """
+        SELECT hold_id, unit, amount, reported, captured, overage, status, on_expiry, idempotency_key, key_id,
+               product_type, run_id, metadata, outcome, spending_id, expires_at, created_at, settled_at
+          FROM holds WHERE account_id = :account_id""",
+    ),
+    _Section(
         "cost_records",
         "record_id",
         """

@@ -1,0 +1,320 @@
+"""Decides requests about holds on locked accounts, and collects the rows to write. Reads and writes nothing.
+
+A hold is settled once: the first outcome counts. A capture of up to the held amount never fails for want of credit: it
+spends what nothing else could spend. So it succeeds on suspended and closed accounts too.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.auth.caller import Actor, Environment
+from app.billing.posting import CHARGE, ChargeRequest, charge_row
+from app.db import new_id
+from app.errors import AppError
+from app.holds.errors import AboveHold, HoldNotFound, HoldSettled, WrongUnit
+from app.holds.requests import (
+    Amount,
+    Capture,
+    Change,
+    Done,
+    Expiry,
+    Extension,
+    Opening,
+    Outcome,
+    Progress,
+    Rejected,
+    Release,
+    Unpaid,
+)
+from app.ledger.entries import Cause, Kind
+from app.ledger.errors import AccountNotFound, CurrencyMismatch, IdempotencyKeyReused
+from app.ledger.hold_queries import Key, Place
+from app.ledger.holds import Hold, HoldStatus, reserve, spend
+from app.ledger.locked_account import LockedAccount
+from app.ledger.money import decimal_text
+from app.ledger.pools import CREDIT, MINOR_PER_CREDIT, Bucket, Shortfall, pay
+from app.metering.events import HOLD_METER
+
+DESCRIPTION = "Captured hold"
+
+
+@dataclass(slots=True)
+class Batch:
+    """The state that a transaction has read under its locks, and the rows that it will write."""
+
+    allowance: int
+    holds: dict[Place, Hold] = field(default_factory=dict)
+    by_key: dict[Key, Hold] = field(default_factory=dict)
+    opened: list[Hold] = field(default_factory=list)
+    changed: dict[Place, Hold] = field(default_factory=dict)
+    charges: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Decider:
+    """Decides the requests of a transaction, in order."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def decide(self, request: Opening | Change, account: LockedAccount | None) -> Outcome:
+        """Decide one request on a locked account."""
+        if account is None:
+            return Rejected(AccountNotFound() if isinstance(request, Opening) else HoldNotFound())
+        try:
+            match request:
+                case Opening():
+                    return self._open(request, account)
+                case Capture():
+                    return self._capture(request, account)
+                case Release():
+                    return self._release(request, account)
+                case Extension():
+                    return self._extend(request, account)
+                case Progress():
+                    return self._report(request, account)
+                case Expiry():
+                    return self._expire(request, account)
+        except AppError as error:
+            return Rejected(error)
+
+    # --- opening ---
+
+    def _open(self, request: Opening, account: LockedAccount) -> Outcome:
+        key = request.key
+        if key is not None and (existing := self._batch.by_key.get(key)) is not None:
+            return reopened(request, existing)
+        account.require_active()
+        unit = account.currency if request.amount.is_money else CREDIT
+        if request.currency not in (None, account.currency):
+            raise CurrencyMismatch(request.currency or "", account.currency)
+        buckets = self._buckets(account, unit, request.at)
+        _require_room(account, unit, request.amount.value)
+        debits = pay(buckets, request.amount.value, unit=unit, now=request.at)
+        if isinstance(debits, Shortfall):
+            return Unpaid(debits.available, debits.required, unit)
+        hold = Hold(
+            account_id=account.account_id,
+            hold_id=new_id(),
+            unit=unit,
+            amount=request.amount.value,
+            on_expiry=request.on_expiry,
+            idempotency_key=request.idempotency_key,
+            caller_kind=request.actor.kind or "key",
+            fingerprint=request.fingerprint(),
+            expires_at=request.at + request.expires_in,
+            created_at=request.at,
+            key_id=_key_id(request.actor),
+            product_type=request.product_type,
+            run_id=request.run_id,
+            details=request.details,
+        )
+        reserve(account, hold, debits, request.actor, request.at, allowance=self._batch.allowance)
+        self._batch.holds[Place(hold.account_id, hold.hold_id)] = hold
+        self._batch.opened.append(hold)
+        if key is not None:
+            self._batch.by_key[key] = hold
+        return Done(replace(hold), is_new=True)
+
+    def _buckets(self, account: LockedAccount, unit: str, now: datetime) -> "list[Bucket]":
+        if unit == CREDIT:
+            return list(account.credit_buckets(now.date(), self._batch.allowance, now))
+        return list(account.money_buckets(now))
+
+    # --- changes of an open hold ---
+
+    def _extend(self, request: Extension, account: LockedAccount) -> Outcome:
+        hold = self._open_hold(request.place, account, request.environment)
+        later = max(hold.expires_at, request.at + request.expires_in)
+        is_new = later != hold.expires_at
+        hold.expires_at = later
+        return self._changed(hold, is_new=is_new)
+
+    def _report(self, request: Progress, account: LockedAccount) -> Outcome:
+        hold = self._open_hold(request.place, account, request.environment)
+        most = max(hold.reported, min(hold.amount, _value(hold, request.amount)))
+        is_new = most != hold.reported
+        hold.reported = most
+        return self._changed(hold, is_new=is_new)
+
+    def _changed(self, hold: Hold, *, is_new: bool) -> Done:
+        if is_new:
+            self._batch.changed[Place(hold.account_id, hold.hold_id)] = hold
+        return Done(replace(hold), is_new=is_new)
+
+    # --- settlement ---
+
+    def _capture(self, request: Capture, account: LockedAccount) -> Outcome:
+        hold = self._found(request.place, account, request.environment)
+        amount = _value(hold, request.amount)
+        if hold.status != "held":
+            return recaptured(request, hold)
+        if amount > hold.amount and request.overage == "refuse":
+            raise AboveHold(request.amount.field, text_of(hold.unit, hold.amount))
+        return self._settle(hold, account, amount, "captured", request.actor, request.at)
+
+    def _release(self, request: Release, account: LockedAccount) -> Outcome:
+        hold = self._found(request.place, account, request.environment)
+        if hold.status != "held":
+            return rereleased(hold)
+        hold.outcome = None if account.erased_at is not None else request.outcome
+        return self._settle(hold, account, 0, "released", request.actor, request.at)
+
+    def _expire(self, request: Expiry, account: LockedAccount) -> Outcome:
+        hold = self._found(request.place, account, account.environment)
+        if hold.status != "held" or hold.expires_at > request.at:
+            return Done(replace(hold), is_new=False)
+        return self._settle(hold, account, hold.due_amount, "expired", request.actor, request.at)
+
+    def _settle(
+        self, hold: Hold, account: LockedAccount, amount: int, status: HoldStatus, actor: Actor, now: datetime
+    ) -> Done:
+        """Spend `amount`: of the hold, and beyond it as far as the account can pay. Return the rest."""
+        hold.status, hold.settled_at = status, now
+        if amount:
+            hold.spending_id = new_id()
+            if hold.unit == CREDIT:
+                self._spend_credits(hold, account, amount, actor, now)
+            else:
+                self._spend_money(hold, account, amount, actor, now)
+        else:
+            spend(account, hold, 0, hold.cause, actor, now)
+        return self._changed(hold, is_new=True)
+
+    def _spend_credits(self, hold: Hold, account: LockedAccount, amount: int, actor: Actor, now: datetime) -> None:
+        assert hold.spending_id is not None
+        cause = Cause("charge", hold.spending_id)
+        hold.captured = min(amount, hold.amount)
+        parts = spend(account, hold, hold.captured, cause, actor, now)
+        spent = [("grant" if part.grant_id else part.pool, part.amount) for part in parts]
+        for bucket, part in self._beyond(hold, account, amount, cause, actor, now):
+            spent.append((bucket.kind, part))
+            hold.overage += part
+        details = {**hold.details, "hold_id": str(hold.hold_id)} if account.erased_at is None else {}
+        minor = (hold.captured + hold.overage) * MINOR_PER_CREDIT
+        charge = ChargeRequest(hold.account_id, minor, None, actor, now, description=DESCRIPTION, details=details)
+        self._batch.charges.append(charge_row(account, hold.spending_id, charge, spent, CHARGE))
+
+    def _spend_money(self, hold: Hold, account: LockedAccount, amount: int, actor: Actor, now: datetime) -> None:
+        assert hold.spending_id is not None
+        cause = Cause("usage_event", hold.spending_id)
+        if account.billing_enabled:
+            hold.captured = min(amount, hold.amount)
+            spend(account, hold, hold.captured, cause, actor, now)
+            hold.overage = sum(part for _, part in self._beyond(hold, account, amount, cause, actor, now))
+        else:  # recorded and priced, never charged
+            spend(account, hold, 0, cause, actor, now)
+        self._batch.events.append(_event_row(hold, account, amount, now))
+
+    def _beyond(
+        self, hold: Hold, account: LockedAccount, amount: int, cause: Cause, actor: Actor, now: datetime
+    ) -> list[tuple[Bucket, int]]:
+        """Charge what a capture asks for beyond the hold, as far as the balance suffices."""
+        if amount <= hold.amount or account.status != "active":
+            return []
+        buckets = self._buckets(account, hold.unit, now)
+        available = sum(bucket.available for bucket in buckets)
+        debits = pay(buckets, min(amount - hold.amount, available), unit=hold.unit, now=now)
+        assert not isinstance(debits, Shortfall), "the buckets hold what is available"
+        kind = Kind.CHARGE if hold.unit == CREDIT else Kind.USAGE
+        account.post_debits(debits, kind, cause, actor, now, allowance=self._batch.allowance)
+        return [(bucket, part) for bucket, part in debits]
+
+    def _open_hold(self, place: Place, account: LockedAccount, environment: Environment) -> Hold:
+        hold = self._found(place, account, environment)
+        if hold.status != "held":
+            raise settled(hold)
+        return hold
+
+    def _found(self, place: Place, account: LockedAccount, environment: Environment) -> Hold:
+        hold = self._batch.holds.get(place)
+        if hold is None or account.environment != environment:
+            raise HoldNotFound
+        return hold
+
+
+def reopened(request: Opening, existing: Hold) -> Outcome:
+    """Return the outcome of an opening whose key was used before."""
+    if existing.fingerprint != request.fingerprint():
+        return Rejected(IdempotencyKeyReused(request.idempotency_key or ""))
+    return Done(replace(existing), is_new=False)
+
+
+def recaptured(request: Capture, hold: Hold) -> Outcome:
+    """Return the outcome of a capture of a settled hold."""
+    if hold.status == "captured" and hold.captured == min(request.amount.value, hold.amount):
+        return Done(replace(hold), is_new=False)
+    return Rejected(settled(hold))
+
+
+def rereleased(hold: Hold) -> Outcome:
+    """Return the outcome of a release of a settled hold. One that expired without a charge is released, too."""
+    if hold.status == "released" or (hold.status == "expired" and hold.captured == 0):
+        return Done(replace(hold), is_new=False)
+    return Rejected(settled(hold))
+
+
+def settled(hold: Hold) -> HoldSettled:
+    return HoldSettled(hold.status, text_of(hold.unit, hold.captured + hold.overage))
+
+
+def text_of(unit: str, amount: int) -> str:
+    """Return an amount as it is on the wire: hundredths of credits, or an exact decimal."""
+    return str(amount * MINOR_PER_CREDIT) if unit == CREDIT else decimal_text(amount)
+
+
+def _value(hold: Hold, amount: Amount) -> int:
+    if amount.is_money == (hold.unit == CREDIT):
+        raise WrongUnit(amount.field, hold.unit)
+    return amount.value
+
+
+def _require_room(account: LockedAccount, unit: str, amount: int) -> None:
+    if unit == CREDIT:
+        account.require_room_for_uses(amount)
+    else:
+        account.require_room_for_usage(amount)
+
+
+def _key_id(actor: Actor) -> str | None:
+    return actor.id if actor.type == "api_key" else None
+
+
+def _event_row(hold: Hold, account: LockedAccount, amount: int, now: datetime) -> dict[str, Any]:
+    """Return the usage event of captured money. Its id is our own, so that no caller can have used it before."""
+    usage_id: UUID | None = hold.spending_id
+    cost = hold.captured + hold.overage if account.billing_enabled else amount
+    return {
+        "account_id": hold.account_id,
+        "usage_id": usage_id,
+        "environment": account.environment,
+        "source": HOLD_METER,
+        "event_id": str(usage_id),
+        "meter": HOLD_METER,
+        "provider": None,
+        "model": None,
+        "quantities": "{}",
+        "raw": None,
+        "metadata": json.dumps(hold.details) if hold.details and account.erased_at is None else None,
+        "status": "charged" if account.billing_enabled else "recorded",
+        "refusal": None,
+        "currency": hold.unit,
+        "cost_nanos": cost,
+        "stated_nanos": cost,
+        "provider_cost_nanos": None,
+        "debt_nanos": 0,
+        "balance_after_nanos": account.money_remaining(now),
+        "price_version": None,
+        "price": None,
+        "plan_name": account.plan_name,
+        "agent_id": None,
+        "tool": hold.product_type,
+        "run_id": None if account.erased_at is not None else hold.run_id,
+        "attribution": None,
+        "key_id": hold.key_id,
+        "occurred_at": now,
+        "created_at": now,
+    }

@@ -1,0 +1,132 @@
+"""Wire format of holds. Credits are in hundredths, as `amount_minor`; money is an exact decimal text, as `amount`."""
+
+import json
+from datetime import timedelta
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from app.accounts.schemas import UserFields
+from app.errors import InvalidRequest
+from app.holds.ids import text_of
+from app.holds.requests import Amount, Overage
+from app.http.schemas import Key255, Label, Reply, Timestamp
+from app.ledger.amounts import AmountMinor, UpperCurrency
+from app.ledger.holds import Hold, HoldStatus, OnExpiry
+from app.ledger.money import decimal_text
+from app.ledger.pools import CREDIT, MINOR_PER_CREDIT, cost_of
+from app.metering.json_values import bounded_json
+from app.wallet.schemas import PositiveMoney
+
+DEFAULT_EXPIRY_S, MAX_EXPIRY_S = 900, 86_400
+Seconds = Annotated[int, Field(strict=True, ge=1, le=MAX_EXPIRY_S)]
+OutcomeWord = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
+class AmountFields(BaseModel):
+    amount_minor: AmountMinor | None = Field(
+        default=None, description="Of a hold of credits, in hundredths; rounded up to whole credits."
+    )
+    amount: PositiveMoney | None = Field(default=None, description="Of a hold of money, in the currency's major unit.")
+
+    @model_validator(mode="after")
+    def _has_one_amount(self) -> Self:
+        if (self.amount_minor is None) == (self.amount is None):
+            raise ValueError("give either amount_minor (credits) or amount (money)")
+        return self
+
+    def value(self) -> Amount:
+        if self.amount_minor is not None:
+            return Amount(cost_of(self.amount_minor), is_money=False)
+        return Amount(self.amount or 0, is_money=True)
+
+
+class HoldBody(UserFields, AmountFields):
+    currency: UpperCurrency | None = Field(
+        default=None, description="Must be the account's currency, which is the default."
+    )
+    expires_in_s: Seconds = Field(default=DEFAULT_EXPIRY_S, description="When a hold that is not settled expires.")
+    on_expiry: OnExpiry = Field(
+        default="release", description="Its cost then: nothing, the reported progress, or all of it."
+    )
+    product_type: Key255 | None = Field(default=None, description="Its purpose, for people to read.")
+    run_id: Label | None = None
+    idempotency_key: Key255 | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict, description="Stored with the hold and its charge.")
+
+    def details(self) -> dict[str, Any]:
+        """Return the metadata. Raises InvalidRequest if it cannot be stored."""
+        try:
+            return dict(json.loads(bounded_json("metadata", self.metadata)))
+        except ValueError as error:
+            raise InvalidRequest(str(error), field="metadata") from None
+
+    def lifetime(self) -> timedelta:
+        return timedelta(seconds=self.expires_in_s)
+
+
+class CaptureBody(AmountFields):
+    overage: Overage = Field(
+        default="refuse",
+        description="For an amount above the held one: answer 422, or charge the balance too as far as it suffices.",
+    )
+
+
+class ReleaseBody(BaseModel):
+    outcome: OutcomeWord | None = Field(
+        default=None, description="Why, for people to read.", examples=["provider_error", "client_abort", "refused"]
+    )
+
+
+class ExtendBody(BaseModel):
+    expires_in_s: Seconds = Field(description="From now. A hold that expires later anyway stays as it is.")
+
+
+class ReportBody(AmountFields):
+    """The cost of the work so far, in all. The largest report counts, up to the held amount."""
+
+
+class HoldReply(Reply):
+    """A hold. Amounts of credits are in `*_minor`, those of money in the other fields; the others are null."""
+
+    hold_id: str
+    status: HoldStatus
+    unit: str = Field(description="`credit`, or the currency of a hold of money.")
+    amount_minor: int | None
+    amount: str | None
+    reported_minor: int | None
+    reported: str | None
+    captured_minor: int | None = Field(description="Spent of the held amount.")
+    captured: str | None
+    overage_minor: int | None = Field(description="Charged beyond the held amount, with `charge_what_fits`.")
+    overage: str | None
+    on_expiry: OnExpiry
+    expires_at: Timestamp
+    created_at: Timestamp
+    settled_at: Timestamp | None
+    outcome: str | None = Field(description="The reason of its release, from the caller.")
+    charge_id: str | None = Field(description="The charge of captured credits.")
+    transaction_id: str | None = Field(description="The usage event of captured money.")
+    product_type: str | None
+    run_id: str | None
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, hold: Hold) -> Self:
+        same = ("status", "unit", "on_expiry", "expires_at", "created_at", "settled_at", "outcome", "product_type")
+        is_credits = hold.unit == CREDIT
+        amounts: dict[str, Any] = {}
+        for name in ("amount", "reported", "captured", "overage"):
+            value = getattr(hold, name)
+            amounts[name] = None if is_credits else decimal_text(value)
+            amounts[f"{name}_minor"] = value * MINOR_PER_CREDIT if is_credits else None
+        spending = None if hold.spending_id is None else str(hold.spending_id)
+        return cls(
+            **{name: getattr(hold, name) for name in same},
+            **amounts,
+            hold_id=text_of(hold.account_id, hold.hold_id),
+            charge_id=spending if is_credits else None,
+            transaction_id=None if is_credits else spending,
+            run_id=hold.run_id,
+            metadata=hold.details,
+        )

@@ -1,0 +1,176 @@
+"""HoldService: reserves amounts before work starts, and settles them afterwards.
+
+    match await holds.run(Opening(...)):
+        case Done(hold, is_new): ...        # in force, since now or since an earlier request like it
+        case Unpaid(available, required): ...
+        case Rejected(error): ...           # settled otherwise, suspended, a reused key
+
+All that happens to a hold happens under its account's lock, in the same transactions as charges.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from app.auth.caller import Actor, Environment
+from app.billing.posting import record_charges
+from app.clock import utc_now
+from app.configuration.service import Configuration
+from app.db import Database
+from app.db.statements import Tx
+from app.holds.deciding import Batch, Decider, recaptured, reopened, rereleased
+from app.holds.errors import HoldNotFound
+from app.holds.requests import Capture, Change, Done, Expiry, Opening, Outcome, Rejected, Release, Work
+from app.ledger import hold_queries as queries
+from app.ledger.batching import Accounts, Batcher
+from app.ledger.hold_queries import Place
+from app.ledger.holds import Hold
+from app.ledger.locked_account import load_lots
+from app.metering import event_queries
+
+AT_ONCE = 50
+"""Holds that one transaction settles: it locks their accounts until its commit."""
+EXPIRY = Actor("system", "hold_expiry")
+BEGINNING = datetime(1, 1, 2, tzinfo=UTC)
+log = structlog.get_logger()
+
+
+class HoldService:
+    """One per process. Its methods open their own transactions and have committed when they return."""
+
+    def __init__(self, db: Database, batcher: Batcher, configuration: Configuration) -> None:
+        self._db = db
+        self._configuration = configuration
+        self._requests = batcher.operation(self._decide, find_replay=self._find_replay, count=lambda _: None)
+        batcher.before_deciding(self._settle_due)
+
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for their transaction to end."""
+        return self._requests.waiting
+
+    async def run(self, request: Opening | Change) -> Outcome:
+        """Decide a request and commit. Raises Busy when too many wait."""
+        return await self._requests.run(Work(request))
+
+    async def find(self, environment: Environment, place: Place) -> Hold:
+        """Return a hold. Raises HoldNotFound."""
+        hold = await queries.find_hold(self._db, place)
+        if hold is None or await self._environment_of(place.account_id) != environment:
+            raise HoldNotFound
+        return hold
+
+    async def _environment_of(self, account_id: UUID) -> str | None:
+        async with self._db.read() as db:
+            return await queries.find_environment(db, account_id)
+
+    async def expire(self, now: datetime) -> int:
+        """Settle the holds that are due at `now`, each by its policy. Return their number.
+
+        A hold that cannot be settled is logged and stays. Concurrent runs and settlements are harmless: a hold is
+        settled once.
+        """
+        expired, position = 0, (BEGINNING, UUID(int=0))
+        while True:
+            async with self._db.read() as session:
+                due = await queries.find_due(session, now, position, AT_ONCE)
+            if not due:
+                return expired
+            position = due[-1]["expires_at"], due[-1]["hold_id"]
+            works = [Work(Expiry(Place(row["account_id"], row["hold_id"]), EXPIRY, now)) for row in due]
+            outcomes = await self._requests.run_all(works)
+            expired += sum(isinstance(outcome, Done) and outcome.is_new for outcome in outcomes)
+            for outcome in outcomes:
+                if isinstance(outcome, Rejected):
+                    log.error("hold_not_settled", code=outcome.error.code)
+
+    # --- the transaction ---
+
+    async def _find_replay(self, work: Work) -> Outcome | None:
+        """Return the outcome of a request that is a repeat; None if it may be new."""
+        request = work.request
+        if isinstance(request, Opening):
+            existing = None if request.key is None else await queries.find_hold_by_key(self._db, request.key)
+            return None if existing is None else reopened(request, existing)
+        hold = await queries.find_hold(self._db, request.place)
+        if hold is None or hold.status == "held" or not isinstance(request, Capture | Release):
+            return None
+        if await self._environment_of(request.place.account_id) != request.environment:
+            return Rejected(HoldNotFound())
+        return recaptured(request, hold) if isinstance(request, Capture) else rereleased(hold)
+
+    async def _decide(self, tx: Tx, accounts: Accounts, works: Sequence[Work]) -> list[Outcome]:
+        """Decide and record all requests of a batch, with a constant number of statements."""
+        requests = [work.request for work in works]
+        batch = await self._read(tx, accounts, requests)
+        decider = Decider(batch)
+        outcomes = [decider.decide(work.request, accounts.get(work.account_id)) for work in works]
+        await _write(tx, accounts, batch)
+        return outcomes
+
+    async def _settle_due(self, tx: Tx, accounts: Accounts, requests: Sequence[Any]) -> None:
+        """Settle the holds of these accounts that are due, unless a request of the transaction is about them."""
+        now = utc_now()
+        due = [a.account_id for a in accounts.values() if a.holds_expire_at is not None and a.holds_expire_at <= now]
+        if not due:
+            return
+        named = {
+            work.request.place for work in requests if isinstance(work, Work) and not isinstance(work.request, Opening)
+        }
+        found = await queries.find_due_of(tx, due, now, AT_ONCE)
+        batch = await self._batch()
+        batch.holds = {Place(hold.account_id, hold.hold_id): hold for hold in found}
+        places = [place for place in batch.holds if place not in named]
+        await load_lots(tx, accounts, _lots_of(batch))
+        decider = Decider(batch)
+        for place in places:
+            decider.decide(Expiry(place, EXPIRY, now), accounts[place.account_id])
+        await _write(tx, accounts, batch, also=due)
+
+    async def _batch(self) -> Batch:
+        return Batch((await self._configuration.current()).defaults.daily_free_uses)
+
+    async def _read(self, tx: Tx, accounts: Accounts, requests: Sequence[Opening | Change]) -> Batch:
+        batch = await self._batch()
+        keys = {r.key: None for r in requests if isinstance(r, Opening) and r.key is not None}
+        for hold in await queries.find_holds_by_keys(tx, list(keys)):
+            key = queries.Key(hold.account_id, hold.caller_kind, hold.idempotency_key or "")
+            batch.by_key[key] = batch.holds[Place(hold.account_id, hold.hold_id)] = hold
+        places = {r.place: None for r in requests if not isinstance(r, Opening)}
+        for hold in await queries.find_holds(tx, list(places)):
+            batch.holds.setdefault(Place(hold.account_id, hold.hold_id), hold)
+        await load_lots(tx, accounts, _lots_of(batch))
+        return batch
+
+
+def _lots_of(batch: Batch) -> list[tuple[UUID, UUID]]:
+    """Return the grants to which open holds may return something."""
+    open_holds = [hold for hold in batch.holds.values() if hold.status == "held"]
+    return [(h.account_id, part.grant_id) for h in open_holds for part in h.parts if part.grant_id is not None]
+
+
+async def _write(tx: Tx, accounts: Accounts, batch: Batch, also: Sequence[UUID] = ()) -> None:
+    """Store what is new. A hold that was opened in this transaction is written once, as it is now."""
+    opened = {Place(hold.account_id, hold.hold_id) for hold in batch.opened}
+    changed = [hold for place, hold in batch.changed.items() if place not in opened]
+    settled = [hold for hold in batch.holds.values() if hold.status != "held"]
+    if touched := {*also, *(hold.account_id for hold in batch.changed.values())}:
+        expiries = await queries.find_next_expiries(tx, list(touched), [hold.hold_id for hold in settled])
+        for account_id in touched:
+            new = [h.expires_at for h in batch.opened if h.account_id == account_id and h.status == "held"]
+            known = [*new, *([expiries[account_id]] if account_id in expiries else [])]
+            accounts[account_id].holds_expire_at = min(known, default=None)
+            accounts[account_id].wallet_moved = True
+    if batch.opened:
+        await queries.insert_holds(tx, batch.opened)
+    if changed:
+        await queries.update_holds(tx, changed)
+    await record_charges(tx, batch.charges)
+    if batch.events:
+        await event_queries.insert_events(tx, batch.events)
+        names = ("account_id", "event_id", "source", "usage_id")
+        keys = [{**{name: event[name] for name in names}, "fingerprint": b"hold"} for event in batch.events]
+        await event_queries.insert_keys(tx, keys)

@@ -1,0 +1,109 @@
+"""Holds through several processes and SIGKILL: nothing is overspent, each hold is settled once."""
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+
+import httpx
+from pydantic import SecretStr
+
+from app.auth.caller import Permission
+from app.db import Database
+from app.verification import verify_books
+from tests.books import connected
+from tests.conftest import make_key
+from tests.databases import Urls
+from tests.holds.test_holds_wire import PATH
+from tests.servers import Server, running_server
+
+USER = {"oauth_provider": "oauth:google", "external_id": "one"}
+PERMISSIONS = (Permission.READ, Permission.WRITE, Permission.CREDIT)
+
+
+async def _client(urls: Urls) -> httpx.AsyncClient:
+    db = Database(SecretStr(urls.service))
+    key = await make_key(db, "live", *PERMISSIONS)
+    await db.close()
+    return httpx.AsyncClient(headers={"X-API-Key": key}, timeout=30)
+
+
+async def _open_account(client: httpx.AsyncClient, server: Server, credits: int) -> None:
+    await client.post(f"{server.url}/v1/billing/accounts", json=USER)
+    body = {**USER, "amount_minor": credits * 100, "transaction_type": "grant"}
+    assert (await client.post(f"{server.url}/v1/billing/credits", json=body)).status_code == 201
+
+
+async def _account(urls: Urls) -> tuple[int, int, int]:
+    """(credits that are left, credits that are held, uses), of a database whose books verify."""
+    db = Database(SecretStr(urls.service))
+    verification = await verify_books(db, datetime.now(UTC))
+    await db.close()
+    assert verification.ok, verification.problem
+    async with connected(urls) as connection:
+        return tuple(await connection.fetchrow("SELECT free + paid, held_credits, total_uses FROM accounts"))
+
+
+async def test_200_callers_of_three_processes_never_hold_more_than_there_is(own_database: Urls) -> None:
+    with running_server(own_database) as a, running_server(own_database) as b, running_server(own_database) as c:
+        async with await _client(own_database) as client:
+            await _open_account(client, a, 147)  # and 3 free uses
+            answers = await asyncio.gather(
+                *(
+                    client.post(f"{(a, b, c)[number % 3].url}{path}", json={**USER, **body})
+                    for number in range(200)
+                    for path, body in [
+                        (PATH, {"amount_minor": 100})
+                        if number % 2
+                        else ("/v1/billing/charges", {"amount_minor": 100, "currency": "USD"})
+                    ]
+                )
+            )
+    statuses = Counter(answer.status_code for answer in answers)
+    assert statuses == {201: 150, 402: 50}
+    left, held, used = await _account(own_database)
+    assert (left, held + used) == (0, 150)
+
+
+async def test_killed_servers_settle_each_hold_once(own_database: Urls) -> None:
+    """Each step is sent again to another process until it is answered."""
+    with running_server(own_database) as a, running_server(own_database) as b, running_server(own_database) as c:
+        running = (a, b, c)
+        async with await _client(own_database) as client:
+            await _open_account(client, a, 997)  # and 3 free uses
+
+            async def deliver(path: str, body: dict[str, object], first: int) -> httpx.Response:
+                for attempt in range(60):
+                    try:
+                        url = f"{running[(first + attempt) % 3].url}{PATH}{path}"
+                        answer = await client.post(url, json=body, timeout=5)
+                    except httpx.TransportError:
+                        continue
+                    if answer.status_code < 500:
+                        return answer
+                raise AssertionError("not delivered")
+
+            async def work(number: int) -> None:
+                body = {**USER, "amount_minor": 500, "idempotency_key": f"h{number}"}
+                hold = (await deliver("", body, number)).json()["hold_id"]
+                captured = deliver(f"/{hold}/capture", {"amount_minor": 200}, number + 1)
+                if number % 3:
+                    assert (await captured).json()["captured_minor"] == 200
+                    return
+                released = deliver(f"/{hold}/release", {"outcome": "client_abort"}, number + 2)
+                answers = await asyncio.gather(captured, released)
+                assert sorted(answer.status_code for answer in answers) == [200, 409]
+
+            async def kill() -> None:
+                for server in running[:2]:
+                    await asyncio.sleep(0.2)
+                    server.kill()
+
+            await asyncio.gather(kill(), *(work(number) for number in range(60)))
+    left, held, used = await _account(own_database)
+    assert (left + used, held) == (1000, 0)
+    assert 80 <= used <= 120
+    async with connected(own_database) as connection:
+        row = await connection.fetchrow(
+            "SELECT count(*), sum(captured)::bigint, count(*) FILTER (WHERE status = 'held') FROM holds"
+        )
+    assert tuple(row or ()) == (60, used, 0)
