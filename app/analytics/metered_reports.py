@@ -41,7 +41,8 @@ _SUMS = ", ".join(f"sum({name}) AS {name}" for name in METERED_SUMS)
 _WITHIN = """
     created_at >= CAST(CAST(:first AS date) AS timestamp) AT TIME ZONE 'UTC'
     AND created_at < CAST(CAST(:last AS date) + 1 AS timestamp) AT TIME ZONE 'UTC'"""
-# Debts that a credit of money made or paid are part of its amount, and counted beside it.
+# Debts that a credit of money made or paid are part of its amount, and counted beside it. A correction of usage, with
+# all of its entries, is usage without an event.
 _MOVED = sql(
     """(
     SELECT account_id, created_at, currency, transaction_type AS kind, amount_nanos AS gained, 0 AS owed

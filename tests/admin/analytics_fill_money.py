@@ -34,7 +34,7 @@ MONEY = (
       LEFT JOIN (SELECT account_id, sum(from_grants) AS granted FROM charges GROUP BY 1) c USING (account_id)
     """,
     """
-    UPDATE accounts a SET money_nanos = 7000000000, money_debt_nanos = owed, grants_money_nanos = 2000000000,
+    UPDATE accounts a SET money_nanos = 7000000007, money_debt_nanos = owed, grants_money_nanos = 2000000000,
            grants_credits = 5, grants_expire_at = now() + interval '300 days'
       FROM wallets w WHERE w.account_id = a.account_id
     """,
@@ -69,6 +69,13 @@ MONEY = (
       FROM (SELECT *, CASE unit WHEN 'credit' THEN 3 ELSE 1000000000 END AS rest FROM grants) g
       JOIN wallets USING (account_id)
      CROSS JOIN (VALUES ('grant_given', 0), ('grant_expiry', 3), ('grant_ended', 5)) AS k (kind, back)
+    """,
+    """
+    INSERT INTO ledger_entries (account_id, entry_no, pool, unit, delta, balance_after, kind, cause_type, cause_id,
+                                actor_type, actor_id, created_at)
+    SELECT account_id, 300000, 'money', currency, 7, 0, 'correction', 'correction', account_id, 'system', 'fill',
+           now() - make_interval(days => CAST(n % 41 AS int))
+      FROM wallets
     """,
     # The debt of a purchase that was taken back, and its payment: in the amounts of credits already.
     """

@@ -126,6 +126,8 @@ def _count_entry(sums: Counter[str], entry: Row) -> None:
     if entry["cause_type"] == "grant":
         kind = entry["kind"]
         sums["ended" if kind in ENDED else _word(kind)] += -entry["delta"] if kind in ENDED else entry["delta"]
+    if entry["cause_type"] == "correction":
+        sums["other_usage"] -= entry["delta"]
     if entry["cause_type"] == "money_credit" and entry["pool"] == "money_debt":
         sums["debt" if entry["delta"] > 0 else "debt_paid"] += abs(entry["delta"])
 
