@@ -64,8 +64,8 @@ def _settled(columns: str, table: str) -> str:
 
 # Each side of an account's books, for all days together: what its pools hold, and what the reports count by day.
 _HELD_AND_COUNTED = f"""
-    SELECT environment, currency AS unit, money_nanos + grants_money_nanos + held_money_nanos - money_debt_nanos AS held,
-           0 AS counted
+    SELECT environment, currency AS unit,
+           money_nanos + grants_money_nanos + held_money_nanos - money_debt_nanos AS held, 0 AS counted
       FROM accounts
      UNION ALL
     SELECT environment, 'credit', grants_credits, 0 FROM accounts

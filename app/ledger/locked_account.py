@@ -170,7 +170,7 @@ class LockedAccount:
         self._append(Entry(number, "grant", lot.unit, delta, lot.remaining, kind, cause, actor, now, lot.grant_id))
 
     def return_to_lot(self, lot: Lot, amount: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
-        """Return an amount to a grant that paid it. A used-up one is open again; one that has ended loses the amount."""
+        """Return an amount to a grant that paid it. A used-up one is open again. One that has ended loses it."""
         self.lots[lot.grant_id] = lot
         self._post_lot(lot, amount, kind, cause, actor, now)
         if not lot.takes_back(now):

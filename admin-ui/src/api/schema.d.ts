@@ -163,6 +163,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/billing/accounts/by-user": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Account By User
+         * @description Return the account of the user in the query, by `user_id` or by the identity. Creates none.
+         */
+        get: operations["get_account_by_user"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/billing/accounts/{account_id}": {
         parameters: {
             query?: never;
@@ -489,6 +509,133 @@ export interface paths {
          * @description Return a record with its items.
          */
         get: operations["get_cost_record"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/holds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Hold
+         * @description Reserve credits or money before work starts. Creates a missing account. 402 if the account cannot pay for it.
+         *
+         *     Until its settlement nothing else can spend the amount. A repeat of the idempotency key answers 200 with the same
+         *     hold. 503 `upgrade_in_progress` while the service is being upgraded.
+         */
+        post: operations["create_hold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/holds/{hold_id}/capture": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Capture Hold
+         * @description Spend an amount of a hold, and return the rest. Never refused for want of credit.
+         *
+         *     The first settlement counts: the same capture again answers 200 with the same hold, another settlement 409
+         *     `hold_settled`. An amount above the held one answers 422 `amount_above_hold`, or with `charge_what_fits` also
+         *     charges the balance as far as it suffices.
+         */
+        post: operations["capture_hold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/holds/{hold_id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Release Hold
+         * @description Return all of a hold. Parts from a grant or a day that has ended are lost.
+         */
+        post: operations["release_hold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/holds/{hold_id}/extend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Extend Hold
+         * @description Let an open hold expire later. It never expires earlier than before.
+         */
+        post: operations["extend_hold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/holds/{hold_id}/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Report Hold
+         * @description Report the cost of the work so far, so that an abandoned stream pays for its part.
+         */
+        post: operations["report_hold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/billing/holds/{hold_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Hold
+         * @description Return a hold.
+         */
+        get: operations["get_hold"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1089,11 +1236,13 @@ export interface paths {
         };
         /**
          * Get Timeline
-         * @description List charges, tool uses, credits, purchases and admins' actions together, newest first. Without `kind`: all.
+         * @description List all events of an account together, newest first. Without `kind`: charges and tool uses, usage events,
+         *     credits, money, grants given and ended, purchases, and admins' actions.
          *
-         *     Each event appears once. An adjustment is the credit, with the admin who made it, unless `admin` is the only kind. A
-         *     purchase appears when its credits are booked, and until then when it was started. `until` keeps only older events;
-         *     `interaction_id` keeps only the charges and tool uses that name the interaction.
+         *     Each event appears once. An adjustment is the credit, with the admin who made it, unless `admin` is the only kind;
+         *     so is a grant. A usage event is in the order of its recording; `occurred_at` is its own time. A purchase appears
+         *     when its credits are booked, and until then when it was started. `until` keeps only older events; `interaction_id`
+         *     keeps only the charges and tool uses that name the interaction.
          */
         get: operations["get_timeline"];
         put?: never;
@@ -1858,6 +2007,26 @@ export interface paths {
          * @description Return LLM calls by model, on the day of an interaction's first report. Split among an interaction's models.
          */
         get: operations["list_analytics_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/analytics/metered": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Metered Usage
+         * @description Return usage events by meter, model, agent or API key, on the day of the events' own time. Highest cost first.
+         */
+        get: operations["list_metered_usage"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2839,6 +3008,11 @@ export interface components {
              */
             external_id?: string | null;
             /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`.
+             */
+            user_id?: string | null;
+            /**
              * Initial Balance Minor
              * @description Counts only when the account is created; above 0 it needs `billing:credit`.
              */
@@ -2960,9 +3134,15 @@ export interface components {
             effective_at?: string | null;
             /**
              * Seen In Force
-             * @description The version in force that the admin saw: 409 if another one is by now.
+             * @description The version in force that the admin saw: 409 if another one is by now. null: not stated.
              */
             seen_in_force?: number | null;
+            /**
+             * Seen None In Force
+             * @description The admin saw that no version was in force: 409 if one is by now.
+             * @default false
+             */
+            seen_none_in_force: boolean;
         };
         /** AddCreditsBody */
         AddCreditsBody: {
@@ -3583,6 +3763,26 @@ export interface components {
              */
             unknown_model: boolean;
         };
+        /** CaptureBody */
+        CaptureBody: {
+            /**
+             * Amount Minor
+             * @description Of a hold of credits, in hundredths; rounded up to whole credits.
+             */
+            amount_minor?: number | null;
+            /**
+             * Amount
+             * @description Of a hold of money, in the currency's major unit.
+             */
+            amount?: string | null;
+            /**
+             * Overage
+             * @description For an amount above the held one: answer 422, or charge the balance too as far as it suffices.
+             * @default refuse
+             * @enum {string}
+             */
+            overage: "refuse" | "charge_what_fits";
+        };
         /** CatalogueReply */
         CatalogueReply: {
             /**
@@ -3696,6 +3896,11 @@ export interface components {
              */
             external_id?: string | null;
             /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`.
+             */
+            user_id?: string | null;
+            /**
              * Amount Minor
              * @description Hundredths of a credit; rounded up.
              */
@@ -3780,6 +3985,11 @@ export interface components {
              * @example user@example.com
              */
             external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`.
+             */
+            user_id?: string | null;
             context?: components["schemas"]["CheckContext"] | null;
         };
         /** CheckContext */
@@ -4100,6 +4310,27 @@ export interface components {
             /** Choices */
             choices: components["schemas"]["Choice"][];
         };
+        /**
+         * CorrectedReply
+         * @description The cost of an event that was priced again, and its breakdown.
+         */
+        CorrectedReply: {
+            /**
+             * Cost
+             * @description Exact, in the currency's major unit.
+             * @example 9.999600
+             */
+            cost: string;
+            /** Provider Cost */
+            provider_cost: string | null;
+            /**
+             * Price Version
+             * @description null: a cost record, which is the sum of its items.
+             */
+            price_version: number | null;
+            /** Lines */
+            lines: components["schemas"]["QuoteLine"][];
+        };
         /** CreditBody */
         CreditBody: {
             /** Wa Id */
@@ -4128,6 +4359,11 @@ export interface components {
              * @example user@example.com
              */
             external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`.
+             */
+            user_id?: string | null;
             /**
              * Amount Minor
              * @description Hundredths of a credit: whole credits.
@@ -4210,6 +4446,11 @@ export interface components {
         CreditsSpent: {
             /** Daily Free */
             daily_free: number;
+            /**
+             * Grants
+             * @description Paid by grants of credits.
+             */
+            grants: number;
             /** Free */
             free: number;
             /** Paid */
@@ -4364,6 +4605,11 @@ export interface components {
             credits: components["schemas"]["Movements"];
             /** Sales */
             sales: components["schemas"]["Sales"][];
+            /**
+             * Money
+             * @description By currency.
+             */
+            money: components["schemas"]["Money"][];
         };
         /** DecisionBody */
         DecisionBody: {
@@ -4666,6 +4912,8 @@ export interface components {
             attempts: number;
             /** Lines */
             lines: components["schemas"]["QuoteLine"][];
+            /** @description The cost in force; null: the event was not priced again. */
+            corrected: components["schemas"]["CorrectedReply"] | null;
         };
         /**
          * EventReply
@@ -4755,6 +5003,14 @@ export interface components {
             /** Created At */
             created_at: string;
         };
+        /** ExtendBody */
+        ExtendBody: {
+            /**
+             * Expires In S
+             * @description From now. A hold that expires later anyway stays as it is.
+             */
+            expires_in_s: number;
+        };
         /** GiveGrantBody */
         GiveGrantBody: {
             /** Reason */
@@ -4839,14 +5095,20 @@ export interface components {
              */
             cost: string;
             /**
+             * Correction
+             * @description Charged later, or given back if it is negative, because the events were priced again.
+             * @example 9.999600
+             */
+            correction: string;
+            /**
              * Recorded Cost
-             * @description Of accounts that are not billed.
+             * @description Of accounts that are not billed, as corrected.
              * @example 9.999600
              */
             recorded_cost: string;
             /**
              * Provider Cost
-             * @description Exact, in the currency's major unit.
+             * @description At list prices, as corrected.
              * @example 9.999600
              */
             provider_cost: string;
@@ -4885,6 +5147,158 @@ export interface components {
             database: "connected" | "disconnected";
             /** Timestamp */
             timestamp: string;
+        };
+        /** HoldBody */
+        HoldBody: {
+            /**
+             * Amount Minor
+             * @description Of a hold of credits, in hundredths; rounded up to whole credits.
+             */
+            amount_minor?: number | null;
+            /**
+             * Amount
+             * @description Of a hold of money, in the currency's major unit.
+             */
+            amount?: string | null;
+            /** Wa Id */
+            wa_id?: string | null;
+            /** Tenant Id */
+            tenant_id?: string | null;
+            /** Customer Email */
+            customer_email?: string | null;
+            /** Display Name */
+            display_name?: string | null;
+            /** User Role */
+            user_role?: string | null;
+            /** Agent Id */
+            agent_id?: string | null;
+            /**
+             * Marketing Opt In
+             * @description false withdraws an earlier consent.
+             */
+            marketing_opt_in?: boolean | null;
+            /** Marketing Opt In Source */
+            marketing_opt_in_source?: string | null;
+            /** Oauth Provider */
+            oauth_provider?: string | null;
+            /**
+             * External Id
+             * @example user@example.com
+             */
+            external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens.
+             */
+            user_id?: string | null;
+            /**
+             * Currency
+             * @description Must be the account's currency, which is the default.
+             */
+            currency?: string | null;
+            /**
+             * Expires In S
+             * @description When a hold that is not settled expires.
+             * @default 900
+             */
+            expires_in_s: number;
+            /**
+             * On Expiry
+             * @description Its cost then: nothing, the reported progress, or all of it.
+             * @default release
+             * @enum {string}
+             */
+            on_expiry: "release" | "capture_reported" | "capture_all";
+            /**
+             * Product Type
+             * @description Its purpose, for people to read.
+             */
+            product_type?: string | null;
+            /** Run Id */
+            run_id?: string | null;
+            /** Idempotency Key */
+            idempotency_key?: string | null;
+            /**
+             * Metadata
+             * @description Stored with the hold and its charge.
+             */
+            metadata?: {
+                [key: string]: unknown;
+            };
+        };
+        /**
+         * HoldReply
+         * @description A hold. Amounts of credits are in `*_minor`, those of money in the other fields; the others are null.
+         */
+        HoldReply: {
+            /** Hold Id */
+            hold_id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "held" | "captured" | "released" | "expired";
+            /**
+             * Unit
+             * @description `credit`, or the currency of a hold of money.
+             */
+            unit: string;
+            /** Amount Minor */
+            amount_minor: number | null;
+            /** Amount */
+            amount: string | null;
+            /** Reported Minor */
+            reported_minor: number | null;
+            /** Reported */
+            reported: string | null;
+            /**
+             * Captured Minor
+             * @description Spent of the held amount.
+             */
+            captured_minor: number | null;
+            /** Captured */
+            captured: string | null;
+            /**
+             * Overage Minor
+             * @description Charged beyond the held amount, with `charge_what_fits`.
+             */
+            overage_minor: number | null;
+            /** Overage */
+            overage: string | null;
+            /**
+             * On Expiry
+             * @enum {string}
+             */
+            on_expiry: "release" | "capture_reported" | "capture_all";
+            /** Expires At */
+            expires_at: string;
+            /** Created At */
+            created_at: string;
+            /** Settled At */
+            settled_at: string | null;
+            /**
+             * Outcome
+             * @description The reason of its release, from the caller.
+             */
+            outcome: string | null;
+            /**
+             * Charge Id
+             * @description The charge of captured credits.
+             */
+            charge_id: string | null;
+            /**
+             * Transaction Id
+             * @description The usage event of captured money.
+             */
+            transaction_id: string | null;
+            /** Product Type */
+            product_type: string | null;
+            /** Run Id */
+            run_id: string | null;
+            /** Metadata */
+            metadata: {
+                [key: string]: unknown;
+            };
         };
         /**
          * Hours
@@ -5647,6 +6061,11 @@ export interface components {
              * @example user@example.com
              */
             external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`.
+             */
+            user_id?: string | null;
             /** Interaction Id */
             interaction_id: string;
             /**
@@ -5996,6 +6415,81 @@ export interface components {
             /** Quantity */
             quantity: number | string;
         };
+        /** MeteredReply */
+        MeteredReply: {
+            /**
+             * Environment
+             * @enum {string}
+             */
+            environment: "live" | "test";
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            /**
+             * Sums
+             * @description By cost, at most 500.
+             */
+            sums: components["schemas"]["MeteredSum"][];
+        };
+        /** MeteredSum */
+        MeteredSum: {
+            /** Currency */
+            currency: string;
+            /**
+             * Events
+             * @description Recorded events, without refused ones.
+             */
+            events: number;
+            /** Refused */
+            refused: number;
+            /**
+             * Cost
+             * @description Charged, or owed.
+             */
+            cost: string;
+            /**
+             * Recorded
+             * @description Cost of events of accounts that are not billed.
+             */
+            recorded: string;
+            /**
+             * Provider Cost
+             * @description Cost at list prices, as far as known.
+             */
+            provider_cost: string;
+            /**
+             * Margin
+             * @description Charged less the cost at list prices, of the events whose cost at list prices is known.
+             */
+            margin: string;
+            /**
+             * Without Provider Cost
+             * @description Events that the margin leaves out.
+             */
+            without_provider_cost: number;
+            /**
+             * Group
+             * @description Meter, model, agent or id of the API key; null: not named.
+             */
+            group: string | null;
+            /**
+             * Provider
+             * @description Only with models.
+             */
+            provider: string | null;
+            /**
+             * Name
+             * @description Name of the API key.
+             */
+            name: string | null;
+        };
         /** ModelUsage */
         ModelUsage: {
             /** Llm Calls */
@@ -6044,12 +6538,108 @@ export interface components {
             models: components["schemas"]["ModelUsage"][];
         };
         /**
+         * Money
+         * @description Money of one currency. Usage counts on the day of the events' own time, other money when it was booked.
+         *
+         *     Over all days: purchased + granted - taken_back - ended - cost - other_usage = balance + grants - debt of now.
+         */
+        Money: {
+            /** Currency */
+            currency: string;
+            /**
+             * Events
+             * @description Recorded events, without refused ones.
+             */
+            events: number;
+            /** Refused */
+            refused: number;
+            /**
+             * Cost
+             * @description Charged, or owed.
+             */
+            cost: string;
+            /**
+             * Recorded
+             * @description Cost of events of accounts that are not billed.
+             */
+            recorded: string;
+            /**
+             * Provider Cost
+             * @description Cost at list prices, as far as known.
+             */
+            provider_cost: string;
+            /**
+             * Margin
+             * @description Charged less the cost at list prices, of the events whose cost at list prices is known.
+             */
+            margin: string;
+            /**
+             * Without Provider Cost
+             * @description Events that the margin leaves out.
+             */
+            without_provider_cost: number;
+            /** Purchased */
+            purchased: string;
+            /**
+             * Granted
+             * @description Grants, bonuses, goodwill refunds, adjustments and opening balances.
+             */
+            granted: string;
+            /**
+             * Taken Back
+             * @description By refunds and disputes of purchases, less reinstated money.
+             */
+            taken_back: string;
+            /**
+             * Ended
+             * @description Rest of grants that expired or were ended.
+             */
+            ended: string;
+            /**
+             * Other Usage
+             * @description Usage that was moved in from another system, less corrections.
+             */
+            other_usage: string;
+            /**
+             * Debt
+             * @description Became debt: usage that money did not cover, and purchases taken back once spent.
+             */
+            debt: string;
+            /**
+             * Debt Paid
+             * @description Debt that purchases paid.
+             */
+            debt_paid: string;
+        };
+        /**
+         * MoneyBalance
+         * @description Money that accounts of one currency hold now.
+         */
+        MoneyBalance: {
+            /** Currency */
+            currency: string;
+            /** Balance */
+            balance: string;
+            /** Grants */
+            grants: string;
+            /** Debt */
+            debt: string;
+        };
+        /**
          * Move
          * @description The change of one pool by an event. A tool's own pools are named `tool/free` and `tool/paid`, and count uses.
          */
         Move: {
-            /** Pool */
+            /**
+             * Pool
+             * @description `money`: the plain balance and the grants of money together.
+             */
             pool: string;
+            /**
+             * Unit
+             * @description `credit`, or a currency: then the numbers are nanos of it.
+             */
+            unit: string;
             /**
              * Delta
              * @description Negative when spent.
@@ -6057,12 +6647,23 @@ export interface components {
             delta: number;
             /** Balance After */
             balance_after: number;
+            /**
+             * Amount
+             * @description `delta` as exact decimal text; null: not money.
+             */
+            amount: string | null;
+            /**
+             * Balance
+             * @description `balance_after` as exact decimal text; null: not money.
+             */
+            balance: string | null;
         };
         /**
          * Movements
-         * @description Credits that were added to the paid pools, or reduced debts, on the day on which they were booked.
+         * @description Credits that were added to the paid pools, or reduced debts, and grants, on the day on which they were booked.
          *
-         *     Over all days: sold + granted - taken_back - paid credits spent = outstanding - debt.
+         *     Over all days: sold + granted - taken_back - paid credits spent = outstanding - debt, and
+         *     grants_given - grants_ended - credits paid by grants = grants_outstanding.
          */
         Movements: {
             /** Sold */
@@ -6077,6 +6678,16 @@ export interface components {
              * @description By refunds and disputes of purchases, less reinstated credits.
              */
             taken_back: number;
+            /**
+             * Grants Given
+             * @description Grants of credits: with an expiry or a priority.
+             */
+            grants_given: number;
+            /**
+             * Grants Ended
+             * @description Rest of grants of credits that expired or were ended.
+             */
+            grants_ended: number;
         };
         /**
          * NamedErrorReply
@@ -6506,7 +7117,7 @@ export interface components {
             new_accounts: number;
             /**
              * Active Users
-             * @description Accounts with at least one use in these days.
+             * @description Accounts with at least one use or usage event in these days.
              */
             active_users: number;
             /**
@@ -6519,6 +7130,11 @@ export interface components {
             sales: components["schemas"]["Sales"][];
             /** Revenue */
             revenue: components["schemas"]["Revenue"][];
+            /**
+             * Money
+             * @description By currency.
+             */
+            money: components["schemas"]["Money"][];
         };
         /**
          * Permission
@@ -6858,6 +7474,11 @@ export interface components {
              * @example user@example.com
              */
             external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`.
+             */
+            user_id?: string | null;
             /**
              * Return Url
              * @description Where Stripe.js returns to; the browser passes it to Stripe. `http`, `https`, or a scheme of RETURN_URL_SCHEMES.
@@ -7413,6 +8034,17 @@ export interface components {
              */
             reason: string | null;
         };
+        /** ReleaseBody */
+        ReleaseBody: {
+            /**
+             * Outcome
+             * @description Why, for people to read.
+             * @example provider_error
+             * @example client_abort
+             * @example refused
+             */
+            outcome?: string | null;
+        };
         /**
          * ReplayedCharge
          * @description 409: the charge exists already. Clients treat it as paid.
@@ -7579,6 +8211,22 @@ export interface components {
             in_use: boolean;
             /** Lag S */
             lag_s: number | null;
+        };
+        /**
+         * ReportBody
+         * @description The cost of the work so far, in all. The largest report counts, up to the held amount.
+         */
+        ReportBody: {
+            /**
+             * Amount Minor
+             * @description Of a hold of credits, in hundredths; rounded up to whole credits.
+             */
+            amount_minor?: number | null;
+            /**
+             * Amount
+             * @description Of a hold of money, in the currency's major unit.
+             */
+            amount?: string | null;
         };
         /**
          * Revenue
@@ -7796,6 +8444,16 @@ export interface components {
              * @description Credits that were taken back after they had been spent.
              */
             debt: number;
+            /**
+             * Grants Outstanding
+             * @description Rest of open grants of credits.
+             */
+            grants_outstanding: number;
+            /**
+             * Money
+             * @description By currency; omits currencies without any.
+             */
+            money: components["schemas"]["MoneyBalance"][];
         };
         /** Status */
         Status: {
@@ -7927,7 +8585,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "charge" | "tool_use" | "credit" | "purchase" | "admin";
+            kind: "charge" | "tool_use" | "usage" | "credit" | "money" | "grant" | "purchase" | "admin";
             /**
              * Id
              * Format: uuid
@@ -8047,6 +8705,11 @@ export interface components {
              * @example user@example.com
              */
             external_id?: string | null;
+            /**
+             * User Id
+             * @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`.
+             */
+            user_id?: string | null;
             /**
              * Product Type
              * @example web_search
@@ -8271,6 +8934,11 @@ export interface components {
              */
             reason: string;
             /**
+             * Missing
+             * @description The mode or token class of the last event that has no price; null: no row prices the model.
+             */
+            missing: string | null;
+            /**
              * Outcome
              * @description Of the last event.
              * @enum {string}
@@ -8284,7 +8952,7 @@ export interface components {
             last_seen_at: string;
             /**
              * Priced Now
-             * @description Whether the price book in force prices the model by now.
+             * @description Whether the price book in force prices the model, mode or class by now.
              */
             priced_now: boolean;
         };
@@ -8462,6 +9130,8 @@ export interface components {
             attempts: number;
             /** Lines */
             lines: components["schemas"]["QuoteLine"][];
+            /** @description The cost in force; null: the event was not priced again. */
+            corrected: components["schemas"]["CorrectedReply"] | null;
             /**
              * Account Id
              * Format: uuid
@@ -8470,7 +9140,7 @@ export interface components {
             person: components["schemas"]["Person"] | null;
             /**
              * Margin
-             * @description Charged less the cost at list prices; null: the latter is unknown.
+             * @description Charged less the cost at list prices, as corrected; null: the latter is unknown.
              */
             margin: string | null;
         };
@@ -8674,14 +9344,20 @@ export interface components {
              */
             cost: string;
             /**
+             * Correction
+             * @description Charged later, or given back if it is negative, because the events were priced again.
+             * @example 9.999600
+             */
+            correction: string;
+            /**
              * Recorded Cost
-             * @description Of accounts that are not billed.
+             * @description Of accounts that are not billed, as corrected.
              * @example 9.999600
              */
             recorded_cost: string;
             /**
              * Provider Cost
-             * @description Exact, in the currency's major unit.
+             * @description At list prices, as corrected.
              * @example 9.999600
              */
             provider_cost: string;
@@ -8697,7 +9373,7 @@ export interface components {
             };
             /**
              * Margin
-             * @description Charged less the cost at list prices, of the events whose cost at list prices is known.
+             * @description Charged, with corrections, less the cost at list prices, of the events whose cost at list prices is known.
              */
             margin: string;
             /**
@@ -9641,6 +10317,8 @@ export interface operations {
                 idempotency_key: string;
                 oauth_provider?: string | null;
                 external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`. */
+                user_id?: string | null;
             };
             header?: never;
             path?: never;
@@ -9940,6 +10618,8 @@ export interface operations {
             query?: {
                 oauth_provider?: string | null;
                 external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`. */
+                user_id?: string | null;
                 limit?: number;
                 offset?: number;
             };
@@ -10074,6 +10754,103 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_account_by_user: {
+        parameters: {
+            query?: {
+                oauth_provider?: string | null;
+                external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. */
+                user_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -11908,11 +12685,653 @@ export interface operations {
             };
         };
     };
+    create_hold: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Used if the body has no `idempotency_key`. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HoldBody"];
+            };
+        };
+        responses: {
+            /** @description A repeat: nothing changed. */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HoldReply"];
+                };
+            };
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HoldReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Payment Required */
+            402: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InsufficientCreditsReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    capture_hold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                hold_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CaptureBody"];
+            };
+        };
+        responses: {
+            /** @description A repeat: nothing changed. */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HoldReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    release_hold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                hold_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReleaseBody"];
+            };
+        };
+        responses: {
+            /** @description A repeat: nothing changed. */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HoldReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    extend_hold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                hold_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExtendBody"];
+            };
+        };
+        responses: {
+            /** @description A repeat: nothing changed. */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HoldReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    report_hold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                hold_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReportBody"];
+            };
+        };
+        responses: {
+            /** @description A repeat: nothing changed. */
+            200: {
+                headers: {
+                    /** @description Sent on replays only: this request changed nothing. */
+                    "Idempotency-Replayed"?: "true";
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HoldReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    get_hold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                hold_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HoldReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     get_tool_balance: {
         parameters: {
             query?: {
                 oauth_provider?: string | null;
                 external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`. */
+                user_id?: string | null;
             };
             header?: never;
             path: {
@@ -12001,6 +13420,8 @@ export interface operations {
             query?: {
                 oauth_provider?: string | null;
                 external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`. */
+                user_id?: string | null;
             };
             header?: never;
             path?: never;
@@ -12087,6 +13508,8 @@ export interface operations {
             query?: {
                 oauth_provider?: string | null;
                 external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`. */
+                user_id?: string | null;
             };
             header?: never;
             path: {
@@ -13492,6 +14915,8 @@ export interface operations {
             query?: {
                 oauth_provider?: string | null;
                 external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`. */
+                user_id?: string | null;
             };
             header?: never;
             path: {
@@ -13589,6 +15014,8 @@ export interface operations {
             query?: {
                 oauth_provider?: string | null;
                 external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`. */
+                user_id?: string | null;
             };
             header?: never;
             path: {
@@ -13706,6 +15133,8 @@ export interface operations {
             query?: {
                 oauth_provider?: string | null;
                 external_id?: string | null;
+                /** @description The user's id at the API key's `identity_provider`, instead of `oauth_provider` and `external_id`. A UUID may be in upper case and without hyphens. Ignored beside both of them if the key has no `identity_provider`. */
+                user_id?: string | null;
             };
             header?: never;
             path?: never;
@@ -14544,7 +15973,7 @@ export interface operations {
     get_timeline: {
         parameters: {
             query?: {
-                kind?: ("charge" | "tool_use" | "credit" | "purchase" | "admin")[];
+                kind?: ("charge" | "tool_use" | "usage" | "credit" | "money" | "grant" | "purchase" | "admin")[];
                 limit?: number;
                 cursor?: string | null;
                 until?: string | null;
@@ -18557,6 +19986,96 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelsReply"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvalidReply"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    list_metered_usage: {
+        parameters: {
+            query?: {
+                by?: "meter" | "model" | "agent" | "key";
+                environment?: "live" | "test";
+                /** @description First UTC day. Default: a range of 30 days. */
+                from?: string | null;
+                /** @description Last UTC day, inclusive. Default: today. */
+                to?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MeteredReply"];
                 };
             };
             /** @description Bad Request */
