@@ -1,12 +1,14 @@
 """Requests that Stripe rejects for good answer 422 and alert the operator; the operator's wrong keys answer 503."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import httpx
 import pytest
+import stripe
 
 from app.observability.metrics import REGISTRY
-from app.payments.errors import PaymentProviderUnavailable, RefundRefused
+from app.payments.errors import PaymentNotFound, PaymentProviderRejects, PaymentProviderUnavailable, RefundRefused
 from tests.payments.conftest import Shop
 
 USER = {"oauth_provider": "oauth:google", "external_id": "buyer@example.com"}
@@ -94,3 +96,24 @@ async def test_rejections_while_reconciling_hold_up_no_other_environment(shop: S
     done = await shop.payments.reconcile(shop.now + timedelta(minutes=11))
     assert done["failed"] == 1
     assert await shop.balances(account_id) == (20, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(400, PaymentProviderRejects), (409, PaymentProviderUnavailable)], ids=str
+)
+async def test_a_key_in_use_is_retried_and_one_of_another_request_is_rejected(
+    shop: Shop, status: int, error: type[Exception]
+) -> None:
+    async def call() -> None:
+        raise stripe.IdempotencyError("key", http_status=status)
+
+    with pytest.raises(error):
+        await shop.app.state.gateway._answer(call())
+
+
+async def test_an_unknown_purchase_is_neither_refunded_nor_reconciled(shop: Shop) -> None:
+    account_id, nothing = await shop.account(), uuid4()
+    with pytest.raises(PaymentNotFound):
+        await shop.payments.refund(account_id, nothing, None, "k", shop.now)
+    assert await shop.payments.reconcile_purchase(account_id, nothing, shop.now) is False
+    assert await shop.payments.refund_closed(account_id, nothing, shop.now) is False
