@@ -9,12 +9,12 @@ from app.auth.caller import Environment
 from app.db import Session
 from app.db.sql import sql
 from app.db.statements import Tx, fetch, insert_rows
-from app.metering.events import RECORD_METER
+from app.metering.events import HOLD_METER, RECORD_METER
 from app.metering.models import AccountCorrection, Rerating, UsageCorrection
 
 Row: TypeAlias = Mapping[str, Any]
 START = UUID(int=0)
-NO_VOLUME = ("llm_tokens", "compute", RECORD_METER)
+NO_VOLUME = ("llm_tokens", "compute", RECORD_METER, HOLD_METER)
 """Meters whose prices have no volume tiers."""
 _LAST = """
     SELECT correction_no, cost_after_nanos, provider_cost_after_nanos, price_version, price

@@ -7,8 +7,10 @@ from uuid import UUID
 import pytest
 
 from app.accounts.erasure import erase_person
+from app.holds.service import HoldService
 from app.ledger.locked_account import lock_account
 from tests.conftest import ACTOR
+from tests.holds.conftest import capture, done, held
 from tests.metering.conftest import Desk, llm, put_in_force, usage
 from tests.metering.test_cost_records import CALLS, complete, opened
 from tests.processes import run_command
@@ -29,6 +31,19 @@ async def account_with(desk: Desk, nanos: int, events: int = 1, **more: Any) -> 
     for _ in range(events):
         await report(desk, usage(user, **more))
     return user, await desk.account_id(user)
+
+
+async def test_captured_holds_keep_their_price(desk: Desk) -> None:
+    user, account_id = await account_with(desk, DOLLAR)
+    now = datetime.now(UTC)
+    billing = desk.app.state.billing
+    holds = HoldService(desk.db, billing.batcher, billing.configuration)
+    hold = await held(holds, account_id, DOLLAR // 2, now, money=True)
+    done(await holds.run(capture(hold, DOLLAR // 4, now)))
+    await double_prices(desk)
+    [shown] = effect(desk, "--apply", "--reason", "double")["accounts"]
+    assert (shown["events"], shown["changed"], shown["stated"]) == (2, 1, 1)
+    assert await desk.wallet(user) == (DOLLAR - DOLLAR // 4 - 2 * COST, 0)
 
 
 async def switch_billing(desk: Desk, account_id: UUID, enabled: bool) -> None:
