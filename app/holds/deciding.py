@@ -32,7 +32,7 @@ from app.holds.requests import (
 from app.ledger.entries import Cause, Kind
 from app.ledger.errors import AccountNotFound, CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.hold_queries import Key, Place
-from app.ledger.holds import Hold, HoldStatus, reserve, spend
+from app.ledger.holds import Hold, HoldStatus, reserve, room_beyond, spend
 from app.ledger.locked_account import LockedAccount
 from app.ledger.money import decimal_text
 from app.ledger.pools import CREDIT, MINOR_PER_CREDIT, Bucket, Shortfall, pay
@@ -212,12 +212,13 @@ class Decider:
     def _beyond(
         self, hold: Hold, account: LockedAccount, amount: int, cause: Cause, actor: Actor, now: datetime
     ) -> list[tuple[Bucket, int]]:
-        """Charge what a capture asks for beyond the hold, as far as the balance suffices."""
+        """Charge what a capture asks for beyond the hold, as far as the balance suffices and the books can count it."""
         if amount <= hold.amount or account.status != "active":
             return []
         buckets = self._buckets(account, hold.unit, now)
         available = sum(bucket.available for bucket in buckets)
-        debits = pay(buckets, min(amount - hold.amount, available), unit=hold.unit, now=now)
+        beyond = max(0, min(amount - hold.amount, available, room_beyond(account, hold)))
+        debits = pay(buckets, beyond, unit=hold.unit, now=now)
         assert not isinstance(debits, Shortfall), "the buckets hold what is available"
         kind = Kind.CHARGE if hold.unit == CREDIT else Kind.USAGE
         account.post_debits(debits, kind, cause, actor, now, allowance=self._batch.allowance)

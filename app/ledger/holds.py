@@ -12,7 +12,8 @@ from uuid import UUID
 
 from app.auth.caller import Actor
 from app.ledger.entries import Cause, Kind
-from app.ledger.locked_account import LockedAccount
+from app.ledger.locked_account import MAX_INT64, LockedAccount
+from app.ledger.money import MAX_NANOS
 from app.ledger.pools import CREDIT, Debit
 
 HoldStatus = Literal["held", "captured", "released", "expired"]
@@ -102,6 +103,16 @@ def spend(account: LockedAccount, hold: Hold, amount: int, cause: Cause, actor: 
         if used < part.amount:
             _return(account, hold, part, part.amount - used, actor, now)
     return spent
+
+
+def room_beyond(account: LockedAccount, hold: Hold) -> int:
+    """Return how much a capture may spend beyond its hold, so that the account's uses still fit 64 bits.
+
+    The captured amount has left the pool `held`. Money is counted as used then, uses are counted with their charge.
+    """
+    if hold.unit == CREDIT:
+        return MAX_INT64 - account.total_uses - account.held_credits - hold.captured
+    return MAX_NANOS - account.money_used_nanos - account.held_money_nanos
 
 
 def _return(account: LockedAccount, hold: Hold, part: Part, amount: int, actor: Actor, now: datetime) -> None:
