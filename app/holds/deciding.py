@@ -24,6 +24,7 @@ from app.holds.requests import (
     Extension,
     Opening,
     Outcome,
+    Overage,
     Progress,
     Rejected,
     Release,
@@ -149,9 +150,9 @@ class Decider:
 
     def _capture(self, request: Capture, account: LockedAccount) -> Outcome:
         hold = self._found(request.place, account, request.environment)
-        amount = _value(hold, request.amount)
         if hold.status != "held":
             return recaptured(request, hold)
+        amount = _value(hold, request.amount)
         if amount > hold.amount and request.overage == "refuse":
             raise AboveHold(request.amount.field, text_of(hold.unit, hold.amount))
         return self._settle(hold, account, amount, "captured", request.actor, request.at)
@@ -205,7 +206,8 @@ class Decider:
             hold.captured = min(amount, hold.amount)
             spend(account, hold, hold.captured, cause, actor, now)
             hold.overage = sum(part for _, part in self._beyond(hold, account, amount, cause, actor, now))
-        else:  # recorded and priced, never charged
+        else:  # recorded and priced, never charged; the report is what a repeat is compared with
+            hold.reported = min(amount, hold.amount)
             spend(account, hold, 0, cause, actor, now)
         self._batch.events.append(_event_row(hold, account, amount, now))
 
@@ -246,9 +248,24 @@ def reopened(request: Opening, existing: Hold) -> Outcome:
 
 def recaptured(request: Capture, hold: Hold) -> Outcome:
     """Return the outcome of a capture of a settled hold."""
-    if hold.status == "captured" and hold.captured == min(request.amount.value, hold.amount):
+    try:
+        amount = _value(hold, request.amount)
+    except WrongUnit as error:
+        return Rejected(error)
+    if hold.status == "captured" and _is_repeat(hold, amount, request.overage):
         return Done(replace(hold), is_new=False)
     return Rejected(settled(hold))
+
+
+def _is_repeat(hold: Hold, amount: int, overage: Overage) -> bool:
+    """Return whether a capture of `amount` has the effect that this captured hold has.
+
+    What a balance did not suffice for is not stored, so any larger amount is a repeat of a capture of what fits.
+    """
+    captured = hold.captured or hold.reported  # nothing was charged: its capture is its last report
+    if amount <= hold.amount:
+        return captured == amount and not hold.overage
+    return overage == "charge_what_fits" and captured == hold.amount and hold.overage <= amount - hold.amount
 
 
 def rereleased(hold: Hold) -> Outcome:

@@ -9,7 +9,7 @@ import pytest
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.db import Database
-from app.holds.requests import Capture, Rejected
+from app.holds.requests import Amount, Capture, Done, Rejected
 from app.holds.service import HoldService
 from app.ledger.money import MAX_NANOS
 from app.ledger.outcomes import New
@@ -17,8 +17,8 @@ from app.verification import verify_books
 from tests.books import connected
 from tests.conftest import ACTOR
 from tests.databases import Urls
-from tests.holds.conftest import balances, capture, done, held, place
-from tests.support.wallets import give
+from tests.holds.conftest import KEY, balances, capture, done, held, place
+from tests.support.wallets import DOLLAR, give
 
 DAY = timedelta(days=1)
 
@@ -34,6 +34,39 @@ async def _refused(holds: HoldService, request: Capture) -> tuple[int, str | Non
     outcome = await holds.run(request)
     assert isinstance(outcome, Rejected), outcome
     return outcome.error.status, outcome.error.code
+
+
+async def test_a_repeat_of_a_capture_that_was_not_charged_is_a_repeat(
+    holds: HoldService, account_id: UUID, database: Urls, db: Database, now: datetime
+) -> None:
+    await give(db, account_id, 3 * DOLLAR, now, unit="USD")
+    hold = await held(holds, account_id, 2 * DOLLAR, now, money=True)
+    async with connected(database) as connection:
+        await connection.execute("UPDATE accounts SET billing_enabled = false WHERE account_id = $1", account_id)
+    first = done(await holds.run(capture(hold, DOLLAR, now)))
+    assert (first.captured, first.reported) == (0, DOLLAR)
+    repeat = await holds.run(capture(hold, DOLLAR, now))
+    assert isinstance(repeat, Done)
+    assert not repeat.is_new
+    assert await _refused(holds, capture(hold, DOLLAR + 1, now)) == (409, "hold_settled")
+
+
+@pytest.mark.parametrize(
+    ("amount", "overage", "is_repeat"),
+    [(7, "charge_what_fits", True), (7, "refuse", False), (5, "refuse", False), (6, "charge_what_fits", False)],
+)
+async def test_only_the_same_capture_beyond_a_hold_is_a_repeat(
+    amount: int, overage: str, is_repeat: bool, holds: HoldService, account_id: UUID, now: datetime
+) -> None:
+    hold = await held(holds, account_id, 5, now)
+    assert done(await holds.run(capture(hold, 7, now, overage="charge_what_fits"))).overage == 2
+    again = capture(hold, amount, now, overage=overage)
+    if is_repeat:
+        outcome = await holds.run(again)
+        assert isinstance(outcome, Done)
+        assert not outcome.is_new
+    else:
+        assert await _refused(holds, again) == (409, "hold_settled")
 
 
 @pytest.mark.parametrize("money", [False, True])
@@ -57,6 +90,16 @@ async def test_overage_stops_at_64_bits(
             await connection.execute(
                 f"UPDATE accounts SET {column} = {column} - $2 WHERE account_id = $1", account_id, most - 7
             )
+
+
+async def test_a_wrong_unit_is_refused_after_the_settlement_too(
+    holds: HoldService, account_id: UUID, now: datetime
+) -> None:
+    hold = await held(holds, account_id, 5, now)
+    done(await holds.run(capture(hold, 5, now)))
+    wrong = Capture(place(hold), "live", Amount(5, True), "refuse", KEY, now)
+    for _ in range(2):  # the second time by a read without a lock
+        assert await _refused(holds, wrong) == (422, "wrong_unit")
 
 
 async def test_the_hook_and_a_capture_of_another_hold_share_a_transaction(
