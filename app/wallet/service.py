@@ -14,6 +14,7 @@ from app.auth.caller import Actor, Environment
 from app.db import Database, Session, new_id
 from app.db.version_mark import VersionMark
 from app.errors import InvalidRequest
+from app.ledger import queries as ledger_queries
 from app.ledger.entries import Kind
 from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.locked_account import LockedAccount, lock_account, write
@@ -144,7 +145,9 @@ class WalletService:
             return [grant_of(row) for row in rows], await queries.count_grants(db, account_id, only_open, now)
 
     async def end_grant(self, environment: Environment, grant_id: UUID, *, actor: Actor, now: datetime) -> Grant:
-        """End a grant: its rest is lost. Locks the account until commit. No effect on one that is spent or expired.
+        """End a grant: its rest is lost, and what holds of it return. Locks the account until commit.
+
+        No effect on one that is spent or expired.
 
         Raises UpgradeInProgress, GrantNotFound.
         """
@@ -177,6 +180,8 @@ class WalletService:
         if lot is not None and lot.remaining > 0:
             lost = lot.remaining
             account.end_lot(lot, actor, now)
+        else:
+            await ledger_queries.end_held_grant(tx, account.account_id, grant_id, now)
         await write(tx, [account], now)
         row = await queries.find_grant(tx, environment, grant_id)
         assert row is not None

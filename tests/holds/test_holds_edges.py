@@ -9,15 +9,17 @@ import pytest
 from app.billing.posting import ChargeRequest
 from app.billing.service import BillingService
 from app.db import Database
+from app.db.version_mark import VersionMark
 from app.holds.requests import Amount, Capture, Done, Rejected
 from app.holds.service import HoldService
 from app.ledger.money import MAX_NANOS
 from app.ledger.outcomes import New
 from app.verification import verify_books
+from app.wallet.service import WalletService
 from tests.books import connected
 from tests.conftest import ACTOR
 from tests.databases import Urls
-from tests.holds.conftest import KEY, balances, capture, done, held, place
+from tests.holds.conftest import KEY, balances, capture, done, held, place, release
 from tests.support.wallets import DOLLAR, give
 
 DAY = timedelta(days=1)
@@ -67,6 +69,20 @@ async def test_only_the_same_capture_beyond_a_hold_is_a_repeat(
         assert not outcome.is_new
     else:
         assert await _refused(holds, again) == (409, "hold_settled")
+
+
+async def test_a_grant_that_is_ended_while_all_of_it_is_held_stays_ended(
+    holds: HoldService, billing: BillingService, account_id: UUID, database: Urls, db: Database, now: datetime
+) -> None:
+    grant = await give(db, account_id, 4, now)
+    hold = await held(holds, account_id, 4, now)
+    wallet = WalletService(db, billing.accounts, VersionMark(db))
+    await wallet.end_grant("live", grant, actor=ACTOR, now=now)
+    await wallet.end_grant("live", grant, actor=ACTOR, now=now + DAY)  # a repeat
+    done(await holds.run(release(hold, now)))
+    assert await balances(database, account_id) == {"free": 3, "paid": 10}
+    async with connected(database) as connection:
+        assert await connection.fetchval("SELECT ended_at FROM grants WHERE grant_id = $1", grant) == now
 
 
 @pytest.mark.parametrize("money", [False, True])
