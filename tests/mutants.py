@@ -27,6 +27,7 @@ ALERTS = "tests/risk/test_alerts.py"
 GRANTS = "tests/wallet/test_grants.py"
 WALLET_LEDGER = "tests/wallet/test_ledger.py"
 MONEY = "tests/wallet/test_money_credits.py"
+HOLDS = "tests/holds"
 MONEY_DAYS = "tests/admin/test_money_days.py"
 USAGE_EVENTS = "tests/metering/test_usage_events_http.py"
 
@@ -52,11 +53,25 @@ CODE = [
         new="_LOCK_ACCOUNTS = _ACCOUNTS_IN_ORDER",
     ),
     Mutant(
-        "the lock of a batch of charges",
-        (CHARGES,),
+        "the lock of a batch of charges and holds",
+        (CHARGES, HOLDS),
         file="app/ledger/queries.py",
         old='_LOCK_FREE_ACCOUNTS = f"{_ACCOUNTS_IN_ORDER} FOR NO KEY UPDATE SKIP LOCKED"',
         new="_LOCK_FREE_ACCOUNTS = _ACCOUNTS_IN_ORDER",
+    ),
+    Mutant(
+        "the rule that the first settlement of a hold counts",
+        (HOLDS,),
+        file="app/holds/deciding.py",
+        old='        if hold.status != "held":\n            return recaptured(request, hold)\n',
+        new="",
+    ),
+    Mutant(
+        "the exception of named holds when due ones are settled",
+        (HOLDS,),
+        file="app/holds/service.py",
+        old="places = [place for place in batch.holds if place not in named]",
+        new="places = list(batch.holds)",
     ),
     Mutant(
         "skipping of accounts that somebody else has locked",

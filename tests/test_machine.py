@@ -26,6 +26,7 @@ from app.accounts.directory import Identity, Profile
 from app.billing import posting
 from app.demo.stripe.account import StripeError
 from app.demo.stripe.webhooks import signature
+from app.holds import service
 from app.ledger.errors import AccountSuspended, IdempotencyKeyReused
 from app.ledger.outcomes import Refused, Replayed
 from app.ledger.pools import Credits, Shortfall
@@ -34,6 +35,7 @@ from tests.books import balances
 from tests.conftest import ACTOR
 from tests.payments.test_history import SECRET, History
 from tests.support.account_model import Answer, Model, Sale, Tool
+from tests.support.hold_rules import HoldRules
 from tests.support.service_environment import (
     BEGINNING,
     DAILY_FREE,
@@ -46,7 +48,6 @@ from tests.support.service_environment import (
     running_environment,
 )
 from tests.support.wallet_model import WalletModel
-from tests.support.wallet_rules import WalletRules
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ SHARES = st.sampled_from([100, 61, 34, 3])  # in percent; the last is less than 
 OUTCOMES = st.sampled_from([True, True, True, False])  # of a dispute: a lost one forbids refunds for good
 
 
-class Machine(WalletRules):
+class Machine(HoldRules):
     unpaid: Bundle[Bought] = Bundle("unpaid")
     paid: Bundle[Bought] = Bundle("paid")
 
@@ -291,6 +292,7 @@ class Machine(WalletRules):
         self.model.wallet.now = self.now
         for _ in range((self.now.date() - before.date()).days):
             self.model.midnight()
+        self.settle_due()
 
     # --- what must hold after each step ---
 
@@ -304,6 +306,7 @@ class Machine(WalletRules):
         assert (stored["free"], stored["paid"], stored["debt"]) == (model.free, model.paid, model.debt)
         check = await self.environment.billing.check(self.account_id, self.now)
         await self.wallet_agrees()
+        await self.holds_agree()
         assert (check.daily_free, check.free, check.paid, check.grants, check.total_uses, check.status) == (
             model.daily_free,
             model.free,
@@ -336,10 +339,11 @@ def _refusal(error: Exception) -> Answer:
 
 
 @pytest.mark.timeout(600)  # a failure takes that long to shrink; without one it is half a minute
-def test_the_service_agrees_with_the_model(environment: ServiceEnvironment) -> None:
+def test_the_service_agrees_with_the_model(environment: ServiceEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     class BoundMachine(Machine):
         def __init__(self) -> None:
             super().__init__(environment)
+            monkeypatch.setattr(service, "utc_now", lambda: self.now)
 
     run_state_machine_as_test(
         BoundMachine,

@@ -12,6 +12,7 @@ from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
 from app.db.version_mark import VersionMark
+from app.holds.service import HoldService
 from app.metering.service import UsageService
 from app.payments.service import PaymentService
 from app.payments.stripe_gateway import StripeGateway
@@ -50,6 +51,7 @@ class ServiceEnvironment:
     payments: PaymentService
     wallet: WalletService
     usage: UsageService
+    holds: HoldService
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return self.runner.run(work)
@@ -96,7 +98,8 @@ async def _open(runner: asyncio.Runner, urls: Urls, settings: Settings) -> Servi
         Configuration(db, settings),
         VersionMark(db),
     )
-    return ServiceEnvironment(runner, urls, db, gateway, billing, inventory, payments, wallet, usage)
+    holds = HoldService(db, billing.batcher, billing.configuration)
+    return ServiceEnvironment(runner, urls, db, gateway, billing, inventory, payments, wallet, usage, holds)
 
 
 @dataclass

@@ -16,6 +16,7 @@ class ModelLot:
     category: str
     number: int
     """The order in which grants were given."""
+    ended: bool = False
 
 
 @dataclass
@@ -63,7 +64,7 @@ class WalletModel:
             self.granted += lot.remaining
 
     def end(self, lot: ModelLot) -> None:
-        lot.remaining = 0
+        lot.remaining, lot.ended = 0, True
 
     def add_money(self, nanos: int, *, purchase: bool) -> None:
         repaid = min(nanos, self.debt) if purchase else 0
