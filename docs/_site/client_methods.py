@@ -25,7 +25,7 @@ class ClientMethods(griffe.Extension):
             for member in list(client.members.values()):
                 if member.is_attribute and str(member.value).startswith(MADE_BY):
                     client.set_member(member.name, method(operations[member.name], labels))
-        for module in ("models", "usage", "cost_records"):
+        for module in ("models", "usage", "cost_records", "holds"):
             for reply in pkg[module].classes.values():
                 if any(base.name == "Reply" for base in reply.mro()):
                     reply.set_member("__init__", made_from(reply.attributes.values()))

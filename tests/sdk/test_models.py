@@ -10,14 +10,16 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from ciris_billing import cost_records, models, usage
+from ciris_billing import cost_records, holds, models, usage
 from ciris_billing._operations import Operations
 from ciris_billing.cost_records import CostRecordItem, CostRecordOpening, OpeningFields
+from ciris_billing.holds import HoldFields, HoldOpening
 from ciris_billing.models import CheckContext, Metadata, User, UserFields
 from ciris_billing.usage import UsageEvent
 from tests.databases import ROOT
 
 API: dict[str, Any] = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
+HOLDS = "/v1/billing/holds"
 CHARGE = "post /v1/billing/charges 201"
 DESCRIBED: dict[type[BaseModel], str] = {
     models.CreditStatus: "post /v1/billing/credits/check 200",
@@ -49,6 +51,7 @@ DESCRIBED: dict[type[BaseModel], str] = {
     cost_records.CostRecordDetail: "get /v1/cost-records/{record_id} 200",
     cost_records.ItemAdded: "post /v1/cost-records/{record_id}/items 201",
     cost_records.RecordedItem: "post /v1/cost-records/{record_id}/items 201 item",
+    holds.Hold: "post /v1/billing/holds 201",
 }
 OF_THE_CLIENT = {"assumed", "replayed"}
 REQUESTS = {
@@ -108,7 +111,7 @@ def test_every_field_is_described_alike(model: type[BaseModel]) -> None:
 
 
 def test_every_reply_model_is_compared() -> None:
-    everything = [value for module in (models, usage, cost_records) for value in vars(module).values()]
+    everything = [value for module in (models, usage, cost_records, holds) for value in vars(module).values()]
     replies = {m for m in everything if inspect.isclass(m) and issubclass(m, models.Reply)}
     assert replies - {models.Reply} == set(DESCRIBED)
 
@@ -142,6 +145,15 @@ def test_every_field_of_a_cost_record_can_be_given() -> None:
     assert item == set(request("post /v1/cost-records/{record_id}/items"))
     completion = set(inspect.signature(Operations.complete_cost_record).parameters) - {"self", "record_id"}
     assert completion == set(request("post /v1/cost-records/{record_id}/complete"))
+
+
+def test_every_field_of_a_hold_can_be_given() -> None:
+    opening = {field.name for field in fields(HoldOpening)}
+    assert opening - {"user", "credits"} | set(User.__dataclass_fields__) == set(request(f"post {HOLDS}"))
+    assert set(HoldFields.__annotations__) == opening - {"user"}
+    for action in ("capture", "release", "extend", "report"):
+        given = set(inspect.signature(getattr(Operations, f"{action}_hold")).parameters)
+        assert given - {"self", "hold_id", "credits"} == set(request(f"post {HOLDS}/{{hold_id}}/{action}"))
 
 
 @pytest.mark.parametrize("kind_of_usage", get_args(usage.Usage))

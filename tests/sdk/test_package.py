@@ -51,12 +51,14 @@ METHODS = [
     *("tool_balance", "tool_balances", "tool_check", "tool_charge", "health", "gate"),
     *("report_llm_usage", "report_usage", "report_usage_batch", "check_usage", "quote"),
     *("open_cost_record", "add_cost_record_item", "complete_cost_record", "get_cost_record", "record"),
+    *("create_hold", "capture_hold", "release_hold", "extend_hold", "report_hold", "get_hold", "hold"),
 ]
 
 
 WITHOUT_USER_FIELDS = {
     *("get_charge", "health", "report_usage", "report_usage_batch", "check_usage", "quote"),
     *("open_cost_record", "add_cost_record_item", "complete_cost_record", "get_cost_record", "record"),
+    *("create_hold", "capture_hold", "release_hold", "extend_hold", "report_hold", "get_hold", "hold"),
 }
 
 

@@ -20,9 +20,11 @@ from ciris_billing.cost_records import (
 from ciris_billing.errors import (
     AccountClosed,
     AccountSuspended,
+    AmountAboveHold,
     BillingError,
     CostRecordSettled,
     EventIdReused,
+    HoldSettled,
     IdempotencyKeyReused,
     InsufficientCredits,
     InsufficientMoney,
@@ -40,6 +42,8 @@ from ciris_billing.errors import (
     UsageNotQueued,
 )
 from ciris_billing.gate import NoCredit, Passage
+from ciris_billing.holding import AsyncHolding, Holding
+from ciris_billing.holds import Hold, HoldOpening
 from ciris_billing.keys import charge_key, tool_key
 from ciris_billing.models import (
     Account,
@@ -84,8 +88,10 @@ __all__ = [
     "Account",
     "AccountClosed",
     "AccountSuspended",
+    "AmountAboveHold",
     "ApiCalls",
     "AsyncBillingClient",
+    "AsyncHolding",
     "BillingClient",
     "BillingError",
     "Charge",
@@ -104,6 +110,10 @@ __all__ = [
     "EventIdReused",
     "FailPolicy",
     "Health",
+    "Hold",
+    "HoldOpening",
+    "HoldSettled",
+    "Holding",
     "IdempotencyKeyReused",
     "InsufficientCredits",
     "InsufficientMoney",

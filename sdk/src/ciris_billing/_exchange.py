@@ -4,6 +4,7 @@ A flow is a generator: it yields steps (send a request, pause) and receives thei
 client only perform these steps, so that all decisions are made here once.
 """
 
+import itertools
 import json
 import logging
 import random
@@ -79,6 +80,8 @@ class Call(Generic[T]):
     accepted: frozenset[int] = frozenset({200, 201})
     replays: frozenset[str] = frozenset()
     """Codes of a 409 that repeats what was recorded before, and counts as success."""
+    until_deadline: bool = False
+    """Where the policy allows a retry at all, retry until the deadline, beyond its number of attempts."""
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -113,7 +116,7 @@ class Exchange:
         target, body = _encoded(call)
         request_id = uuid.uuid4().hex
         give_up_at = self.clock() + self.deadline_s
-        for attempt in range(1, self.retry.attempts + 1):
+        for attempt in itertools.count(1):
             started = self.clock()
             host = self.hosts.choose(started)
             timeout_s = min(self.timeout_s, max(0.001, give_up_at - started))
@@ -129,10 +132,14 @@ class Exchange:
             if _is_host_failure(outcome):
                 self.hosts.failed(host, self.clock())
             wait = self._wait_s(call, outcome, result, attempt)
-            if wait is None or attempt == self.retry.attempts or self.clock() + wait >= give_up_at:
+            if wait is None or self._is_last(call, attempt) or self.clock() + wait >= give_up_at:
                 _give_up(result, outcome)
             yield Pause(wait)
         raise AssertionError("the last attempt returns or raises")
+
+    def _is_last(self, call: Call[Any], attempt: int) -> bool:
+        persists = call.until_deadline and self.retry.attempts > 1
+        return attempt >= self.retry.attempts and not persists
 
     def _headers(self, request_id: str) -> dict[str, str]:
         headers = {"X-Request-ID": request_id, "User-Agent": self.user_agent, "Accept": "application/json"}

@@ -11,6 +11,7 @@ from uuid import UUID
 from ciris_billing._calls import identity, one_key, quoted
 from ciris_billing._cost_records import CostRecordOperations
 from ciris_billing._exchange import Call, Flow, as_model, or_replayed
+from ciris_billing._holds import HoldOperations
 from ciris_billing._purchases import PurchaseOperations
 from ciris_billing._tools import ToolOperations
 from ciris_billing._usage import UsageOperations
@@ -38,7 +39,7 @@ REPLAYABLE = frozenset({200, 201, 409})
 BY_KEY = "/v1/billing/charges/by-key"
 
 
-class Operations(PurchaseOperations, ToolOperations, UsageOperations, CostRecordOperations):
+class Operations(PurchaseOperations, ToolOperations, UsageOperations, CostRecordOperations, HoldOperations):
     """All operations of the API."""
 
     def check_credit(

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import inspect
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, get_args
@@ -12,11 +11,14 @@ import httpx
 
 from ciris_billing._calls import FailPolicy
 from ciris_billing._cost_records import Work
-from ciris_billing._exchange import Answer, Flow, Send, Sent
+from ciris_billing._exchange import Flow
 from ciris_billing._operations import Operations
-from ciris_billing._wire import Pages, check_credential, credential_header, keep_chunk, sending
+from ciris_billing._transport import AsyncTransport, BlockingTransport
+from ciris_billing._wire import Pages, check_credential
 from ciris_billing.cost_records import CostRecordOpening, CostRecordSink, OpeningFields, Recording
 from ciris_billing.gate import Gate, Passage
+from ciris_billing.holding import AsyncHolding, HeldWork, Holding
+from ciris_billing.holds import HoldFields, HoldOpening
 from ciris_billing.models import Metadata, Transaction, User, UserFields
 from ciris_billing.options import Options
 
@@ -54,7 +56,7 @@ def _described(method: M, operation: Callable[..., Flow[Any]]) -> M:
     return method
 
 
-class BillingClient:
+class BillingClient(BlockingTransport):
     """Blocking client of the service. Thread-safe; keeps its connections open until it is closed.
 
     Pass an `api_key`, or a `token`: a function that returns the user's token, called before each request.
@@ -112,6 +114,12 @@ class BillingClient:
     add_cost_record_item = _blocking(Operations.add_cost_record_item)
     complete_cost_record = _blocking(Operations.complete_cost_record)
     get_cost_record = _blocking(Operations.get_cost_record)
+    create_hold = _blocking(Operations.create_hold)
+    capture_hold = _blocking(Operations.capture_hold)
+    release_hold = _blocking(Operations.release_hold)
+    extend_hold = _blocking(Operations.extend_hold)
+    report_hold = _blocking(Operations.report_hold)
+    get_hold = _blocking(Operations.get_hold)
     health = _blocking(Operations.health)
 
     def transactions(
@@ -171,6 +179,26 @@ class BillingClient:
             raise
         self._run(work.leave(recording, None))
 
+    @contextmanager
+    def hold(self, user: User | None = None, **opening: Unpack[HoldFields]) -> Iterator[Holding]:
+        """Reserve credits or money, run the block, which captures the cost of the work, and release the hold if the
+        block did not settle it: with the outcome `provider_error` if it raises, `client_abort` if it is interrupted, or
+        the word that it passed to `release`. Takes the fields of a HoldOpening.
+
+        The block's own exception reaches the caller. A hold that could not be settled is logged and left to its expiry,
+        as is one whose `capture` was not answered.
+
+        Raises before the block: InsufficientCredits, InsufficientMoney, AccountSuspended, AccountClosed, HoldSettled
+        for an `idempotency_key` whose hold was released or has expired, and Unavailable, with either policy."""
+        work = HeldWork(self._operations, HoldOpening(user=user, **opening))
+        self._run(work.enter())
+        try:
+            yield Holding(work, self._run)
+        except BaseException as failure:
+            self._settle(work, failure)
+            raise
+        self._settle(work, None)
+
     def close(self) -> None:
         """Close the connections, unless the caller passed an `http_client`."""
         if self._owns_http:
@@ -182,46 +210,8 @@ class BillingClient:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _run(self, flow: Flow[T]) -> T:
-        outcome: Sent | None = None
-        while True:
-            try:
-                step = flow.send(outcome)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            if isinstance(step, Send):
-                outcome = self._send(step)
-            else:
-                time.sleep(step.seconds)
-                outcome = None
 
-    def _send(self, step: Send) -> Sent:
-        clock = self._operations.exchange.clock
-        give_up_at = clock() + step.timeout_s
-        headers = {**step.headers, **credential_header(self._api_key, self._token() if self._token else None)}
-        reset_token = sending.set(True)
-        try:
-            request = self._http.build_request(
-                step.method, step.url, content=step.body, headers=headers, timeout=step.timeout_s
-            )
-            response = self._http.send(request, stream=True, follow_redirects=False)
-            try:
-                content = bytearray()
-                for chunk in response.iter_bytes():
-                    keep_chunk(content, chunk, late=clock() >= give_up_at)
-            finally:
-                response.close()
-        except httpx.TransportError as error:
-            return error
-        except httpx.DecodingError as error:
-            return httpx.RemoteProtocolError(str(error))
-        finally:
-            sending.reset(reset_token)
-        return Answer(response.status_code, response.headers, bytes(content))
-
-
-class AsyncBillingClient:
+class AsyncBillingClient(AsyncTransport):
     """Async client of the service. Share one between all tasks of an event loop; it keeps its connections open until it
     is closed.
 
@@ -246,6 +236,7 @@ class AsyncBillingClient:
         self._http = http_client or httpx.AsyncClient(limits=options.limits())
         self._owns_http = http_client is None
         self._usage = usage
+        self._settling = set()
 
     @property
     def policy(self) -> FailPolicy:
@@ -278,6 +269,12 @@ class AsyncBillingClient:
     add_cost_record_item = _awaited(Operations.add_cost_record_item)
     complete_cost_record = _awaited(Operations.complete_cost_record)
     get_cost_record = _awaited(Operations.get_cost_record)
+    create_hold = _awaited(Operations.create_hold)
+    capture_hold = _awaited(Operations.capture_hold)
+    release_hold = _awaited(Operations.release_hold)
+    extend_hold = _awaited(Operations.extend_hold)
+    report_hold = _awaited(Operations.report_hold)
+    get_hold = _awaited(Operations.get_hold)
     health = _awaited(Operations.health)
 
     async def transactions(
@@ -341,8 +338,31 @@ class AsyncBillingClient:
             raise
         await self._run(work.leave(recording, None))
 
+    @asynccontextmanager
+    async def hold(self, user: User | None = None, **opening: Unpack[HoldFields]) -> AsyncIterator[AsyncHolding]:
+        """Reserve credits or money, run the block, which captures the cost of the work, and release the hold if the
+        block did not settle it: with the outcome `provider_error` if it raises, `client_abort` if it is cancelled, or
+        the word that it passed to `release`. Takes the fields of a HoldOpening.
+
+        The block's own exception reaches the caller. A hold that could not be settled is logged and left to its expiry,
+        as is one whose `capture` was not answered.
+
+        Raises before the block: InsufficientCredits, InsufficientMoney, AccountSuspended, AccountClosed, HoldSettled
+        for an `idempotency_key` whose hold was released or has expired, and Unavailable, with either policy."""
+        work = HeldWork(self._operations, HoldOpening(user=user, **opening))
+        await self._run(work.enter())
+        try:
+            yield AsyncHolding(work, self._run)
+        except BaseException as failure:
+            await self._settle(work, failure)
+            raise
+        await self._settle(work, None)
+
     async def aclose(self) -> None:
-        """Close the connections, unless the caller passed an `http_client`."""
+        """Wait until holds are settled whose blocks were cancelled, and close the connections, unless the caller passed
+        an `http_client`."""
+        if self._settling:
+            await asyncio.wait(self._settling)
         if self._owns_http:
             await self._http.aclose()
 
@@ -351,45 +371,3 @@ class AsyncBillingClient:
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
-
-    async def _run(self, flow: Flow[T]) -> T:
-        outcome: Sent | None = None
-        while True:
-            try:
-                step = flow.send(outcome)
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            if isinstance(step, Send):
-                outcome = await self._send(step)
-            else:
-                await asyncio.sleep(step.seconds)
-                outcome = None
-
-    async def _send(self, step: Send) -> Sent:
-        token = self._token() if self._token else None
-        if token is not None and not isinstance(token, str):
-            token = await token
-        headers = {**step.headers, **credential_header(self._api_key, token)}
-        reset_token = sending.set(True)
-        try:
-            async with asyncio.timeout(step.timeout_s):
-                request = self._http.build_request(
-                    step.method, step.url, content=step.body, headers=headers, timeout=step.timeout_s
-                )
-                response = await self._http.send(request, stream=True, follow_redirects=False)
-                try:
-                    content = bytearray()
-                    async for chunk in response.aiter_bytes():
-                        keep_chunk(content, chunk, late=False)
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            return httpx.ReadTimeout("no complete answer in time")
-        except httpx.TransportError as error:
-            return error
-        except httpx.DecodingError as error:
-            return httpx.RemoteProtocolError(str(error))
-        finally:
-            sending.reset(reset_token)
-        return Answer(response.status_code, response.headers, bytes(content))

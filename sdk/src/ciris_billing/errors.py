@@ -6,7 +6,8 @@
 | AccountSuspended, AccountClosed | inform the user |
 | RateLimited, ServiceUnavailable | retry later with the same idempotency key |
 | Unauthorized, PermissionDenied | check the API key or token |
-| NotFound, InvalidRequest, IdempotencyKeyReused, EventIdReused, CostRecordSettled | fix the request |
+| NotFound, InvalidRequest, IdempotencyKeyReused, EventIdReused, AmountAboveHold | fix the request |
+| CostRecordSettled, HoldSettled | the first outcome counts |
 | UsageNotQueued | send the event directly, or make room |
 | ServerError | report the request id |
 """
@@ -68,9 +69,9 @@ class InsufficientCredits(BillingError):
 
 
 class InsufficientMoney(BillingError):
-    """402: the account has not enough money for a usage event. `balance`, `required` and `shortfall` are exact, in the
-    currency's major unit. `balance_cents` is rounded down and `required_cents` up. None if the answer does not contain
-    them.
+    """402: the account has not enough money for a usage event or a hold. `balance`, `required` and `shortfall` are
+    exact, in the currency's major unit. `balance_cents` is rounded down and `required_cents` up. None if the answer
+    does not contain them.
 
     The same event can be sent again when the user has paid."""
 
@@ -176,6 +177,27 @@ class CostRecordSettled(InvalidRequest):
         self.outcome = outcome
         self.cost = cost
         self.charged = charged
+
+
+class HoldSettled(InvalidRequest):
+    """409: the hold has another outcome: the first one counts. `hold_status` is `captured`, `released` or `expired`.
+    `captured` is what was spent, of credits in hundredths, of money in the currency's major unit. None if the answer
+    does not contain them."""
+
+    default_code = "hold_settled"
+
+    def __init__(
+        self, message: str, *, hold_status: str | None = None, captured: Decimal | None = None, **about: Any
+    ) -> None:
+        super().__init__(message, **about)
+        self.hold_status = hold_status
+        self.captured = captured
+
+
+class AmountAboveHold(InvalidRequest):
+    """422: the capture is larger than the hold. Nothing changed: the hold is still open."""
+
+    default_code = "amount_above_hold"
 
 
 class Unavailable(BillingError):
@@ -314,16 +336,20 @@ def _unpaid(fields: Mapping[str, Any], message: str, about: dict[str, Any]) -> B
 
 
 def _settled(fields: Mapping[str, Any], message: str, about: dict[str, Any]) -> BillingError:
-    details = _inner(fields).get("details")
+    """Return the error for a 409 of a cost record or hold that has another outcome."""
+    is_hold = about["code"] == HoldSettled.default_code
+    details = fields.get("details") if is_hold else _inner(fields).get("details")
     known = details if isinstance(details, Mapping) else {}
-    outcome = known.get("status")
-    return CostRecordSettled(
-        message,
-        outcome=outcome if isinstance(outcome, str) else None,
-        cost=_amount(known, "cost"),
-        charged=_amount(known, "charged"),
-        **about,
-    )
+    outcome = known.get("status") if isinstance(known.get("status"), str) else None
+    if is_hold:
+        return HoldSettled(message, hold_status=outcome, captured=_amount(known, "captured"), **about)
+    amounts = {name: _amount(known, name) for name in ("cost", "charged")}
+    return CostRecordSettled(message, outcome=outcome, **amounts, **about)
+
+
+OF_422: dict[str | None, type[InvalidRequest]] = {
+    kind.default_code: kind for kind in (IdempotencyKeyReused, EventIdReused, AmountAboveHold)
+}
 
 
 def error_for(status: int, body: object, *, retry_after: float | None, request_id: str | None) -> BillingError:
@@ -341,12 +367,10 @@ def error_for(status: int, body: object, *, retry_after: float | None, request_i
             return kinds.get(str(code), PermissionDenied)(message, **about)
         case 404:
             return NotFound(message, **about)
-        case 409 if code == CostRecordSettled.default_code:
+        case 409 if code in (CostRecordSettled.default_code, HoldSettled.default_code):
             return _settled(fields, message, about)
-        case 422 if code == "idempotency_key_reused":
-            return IdempotencyKeyReused(message, **about)
-        case 422 if code == EventIdReused.default_code:
-            return EventIdReused(message, **about)
+        case 422 if code in OF_422:
+            return OF_422[code](message, **about)
         case 429:
             return RateLimited(message, retry_after=retry_after, **about)
         case 502 | 503 | 504:

@@ -1,0 +1,205 @@
+"""Work on a hold: reserve before it, capture in it, release what it did not settle."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+from ciris_billing._exchange import Flow
+from ciris_billing._operations import Operations
+from ciris_billing.errors import BillingError, HoldSettled, Unavailable
+from ciris_billing.holds import Hold, HoldOpening, Overage, amount_fields
+
+log = logging.getLogger("ciris_billing")
+
+Money = Decimal | str | int
+
+
+class HeldWork:
+    """The steps before, in and after the block of a hold."""
+
+    def __init__(self, operations: Operations, opening: HoldOpening) -> None:
+        self._operations = operations
+        self._opening = opening.body()
+        self._is_settled = False
+        self._capture: dict[str, Any] | None = None
+        """A capture that was begun, and not refused."""
+        self._gave_up = False
+        self._word: str | None = None
+        """The outcome of a release that was begun."""
+        self.hold: Hold
+        self.replayed = False
+
+    def enter(self) -> Flow[None]:
+        """Open the hold. Raises the errors of `create_hold` with either policy: without an answer, nothing is
+        reserved. Raises HoldSettled if its idempotency key names a hold that can no longer be captured."""
+        self._keep((yield from self._operations.create_hold(self._opening)))
+        self.replayed = self.hold.status == "captured"
+        if self.hold.is_settled and not self.replayed:
+            captured = self.hold.captured_minor if self.hold.captured is None else self.hold.captured
+            raise HoldSettled(
+                f"The hold of this idempotency_key is {self.hold.status}: repeat the work with another key",
+                hold_status=self.hold.status,
+                captured=None if captured is None else Decimal(captured),
+                status=409,
+            )
+
+    def capture(self, overage: Overage | None, **amount: Any) -> Flow[Hold]:
+        amount_fields(**amount)  # a mistake here is no capture that was begun
+        self._capture, self._gave_up = {**amount, "overage": overage}, False
+        try:
+            return (yield from self._capture_once_more(self._capture))
+        except Unavailable:
+            self._gave_up = True
+            raise
+        except BillingError:
+            self._capture = None
+            raise
+
+    def _capture_once_more(self, capture: dict[str, Any]) -> Flow[Hold]:
+        try:
+            return (yield from self._change(self._operations.capture_hold(self.hold.hold_id, **capture)))
+        finally:
+            self._operations.cache.forget(self._opening)
+
+    def release(self, outcome: str | None) -> Flow[Hold]:
+        self._word = outcome
+        hold = yield from self._change(self._operations.release_hold(self.hold.hold_id, outcome))
+        self._operations.cache.forget(self._opening)
+        return hold
+
+    def report(self, **amount: Any) -> Flow[Hold]:
+        return self._change(self._operations.report_hold(self.hold.hold_id, **amount))
+
+    def extend(self, expires_in_s: int) -> Flow[Hold]:
+        return self._change(self._operations.extend_hold(self.hold.hold_id, expires_in_s))
+
+    def leave(self, failure: BaseException | None) -> Flow[None]:
+        """Release the hold, unless it is settled. A capture that was interrupted is repeated: its work is done. One
+        that the service did not answer until the deadline leaves the hold to its expiry."""
+        if self._is_settled:
+            return
+        if self._gave_up:
+            self._log("its capture was not answered")
+        elif self._capture is not None:
+            yield from self._capture_once_more(self._capture)
+        else:
+            yield from self.release(self._word or _outcome_of(failure))
+
+    def log_unsettled(self, error: Exception) -> None:
+        """Log that the block's end did not settle the hold, which is left to its expiry."""
+        self._log(error.code if isinstance(error, BillingError) else type(error).__name__)
+
+    def _log(self, reason: str) -> None:
+        fields = {"billing_code": reason, "billing_hold_id": self.hold.hold_id}
+        log.error("billing hold not settled by its block: %s", reason, extra=fields)
+
+    def _change(self, flow: Flow[Hold]) -> Flow[Hold]:
+        try:
+            self._keep((yield from flow))
+        except HoldSettled:
+            self._is_settled = True
+            raise
+        return self.hold
+
+    def _keep(self, hold: Hold) -> None:
+        self.hold = hold
+        self._is_settled = self._is_settled or hold.is_settled
+
+
+def _outcome_of(failure: BaseException | None) -> str | None:
+    if failure is None:
+        return None
+    return "provider_error" if isinstance(failure, Exception) else "client_abort"
+
+
+class _OnHold:
+    """What both clients' blocks know of their hold."""
+
+    def __init__(self, work: HeldWork) -> None:
+        self._work = work
+
+    @property
+    def hold(self) -> Hold:
+        """The hold as of the last answer."""
+        return self._work.hold
+
+    @property
+    def hold_id(self) -> str:
+        return self._work.hold.hold_id
+
+    @property
+    def replayed(self) -> bool:
+        """A hold of the same `idempotency_key` was captured before. The work is paid for: the same capture returns the
+        same hold, and another one raises HoldSettled."""
+        return self._work.replayed
+
+
+class Holding(_OnHold):
+    """A hold in the block of a BillingClient. The methods raise the errors of `capture_hold`, `report_hold`,
+    `extend_hold` and `release_hold`."""
+
+    def __init__(self, work: HeldWork, run: Callable[[Flow[Hold]], Hold]) -> None:
+        super().__init__(work)
+        self._run = run
+
+    def capture(
+        self,
+        credits: int | None = None,
+        *,
+        amount_minor: int | None = None,
+        amount: Money | None = None,
+        overage: Overage | None = None,
+    ) -> Hold:
+        """Spend an amount of the hold, and return the rest."""
+        flow = self._work.capture(overage, credits=credits, amount_minor=amount_minor, amount=amount)
+        return self._run(flow)
+
+    def report(
+        self, credits: int | None = None, *, amount_minor: int | None = None, amount: Money | None = None
+    ) -> Hold:
+        """State what the work has cost so far, in all, for `capture_reported`."""
+        return self._run(self._work.report(credits=credits, amount_minor=amount_minor, amount=amount))
+
+    def extend(self, expires_in_s: int) -> Hold:
+        """Let the hold expire later, in seconds from now."""
+        return self._run(self._work.extend(expires_in_s))
+
+    def release(self, outcome: str | None = None) -> Hold:
+        """Return all of the hold, with a reason such as `refused`."""
+        return self._run(self._work.release(outcome))
+
+
+class AsyncHolding(_OnHold):
+    """A hold in the block of an AsyncBillingClient. The methods raise the errors of `capture_hold`, `report_hold`,
+    `extend_hold` and `release_hold`."""
+
+    def __init__(self, work: HeldWork, run: Callable[[Flow[Hold]], Awaitable[Hold]]) -> None:
+        super().__init__(work)
+        self._run = run
+
+    async def capture(
+        self,
+        credits: int | None = None,
+        *,
+        amount_minor: int | None = None,
+        amount: Money | None = None,
+        overage: Overage | None = None,
+    ) -> Hold:
+        """Spend an amount of the hold, and return the rest."""
+        flow = self._work.capture(overage, credits=credits, amount_minor=amount_minor, amount=amount)
+        return await self._run(flow)
+
+    async def report(
+        self, credits: int | None = None, *, amount_minor: int | None = None, amount: Money | None = None
+    ) -> Hold:
+        """State what the work has cost so far, in all, for `capture_reported`."""
+        return await self._run(self._work.report(credits=credits, amount_minor=amount_minor, amount=amount))
+
+    async def extend(self, expires_in_s: int) -> Hold:
+        """Let the hold expire later, in seconds from now."""
+        return await self._run(self._work.extend(expires_in_s))
+
+    async def release(self, outcome: str | None = None) -> Hold:
+        """Return all of the hold, with a reason such as `refused`."""
+        return await self._run(self._work.release(outcome))
