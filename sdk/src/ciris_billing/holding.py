@@ -80,7 +80,7 @@ class HeldWork:
         if self._is_settled:
             return
         if self._gave_up:
-            self._log("its capture was not answered")
+            self._log("capture_unanswered")
         elif self._capture is not None:
             yield from self._capture_once_more(self._capture)
         else:
