@@ -81,7 +81,7 @@ class AsyncTransport:
 
     async def _settle(self, work: HeldWork, failure: BaseException | None) -> None:
         """Settle a hold. An error is logged, so that it does not hide the block's own. If this task is cancelled
-        meanwhile, the settlement continues in the background, until `aclose` at the latest."""
+        before the end, the settlement continues in the background, and `aclose` waits for it."""
         task = asyncio.create_task(self._settle_or_log(work, failure))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)

@@ -114,7 +114,7 @@ def _outcome_of(failure: BaseException | None) -> str | None:
 
 
 class _OnHold:
-    """What both clients' blocks know of their hold."""
+    """The hold of a block, as its last answer described it."""
 
     def __init__(self, work: HeldWork) -> None:
         self._work = work
