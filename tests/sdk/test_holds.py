@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import pytest
 from pydantic import SecretStr
 
@@ -396,6 +397,18 @@ async def test_cancellation_releases_the_hold(
             task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+    caller = Caller(desk, between, holder, "awaited")
+    assert await caller.stored(payer) == [("released", 0, 0, "client_abort")]
+
+
+async def test_cancelled_scope_releases_the_hold(desk: Desk, holder: str, payer: str, between: Faulty) -> None:
+    """A scope of anyio, as web frameworks use them, cancels each wait in it, also that for the release."""
+    async with AsyncBillingClient(between.url, holder, options=QUICK) as client:
+        with anyio.CancelScope() as scope:
+            async with client.hold(user_id=payer, credits=2):
+                scope.cancel()
+                await asyncio.sleep(60)
+        assert scope.cancelled_caught
     caller = Caller(desk, between, holder, "awaited")
     assert await caller.stored(payer) == [("released", 0, 0, "client_abort")]
 

@@ -126,6 +126,7 @@ class _OnHold:
 
     @property
     def hold_id(self) -> str:
+        """The id of the hold, for the raw methods."""
         return self._work.hold.hold_id
 
     @property
