@@ -245,8 +245,8 @@ CODE = [
         "the moment at which a grant expires",
         (WALLET_LEDGER, "tests/wallet/test_spending.py"),
         file="app/ledger/lots.py",
-        old="self.expires_at > now",
-        new="self.expires_at >= now",
+        old="self.expires_at <= now",
+        new="self.expires_at < now",
     ),
     Mutant(
         "the room that grants take beside paid credits",

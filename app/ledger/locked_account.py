@@ -149,7 +149,7 @@ class LockedAccount:
 
     def expire_lots(self, now: datetime) -> None:
         """Expire the grants that are due at `now`. Methods that post entries do so first."""
-        due = [lot for lot in self.lots.values() if lot.expires_at is not None and lot.expires_at <= now]
+        due = [lot for lot in self.lots.values() if lot.is_due(now)]
         for lot in due:
             self._post_lot(lot, -lot.remaining, Kind.GRANT_EXPIRY, Cause("grant", lot.grant_id), EXPIRY, now)
         self.grants_expire_at = next_expiry(self.lots.values())

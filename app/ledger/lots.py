@@ -39,11 +39,15 @@ class Lot:
 
     def is_live(self, now: datetime) -> bool:
         """Return whether the lot can pay at `now`. At the moment of its expiry it cannot."""
-        return self.remaining > 0 and (self.expires_at is None or self.expires_at > now)
+        return self.remaining > 0 and not self.is_due(now)
+
+    def is_due(self, now: datetime) -> bool:
+        """Return whether the lot has expired at `now`."""
+        return self.expires_at is not None and self.expires_at <= now
 
     def takes_back(self, now: datetime) -> bool:
-        """Return whether an amount that was held returns to the lot at `now`: not after its expiry or its end."""
-        return self.ended_at is None and (self.expires_at is None or self.expires_at > now)
+        """Return whether the lot keeps an amount that returns to it at `now`: not after its expiry or its end."""
+        return self.ended_at is None and not self.is_due(now)
 
     def bucket(self) -> Bucket:
         kind: Literal["grant"] = "grant"

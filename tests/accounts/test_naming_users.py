@@ -69,6 +69,7 @@ ROUTES = [
     Route("GET", "/v1/billing/packs", "packs", currency="EUR"),
     Route("POST", "/v1/billing/grants", "grant_id", {**KEYED, "amount_minor": 100}, is_older=False),
     Route("GET", "/v1/billing/grants", "grants", is_older=False),
+    Route("POST", "/v1/billing/holds", "hold_id", {**KEYED, "amount_minor": 100}, is_older=False),
     Route("POST", "/v1/credits/add", "transaction_id", {**KEYED, "amount_cents": 5, "reason": "r"}, is_older=False),
     Route("GET", "/v1/tools/balance", "balances"),
     Route("GET", "/v1/tools/balance/{product_type}", "main_pool_credits"),
