@@ -95,13 +95,6 @@ _UPDATE_GRANTS = sql(
     names=", ".join(_CHANGED_LOT),
 )
 
-_END_HELD_GRANT = """
-    UPDATE grants g SET ended_at = $3
-     WHERE g.account_id = $1 AND g.grant_id = $2 AND g.ended_at IS NULL AND g.remaining = 0
-       AND EXISTS (SELECT FROM holds h JOIN hold_parts p USING (account_id, hold_id)
-                    WHERE h.account_id = g.account_id AND h.status = 'held' AND p.grant_id = g.grant_id)
-    """
-
 _FIND_LIVE_SUMS = PointRead(
     """
     SELECT coalesce(sum(remaining) FILTER (WHERE unit = 'credit'), 0)::bigint AS credits,
@@ -173,11 +166,6 @@ async def find_lots_not_ended(tx: Tx, account_id: UUID, grant_ids: Sequence[UUID
 async def find_lots(tx: Tx, keys: Sequence[tuple[UUID, UUID]]) -> Sequence[Mapping[str, Any]]:
     """Return grants of locked accounts by (account, grant), open or not."""
     return await fetch(tx, _FIND_LOTS, *map(list, zip(*keys, strict=True))) if keys else []
-
-
-async def end_held_grant(tx: Tx, account_id: UUID, grant_id: UUID, now: datetime) -> None:
-    """End a grant of which nothing remains, if open holds may return something to it. The account is locked."""
-    await write(tx, _END_HELD_GRANT, account_id, grant_id, now)
 
 
 async def find_live_sums(db: Database, account_id: UUID, now: datetime) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from app.auth.caller import Actor, Environment
 from app.db import Database, Session, new_id
 from app.db.version_mark import VersionMark
 from app.errors import InvalidRequest
-from app.ledger import queries as ledger_queries
+from app.ledger.ended_grants import end_held_grant
 from app.ledger.entries import Kind
 from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.locked_account import LockedAccount, lock_account, write
@@ -181,7 +181,7 @@ class WalletService:
             lost = lot.remaining
             account.end_lot(lot, actor, now)
         else:
-            await ledger_queries.end_held_grant(tx, account.account_id, grant_id, now)
+            await end_held_grant(tx, account.account_id, grant_id, now)
         await write(tx, [account], now)
         row = await queries.find_grant(tx, environment, grant_id)
         assert row is not None
