@@ -16,6 +16,7 @@ from app.ledger.holds import Hold, HoldStatus, OnExpiry
 from app.ledger.money import decimal_text
 from app.ledger.pools import CREDIT, MINOR_PER_CREDIT, cost_of
 from app.metering.json_values import bounded_json
+from app.setting_values import Slug
 from app.wallet.schemas import PositiveMoney
 
 DEFAULT_EXPIRY_S, MAX_EXPIRY_S = 900, 86_400
@@ -49,7 +50,7 @@ class HoldBody(UserFields, AmountFields):
     on_expiry: OnExpiry = Field(
         default="release", description="Its cost then: nothing, the reported progress, or all of it."
     )
-    product_type: Key255 | None = Field(default=None, description="Its purpose, for people to read.")
+    product_type: Slug | None = Field(default=None, description="Its purpose, such as a product or a tool.")
     run_id: Label | None = None
     idempotency_key: Key255 | None = None
     metadata: dict[str, Any] = Field(default_factory=dict, description="Stored with the hold and its charge.")

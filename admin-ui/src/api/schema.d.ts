@@ -5211,7 +5211,7 @@ export interface components {
             on_expiry: "release" | "capture_reported" | "capture_all";
             /**
              * Product Type
-             * @description Its purpose, for people to read.
+             * @description Its purpose, such as a product or a tool.
              */
             product_type?: string | null;
             /** Run Id */
