@@ -24,7 +24,7 @@ from app.analytics.days import Days
 from app.analytics.rollup import SETTLED, database_time, roll_up, roll_up_step
 from app.analytics.sources import ALL_IDS, first_id_at, interactions
 from app.auth.caller import Permission
-from app.db import ID_CLOCK, Database, Session
+from app.db import ID_CLOCK, Database, Session, time_of
 from app.verification import verify_books
 from tests.admin.analytics_fill import fill
 from tests.admin.conftest import Office
@@ -149,8 +149,10 @@ async def test_what_was_reported_before_the_mark_is_not_read_again(
     run = uuid.uuid4().hex
     for n in range(3):
         await report(proxy, run, run, 1, "0.01", models_used=[f"m{n}"])
-    await report(proxy, run, run, 9, "0.02", models_used=["m0"])
-    await roll_up(rolled_up.db, datetime.now(UTC) + SETTLED)
+    last = UUID(await report(proxy, run, run, 9, "0.02", models_used=["m0"]))
+    # By the clock of ids, which may be some milliseconds ahead of the wall clock.
+    await roll_up(rolled_up.db, time_of(last) + timedelta(milliseconds=1) + SETTLED)
+    await asyncio.sleep(0.002)
     await report(proxy, run, run, 1, "0.01", models_used=["a"])
     [state] = await rolled_up.rows("SELECT rolled_up_to FROM rollup_state")
     async with connected(rolled_up.urls) as connection:
