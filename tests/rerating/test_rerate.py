@@ -7,6 +7,8 @@ from uuid import UUID
 import pytest
 
 from app.accounts.erasure import erase_person
+from app.billing.service import BillingService
+from app.configuration.service import Configuration
 from app.holds.service import HoldService
 from app.ledger.locked_account import lock_account
 from tests.conftest import ACTOR
@@ -36,7 +38,8 @@ async def account_with(desk: Desk, nanos: int, events: int = 1, **more: Any) -> 
 async def test_captured_holds_keep_their_price(desk: Desk) -> None:
     user, account_id = await account_with(desk, DOLLAR)
     now = datetime.now(UTC)
-    billing = desk.app.state.billing
+    # Not the server's own services, which belong to the loop of its thread.
+    billing = BillingService(desk.db, Configuration(desk.db, desk.app.state.settings))
     holds = HoldService(desk.db, billing.batcher, billing.configuration)
     hold = await held(holds, account_id, DOLLAR // 2, now, money=True)
     done(await holds.run(capture(hold, DOLLAR // 4, now)))
