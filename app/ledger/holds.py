@@ -12,14 +12,13 @@ from uuid import UUID
 
 from app.auth.caller import Actor
 from app.ledger.entries import Cause, Kind
-from app.ledger.locked_account import MAX_INT64, LockedAccount
+from app.ledger.locked_account import DEBT_OF, MAX_INT64, LockedAccount
 from app.ledger.money import MAX_NANOS
 from app.ledger.pools import CREDIT, Debit
 
 HoldStatus = Literal["held", "captured", "released", "expired"]
 OnExpiry = Literal["release", "capture_reported", "capture_all"]
 """The settlement of a hold that is left open: nothing, the reported progress or all of it is spent."""
-DEBT_OF = {"paid": "debt", "money": "money_debt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,5 @@ def _return(account: LockedAccount, hold: Hold, part: Part, amount: int, actor: 
     account.post(part.pool, amount, Kind.HOLD_RELEASE, hold.cause, actor, now)
     if part.pool == "daily_free" and not now.date() <= hold.created_at.date() == account.daily_free_day:
         account.post(part.pool, -amount, Kind.DAILY_EXPIRY, hold.cause, actor, now)
-    if (debt := DEBT_OF.get(part.pool)) is not None:
-        repaid = min(amount, account.balances[debt])
-        account.post(part.pool, -repaid, Kind.DEBT_REPAYMENT, hold.cause, actor, now)
-        account.post(debt, -repaid, Kind.DEBT_REPAYMENT, hold.cause, actor, now)
+    if part.pool in DEBT_OF:
+        account.pay_debt(part.pool, amount, hold.cause, actor, now)

@@ -29,6 +29,8 @@ from app.ledger.pools import CREDIT, MAX_CREDITS, Bucket, Debit, daily_free_on
 __all__ = ["Cause", "Entry", "Kind", "LockedAccount", "lock_account", "lock_accounts", "write", "write_new"]
 MAX_INT64 = 2**63 - 1
 EXPIRY = Actor("system", "expiry")
+DEBT_OF = {"paid": "debt", "money": "money_debt"}
+"""The pools that can owe, and the pools of what they owe."""
 
 
 @dataclass(slots=True)
@@ -100,6 +102,13 @@ class LockedAccount:
             if bucket.kind == "daily_free":
                 self.renew_daily_free(allowance, cause, actor, now)
             self.post(bucket.id, -amount, kind, cause, actor, now)
+
+    def pay_debt(self, pool: str, most: int, cause: Cause, actor: Actor, now: datetime) -> None:
+        """Pay the recorded debt of a pool in `DEBT_OF` from it, up to an amount that the pool has."""
+        debt = DEBT_OF[pool]
+        repaid = min(most, self.balances[debt])
+        self.post(pool, -repaid, Kind.DEBT_REPAYMENT, cause, actor, now)
+        self.post(debt, -repaid, Kind.DEBT_REPAYMENT, cause, actor, now)
 
     def _limit_of(self, pool: str) -> int:
         """Return the largest balance of a pool, so that its sum with grants and holds fits 64 bits."""
@@ -203,9 +212,7 @@ class LockedAccount:
         """Add money. Kinds in `PAYS_DEBT` pay the recorded debt first."""
         self.post("money", nanos, kind, cause, actor, now)
         if kind in PAYS_DEBT:
-            repaid = min(nanos, self.balances["money_debt"])
-            self.post("money", -repaid, Kind.DEBT_REPAYMENT, cause, actor, now)
-            self.post("money_debt", -repaid, Kind.DEBT_REPAYMENT, cause, actor, now)
+            self.pay_debt("money", nanos, cause, actor, now)
 
     def owe_money(self, nanos: int, cause: Cause, actor: Actor, now: datetime) -> None:
         """Record money that was used and not paid."""
@@ -276,9 +283,7 @@ class LockedAccount:
     def give_paid(self, credits: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
         """Add paid credits and let them pay the recorded debt first."""
         self.post("paid", credits, kind, cause, actor, now)
-        repaid = min(credits, self.balances["debt"])
-        self.post("paid", -repaid, Kind.DEBT_REPAYMENT, cause, actor, now)
-        self.post("debt", -repaid, Kind.DEBT_REPAYMENT, cause, actor, now)
+        self.pay_debt("paid", credits, cause, actor, now)
 
     def take_back_paid(
         self, credits: int, kind: Kind, cause: Cause, actor: Actor, now: datetime, *, own_grant: UUID | None = None
