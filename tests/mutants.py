@@ -273,8 +273,8 @@ CODE = [
         "the debt that a purchase of money pays first",
         (WALLET_LEDGER,),
         file="app/ledger/locked_account.py",
-        old="        if kind in PAYS_DEBT:\n            repaid = min(nanos",
-        new="        if False:\n            repaid = min(nanos",
+        old="        if kind in PAYS_DEBT:\n            self.pay_debt(",
+        new="        if False:\n            self.pay_debt(",
     ),
     Mutant(
         "the look at used ids of usage events under the lock",

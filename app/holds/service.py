@@ -28,7 +28,6 @@ from app.ledger import hold_queries as queries
 from app.ledger.batching import Accounts, Batcher
 from app.ledger.hold_queries import Place
 from app.ledger.holds import Hold
-from app.ledger.locked_account import load_lots
 from app.metering import event_queries
 
 AT_ONCE = 50
@@ -124,7 +123,7 @@ class HoldService:
         batch = await self._batch()
         batch.holds = {Place(hold.account_id, hold.hold_id): hold for hold in found}
         places = [place for place in batch.holds if place not in named]
-        await load_lots(tx, accounts, _lots_of(batch))
+        await queries.load_lots(tx, accounts, _lots_of(batch))
         decider = Decider(batch)
         for place in places:
             decider.decide(Expiry(place, EXPIRY, now), accounts[place.account_id])
@@ -142,7 +141,7 @@ class HoldService:
         places = {r.place: None for r in requests if not isinstance(r, Opening)}
         for hold in await queries.find_holds(tx, list(places)):
             batch.holds.setdefault(Place(hold.account_id, hold.hold_id), hold)
-        await load_lots(tx, accounts, _lots_of(batch))
+        await queries.load_lots(tx, accounts, _lots_of(batch))
         return batch
 
 

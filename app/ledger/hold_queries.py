@@ -1,7 +1,7 @@
 """Queries of holds and their parts."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
@@ -12,6 +12,9 @@ from app.db.sql import sql
 from app.db.statements import Tx, arrays_of, fetch, find_many, insert_rows, write
 from app.ledger import models
 from app.ledger.holds import Hold, Part
+from app.ledger.locked_account import LockedAccount
+from app.ledger.lots import Lot
+from app.ledger.queries import find_lots
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -139,6 +142,15 @@ async def insert_holds(tx: Tx, holds: Sequence[Hold]) -> None:
 async def update_holds(tx: Tx, holds: Sequence[Hold]) -> None:
     """Store what changed of holds. The caller holds their accounts' locks."""
     await write(tx, _UPDATE, *([getattr(hold, name) for hold in holds] for name in CHANGED))
+
+
+async def load_lots(tx: Tx, accounts: Mapping[UUID, LockedAccount], keys: Iterable[tuple[UUID, UUID]]) -> None:
+    """Add grants (account, grant) to the lots of locked accounts, open or not: a hold may return something to them."""
+    missing = sorted({key for key in keys if key[0] in accounts and key[1] not in accounts[key[0]].lots})
+    for row in await find_lots(tx, missing):
+        columns = dict(row)
+        account = accounts[columns.pop("account_id")]
+        account.lots[row["grant_id"]] = Lot(**columns)
 
 
 def _row(hold: Hold) -> dict[str, Any]:

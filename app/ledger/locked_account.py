@@ -334,15 +334,6 @@ async def lock_accounts(
     return accounts
 
 
-async def load_lots(tx: Tx, accounts: Mapping[UUID, LockedAccount], keys: Iterable[tuple[UUID, UUID]]) -> None:
-    """Add grants (account, grant) to the lots of locked accounts, open or not: a hold may return something to them."""
-    missing = sorted({key for key in keys if key[0] in accounts and key[1] not in accounts[key[0]].lots})
-    for row in await queries.find_lots(tx, missing):
-        columns = dict(row)
-        account = accounts[columns.pop("account_id")]
-        account.lots[row["grant_id"]] = Lot(**columns)
-
-
 async def lock_account(tx: Tx, account_id: UUID) -> LockedAccount:
     return (await lock_accounts(tx, [account_id]))[account_id]
 
