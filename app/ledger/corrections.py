@@ -1,7 +1,6 @@
-"""Corrections: usage that was priced again moves money on a locked account, as part of the caller's transaction.
+"""Corrections: usage that costs less now gives money back on a locked account, as part of the caller's transaction.
 
-A higher price is charged like usage, and never refused: the work is done. After a lower price the difference is given
-back, in the reverse of the order in which usage is paid.
+The order is the reverse of the one in which usage is paid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,22 +15,6 @@ from app.ledger.errors import BalanceLimitExceeded
 from app.ledger.locked_account import LockedAccount
 from app.ledger.lots import MAX_OPEN_LOTS, Lot, in_burn_order
 from app.ledger.money import MAX_NANOS
-from app.ledger.pools import Shortfall, pay
-
-
-def charge_more(account: LockedAccount, nanos: int, cause: Cause, actor: Actor, now: datetime) -> None:
-    """Charge grants, then the plain balance. The part that they do not cover becomes debt, without a limit.
-
-    Raises BalanceLimitExceeded past 64 bits: then nothing was posted.
-    """
-    account.require_room_for_usage(nanos)
-    account.expire_lots(now)
-    buckets = account.money_buckets(now)
-    owed = max(0, nanos - sum(bucket.available for bucket in buckets))
-    debits = pay(buckets, nanos - owed, unit=account.currency, now=now)
-    assert not isinstance(debits, Shortfall), "the buckets hold what is available"
-    account.post_debits(debits, Kind.CORRECTION, cause, actor, now)
-    account.owe_money(owed, cause, actor, now)
 
 
 def give_back(

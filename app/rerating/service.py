@@ -20,9 +20,10 @@ from app.cost_records import item_queries
 from app.db import Database, Session, new_id
 from app.db.version_mark import VersionMark
 from app.errors import AppError, InvalidRequest
-from app.ledger.corrections import charge_more, find_lots, give_back
-from app.ledger.entries import Cause
+from app.ledger.corrections import find_lots, give_back
+from app.ledger.entries import Cause, Kind
 from app.ledger.locked_account import LockedAccount, lock_account, write
+from app.ledger.work_done import spend_or_owe
 from app.metering import correction_queries as queries
 from app.metering.events import Books
 from app.pricing.service import PriceBooks
@@ -266,7 +267,7 @@ class Reratings:
             await self._store(tx, run)
         cause = Cause("correction", correction_id)
         if amount > 0:
-            charge_more(account, amount, cause, ACTOR, now)
+            spend_or_owe(account, amount, Kind.CORRECTION, cause, ACTOR, now)
         elif amount < 0:
             lots = await find_lots(tx, account.account_id, list(paid_by_lots))
             cheaper = [row for row in rows if row["usage_id"] in charged and _difference(row) < 0]
