@@ -33,11 +33,13 @@ from app.errors import AppError
 from app.ledger.errors import AccountNotFound
 from app.ledger.locked_account import Cause, Kind, LockedAccount
 from app.ledger.money import MAX_NANOS
-from app.ledger.pools import Shortfall, pay
+from app.ledger.work_done import spend_or_owe
 from app.metering.costs import Cost, cost_of, volume_of
 from app.metering.errors import CostOutOfBounds
 from app.metering.event_queries import VolumeKey
 from app.metering.events import RECORD_METER, names_of, quantities_of
+from app.metering.events import Status as Charge
+from app.metering.own_events import own_event
 from app.pricing.usage import LlmTokens
 
 MAX_ITEMS = 1000
@@ -59,7 +61,6 @@ class Batch:
     added: list[dict[str, Any]] = field(default_factory=list)
     moved: set[VolumeKey] = field(default_factory=set)
     events: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Decider:
@@ -197,22 +198,16 @@ class Decider:
         """Charge the sum of the items, and record it as one usage event at the time of the record's opening."""
         if account is None:
             return
-        cost, owed, charge = record.cost_nanos, 0, "recorded"
+        owed = 0
+        charge: Charge = "recorded"
         if account.billing_enabled:
-            account.require_room_for_usage(cost)  # before anything changes: the batch continues with the record
-            buckets = account.money_buckets(now)
-            owed = max(0, cost - sum(bucket.available for bucket in buckets))
-            debits = pay(buckets, cost - owed, unit=account.currency, now=now)
-            assert not isinstance(debits, Shortfall), "the buckets hold what is available"
-            cause = Cause("cost_record", record.record_id)
-            account.post_debits(debits, Kind.USAGE, cause, actor, now)
-            account.owe_money(owed, cause, actor, now)
+            # Before the record changes: if this fails, the batch continues with it.
+            owed = spend_or_owe(
+                account, record.cost_nanos, Kind.USAGE, Cause("cost_record", record.record_id), actor, now
+            )
             charge = "debt" if owed else "charged"
         record.usage_id, record.charge, record.debt_nanos = new_id(), charge, owed
-        event = _event_row(record, account, now)
-        self._batch.events.append(event)
-        names = ("account_id", "event_id", "source", "usage_id")
-        self._batch.keys.append({**{name: event[name] for name in names}, "fingerprint": record.fingerprint})
+        self._batch.events.append(_event_row(record, record.usage_id, account, now))
 
     def _found(self, record_id: UUID, account_id: UUID, environment: Environment | None) -> Record:
         record = self._batch.records.get(record_id)
@@ -312,38 +307,27 @@ def _item_row(record: Record, request: Addition, cost: Cost) -> dict[str, Any]:
     }
 
 
-def _event_row(record: Record, account: LockedAccount, now: datetime) -> dict[str, Any]:
-    """Return the usage event of a settled record. Its id is our own, so that no caller can have used it before."""
+def _event_row(record: Record, usage_id: UUID, account: LockedAccount, now: datetime) -> dict[str, Any]:
+    """Return the usage event of a settled record."""
     is_erased = account.erased_at is not None
     further = {} if is_erased or record.request_id is None else {"request_id": record.request_id}
-    return {
-        "account_id": record.account_id,
-        "usage_id": record.usage_id,
-        "environment": record.environment,
-        "source": record.source,
-        "event_id": str(record.usage_id),
-        "meter": RECORD_METER,
-        "provider": record.provider or None,
-        "model": record.model or None,
-        "quantities": json.dumps(record.tokens),
-        "raw": None,
-        "metadata": None,
-        "status": record.charge,
-        "refusal": None,
-        "currency": record.currency,
-        "cost_nanos": record.cost_nanos,
-        "stated_nanos": None,
-        "provider_cost_nanos": record.provider_cost_nanos,
-        "debt_nanos": record.debt_nanos,
-        "balance_after_nanos": account.money_remaining(now),
-        "price_version": None,
-        "price": None,
-        "plan_name": account.plan_name,
-        "agent_id": record.agent_id,
-        "tool": record.tool,
-        "run_id": None if is_erased else record.run_id,
-        "attribution": json.dumps(further, ensure_ascii=False) if further else None,
-        "key_id": record.key_id,
-        "occurred_at": record.created_at,
-        "created_at": now,
-    }
+    return own_event(
+        account,
+        usage_id,
+        source=record.source,
+        meter=RECORD_METER,
+        status=record.charge or "recorded",
+        cost_nanos=record.cost_nanos,
+        occurred_at=record.created_at,
+        now=now,
+        provider=record.provider or None,
+        model=record.model or None,
+        quantities=json.dumps(record.tokens),
+        provider_cost_nanos=record.provider_cost_nanos,
+        debt_nanos=record.debt_nanos,
+        agent_id=record.agent_id,
+        tool=record.tool,
+        run_id=None if is_erased else record.run_id,
+        attribution=json.dumps(further, ensure_ascii=False) if further else None,
+        key_id=record.key_id,
+    )

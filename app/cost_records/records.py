@@ -11,6 +11,7 @@ from uuid import UUID
 from app.auth.caller import Actor, Environment
 from app.errors import AppError
 from app.metering.events import Books, StatedCost, Terms, names_of, quantities_of
+from app.metering.events import Status as Charge
 from app.pricing.compiled import UnknownModel
 from app.pricing.usage import Usage
 
@@ -165,7 +166,7 @@ class Record:
     execution_time_ms: int | None = None
     error_message: str | None = None
     closed_at: datetime | None = None
-    charge: str | None = None
+    charge: Charge | None = None
     debt_nanos: int = 0
 
     @property

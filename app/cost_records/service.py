@@ -42,6 +42,7 @@ from app.ledger.money import NANOS_PER_UNIT
 from app.metering import event_queries
 from app.metering.costs import volume_of
 from app.metering.event_queries import VolumeKey
+from app.metering.own_events import insert_own_events
 from app.observability.metrics import USAGE_COST, USAGE_EVENTS
 
 EXPIRED_AT_ONCE = 50
@@ -185,9 +186,7 @@ async def _write(tx: Tx, batch: Batch) -> None:
         await queries.insert_items(tx, batch.added)
     if batch.moved:
         await event_queries.upsert_volumes(tx, {key: batch.volumes[key] for key in batch.moved})
-    if batch.events:
-        await event_queries.insert_events(tx, batch.events)
-        await event_queries.insert_keys(tx, batch.keys)
+    await insert_own_events(tx, batch.events)
 
 
 def _record(row: Mapping[str, Any]) -> Record:

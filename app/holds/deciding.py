@@ -38,6 +38,7 @@ from app.ledger.locked_account import LockedAccount
 from app.ledger.money import decimal_text
 from app.ledger.pools import CREDIT, MINOR_PER_CREDIT, Bucket, Shortfall, pay
 from app.metering.events import HOLD_METER
+from app.metering.own_events import own_event
 
 DESCRIPTION = "Captured hold"
 
@@ -98,6 +99,7 @@ class Decider:
         if isinstance(debits, Shortfall):
             return Unpaid(debits.available, debits.required, unit)
         hold = Hold(
+            environment=account.environment,
             account_id=account.account_id,
             hold_id=new_id(),
             unit=unit,
@@ -120,7 +122,7 @@ class Decider:
             self._batch.by_key[key] = hold
         return Done(replace(hold), is_new=True)
 
-    def _buckets(self, account: LockedAccount, unit: str, now: datetime) -> "list[Bucket]":
+    def _buckets(self, account: LockedAccount, unit: str, now: datetime) -> list[Bucket]:
         if unit == CREDIT:
             return list(account.credit_buckets(now.date(), self._batch.allowance, now))
         return list(account.money_buckets(now))
@@ -209,7 +211,7 @@ class Decider:
         else:  # recorded and priced, never charged; the report is what a repeat is compared with
             hold.reported = min(amount, hold.amount)
             spend(account, hold, 0, cause, actor, now)
-        self._batch.events.append(_event_row(hold, account, amount, now))
+        self._batch.events.append(_event_row(hold, hold.spending_id, account, amount, now))
 
     def _beyond(
         self, hold: Hold, account: LockedAccount, amount: int, cause: Cause, actor: Actor, now: datetime
@@ -234,7 +236,7 @@ class Decider:
 
     def _found(self, place: Place, account: LockedAccount, environment: Environment) -> Hold:
         hold = self._batch.holds.get(place)
-        if hold is None or account.environment != environment:
+        if hold is None or hold.environment != environment:
             raise HoldNotFound
         return hold
 
@@ -301,38 +303,22 @@ def _key_id(actor: Actor) -> str | None:
     return actor.id if actor.type == "api_key" else None
 
 
-def _event_row(hold: Hold, account: LockedAccount, amount: int, now: datetime) -> dict[str, Any]:
-    """Return the usage event of captured money. Its id is our own, so that no caller can have used it before."""
-    usage_id: UUID | None = hold.spending_id
+def _event_row(hold: Hold, usage_id: UUID, account: LockedAccount, amount: int, now: datetime) -> dict[str, Any]:
+    """Return the usage event of captured money."""
     cost = hold.captured + hold.overage if account.billing_enabled else amount
-    return {
-        "account_id": hold.account_id,
-        "usage_id": usage_id,
-        "environment": account.environment,
-        "source": HOLD_METER,
-        "event_id": str(usage_id),
-        "meter": HOLD_METER,
-        "provider": None,
-        "model": None,
-        "quantities": "{}",
-        "raw": None,
-        "metadata": json.dumps(hold.details) if hold.details and account.erased_at is None else None,
-        "status": "charged" if account.billing_enabled else "recorded",
-        "refusal": None,
-        "currency": hold.unit,
-        "cost_nanos": cost,
-        "stated_nanos": cost,
-        "provider_cost_nanos": None,
-        "debt_nanos": 0,
-        "balance_after_nanos": account.money_remaining(now),
-        "price_version": None,
-        "price": None,
-        "plan_name": account.plan_name,
-        "agent_id": None,
-        "tool": hold.product_type,
-        "run_id": None if account.erased_at is not None else hold.run_id,
-        "attribution": None,
-        "key_id": hold.key_id,
-        "occurred_at": now,
-        "created_at": now,
-    }
+    is_erased = account.erased_at is not None
+    return own_event(
+        account,
+        usage_id,
+        source=HOLD_METER,
+        meter=HOLD_METER,
+        status="charged" if account.billing_enabled else "recorded",
+        cost_nanos=cost,
+        stated_nanos=cost,
+        occurred_at=now,
+        now=now,
+        metadata=json.dumps(hold.details) if hold.details and not is_erased else None,
+        tool=hold.product_type,
+        run_id=None if is_erased else hold.run_id,
+        key_id=hold.key_id,
+    )

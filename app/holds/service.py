@@ -28,7 +28,7 @@ from app.ledger import hold_queries as queries
 from app.ledger.batching import Accounts, Batcher
 from app.ledger.hold_queries import Place
 from app.ledger.holds import Hold
-from app.metering import event_queries
+from app.metering.own_events import insert_own_events
 
 AT_ONCE = 50
 """Holds that one transaction settles: it locks their accounts until its commit."""
@@ -58,13 +58,9 @@ class HoldService:
     async def find(self, environment: Environment, place: Place) -> Hold:
         """Return a hold. Raises HoldNotFound."""
         hold = await queries.find_hold(self._db, place)
-        if hold is None or await self._environment_of(place.account_id) != environment:
+        if hold is None or hold.environment != environment:
             raise HoldNotFound
         return hold
-
-    async def _environment_of(self, account_id: UUID) -> str | None:
-        async with self._db.read() as db:
-            return await queries.find_environment(db, account_id)
 
     async def expire(self, now: datetime) -> int:
         """Settle the holds that are due at `now`, each by its policy. Return their number.
@@ -97,7 +93,7 @@ class HoldService:
         hold = await queries.find_hold(self._db, request.place)
         if hold is None or hold.status == "held" or not isinstance(request, Capture | Release):
             return None
-        if await self._environment_of(request.place.account_id) != request.environment:
+        if hold.environment != request.environment:
             return Rejected(HoldNotFound())
         return recaptured(request, hold) if isinstance(request, Capture) else rereleased(hold)
 
@@ -168,8 +164,4 @@ async def _write(tx: Tx, accounts: Accounts, batch: Batch, also: Sequence[UUID] 
     if changed:
         await queries.update_holds(tx, changed)
     await record_charges(tx, batch.charges)
-    if batch.events:
-        await event_queries.insert_events(tx, batch.events)
-        names = ("account_id", "event_id", "source", "usage_id")
-        keys = [{**{name: event[name] for name in names}, "fingerprint": b"hold"} for event in batch.events]
-        await event_queries.insert_keys(tx, keys)
+    await insert_own_events(tx, batch.events)

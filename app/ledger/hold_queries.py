@@ -39,7 +39,11 @@ _PARTS = """
     (SELECT jsonb_agg(jsonb_build_array(p.pool, p.grant_id, p.amount::text) ORDER BY p.part_no)
        FROM hold_parts p WHERE p.account_id = h.account_id AND p.hold_id = h.hold_id) AS parts
     """
-_HOLD = sql("SELECT {columns}, {parts} FROM holds h", columns=", ".join(f"h.{name}" for name in _COLUMNS), parts=_PARTS)
+_HOLD = sql(
+    "SELECT {columns}, a.environment, {parts} FROM holds h JOIN accounts a USING (account_id)",
+    columns=", ".join(f"h.{name}" for name in _COLUMNS),
+    parts=_PARTS,
+)
 _FIND = PointRead(
     sql("{hold} WHERE h.account_id = k.account AND h.hold_id = k.hold", hold=_HOLD), account="uuid", hold="uuid"
 )
@@ -76,12 +80,6 @@ _UPDATE = sql(
     arrays=arrays_of(models.Hold, CHANGED),
     names=", ".join(CHANGED),
 )
-
-
-async def find_environment(db: Session, account_id: UUID) -> str | None:
-    """Return the environment of an account."""
-    rows = await fetch(db, "SELECT environment FROM accounts WHERE account_id = $1", account_id)
-    return rows[0]["environment"] if rows else None
 
 
 async def find_hold(db: Database, place: Place) -> Hold | None:
@@ -163,4 +161,4 @@ def _hold(row: Row) -> Hold:
     parts = [
         Part(pool, None if grant_id is None else UUID(grant_id), int(amount)) for pool, grant_id, amount in row["parts"]
     ]
-    return Hold(**columns, details=row["metadata"], parts=parts)
+    return Hold(**columns, environment=row["environment"], details=row["metadata"], parts=parts)

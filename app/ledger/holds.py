@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from app.auth.caller import Actor
+from app.auth.caller import Actor, Environment
 from app.ledger.entries import Cause, Kind
 from app.ledger.locked_account import DEBT_OF, MAX_INT64, LockedAccount
 from app.ledger.money import MAX_NANOS
@@ -37,6 +37,7 @@ class Hold:
     `spending_id` names the charge or the usage event of the captured amount.
     """
 
+    environment: Environment
     account_id: UUID
     hold_id: UUID
     unit: str

@@ -1,4 +1,4 @@
-"""Holds: reserved in burn order, spent or returned once, whatever happens meanwhile."""
+"""Holds: reserved in burn order, spent or returned once."""
 
 import asyncio
 from collections import Counter
