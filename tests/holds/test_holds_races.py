@@ -15,6 +15,7 @@ from tests.conftest import make_key
 from tests.databases import Urls
 from tests.holds.test_holds_wire import PATH
 from tests.servers import Server, running_server
+from tests.support.killed_servers import delivered, kill
 
 USER = {"oauth_provider": "oauth:google", "external_id": "one"}
 PERMISSIONS = (Permission.READ, Permission.WRITE, Permission.CREDIT)
@@ -72,15 +73,7 @@ async def test_killed_servers_settle_each_hold_once(own_database: Urls) -> None:
             await _open_account(client, a, 997)  # and 3 free uses
 
             async def deliver(path: str, body: dict[str, object], first: int) -> httpx.Response:
-                for attempt in range(60):
-                    try:
-                        url = f"{running[(first + attempt) % 3].url}{PATH}{path}"
-                        answer = await client.post(url, json=body, timeout=5)
-                    except httpx.TransportError:
-                        continue
-                    if answer.status_code < 500:
-                        return answer
-                raise AssertionError("not delivered")
+                return await delivered(client, running, PATH + path, body, first)
 
             async def work(number: int) -> None:
                 body = {**USER, "amount_minor": 500, "idempotency_key": f"h{number}"}
@@ -93,12 +86,7 @@ async def test_killed_servers_settle_each_hold_once(own_database: Urls) -> None:
                 answers = await asyncio.gather(captured, released)
                 assert sorted(answer.status_code for answer in answers) == [200, 409]
 
-            async def kill() -> None:
-                for server in running[:2]:
-                    await asyncio.sleep(0.2)
-                    server.kill()
-
-            await asyncio.gather(kill(), *(work(number) for number in range(60)))
+            await asyncio.gather(kill(running[:2]), *(work(number) for number in range(60)))
     left, held, used = await _account(own_database)
     assert (left + used, held) == (1000, 0)
     assert 80 <= used <= 120

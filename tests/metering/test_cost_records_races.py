@@ -17,6 +17,7 @@ from tests.metering.conftest import Desk, llm, usage
 from tests.metering.test_cost_records import CALLS, PATH, add, complete, get, opened, opening, records_of
 from tests.metering.test_usage_races import CENT, books, key, open_account, servers
 from tests.servers import Server
+from tests.support.killed_servers import delivered, kill
 from tests.support.wallets import DOLLAR
 
 __all__ = ["key"]
@@ -71,15 +72,9 @@ async def test_killed_servers_charge_each_record_once(own_database: Urls, key: s
         await open_account(own_database, running[0], client, "one", 1000 * CENT)
 
         async def deliver(path: str, body: dict[str, object], first: int) -> httpx.Response:
-            for attempt in range(60):
-                try:
-                    url = f"{running[(first + attempt) % 3].url}{PATH}{path}"
-                    answer = await client.post(url, json=body, timeout=5)
-                except httpx.TransportError:
-                    continue
-                if answer.status_code < 300:
-                    return answer
-            raise AssertionError("not delivered")
+            answer = await delivered(client, running, PATH + path, body, first)
+            assert answer.is_success, answer.text
+            return answer
 
         async def work(number: int) -> None:
             record = (await deliver("", opening("one", request_id=f"r{number}"), number)).json()
@@ -88,12 +83,7 @@ async def test_killed_servers_charge_each_record_once(own_database: Urls, key: s
             done = await deliver(f"/{record['record_id']}/complete", {"status": "completed"}, number + 2)
             assert done.json()["charged"] == "0.020000"
 
-        async def kill() -> None:
-            for server in running[:2]:
-                await asyncio.sleep(0.2)
-                server.kill()
-
-        await asyncio.gather(kill(), *(work(number) for number in range(60)))
+        await asyncio.gather(kill(running[:2]), *(work(number) for number in range(60)))
     assert await books(own_database) == (880 * CENT, 60, 120 * CENT)
 
 

@@ -20,6 +20,7 @@ from tests.conftest import ACTOR, make_usage_key
 from tests.databases import Urls
 from tests.metering.conftest import ALL, EXPENSIVE, PROVIDER, Desk, llm, put_in_force, usage
 from tests.servers import Server, running_server
+from tests.support.killed_servers import kill
 from tests.support.wallets import DOLLAR, locked
 
 PATH = "/v1/usage"
@@ -114,13 +115,8 @@ async def test_killed_servers_lose_and_double_no_event(own_database: Urls, key: 
                     return
             raise AssertionError("not delivered")
 
-        async def kill() -> None:
-            for server in running[:3]:
-                await asyncio.sleep(0.15)
-                server.kill()
-
         parts = [events[first : first + 20] for first in range(0, 400, 20)]
-        await asyncio.gather(kill(), *(deliver(part, number) for number, part in enumerate(parts)))
+        await asyncio.gather(kill(running[:3], 0.15), *(deliver(part, number) for number, part in enumerate(parts)))
     assert await books(own_database) == (600 * CENT, 400, 400 * CENT)
 
 
