@@ -11,9 +11,10 @@ and a run that was interrupted continues when it is repeated.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
+from app.auth.audit import RecordBySystem
 from app.auth.caller import Actor, Environment
 from app.clock import utc_now
 from app.cost_records import item_queries
@@ -35,24 +36,6 @@ ACCOUNTS_AT_ONCE, EVENTS_AT_ONCE = 500, 2_000
 PART_EVENTS = 5_000
 """Changed events that one transaction corrects. Bounds how long an account is locked."""
 ACTOR = Actor("system", "rerate")
-
-
-class Record(Protocol):
-    """Writes an audit row of the system, in the transaction that makes the change."""
-
-    async def __call__(
-        self,
-        tx: Session,
-        action: str,
-        target_type: str,
-        target_id: object,
-        *,
-        environment: Environment,
-        after: Mapping[str, Any],
-        reason: str,
-        now: datetime,
-        address: str = ...,
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +105,7 @@ class _Run:
 class Reratings:
     """Prices usage again. Reads without locks; corrects account by account."""
 
-    def __init__(self, db: Database, prices: PriceBooks, record: Record) -> None:
+    def __init__(self, db: Database, prices: PriceBooks, record: RecordBySystem) -> None:
         self._db = db
         self._prices = prices
         self._record = record

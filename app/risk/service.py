@@ -5,15 +5,15 @@ which can neither spend nor buy; only their wording differs. An account is stopp
 names the alert. A decision therefore releases exactly the accounts that its alert stopped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from uuid import UUID
 
 import structlog
 
-from app.auth.caller import Environment
+from app.auth.audit import RecordBySystem
 from app.billing.service import BillingService
 from app.db import Database, Session, new_id
 from app.errors import is_database_unavailable
@@ -44,34 +44,17 @@ def reason_of(stopped: str, alert_id: UUID) -> str:
     return f"{words}: alert {alert_id}"
 
 
-class Record(Protocol):
-    """Writes an audit row of the system, in the transaction that makes the change."""
-
-    async def __call__(
-        self,
-        tx: Session,
-        action: str,
-        target_type: str,
-        target_id: object,
-        *,
-        environment: Environment,
-        after: Mapping[str, Any],
-        reason: str,
-        now: datetime,
-    ) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Scan:
     """The context of one scan."""
 
     db: Database
     billing: BillingService
-    record: Record
+    record: RecordBySystem
     now: datetime
 
 
-async def look(db: Database, reports: Database, billing: BillingService, record: Record, now: datetime) -> int:
+async def look(db: Database, reports: Database, billing: BillingService, record: RecordBySystem, now: datetime) -> int:
     """Store what is unusual now, and act by the rules and earlier decisions. Return the number of new alerts.
 
     A known finding only adds its later accounts to its alert (`_join`). `reports` must allow its statements longer than
