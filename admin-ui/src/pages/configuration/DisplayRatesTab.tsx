@@ -1,12 +1,10 @@
-import { SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
-import { IconPlus } from "@tabler/icons-react";
+import { SimpleGrid, TextInput } from "@mantine/core";
 
 import { api, bodyOf } from "../../api/client";
 import type { DisplayRate, DisplayRatesState } from "../../api/models";
-import { RoleButton } from "../../components/RoleButton";
 import { toLocalInput } from "../../logic/dates";
 import { parseRates, rateRows, type RateRow, type RatesDocument } from "../../logic/displayRates";
-import { RowFrame } from "./RowFrame";
+import { RowList, type RowProps } from "./RowList";
 import { SectionEditor } from "./SectionEditor";
 import type { FormProps, SectionForm } from "./section";
 
@@ -27,49 +25,22 @@ export function DisplayRatesTab() {
   return <SectionEditor form={FORM}>{(props) => <Rates {...props} />}</SectionEditor>;
 }
 
-function Rates({ draft: rows, set, errorOf, readOnly }: FormProps<RateRow[]>) {
-  const add = () => {
-    const id = Math.max(-1, ...rows.map((row) => row.id)) + 1;
-    const asOf = toLocalInput(new Date().toISOString());
-    set([...rows, { id, base: "USD", quote: "", rate: "", asOf, stored: null, source: "" }]);
-  };
+function Rates(props: FormProps<RateRow[]>) {
   return (
-    <Stack gap="sm" align="flex-start">
-      <Text size="sm">Exchange rates that show a balance in another currency. No amount is converted with them.</Text>
-      {rows.length === 0 && (
-        <Text size="sm" c="dimmed">
-          No display rates: balances are shown in the account's own currency.
-        </Text>
-      )}
-      <Stack component="ul" gap="sm" p={0} m={0} w="100%" aria-label="Display rates">
-        {rows.map((row, index) => (
-          <RowFrame
-            key={row.id}
-            title={row.quote === "" ? "New rate" : `${row.base}/${row.quote}`}
-            readOnly={readOnly}
-            onRemove={() => set(rows.filter(({ id }) => id !== row.id))}
-          >
-            <RateFields
-              row={row}
-              set={(next) => set(rows.with(index, next))}
-              errorOf={(name) => errorOf(`${index}.${name}`)}
-              readOnly={readOnly}
-            />
-          </RowFrame>
-        ))}
-      </Stack>
-      <RoleButton needs="admin" size="xs" leftSection={<IconPlus size={14} aria-hidden />} onClick={add}>
-        Add rate
-      </RoleButton>
-    </Stack>
+    <RowList
+      {...props}
+      noun="rate"
+      label="Display rates"
+      about="Exchange rates that show a balance in another currency. No amount is converted with them."
+      none="No display rates: balances are shown in the account's own currency."
+      titleOf={({ base, quote }) => (quote === "" ? "" : `${base}/${quote}`)}
+      fresh={() => ({ base: "USD", quote: "", rate: "", asOf: toLocalInput(new Date().toISOString()), stored: null, source: "" })}
+      fields={RateFields}
+    />
   );
 }
 
-interface RowProps extends Omit<FormProps<RateRow>, "draft"> {
-  row: RateRow;
-}
-
-function RateFields({ row, set, errorOf, readOnly }: RowProps) {
+function RateFields({ row, set, errorOf, readOnly }: RowProps<RateRow>) {
   const common = { required: true, readOnly };
   return (
     <SimpleGrid cols={{ base: 2, sm: 5 }} spacing="sm">

@@ -1,13 +1,11 @@
-import { SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
-import { IconPlus } from "@tabler/icons-react";
+import { SimpleGrid, Text, TextInput } from "@mantine/core";
 
 import { api, bodyOf } from "../../api/client";
 import type { PackDocument, PacksState } from "../../api/models";
 import { NumberField } from "../../components/NumberField";
-import { RoleButton } from "../../components/RoleButton";
 import { Tag } from "../../components/Tag";
-import { moved, PACK_CREDITS, packRows, packSentence, parsePacks, unusualPacks, type PackRow } from "../../logic/configuration";
-import { RowFrame } from "./RowFrame";
+import { PACK_CREDITS, packRows, packSentence, parsePacks, unusualPacks, type PackRow } from "../../logic/configuration";
+import { RowList, type RowProps } from "./RowList";
 import { SectionEditor } from "./SectionEditor";
 import type { FormProps, SectionForm } from "./section";
 
@@ -28,40 +26,19 @@ export function PacksTab() {
   return <SectionEditor form={FORM}>{(props) => <Packs {...props} />}</SectionEditor>;
 }
 
-function Packs({ draft: rows, set, errorOf, readOnly }: FormProps<PackRow[]>) {
-  const add = () => {
-    const id = Math.max(-1, ...rows.map((row) => row.id)) + 1;
-    set([...rows, { id, name: "", price: "", currency: rows[0]?.currency ?? "USD", credits: "" }]);
-  };
+function Packs(props: FormProps<PackRow[]>) {
   return (
-    <Stack gap="sm" align="flex-start">
-      <Text size="sm">Purchases without a pack name use the first pack in the account's currency.</Text>
-      <Stack component="ol" gap="sm" p={0} m={0} w="100%" aria-label="Price packs, default first">
-        {rows.map((row, index) => (
-          <RowFrame
-            key={row.id}
-            title={row.name === "" ? "New pack" : row.name}
-            mark={isDefault(rows, index) && <Tag tone="info">{`Default for ${row.currency}`}</Tag>}
-            readOnly={readOnly}
-            onRemove={() => set(rows.filter(({ id }) => id !== row.id))}
-            move={{
-              up: index === 0 ? undefined : () => set(moved(rows, index, -1)),
-              down: index === rows.length - 1 ? undefined : () => set(moved(rows, index, 1)),
-            }}
-          >
-            <PackFields
-              row={row}
-              set={(next) => set(rows.with(index, next))}
-              errorOf={(name) => errorOf(`${index}.${name}`)}
-              readOnly={readOnly}
-            />
-          </RowFrame>
-        ))}
-      </Stack>
-      <RoleButton needs="admin" size="xs" leftSection={<IconPlus size={14} aria-hidden />} onClick={add}>
-        Add pack
-      </RoleButton>
-    </Stack>
+    <RowList
+      {...props}
+      noun="pack"
+      label="Price packs, default first"
+      about="Purchases without a pack name use the first pack in the account's currency."
+      ordered
+      titleOf={({ name }) => name}
+      markOf={(rows, index) => isDefault(rows, index) && <Tag tone="info">{`Default for ${rows[index]?.currency}`}</Tag>}
+      fresh={(rows) => ({ name: "", price: "", currency: rows[0]?.currency ?? "USD", credits: "" })}
+      fields={PackFields}
+    />
   );
 }
 
@@ -70,11 +47,7 @@ function isDefault(rows: PackRow[], index: number): boolean {
   return rows.findIndex(({ currency }) => currency === rows[index]?.currency) === index;
 }
 
-interface RowProps extends Omit<FormProps<PackRow>, "draft"> {
-  row: PackRow;
-}
-
-function PackFields({ row, set, errorOf, readOnly }: RowProps) {
+function PackFields({ row, set, errorOf, readOnly }: RowProps<PackRow>) {
   const { document } = parsePacks([row]);
   return (
     <>

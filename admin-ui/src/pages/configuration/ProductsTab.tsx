@@ -1,10 +1,8 @@
-import { SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
-import { IconPlus } from "@tabler/icons-react";
+import { SimpleGrid, Text, TextInput } from "@mantine/core";
 
 import { api, bodyOf } from "../../api/client";
 import type { ProductDocument, ProductsState } from "../../api/models";
 import { NumberField } from "../../components/NumberField";
-import { RoleButton } from "../../components/RoleButton";
 import {
   parseProducts,
   PRODUCT_BOUNDS,
@@ -14,7 +12,7 @@ import {
   type ProductRow,
 } from "../../logic/configuration";
 import { readWhole } from "../../logic/numbers";
-import { RowFrame } from "./RowFrame";
+import { RowList, type RowProps } from "./RowList";
 import { SectionEditor } from "./SectionEditor";
 import type { FormProps, SectionForm } from "./section";
 
@@ -42,44 +40,22 @@ export function ProductsTab() {
   return <SectionEditor form={FORM}>{(props) => <Products {...props} />}</SectionEditor>;
 }
 
-function Products({ draft: rows, set, errorOf, readOnly }: FormProps<ProductRow[]>) {
-  const add = () => {
-    const id = Math.max(-1, ...rows.map((row) => row.id)) + 1;
-    set([...rows, { id, name: "", price: "1", initialFree: "0", dailyFree: "0", cap: "" }]);
-  };
+function Products(props: FormProps<ProductRow[]>) {
   return (
-    <Stack gap="sm" align="flex-start">
-      <Text size="sm">Tools that agents charge for. Free uses are spent first; then the main pool pays the price.</Text>
-      {rows.length === 0 && <Text size="sm" c="dimmed">No products: agents cannot charge for tools.</Text>}
-      <Stack component="ul" gap="sm" p={0} m={0} w="100%" aria-label="Products">
-        {rows.map((row, index) => (
-          <RowFrame
-            key={row.id}
-            title={row.name === "" ? "New product" : row.name}
-            readOnly={readOnly}
-            onRemove={() => set(rows.filter(({ id }) => id !== row.id))}
-          >
-            <ProductFields
-              row={row}
-              set={(next) => set(rows.with(index, next))}
-              errorOf={(name) => errorOf(`${index}.${name}`)}
-              readOnly={readOnly}
-            />
-          </RowFrame>
-        ))}
-      </Stack>
-      <RoleButton needs="admin" size="xs" leftSection={<IconPlus size={14} aria-hidden />} onClick={add}>
-        Add product
-      </RoleButton>
-    </Stack>
+    <RowList
+      {...props}
+      noun="product"
+      label="Products"
+      about="Tools that agents charge for. Free uses are spent first; then the main pool pays the price."
+      none="No products: agents cannot charge for tools."
+      titleOf={({ name }) => name}
+      fresh={() => ({ name: "", price: "1", initialFree: "0", dailyFree: "0", cap: "" })}
+      fields={ProductFields}
+    />
   );
 }
 
-interface RowProps extends Omit<FormProps<ProductRow>, "draft"> {
-  row: ProductRow;
-}
-
-function ProductFields({ row, set, errorOf, readOnly }: RowProps) {
+function ProductFields({ row, set, errorOf, readOnly }: RowProps<ProductRow>) {
   const { document } = parseProducts([row]);
   return (
     <>
