@@ -1,12 +1,13 @@
 """`ciris-billing import`: moves the accounts of Z-Billing or SecondLayer in."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app.accounts.service import AccountService
-from app.cli.output import AsJson, show
+from app.cli.output import AsJson, say_not_applied, show
 from app.cli.running import FAILED, EnvironmentChoice, EnvironmentOption, run
 from app.clock import utc_now
 from app.configuration.service import Configuration
@@ -31,56 +32,41 @@ Source = Annotated[
 Apply = Annotated[bool, typer.Option("--apply", help="Write. Without it, only the summary is printed.")]
 
 
-@imports_cli.command("z-billing")
-def import_z_billing(
-    file: File,
-    identity_provider: Provider,
-    event_source: Source = "z-billing",
-    environment: EnvironmentOption = EnvironmentChoice.LIVE,
-    apply: Apply = False,
-    as_json: AsJson = False,
-) -> None:
-    """Import an export of Z-Billing. Repeating it changes nothing."""
-    _import("z-billing", file, identity_provider, event_source, environment, apply, as_json)
+def _import_from(origin: Origin) -> Callable[..., None]:
+    """Return the command that imports the export of a service."""
+
+    def import_export(
+        file: File,
+        identity_provider: Provider,
+        event_source: Source = origin,
+        environment: EnvironmentOption = EnvironmentChoice.LIVE,
+        apply: Apply = False,
+        as_json: AsJson = False,
+    ) -> None:
+        if not identity_provider.startswith("oauth:") or len(identity_provider) > 255:
+            raise typer.BadParameter("begins with oauth:", param_hint="--identity-provider")
+        target = Target(environment.value, identity_provider, event_source)
+        try:
+            export = read_export(origin, file)
+            summary = run(lambda db, settings: _move(db, settings, export, target, apply=apply))
+        except OSError as error:
+            typer.echo(f"{error.filename}: {error.strerror}", err=True)
+            raise typer.Exit(FAILED) from None
+        except BrokenRow as error:
+            typer.echo(f"{file}: {error}", err=True)
+            raise typer.Exit(FAILED) from None
+        show([summary], as_json, single=True)
+        if not apply:
+            say_not_applied()
+
+    return import_export
 
 
-@imports_cli.command("secondlayer")
-def import_secondlayer(
-    file: File,
-    identity_provider: Provider,
-    event_source: Source = "secondlayer",
-    environment: EnvironmentOption = EnvironmentChoice.LIVE,
-    apply: Apply = False,
-    as_json: AsJson = False,
-) -> None:
-    """Import an export of SecondLayer. Repeating it changes nothing."""
-    _import("secondlayer", file, identity_provider, event_source, environment, apply, as_json)
-
-
-def _import(
-    origin: Origin,
-    file: Path,
-    identity_provider: str,
-    event_source: str,
-    environment: EnvironmentChoice,
-    apply: bool,
-    as_json: bool,
-) -> None:
-    if not identity_provider.startswith("oauth:") or len(identity_provider) > 255:
-        raise typer.BadParameter("begins with oauth:", param_hint="--identity-provider")
-    target = Target(environment.value, identity_provider, event_source)
-    try:
-        export = read_export(origin, file)
-        summary = run(lambda db, settings: _move(db, settings, export, target, apply=apply))
-    except OSError as error:
-        typer.echo(f"{error.filename}: {error.strerror}", err=True)
-        raise typer.Exit(FAILED) from None
-    except BrokenRow as error:
-        typer.echo(f"{file}: {error}", err=True)
-        raise typer.Exit(FAILED) from None
-    show([summary], as_json, single=True)
-    if not apply:
-        typer.echo("Nothing was written: repeat with --apply", err=True)
+ORIGINS: Mapping[Origin, str] = {"z-billing": "Z-Billing", "secondlayer": "SecondLayer"}
+for _origin, _name in ORIGINS.items():
+    imports_cli.command(_origin, help=f"Import an export of {_name}. Repeating it changes nothing.")(
+        _import_from(_origin)
+    )
 
 
 async def _move(db: Database, settings: Settings, export: Export, target: Target, *, apply: bool) -> dict[str, Any]:

@@ -36,6 +36,11 @@ def show(rows: Sequence[Mapping[str, Any]], as_json: bool, *, single: bool = Fal
         _show_table(rows)
 
 
+def say_not_applied() -> None:
+    """Say on stderr that a command with `--apply` ran without it."""
+    typer.echo("Nothing was written: repeat with --apply", err=True)
+
+
 @contextmanager
 def progress(label: str) -> Iterator[Advance]:
     """Show a progress bar on stderr while the block runs. Nothing is shown unless the output is a terminal."""

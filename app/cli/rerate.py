@@ -12,8 +12,7 @@ from uuid import UUID
 import typer
 
 from app.admin.audit.log import record_by_system
-from app.auth.caller import Environment
-from app.cli.output import AsJson, show
+from app.cli.output import AsJson, say_not_applied, show
 from app.cli.running import FAILED, EnvironmentChoice, EnvironmentOption, run
 from app.clock import utc_now
 from app.db import Database
@@ -21,6 +20,7 @@ from app.ledger.errors import BalanceLimitExceeded
 from app.ledger.money import decimal_text
 from app.pricing.service import PriceBooks
 from app.rerating.service import Effect, Period, Reratings
+from app.settings import Settings
 from app.timestamps import bounded
 
 TOTAL = "total"
@@ -70,7 +70,15 @@ def prices_rerate(
     Repeating a run corrects nothing twice, also after it was interrupted.
     """
     times = moment(since, "--from"), utc_now() if until is None else moment(until, "--to")
-    report = run(lambda db, _: _rerate(db, (environment.value, *times, version, account), reason, apply))
+
+    async def work(db: Database, settings: Settings) -> _Report:
+        report = _Report()
+        period = Period(environment.value, *times, version, account)
+        async for effect in Reratings(db, PriceBooks(db), record_by_system).run(period, reason=reason, apply=apply):
+            report.add(effect)
+        return report
+
+    report = run(work)
     facts = {
         "environment": environment.value,
         **{name: at.isoformat() for name, at in zip(("from", "to"), times, strict=True)},
@@ -79,25 +87,12 @@ def prices_rerate(
     }
     _print(report, facts, as_json=as_json, as_csv=as_csv)
     if not apply:
-        typer.echo("Nothing was written: repeat with --apply", err=True)
+        say_not_applied()
     failed = [effect for effect in report.listed if effect.skipped == REFUSED]
     for effect in failed:
         typer.echo(f"account {effect.account_id}: its amounts would no longer fit 64 bits", err=True)
     if failed:
         raise typer.Exit(FAILED)
-
-
-async def _rerate(
-    db: Database,
-    period: tuple[Environment, datetime, datetime, int | None, UUID | None],
-    reason: str,
-    apply: bool,
-) -> _Report:
-    report = _Report()
-    reratings = Reratings(db, PriceBooks(db), record_by_system)
-    async for effect in reratings.run(Period(*period), reason=reason, apply=apply):
-        report.add(effect)
-    return report
 
 
 def _shown(effect: Effect) -> dict[str, Any]:
