@@ -13,7 +13,7 @@ from app.db.columns import Timestamp
 
 
 class MovedAccount(Base):
-    """Values of an imported account beside its money. Kept for later features: nothing reads them yet."""
+    """Values of an imported account beside its money. `details` are kept for later features."""
 
     __tablename__ = "moved_accounts"
     __table_args__ = (CheckConstraint("origin IN ('z-billing', 'secondlayer')", name="origin"),)

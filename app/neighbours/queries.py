@@ -9,7 +9,7 @@ from uuid import UUID
 from app.db import Database
 from app.db.statements import Tx, write
 
-_FIND = "SELECT details, moved_at FROM moved_accounts WHERE account_id = $1 AND origin = $2"
+_IS_MOVED = "SELECT 1 FROM moved_accounts WHERE account_id = $1 AND origin = $2"
 _UPSERT = """
     INSERT INTO moved_accounts AS m (account_id, origin, details, moved_at) VALUES ($1, $2, $3::jsonb, $4)
         ON CONFLICT (account_id, origin) DO UPDATE SET details = excluded.details
@@ -17,8 +17,9 @@ _UPSERT = """
     """
 
 
-async def find_moved(db: Database, account_id: UUID, origin: str) -> Mapping[str, Any] | None:
-    return await db.fetch_row(_FIND, account_id, origin)
+async def is_moved(db: Database, account_id: UUID, origin: str) -> bool:
+    """Return whether an import has moved the account."""
+    return await db.fetch_row(_IS_MOVED, account_id, origin) is not None
 
 
 async def upsert_moved(tx: Tx, account_id: UUID, origin: str, details: Mapping[str, Any], now: datetime) -> None:

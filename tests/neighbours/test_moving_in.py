@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from app.accounts.directory import Opening
 from app.accounts.erasure import forget_texts
 from app.accounts.service import AccountService
 from app.configuration.service import Configuration
@@ -19,7 +20,7 @@ from app.db import Database
 from app.neighbours.erasure import TEXTS
 from app.neighbours.moving_in.export import BrokenRow, Origin
 from app.neighbours.moving_in.reading import read_export
-from app.neighbours.moving_in.service import MovingIn, Target
+from app.neighbours.moving_in.service import ACTOR, MovingIn, Target
 from app.verification import verify_books
 from tests.books import connected
 from tests.conftest import settings_for
@@ -304,3 +305,14 @@ async def test_an_account_that_is_closed_is_named(
     await accounts.set_status(row["account_id"], "closed", None, NOW)
     with pytest.raises(BrokenRow, match="line 1: the user's account is closed"):
         await move(db, own_database, file)
+
+
+async def test_an_account_that_was_opened_in_another_currency_since_the_plan_is_named(
+    db: Database, own_database: Urls, tmp_path: Path
+) -> None:
+    accounts = AccountService(db, Configuration(db, settings_for(own_database)))
+    moving = MovingIn(db, accounts, Target("live", PROVIDER, "router"))
+    [plan], _ = await moving.plan(read_export("z-billing", written(tmp_path, ACCOUNT)), NOW)
+    await accounts.directory.find_or_create(plan.identity, ACTOR, NOW, Opening(currency="EUR"))
+    with pytest.raises(BrokenRow, match="line 1: the user's account is in EUR, not in USD"):
+        await moving.apply("z-billing", plan, NOW)

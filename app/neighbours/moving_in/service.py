@@ -90,17 +90,12 @@ class MovingIn:
         if account_id is None:
             return Planned(moving, identity, None, money)
         state = await self._accounts.state(account_id)
-        if state["currency"] != CURRENCY:
-            raise BrokenRow(row.line, f"the user's account is in {state['currency']}, not in {CURRENCY}")
-        if state["status"] == "closed":
-            raise BrokenRow(row.line, "the user's account is closed")
         known = await find_moved_money(self._db, account_id, f"{origin}:")
         new = _new(money, known, moving)
-        is_moved = await queries.find_moved(self._db, account_id, origin) is not None
+        is_moved = await queries.is_moved(self._db, account_id, origin)
         if is_moved and any(movement.key.startswith(f"{origin}:{OPENING}:") for movement in new):
             raise BrokenRow(row.line, "the totals do not fit the earlier import and the new transactions")
-        if state["money_nanos"] + sum(movement.nanos for movement in new) < 0:
-            raise BrokenRow(row.line, "the user's balance here does not cover the new transactions")
+        _require_fit(row.line, new, state["currency"], state["status"], state["money_nanos"])
         return Planned(moving, identity, account_id, new)
 
     async def apply(self, origin: Origin, planned: Planned, now: datetime) -> None:
@@ -114,11 +109,8 @@ class MovingIn:
             account = await lock_account(tx, account_id)
             known = await find_moved_money(self._db, account_id, f"{origin}:")  # final: others wait for the lock
             new = _new(planned.moving.money(origin, now), known, planned.moving)
-            if account.status == "closed" or account.currency != CURRENCY:
-                raise BrokenRow(row.line, "the user's account was closed")
             balance = account.balances["money"]
-            if balance + sum(movement.nanos for movement in new) < 0:
-                raise BrokenRow(row.line, "the user's balance here does not cover the new transactions")
+            _require_fit(row.line, new, account.currency, account.status, balance)
             if balance > 0 or known:  # the order of the first import may not fit: spend last
                 new = sorted(new, key=lambda movement: movement.nanos < 0)
             await post_moved_money(tx, account, new, actor=ACTOR, now=now)
@@ -142,3 +134,13 @@ def _new(money: Sequence[MovedMoney], known: Mapping[str, int], moving: Moving) 
             was = decimal_text(known[movement.key])
             raise BrokenRow(moving.account.line, f"{name} is {decimal_text(movement.nanos)}, and was imported as {was}")
     return [movement for movement in money if movement.key not in known]
+
+
+def _require_fit(line: int, new: Sequence[MovedMoney], currency: str, status: str, money_nanos: int) -> None:
+    """Raise BrokenRow for an account that cannot take the movements."""
+    if currency != CURRENCY:
+        raise BrokenRow(line, f"the user's account is in {currency}, not in {CURRENCY}")
+    if status == "closed":
+        raise BrokenRow(line, "the user's account is closed")
+    if money_nanos + sum(movement.nanos for movement in new) < 0:
+        raise BrokenRow(line, "the user's balance here does not cover the new transactions")
