@@ -16,11 +16,6 @@ Row: TypeAlias = Mapping[str, Any]
 START = UUID(int=0)
 NO_VOLUME = ("llm_tokens", "compute", RECORD_METER, HOLD_METER)
 """Meters whose prices have no volume tiers."""
-_LAST = """
-    SELECT correction_no, cost_after_nanos, provider_cost_after_nanos, price_version, price
-      FROM usage_corrections c
-     WHERE c.account_id = {account} AND c.usage_id = {usage} ORDER BY correction_no DESC LIMIT 1
-    """
 _LIST_ACCOUNTS = """
     SELECT account_id, currency, billing_enabled, erased_at,
            EXISTS (SELECT FROM usage_events e
@@ -28,35 +23,38 @@ _LIST_ACCOUNTS = """
       FROM accounts a
      WHERE environment = $1 AND account_id > $2 ORDER BY account_id LIMIT $5
     """
+_IN_FORCE = """
+           coalesce(c.correction_no, 0) AS correction_no, coalesce(c.cost_after_nanos, e.cost_nanos) AS cost_nanos,
+           CASE WHEN c.correction_no IS NULL THEN e.provider_cost_nanos ELSE c.provider_cost_after_nanos END
+           AS provider_cost_nanos"""
+_EVENTS = """
+      FROM usage_events e
+      LEFT JOIN LATERAL (
+            SELECT correction_no, cost_after_nanos, provider_cost_after_nanos, price_version, price
+              FROM usage_corrections c
+             WHERE c.account_id = e.account_id AND c.usage_id = e.usage_id
+             ORDER BY correction_no DESC LIMIT 1) c ON true"""
 _LIST_EVENTS = sql(
     """
     SELECT e.usage_id, e.meter, e.provider, e.model, e.quantities, e.status, e.stated_nanos, e.plan_name, e.tool,
-           e.occurred_at, e.cost_nanos AS charged_nanos, coalesce(c.correction_no, 0) AS correction_no,
-           coalesce(c.cost_after_nanos, e.cost_nanos) AS cost_nanos,
-           CASE WHEN c.correction_no IS NULL THEN e.provider_cost_nanos ELSE c.provider_cost_after_nanos END
-           AS provider_cost_nanos,
+           e.occurred_at, {in_force},
            CASE WHEN c.correction_no IS NULL THEN e.price_version ELSE c.price_version END AS price_version,
            CASE WHEN c.correction_no IS NULL THEN e.price ELSE c.price END AS price
-      FROM usage_events e LEFT JOIN LATERAL ({last}) c ON true
+      {events}
      WHERE e.account_id = $1 AND e.occurred_at >= $2 AND e.occurred_at < $3 AND (e.occurred_at, e.usage_id) > ($4, $5)
      ORDER BY e.occurred_at, e.usage_id LIMIT $6
     """,
-    last=sql(_LAST, account="e.account_id", usage="e.usage_id"),
+    in_force=_IN_FORCE,
+    events=_EVENTS,
 )
 _LIST_VOLUMES = """
     SELECT usage_id AS id, occurred_at AS at, meter, quantities FROM usage_events
      WHERE account_id = $1 AND occurred_at >= $2 AND occurred_at < $3 AND status <> 'refused' AND meter <> ALL ($4)
     """
-_FIND_LAST = sql(
-    """
-    SELECT e.usage_id, e.status, coalesce(c.correction_no, 0) AS correction_no,
-           coalesce(c.cost_after_nanos, e.cost_nanos) AS cost_nanos,
-           CASE WHEN c.correction_no IS NULL THEN e.provider_cost_nanos ELSE c.provider_cost_after_nanos END
-           AS provider_cost_nanos
-      FROM usage_events e LEFT JOIN LATERAL ({last}) c ON true
-     WHERE e.account_id = $1 AND e.usage_id = ANY ($2)
-    """,
-    last=sql(_LAST, account="e.account_id", usage="e.usage_id"),
+_FIND_COSTS = sql(
+    "SELECT e.usage_id, {in_force} {events} WHERE e.account_id = $1 AND e.usage_id = ANY ($2)",
+    in_force=_IN_FORCE,
+    events=_EVENTS,
 )
 _SUM_PAID_BY_LOTS = """
     SELECT grant_id, CAST(-sum(delta) AS bigint) AS nanos
@@ -87,7 +85,7 @@ async def list_volumes(db: Session, account_id: UUID, since: datetime, until: da
 
 async def find_costs(tx: Tx, account_id: UUID, usage_ids: Sequence[UUID]) -> dict[UUID, Row]:
     """Return the costs of events that are in force. Exact while the caller holds the account's lock."""
-    return {row["usage_id"]: row for row in await fetch(tx, _FIND_LAST, account_id, list(usage_ids))}
+    return {row["usage_id"]: row for row in await fetch(tx, _FIND_COSTS, account_id, list(usage_ids))}
 
 
 async def sum_paid_by_lots(db: Session, account_id: UUID, cause_ids: Sequence[UUID]) -> dict[UUID, int]:
