@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.admin.users.timeline_page import before, newest
 from app.admin.users.timeline_wallet import ADMINS_GRANTS, GRANTS, MONEY, USAGE, shown
 from app.db import Session
 from app.db.sql import sql
@@ -46,17 +47,9 @@ def _moves(cause: str, cause_id: str, only: str = "", most_entries: object = MOS
     )
 
 
-def _before(column: str) -> str:
-    return f"t.account_id = :account_id AND (CAST(:before AS uuid) IS NULL OR t.{column} < :before)"
-
-
 _OF_INTERACTION = """
      AND (CAST(:interaction_id AS text) IS NULL
           OR t.idempotency_key IN (:interaction_id, 'charge:' || :interaction_id){or_else})"""
-
-
-def _newest(column: str) -> str:
-    return f"ORDER BY t.{column} DESC LIMIT :limit"
 
 
 def _paid_by(pool: str, amount: str, after: str) -> str:
@@ -81,9 +74,9 @@ _CHARGES = sql(
       FROM charges t WHERE {before} AND t.operation = 'charge'{of_interaction}
       {newest}""",
     moves=_moves("charge", "charge_id", " AND e.kind = 'charge'", MOST_ENTRIES_OF_CHARGE),
-    before=_before("charge_id"),
+    before=before("charge_id"),
     of_interaction=sql(_OF_INTERACTION, or_else=""),
-    newest=_newest("charge_id"),
+    newest=newest("charge_id"),
 )
 _TOOL_USES = sql(
     """
@@ -101,9 +94,9 @@ _TOOL_USES = sql(
      {newest}""",
     by_grants=_paid_by("grant", "c.from_grants", "c.grants_after"),
     by_paid=_paid_by("paid", "c.from_paid", "c.paid_after"),
-    before=_before("usage_log_id"),
+    before=before("usage_log_id"),
     of_interaction=sql(_OF_INTERACTION, or_else=" OR t.request_id = :interaction_id"),
-    newest=_newest("usage_log_id"),
+    newest=newest("usage_log_id"),
 )
 # An adjustment and its audit entry are one event: the credit names the admin.
 _CREDITS = """
@@ -140,10 +133,10 @@ _PURCHASES = sql(
     details_of_t=_PURCHASE_DETAILS.replace("p.", "t."),
     details_of_p=_PURCHASE_DETAILS,
     credit_moves=_CREDIT_MOVES,
-    before_purchase=_before("purchase_id"),
-    newest_purchase=_newest("purchase_id"),
-    before_credit=_before("credit_id"),
-    newest_credit=_newest("credit_id"),
+    before_purchase=before("purchase_id"),
+    newest_purchase=newest("purchase_id"),
+    before_credit=before("credit_id"),
+    newest_credit=newest("credit_id"),
 )
 _ADMINS_ACTIONS = """
     SELECT 'admin', l.audit_id, l.created_at, t.credits, l.action,
@@ -173,9 +166,9 @@ def _parts(kinds: Sequence[str]) -> list[str]:
         "credit": sql(
             _CREDITS,
             credit_moves=_CREDIT_MOVES,
-            before=_before("credit_id"),
+            before=before("credit_id"),
             and_not=purchases_apart,
-            newest=_newest("credit_id"),
+            newest=newest("credit_id"),
         ),
         "purchase": _PURCHASES,
         "admin": sql(_ADMINS_ACTIONS, credit_moves=_CREDIT_MOVES, and_not=adjustments_apart + grants_apart),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.admin.users.timeline_page import before, newest
 from app.db.sql import sql
 from app.ledger.entries import WALLET_ENTRIES
 from app.ledger.money import decimal_text
@@ -12,7 +13,6 @@ ADMINS_GRANTS = "('account.give_grant', 'account.end_grant')"
 """Actions of admins that are shown as the grant's own events."""
 AMOUNTS = ("cost", "owed", "stated")
 """Details that statements return in nanos."""
-_BEFORE = "(CAST(:before AS uuid) IS NULL OR {id} < :before)"
 _MOVE = """jsonb_build_array(jsonb_build_object(
     'pool', '{pool}', 'unit', {unit}, 'delta', {delta}, 'balance_after', {after}))"""
 
@@ -45,7 +45,7 @@ GRANTS = sql(
                                'expires_at', t.expires_at, 'admin', a.admin_email, 'reason', a.reason),
             {given}
        FROM grants t {gave}
-      WHERE t.account_id = :account_id AND {before_given} ORDER BY t.grant_id DESC LIMIT :limit)
+      WHERE {before_given} {newest_given})
      UNION ALL
     (SELECT 'grant', t.id, t.created_at, CAST(NULL AS bigint), t.kind,
             jsonb_build_object('category', t.category, 'source', t.source, 'grant_id', t.grant_id,
@@ -58,15 +58,17 @@ GRANTS = sql(
                       WHERE {wallet_entries} AND kind IN ('grant_expiry', 'grant_ended')) e
                  ON e.created_at = g.closed_at AND e.account_id = g.account_id AND e.grant_id = g.grant_id
               WHERE g.account_id = :account_id AND g.closed_at IS NOT NULL) t {ended_by}
-      WHERE {before_ended} ORDER BY t.id DESC LIMIT :limit)""",
+      WHERE {before_ended} {newest_ended})""",
     given=_move("grant", "t.unit", "t.amount", "t.amount"),
     gave=_admin("account.give_grant", "t"),
-    before_given=sql(_BEFORE, id="t.grant_id"),
+    before_given=before("grant_id"),
+    newest_given=newest("grant_id"),
     ended=_move("grant", "t.unit", "t.delta", "t.balance_after"),
     end_id=_END_ID,
     wallet_entries=WALLET_ENTRIES,
     ended_by=_admin("account.end_grant", "t"),
-    before_ended=sql(_BEFORE, id="t.id"),
+    before_ended=before("id"),
+    newest_ended=newest("id"),
 )
 MONEY = sql(
     """
@@ -75,9 +77,10 @@ MONEY = sql(
                               'external_transaction_id', t.external_transaction_id),
            {move}
       FROM money_credits t
-     WHERE t.account_id = :account_id AND {before} ORDER BY t.money_credit_id DESC LIMIT :limit""",
+     WHERE {before} {newest}""",
     move=_move("money", "t.currency", "t.amount_nanos", "t.balance_after_nanos"),
-    before=sql(_BEFORE, id="t.money_credit_id"),
+    before=before("money_credit_id"),
+    newest=newest("money_credit_id"),
 )
 USAGE = sql(
     """
@@ -88,9 +91,10 @@ USAGE = sql(
                               'agent_id', t.agent_id, 'tool', t.tool, 'run_id', t.run_id, 'event_id', t.event_id),
            CASE WHEN t.status IN ('charged', 'debt') THEN {move} ELSE '[]' END
       FROM usage_events t
-     WHERE t.account_id = :account_id AND {before} ORDER BY t.usage_id DESC LIMIT :limit""",
+     WHERE {before} {newest}""",
     move=_move("money", "t.currency", "t.debt_nanos - t.cost_nanos", "t.balance_after_nanos"),
-    before=sql(_BEFORE, id="t.usage_id"),
+    before=before("usage_id"),
+    newest=newest("usage_id"),
 )
 
 
