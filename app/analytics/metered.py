@@ -1,8 +1,8 @@
 """Metered sums: usage events, and the credits that grants paid, added to the sums by day.
 
-An event counts on the day of its own time: one that arrives late is added to an earlier day. Both kinds of sums are
-complete up to a separate mark (`rollup_state.metered_up_to`), which follows `rolled_up_to`: a worker of a version
-before 0034 moves only the latter. Readers add the entries above the mark, as they do for the other sums.
+An event counts on the day when it occurred, even if it arrives later. Both kinds of sums are complete up to a separate
+mark (`rollup_state.metered_up_to`), which follows `rolled_up_to`: a worker of a version before 0034 moves only the
+latter. Readers add the entries above the mark, as they do for the other sums.
 """
 
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Reports of money by currency: usage events, on the day of the events' own time, and other movements. Exact.
+"""Reports of money by currency: usage events, on the day when they occurred, and other movements. Exact.
 
 The sums of usage events are the sums by day plus newer events. Money that was bought, given, taken back or that expired
 is read from the books by index: it grows with customers, not with usage. A credit of money that another system

@@ -67,7 +67,7 @@ METERED_SUMS = (
 
 
 def metered(after: str = ":metered_up_to", before: str = ":before") -> str:
-    """Return SQL for every usage event, on the day of its own time, with its part of each sum.
+    """Return SQL for every usage event: the day when it occurred, and what it adds to each sum.
 
     The margin is what was charged less the cost at list prices, of the events whose cost at list prices is known.
     """

@@ -40,7 +40,7 @@ class Keys:
 
 
 PROVIDER = "oauth:google"
-"""Whose users the tokens of the local sign-in provider name, and the `user_id`s of the last two keys."""
+"""Identity provider of the demo's users: of the local sign-in, and of the `user_id`s that the last two keys send."""
 PAID_USER = Identity("live", PROVIDER, "paid-user@example.com")
 READ_WRITE = frozenset({Permission.READ, Permission.WRITE})
 USAGE = frozenset({Permission.USAGE_READ, Permission.USAGE_WRITE, Permission.USAGE_SET_COST})

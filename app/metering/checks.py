@@ -1,7 +1,7 @@
-"""Metering's part of the proof of the books: an event costs what its ledger entries and
-corrections say, and is recorded once.
+"""Metering's part of the proof of the books.
 
-The entries of events that stand for cost records have the record as their cause: `app.cost_records.checks`.
+An event costs what its ledger entries and corrections say, and is recorded once. The entries of events that represent
+cost records have the record as their cause: `app.cost_records.checks`.
 """
 
 from app.ledger.checks import Proof

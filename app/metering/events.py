@@ -20,9 +20,9 @@ Status = Literal["charged", "debt", "recorded", "refused"]
 """charged: paid whole. debt: the account owes a part. recorded: priced, but billing is off. refused: not paid."""
 FINGERPRINT_BYTES = 16
 RECORD_METER = "cost-record"
-"""The meter of events that stand for a whole cost record. No meter of a price book can have this name."""
+"""The meter of events that represent a whole cost record. No meter of a price book can have this name."""
 HOLD_METER = "captured-hold"
-"""The meter of events that stand for the captured money of a hold."""
+"""The meter of events that represent the captured money of a hold."""
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 """Stored fingerprints depend on it."""
 

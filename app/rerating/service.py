@@ -4,8 +4,8 @@
     async for effect in reratings.run(period, apply=True): ...
 
 The cost that is in force of an event is its last correction's, so a repeated run finds nothing to change. Each account
-is corrected in a transaction, under its lock, where the costs are read again: of runs at once, one corrects an event,
-and a run that was interrupted continues when it is repeated.
+is corrected in a transaction, under its lock, where the costs are read again: one of concurrent runs corrects an
+event, and a run that was interrupted continues when it is repeated.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

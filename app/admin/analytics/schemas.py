@@ -104,7 +104,9 @@ class Money(MeteredSums):
     granted: str = Field(description="Grants, bonuses, goodwill refunds, adjustments and opening balances.")
     taken_back: str = Field(description="By refunds and disputes of purchases, less reinstated money.")
     ended: str = Field(description="Rest of grants that expired or were ended.")
-    other_usage: str = Field(description="Usage that was moved in from another system, less corrections.")
+    other_usage: str = Field(
+        description="Usage that was moved in from another system, and corrections of usage: negative if given back."
+    )
     debt: str = Field(description="Became debt: usage that money did not cover, and purchases taken back once spent.")
     debt_paid: str = Field(description="Debt that purchases paid.")
 

@@ -234,7 +234,7 @@ async def list_unknown_models(
 def is_priced(book: PriceBook, seen: Mapping[str, Any], now: datetime) -> bool:
     """Return whether a book prices what an unknown model lacked: a row, or the price of a mode or of a token class.
 
-    Versions before 0033 stored no mode and no class. Only these lack a price of their own then.
+    Versions before 0033 stored neither. The mode was `priority` then, and the class uncached input or text output.
     """
     mode: Mode = "standard"
     tokens: dict[TokenClass, int] = {}

@@ -40,7 +40,7 @@ QUERIES = (
     "court fees for small claims",
 )
 REFUSALS = 2
-"""How often a user without money tries again before giving up."""
+"""Attempts without money after which a user gives up."""
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class Purse:
             if not poor and self.person.buys and rng.random() < 0.5:
                 yield self._pay(at - timedelta(milliseconds=100))
             elif self.refusals >= REFUSALS:
-                if rng.random() < 0.4:  # the tool server works on, and the user owes it
+                if rng.random() < 0.4:  # the tool server continues, and the user owes it
                     yield self._run_code(at, run_id)
                 return
             else:
