@@ -6,6 +6,9 @@ from typing import Any
 
 from app.auth.caller import Environment
 
+OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
+"""The SQL condition of `Days.values` on sums by day."""
+
 
 @dataclass(frozen=True, slots=True)
 class Days:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from app.analytics.attribution import keys_of
-from app.analytics.days import Days
+from app.analytics.days import OF_THE_DAYS, Days
 from app.analytics.sources import COUNTS, interactions
 from app.analytics.usage_reports import rows_of
 from app.db import Session
@@ -22,7 +22,6 @@ from app.timestamps import EARLIEST, LATEST, OUT_OF_BOUNDS
 
 Row = Mapping[str, Any]
 Order = Literal["newest", "cost"]
-_OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
 _COLUMNS = ", ".join(COUNTS)
 _ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _CURSORS: dict[Order, re.Pattern[str]] = {
@@ -67,7 +66,7 @@ async def list_interactions(
     """Return a page, with the paid credits of the API keys' charges that name the interaction (see attribution.py)."""
     column, kind = ("day", "date") if order == "newest" else ("cost_cents", "numeric")
     ordered = f"ORDER BY {column} DESC, first_usage_log_id DESC LIMIT :limit"
-    conditions = _OF_THE_DAYS
+    conditions = OF_THE_DAYS
     values: dict[str, Any] = {"limit": limit}
     if after is not None:
         conditions += f" AND ({column}, first_usage_log_id) < (CAST(:value AS {kind}), CAST(:id AS uuid))"

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.analytics.attribution import attributed
-from app.analytics.days import Days
+from app.analytics.days import OF_THE_DAYS, Days
 from app.analytics.sources import COUNTS, interactions, uses
 from app.analytics.usage_reports import MAX_ROWS, rows_of
 from app.db import Session
 from app.db.sql import sql
 
 Row = Mapping[str, Any]
-_OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
 # The cost of newer reports replaces the cost of the same interaction in the sums.
 _COST = sql(
     """(
@@ -64,7 +63,7 @@ async def list_margins(db: Session, days: Days) -> Sequence[Row]:
     """,
         margin=_MARGIN,
         spent_and_cost=_SPENT_AND_COST,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
     )
     return await rows_of(db, statement, days)
 
@@ -77,7 +76,7 @@ async def list_margin_days(db: Session, days: Days) -> Sequence[Row]:
     """,
         margin=_MARGIN,
         spent_and_cost=_SPENT_AND_COST,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
     )
     return await rows_of(db, statement, days)
 
@@ -91,7 +90,7 @@ async def list_models(db: Session, days: Days) -> Sequence[Row]:
     """,
         shares=_SHARES,
         attributed=_ATTRIBUTED,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
         max_rows=MAX_ROWS,
     )
     return await rows_of(db, statement, days)
@@ -107,7 +106,7 @@ async def list_models_by_currency(db: Session, days: Days) -> Sequence[Row]:
     """,
         shares=_SHARES,
         attributed=_ATTRIBUTED,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
         max_rows=MAX_ROWS,
     )
     return await rows_of(db, statement, days)
@@ -124,7 +123,7 @@ async def list_unattributed(db: Session, days: Days) -> Sequence[Row]:
          GROUP BY currency HAVING sum(paid) <> 0 ORDER BY currency
     """,
         charged=_CHARGED,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
         attributed=_ATTRIBUTED,
     )
     return await rows_of(db, statement, days)
@@ -142,7 +141,7 @@ async def list_agents(db: Session, days: Days) -> Sequence[Row]:
          GROUP BY agent_id, currency ORDER BY sum(paid) DESC, sum(cost_cents) DESC, agent_id, currency LIMIT {max_rows}
     """,
         charged=_CHARGED,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
         attributed=_ATTRIBUTED,
         max_rows=MAX_ROWS,
     )
@@ -160,7 +159,7 @@ async def list_tools(db: Session, days: Days) -> Sequence[Row]:
          ORDER BY sum(paid) DESC, sum(uses) DESC, product_type, currency LIMIT {max_rows}
     """,
         charged=_CHARGED,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
         max_rows=MAX_ROWS,
     )
     return await rows_of(db, statement, days)

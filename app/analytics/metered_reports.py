@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import text
 
-from app.analytics.days import Days
+from app.analytics.days import OF_THE_DAYS, Days
 from app.analytics.sources import METERED_SUMS, metered
 from app.analytics.usage_reports import MAX_ROWS, rows_of
 from app.auth.caller import Environment
@@ -24,7 +24,6 @@ Row = Mapping[str, Any]
 MeteredBy = Literal["meter", "model", "agent_id", "key_id"]
 MOVEMENTS = ("purchased", "granted", "taken_back", "ended", "other_usage", "other_debt", "debt_paid")
 """Sums of money that moved without usage events, in nanos."""
-_OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
 _COLUMNS = ", ".join(METERED_SUMS)
 _METERED = sql(
     """(
@@ -34,7 +33,7 @@ _METERED = sql(
     SELECT day, currency, meter, provider, model, agent_id, key_id, {columns}
       FROM ({metered}) m WHERE {of_the_days})""",
     columns=_COLUMNS,
-    of_the_days=_OF_THE_DAYS,
+    of_the_days=OF_THE_DAYS,
     metered=metered(),
 )
 _SUMS = ", ".join(f"sum({name}) AS {name}" for name in METERED_SUMS)

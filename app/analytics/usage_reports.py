@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.analytics.days import Days
+from app.analytics.days import OF_THE_DAYS, Days
 from app.analytics.sources import find_marks, granted_uses, metered, uses
 from app.db import Session
 from app.db.sql import sql
@@ -21,8 +21,7 @@ MAX_ROWS = 500
 FEW_DAYS = 31
 """The longest range that adds up all accounts at once."""
 TOP_CANDIDATES = 2000
-_OF_THE_DAYS = "environment = :environment AND day BETWEEN :first AND :last"
-_NEW = sql("(SELECT * FROM ({uses}) u WHERE {of_the_days})", uses=uses(), of_the_days=_OF_THE_DAYS)
+_NEW = sql("(SELECT * FROM ({uses}) u WHERE {of_the_days})", uses=uses(), of_the_days=OF_THE_DAYS)
 _USED = sql(
     """(
     SELECT day, product_type, agent_id, key_id, uses, daily_free, free, paid, product_free, product_paid, grants
@@ -33,7 +32,7 @@ _USED = sql(
      UNION ALL
     SELECT day, product_type, agent_id, key_id, 0, 0, 0, 0, 0, 0, grants
       FROM ({granted_uses}) granted WHERE {of_the_days})""",
-    of_the_days=_OF_THE_DAYS,
+    of_the_days=OF_THE_DAYS,
     new=_NEW,
     granted_uses=granted_uses(),
 )
@@ -48,7 +47,7 @@ _ACTIVE = sql(
     SELECT account_id, day FROM ({metered}) m WHERE events > 0 AND {of_the_days})""",
     new=_NEW,
     metered=metered(),
-    of_the_days=_OF_THE_DAYS,
+    of_the_days=OF_THE_DAYS,
 )
 """The accounts' days in entries that are newer than the sums."""
 
@@ -131,7 +130,7 @@ async def count_active(db: Session, days: Days) -> int:
                  WHERE NOT EXISTS (SELECT FROM account_days d
                                     WHERE d.account_id = new.account_id AND d.day BETWEEN :first AND :last)) AS active
     """,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
         active=_ACTIVE,
     )
     (row,) = await rows_of(db, statement, days)
@@ -149,7 +148,7 @@ async def count_active_by_day(db: Session, days: Days) -> dict[date, int]:
                ) counted
          GROUP BY day
     """,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
         active=_ACTIVE,
     )
     return {row["day"]: int(row["active"]) for row in await rows_of(db, statement, days)}
@@ -180,7 +179,7 @@ async def _list_top(db: Session, days: Days, limit: int, within: str = "", **val
                 SELECT account_id, 1, credits FROM {new} new WHERE true{within}) used
          GROUP BY account_id ORDER BY sum(credits) DESC, sum(uses) DESC, account_id LIMIT :limit
     """,
-        of_the_days=_OF_THE_DAYS,
+        of_the_days=OF_THE_DAYS,
         within=within,
         new=_NEW,
     )
