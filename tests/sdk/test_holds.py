@@ -212,6 +212,13 @@ async def test_the_callers_word_survives_a_release_that_was_not_answered(caller:
     assert await caller.stored(payer) == [("released", 0, 0, "refused")]
 
 
+async def test_hold_whose_release_is_refused_is_released_at_the_end(caller: Caller, payer: str) -> None:
+    """Without the refused word. Left to its expiry, it would be captured."""
+    with pytest.raises(InvalidRequest):
+        await caller.hold(lambda hold: hold.release("No results!"), user_id=payer, credits=1, on_expiry="capture_all")
+    assert await caller.stored(payer) == [("released", 0, 0, "provider_error")]
+
+
 @pytest.mark.parametrize("outage", [LOST, Reaction(502, forward=True), Reaction(503), Reaction(None)], ids=str)
 async def test_a_lost_answer_changes_nothing(caller: Caller, payer: str, outage: Reaction) -> None:
     """Neither that of the opening nor that of the capture: a repeat gives the same hold."""

@@ -26,7 +26,7 @@ class HeldWork:
         """A capture that was begun, and not refused."""
         self._gave_up = False
         self._word: str | None = None
-        """The outcome of a release that was begun."""
+        """The outcome of a release that was begun, and not refused."""
         self.hold: Hold
         self.replayed = False
 
@@ -64,7 +64,13 @@ class HeldWork:
 
     def release(self, outcome: str | None) -> Flow[Hold]:
         self._word = outcome
-        hold = yield from self._change(self._operations.release_hold(self.hold.hold_id, outcome))
+        try:
+            hold = yield from self._change(self._operations.release_hold(self.hold.hold_id, outcome))
+        except Unavailable:
+            raise
+        except BillingError:
+            self._word = None
+            raise
         self._operations.cache.forget(self._opening)
         return hold
 
