@@ -1,30 +1,37 @@
-"""Griffe extension: gives the clients' generated methods and the replies' constructors their signatures.
+"""Griffe extension: gives generated methods and the replies' constructors their signatures.
 
-A decorator makes the methods of both clients from `Operations`, so a static reader sees only attributes. Replies are
-Pydantic models, whose constructors take their fields."""
+A decorator makes the methods of both clients from `Operations`, and those of a hold's block from `HeldWork`, so a
+static reader sees only attributes. Replies are Pydantic models, whose constructors take their fields."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import griffe
 
-CLIENTS = {"BillingClient": set(), "AsyncBillingClient": {"async"}}
-MADE_BY = ("_blocking(", "_awaited(")
+MADE_FROM = {
+    "client.BillingClient": "_operations.Operations",
+    "client.AsyncBillingClient": "_operations.Operations",
+    "holding.Holding": "holding.HeldWork",
+    "holding.AsyncHolding": "holding.HeldWork",
+}
+"""Classes with generated methods, and the class of their operations."""
+MADE_BY = {"blocking": set(), "awaited": {"async"}}
+"""Decorators, and the labels of the methods that they make."""
 
 
 class ClientMethods(griffe.Extension):
-    """Gives the clients the operations' signatures and docstrings once the package is loaded, and each reply a
+    """Gives generated methods the operations' signatures and docstrings once the package is loaded, and each reply a
     signature that shows its fields."""
 
     def on_package(self, *, pkg: griffe.Module, **others: Any) -> None:
         if pkg.name != "ciris_billing":
             return
-        operations = pkg["_operations.Operations"]
-        for name, labels in CLIENTS.items():
-            client = pkg[f"client.{name}"]
-            for member in list(client.members.values()):
-                if member.is_attribute and str(member.value).startswith(MADE_BY):
-                    client.set_member(member.name, method(operations[member.name], labels))
+        for name, source in MADE_FROM.items():
+            for member in list(pkg[name].members.values()):
+                decorator = str(member.value).partition("(")[0] if member.is_attribute else ""
+                if decorator in MADE_BY:
+                    made = method(pkg[source][member.name], MADE_BY[decorator])
+                    pkg[name].set_member(member.name, made)
         for module in ("models", "usage", "cost_records", "holds"):
             for reply in pkg[module].classes.values():
                 if any(base.name == "Reply" for base in reply.mro()):

@@ -1,17 +1,15 @@
 """The blocking and the async client. Both have the same methods with the same arguments."""
 
 import asyncio
-import functools
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, get_args
+from typing import Self, Unpack
 
 import httpx
 
 from ciris_billing._calls import FailPolicy
 from ciris_billing._cost_records import Work
-from ciris_billing._exchange import Flow
+from ciris_billing._methods import awaited, blocking
 from ciris_billing._operations import Operations
 from ciris_billing._transport import AsyncTransport, BlockingTransport
 from ciris_billing._wire import Pages, check_credential
@@ -21,39 +19,6 @@ from ciris_billing.holding import AsyncHolding, HeldWork, Holding
 from ciris_billing.holds import HoldFields, HoldOpening
 from ciris_billing.models import Metadata, Transaction, User, UserFields
 from ciris_billing.options import Options
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _blocking(
-    operation: Callable[Concatenate[Operations, P], Flow[T]],
-) -> Callable[Concatenate["BillingClient", P], T]:
-    def method(self: "BillingClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._run(operation(self._operations, *args, **kwargs))
-
-    return _described(method, operation)
-
-
-def _awaited(
-    operation: Callable[Concatenate[Operations, P], Flow[T]],
-) -> Callable[Concatenate["AsyncBillingClient", P], Coroutine[Any, Any, T]]:
-    async def method(self: "AsyncBillingClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._run(operation(self._operations, *args, **kwargs))
-
-    return _described(method, operation)
-
-
-M = TypeVar("M", bound=Callable[..., Any])
-
-
-def _described(method: M, operation: Callable[..., Flow[Any]]) -> M:
-    """Copy the operation's name, docstring and signature to the method, with the method's own return type."""
-    functools.update_wrapper(method, operation)
-    signature = inspect.signature(operation)
-    *_, returned = get_args(signature.return_annotation)
-    vars(method)["__signature__"] = signature.replace(return_annotation=returned)
-    return method
 
 
 class BillingClient(BlockingTransport):
@@ -88,39 +53,39 @@ class BillingClient(BlockingTransport):
         """The result of checks while the service is unavailable; see Options."""
         return self._operations.policy
 
-    check_credit = _blocking(Operations.check_credit)
-    charge = _blocking(Operations.charge)
-    was_charged = _blocking(Operations.was_charged)
-    get_charge = _blocking(Operations.get_charge)
-    add_credits = _blocking(Operations.add_credits)
-    get_or_create_account = _blocking(Operations.get_or_create_account)
-    get_account = _blocking(Operations.get_account)
-    transaction_page = _blocking(Operations.transaction_page)
-    packs = _blocking(Operations.packs)
-    currencies = _blocking(Operations.currencies)
-    create_purchase = _blocking(Operations.create_purchase)
-    purchase_status = _blocking(Operations.purchase_status)
-    wait_for_purchase = _blocking(Operations.wait_for_purchase)
-    tool_balance = _blocking(Operations.tool_balance)
-    tool_balances = _blocking(Operations.tool_balances)
-    tool_check = _blocking(Operations.tool_check)
-    tool_charge = _blocking(Operations.tool_charge)
-    report_llm_usage = _blocking(Operations.report_llm_usage)
-    report_usage = _blocking(Operations.report_usage)
-    report_usage_batch = _blocking(Operations.report_usage_batch)
-    check_usage = _blocking(Operations.check_usage)
-    quote = _blocking(Operations.quote)
-    open_cost_record = _blocking(Operations.open_cost_record)
-    add_cost_record_item = _blocking(Operations.add_cost_record_item)
-    complete_cost_record = _blocking(Operations.complete_cost_record)
-    get_cost_record = _blocking(Operations.get_cost_record)
-    create_hold = _blocking(Operations.create_hold)
-    capture_hold = _blocking(Operations.capture_hold)
-    release_hold = _blocking(Operations.release_hold)
-    extend_hold = _blocking(Operations.extend_hold)
-    report_hold = _blocking(Operations.report_hold)
-    get_hold = _blocking(Operations.get_hold)
-    health = _blocking(Operations.health)
+    check_credit = blocking(Operations.check_credit)
+    charge = blocking(Operations.charge)
+    was_charged = blocking(Operations.was_charged)
+    get_charge = blocking(Operations.get_charge)
+    add_credits = blocking(Operations.add_credits)
+    get_or_create_account = blocking(Operations.get_or_create_account)
+    get_account = blocking(Operations.get_account)
+    transaction_page = blocking(Operations.transaction_page)
+    packs = blocking(Operations.packs)
+    currencies = blocking(Operations.currencies)
+    create_purchase = blocking(Operations.create_purchase)
+    purchase_status = blocking(Operations.purchase_status)
+    wait_for_purchase = blocking(Operations.wait_for_purchase)
+    tool_balance = blocking(Operations.tool_balance)
+    tool_balances = blocking(Operations.tool_balances)
+    tool_check = blocking(Operations.tool_check)
+    tool_charge = blocking(Operations.tool_charge)
+    report_llm_usage = blocking(Operations.report_llm_usage)
+    report_usage = blocking(Operations.report_usage)
+    report_usage_batch = blocking(Operations.report_usage_batch)
+    check_usage = blocking(Operations.check_usage)
+    quote = blocking(Operations.quote)
+    open_cost_record = blocking(Operations.open_cost_record)
+    add_cost_record_item = blocking(Operations.add_cost_record_item)
+    complete_cost_record = blocking(Operations.complete_cost_record)
+    get_cost_record = blocking(Operations.get_cost_record)
+    create_hold = blocking(Operations.create_hold)
+    capture_hold = blocking(Operations.capture_hold)
+    release_hold = blocking(Operations.release_hold)
+    extend_hold = blocking(Operations.extend_hold)
+    report_hold = blocking(Operations.report_hold)
+    get_hold = blocking(Operations.get_hold)
+    health = blocking(Operations.health)
 
     def transactions(
         self, user: User | None = None, *, page_size: int = 100, **user_fields: Unpack[UserFields]
@@ -193,7 +158,7 @@ class BillingClient(BlockingTransport):
         work = HeldWork(self._operations, HoldOpening(user=user, **opening))
         self._run(work.enter())
         try:
-            yield Holding(work, self._run)
+            yield Holding(work, self)
         except BaseException as failure:
             self._settle(work, failure)
             raise
@@ -243,39 +208,39 @@ class AsyncBillingClient(AsyncTransport):
         """The result of checks while the service is unavailable; see Options."""
         return self._operations.policy
 
-    check_credit = _awaited(Operations.check_credit)
-    charge = _awaited(Operations.charge)
-    was_charged = _awaited(Operations.was_charged)
-    get_charge = _awaited(Operations.get_charge)
-    add_credits = _awaited(Operations.add_credits)
-    get_or_create_account = _awaited(Operations.get_or_create_account)
-    get_account = _awaited(Operations.get_account)
-    transaction_page = _awaited(Operations.transaction_page)
-    packs = _awaited(Operations.packs)
-    currencies = _awaited(Operations.currencies)
-    create_purchase = _awaited(Operations.create_purchase)
-    purchase_status = _awaited(Operations.purchase_status)
-    wait_for_purchase = _awaited(Operations.wait_for_purchase)
-    tool_balance = _awaited(Operations.tool_balance)
-    tool_balances = _awaited(Operations.tool_balances)
-    tool_check = _awaited(Operations.tool_check)
-    tool_charge = _awaited(Operations.tool_charge)
-    report_llm_usage = _awaited(Operations.report_llm_usage)
-    report_usage = _awaited(Operations.report_usage)
-    report_usage_batch = _awaited(Operations.report_usage_batch)
-    check_usage = _awaited(Operations.check_usage)
-    quote = _awaited(Operations.quote)
-    open_cost_record = _awaited(Operations.open_cost_record)
-    add_cost_record_item = _awaited(Operations.add_cost_record_item)
-    complete_cost_record = _awaited(Operations.complete_cost_record)
-    get_cost_record = _awaited(Operations.get_cost_record)
-    create_hold = _awaited(Operations.create_hold)
-    capture_hold = _awaited(Operations.capture_hold)
-    release_hold = _awaited(Operations.release_hold)
-    extend_hold = _awaited(Operations.extend_hold)
-    report_hold = _awaited(Operations.report_hold)
-    get_hold = _awaited(Operations.get_hold)
-    health = _awaited(Operations.health)
+    check_credit = awaited(Operations.check_credit)
+    charge = awaited(Operations.charge)
+    was_charged = awaited(Operations.was_charged)
+    get_charge = awaited(Operations.get_charge)
+    add_credits = awaited(Operations.add_credits)
+    get_or_create_account = awaited(Operations.get_or_create_account)
+    get_account = awaited(Operations.get_account)
+    transaction_page = awaited(Operations.transaction_page)
+    packs = awaited(Operations.packs)
+    currencies = awaited(Operations.currencies)
+    create_purchase = awaited(Operations.create_purchase)
+    purchase_status = awaited(Operations.purchase_status)
+    wait_for_purchase = awaited(Operations.wait_for_purchase)
+    tool_balance = awaited(Operations.tool_balance)
+    tool_balances = awaited(Operations.tool_balances)
+    tool_check = awaited(Operations.tool_check)
+    tool_charge = awaited(Operations.tool_charge)
+    report_llm_usage = awaited(Operations.report_llm_usage)
+    report_usage = awaited(Operations.report_usage)
+    report_usage_batch = awaited(Operations.report_usage_batch)
+    check_usage = awaited(Operations.check_usage)
+    quote = awaited(Operations.quote)
+    open_cost_record = awaited(Operations.open_cost_record)
+    add_cost_record_item = awaited(Operations.add_cost_record_item)
+    complete_cost_record = awaited(Operations.complete_cost_record)
+    get_cost_record = awaited(Operations.get_cost_record)
+    create_hold = awaited(Operations.create_hold)
+    capture_hold = awaited(Operations.capture_hold)
+    release_hold = awaited(Operations.release_hold)
+    extend_hold = awaited(Operations.extend_hold)
+    report_hold = awaited(Operations.report_hold)
+    get_hold = awaited(Operations.get_hold)
+    health = awaited(Operations.health)
 
     async def transactions(
         self, user: User | None = None, *, page_size: int = 100, **user_fields: Unpack[UserFields]
@@ -352,7 +317,7 @@ class AsyncBillingClient(AsyncTransport):
         work = HeldWork(self._operations, HoldOpening(user=user, **opening))
         await self._run(work.enter())
         try:
-            yield AsyncHolding(work, self._run)
+            yield AsyncHolding(work, self)
         except BaseException as failure:
             await self._settle(work, failure)
             raise

@@ -1,18 +1,19 @@
 """Work on a hold: reserve before it, capture in it, release what it did not settle."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from ciris_billing._exchange import Flow
+from ciris_billing._methods import Awaiting, Blocking, awaited, blocking
 from ciris_billing._operations import Operations
 from ciris_billing.errors import BillingError, HoldSettled, Unavailable
 from ciris_billing.holds import Hold, HoldOpening, Overage, amount_fields
 
 log = logging.getLogger("ciris_billing")
 
-Money = Decimal | str | int
+T = TypeVar("T")
 
 
 class HeldWork:
@@ -44,9 +45,18 @@ class HeldWork:
                 status=409,
             )
 
-    def capture(self, overage: Overage | None, **amount: Any) -> Flow[Hold]:
-        amount_fields(**amount)  # a mistake here is no capture that was begun
-        self._capture, self._gave_up = {**amount, "overage": overage}, False
+    def capture(
+        self,
+        credits: int | None = None,
+        *,
+        amount_minor: int | None = None,
+        amount: Decimal | str | int | None = None,
+        overage: Overage | None = None,
+    ) -> Flow[Hold]:
+        """Spend an amount of the hold, and return the rest."""
+        amount_fields(credits, amount_minor, amount)  # a mistake here is no capture that was begun
+        self._capture = {"credits": credits, "amount_minor": amount_minor, "amount": amount, "overage": overage}
+        self._gave_up = False
         try:
             return (yield from self._capture_once_more(self._capture))
         except Unavailable:
@@ -62,7 +72,8 @@ class HeldWork:
         finally:
             self._operations.cache.forget(self._opening)
 
-    def release(self, outcome: str | None) -> Flow[Hold]:
+    def release(self, outcome: str | None = None) -> Flow[Hold]:
+        """Return all of the hold, with a reason such as `refused`."""
         self._word = outcome
         try:
             hold = yield from self._change(self._operations.release_hold(self.hold.hold_id, outcome))
@@ -74,10 +85,21 @@ class HeldWork:
         self._operations.cache.forget(self._opening)
         return hold
 
-    def report(self, **amount: Any) -> Flow[Hold]:
-        return self._change(self._operations.report_hold(self.hold.hold_id, **amount))
+    def report(
+        self,
+        credits: int | None = None,
+        *,
+        amount_minor: int | None = None,
+        amount: Decimal | str | int | None = None,
+    ) -> Flow[Hold]:
+        """State what the work has cost so far, in all, for `capture_reported`."""
+        reported = self._operations.report_hold(
+            self.hold.hold_id, credits=credits, amount_minor=amount_minor, amount=amount
+        )
+        return self._change(reported)
 
     def extend(self, expires_in_s: int) -> Flow[Hold]:
+        """Let the hold expire later, in seconds from now."""
         return self._change(self._operations.extend_hold(self.hold.hold_id, expires_in_s))
 
     def leave(self, failure: BaseException | None) -> Flow[None]:
@@ -123,90 +145,54 @@ class _OnHold:
     """The hold of a block, as its last answer described it."""
 
     def __init__(self, work: HeldWork) -> None:
-        self._work = work
+        self._operations = work
 
     @property
     def hold(self) -> Hold:
         """The hold as of the last answer."""
-        return self._work.hold
+        return self._operations.hold
 
     @property
     def hold_id(self) -> str:
         """The id of the hold, for the raw methods."""
-        return self._work.hold.hold_id
+        return self._operations.hold.hold_id
 
     @property
     def replayed(self) -> bool:
         """A hold of the same `idempotency_key` was captured before. The work is paid for: the same capture returns the
         same hold, and another one raises HoldSettled."""
-        return self._work.replayed
+        return self._operations.replayed
 
 
 class Holding(_OnHold):
     """A hold in the block of a BillingClient. The methods raise the errors of `capture_hold`, `report_hold`,
     `extend_hold` and `release_hold`."""
 
-    def __init__(self, work: HeldWork, run: Callable[[Flow[Hold]], Hold]) -> None:
+    def __init__(self, work: HeldWork, client: Blocking[Operations]) -> None:
         super().__init__(work)
-        self._run = run
+        self._client = client
 
-    def capture(
-        self,
-        credits: int | None = None,
-        *,
-        amount_minor: int | None = None,
-        amount: Money | None = None,
-        overage: Overage | None = None,
-    ) -> Hold:
-        """Spend an amount of the hold, and return the rest."""
-        flow = self._work.capture(overage, credits=credits, amount_minor=amount_minor, amount=amount)
-        return self._run(flow)
+    capture = blocking(HeldWork.capture)
+    report = blocking(HeldWork.report)
+    extend = blocking(HeldWork.extend)
+    release = blocking(HeldWork.release)
 
-    def report(
-        self, credits: int | None = None, *, amount_minor: int | None = None, amount: Money | None = None
-    ) -> Hold:
-        """State what the work has cost so far, in all, for `capture_reported`."""
-        return self._run(self._work.report(credits=credits, amount_minor=amount_minor, amount=amount))
-
-    def extend(self, expires_in_s: int) -> Hold:
-        """Let the hold expire later, in seconds from now."""
-        return self._run(self._work.extend(expires_in_s))
-
-    def release(self, outcome: str | None = None) -> Hold:
-        """Return all of the hold, with a reason such as `refused`."""
-        return self._run(self._work.release(outcome))
+    def _run(self, flow: Flow[T]) -> T:
+        return self._client._run(flow)
 
 
 class AsyncHolding(_OnHold):
     """A hold in the block of an AsyncBillingClient. The methods raise the errors of `capture_hold`, `report_hold`,
     `extend_hold` and `release_hold`."""
 
-    def __init__(self, work: HeldWork, run: Callable[[Flow[Hold]], Awaitable[Hold]]) -> None:
+    def __init__(self, work: HeldWork, client: Awaiting[Operations]) -> None:
         super().__init__(work)
-        self._run = run
+        self._client = client
 
-    async def capture(
-        self,
-        credits: int | None = None,
-        *,
-        amount_minor: int | None = None,
-        amount: Money | None = None,
-        overage: Overage | None = None,
-    ) -> Hold:
-        """Spend an amount of the hold, and return the rest."""
-        flow = self._work.capture(overage, credits=credits, amount_minor=amount_minor, amount=amount)
-        return await self._run(flow)
+    capture = awaited(HeldWork.capture)
+    report = awaited(HeldWork.report)
+    extend = awaited(HeldWork.extend)
+    release = awaited(HeldWork.release)
 
-    async def report(
-        self, credits: int | None = None, *, amount_minor: int | None = None, amount: Money | None = None
-    ) -> Hold:
-        """State what the work has cost so far, in all, for `capture_reported`."""
-        return await self._run(self._work.report(credits=credits, amount_minor=amount_minor, amount=amount))
-
-    async def extend(self, expires_in_s: int) -> Hold:
-        """Let the hold expire later, in seconds from now."""
-        return await self._run(self._work.extend(expires_in_s))
-
-    async def release(self, outcome: str | None = None) -> Hold:
-        """Return all of the hold, with a reason such as `refused`."""
-        return await self._run(self._work.release(outcome))
+    def _run(self, flow: Flow[T]) -> Awaitable[T]:
+        return self._client._run(flow)
