@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol, TypedDict
 
-from ciris_billing.models import Reply, User
+from ciris_billing.models import Reply, User, without_none
 from ciris_billing.usage import Amount, ApiCalls, Basis, LlmTokens, Mode, Usage, exact, payer
 
 OnExpiry = Literal["charge_reported", "charge_nothing"]
@@ -57,10 +57,9 @@ class CostRecordOpening:
         """Return the opening as the service reads it."""
         who = {"client_key": self.client_key} if self.client_key is not None else payer(self.user, self.user_id)
         names = ("request_id", "tool", "query", "agent_id", "run_id", "estimate_cents", "expires_in_s", "on_expiry")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        if self.estimate is not None:
-            given["estimate"] = exact("estimate", self.estimate)
-        return {**who, **given}
+        given = {name: getattr(self, name) for name in names}
+        given["estimate"] = None if self.estimate is None else exact("estimate", self.estimate)
+        return {**who, **without_none(given)}
 
 
 class OpeningFields(TypedDict, total=False):
@@ -108,7 +107,7 @@ class CostRecordItem:
             "cost": None if self.cost is None else exact("cost", self.cost),
             "cost_cents": self.cost_cents,
         }
-        return {name: value for name, value in fields.items() if value is not None}
+        return without_none(fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +127,9 @@ class CostRecordStep:
         return f"{self.request_id}/{self.body.get('item_id', self.action)}"
 
     def content(self) -> dict[str, Any]:
-        """Return the step as JSON, for `read`."""
+        """Return the step as a queue stores it, in JSON."""
         fields = {"record_id": self.record_id, "opening": self.opening}
-        given = {name: value for name, value in fields.items() if value is not None}
-        return {STEP: self.action, "event_id": self.event_id, "body": self.body, **given}
+        return {STEP: self.action, "event_id": self.event_id, "body": self.body, **without_none(fields)}
 
 
 class CostRecordSink(Protocol):

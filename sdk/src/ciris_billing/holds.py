@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, TypedDict
 
-from ciris_billing.models import MINOR_PER_CREDIT, Reply, User
+from ciris_billing.models import MINOR_PER_CREDIT, Reply, User, without_none
 from ciris_billing.usage import Amount, exact, payer
 
 OnExpiry = Literal["release", "capture_reported", "capture_all"]
@@ -68,7 +68,7 @@ class HoldOpening:
     def body(self) -> dict[str, Any]:
         """Return the opening as the service reads it."""
         names = ("currency", "expires_in_s", "on_expiry", "product_type", "run_id", "metadata", "idempotency_key")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        given = without_none({name: getattr(self, name) for name in names})
         amount = amount_fields(self.credits, self.amount_minor, self.amount)
         return {**payer(self.user, self.user_id), **amount, **given}
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, Self, TypeAlias
 
 from pydantic import ValidationInfo, WithJsonSchema, model_validator
 
-from ciris_billing.models import Reply, User
+from ciris_billing.models import Reply, User, without_none
 
 Basis = Literal["inclusive", "disjoint"]
 Mode = Literal["standard", "batch", "priority"]
@@ -48,7 +48,7 @@ class LlmTokens:
             counts = {name: count or 0 for name, count in counts.items()}
         given = {**counts, "usage": self.usage, "tokens": self.tokens, "basis": self.basis, "mode": self.mode}
         named = {"type": "llm_tokens", "provider": self.provider, "model": self.model}
-        return {**named, **{name: value for name, value in given.items() if value is not None}}
+        return {**named, **without_none(given)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +148,10 @@ class UsageEvent:
             "time": None if self.time is None else self.time.isoformat(),
             "cost": None if self.cost is None else exact("cost", self.cost),
             "cost_cents": self.cost_cents,
-            **{name: value for name in ATTRIBUTION if (value := getattr(self, name)) is not None},
+            **{name: getattr(self, name) for name in ATTRIBUTION},
             "metadata": self.metadata,
         }
-        return {name: value for name, value in fields.items() if value is not None}
+        return without_none(fields)
 
 
 class UsageSink(Protocol):
