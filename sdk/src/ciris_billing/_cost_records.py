@@ -16,12 +16,7 @@ from ciris_billing.cost_records import (
     Outcome,
     Recording,
 )
-from ciris_billing.errors import (
-    BillingError,
-    CostRecordSettled,
-    RateLimited,
-    Unavailable,
-)
+from ciris_billing.errors import BillingError, CostRecordSettled, Unavailable, is_limit
 from ciris_billing.models import without_none
 
 log = logging.getLogger("ciris_billing")
@@ -91,14 +86,12 @@ class Work:
 
     def enter(self) -> Flow[Recording]:
         """Open the record. With the policy `fail_open`, it is opened later if the service is unavailable. A refusal is
-        always a refusal: also a limit that is reached, which is a 429 with another code than
-        `rate_limited`."""
+        always a refusal: also a limit that is reached."""
         record = None
         try:
             record = yield from self._operations.open_cost_record(self._opening)
         except Unavailable as error:
-            is_limit = isinstance(error, RateLimited) and error.code != RateLimited.default_code
-            if is_limit or self._operations.policy == "fail_closed":
+            if is_limit(error) or self._operations.policy == "fail_closed":
                 raise
         if record is not None and record.status not in ("open", "completed"):
             message = f"The work of this request_id has {record.status}: record its repetition under another request_id"

@@ -31,6 +31,7 @@ from ciris_billing.errors import (
     ServerError,
     ServiceUnavailable,
     Unauthorized,
+    is_limit,
 )
 from ciris_billing.usage import UsageItem
 
@@ -306,6 +307,5 @@ def _refuses_step(error: BillingError) -> bool:
 def _is_about_record(error: BillingError) -> bool:
     """Whether other records may be accepted: after an error of the service, a missing permission to state costs, or a
     limit that is reached."""
-    if isinstance(error, RateLimited):
-        return error.code != RateLimited.default_code
-    return isinstance(error, PermissionDenied | ServerError | InvalidReply) or error.code in ("timeout", "busy")
+    is_error = isinstance(error, PermissionDenied | ServerError | InvalidReply)
+    return is_error or is_limit(error) or error.code in ("timeout", "busy")

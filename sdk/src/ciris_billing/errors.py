@@ -214,6 +214,11 @@ class RateLimited(Unavailable):
         self.retry_after = retry_after
 
 
+def is_limit(error: BillingError) -> bool:
+    """Whether a limit of usage or cost is reached: a 429 with another code than that of too many requests."""
+    return isinstance(error, RateLimited) and error.code != RateLimited.default_code
+
+
 class ServiceUnavailable(Unavailable):
     """502, 503, 504, or no answer in time. The outcome is unknown: retry with the same idempotency key."""
 
