@@ -1,6 +1,5 @@
 """Decisions about queued steps of cost records: order, refusals, holds. Real files, no network, the test's clock."""
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,75 +20,12 @@ from ciris_billing import (
     NotFound,
     PermissionDenied,
     RateLimited,
-    Retry,
     ServerError,
     ServiceUnavailable,
     Unauthorized,
-    UsageItem,
 )
-from ciris_billing._delivery import Delivery, Limits
-from ciris_billing._journal import STEPS, Journal
-from ciris_billing._refused import RefusedUsage
-from ciris_billing.cost_records import CostRecordStep
-
-RETRY = Retry(first_wait_s=1, longest_wait_s=60)
-
-
-def step(name: str, *, opening: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A step by its name: record, slash, item; the item `complete` is the completion."""
-    record, _, item = name.partition("/")
-    body = {"status": "completed"} if item == "complete" else {"item_id": item, "cost": "1"}
-    action: Any = "complete" if item == "complete" else "items"
-    return CostRecordStep(action, body, record, None if opening else f"cr_{record}", opening).content()
-
-
-class Queue:
-    """A journal with events and steps, and the delivery of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.journal = Journal(folder)
-        self.letters: list[RefusedUsage] = []
-        self.delivery = Delivery(Limits(500, 10**6), RETRY, self.letters.extend, lambda: 0.999)
-        self.now_s = 100.0
-
-    def put(self, *names: str) -> None:
-        """Steps by their names, and events: user, dash, number."""
-        for name in names:
-            if "/" in name:
-                self.journal.append(json.dumps(step(name)).encode(), STEPS)
-            else:
-                event = {"user_id": name.partition("-")[0], "event_id": name}
-                self.journal.append(json.dumps(event).encode())
-
-    def next(self) -> list[str]:
-        self.delivery.load(self.journal.segments)
-        self.batch = self.delivery.batch(self.now_s)
-        return [entry.event["event_id"] for entry in self.batch]
-
-    def accept(self) -> None:
-        if self.batch[0].is_step:
-            self.delivery.step_done(self.batch[0])
-        else:
-            results = [UsageItem(event_id=entry.event["event_id"], success=True) for entry in self.batch]
-            self.delivery.answered(self.batch, results, self.now_s)
-
-    def fail(self, error: BillingError) -> None:
-        if self.batch[0].is_step:
-            self.delivery.step_failed(self.batch[0], error, self.now_s)
-        else:
-            self.delivery.failed(self.batch, error, self.now_s)
-
-    def accept_all(self) -> list[list[str]]:
-        sent = []
-        while found := self.next():
-            sent.append(found)
-            self.accept()
-        return sent
-
-    def stored(self) -> list[str]:
-        """Return what the next process would send."""
-        lines = [line.content for segment in self.journal.segments for line in segment.lines(segment.position)]
-        return [json.loads(line)["event_id"] for line in lines if line is not None]
+from ciris_billing._journal import STEPS
+from tests.sdk.queues import Queue, step
 
 
 @pytest.fixture
@@ -99,13 +35,13 @@ def queue(tmp_path: Path) -> Queue:
 
 def test_steps_go_alone_and_in_order_and_events_together(queue: Queue) -> None:
     queue.put("r/1", "a-1", "s/1", "a-2", "r/complete")
-    assert queue.accept_all() == [["r/1"], ["s/1"], ["r/complete"], ["a-1", "a-2"]]
+    assert queue.answer_all() == [["r/1"], ["s/1"], ["r/complete"], ["a-1", "a-2"]]
     assert (queue.stored(), queue.letters, queue.delivery.delivered) == ([], [], 5)
 
 
 def test_step_that_precedes_events_does_not_stop_them(queue: Queue) -> None:
     queue.put("a-1", "r/1", "a-2")
-    assert queue.accept_all() == [["a-1", "a-2"], ["r/1"]]
+    assert queue.answer_all() == [["a-1", "a-2"], ["r/1"]]
 
 
 REFUSED: list[BillingError] = [
@@ -145,7 +81,7 @@ def test_refused_step_is_kept_with_its_reason_and_the_next_ones_are_sent(queue: 
     assert [(letter.event_id, letter.code, letter.event) for letter in queue.letters] == [
         ("r/1", error.code, step("r/1"))
     ]
-    assert queue.accept_all() == [["r/2"]]
+    assert queue.answer_all() == [["r/2"]]
 
 
 @pytest.mark.parametrize("error", HELD, ids=name_of)
@@ -153,7 +89,7 @@ def test_failed_step_holds_its_record_back_and_nothing_else(queue: Queue, error:
     queue.put("r/1", "r/complete", "s/1", "a-1")
     queue.next()
     queue.fail(error)
-    assert queue.accept_all() == [["s/1"], ["a-1"]]
+    assert queue.answer_all() == [["s/1"], ["a-1"]]
     assert (queue.letters, queue.delivery.last_error) == ([], None)
     for wait in (1, 2, 4):
         until = queue.delivery.next_hold_ends_at
@@ -163,7 +99,7 @@ def test_failed_step_holds_its_record_back_and_nothing_else(queue: Queue, error:
         assert queue.next() == ["r/1"]
         queue.fail(error)
     queue.now_s += 60
-    assert queue.accept_all() == [["r/1"], ["r/complete"]]
+    assert queue.answer_all() == [["r/1"], ["r/complete"]]
     assert queue.delivery.next_hold_ends_at is None
 
 
@@ -176,7 +112,7 @@ def test_outage_keeps_every_step_and_waits(queue: Queue, error: BillingError) ->
         assert queue.next() == []
         assert round(queue.delivery.next_attempt_at - queue.now_s) == wait
         queue.now_s = queue.delivery.next_attempt_at
-    assert (queue.letters, queue.accept_all()) == ([], [["r/1"], ["s/1"], ["a-1"]])
+    assert (queue.letters, queue.answer_all()) == ([], [["r/1"], ["s/1"], ["a-1"]])
 
 
 def test_accepted_step_does_not_enlarge_the_requests_of_events(queue: Queue) -> None:
@@ -194,20 +130,20 @@ def test_accepted_step_does_not_enlarge_the_requests_of_events(queue: Queue) -> 
 def test_steps_of_a_record_that_is_not_opened_yet_belong_together(queue: Queue) -> None:
     opening = {"user_id": "ada", "request_id": "r", "tool": "search"}
     others = [{**opening, "request_id": "s"}, {**opening, "user_id": "bob"}, {"client_key": "k", **opening}]
-    queue.journal.append(json.dumps(step("r/1", opening=opening)).encode(), STEPS)
+    queue.put_step(step("r/1", opening=opening))
     for other in others:
-        queue.journal.append(json.dumps(step("x/1", opening=other)).encode(), STEPS)
-    queue.journal.append(json.dumps(step("r/complete", opening=opening)).encode(), STEPS)
+        queue.put_step(step("x/1", opening=other))
+    queue.put_step(step("r/complete", opening=opening))
     queue.next()
     queue.fail(ServerError("bug", status=500))
-    assert queue.accept_all() == [["x/1"]] * 3
+    assert queue.answer_all() == [["x/1"]] * 3
 
 
 def test_damaged_steps_are_kept_as_text(queue: Queue) -> None:
     for content in (b'{"cost_record_step": "items"}', b'{"cost_record_step": "items", "opening": 1, "event_id": "x"}'):
         queue.journal.append(content, STEPS)
     queue.put("r/1")
-    assert queue.accept_all() == [["r/1"]]
+    assert queue.answer_all() == [["r/1"]]
     assert [(letter.event, letter.code) for letter in queue.letters] == [(None, "damaged_record")] * 2
 
 
@@ -218,7 +154,7 @@ def test_journal_of_an_earlier_version_is_read(queue: Queue, tmp_path: Path) -> 
     old.write_bytes(header + b'f35467dc {"user_id": "a", "event_id": "a-1"}\n')
     queue.journal.scan()
     queue.put("r/1", "a-2")
-    assert queue.accept_all() == [["a-1", "a-2"], ["r/1"]]
+    assert queue.answer_all() == [["a-1", "a-2"], ["r/1"]]
 
 
 def test_earlier_version_leaves_steps_alone(queue: Queue, tmp_path: Path) -> None:
@@ -245,7 +181,6 @@ class World:
     """A service that counts steps once and in order, and processes that queue them, die, and take over."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.queue = Queue(folder)
         self.reported: list[str] = []
         self.arrived: list[str] = []
@@ -258,15 +193,11 @@ class World:
             self.queue.now_s += value
             self.queue.journal.remove_settled()
         elif name == "die":
-            for segment in self.queue.journal.segments:
-                segment.abandon()
-            now_s, self.queue = self.queue.now_s, Queue(self.folder)
-            self.queue.now_s = now_s
-            self.queue.journal.scan()
+            self.queue = self.queue.successor()
         elif sent := self.queue.next():
             self.arrived += [one for one in sent if name in ("accept", "lost") and one not in self.arrived]
             if name == "accept":
-                self.queue.accept()
+                self.queue.answer()
             else:
                 self.queue.fail(value or ServiceUnavailable("lost", code="network_error"))
 
@@ -287,5 +218,4 @@ def test_no_history_of_failures_and_deaths_loses_or_reorders_steps(moves: Sequen
             assert [one for one in world.arrived if one[0] == record] == [
                 one for one in world.reported if one[0] == record
             ]
-        for segment in world.queue.journal.segments:
-            segment.abandon()
+        world.queue.abandon()

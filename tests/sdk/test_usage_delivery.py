@@ -1,6 +1,5 @@
 """Decisions about queued events: batches, results, holds and back-off. Real files, no network, the test's clock."""
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from ciris_billing import (
     NotFound,
     PermissionDenied,
     RateLimited,
-    Retry,
     ServerError,
     ServiceUnavailable,
     Unauthorized,
@@ -25,56 +23,8 @@ from ciris_billing import (
 )
 from ciris_billing import _delivery as delivery_module
 from ciris_billing._delivery import LONGEST_RETRY_AFTER_S, Delivery, Entry, Limits
-from ciris_billing._journal import Journal
 from ciris_billing._refused import RefusedUsage
-
-RETRY = Retry(first_wait_s=1, longest_wait_s=60)
-FULL = 0.999
-
-
-class Queue:
-    """A journal with events, and the delivery of it."""
-
-    def __init__(self, folder: Path, *, events: int = 500, max_bytes: int = 10**6) -> None:
-        self.journal = Journal(folder)
-        self.letters: list[RefusedUsage] = []
-        self.delivery = Delivery(Limits(events, max_bytes), RETRY, self.letters.extend, lambda: FULL)
-        self.now_s = 100.0
-
-    def put(self, *ids: str, size: int = 0) -> None:
-        """Ids are user, dash, number."""
-        for event_id in ids:
-            event = {"user_id": event_id.partition("-")[0], "event_id": event_id, "metadata": {"x": "x" * size}}
-            self.journal.append(json.dumps(event).encode())
-
-    def next(self) -> list[str]:
-        self.delivery.load(self.journal.segments)
-        self.batch = self.delivery.batch(self.now_s)
-        return ids_of(self.batch)
-
-    def answer(self, **codes: str) -> None:
-        """Accept every event of the batch, except those with a code. Underscores are dashes."""
-        named = {name.replace("_", "-"): code for name, code in codes.items()}
-        self.delivery.answered(self.batch, [result(entry, named) for entry in self.batch], self.now_s)
-
-    def fail(self, error: BillingError) -> float:
-        """Fail the request, and return the wait."""
-        self.delivery.failed(self.batch, error, self.now_s)
-        return round(self.delivery.next_attempt_at - self.now_s, 2)
-
-    def stored(self) -> list[str]:
-        """Return what the next process would send."""
-        lines = [line.content for segment in self.journal.segments for line in segment.lines(segment.position)]
-        return [json.loads(line)["event_id"] for line in lines if line is not None]
-
-
-def ids_of(entries: Sequence[Entry]) -> list[str]:
-    return [entry.event["event_id"] for entry in entries]
-
-
-def result(entry: Entry, codes: dict[str, str]) -> UsageItem:
-    event_id = entry.event["event_id"]
-    return UsageItem(event_id=event_id, success=event_id not in codes, error=codes.get(event_id))
+from tests.sdk.queues import RETRY, Queue, ids_of
 
 
 @pytest.fixture
@@ -302,7 +252,6 @@ class World:
     """A service that records events once, and processes that queue them, die, and take over."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.queue = Queue(folder, events=4)
         self.put: list[str] = []
         self.recorded: list[str] = []
@@ -349,11 +298,7 @@ class World:
         self._collect()
 
     def die(self, _: None) -> None:
-        for segment in self.queue.journal.segments:
-            segment.abandon()
-        now_s, self.queue = self.queue.now_s, Queue(self.folder, events=4)
-        self.queue.now_s = now_s
-        self.queue.journal.scan()
+        self.queue = self.queue.successor()
 
     def wait(self, seconds: float) -> None:
         self.queue.now_s += seconds
@@ -382,5 +327,4 @@ def test_no_history_of_failures_and_deaths_loses_or_reorders_events(steps: list[
         for user in "abc":
             arrived = [int(one[2:]) for one in world.recorded if one[0] == user]
             assert in_one_request or arrived == sorted(arrived)
-        for segment in world.queue.journal.segments:
-            segment.abandon()
+        world.queue.abandon()
