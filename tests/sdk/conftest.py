@@ -14,14 +14,21 @@ from typing import Any
 import httpx
 import pytest
 
+from app.auth.api_keys.keys import UsageTerms
+from app.auth.caller import Permission
+from app.db import Database
 from app.main import create_app
 from ciris_billing import AsyncBillingClient, BillingClient, Options, Retry, User
-from tests.conftest import Keys, settings_for
+from tests.conftest import Keys, make_usage_key, settings_for
 from tests.databases import Urls, create_database, drop_database
-from tests.metering.conftest import Desk, running_desk
+from tests.metering.conftest import PROVIDER, Desk, running_desk
 from tests.sdk.reactions import Reaction
 from tests.sdk.usage_contract import UsageContract, usage_contract
 from tests.servers import LocalStripe, free_port, running_stripe, serving
+from tests.support.wallets import DOLLAR
+
+StoredHold = tuple[str, int, int, str | None]
+"""Status, captured, overage and outcome, in credits or nanos."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,8 @@ class Faulty:
 
     url: str
     upstream: str
-    reactions: list[Reaction] = field(default_factory=list)
+    reactions: list[Reaction | None] = field(default_factory=list)
+    """None passes one request on."""
     requests: list[dict[str, str]] = field(default_factory=list)
     """Method, path, headers and body of what arrived."""
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=10, verify=False))
@@ -176,6 +184,44 @@ async def usage_desk() -> AsyncIterator[Desk]:
     async with running_desk(urls) as desk:
         yield desk
     await drop_database(name)
+
+
+@pytest.fixture
+def desk(usage_desk: Desk) -> Desk:
+    return usage_desk
+
+
+@pytest.fixture
+def between(desk: Desk) -> Iterator[Faulty]:
+    """The misbehaving server, in front of the service with a price book."""
+    with faults_before(desk.url) as between:
+        yield between
+
+
+@pytest.fixture
+async def payer(desk: Desk) -> str:
+    """The `user_id` of a new user with ten dollars and 3 free uses."""
+    return await desk.user(1000)
+
+
+async def make_holder(db: Database) -> str:
+    """Return a key that holds credits and money."""
+    permissions = (Permission.READ, Permission.WRITE, Permission.USAGE_READ, Permission.USAGE_WRITE)
+    terms = UsageTerms(PROVIDER, "holds", max_cost_nanos=100 * DOLLAR)
+    return await make_usage_key(db, terms, "live", *permissions)
+
+
+@pytest.fixture
+async def holder(desk: Desk) -> str:
+    return await make_holder(desk.db)
+
+
+async def stored_holds(desk: Desk, user_id: str) -> list[StoredHold]:
+    rows = await desk.rows(
+        "SELECT status, captured, overage, outcome FROM holds WHERE account_id = $1 ORDER BY hold_id",
+        await desk.account_id(user_id),
+    )
+    return [(row["status"], row["captured"], row["overage"], row["outcome"]) for row in rows]
 
 
 @pytest.fixture

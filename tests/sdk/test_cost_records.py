@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from ciris_billing import (
 from ciris_billing import _sender as sender_module
 from ciris_billing.reporter import ReporterOptions, UsageReporter
 from tests.metering.conftest import PROVIDER, Desk
-from tests.sdk.conftest import QUICK, Faulty, faults_before, usage_key
+from tests.sdk.conftest import QUICK, Faulty, usage_key
 from tests.sdk.reactions import Reaction
 from tests.sdk.test_retries import LOST
 from tests.support.wallets import DOLLAR
@@ -104,17 +104,6 @@ class Caller:
 
 
 @pytest.fixture
-def desk(usage_desk: Desk) -> Desk:
-    return usage_desk
-
-
-@pytest.fixture
-def between(desk: Desk) -> Iterator[Faulty]:
-    with faults_before(desk.url) as between:
-        yield between
-
-
-@pytest.fixture
 async def reporter(between: Faulty, desk: Desk, folder: Path) -> AsyncIterator[UsageReporter]:
     async with UsageReporter(between.url, usage_key(desk), folder, options=QUEUE) as reporter:
         yield reporter
@@ -123,12 +112,6 @@ async def reporter(between: Faulty, desk: Desk, folder: Path) -> AsyncIterator[U
 @pytest.fixture(params=["blocking", "awaited"])
 def caller(request: pytest.FixtureRequest, desk: Desk, between: Faulty, reporter: UsageReporter) -> Caller:
     return Caller(desk, between, reporter, request.param)
-
-
-@pytest.fixture
-async def payer(desk: Desk) -> str:
-    """The `user_id` of a new user with ten dollars."""
-    return await desk.user(1000)
 
 
 async def test_work_is_charged_once_when_it_is_done(caller: Caller, payer: str) -> None:
@@ -264,7 +247,7 @@ async def test_each_step_counts_once_whatever_becomes_of_its_answer(
     caller: Caller, payer: str, outage: Reaction
 ) -> None:
     def interrupted(record: Recording) -> None:
-        caller.between.reactions = [outage, outage, *([outage, None] * 6)]  # type: ignore[list-item]
+        caller.between.reactions = [outage, outage, *([outage, None] * 6)]
         work(record)
 
     await caller.record(interrupted, user_id=payer)

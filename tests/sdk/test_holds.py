@@ -2,17 +2,13 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
+from operator import methodcaller
 from typing import Any
 
-import anyio
 import pytest
-from pydantic import SecretStr
 
-from app.auth.api_keys.keys import UsageTerms
-from app.auth.caller import Permission
-from app.db import Database
 from ciris_billing import (
     AccountSuspended,
     AmountAboveHold,
@@ -34,20 +30,12 @@ from ciris_billing import (
     Unavailable,
     User,
 )
-from tests.conftest import make_usage_key
-from tests.databases import Urls
 from tests.metering.conftest import PROVIDER, Desk
-from tests.metering.test_usage_races import books, key, open_account, servers
-from tests.sdk.conftest import QUICK, Faulty, InThreads, faults_before
+from tests.sdk.conftest import QUICK, Faulty, InThreads, StoredHold, stored_holds
 from tests.sdk.reactions import Reaction
 from tests.sdk.test_retries import LOST
-from tests.servers import free_port, running_server
 from tests.support.wallets import DOLLAR
 
-__all__ = ["key"]
-
-HOLDER = (Permission.READ, Permission.WRITE, Permission.USAGE_READ, Permission.USAGE_WRITE)
-TERMS = UsageTerms(PROVIDER, "holds", max_cost_nanos=100 * DOLLAR)
 Work = Callable[[Any], Any]
 
 
@@ -86,29 +74,8 @@ class Caller:
             work(hold)
         return hold
 
-    async def stored(self, user_id: str) -> list[tuple[str, int, int, str | None]]:
-        """Return status, captured, overage and outcome of the user's holds, in credits or nanos."""
-        rows = await self.desk.rows(
-            "SELECT status, captured, overage, outcome FROM holds WHERE account_id = $1 ORDER BY hold_id",
-            await self.desk.account_id(user_id),
-        )
-        return [(row["status"], row["captured"], row["overage"], row["outcome"]) for row in rows]
-
-
-@pytest.fixture
-def desk(usage_desk: Desk) -> Desk:
-    return usage_desk
-
-
-@pytest.fixture
-def between(desk: Desk) -> Iterator[Faulty]:
-    with faults_before(desk.url) as between:
-        yield between
-
-
-@pytest.fixture
-async def holder(desk: Desk) -> str:
-    return await make_usage_key(desk.db, TERMS, "live", *HOLDER)
+    async def stored(self, user_id: str) -> list[StoredHold]:
+        return await stored_holds(self.desk, user_id)
 
 
 @pytest.fixture(params=["blocking", "awaited"])
@@ -124,12 +91,6 @@ async def raw(request: pytest.FixtureRequest, desk: Desk, holder: str) -> AsyncI
     else:
         async with AsyncBillingClient(desk.url, holder) as awaited_client:
             yield awaited_client
-
-
-@pytest.fixture
-async def payer(desk: Desk) -> str:
-    """The `user_id` of a new user with ten dollars and 3 free uses."""
-    return await desk.user(1000)
 
 
 def never(hold: Any) -> None:
@@ -319,7 +280,7 @@ async def test_mistakes_in_an_amount_are_told_before_anything_is_sent(caller: Ca
         with pytest.raises(TypeError):
             await caller.hold(never, user_id=payer, **amount)
         with pytest.raises(TypeError):
-            await caller.hold(lambda hold, amount=amount: hold.capture(**amount), user_id=payer, credits=1)  # type: ignore[misc]
+            await caller.hold(methodcaller("capture", **amount), user_id=payer, credits=1)
     assert await caller.stored(payer) == [("released", 0, 0, "provider_error")] * len(wrong)
     with pytest.raises(ValueError, match="idempotency_key"):
         HoldOpening(user_id=payer, credits=1, idempotency_key="")
@@ -380,91 +341,3 @@ async def test_a_hold_drops_a_cached_check(desk: Desk, holder: str, payer: str) 
         async with client.hold(user_id=payer, credits=2):
             assert (await client.check_credit(user_id=payer)).uses_remaining == 1
         assert (await client.check_credit(user_id=payer)).uses_remaining == 3
-
-
-@pytest.mark.parametrize("again", [False, True])
-async def test_cancellation_releases_the_hold(
-    desk: Desk, holder: str, payer: str, between: Faulty, again: bool
-) -> None:
-    """Also if the task is cancelled a second time while it releases: `aclose` waits for that."""
-    begun = asyncio.Event()
-
-    async def answer(client: AsyncBillingClient) -> None:
-        async with client.hold(user_id=payer, credits=2):
-            between.reactions = [Reaction(503)]  # so that the release takes a moment
-            begun.set()
-            await asyncio.sleep(60)
-
-    async with AsyncBillingClient(between.url, holder, options=QUICK) as client:
-        task = asyncio.create_task(answer(client))
-        await begun.wait()
-        task.cancel()
-        if again:
-            await asyncio.sleep(0)
-            task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    caller = Caller(desk, between, holder, "awaited")
-    assert await caller.stored(payer) == [("released", 0, 0, "client_abort")]
-
-
-async def test_cancelled_scope_releases_the_hold(desk: Desk, holder: str, payer: str, between: Faulty) -> None:
-    """A scope of anyio, as web frameworks use them, cancels each wait in it, also that for the release."""
-    async with AsyncBillingClient(between.url, holder, options=QUICK) as client:
-        with anyio.CancelScope() as scope:
-            async with client.hold(user_id=payer, credits=2):
-                scope.cancel()
-                await asyncio.sleep(60)
-        assert scope.cancelled_caught
-    caller = Caller(desk, between, holder, "awaited")
-    assert await caller.stored(payer) == [("released", 0, 0, "client_abort")]
-
-
-async def test_capture_that_is_cancelled_is_repeated(desk: Desk, holder: str, payer: str, between: Faulty) -> None:
-    async with AsyncBillingClient(between.url, holder, options=QUICK) as client:
-        capturing = asyncio.Event()
-
-        async def answer() -> None:
-            async with client.hold(user_id=payer, credits=2) as hold:
-                between.reactions = [Reaction(503, slow_s=1)]
-                capturing.set()
-                await hold.capture(1)
-
-        task = asyncio.create_task(answer())
-        await capturing.wait()
-        while not between.requests[-1]["path"].endswith("/capture"):  # noqa: ASYNC110  # another thread's list
-            await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    caller = Caller(desk, between, holder, "awaited")
-    assert await caller.stored(payer) == [("captured", 1, 0, None)]
-
-
-async def test_interrupted_blocking_work_is_a_client_abort(desk: Desk, holder: str, payer: str) -> None:
-    def interrupted() -> None:
-        with BillingClient(desk.url, holder) as client, client.hold(user_id=payer, credits=1):
-            raise SystemExit(3)
-
-    with pytest.raises(SystemExit):
-        await asyncio.to_thread(interrupted)
-    [row] = await desk.rows("SELECT outcome FROM holds WHERE account_id = $1", await desk.account_id(payer))
-    assert row["outcome"] == "client_abort"
-
-
-async def test_server_killed_between_hold_and_capture(own_database: Urls, key: str) -> None:
-    """The capture is retried until the server is back, and spends the hold once."""
-    db = Database(SecretStr(own_database.service))
-    holder = await make_usage_key(db, TERMS, "live", *HOLDER)
-    await db.close()
-    async with servers(own_database, key, 1) as (running, http):
-        await open_account(own_database, running[0], http, "one", DOLLAR)
-    port, options = free_port(), Options(retry=QUICK.retry, timeout_s=5, deadline_s=30)
-    async with AsyncBillingClient(f"http://127.0.0.1:{port}", holder, options=options) as client:
-        with running_server(own_database, port=port) as server:
-            async with client.hold(user_id="one", amount="0.50") as hold:
-                server.kill()
-                capture = asyncio.create_task(hold.capture(amount="0.30"))
-                with running_server(own_database, port=port):
-                    assert (await capture).captured == Decimal("0.3")
-    assert await books(own_database) == (DOLLAR * 7 // 10, 1, DOLLAR * 3 // 10)

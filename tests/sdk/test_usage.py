@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -34,25 +34,13 @@ from ciris_billing import (
 )
 from ciris_billing.reporter import ReporterOptions, UsageReporter
 from tests.metering.conftest import PROVIDER, Desk
-from tests.sdk.conftest import QUICK, Faulty, InThreads, faults_before, usage_key
+from tests.sdk.conftest import QUICK, Faulty, InThreads, usage_key
 from tests.sdk.reactions import Reaction
 from tests.sdk.test_retries import LOST
 from tests.support.wallets import DOLLAR
 
 SONNET = LlmTokens("anthropic", "claude-3-5-sonnet", 1000, 100)
 """0.0045 dollars."""
-
-
-@pytest.fixture
-def desk(usage_desk: Desk) -> Desk:
-    return usage_desk
-
-
-@pytest.fixture
-def between(desk: Desk) -> Iterator[Faulty]:
-    """The misbehaving server, in front of the service."""
-    with faults_before(desk.url) as between:
-        yield between
 
 
 @pytest.fixture(params=["blocking", "awaited"])
@@ -64,12 +52,6 @@ async def reporting(request: pytest.FixtureRequest, between: Faulty, desk: Desk)
     else:
         async with AsyncBillingClient(between.url, usage_key(desk), options=QUICK) as awaited:
             yield awaited
-
-
-@pytest.fixture
-async def payer(desk: Desk) -> str:
-    """The `user_id` of a new user with ten dollars."""
-    return await desk.user(1000)
 
 
 PRICES: list[tuple[Usage, str]] = [
@@ -164,9 +146,14 @@ async def test_attribution_time_and_user_are_stored(reporting: Any, desk: Desk) 
     user_id = await desk.user(100)
     user = User(PROVIDER, user_id, customer_email="ada@example.com")
     at = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
-    attribution = {"agent_id": "datum", "tool": "search", "run_id": "run-1", "parent_run_id": "run-0"}
-    further = {"request_id": "req-1", "conversation": "chat-1", "metadata": {"colour": "red"}}
-    event = UsageEvent(usage=SONNET, user=user, time=at, **attribution, **further)  # type: ignore[arg-type]
+    attribution: dict[str, Any] = {
+        "agent_id": "datum",
+        "tool": "search",
+        "run_id": "run-1",
+        "parent_run_id": "run-0",
+    }
+    further: dict[str, Any] = {"request_id": "req-1", "conversation": "chat-1", "metadata": {"colour": "red"}}
+    event = UsageEvent(usage=SONNET, user=user, time=at, **attribution, **further)
     assert (await reporting.report_usage(event)).time == at
     [stored] = await desk.events(user_id)
     assert (stored["occurred_at"], stored["event_id"]) == (at, event.event_id)

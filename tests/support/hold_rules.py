@@ -1,12 +1,14 @@
 """Holds in the state machine of test_machine.py: opening, reporting, capturing, releasing, expiring."""
 
 from datetime import timedelta
+from typing import get_args
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from app.holds.requests import Amount, Capture, Done, Opening, Outcome, Progress, Rejected, Release, Unpaid
 from app.ledger.hold_queries import Place
+from app.ledger.holds import OnExpiry
 from tests.conftest import ACTOR
 from tests.support.hold_model import ModelHold, open_hold, settle
 from tests.support.wallet_rules import NANOS, WalletRules
@@ -30,9 +32,9 @@ class HoldRules(WalletRules):
         money=st.booleans(),
         of_all=st.booleans(),
         hours=st.sampled_from([1, 3, 24]),
-        on_expiry=st.sampled_from(["release", "capture_reported", "capture_all"]),
+        on_expiry=st.sampled_from(get_args(OnExpiry)),
     )
-    def hold(self, credits: int, nanos: int, money: bool, of_all: bool, hours: int, on_expiry: str) -> None:
+    def hold(self, credits: int, nanos: int, money: bool, of_all: bool, hours: int, on_expiry: OnExpiry) -> None:
         """Of an amount, or of all that there is."""
         there_is = self.model.wallet.spendable_money if money else self.model.spendable
         amount = there_is if of_all and there_is else nanos if money else credits
@@ -42,7 +44,7 @@ class HoldRules(WalletRules):
             Amount(amount, money),
             None,
             lifetime,
-            on_expiry,  # type: ignore[arg-type]  # one of its values
+            on_expiry,
             ACTOR,
             self.now,
         )
