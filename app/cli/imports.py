@@ -7,11 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from app.accounts.service import AccountService
+from app.auth.api_keys.keys import UsageTerms
+from app.auth.api_keys.usage_terms import checked_terms
 from app.cli.output import AsJson, say_not_applied, show
 from app.cli.running import FAILED, EnvironmentChoice, EnvironmentOption, run
 from app.clock import utc_now
 from app.configuration.service import Configuration
 from app.db import Database
+from app.errors import InvalidRequest
 from app.neighbours.moving_in.export import BrokenRow, Export, Origin
 from app.neighbours.moving_in.reading import read_export
 from app.neighbours.moving_in.service import MovingIn, Target
@@ -43,8 +46,10 @@ def _import_from(origin: Origin) -> Callable[..., None]:
         apply: Apply = False,
         as_json: AsJson = False,
     ) -> None:
-        if not identity_provider.startswith("oauth:") or len(identity_provider) > 255:
-            raise typer.BadParameter("begins with oauth:", param_hint="--identity-provider")
+        try:
+            checked_terms(UsageTerms(identity_provider, event_source), ())
+        except InvalidRequest as error:
+            raise typer.BadParameter(error.detail) from None
         target = Target(environment.value, identity_provider, event_source)
         try:
             export = read_export(origin, file)

@@ -291,8 +291,8 @@ def test_mistakes_of_the_command(own_database: Urls, tmp_path: Path) -> None:
     file = str(written(tmp_path, {**ACCOUNT, "balance_cents": -1}))
     broken = run_command(env, "import", "z-billing", file, "--identity-provider", PROVIDER, "--apply")
     assert (broken.status, f"{file}: line 1: balance_cents: " in broken.err) == (1, True)
-    provider = run_command(env, "import", "z-billing", file, "--identity-provider", "google")
-    assert provider.status == 2
+    for options in (("google",), (PROVIDER, "--event-source", "a b"), (PROVIDER, "--event-source", "x" * 256)):
+        assert run_command(env, "import", "z-billing", file, "--identity-provider", *options).status == 2, options
 
 
 async def test_an_account_that_is_closed_is_named(

@@ -6597,7 +6597,7 @@ export interface components {
             ended: string;
             /**
              * Other Usage
-             * @description Usage that was moved in from another system, less corrections.
+             * @description Usage that was moved in from another system, and corrections of usage: negative if given back.
              */
             other_usage: string;
             /**
