@@ -12,6 +12,7 @@ from typing import Any
 
 import certifi
 import httpx
+import hypothesis
 import pytest
 import stripe
 from fastapi import FastAPI
@@ -39,6 +40,11 @@ ACTOR = Actor("system", "tests")
 
 def pytest_configure(config: pytest.Config) -> None:
     configure_logging(level="INFO", json=True)
+    # No test depends on time: on a new machine the first text that Hypothesis makes takes seconds.
+    hypothesis.settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("untimed")
     _read_certificates_once()
     _start_postgresql(config)
 

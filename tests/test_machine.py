@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -350,9 +350,7 @@ def test_the_service_agrees_with_the_model(environment: ServiceEnvironment, monk
         settings=settings(
             max_examples=40,
             stateful_step_count=30,
-            deadline=None,
             derandomize=False,
             print_blob=True,
-            suppress_health_check=[HealthCheck.too_slow],  # every step is a few transactions of a real PostgreSQL
         ),
     )

@@ -285,7 +285,9 @@ async def test_log_lines_carry_the_key_id_and_no_secret(process: Process, make_k
         assert secret not in repr(lines)
 
 
-@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(
     st.binary(max_size=200)
     | st.from_regex(rb"cbk_(live|test)_[0-9a-z]{14,18}_[0-9A-Za-z_-]{40,46}", fullmatch=True)

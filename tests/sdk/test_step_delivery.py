@@ -202,7 +202,7 @@ class World:
                 self.queue.fail(value or ServiceUnavailable("lost", code="network_error"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(MOVES, max_size=60))
 def test_no_history_of_failures_and_deaths_loses_or_reorders_steps(moves: Sequence[tuple[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -309,7 +309,7 @@ class World:
         self.queue.letters.clear()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(STEPS, max_size=60))
 def test_no_history_of_failures_and_deaths_loses_or_reorders_events(steps: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,9 @@ MISSING = object()
 ATTACKER = RSAKey.generate_key(2048, parameters={"use": "sig", "alg": "RS256"}, auto_kid=True)
 EC_P256, EC_P384 = ECKey.generate_key("P-256"), ECKey.generate_key("P-384")
 # The examples share their fixtures on purpose: one verifier has to survive them all.
-over_fixtures = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+over_fixtures = settings(
+    max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, RSAKey
 
@@ -136,7 +136,6 @@ def test_the_first_of_two_keys_with_one_kid_counts() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(entries=st.lists(JSON | st.dictionaries(KEY_MEMBERS, JSON), max_size=20))
 def test_one_good_key_survives_among_any_others(entries: list[Any]) -> None:
     with pytest.raises(ValueError):
