@@ -45,6 +45,18 @@ def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
         connection.execute(text(statement))
 
 
+def drop_unfinished_indexes(connection: Connection) -> None:
+    """Drop the indexes whose concurrent build was interrupted.
+
+    PostgreSQL leaves them invalid: no query uses them, and a repeated `IF NOT EXISTS` would keep them.
+    """
+    ours = {str(index.name) for table in Base.metadata.tables.values() for index in table.indexes}
+    for name in connection.scalars(text("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")).all():
+        if name in ours:
+            connection.execute(text(f"DROP INDEX {name}"))
+    connection.commit()
+
+
 def record_oldest_version(connection: Connection, *, was_empty: bool) -> None:
     """Store the mark of the oldest version that may still run, where versions read it at start (ADR 26).
 
@@ -86,6 +98,7 @@ def run(connection: Connection) -> None:
     connection.commit()
     was_empty = not context.get_context().get_current_heads()
     connection.commit()
+    drop_unfinished_indexes(connection)
     with context.begin_transaction():
         context.run_migrations()
     record_oldest_version(connection, was_empty=was_empty)

@@ -1,10 +1,11 @@
 """The database: declarative base, connection pools, and the only code that commits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -37,6 +38,9 @@ Snapshot: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 log = structlog.get_logger()
 
+OnFirstLock: TypeAlias = Callable[[AsyncConnection, Mapping[UUID, Any], datetime], Awaitable[None]]
+"""Called with accounts that a transaction has locked for the first time, and the present time."""
+_FIRST_LOCKS = "first_locks"
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -156,6 +160,8 @@ class Database:
         self._consistent = self._slow.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self.lock_waiters = asyncio.Semaphore((batches + 1) // 2)
         """Limits how many batches may block on account locks at once, so that some connections remain for others."""
+        self.on_first_lock: OnFirstLock | None = None
+        """The ledger's function that settles what is due of locked accounts (app/ledger/due.py)."""
         self._timeout_s = timeout_s
         self._probe = DatabaseProbe(connect_args, self._guard, pooled=pooled)
         self._health = HealthProbe(self._probe.beat, of="postgresql")
@@ -212,8 +218,15 @@ class Database:
             async with self._in(self.engine.begin(), "transactions") as connection:
                 if self._local_planning:
                     await fetch(connection, _SET_LOCAL, *self._local_planning)
+                connection.info[_FIRST_LOCKS] = None if self.on_first_lock is None else (self.on_first_lock, set())
                 yield connection
         self._health.answers += 1
+
+    @staticmethod
+    def first_locks(tx: Session) -> tuple[OnFirstLock, set[UUID]] | None:
+        """Return `on_first_lock` and the ids of the accounts that a `transaction` has locked. None: nothing to call."""
+        found: tuple[OnFirstLock, set[UUID]] | None = tx.info.get(_FIRST_LOCKS)
+        return found
 
     @asynccontextmanager
     async def batch(self, *, lock_timeout_ms: int | None = None) -> AsyncIterator[BatchTransaction]:
@@ -247,6 +260,10 @@ class Database:
         """Return the first row of a SELECT, straight from the driver: a quarter of the cost of `read` (ADR 3)."""
         rows = await self._point_reads.fetch_rows(sql, *values)
         return rows[0] if rows else None
+
+    async def fetch_rows(self, sql: str, *values: object) -> Sequence[Row]:
+        """Return the rows of a SELECT, as `fetch_row` does. For statements that find rows by their keys."""
+        return await self._point_reads.fetch_rows(sql, *values)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from app.clock import steady_s
 from app.db.health_probe import HealthProbe
 from app.db.pool_guard import PING_TIMEOUT_S, PoolGuard, end_session, is_read_only
 from app.errors import DatabaseDown
@@ -27,6 +28,7 @@ CONNECTION_LOST = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # the server's last message was unread
     ConnectionError,
+    RuntimeError,  # uvloop's, for a write to a transport that was closed before the driver noticed
 )
 
 
@@ -74,7 +76,7 @@ class DriverPool:
         while self._idle:
             connection, since_s = self._idle.pop()
             if not connection.is_closed():
-                return connection, _now_s() - since_s
+                return connection, steady_s() - since_s
         return None
 
     async def connect(self) -> Connection:
@@ -91,7 +93,7 @@ class DriverPool:
     def put_back(self, connection: Connection, generation: int) -> None:
         """Keep the connection for the next caller, unless the guard has discarded its `generation`."""
         if generation == self.guard.generation and not connection.is_closed():
-            self._idle.append((connection, _now_s()))
+            self._idle.append((connection, steady_s()))
         else:
             connection.terminate()
 
@@ -100,10 +102,6 @@ class DriverPool:
         while self._idle:
             connection, _ = self._idle.pop()
             connection.terminate()
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
 
 
 class BatchTransaction:

@@ -23,14 +23,24 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "alembic_version": READ,
         # The books
         "ledger_entries": ADD,
+        "ledger_chain": ADD,
         "accounts": KEEP,
         "charges": KEEP,  # only their texts change, when a person is erased; the amounts are in the ledger
+        "charge_purposes": KEEP,  # digests, removed when a person is erased
         "credits": KEEP,
         "free_grants": KEEP,
         "grants": KEEP,
         "holds": KEEP,
         "money_credits": KEEP,
+        "grant_claims": ADD,
+        "referrals": KEEP,
         "hold_parts": ADD,
+        "limits": KEEP,
+        "limit_counters": ALL,  # bounds, not books: those of past windows are deleted
+        "evaluated_limits": ALL,  # as limit_counters
+        "runs": KEEP,
+        "key_uses": KEEP,
+        "approvals": KEEP,
         "product_inventory": KEEP,
         "product_usage_log": KEEP,
         "purchases": KEEP,
@@ -38,6 +48,18 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "purchase_refunds": KEEP,
         "payment_events": KEEP,
         "payment_cursors": KEEP,
+        "payment_customers": KEEP,
+        "subscription_orders": KEEP,
+        "subscriptions": KEEP,
+        "subscription_terms": ADD,
+        "subscription_invoices": KEEP,
+        "period_grants": KEEP,
+        "subscribers": KEEP,
+        "refill_settings": KEEP,
+        "card_consents": KEEP,  # only an address changes, when a person is erased; a trigger refuses the rest
+        "card_setups": KEEP,
+        "saved_cards": KEEP,
+        "refills": KEEP,
         "llm_usage": KEEP,
         "usage_keys": KEEP,  # like usage events, changed only when a person is erased
         "usage_events": KEEP,
@@ -58,6 +80,7 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         # Personal data, which can be erased
         "account_identities": ALL,
         "account_profiles": ALL,
+        "provider_objects": ADD,  # the accounts of providers' objects
         "erased_identities": ADD,  # digests of deleted identities
         "account_search_words": ALL,
         "account_spellings": ALL,
@@ -67,12 +90,14 @@ DECIDED: Mapping[str, str] = MappingProxyType(
         "alert_rules": KEEP,
         "alerts": KEEP,
         "admin_sessions": ALL,
+        "stream_tickets": ALL,
         "revoked_tokens": ALL,
         "token_cutoffs": ALL,
         "erased_cutoffs": ALL,
         "payment_providers": ALL,
         # Data for reports
         "unknown_models": ALL,
+        "refused_requests": ALL,
         "account_activity": KEEP,
         "account_activity_refresh": KEEP,
         "account_search_refresh": KEEP,

@@ -89,6 +89,16 @@ def _insert(model: type[DeclarativeBase], names: tuple[str, ...], *, is_single: 
     )
 
 
+def with_optional(rows: Sequence[Mapping[str, Any]], **columns: Any) -> Sequence[Mapping[str, Any]]:
+    """Return rows with the same columns: with all optional ones if a row has one of them, else with none.
+
+    `columns` has the values of the rows that lack them. So a statement names optional columns only if it needs them.
+    """
+    if any(name in row for row in rows for name in columns):
+        return [{**columns, **row} for row in rows]
+    return rows
+
+
 async def insert_rows(tx: Tx, model: type[DeclarativeBase], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert any number of rows (column name -> value, the same columns in each) by one statement."""
     names = tuple(rows[0])

@@ -49,7 +49,15 @@ class VersionMark:
 
     async def require(self, revision: str) -> None:
         """Raise UpgradeInProgress while a version that does not know `revision` may run."""
+        if not await self.excludes_before(revision):
+            raise UpgradeInProgress
+
+    def excludes(self, revision: str) -> bool:
+        """Return whether no version that does not know `revision` may run, as far as the process knows. No I/O."""
+        return self._oldest >= revision
+
+    async def excludes_before(self, revision: str) -> bool:
+        """Return whether no version that does not know `revision` may run."""
         if self._oldest < revision:
             self._oldest = await oldest_running(self._db) or ""
-        if self._oldest < revision:
-            raise UpgradeInProgress
+        return self.excludes(revision)
