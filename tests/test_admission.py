@@ -166,7 +166,7 @@ async def test_who_waits_for_an_account_leaves_the_place_to_others(
 
     async with account_locked(database, account_id):
         task = asyncio.create_task(charge())
-        for _ in range(500):
+        for _ in range(6000):
             if limiter.in_flight == 0:
                 break
             await asyncio.sleep(0.01)

@@ -1,13 +1,23 @@
 """A request that takes too long is answered while its caller still listens."""
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
+import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.auth.id_tokens.jwks import JWKSCache
+from app.configuration.service import Configuration
+from app.db import Database
+from app.http.external_waits import waiting_for
 from app.http.middleware import Deadline
+from app.payments.errors import PaymentNotFound, PaymentProviderFailed, PaymentProviderUnavailable
+from app.payments.stripe_gateway import StripeGateway
+from app.settings import Settings
 from tests.auth.conftest import until
 
 SCOPE: Scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
@@ -102,3 +112,83 @@ async def test_an_error_of_its_own_passes() -> None:
     with pytest.raises(ValueError):
         await task
     assert heard == []
+
+
+async def stripe_waits(gateway: StripeGateway) -> None:
+    await gateway.answer(asyncio.Event().wait())
+
+
+async def issuer_waits(gateway: StripeGateway) -> None:
+    async def never(request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(never)) as http:
+        keys = JWKSCache("https://issuer.test/keys", http)
+        try:
+            await keys.find("kid", "RS256", datetime.now(UTC))
+        finally:
+            await keys.aclose()
+
+
+async def stripe_failed(_: StripeGateway) -> None:
+    with pytest.raises(PaymentProviderUnavailable), waiting_for(PaymentProviderUnavailable()):
+        raise PaymentProviderFailed
+    await asyncio.Event().wait()
+
+
+async def stripe_refused(_: StripeGateway) -> None:
+    with pytest.raises(PaymentNotFound), waiting_for(PaymentProviderUnavailable()):
+        raise PaymentNotFound
+    await asyncio.Event().wait()
+
+
+async def stripe_answered_after_a_failure(_: StripeGateway) -> None:
+    with pytest.raises(PaymentProviderUnavailable), waiting_for(PaymentProviderUnavailable()):
+        raise PaymentProviderUnavailable
+    with waiting_for(PaymentProviderUnavailable()):
+        await asyncio.sleep(0)
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (stripe_waits, "payment_provider_unavailable"),
+        (issuer_waits, "issuer_unavailable"),
+        (stripe_failed, "payment_provider_unavailable"),
+        (stripe_refused, "busy"),
+        (stripe_answered_after_a_failure, "busy"),
+    ],
+)
+async def test_the_server_that_did_not_answer_is_named(
+    db: Database, settings: Settings, call: Callable[[StripeGateway], Awaitable[None]], code: str
+) -> None:
+    gateway = StripeGateway(settings, Configuration(db, settings))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await call(gateway)
+
+    task, heard = requested(app)
+    await task
+    assert statuses(heard) == [503]
+    assert json.loads(heard[-1]["body"])["code"] == code
+
+
+async def test_a_call_of_an_earlier_request_on_the_connection_is_not_named() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async def failed_before() -> None:
+        with pytest.raises(PaymentProviderUnavailable), waiting_for(PaymentProviderUnavailable()):
+            raise PaymentProviderUnavailable
+        await asyncio.sleep(0.001)
+        await Deadline(app, timeout_s=0.02)(SCOPE, receive, send)
+
+    heard: list[Message] = []
+
+    async def send(message: Message) -> None:
+        heard.append(message)
+
+    await asyncio.create_task(failed_before())
+    assert json.loads(heard[-1]["body"])["code"] == "busy"

@@ -44,7 +44,7 @@ async def account_held(urls: Urls) -> AsyncIterator[None]:
 
 
 async def becomes(client: httpx.AsyncClient, status: int) -> httpx.Response:
-    for _ in range(500):
+    for _ in range(3000):
         if (answer := await client.get("/ready")).status_code == status:
             return answer
         await asyncio.sleep(0.02)

@@ -14,9 +14,11 @@ CROSS_ORIGIN = (
     "/v1/accounts",
     "/v1/credits/auto-refill",
     "/v1/credits/balance",
+    "/v1/credits/cards",
     "/v1/credits/purchase",
     "/v1/credits/transactions",
     "/v1/payments",
+    "/v1/plans",
     "/v1/subscriptions",
     "/v1/usage/me",
     "/api/subscriptions",
@@ -27,7 +29,7 @@ CROSS_ORIGIN = (
 _BELOW = tuple(f"{path}/" for path in CROSS_ORIGIN)
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-App-Platform, Idempotency-Key",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-App-Platform, Idempotency-Key, Last-Event-ID",
     "Access-Control-Max-Age": "600",
 }
 EXPOSED = "X-Request-ID, Retry-After"

@@ -37,9 +37,11 @@ Z_BILLING_OWN_CODES = frozenset({"duplicate_event"})
 """Codes of ours that its clients know."""
 SECOND_LAYER_CODES_OF_STATUS = {402: "INSUFFICIENT_BALANCE", 503: "BILLING_UNAVAILABLE"}
 SECOND_LAYER_CODES = {
+    "insufficient_credits": "INSUFFICIENT_CREDITS",
     "daily_limit_exceeded": "DAILY_LIMIT_EXCEEDED",
     "monthly_limit_exceeded": "MONTHLY_LIMIT_EXCEEDED",
     "rate_limited": "RATE_LIMIT_EXCEEDED",
+    "request_limit_exceeded": "RATE_LIMIT_EXCEEDED",
     "too_many_attempts": "RATE_LIMIT_EXCEEDED",
 }
 
@@ -64,7 +66,7 @@ def z_billing(status: int, body: Body) -> dict[str, Any]:
 
 
 def second_layer(status: int, body: Body) -> dict[str, Any]:
-    code = SECOND_LAYER_CODES_OF_STATUS.get(status) or SECOND_LAYER_CODES.get(body["code"])
+    code = SECOND_LAYER_CODES.get(body["code"]) or SECOND_LAYER_CODES_OF_STATUS.get(status)
     return {
         "error": HTTPStatus(status).phrase,
         "message": _message(body["detail"]),

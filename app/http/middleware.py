@@ -7,8 +7,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.clock import steady_s
 from app.errors import Busy, error_body, error_response
 from app.http.admission import AGENTS_PATHS, SLOT, ConcurrencyLimiter, Slot
+from app.http.external_waits import unanswered_since
+from app.http.streaming import IS_HEAD
 
 MAX_LENGTH_DIGITS = 19
 
@@ -48,6 +51,7 @@ class BodyLimit:
 class Deadline:
     """Answer 503 once a request has taken `timeout_s`, before its caller gives up without an answer.
 
+    The answer is the error of the external server that the request waits for (`external_waits`), otherwise Busy.
     The request is cancelled but not awaited: returning a connection that does not respond may take longer than the
     caller has left. A response that has started has no deadline (an export): its status can no longer change, so it
     takes as long as its caller reads.
@@ -67,8 +71,9 @@ class Deadline:
 
         def too_late() -> None:
             nonlocal answering
-            busy = Busy("Request took too long, retry with the same idempotency key")
-            answering = asyncio.create_task(error_response(busy)(scope, receive, send))
+            unavailable = unanswered_since(task, timer.when() - self.timeout_s)
+            error = unavailable or Busy("Request took too long, retry with the same idempotency key")
+            answering = asyncio.create_task(error_response(error)(scope, receive, send))
             task.cancel()
 
         timer = asyncio.get_running_loop().call_later(self.timeout_s, too_late)
@@ -102,7 +107,7 @@ class HeadAsGet:
             await self.app(scope, receive, send)
             return
         # A copy: the server reads the method in its own scope to decide that no body is sent.
-        as_get = {**scope, "method": "GET"}
+        as_get = {**scope, "method": "GET", IS_HEAD: True}
 
         async def send_head(message: Message) -> None:
             if message["type"] == "http.response.start" and "route" in as_get:
@@ -132,9 +137,8 @@ class Admission:
         if scope["type"] != "http" or scope["path"] not in AGENTS_PATHS:
             await self.app(scope, receive, send)
             return
-        clock = asyncio.get_running_loop().time
         if self.limiter.is_full:
-            self.limiter.reject(clock())
+            self.limiter.reject(steady_s())
             scope["route"] = _Route(scope["path"])  # one of the few declared paths
             await error_response(Busy())(scope, receive, send)
             return
@@ -145,10 +149,10 @@ class Admission:
             message = await receive()
             if slot is None and not message.get("more_body"):
                 if self.limiter.is_full:
-                    self.limiter.reject(clock())
+                    self.limiter.reject(steady_s())
                     busy = Busy()  # FastAPI re-raises only its own exception, as above
                     raise HTTPException(busy.status, busy.detail, busy.headers)
-                slot = self.limiter.acquire(clock())
+                slot = self.limiter.acquire(steady_s())
                 SLOT.set(slot)  # each request has its own task, and so its own context
             return message
 
@@ -156,4 +160,4 @@ class Admission:
             await self.app(scope, receive_and_acquire, send)
         finally:
             if slot is not None:
-                slot.complete(clock())
+                slot.complete(steady_s())

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.errors import STATUS_CODES, Busy
 from app.http.admission import AGENTS_PATHS, ConcurrencyLimiter
 from app.http.envelopes import enveloped
+from app.http.streaming import ABORT
 from app.observability.metrics import HTTP_SECONDS
 from app.observability.requests import REQUEST_ID
 
@@ -317,6 +318,8 @@ class LoadSheddingProtocol(BoundedHead):
             super().on_headers_complete()
             if self.scope["method"] != "HEAD":  # a response without a body
                 self.cycle.transport = _OneWrite(self.transport, self._close)  # type: ignore[assignment]  # it has what a cycle uses
+                if self.scope["method"] == "GET":
+                    self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]  # a member of ours
             return
         self._end_head()
         self._stop_waiting()

@@ -30,6 +30,16 @@ Text255 = Annotated[str, StringConstraints(max_length=255), AfterValidator(_no_n
 Key255 = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_no_nul)]
 Label = Annotated[str, Field(coerce_numbers_to_str=True, max_length=255), AfterValidator(_no_nul)]
 """An id that is only passed through: chat platforms' numeric ids arrive as JSON numbers or as strings."""
+RunId = Annotated[
+    str,
+    Field(
+        coerce_numbers_to_str=True,
+        min_length=1,
+        max_length=255,
+        description="The run that the work belongs to. It counts in the budgets of that run and of its ancestors.",
+    ),
+    AfterValidator(_no_nul),
+]
 
 Timestamp = Annotated[AwareDatetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
 

@@ -72,11 +72,18 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
         return await super().on_tick(counter)
 
-    def _begin_draining(self) -> None:
-        log.info("draining", drain_s=self._drain_s)
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        self._mark_draining()  # SIGINT comes here without a drain: event streams must end as well
+        await super().shutdown(sockets)
+
+    def _mark_draining(self) -> None:
         api = self.config.loaded_app
         assert isinstance(api, FastAPI)
         api.state.draining = True
+
+    def _begin_draining(self) -> None:
+        log.info("draining", drain_s=self._drain_s)
+        self._mark_draining()
         self.config.encoded_headers.append(CLOSE)
         self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
 

@@ -61,7 +61,7 @@ async def test_a_path_that_is_not_public(path: str, edge: Edge) -> None:
     [
         *("/api/billing/balance", "/api/billing/payment/stripe/create", "/api/keys", "/api/keys/7"),
         *("/api/subscriptions/zero-pro", "/api/v1/events", "/v1/usage/events/a%2Fb", "/v1/accounts/me"),
-        *("/webhooks/stripe", "/webhooks/lago", "/ws/balance", "/.well-known/jwks.json"),
+        *("/webhooks/stripe", "/webhooks/lago", "/ws/balance", "/.well-known/ciris-billing-keys.json"),
     ],
 )
 async def test_a_public_path_reaches_the_api(path: str, edge: Edge) -> None:

@@ -54,6 +54,7 @@ async def raw(edge: Edge, request: bytes) -> bytes:
         ("/", 200),
         ("/health", 200),
         ("/openapi.json", 200),
+        ("/.well-known/ciris-billing-keys.json", 200),
         ("/v1/status", 200),
         ("/v1/billing/transactions", 401),
         ("/v1/billing/accounts/oauth:google/a%2Fb/c@example.com", 401),
