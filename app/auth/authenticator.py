@@ -1,6 +1,5 @@
 """Request authentication: by API key or ID token, with rate limits."""
 
-import asyncio
 from datetime import datetime
 from uuid import UUID
 
@@ -12,9 +11,10 @@ from app.auth.api_keys.hashing import ARGON2, Argon2
 from app.auth.api_keys.keys import Address, parse_key
 from app.auth.api_keys.last_used import LastUsed
 from app.auth.api_keys.verifier import KeyVerifier
-from app.auth.caller import Actor, Caller, UserIdentity
+from app.auth.caller import Actor, Caller, Permission, UserIdentity
 from app.auth.client_address import client_address, origin
 from app.auth.client_certificate import verified_subject
+from app.auth.continuing import ContinuingChecks, KeyUse
 from app.auth.errors import (
     AddressNotAllowed,
     ClientCertificateRequired,
@@ -23,9 +23,10 @@ from app.auth.errors import (
     TooManyAttempts,
 )
 from app.auth.id_tokens.revocations import TokenRevocations
-from app.auth.id_tokens.verifier import InvalidToken, TokenVerifier
+from app.auth.id_tokens.verifier import InvalidToken, TokenClaims, TokenVerifier
 from app.auth.rate_limits.token_buckets import TokenBuckets
 from app.auth.spelling import FoldedProviders
+from app.clock import steady_s
 from app.db import Database
 from app.db.listener import NotificationListener
 from app.settings import Settings
@@ -65,6 +66,7 @@ class Authenticator:
         self._last_used = LastUsed(db)
         self._http = httpx.AsyncClient()
         self._tokens = TokenVerifier(settings.all_issuers, self._http)
+        self.continuing = ContinuingChecks(self._keys, self._revocations, self.is_current)
 
     def start(self) -> None:
         """Start writing key usage, and sharing rate limits if that is configured."""
@@ -81,7 +83,7 @@ class Authenticator:
 
     def is_current(self) -> bool:
         """Return whether other processes' changes arrive here. Otherwise each request reads its key's row."""
-        return self._listener.is_current(asyncio.get_running_loop().time())
+        return self._listener.is_current(steady_s())
 
     def admit(self, request: Request) -> Address | None:
         """Return the client's address after taking a token from its bucket. Raise RateLimited."""
@@ -122,12 +124,33 @@ class Authenticator:
             self._last_used.note(facts.key_id, now)
         return key.caller
 
+    def use_of_key(self, request: Request, caller: Caller, permission: Permission) -> KeyUse:
+        """Return what keeps an answer to an admitted request allowed, for `continuing`."""
+        return KeyUse(
+            caller.actor.id, permission, self.admit(request), verified_subject(request, self._settings.trusted_proxies)
+        )
+
     async def caller_of_token(self, token: str, now: datetime) -> Caller:
         """Return the end user whom the ID token names. Raise InvalidToken or IssuerUnavailable."""
+        return self.caller_of(await self.claims_of_token(token, now))
+
+    async def claims_of_token(self, token: str, now: datetime) -> TokenClaims:
+        """Return the claims of an ID token that is valid and not revoked. Raise as `caller_of_token` does."""
         claims = await self._tokens.verify(token, now)
         if await self._revocations.is_revoked(claims, cache_counts=self.is_current()):
             raise InvalidToken("revoked")
-        user = UserIdentity(claims.oauth_provider, claims.external_id, claims.email, claims.display_name)
+        return claims
+
+    def caller_of(self, claims: TokenClaims) -> Caller:
+        user = UserIdentity(
+            claims.oauth_provider,
+            claims.external_id,
+            claims.email,
+            claims.display_name,
+            claims.is_interactive,
+            claims.authenticated_at,
+            claims.knows_persons,
+        )
         # The ledger keeps actors permanently and must not name a person, so it gets the token's digest.
         return Caller(claims.environment, Actor("user", claims.token_id), frozenset(), user)
 
@@ -144,7 +167,6 @@ class Authenticator:
         return True
 
     def _take(self, subject: str, name: str, limit_per_minute: int) -> None:
-        now_s = asyncio.get_running_loop().time()
-        wait_s = self._buckets.take(f"{subject} {name}", limit_per_minute, now_s)
+        wait_s = self._buckets.take(f"{subject} {name}", limit_per_minute, steady_s())
         if wait_s:
             raise RateLimited(subject, retry_after_s=wait_s)

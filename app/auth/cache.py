@@ -1,7 +1,7 @@
 """Invalidated cache: rows that other processes may change, kept until a notification."""
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -28,14 +28,24 @@ class InvalidatedCache(Generic[K, V]):
 
     async def load(self, name: K, read: Callable[[K], Awaitable[V | None]]) -> V | None:
         """Read the row and keep it, unless an invalidation arrived while reading. A missing row is not kept."""
+
+        async def read_one() -> dict[K, V]:
+            entry = await read(name)
+            return {} if entry is None else {name: entry}
+
+        return (await self.load_all(read_one)).get(name)
+
+    async def load_all(self, read: Callable[[], Awaitable[Mapping[K, V]]]) -> Mapping[K, V]:
+        """Read some rows and keep them, as `load` does."""
         before = self._invalidations
-        entry = await read(name)
-        if entry is not None and before == self._invalidations:
-            self._entries[name] = entry
-            self._entries.move_to_end(name)
-            if len(self._entries) > self._max_entries:
+        found = await read()
+        if before == self._invalidations:
+            for name, entry in found.items():
+                self._entries[name] = entry
+                self._entries.move_to_end(name)
+            while len(self._entries) > self._max_entries:
                 self._entries.popitem(last=False)
-        return entry
+        return found
 
     def forget(self, name: K) -> None:
         self._invalidations += 1

@@ -1,6 +1,7 @@
 """Callers: the sender of a request, and their permissions."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -9,6 +10,8 @@ from app.errors import AppError
 Environment = Literal["live", "test"]
 UsagePolicy = Literal["refuse", "debt"]
 """For usage that the account's money does not cover: refuse it, or record the rest as debt."""
+DoubleCharges = Literal["ignore", "flag", "refuse"]
+"""For a charge with the request id, the description and the amount of an earlier one, under another idempotency key."""
 CallerKind = Literal["key", "user", "admin"]
 """The kinds of caller with separate spaces of idempotency keys (ADR 21). The command line acts as an admin."""
 _KINDS: dict[str, CallerKind] = {"api_key": "key", "user": "user", "admin": "admin", "system": "admin"}
@@ -45,6 +48,11 @@ class Actor:
         """Return the key space of the actor's idempotency keys. None for Stripe, whose bookings have no key."""
         return _KINDS.get(self.type)
 
+    @property
+    def key_id(self) -> str | None:
+        """Return the id of the API key. None: another kind of actor."""
+        return self.id if self.type == "api_key" else None
+
 
 @dataclass(frozen=True, slots=True)
 class UserIdentity:
@@ -54,6 +62,12 @@ class UserIdentity:
     external_id: str
     email: str | None = None
     display_name: str | None = None
+    is_interactive: bool = False
+    """The token is of a client that only persons use."""
+    authenticated_at: datetime | None = None
+    """When the user signed in. None: the token does not say."""
+    knows_persons: bool = False
+    """The token's issuer has clients that only persons use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,7 @@ class Caller:
     usage_policy: UsagePolicy = "refuse"
     debt_limit_nanos: int | None = None
     max_cost_nanos: int | None = None
+    double_charges: DoubleCharges = "ignore"
 
     def require(self, permission: Permission) -> None:
         """Raise MissingPermission unless the caller has the permission."""

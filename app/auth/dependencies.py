@@ -107,10 +107,8 @@ class RequireKeyOrUser(RequireKey):
         return caller
 
 
-async def _caller_by_token(request: Request, now: datetime) -> Caller | None:
-    """Return the end user of the request's token; None without one. Raise InvalidToken or RateLimited."""
-    auth: Authenticator = request.app.state.auth
-    auth.admit(request)
+async def sent_token(request: Request) -> str | None:
+    """Return the bearer token of the request; None without one. Raise InvalidToken for one that cannot be right."""
     token = await USER_TOKEN(request)
     if token is None:
         return None
@@ -118,7 +116,15 @@ async def _caller_by_token(request: Request, now: datetime) -> Caller | None:
         raise InvalidToken("sent more than once")
     if token.credentials.startswith(KEY_BEGINNING):
         raise InvalidToken("this is an API key, send it in the header X-API-Key")
-    return await auth.caller_of_token(token.credentials, now)
+    return token.credentials
+
+
+async def _caller_by_token(request: Request, now: datetime) -> Caller | None:
+    """Return the end user of the request's token; None without one. Raise InvalidToken or RateLimited."""
+    auth: Authenticator = request.app.state.auth
+    auth.admit(request)
+    token = await sent_token(request)
+    return None if token is None else await auth.caller_of_token(token, now)
 
 
 class RequireUser:
@@ -164,6 +170,9 @@ Minter = Annotated[Caller, Depends(require(Permission.CREDIT))]
 
 
 MoneyMinter = Annotated[Caller, Depends(RequireKeyOrAdminKey(Permission.MONEY_CREDIT))]
+
+
+LimitsWriter = Annotated[Caller, Depends(require(Permission.LIMITS_WRITE))]
 
 
 UsageReader = Annotated[Caller, Depends(require(Permission.USAGE_READ))]

@@ -30,6 +30,15 @@ class UserTokenRequired(AppError):
         super().__init__("This call needs a user's bearer token", headers={"WWW-Authenticate": "Bearer"})
 
 
+class PersonRequired(AppError):
+    """An agent could have sent the request: it has its user's token. See app.auth.persons."""
+
+    status, code = 403, "person_required"
+
+    def __init__(self) -> None:
+        super().__init__("This needs a person: sign in again, in the app or page of your account, or ask support")
+
+
 class InvalidApiKey(AppError):
     """The key is malformed, unknown, wrong, revoked or expired. The answer is the same; `reason` is for the log."""
 

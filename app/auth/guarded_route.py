@@ -3,7 +3,6 @@
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
-from inspect import isawaitable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from fastapi import Request, Response
@@ -37,13 +36,6 @@ async def once(request: Request, check: Callable[[], Awaitable[Answer]]) -> Answ
     return answer
 
 
-async def _now(request: Request) -> datetime:
-    """Return the request's time as FastAPI would, including a test's clock."""
-    moment = request.app.dependency_overrides.get(request_time, request_time)()
-    found: datetime = await moment if isawaitable(moment) else moment
-    return found
-
-
 class GuardedRoute(APIRoute):
     """A route whose guard runs first.
 
@@ -61,7 +53,7 @@ class GuardedRoute(APIRoute):
             return handle
 
         async def guarded(request: Request) -> Response:
-            await guard.authenticate(request, await _now(request))
+            await guard.authenticate(request, await request_time(request))
             return await handle(request)
 
         return guarded

@@ -146,7 +146,7 @@ async def running(settings: Settings) -> AsyncIterator[Process]:
         await db.close()
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Fails with TimeoutError when `condition` does not come true."""
     for _ in range(int(timeout_s / 0.005)):
         if condition():

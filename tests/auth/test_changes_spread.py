@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -21,9 +20,9 @@ from app.settings import Settings
 from tests.auth.conftest import MakeKey, Process, StartProcess, running, until
 from tests.chaos.proxy import PostgresProxy
 from tests.databases import Urls
+from tests.support.key_changes import CHANGES, Change, revoke
 
 PROMISE_S = 1.0
-Change = Callable[[Session, str, datetime], Awaitable[object]]
 
 
 async def seconds_until_refused(process: Process, key: NewKey, path: str = "/read") -> float:
@@ -44,30 +43,6 @@ async def commit(db: Database, change: Change, key: NewKey) -> None:
         await change(tx, key.key_id, datetime.now(UTC))
 
 
-async def _revoke(tx: Session, key_id: str, now: datetime) -> object:
-    return await revoke_key(tx, key_id, now=now)
-
-
-async def _expire(tx: Session, key_id: str, now: datetime) -> object:
-    return await update_key(tx, key_id, expires_at=now, now=now)
-
-
-async def _narrow(tx: Session, key_id: str, now: datetime) -> object:
-    return await update_key(tx, key_id, permissions={Permission.READ}, now=now)
-
-
-async def _allow_only_elsewhere(tx: Session, key_id: str, now: datetime) -> object:
-    return await update_key(tx, key_id, ip_allow_list=["192.0.2.0/24"], now=now)
-
-
-async def _bind_to_a_certificate(tx: Session, key_id: str, now: datetime) -> object:
-    return await update_key(tx, key_id, client_subject="CN=agent-7", now=now)
-
-
-async def _rotate_without_grace(tx: Session, key_id: str, now: datetime) -> object:
-    return await rotate_key(tx, key_id, grace_s=0, now=now)
-
-
 async def _delete_by_hand(tx: Session, key_id: str, now: datetime) -> object:
     return await tx.execute(text("DELETE FROM api_keys WHERE key_id = :key_id"), {"key_id": key_id})
 
@@ -76,13 +51,7 @@ async def _revoke_by_hand(tx: Session, key_id: str, now: datetime) -> object:
     return await tx.execute(text("UPDATE api_keys SET revoked_at = now() WHERE key_id = :key_id"), {"key_id": key_id})
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        *(_revoke, _expire, _narrow, _allow_only_elsewhere, _bind_to_a_certificate),
-        *(_rotate_without_grace, _delete_by_hand, _revoke_by_hand),
-    ],
-)
+@pytest.mark.parametrize("change", [*CHANGES, _delete_by_hand, _revoke_by_hand])
 async def test_a_change_reaches_every_process_within_a_second(
     change: Change, start_process: StartProcess, make_key: MakeKey, database: Urls
 ) -> None:
@@ -163,7 +132,7 @@ async def test_a_killed_listener_gives_no_stale_answer_and_comes_back(
     for each in (key, other):
         assert await process.status(each.secret_text) == 200
     assert await kill_listeners(database.superuser) >= 1
-    await commit(db, _revoke, key)
+    await commit(db, revoke, key)
     assert await seconds_until_refused(process, key) < PROMISE_S
     assert await process.status(other.secret_text) == 200
     await until(process.auth.is_current)
@@ -181,7 +150,7 @@ async def test_a_change_made_while_nobody_listened_is_seen(
     for _ in range(5):
         key = await make_key()
         assert await process.status(key.secret_text) == 200
-        await asyncio.gather(kill_listeners(database.superuser), commit(db, _revoke, key))
+        await asyncio.gather(kill_listeners(database.superuser), commit(db, revoke, key))
         assert await seconds_until_refused(process, key) < PROMISE_S
         await until(process.auth.is_current)
 
@@ -195,7 +164,7 @@ async def test_a_connection_that_only_seems_alive_is_not_believed(
     for each in (key, other):
         assert await process.status(each.secret_text) == 200
     relay.swallows_listeners = True
-    await commit(db, _revoke, key)
+    await commit(db, revoke, key)
     assert await seconds_until_refused(process, key) < PROMISE_S
     assert not process.auth.is_current()
     for _ in range(3):
@@ -213,7 +182,7 @@ async def test_a_connection_that_drops_notifications_is_not_believed(
     key = await make_key()
     assert await process.status(key.secret_text) == 200
     relay.drops_notifications = True
-    await commit(db, _revoke, key)
+    await commit(db, revoke, key)
     assert await seconds_until_refused(process, key) < PROMISE_S
     assert relay.notifications_dropped > 0
     assert not process.auth.is_current()
@@ -227,7 +196,7 @@ async def test_what_was_remembered_before_a_gap_is_forgotten(
     key = await make_key()
     assert await process.status(key.secret_text) == 200
     relay.swallows_listeners = True
-    await commit(db, _revoke, key)
+    await commit(db, revoke, key)
     await asyncio.sleep(HEARTBEAT_S)
     relay.swallows_listeners = False
     await until(lambda: not process.auth.is_current())
@@ -240,7 +209,7 @@ async def test_a_key_revoked_while_argon2_runs_is_refused(process: Process, make
     process.argon2.may_go_on.clear()
     request = asyncio.create_task(process.status(key.secret_text))
     await until(lambda: process.argon2.verifications > 0)
-    await commit(db, _revoke, key)
+    await commit(db, revoke, key)
     await asyncio.sleep(CURRENT_FOR_S)
     process.argon2.may_go_on.set()
     assert await request == 401

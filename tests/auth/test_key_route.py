@@ -37,6 +37,12 @@ HOT_BODIES: dict[str, dict[str, Any]] = {
     "/v1/billing/holds": {"amount_minor": 100, "idempotency_key": "replayed"},
     "/v1/tools/charge": {"product_type": "web_search", "idempotency_key": "replayed"},
 }
+HOLD_BODIES: dict[str, dict[str, Any]] = {
+    "capture": {"amount_minor": 100},
+    "release": {"outcome": "refused"},
+    "extend": {"expires_in_s": 1},  # it expires later anyway
+    "report": {"amount_minor": 100},
+}
 BODIES: list[bytes | dict[str, Any]] = [
     {},
     {"amount_minor": 0, "product_type": "web_search"},
@@ -160,11 +166,39 @@ async def test_both_ways_refuse_alike(
             assert said(short) == said(longer), key
 
 
+@pytest.mark.parametrize("change", HOLD_BODIES)
+@pytest.mark.usefixtures("no_dependencies")
+async def test_a_change_of_a_hold_solves_no_dependencies(
+    change: str, agent: httpx.AsyncClient, user: dict[str, str]
+) -> None:
+    hold = (await agent.post("/v1/billing/holds", json={**user, "amount_minor": 100})).json()
+    answer = await agent.post(f"/v1/billing/holds/{hold['hold_id']}/{change}", json=HOLD_BODIES[change])
+    assert (answer.status_code, answer.json()["hold_id"]) == (200, hold["hold_id"])
+
+
+@pytest.mark.parametrize("change", HOLD_BODIES)
+async def test_both_ways_change_a_hold_alike(
+    change: str, agent: httpx.AsyncClient, user: dict[str, str], fastapis_way: Callable[[], Any]
+) -> None:
+    hold = (await agent.post("/v1/billing/holds", json={**user, "amount_minor": 100})).json()
+    for given in [HOLD_BODIES[change], *BODIES]:
+        content = given if isinstance(given, bytes) else json.dumps(given).encode()
+        for hold_id in (hold["hold_id"], hold["hold_id"].upper(), "x", "%00", "a%2Fb"):
+            path = f"/v1/billing/holds/{hold_id}/{change}"
+            await agent.post(path, content=content, headers=JSON)  # both then repeat it
+            short = await agent.post(path, content=content, headers=JSON)
+            with fastapis_way():
+                assert said(short) == said(await agent.post(path, content=content, headers=JSON)), (path, content)
+
+
 def test_routes_with_other_parameters_go_fastapis_way() -> None:
     routes = [route for module in app.main.ROUTERS for route in module.router.routes]
     hot = HotRoutes(cast(ASGIApp, None), routes=routes)
     usage = {"/v1/usage", *(f"/v1/usage/{name}" for name in ("batch", "check", "compute", "quote")), "/v1/cost-records"}
-    assert hot.paths == {*HOT_BODIES, "/v1/billing/litellm/usage", *usage}
+    usage |= {f"/v1/cost-records/{{record_id}}/{change}" for change in ("items", "complete")}
+    holds = (f"/v1/billing/holds/{{hold_id}}/{change}" for change in HOLD_BODIES)
+    more = ("/v1/billing/litellm/usage", "/v1/billing/charges/batch", "/v1/billing/runs")
+    assert hot.paths == {*HOT_BODIES, *more, *usage, *holds}
 
 
 class Item(BaseModel):
@@ -175,12 +209,22 @@ async def endpoint(body: Item, request: Request, caller: Writer, now: Now) -> It
     return body
 
 
+async def endpoint_with_text(name: str, body: Item, request: Request, caller: Writer, now: Now) -> Item:
+    return body
+
+
+async def endpoint_with_number(name: int, body: Item, request: Request, caller: Writer, now: Now) -> Item:
+    return body
+
+
 def test_only_a_post_route_without_further_dependencies_goes_the_short_way() -> None:
     router = APIRouter(route_class=KeyRoute)
     router.post("/post")(endpoint)
     router.put("/put")(endpoint)
     router.post("/post-with-a-dependency", dependencies=[Depends(lambda: None)])(endpoint)
-    assert HotRoutes(cast(ASGIApp, None), routes=router.routes).paths == {"/post"}
+    router.post("/{name}/text")(endpoint_with_text)
+    router.post("/{name}/number")(endpoint_with_number)
+    assert HotRoutes(cast(ASGIApp, None), routes=router.routes).paths == {"/post", "/{name}/text"}
 
 
 @pytest.mark.parametrize(("fresh_s", "checks"), [(60.0, 1), (0.0, 2)])

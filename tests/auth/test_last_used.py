@@ -118,7 +118,7 @@ async def test_stopping_in_the_middle_of_a_writing_counts_nothing_twice_and_forg
         for _ in range(3):
             uses.note(key.key_id, now)
         uses.start()
-        await asyncio.wait_for(slow.committed.wait(), 5)
+        await asyncio.wait_for(slow.committed.wait(), 60)
         uses.note(key.key_id, now)
         await uses.stop()
     finally:

@@ -48,6 +48,21 @@ async def test_a_cut_off_counts_under_the_folded_spelling_too(
     assert await revocations.is_revoked(claims, cache_counts=False) is revoked
 
 
+@pytest.mark.parametrize("spellings", [("Ann", "ann"), ("ann", "Ann")])
+async def test_the_later_of_two_spellings_cut_offs_counts(db: Database, spellings: tuple[str, str]) -> None:
+    mark = uuid.uuid4().hex
+    issued, expires = NOW - timedelta(minutes=5), NOW + timedelta(hours=1)
+    token_id = uuid.uuid4().hex
+    issuer = "https://issuer.example"
+    claims = TokenClaims("live", "oauth:google", f"Ann{mark}", issuer, "s", token_id, issued, expires, None, None)
+    async with db.transaction() as tx:
+        for spelling, moment in zip(spellings, (issued - timedelta(hours=1), NOW), strict=True):
+            await revoke_tokens_before(
+                tx, moment, environment="live", oauth_provider="oauth:google", external_id=spelling + mark, now=NOW
+            )
+    assert await TokenRevocations(db, FoldedProviders(["oauth:google"])).is_revoked(claims, cache_counts=False)
+
+
 @pytest.mark.parametrize(
     "text", ["Ann", "\u0130stanbul", "J\u00fcrgen", "Ju\u0308rgen", "\u039f\u0394\u039f\u03a3", "\u212a"]
 )

@@ -1,4 +1,4 @@
-"""Which texts are subjects of client certificates (RFC 4514), as a proxy writes them."""
+"""Subjects of client certificates (RFC 4514), as a proxy writes them."""
 
 import pytest
 

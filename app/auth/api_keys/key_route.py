@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.dependencies import RequireKey
@@ -23,9 +23,10 @@ FastPath = Callable[[Request], Awaitable[Response | None]]
 
 
 class KeyRoute(GuardedRoute):
-    """A route whose endpoint HotRoutes may call directly, where it takes `body, request, caller, now` and nothing else.
+    """A route whose endpoint HotRoutes may call directly.
 
-    FastAPI walks the tree of a route's dependencies for each request, which takes longer than a replay itself.
+    Its endpoint takes `body, request, caller, now`, the texts of the path's parameters, and nothing else. FastAPI walks
+    the tree of a route's dependencies for each request, which takes longer than a replay itself.
     """
 
     def fast_path(self) -> FastPath | None:
@@ -33,7 +34,7 @@ class KeyRoute(GuardedRoute):
         guard = self.guard()
         if self.methods != {"POST"} or self.dependencies:
             return None
-        if set(inspect.signature(self.endpoint).parameters) != PARAMETERS or not isinstance(guard, RequireKey):
+        if not isinstance(guard, RequireKey) or not self._has_plain_parameters():
             return None
         assert self.body_field is not None
         model = self.body_field.field_info.annotation
@@ -59,12 +60,19 @@ class KeyRoute(GuardedRoute):
             if time.monotonic() - began_s >= FRESH_S:
                 now = utc_now()
                 caller = await guard.authenticate(request, now)
-            reply = await endpoint(body=body, request=request, caller=caller, now=now)
+            reply = await endpoint(body=body, request=request, caller=caller, now=now, **request.path_params)
             if isinstance(reply, Response):
                 return reply
             return Response(reply.model_dump_json(), status, media_type="application/json")
 
         return handle
+
+    def _has_plain_parameters(self) -> bool:
+        """Return whether the endpoint takes PARAMETERS and the texts of the path, which need no validation."""
+        parameters = inspect.signature(self.endpoint).parameters
+        if set(parameters) != PARAMETERS | self.param_convertors.keys():
+            return False
+        return all(parameters[name].annotation is str for name in self.param_convertors)
 
 
 class HotRoutes:
@@ -77,16 +85,32 @@ class HotRoutes:
     def __init__(self, app: ASGIApp, *, routes: Iterable[BaseRoute]) -> None:
         self.app = app
         self._fast_paths: dict[str, tuple[KeyRoute, FastPath]] = {}
+        self._with_parameters: dict[str, list[tuple[KeyRoute, FastPath]]] = {}
+        """By the last word of the path."""
         for route in routes:
             if isinstance(route, KeyRoute) and (fast_path := route.fast_path()) is not None:
-                self._fast_paths[route.path] = route, fast_path
+                if route.param_convertors:
+                    self._with_parameters.setdefault(_last_word(route.path), []).append((route, fast_path))
+                else:
+                    self._fast_paths[route.path] = route, fast_path
 
     @property
     def paths(self) -> frozenset[str]:
-        return frozenset(self._fast_paths)
+        with_parameters = (route.path for found in self._with_parameters.values() for route, _ in found)
+        return frozenset((*self._fast_paths, *with_parameters))
+
+    def _find(self, scope: Scope) -> tuple[KeyRoute, FastPath] | None:
+        if (known := self._fast_paths.get(scope["path"])) is not None:
+            return known
+        for route, fast_path in self._with_parameters.get(_last_word(scope["path"]), ()):
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope["path_params"] = found["path_params"]
+                return route, fast_path
+        return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known = self._fast_paths.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        known = self._find(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
         if known is None:
             await self.app(scope, receive, send)
             return
@@ -100,6 +124,10 @@ class HotRoutes:
             await self.app(scope, _again(request, receive), send)
         else:
             await response(scope, receive, send)
+
+
+def _last_word(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _again(request: Request, receive: Receive) -> Receive:

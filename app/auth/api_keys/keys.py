@@ -12,7 +12,7 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, TypeAlias, cast
 
-from app.auth.caller import Environment, Permission, UsagePolicy
+from app.auth.caller import DoubleCharges, Environment, Permission, UsagePolicy
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -77,6 +77,7 @@ class KeyFacts:
     last_used_at: datetime | None
     requests_total: int
     usage: UsageTerms = NO_TERMS
+    double_charges: DoubleCharges = "ignore"
 
     @property
     def source(self) -> str:

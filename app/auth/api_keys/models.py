@@ -38,6 +38,7 @@ class ApiKey(Base):
         CheckConstraint(
             "usage_policy = 'refuse' OR (usage_policy = 'debt' AND debt_limit_nanos IS NOT NULL)", name="usage_policy"
         ),
+        CheckConstraint("double_charges IN ('ignore', 'flag', 'refuse')", name="double_charges"),
         CheckConstraint("debt_limit_nanos >= 0", name="debt_limit_nanos"),
         CheckConstraint("max_cost_nanos >= 0", name="max_cost_nanos"),
         CheckConstraint("max_cost_nanos IS NOT NULL OR NOT 'usage:set_cost' = ANY (permissions)", name="stated_cost"),
@@ -70,3 +71,4 @@ class ApiKey(Base):
     usage_policy: Mapped[str] = mapped_column(Text, server_default=text("'refuse'"))
     debt_limit_nanos: Mapped[int | None] = mapped_column(BigInteger, comment="most debt of an account by usage")
     max_cost_nanos: Mapped[int | None] = mapped_column(BigInteger, comment="largest stated cost of an event")
+    double_charges: Mapped[str] = mapped_column(Text, server_default=text("'ignore'"))

@@ -41,6 +41,7 @@ def _facts(row: Mapping[Any, Any]) -> KeyFacts:
             debt_limit_nanos=row["debt_limit_nanos"],
             max_cost_nanos=row["max_cost_nanos"],
         ),
+        double_charges=row["double_charges"],
     )
 
 

@@ -19,7 +19,7 @@ from app.auth.api_keys.keys import (
     generate_key,
 )
 from app.auth.api_keys.usage_terms import checked_terms
-from app.auth.caller import Environment, Permission
+from app.auth.caller import DoubleCharges, Environment, Permission
 from app.auth.client_certificate import is_subject
 from app.auth.errors import (
     KeyNotActive,
@@ -45,6 +45,7 @@ def _checked(
     limit: int | None,
     expires_at: datetime | None,
     usage: UsageTerms,
+    double_charges: DoubleCharges,
 ) -> dict[str, Any]:
     """Return the column values of an admin's choices for a key. Raise InvalidRequest, which names the field."""
     if not 0 < len(name) <= MAX_NAME_CHARS or "\0" in name:
@@ -78,6 +79,7 @@ def _checked(
         "client_subject": subject,
         "rate_limit_per_minute": limit,
         "expires_at": expires_at,
+        "double_charges": double_charges,
         **checked_terms(usage, permissions),
     }
 
@@ -94,6 +96,7 @@ async def create_key(
     client_subject: str | None = None,
     rate_limit_per_minute: int | None = None,
     usage: UsageTerms = NO_TERMS,
+    double_charges: DoubleCharges = "ignore",
 ) -> NewKey:
     """Create a key, usable once `tx` has committed. Only the result contains its text. Raise InvalidRequest."""
     chosen = _checked(
@@ -104,6 +107,7 @@ async def create_key(
         limit=rate_limit_per_minute,
         expires_at=expires_at,
         usage=usage,
+        double_charges=double_charges,
     )
     if expires_at is not None and expires_at <= now:
         raise InvalidRequest("expires_at must lie in the future", field="expires_at")
@@ -141,6 +145,12 @@ async def find_key(db: Session, key_id: str) -> KeyFacts:
     return key
 
 
+async def find_key_name(db: Session, key_id: str) -> str | None:
+    """Return the key's name; None if there is no such key."""
+    key = await queries.find_key_facts(db, key_id)
+    return None if key is None else key.name
+
+
 async def lock_key(tx: Session, key_id: str) -> KeyFacts:
     """Lock the key until commit. Raise KeyNotFound."""
     key = await queries.lock_key(tx, key_id)
@@ -169,6 +179,7 @@ async def update_key(
     client_subject: str | None = UNCHANGED,
     rate_limit_per_minute: int | None = UNCHANGED,
     usage: UsageTerms = UNCHANGED,
+    double_charges: DoubleCharges = UNCHANGED,
 ) -> KeyFacts:
     """Change an active key; effective everywhere within 1 s of the commit. Lock it until then.
 
@@ -184,6 +195,7 @@ async def update_key(
         limit=key.rate_limit_per_minute if rate_limit_per_minute is UNCHANGED else rate_limit_per_minute,
         expires_at=_storable(key.expires_at) if expires_at is UNCHANGED else expires_at,
         usage=key.usage if usage is UNCHANGED else replace(usage, event_source=key.usage.event_source),
+        double_charges=key.double_charges if double_charges is UNCHANGED else double_charges,
     )
     if permissions is UNCHANGED:
         del values["permissions"]  # a later version may have granted one that this version does not know
@@ -210,6 +222,7 @@ async def rotate_key(tx: Session, key_id: str, *, grace_s: int, now: datetime) -
         client_subject=old.client_subject,
         rate_limit_per_minute=old.rate_limit_per_minute,
         usage=old.usage,
+        double_charges=old.double_charges,
     )
     ends_at = now + timedelta(seconds=grace_s)
     await queries.update_key(tx, key_id, {"rotated_to": new.key_id, "grace_ends_at": ends_at})

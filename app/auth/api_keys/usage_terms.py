@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app.auth.api_keys.keys import NO_TERMS, UsageTerms
-from app.auth.caller import Permission
+from app.auth.caller import DoubleCharges, Permission
 from app.db import Database
 from app.db.version_mark import VersionMark
 from app.errors import InvalidRequest
@@ -20,10 +20,19 @@ SOURCE = re.compile(r"[!-~]{1,255}")
 KNOWN_BEFORE = frozenset({Permission.READ, Permission.WRITE, Permission.CREDIT})
 """The permissions that versions before KNOWN_SINCE can read. Others make their list of keys fail."""
 KNOWN_SINCE = "0026"
+DOUBLE_CHARGES_SINCE = "0044"
+"""Versions before do not find double charges, and do not record what to find them by."""
 
 
-async def require_readable(db: Database, permissions: Collection[Permission], terms: UsageTerms = NO_TERMS) -> None:
-    """Raise UpgradeInProgress if a version that may still run could not read a key with these values."""
+async def require_readable(
+    db: Database,
+    permissions: Collection[Permission],
+    terms: UsageTerms = NO_TERMS,
+    double_charges: DoubleCharges = "ignore",
+) -> None:
+    """Raise UpgradeInProgress if a version that may still run could not serve a key with these values."""
+    if double_charges != "ignore":
+        await VersionMark(db).require(DOUBLE_CHARGES_SINCE)
     if terms != NO_TERMS or not KNOWN_BEFORE.issuperset(permissions):
         await VersionMark(db).require(KNOWN_SINCE)
 

@@ -16,6 +16,7 @@ from app.auth.cache import InvalidatedCache
 from app.auth.caller import Actor, Caller
 from app.auth.errors import InvalidApiKey, TooManyAttempts
 from app.auth.rate_limits.token_buckets import TokenBuckets
+from app.clock import steady_s
 from app.db import Database
 from app.db.listener import NotificationListener
 
@@ -43,6 +44,7 @@ def _caller(key: KeyFacts) -> Caller:
         usage_policy=key.usage.usage_policy,
         debt_limit_nanos=key.usage.debt_limit_nanos,
         max_cost_nanos=key.usage.max_cost_nanos,
+        double_charges=key.double_charges,
     )
 
 
@@ -80,13 +82,13 @@ class KeyVerifier:
         if parsed is None:
             raise InvalidApiKey("malformed")
         environment, key_id = parsed
-        key = await self._working_key(key_id, now)
+        key = await self.working_key(key_id, now)
         if key.facts.environment != environment:
             raise InvalidApiKey("other environment")
         digest = hashlib.blake2b(text.encode(), key=self._digest_key, digest_size=32).digest()
         if not self._is_verified(key, digest):
             await self._verify_once(key, text, digest, address)
-            key = await self._working_key(key_id, now)  # it may have been revoked while Argon2 ran
+            key = await self.working_key(key_id, now)  # it may have been revoked while Argon2 ran
         return key
 
     def forget(self, key_id: str) -> None:
@@ -103,8 +105,9 @@ class KeyVerifier:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _working_key(self, key_id: str, now: datetime) -> KnownKey:
-        key = self._keys.get(key_id) if self._listener.is_current(asyncio.get_running_loop().time()) else None
+    async def working_key(self, key_id: str, now: datetime) -> KnownKey:
+        """Return the key, whose text was verified before. Raise InvalidApiKey unless it works at `now`."""
+        key = self._keys.get(key_id) if self._listener.is_current(steady_s()) else None
         if key is None:
             key = await self._keys.load(key_id, self._read)
         if key is None:
@@ -142,7 +145,7 @@ class KeyVerifier:
             done.exception()  # retrieved, so that asyncio does not report it when all callers were cancelled
 
     async def _run_argon2(self, key: KnownKey, text: str, digest: bytes, address: str) -> None:
-        key_id, clock = key.facts.key_id, asyncio.get_running_loop().time
+        key_id, clock = key.facts.key_id, steady_s
         bucket = f"wrong secrets {key_id} {address}"
         wait_s = self._buckets.wait_s(bucket, WRONG_PER_MINUTE, clock())
         wait_s = wait_s or self._attempts.begin(key_id, address, clock())

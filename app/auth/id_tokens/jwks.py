@@ -13,6 +13,7 @@ from joserfc.jwk import ECKey, RSAKey
 
 from app.circuit_breaker import CircuitBreaker
 from app.errors import AppError
+from app.http.external_waits import waiting_for
 
 FETCH_TIMEOUT_S = 2.0
 MAX_AGE_S = 900.0
@@ -184,7 +185,8 @@ class JWKSCache:
     async def _refreshed(self) -> None:
         # Shielded: a cancelled caller must not cancel the fetch for the others.
         if self._refresh is not None and not self._refresh.done():
-            await asyncio.shield(self._refresh)
+            with waiting_for(IssuerUnavailable()):
+                await asyncio.shield(self._refresh)
 
     async def _fetch(self, now: datetime) -> None:
         try:

@@ -1,5 +1,6 @@
 """Queries of revoked tokens and cut-offs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,23 +21,34 @@ class TokenState:
 
 
 # An erased person has no name to look up: the few salts that are kept are tried one by one.
-_FIND_STATE = """
-    SELECT EXISTS (SELECT FROM revoked_tokens WHERE token_id = $1) AS revoked,
-           greatest((SELECT not_before FROM token_cutoffs
-                      WHERE environment = $2 AND oauth_provider = $3 AND external_id = $4),
-                    (SELECT max(not_before) FROM erased_cutoffs
-                      WHERE identity_digest =
-                            sha256(salt || convert_to(jsonb_build_array($2::text, $3::text, $4::text)::text, 'UTF8'))
+_FIND_STATES = """
+    SELECT k.token_id,
+           EXISTS (SELECT FROM revoked_tokens r WHERE r.token_id = k.token_id) AS revoked,
+           greatest((SELECT c.not_before FROM token_cutoffs c
+                      WHERE c.environment = k.environment AND c.oauth_provider = k.oauth_provider
+                        AND c.external_id = k.external_id),
+                    (SELECT max(e.not_before) FROM erased_cutoffs e
+                      WHERE e.identity_digest =
+                            sha256(e.salt || convert_to(jsonb_build_array(k.environment, k.oauth_provider,
+                                                                          k.external_id)::text, 'UTF8'))
                     )) AS not_before
+      FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+           AS k (token_id, environment, oauth_provider, external_id)
 """
 
 
-async def find_token_state(
-    db: Database, token_id: str, environment: Environment, oauth_provider: str, external_id: str
-) -> TokenState:
-    row = await db.fetch_row(_FIND_STATE, token_id, environment, oauth_provider, external_id)
-    assert row is not None
-    return TokenState(row["revoked"], row["not_before"])
+async def find_token_states(db: Database, tokens: Sequence[tuple[str, Environment, str, str]]) -> dict[str, TokenState]:
+    """Return the state by token id, for (token id, environment, provider, external id).
+
+    A token may come with several spellings of its user: the latest cut-off counts.
+    """
+    states: dict[str, TokenState] = {}
+    for row in await db.fetch_rows(_FIND_STATES, *map(list, zip(*tokens, strict=True))):
+        known = states.get(row["token_id"])
+        moments = [row["not_before"], known.not_before if known is not None else None]
+        latest = max((moment for moment in moments if moment is not None), default=None)
+        states[row["token_id"]] = TokenState(row["revoked"], latest)
+    return states
 
 
 async def upsert_revoked_token(tx: Session, token_id: str, expires_at: datetime, now: datetime) -> None:

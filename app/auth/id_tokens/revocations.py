@@ -1,5 +1,7 @@
 """Token revocation: end users' tokens that are revoked before they expire."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.auth.cache import InvalidatedCache
@@ -15,6 +17,22 @@ MAX_CACHED_TOKENS = 10_000
 KEEP_AFTER_EXPIRY = timedelta(hours=1)  # well past the leeway with which an expired token is still accepted
 ALL_TOKENS = ""
 """Notified instead of a token's id when a user's cut-off changes: the tokens affected are unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """The facts of a verified token that decide whether it still counts."""
+
+    environment: Environment
+    oauth_provider: str
+    external_id: str
+    token_id: str
+    issued_at: datetime
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, claims: TokenClaims) -> "IssuedToken":
+        return cls(**{name: getattr(claims, name) for name in cls.__slots__})
 
 
 async def revoke_token(tx: Session, token_id: str, *, expires_at: datetime, now: datetime) -> None:
@@ -62,22 +80,33 @@ class TokenRevocations:
         self._folded_providers = folded_providers
         self._states: InvalidatedCache[str, TokenState] = InvalidatedCache(MAX_CACHED_TOKENS)
 
-    async def is_revoked(self, claims: TokenClaims, *, cache_counts: bool) -> bool:
-        async def read(token_id: str) -> TokenState:
-            # The cut-off has the spelling of the account, which may be the folded one.
-            own = (claims.oauth_provider, claims.external_id)
-            states = [
-                await queries.find_token_state(self._db, token_id, claims.environment, *spelling)
-                for spelling in dict.fromkeys((own, self._folded_providers.fold(*own)))
-            ]
-            moments = [state.not_before for state in states if state.not_before is not None]
-            return TokenState(any(state.revoked for state in states), max(moments, default=None))
-
-        state = self._states.get(claims.token_id) if cache_counts else None
+    async def is_revoked(self, token: TokenClaims, *, cache_counts: bool) -> bool:
+        state = self._states.get(token.token_id) if cache_counts else None
         if state is None:
-            state = await self._states.load(claims.token_id, read)
-        assert state is not None
-        return state.revoked or (state.not_before is not None and claims.issued_at < state.not_before)
+            state = (await self._states.load_all(lambda: self._read([token])))[token.token_id]
+        return _revokes(state, token)
+
+    async def revoked_among(self, tokens: Collection[IssuedToken], *, cache_counts: bool) -> frozenset[str]:
+        """Return the ids of the tokens that are revoked. All that are not in memory cost one statement."""
+        states = {token.token_id: self._states.get(token.token_id) if cache_counts else None for token in tokens}
+        unknown = [token for token in tokens if states[token.token_id] is None]
+        if unknown:
+            states |= await self._states.load_all(lambda: self._read(unknown))
+        return frozenset(
+            token.token_id
+            for token in tokens
+            if (state := states[token.token_id]) is not None and _revokes(state, token)
+        )
+
+    async def _read(self, tokens: Collection[IssuedToken | TokenClaims]) -> Mapping[str, TokenState]:
+        # The cut-off has the spelling of the account, which may be the folded one.
+        keys = [
+            (token.token_id, token.environment, *spelling)
+            for token in tokens
+            for own in [(token.oauth_provider, token.external_id)]
+            for spelling in dict.fromkeys((own, self._folded_providers.fold(*own)))
+        ]
+        return await queries.find_token_states(self._db, keys)
 
     def forget(self, token_id: str) -> None:
         """Handle a notification: this token's state changed, or with ALL_TOKENS any token's."""
@@ -88,3 +117,7 @@ class TokenRevocations:
 
     def forget_all(self) -> None:
         self._states.forget_all()
+
+
+def _revokes(state: TokenState, token: IssuedToken | TokenClaims) -> bool:
+    return state.revoked or (state.not_before is not None and token.issued_at < state.not_before)

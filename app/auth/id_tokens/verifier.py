@@ -59,6 +59,12 @@ class TokenClaims:
     expires_at: datetime
     email: str | None
     display_name: str | None
+    is_interactive: bool = False
+    """Its client is one that only persons use (`Issuer.interactive_audiences`)."""
+    authenticated_at: datetime | None = None
+    """When the user signed in, by the claim `auth_time`. None: the issuer does not say."""
+    knows_persons: bool = False
+    """The issuer has interactive audiences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +291,26 @@ def _read_claims(parts: _Parts, config: Issuer, now: datetime) -> TokenClaims:
         expires_at=datetime.fromtimestamp(expires_s, UTC),
         email=email,
         display_name=_text(claims, "name"),
+        is_interactive=_client_of(claims) in config.interactive_audiences,
+        authenticated_at=_authenticated_at(claims),
+        knows_persons=bool(config.interactive_audiences),
     )
+
+
+def _client_of(claims: Mapping[str, Any]) -> str:
+    """Return the client that the token was issued to: the authorized party, if it is for several audiences."""
+    audiences = [claims["aud"]] if isinstance(claims["aud"], str) else claims["aud"]
+    return str(audiences[0] if len(audiences) == 1 else claims["azp"])
+
+
+def _authenticated_at(claims: dict[str, Any]) -> datetime | None:
+    """Return the time of the claim `auth_time`, which may be absent. A malformed one is long ago."""
+    if claims.get("auth_time") is None:
+        return None
+    try:
+        return datetime.fromtimestamp(_numeric_date(claims, "auth_time"), UTC)
+    except InvalidToken:
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _check_times(claims: dict[str, Any], now: datetime) -> tuple[float, float]:
