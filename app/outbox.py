@@ -1,8 +1,8 @@
 """The outbox (the transactional outbox pattern): background work as rows of the job queue in PostgreSQL.
 
 `defer` writes a job in the transaction that causes it, so a job exists if and only if its cause was committed. The
-worker runs it at least once (app/worker/app.py, which also has the periodic jobs and the retries). The second half of
-this module reads the queue for monitoring and for admins.
+worker runs it at least once (app/worker/app.py; the periodic jobs are beside it). The second half of this module reads
+the queue for monitoring and for admins.
 """
 
 import json
@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.db import Database, Session
 from app.db.sql import sql
+from app.db.statements import Tx, fetch
 from app.errors import AppError
 from app.observability import tracing
 
@@ -32,6 +33,11 @@ _DEFER = text(
     *(bindparam(name, type_=Text) for name in ("queue", "task", "lock", "queueing_lock")),
     bindparam("at", type_=DateTime(True)),
 )
+_DEFER_IN_BATCH = """
+    SELECT procrastinate_defer_jobs_v1(
+        ARRAY[ROW($1::text, $2::text, 0, NULL, NULL, $3::jsonb, $4::timestamptz)::procrastinate_job_to_defer_v1]
+    )
+    """
 _FIND_LAST = text("SELECT id FROM procrastinate_jobs WHERE queueing_lock = :queueing_lock ORDER BY id DESC LIMIT 1")
 
 
@@ -41,6 +47,11 @@ async def defer(tx: Session, task: str, args: Mapping[str, Any], at: datetime) -
     The worker runs it at least once, and only if `tx` commits; in the current trace, if there is one.
     """
     await _defer(tx, task, args, at)
+
+
+async def defer_in_batch(tx: Tx, task: str, args: Mapping[str, Any], at: datetime) -> None:
+    """Schedule a task as `defer` does, also in a transaction of the batcher."""
+    await fetch(tx, _DEFER_IN_BATCH, QUEUE, task, json.dumps({**args, **tracing.headers()}), at)
 
 
 async def defer_unless_waiting(tx: Session, task: str, at: datetime, *, lock: str) -> tuple[int, bool]:

@@ -20,6 +20,7 @@ and its transaction, and see each other's postings.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -42,6 +43,14 @@ class AccountRequest(Protocol):
     def key(self) -> Hashable | None:
         """The idempotency key with its key space. A request with a key is recorded at most once."""
 
+    @property
+    def at(self) -> datetime:
+        """The time of the request."""
+
+    @property
+    def run_ids(self) -> Sequence[str]:
+        """The runs that the request names, registered or not. Read only for accounts with limits."""
+
 
 Request = TypeVar("Request", bound=AccountRequest)
 Outcome = TypeVar("Outcome")
@@ -49,6 +58,8 @@ Accounts: TypeAlias = Mapping[UUID, LockedAccount]
 Decide = Callable[[Tx, Accounts, Sequence[Request]], Awaitable[Sequence[Outcome]]]
 Count = Callable[[Sequence[Outcome]], None]
 Hook = Callable[[Tx, Accounts, Sequence[Any]], Awaitable[None]]
+LastHook = Callable[[Tx, Accounts], Awaitable[None]]
+CommitHook = Callable[[Accounts], None]
 
 
 class Operation(Generic[Request, Outcome]):
@@ -99,6 +110,8 @@ class Batcher:
         self._db = db
         self._recent_keys = RecentKeys()
         self._hooks: list[Hook] = []
+        self._last_hooks: list[LastHook] = []
+        self._commit_hooks: list[CommitHook] = []
         self._group: GroupCommit[Work, Any] = GroupCommit(
             self._transact, db.lock_waiters, find_replay=_find_replay, name="charge"
         )
@@ -122,9 +135,20 @@ class Batcher:
         """
         return Operation(self, decide, find_replay, count, weigh)
 
-    def before_deciding(self, hook: "Hook") -> None:
-        """Call `hook(tx, accounts, requests)` in each transaction once its accounts are locked, before any decision."""
+    def before_deciding(self, hook: Hook) -> None:
+        """Call `hook(tx, accounts, requests)` in each transaction once its accounts are locked, before any decision.
+
+        Hooks run in the order in which they were added.
+        """
         self._hooks.append(hook)
+
+    def after_deciding(self, hook: LastHook) -> None:
+        """Call `hook(tx, accounts)` in each transaction after all decisions, before its commit."""
+        self._last_hooks.append(hook)
+
+    def after_commit(self, hook: CommitHook) -> None:
+        """Call `hook(accounts)` after the commit of each transaction, for metrics and the log."""
+        self._commit_hooks.append(hook)
 
     async def stop(self) -> None:
         """Wait for the transactions under way. They continue when their callers are cancelled."""
@@ -149,6 +173,19 @@ class Batcher:
         """See `Operation.run_all`."""
         return await self._transact([(operation, request) for request in requests], False)
 
+    async def settle_due(self, tx: Tx, accounts: Accounts, now: datetime) -> None:
+        """Settle and write the due holds of accounts that a transaction outside the batcher has locked.
+
+        The hooks of a batch without requests do it: they read limits and runs, settle, and store what has changed.
+        """
+        for hook in self._hooks:
+            await hook(tx, accounts, ())
+        await write(tx, accounts.values(), now)
+        for last_hook in self._last_hooks:
+            await last_hook(tx, accounts)
+        for account in accounts.values():
+            account.limits = account.money_before = None
+
     async def _transact(self, batch: Sequence[Work], skip_locked: bool) -> list[Any]:
         """Lock the accounts of all requests, let their operations decide, and commit: one transaction.
 
@@ -160,8 +197,9 @@ class Batcher:
         """
         async with self._db.batch() as tx:
             accounts = await lock_accounts(tx, {request.account_id for _, request in batch}, skip_locked=skip_locked)
+            requests = [request for _, request in batch]
             for hook in self._hooks:
-                await hook(tx, accounts, [request for _, request in batch])
+                await hook(tx, accounts, requests)
             places: dict[Operation[Any, Any], list[int]] = {}
             for place, (operation, request) in enumerate(batch):
                 if not skip_locked or request.account_id in accounts:
@@ -169,15 +207,19 @@ class Batcher:
             outcomes: list[Any] = [None] * len(batch)
             decided: list[tuple[Operation[Any, Any], Sequence[Any]]] = []
             for operation, theirs in places.items():
-                found = await operation.decide(tx, accounts, [batch[place][1] for place in theirs])
+                found = await operation.decide(tx, accounts, [requests[place] for place in theirs])
                 decided.append((operation, found))
                 # Before the commit: an error after it would be taken for a rollback.
                 for place, outcome in zip(theirs, found, strict=True):
                     outcomes[place] = outcome
             if moments := [entry.created_at for account in accounts.values() for entry in account.entries]:
                 await write(tx, accounts.values(), max(moments))
+            for last_hook in self._last_hooks:
+                await last_hook(tx, accounts)
         for operation, found in decided:
-            _count(operation, found)
+            _safely(operation.count, found)
+        for commit_hook in self._commit_hooks:
+            _safely(commit_hook, accounts)
         return outcomes
 
 
@@ -186,8 +228,8 @@ async def _find_replay(work: Work) -> Any:
     return await operation.find_replay(request)
 
 
-def _count(operation: Operation[Any, Any], outcomes: Sequence[Any]) -> None:
+def _safely(count: Callable[[Any], None], counted: object) -> None:
     try:
-        operation.count(outcomes)
+        count(counted)
     except Exception:  # the batcher would take the error for a rollback, and run the requests again
         log.exception("outcomes_not_counted")

@@ -46,6 +46,8 @@ class Kind(StrEnum):
 
 PAYS_DEBT = frozenset({Kind.PURCHASE, Kind.REFUND_REVERSAL, Kind.DISPUTE_REINSTATEMENT})
 """Purchases, and their return, pay the recorded debt first. Gifts do not."""
+DEBT_OF: Mapping[str, str] = MappingProxyType({"paid": "debt", "money": "money_debt"})
+"""The pools that can owe, and the pools of their debts."""
 TOTALS: Mapping[Kind, str] = MappingProxyType(
     {
         **dict.fromkeys((*PAYS_DEBT, Kind.DISPUTE_REVERSAL), "money_purchased_nanos"),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -13,14 +14,14 @@ from app.db.statements import Tx, arrays_of, fetch, find_many, insert_rows, writ
 from app.ledger import models
 from app.ledger.holds import Hold, Part
 from app.ledger.locked_account import LockedAccount
-from app.ledger.lots import Lot
+from app.ledger.lots import lots_of
 from app.ledger.queries import find_lots
 
 Row: TypeAlias = Mapping[str, Any]
 
 
 class Place(NamedTuple):
-    """Where a hold is."""
+    """The place of a hold."""
 
     account_id: UUID
     hold_id: UUID
@@ -35,6 +36,8 @@ class Key(NamedTuple):
 
 
 _COLUMNS = tuple(column.name for column in models.Hold.__table__.columns)
+_STORED = tuple(name for name in _COLUMNS if name != "metadata")
+"""Columns that are attributes of a hold. Its `details` are stored as `metadata`."""
 _PARTS = """
     (SELECT jsonb_agg(jsonb_build_array(p.pool, p.grant_id, p.amount::text) ORDER BY p.part_no)
        FROM hold_parts p WHERE p.account_id = h.account_id AND p.hold_id = h.hold_id) AS parts
@@ -58,6 +61,11 @@ _FIND_OPEN_OF = sql(
     " ORDER BY h.expires_at, h.hold_id LIMIT $3",
     hold=_HOLD,
 )
+_LIST = """
+    {hold} WHERE h.account_id = $1 AND h.hold_id < coalesce($2, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) {which}
+     ORDER BY h.hold_id DESC LIMIT $3
+    """
+_LIST_ALL, _LIST_OPEN = (sql(_LIST, hold=_HOLD, which=which) for which in ("", "AND h.status = 'held'"))
 _FIND_DUE = """
     SELECT account_id, hold_id, expires_at FROM holds
      WHERE status = 'held' AND expires_at <= $1 AND (expires_at, hold_id) > ($2, $3)
@@ -103,6 +111,12 @@ async def find_holds_by_keys(tx: Tx, keys: Sequence[Key]) -> list[Hold]:
     return [_hold(row) for row in await find_many(tx, _FIND_BY_KEY, values)]
 
 
+async def list_holds(db: Session, account_id: UUID, before: UUID | None, limit: int, *, only_open: bool) -> list[Hold]:
+    """Return the holds of an account, newest first; those older than the hold `before`."""
+    statement = _LIST_OPEN if only_open else _LIST_ALL
+    return [_hold(row) for row in await fetch(db, statement, account_id, before, limit)]
+
+
 async def find_due_of(tx: Tx, account_ids: Sequence[UUID], now: datetime, limit: int) -> list[Hold]:
     """Return the open holds of locked accounts that are due at `now`."""
     return [_hold(row) for row in await fetch(tx, _FIND_OPEN_OF, list(account_ids), now, limit)]
@@ -145,19 +159,19 @@ async def update_holds(tx: Tx, holds: Sequence[Hold]) -> None:
 async def load_lots(tx: Tx, accounts: Mapping[UUID, LockedAccount], keys: Iterable[tuple[UUID, UUID]]) -> None:
     """Add grants (account, grant) to the lots of locked accounts, open or not: a hold may return something to them."""
     missing = sorted({key for key in keys if key[0] in accounts and key[1] not in accounts[key[0]].lots})
-    for row in await find_lots(tx, missing):
-        columns = dict(row)
-        account = accounts[columns.pop("account_id")]
-        account.lots[row["grant_id"]] = Lot(**columns)
+    for account_id, lot in lots_of(await find_lots(tx, missing)):
+        accounts[account_id].lots[lot.grant_id] = lot
+
+
+_values_of = attrgetter(*_STORED)
 
 
 def _row(hold: Hold) -> dict[str, Any]:
-    row = {name: getattr(hold, name) for name in _COLUMNS if name != "metadata"}
-    return {**row, "metadata": json.dumps(hold.details)}
+    return {**dict(zip(_STORED, _values_of(hold), strict=True)), "metadata": json.dumps(hold.details)}
 
 
 def _hold(row: Row) -> Hold:
-    columns = {name: row[name] for name in _COLUMNS if name != "metadata"}
+    columns = {name: row[name] for name in _STORED}
     parts = [
         Part(pool, None if grant_id is None else UUID(grant_id), int(amount)) for pool, grant_id, amount in row["parts"]
     ]

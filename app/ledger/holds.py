@@ -5,14 +5,15 @@ the captured amount from there, in burn order, and returns the rest to the pools
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from app.auth.caller import Actor, Environment
-from app.ledger.entries import Cause, Kind
-from app.ledger.locked_account import DEBT_OF, MAX_INT64, LockedAccount
+from app.ledger.entries import DEBT_OF, Cause, Kind
+from app.ledger.locked_account import MAX_INT64, LockedAccount
 from app.ledger.money import MAX_NANOS
 from app.ledger.pools import CREDIT, Debit
 
@@ -62,6 +63,10 @@ class Hold:
     spending_id: UUID | None = None
     parts: Sequence[Part] = ()
 
+    def copy(self) -> Self:
+        """Return a copy. `dataclasses.replace` takes six times as long."""
+        return type(self)(*_values(self))
+
     @property
     def cause(self) -> Cause:
         return Cause("hold", self.hold_id)
@@ -70,6 +75,9 @@ class Hold:
     def due_amount(self) -> int:
         """The amount that its expiry spends."""
         return {"release": 0, "capture_reported": self.reported, "capture_all": self.amount}[self.on_expiry]
+
+
+_values = attrgetter(*(column.name for column in fields(Hold)))
 
 
 def reserve(

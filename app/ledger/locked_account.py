@@ -14,23 +14,24 @@ An account without grants and money is locked and written by the same statements
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from app.auth.caller import Actor, Environment
 from app.db.statements import Tx
 from app.ledger import queries, rows
-from app.ledger.entries import PAYS_DEBT, TOTALS, USAGE_CAUSES, Cause, Entry, Kind
+from app.ledger.due import settle_due
+from app.ledger.entries import DEBT_OF, PAYS_DEBT, TOTALS, USAGE_CAUSES, Cause, Entry, Kind
 from app.ledger.errors import AccountClosed, AccountSuspended, BalanceLimitExceeded, TooManyGrants
-from app.ledger.lots import MAX_OPEN_LOTS, Lot, in_burn_order, live_sum, next_expiry
+from app.ledger.limits import AccountLimits
+from app.ledger.lots import MAX_OPEN_LOTS, Lot, in_burn_order, live_sum, lots_of, next_expiry, open_lots_of
 from app.ledger.money import MAX_NANOS
 from app.ledger.pools import CREDIT, MAX_CREDITS, Bucket, Debit, daily_free_on
 
 __all__ = ["Cause", "Entry", "Kind", "LockedAccount", "lock_account", "lock_accounts", "write", "write_new"]
 MAX_INT64 = 2**63 - 1
 EXPIRY = Actor("system", "expiry")
-DEBT_OF = {"paid": "debt", "money": "money_debt"}
-"""The pools that can owe, and the pools of what they owe."""
 
 
 @dataclass(slots=True)
@@ -69,6 +70,17 @@ class LockedAccount:
     money_used_nanos: int = 0
     lots: dict[UUID, Lot] = field(default_factory=dict)
     wallet_moved: bool = False
+    charged: dict[Any, Any] | None = None
+    """Charges of this transaction by idempotency key. Operations of a batch do not read each other's rows."""
+    limits: AccountLimits | None = None
+    """Of an account that has any, while a batch decides."""
+    refill_below_nanos: int | None = None
+    """Spending that leaves less money than this starts a refill. None: refills are off."""
+    plan_markup_percent: Decimal | None = None
+    plan_discount_percent: Decimal | None = None
+    """Both of the terms that a subscriber keeps. None: the plan that is on sale has them."""
+    money_before: int | None = None
+    """Of an account with refills: the spendable money before a batch decides."""
 
     def post(self, pool: str, delta: int, kind: Kind, cause: Cause, actor: Actor, now: datetime) -> None:
         """Move `pool` by `delta`: credits, uses of a product's pool, or nanos of money. Does nothing for 0.
@@ -298,6 +310,11 @@ class LockedAccount:
         """Return whether the paid pool has room for `credits` more."""
         return self.balances["paid"] + credits <= self._limit_of("paid")
 
+    def has_room_for_money(self, nanos: int) -> bool:
+        """Return whether the plain balance of money, and the lifetime total, have room for `nanos` more."""
+        fits_total = self.money_purchased_nanos + nanos <= MAX_NANOS
+        return fits_total and self.balances["money"] + nanos <= self._limit_of("money")
+
     def require_room_for_uses(self, cost: int) -> None:
         """Raise BalanceLimitExceeded if `total_uses` would no longer fit 64 bits once all holds are captured."""
         if self.total_uses + self.held_credits + cost > MAX_INT64:
@@ -321,16 +338,15 @@ async def lock_accounts(
 ) -> dict[UUID, LockedAccount]:
     """Lock existing accounts in the order of their ids, which keeps two batches from deadlocking.
 
-    With `skip_locked`, leave out accounts that another transaction has locked, instead of waiting for them.
+    With `skip_locked`, leave out accounts that another transaction has locked, instead of waiting for them. Due holds
+    are settled and written first, except in a batch, which settles its own (app/ledger/due.py).
     """
     found = await queries.lock_accounts(tx, sorted(set(account_ids)), skip_locked=skip_locked)
     accounts = {row["account_id"]: _locked(row) for row in found}
-    with_lots = [a.account_id for a in accounts.values() if a.grants_credits or a.grants_money_nanos]
-    if with_lots:
-        for row in await queries.find_open_lots(tx, with_lots):
-            columns = dict(row)
-            account = accounts[columns.pop("account_id")]
-            account.lots[row["grant_id"]] = Lot(**columns)
+    if with_lots := [a.account_id for a in accounts.values() if a.grants_credits or a.grants_money_nanos]:
+        for account_id, lot in lots_of(await queries.find_open_lots(tx, with_lots)):
+            accounts[account_id].lots[lot.grant_id] = lot
+    await settle_due(tx, accounts)
     return accounts
 
 
@@ -354,7 +370,7 @@ async def write(tx: Tx, accounts: Iterable[LockedAccount], now: datetime) -> Non
         return
     wallets = [account for account in moved if account.wallet_moved]
     if wallets:
-        await _write_lots(tx, wallets)  # before the entries, which reference them
+        await rows.write_lots(tx, wallets)  # before the entries, which reference them
     await queries.insert_ledger_entries(
         tx, [rows.entry_row(a.account_id, e, bool(wallets)) for a in moved for e in a.entries]
     )
@@ -365,15 +381,8 @@ async def write(tx: Tx, accounts: Iterable[LockedAccount], now: datetime) -> Non
         await queries.update_accounts_with_wallets(tx, changed)
     for account in moved:
         account.entries.clear()
-        _stored(account)
-
-
-async def _write_lots(tx: Tx, accounts: Sequence[LockedAccount]) -> None:
-    moved = [(account, lot) for account in accounts for lot in account.lots.values() if lot.moved]
-    if created := [rows.lot_row(account.account_id, lot) for account, lot in moved if lot.created]:
-        await queries.insert_grants(tx, created)
-    if changed := [rows.lot_row(account.account_id, lot) for account, lot in moved if not lot.created]:
-        await queries.update_grants(tx, changed)
+        if account.wallet_moved:
+            account.lots, account.wallet_moved = open_lots_of(account.lots), False
 
 
 async def write_new(tx: Tx, accounts: Sequence[LockedAccount]) -> None:
@@ -383,12 +392,3 @@ async def write_new(tx: Tx, accounts: Sequence[LockedAccount]) -> None:
         await queries.insert_ledger_entries(tx, entries)
     for account in accounts:
         account.entries.clear()
-
-
-def _stored(account: LockedAccount) -> None:
-    """Forget the lots that are closed, and what had to be stored."""
-    if account.wallet_moved:
-        account.lots = {lot.grant_id: lot for lot in account.lots.values() if lot.remaining > 0}
-        for lot in account.lots.values():
-            lot.created = lot.moved = False
-        account.wallet_moved = False

@@ -1,9 +1,9 @@
 """Lots: grants of credits or money. Each is a separate pool with a priority and an expiry. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from app.ledger.pools import CREDIT, Bucket
@@ -54,6 +54,13 @@ class Lot:
         return Bucket("grant", kind, self.unit, self.remaining, self.expires_at, self.grant_id)
 
 
+def lots_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[UUID, Lot]]:
+    """Yield the lots of rows, each with its account's id."""
+    for row in rows:
+        columns = dict(row)
+        yield columns.pop("account_id"), Lot(**columns)
+
+
 def in_burn_order(lots: Iterable[Lot], unit: str) -> list[Lot]:
     """Return the lots of a unit in burn order.
 
@@ -79,3 +86,11 @@ def open_sum(lots: Iterable[Lot], *, credits: bool) -> int:
 def next_expiry(lots: Iterable[Lot]) -> datetime | None:
     """Return the earliest expiry of the open lots."""
     return min((lot.expires_at for lot in lots if lot.remaining > 0 and lot.expires_at is not None), default=None)
+
+
+def open_lots_of(stored: Mapping[UUID, Lot]) -> dict[UUID, Lot]:
+    """Return those of the stored lots that are not empty, with nothing left to store."""
+    found = {lot.grant_id: lot for lot in stored.values() if lot.remaining > 0}
+    for lot in found.values():
+        lot.created = lot.moved = False
+    return found

@@ -1,6 +1,7 @@
 """Tables of accounts, ledger entries, grants and holds, and of verification runs."""
 
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     LargeBinary,
+    Numeric,
     Text,
     UniqueConstraint,
     text,
@@ -23,8 +25,12 @@ from app.db import Base
 from app.db.columns import Timestamp
 from app.ledger.entries import WALLET_ENTRIES
 from app.ledger.pools import MAX_CREDITS
+from app.ledger.refill_models import RefillSettings as RefillSettings
+from app.ledger.run_models import KeyUse as KeyUse
+from app.ledger.run_models import Run as Run
 
 UNIT = "unit = 'credit' OR unit ~ '^[A-Z]{3}$'"
+LIMIT_UNIT = "unit IN ('credit', 'use') OR unit ~ '^[A-Z]{3}$'"
 UNIT_COMMENT = "credit, or the account's currency: then nanos of it"
 
 
@@ -43,6 +49,12 @@ def _amount(comment: str) -> Mapped[int]:
 
 def _none_negative(*columns: str) -> str:
     return f"least({', '.join(columns)}) >= 0"
+
+
+def _same_account(table: str, column: str) -> ForeignKeyConstraint:
+    """Return a reference to a row of the same account, by the column that both tables have."""
+    names = ("account_id", column)
+    return ForeignKeyConstraint(names, [f"{table}.{name}" for name in names], ondelete="RESTRICT")
 
 
 MONEY_COLUMNS = (
@@ -67,6 +79,9 @@ class Account(Base):
         CheckConstraint("total_uses >= 0", name="total_uses"),
         CheckConstraint("last_entry_no >= 0", name="last_entry_no"),
         CheckConstraint("erased_at IS NULL OR status = 'closed'", name="erased_at"),
+        CheckConstraint("refill_below_nanos > 0", name="refill_below"),
+        CheckConstraint("(plan_markup_percent IS NULL) = (plan_discount_percent IS NULL)", name="plan_terms"),
+        CheckConstraint("plan_markup_percent >= -100 AND plan_discount_percent BETWEEN 0 AND 99", name="plan_percents"),
         CheckConstraint(_none_negative(*MONEY_COLUMNS), name="money"),
         CheckConstraint(f"{_none_negative(*SUMS)} AND grants_credits + held_credits <= {MAX_CREDITS}", name="sums"),
         # Only columns that no charge changes, so that updates stay HOT.
@@ -111,6 +126,11 @@ class Account(Base):
     money_purchased_nanos: Mapped[int] = _amount("money bought in all, less what was taken back")
     money_granted_nanos: Mapped[int] = _amount("money given in all")
     money_used_nanos: Mapped[int] = _amount("money used in all, paid or owed")
+    refill_below_nanos: Mapped[int | None] = mapped_column(
+        BigInteger, comment="spending that leaves less starts a refill; null: refills are off"
+    )
+    plan_markup_percent: Mapped[Decimal | None] = mapped_column(Numeric(10, 4), comment="of kept terms; null: none")
+    plan_discount_percent: Mapped[Decimal | None] = mapped_column(Numeric(10, 4), comment="of the same terms")
 
 
 class LedgerEntry(Base):
@@ -126,7 +146,7 @@ class LedgerEntry(Base):
             "unit = 'credit' OR pool !~ '^(daily_free|free|paid|debt|.*/.*)$' AND unit ~ '^[A-Z]{3}$'", name="unit"
         ),
         CheckConstraint("(pool = 'grant') = (grant_id IS NOT NULL)", name="grant_id"),
-        ForeignKeyConstraint(["account_id", "grant_id"], ["grants.account_id", "grants.grant_id"], ondelete="RESTRICT"),
+        _same_account("grants", "grant_id"),
         # Few rows: opening balances of accounts that are created with one. Reports count them by day.
         Index(
             "ix_ledger_entries_opening_paid",
@@ -209,6 +229,7 @@ class Hold(Base):
         CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
         Index("ix_holds_due", "expires_at", postgresql_where=text("status = 'held'")),
         Index("ix_holds_open", "account_id", postgresql_where=text("status = 'held'")),
+        Index("ix_holds_run_id", "account_id", "run_id", "hold_id", postgresql_where=text("run_id IS NOT NULL")),
     )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
@@ -239,8 +260,8 @@ class HoldPart(Base):
 
     __tablename__ = "hold_parts"
     __table_args__ = (
-        ForeignKeyConstraint(["account_id", "hold_id"], ["holds.account_id", "holds.hold_id"], ondelete="RESTRICT"),
-        ForeignKeyConstraint(["account_id", "grant_id"], ["grants.account_id", "grants.grant_id"], ondelete="RESTRICT"),
+        _same_account("holds", "hold_id"),
+        _same_account("grants", "grant_id"),
         CheckConstraint("part_no > 0", name="part_no"),
         CheckConstraint("pool <> 'held'", name="pool"),
         CheckConstraint("(pool = 'grant') = (grant_id IS NOT NULL)", name="grant_id"),
@@ -255,6 +276,113 @@ class HoldPart(Base):
     pool: Mapped[str] = mapped_column(Text, comment="that the part came from")
     grant_id: Mapped[UUID | None] = mapped_column(comment="the lot, if the pool is grant")
     amount: Mapped[int] = mapped_column(BigInteger, comment="in the hold's unit")
+
+
+class SpendingLimit(Base):
+    """A limit of an account's spending. A removed one keeps its row: its counters and its id stay what they were."""
+
+    __tablename__ = "limits"
+    __table_args__ = (
+        CheckConstraint("scope IN ('account', 'key', 'agent', 'model', 'tool')", name="scope"),
+        CheckConstraint("(scope = 'account') = (scope_value = '')", name="scope_value"),
+        CheckConstraint("time_window IN ('minute', 'hour', 'day', 'month', 'lifetime')", name="time_window"),
+        CheckConstraint(LIMIT_UNIT, name="unit"),
+        CheckConstraint("amount >= 0", name="amount"),
+        CheckConstraint("action IN ('refuse', 'notify', 'ask')", name="action"),
+        CheckConstraint("owner IN ('user', 'operator')", name="owner"),
+        Index(
+            "uq_limits_in_force",
+            *("account_id", "scope", "scope_value", "time_window", "unit", "action", "owner"),
+            unique=True,
+            postgresql_where=text("removed_at IS NULL"),
+        ),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    limit_id: Mapped[UUID] = mapped_column(primary_key=True)
+    scope: Mapped[str] = mapped_column(Text)
+    scope_value: Mapped[str] = mapped_column(Text, comment="the key, agent, model or tool; empty: the whole account")
+    time_window: Mapped[str] = mapped_column(Text)
+    unit: Mapped[str] = mapped_column(Text, comment="credit, use, or the currency of money, counted in nanos")
+    amount: Mapped[int] = mapped_column(BigInteger, comment="the most that a window may count, in the unit")
+    action: Mapped[str] = mapped_column(Text)
+    owner: Mapped[str] = mapped_column(Text, comment="user or operator; each changes their own only")
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp)
+    removed_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="null: it is in force")
+
+
+class LimitCounter(Base):
+    """The counter of one window of a limit: spending, open holds and open cost records."""
+
+    __tablename__ = "limit_counters"
+    __table_args__ = (
+        _same_account("limits", "limit_id"),
+        CheckConstraint("counted >= 0", name="counted"),
+        Index(None, "window_start"),  # for the worker, which deletes old ones
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    limit_id: Mapped[UUID] = mapped_column(primary_key=True)
+    window_start: Mapped[datetime] = mapped_column(Timestamp, primary_key=True)
+    counted: Mapped[int] = mapped_column(BigInteger, comment="in the limit's unit")
+    crossed_at: Mapped[datetime | None] = mapped_column(Timestamp, comment="when it first exceeded the amount")
+
+
+class EvaluatedLimits(Base):
+    """The limits that allowed a request, with their counts then: for its explanation, and for a limited time."""
+
+    __tablename__ = "evaluated_limits"
+    __table_args__ = (Index(None, "cause_id"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
+    cause_id: Mapped[UUID] = mapped_column(primary_key=True, comment="the charge, hold or usage event")
+    limits: Mapped[list[Any]] = mapped_column(
+        JSONB, comment="of each limit: its id, its amount, and the count of its window with this request"
+    )
+
+
+class Approval(Base):
+    """A person's permission: for one request above a limit, used once, or for a run to continue or spend more."""
+
+    __tablename__ = "approvals"
+    __table_args__ = (
+        _same_account("limits", "limit_id"),
+        _same_account("runs", "run_uuid"),
+        CheckConstraint("kind IN ('limit', 'resume', 'budget')", name="kind"),
+        CheckConstraint("(kind = 'limit') = (limit_id IS NOT NULL)", name="limit_id"),
+        CheckConstraint("(kind = 'limit') = (run_uuid IS NULL)", name="run_uuid"),
+        CheckConstraint(LIMIT_UNIT, name="unit"),
+        CheckConstraint("status IN ('pending', 'approved', 'denied', 'used')", name="status"),
+        CheckConstraint("amount > 0", name="amount"),
+        CheckConstraint("allowed > 0", name="allowed"),
+        CheckConstraint("(status IN ('approved', 'used')) = (allowed IS NOT NULL)", name="is_allowed"),
+        CheckConstraint("(status = 'pending') = (decided_at IS NULL)", name="decided_at"),
+        CheckConstraint("(status = 'used') = (used_at IS NOT NULL)", name="used_at"),
+        Index(None, "approval_id"),
+        Index("ix_approvals_open", "account_id", "expires_at", postgresql_where=text("status <> 'used'")),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    approval_id: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    limit_id: Mapped[UUID | None]
+    run_uuid: Mapped[UUID | None] = mapped_column(comment="the run that refused")
+    unit: Mapped[str] = mapped_column(Text, comment="of the amounts: credit, use, or the currency of money, in nanos")
+    key_id: Mapped[str | None] = mapped_column(Text, comment="the API key that asked")
+    agent_id: Mapped[str | None] = mapped_column(Text, comment="the agent that asked")
+    model: Mapped[str | None] = mapped_column(Text)
+    tool: Mapped[str | None] = mapped_column(Text)
+    run_id: Mapped[str | None] = mapped_column(Text, comment="the run that asked; null after the person was erased")
+    amount: Mapped[int] = mapped_column(BigInteger, comment="asked for")
+    allowed: Mapped[int | None] = mapped_column(BigInteger, comment="the most that the request may need")
+    status: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[datetime] = mapped_column(Timestamp, comment="from then on it cannot be decided or used")
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    decided_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    decided_by_type: Mapped[str | None] = mapped_column(Text, comment="user or admin")
+    decided_by: Mapped[str | None] = mapped_column(Text)
+    used_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
 class LedgerVerification(Base):

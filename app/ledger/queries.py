@@ -142,6 +142,11 @@ async def update_account_status(tx: Session, account_id: UUID, status: str, reas
     )
 
 
+async def update_plan(tx: Session, account_id: UUID, plan: Mapping[str, Any], now: datetime) -> None:
+    """Set an account's plan and the terms of it. The caller holds its lock."""
+    await tx.execute(update(Account).where(Account.account_id == account_id).values(**plan, updated_at=now))
+
+
 async def update_billing_enabled(tx: Session, account_id: UUID, enabled: bool, now: datetime) -> None:
     """Set whether an account's usage is charged. The caller holds its lock."""
     await tx.execute(

@@ -1,11 +1,12 @@
 """Rows of locked accounts: their balances, entries and lots as the tables store them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from app.db.statements import Tx
 from app.ledger import queries
 from app.ledger.entries import Entry
 from app.ledger.lots import Lot, next_expiry
@@ -67,6 +68,15 @@ def lot_row(account_id: UUID, lot: Lot) -> dict[str, Any]:
     return {"account_id": account_id, **{name: getattr(lot, name) for name in queries.GRANT_COLUMNS[1:]}}
 
 
+async def write_lots(tx: Tx, accounts: "Sequence[LockedAccount]") -> None:
+    """Store the lots that have moved."""
+    moved = [(account, lot) for account in accounts for lot in account.lots.values() if lot.moved]
+    if created := [lot_row(account.account_id, lot) for account, lot in moved if lot.created]:
+        await queries.insert_grants(tx, created)
+    if changed := [lot_row(account.account_id, lot) for account, lot in moved if not lot.created]:
+        await queries.update_grants(tx, changed)
+
+
 def new_row(account: "LockedAccount") -> dict[str, Any]:
     return {
         **account_row(account, account.updated_at),
@@ -75,4 +85,5 @@ def new_row(account: "LockedAccount") -> dict[str, Any]:
         "plan_name": account.plan_name,
         "created_at": account.created_at,
         "is_returning": account.is_returning,
+        "has_limits": account.has_limits,
     }
