@@ -42,7 +42,7 @@ class Alert(Base):
         UniqueConstraint("environment", "rule", "subject", "day"),
         Index("ix_alerts_open", "alert_id", postgresql_where=text("status = 'open'")),
         CheckConstraint("environment IN ('live', 'test')", name="environment"),
-        CheckConstraint(f"rule IN ({_RULES})", name="rule"),
+        CheckConstraint(f"rule IN ({_RULES}, 'burn_rate')", name="rule"),
         CheckConstraint("status IN ('open', 'dismissed', 'acted')", name="status"),
         CheckConstraint("stopped IN ('hold', 'suspend')", name="stopped"),
         CheckConstraint("(decided_at IS NULL) = (decided_by IS NULL)", name="decided"),

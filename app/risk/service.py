@@ -22,6 +22,8 @@ from app.risk.errors import AlertNamesNoAccount, AlertNotFound
 from app.risk.queries import MAX_ACCOUNTS
 
 Rule = Literal["accounts_per_key", "purchases_per_card", "refunds_per_account", "spend_spike"]
+AlertKind = Literal["accounts_per_key", "purchases_per_card", "refunds_per_account", "spend_spike", "burn_rate"]
+"""Of an alert: the rule that raised it, or the burn-rate brake, whose amounts are configured elsewhere."""
 Action = Literal["off", "notify", "hold", "suspend"]
 AlertStatus = Literal["open", "dismissed", "acted"]
 Decision = Literal["dismiss", "hold", "suspend", "reopen"]

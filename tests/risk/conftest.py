@@ -59,7 +59,7 @@ class House:
     async def events(self) -> None:
         """Book all events of Stripe, as its webhooks would."""
         gateway, until = self.app.state.gateway, datetime.now(UTC) + timedelta(days=1)
-        for event in await gateway.events_between("live", HANDLED, self.now - timedelta(days=1), until):
+        for event in await gateway.events_between("live", HANDLED, self.now - timedelta(days=1), until) or ():
             if event.facts is not None:
                 async with self.db.transaction() as tx:
                     await settlement.apply(tx, "live", event.facts, datetime.now(UTC))
