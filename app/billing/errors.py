@@ -4,8 +4,18 @@ A new code is a subclass of `AppError` (app/errors.py), a row in docs/errors.md,
 (sdk/src/ciris_billing/errors.py) if its callers handle it in another way than its status.
 """
 
+from collections.abc import Sequence
+
+from app.billing.posting import Charge
+from app.billing.schemas import ChargeReply
 from app.errors import AppError
 from app.ledger.pools import MINOR_PER_CREDIT
+from app.ledger.remedies import NO_STORE
+from app.refusals.remedies import advice
+from app.refusals.schemas import Remedy
+
+PROBABLE_DOUBLE_CHARGE = "Probable-Double-Charge"
+"""The header that names the first charge."""
 
 
 class InsufficientCredits(AppError):
@@ -19,15 +29,19 @@ class InsufficientCredits(AppError):
 
     status, code = 402, "insufficient_credits"
 
-    def __init__(self, *, available: int, required: int, affordable: int | None = None) -> None:
+    def __init__(
+        self, *, available: int, required: int, affordable: int | None = None, remedies: Sequence[Remedy] = ()
+    ) -> None:
         balance_minor, required_minor = available * MINOR_PER_CREDIT, required * MINOR_PER_CREDIT
         super().__init__(
             f"Insufficient credits. Balance: {balance_minor}, Required: {required_minor}",
+            headers=NO_STORE,
             figures={
                 "balance_minor": balance_minor,
                 "required_minor": required_minor,
                 "shortfall_minor": required_minor - balance_minor,
                 "max_affordable_minor": balance_minor if affordable is None else affordable * MINOR_PER_CREDIT,
+                **advice(remedies),
             },
         )
         self.available = available
@@ -40,6 +54,24 @@ class BalanceChanged(Exception):
     def __init__(self, paid: int) -> None:
         super().__init__(paid)
         self.paid = paid
+
+
+class ProbableDoubleCharge(AppError):
+    """A charge with the same purpose exists under another idempotency key, and the API key refuses to charge again.
+
+    The answer has the first charge, in the form of a replay: clients treat both as paid.
+    """
+
+    status, code = 409, "probable_double_charge"
+
+    def __init__(self, first: Charge) -> None:
+        headers = {
+            "X-Existing-Charge-ID": str(first.charge_id),
+            PROBABLE_DOUBLE_CHARGE: str(first.charge_id),
+            "Cache-Control": "no-store",
+        }
+        figures = ChargeReply.of(first).model_dump(mode="json")
+        super().__init__("Probably a double charge", headers=headers, figures=figures)
 
 
 class ChargeNotFound(AppError):

@@ -13,7 +13,9 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
+    LargeBinary,
     Text,
     UniqueConstraint,
     text,
@@ -44,6 +46,7 @@ class Charge(Base):
         UniqueConstraint("account_id", "entry_no"),
         Index(None, "charge_id"),
         Index("ix_charges_from_grants", "charge_id", postgresql_where=text("from_grants > 0")),  # for sums by day
+        Index("ix_charges_run_id", "account_id", "run_id", "charge_id", postgresql_where=text("run_id IS NOT NULL")),
         CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
         CheckConstraint("amount_minor > 0", name="amount_minor"),
         CheckConstraint("cost = from_daily_free + from_free + from_paid + from_grants AND cost > 0", name="cost"),
@@ -70,6 +73,38 @@ class Charge(Base):
     caller_kind: Mapped[str | None] = mapped_column(Text, comment=CALLER_KIND)
     from_grants: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     grants_after: Mapped[int] = mapped_column(BigInteger, server_default=text("0"), comment=GRANTS_AFTER)
+    run_id: Mapped[str | None] = mapped_column(Text, comment="the run that it belongs to")
+
+
+def _charge(column: str) -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(
+        ["account_id", column], ["charges.account_id", "charges.charge_id"], ondelete="RESTRICT"
+    )
+
+
+DOUBLES = text("double_of IS NOT NULL")
+
+
+class ChargePurpose(Base):
+    """A charge of an API key that asks for double charges: the first with its purpose, or one that repeats it."""
+
+    __tablename__ = "charge_purposes"
+    __table_args__ = (
+        _charge("charge_id"),
+        _charge("double_of"),
+        UniqueConstraint("account_id", "purpose"),
+        CheckConstraint("purpose IS NULL OR (octet_length(purpose) = 32 AND double_of IS NULL)", name="purpose"),
+        CheckConstraint("double_of <> charge_id", name="double_of"),
+        Index("ix_charge_purposes_doubles", "charge_id", postgresql_where=DOUBLES),
+        Index("ix_charge_purposes_doubles_of_account", "account_id", "charge_id", postgresql_where=DOUBLES),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    charge_id: Mapped[UUID] = mapped_column(primary_key=True)
+    purpose: Mapped[bytes | None] = mapped_column(
+        LargeBinary, comment="digest, of the first charge with it; null: a double one, or the person was erased"
+    )
+    double_of: Mapped[UUID | None] = mapped_column(comment="the first charge with its purpose")
 
 
 class Credit(Base):

@@ -4,13 +4,13 @@ BillingService uses it in its own transactions. The services of tools, payments 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from app.auth.caller import Actor
+from app.auth.caller import Actor, DoubleCharges
 from app.billing import queries
 from app.billing.queries import Key
 from app.db import Session, new_id
@@ -37,11 +37,43 @@ class ChargeRequest:
     idempotency_key: str | None = None
     description: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    run_id: str | None = None
+    double_charges: DoubleCharges = "ignore"
+
+    @property
+    def run_ids(self) -> Sequence[str]:
+        return () if self.run_id is None else (self.run_id,)
 
     @property
     def key(self) -> Key | None:
         """The idempotency key, in the caller's key space."""
         return None if self.idempotency_key is None else Key(self.account_id, self.actor.kind, self.idempotency_key)
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeSeries:
+    """Charges of one account, to decide in their order."""
+
+    account_id: UUID
+    charges: Sequence[ChargeRequest]
+
+    @property
+    def at(self) -> datetime:
+        return self.charges[0].at
+
+    @property
+    def run_ids(self) -> Sequence[str]:
+        return [run_id for charge in self.charges for run_id in charge.run_ids]
+
+    @property
+    def keys(self) -> list[Key | None]:
+        return [request.key for request in self.charges]
+
+    @property
+    def key(self) -> Hashable | None:
+        """Identifies the series. None: it has a charge without a key, which may not run again."""
+        keys = self.keys
+        return None if None in keys else (self.account_id, *keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +90,8 @@ class Charge:
     details: dict[str, Any]
     created_at: datetime
     grants_after: int = 0
+    double_of: UUID | None = None
+    """The charge that a new one probably repeats (app/billing/double_charges.py)."""
 
     @property
     def balance_after(self) -> int:
@@ -112,6 +146,7 @@ def charge_row(
     account.total_uses += cost
     grants_after = account.live_grants(request.at)
     grants = {"from_grants": parts["grant"], "grants_after": grants_after} if parts["grant"] or grants_after else {}
+    run = {} if request.run_id is None else {"run_id": request.run_id}
     return {
         "account_id": account.account_id,
         "charge_id": charge_id,
@@ -130,6 +165,7 @@ def charge_row(
         "metadata": json.dumps(request.details),
         "created_at": request.at,
         **grants,
+        **run,
     }
 
 
@@ -158,17 +194,19 @@ async def give_credits(
     description: str | None = None,
     external_transaction_id: str | None = None,
     idempotency_key: str | None = None,
+    own_grant: UUID | None = None,
 ) -> Credit:
     """Add paid credits to a locked account, or take them back if `credits` is negative. The caller calls `write`.
 
     Credits that were paid for (a purchase, a reinstatement, the return of a refund that did not arrive) pay the
-    recorded debt first. Credits that are taken back after they were spent become debt.
+    recorded debt first. Credits that are taken back after they were spent become debt. Taking back begins with the rest
+    of `own_grant`, the grant that the payment gave.
     """
     kind = Kind(transaction_type)
     credit_id = new_id()
     cause = Cause("credit", credit_id)
     if credits < 0:
-        account.take_back_paid(-credits, kind, cause, actor, now)
+        account.take_back_paid(-credits, kind, cause, actor, now, own_grant=own_grant)
     elif kind in PAYS_DEBT:
         account.give_paid(credits, kind, cause, actor, now)
     else:

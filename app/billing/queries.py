@@ -8,14 +8,15 @@ from sqlalchemy import Text, func, literal, null, select, union_all
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.auth.caller import CallerKind
-from app.billing.models import Charge, Credit
+from app.billing.models import Charge, ChargePurpose, Credit
 from app.db import Database, Session
 from app.db.point_reads import PointRead
 from app.db.sql import sql
-from app.db.statements import Tx, find_many, insert_rows
+from app.db.statements import Tx, find_many, insert_rows, with_optional
 from app.ledger.models import Account
 
-CHARGE = list(Charge.__table__.columns)
+CHARGE = [column for column in Charge.__table__.columns if column.name != "run_id"]
+"""The columns of a charge's answer."""
 CREDIT = list(Credit.__table__.columns)
 
 
@@ -55,15 +56,41 @@ async def find_charges_by_keys(tx: Tx, operation: str, keys: Sequence[Key]) -> d
 
 
 async def find_charge(db: Session, environment: str, charge_id: UUID) -> Mapping[str, Any] | None:
-    query = select(*CHARGE).join(Account).where(Charge.charge_id == charge_id, Account.environment == environment)
+    """Return all columns of a charge."""
+    query = (
+        select(*Charge.__table__.columns)
+        .join(Account)
+        .where(Charge.charge_id == charge_id, Account.environment == environment)
+    )
     row = (await db.execute(query)).mappings().one_or_none()
     return None if row is None else dict(row)
 
 
-async def insert_charges(tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
-    if any("from_grants" in row for row in rows):  # else the statement does not name the columns of grants
-        rows = [{"from_grants": 0, "grants_after": 0, **row} for row in rows]
-    await insert_rows(tx, Charge, rows)
+async def insert_charges(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    rows = with_optional(rows, from_grants=0, grants_after=0)
+    await insert_rows(tx, Charge, with_optional(rows, run_id=None))
+
+
+_FIND_FIRST_CHARGE = PointRead(
+    sql(
+        """
+        SELECT p.purpose, {columns} FROM charge_purposes p JOIN charges c USING (account_id, charge_id)
+         WHERE p.account_id = k.account AND p.purpose = k.purpose
+        """,
+        columns=", ".join(f"c.{column.name}" for column in CHARGE),
+    ),
+    account="uuid",
+    purpose="bytea",
+)
+
+
+async def find_first_charges(tx: Tx, purposes: Sequence[tuple[UUID, bytes]]) -> Sequence[Mapping[str, Any]]:
+    """Return the first charges with these purposes of accounts."""
+    return await find_many(tx, _FIND_FIRST_CHARGE, purposes)
+
+
+async def insert_purposes(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    await insert_rows(tx, ChargePurpose, rows)
 
 
 async def find_credit_by_key(db: Session, key: Key) -> Any | None:

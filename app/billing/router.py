@@ -1,6 +1,6 @@
 """`/v1/billing`: checks, charges, credits, accounts, transactions."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response, status
@@ -10,8 +10,7 @@ from app.accounts.schemas import LaterQueryUserId, OAuthProvider, identity_of
 from app.auth.api_keys.key_route import KeyRoute
 from app.auth.dependencies import Minter, Reader, ReaderOrUser, WriterOrUser
 from app.billing.dependencies import Billing
-from app.billing.errors import InsufficientCredits
-from app.billing.posting import ChargeRequest
+from app.billing.errors import PROBABLE_DOUBLE_CHARGE
 from app.billing.schemas import (
     ChargeBody,
     ChargeReply,
@@ -32,7 +31,14 @@ from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idem
 from app.http.schemas import ERRORS, MAX_INT64, ErrorReply, Key255
 from app.ledger.outcomes import Refused, Replayed
 from app.ledger.pools import Shortfall, credits_of_grant
+from app.refusals.schemas import NotAllowedReply
 
+DOUBLE_IN_OPENAPI: dict[str, Any] = {
+    PROBABLE_DOUBLE_CHARGE: {
+        "description": "The charge that this one probably repeats. Only for API keys that flag or refuse such charges.",
+        "schema": {"type": "string", "format": "uuid"},
+    }
+}
 router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
 
 
@@ -43,40 +49,40 @@ router = APIRouter(prefix="/v1/billing", tags=["billing"], responses=ERRORS, rou
     response_model=ChargeReply,
     openapi_extra=IN_OPENAPI,
     responses={
-        402: {"model": InsufficientCreditsReply},
-        409: {"model": ReplayedCharge, "headers": REPLAYED_IN_OPENAPI},
+        201: {"headers": DOUBLE_IN_OPENAPI},
+        402: {"model": InsufficientCreditsReply | NotAllowedReply},
+        409: {"model": ReplayedCharge, "headers": {**REPLAYED_IN_OPENAPI, **DOUBLE_IN_OPENAPI}},
     },
 )
 async def create_charge(body: ChargeBody, request: Request, caller: WriterOrUser, now: Now) -> ChargeReply | Response:
-    """Charge an interaction that happened. Repeating an idempotency key answers 409 and charges nothing."""
+    """Charge an interaction that happened. Repeating an idempotency key answers 409 and charges nothing.
+
+    A charge with the request id, description and amount of an earlier one, but another idempotency key, is probably a
+    double one. By the policy of the API key it is charged as any other, charged with the header
+    `Probable-Double-Charge`, or refused with 409 `probable_double_charge` and the first charge.
+    """
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
-    account_id, _ = await billing.accounts.directory.find_or_create(
-        identity, caller.actor, now, profile=body.profile(caller)
-    )
-    outcome = await billing.charge(
-        ChargeRequest(
-            account_id=account_id,
-            amount_minor=body.amount_minor,
-            currency=body.currency,
-            actor=caller.actor,
-            idempotency_key=idempotency_key(body.idempotency_key, request),
-            description=body.description,
-            details=body.metadata.model_dump(exclude_none=True) if body.metadata else {},
-            at=now,
-        )
-    )
+    profile = body.profile(caller)
+    account_id, _ = await billing.accounts.directory.find_or_create(identity, caller.actor, now, profile=profile)
+    key = idempotency_key(body.idempotency_key, request)
+    outcome = await billing.charge(body.request(account_id, caller.actor, now, key, caller.double_charges))
     if not isinstance(outcome, Replayed):  # a replay writes nothing
-        await billing.accounts.directory.note_profile(account_id, body.profile(caller), now)
+        await billing.accounts.directory.note_profile(account_id, profile, now)
     match outcome:
         case Replayed(charge):
             existing = ReplayedCharge.of(charge, **error_body("Charge already exists", "charge_exists"))
             return _conflict(existing, {"X-Existing-Charge-ID": str(charge.charge_id)})
-        case Shortfall(available, required):
-            raise InsufficientCredits(available=available, required=required)
+        case Shortfall():
+            raise await billing.refusal(account_id, outcome, now)
         case Refused(error):
             raise error
-    return ChargeReply.of(outcome.record)
+    charge = outcome.record
+    reply = ChargeReply.of(charge)
+    if charge.double_of is None:
+        return reply
+    headers = {PROBABLE_DOUBLE_CHARGE: str(charge.double_of)}
+    return Response(reply.model_dump_json(), status.HTTP_201_CREATED, headers, media_type="application/json")
 
 
 @router.post("/credits/check")
@@ -85,11 +91,11 @@ async def check_credit(body: CheckBody, request: Request, caller: ReaderOrUser, 
     """Check before an interaction whether the user can pay. Creates a missing account with its free uses."""
     billing: BillingService = request.app.state.billing
     identity = body.identity(caller)
-    account_id, _ = await billing.accounts.directory.find_or_create(
-        identity, caller.actor, now, profile=body.profile(caller)
-    )
-    await billing.accounts.directory.note_profile(account_id, body.profile(caller), now)
-    return CheckReply.of(await billing.check(account_id, now))
+    profile = body.profile(caller)
+    account_id, _ = await billing.accounts.directory.find_or_create(identity, caller.actor, now, profile=profile)
+    await billing.accounts.directory.note_profile(account_id, profile, now)
+    agent = None if body.context is None else body.context.agent_id
+    return CheckReply.of(await billing.check(account_id, now, key=caller.actor.key_id, agent=agent))
 
 
 @router.get("/charges/by-key", responses={404: {"model": ErrorReply}})
@@ -104,7 +110,8 @@ async def get_charge_by_key(
 ) -> ChargeReply:
     """Ask whether a charge happened. API keys see charges of API keys; a user's token sees charges of user tokens.
 
-    404 `charge_not_found`: no charge has this key. Charges nothing and creates no account.
+    404 `charge_not_found`: no charge has this key. Charges nothing and creates no account. Reads the primary database:
+    a replica could miss a charge that has just been answered.
     """
     response.headers["Cache-Control"] = "no-store"
     identity = identity_of(caller, oauth_provider, external_id, user_id)

@@ -4,6 +4,7 @@
 which PostgreSQL cannot store.
 """
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -15,12 +16,14 @@ from pydantic import (
 )
 
 from app.accounts.schemas import IdentityFields
+from app.auth.caller import Actor, DoubleCharges
 from app.billing import descriptions
-from app.billing.posting import Charge, Credit
-from app.billing.service import CreditStatus
-from app.http.schemas import ErrorReply, Key255, Label, Reply, Timestamp, _no_nul
+from app.billing.posting import Charge, ChargeRequest, Credit
+from app.billing.status import CreditStatus
+from app.http.schemas import ErrorReply, Key255, Label, Reply, RunId, Timestamp, _no_nul
 from app.ledger.amounts import AmountMinor, GrantMinor, UpperCurrency
 from app.ledger.pools import MINOR_PER_CREDIT
+from app.refusals.schemas import RefusalReply
 
 
 class CheckContext(BaseModel):
@@ -49,10 +52,13 @@ class CheckReply(Reply):
     @classmethod
     def of(cls, status: CreditStatus) -> Self:
         active = status.status == "active"
-        has_credit = active and status.spendable > 0
-        purchase_required = active and not has_credit
+        is_covered = active and status.spendable > 0
+        has_credit = is_covered and status.refusal is None
+        purchase_required = active and not is_covered
         offered = status.pack if purchase_required else None
-        reason = None if has_credit else "No free uses or credits remaining" if active else f"Account {status.status}"
+        reason = status.refusal if is_covered else "No free uses or credits remaining"
+        if not active:
+            reason = f"Account {status.status}"
         return cls(
             has_credit=has_credit,
             credits_remaining=status.paid + status.grants,
@@ -82,7 +88,29 @@ class ChargeBody(IdentityFields):
     )
     description: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_no_nul)] | None = None
     idempotency_key: Key255 | None = None
+    run_id: RunId | None = None
     metadata: ChargeMetadata | None = None
+
+    def request(
+        self,
+        account_id: UUID,
+        actor: Actor,
+        at: datetime,
+        idempotency_key: str | None,
+        double_charges: DoubleCharges = "ignore",
+    ) -> ChargeRequest:
+        return ChargeRequest(
+            account_id=account_id,
+            amount_minor=self.amount_minor,
+            currency=self.currency,
+            actor=actor,
+            idempotency_key=idempotency_key,
+            description=self.description,
+            details=self.metadata.model_dump(exclude_none=True) if self.metadata else {},
+            run_id=self.run_id,
+            double_charges=double_charges,
+            at=at,
+        )
 
 
 class ChargeReply(Reply):
@@ -190,7 +218,7 @@ class TransactionsReply(Reply):
     has_more: bool
 
 
-class InsufficientCreditsReply(ErrorReply):
+class InsufficientCreditsReply(RefusalReply):
     """402: the account cannot pay. Nothing was spent."""
 
     # The figures of `InsufficientCredits` (errors.py), and the attributes of the SDK's `InsufficientCredits`.

@@ -1,9 +1,10 @@
 """BillingService: checks, charges and credits of the main pools. Amounts are credits, except names in `_minor`."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,14 @@ from app.accounts.directory import Identity
 from app.accounts.service import AccountService
 from app.auth.caller import Actor, Environment
 from app.billing import queries
+from app.billing.burn_rate import brake_of
+from app.billing.double_charges import Purposes
 from app.billing.errors import BalanceChanged, ChargeNotFound, InsufficientCredits
 from app.billing.posting import (
     CHARGE,
     Charge,
     ChargeRequest,
+    ChargeSeries,
     Credit,
     charge_of,
     give_credits,
@@ -28,46 +32,36 @@ from app.billing.posting import (
     require_currency,
 )
 from app.billing.queries import Key
+from app.billing.refusing import insufficient_credits
+from app.billing.status import RESULTS, CreditStatus
+from app.configuration.sections import BURN_RATE
 from app.configuration.service import Configuration
 from app.db import Database, Session
 from app.db.statements import Tx
 from app.errors import AppError
+from app.ledger.approval_hooks import ApprovalHooks
 from app.ledger.batching import Accounts, Batcher
+from app.ledger.brake import Brake
 from app.ledger.errors import AccountNotFound
+from app.ledger.limit_queries import LimitHooks
+from app.ledger.limits import Spending
 from app.ledger.locked_account import Kind, LockedAccount, lock_account, write
 from app.ledger.outcomes import New, Outcome, Refused
 from app.ledger.pools import CREDIT, Credits, Shortfall, cost_of, daily_free_on, pay
+from app.ledger.refill_hooks import RefillHooks
+from app.ledger.run_hooks import RunHooks
 from app.observability.metrics import CHECKS, ChargeCounter
-from app.packs import Pack
+from app.products import Product
 
 COUNTER = ChargeCounter(CHARGE, ("daily_free", "grant", "free", "paid"))
-CHECKED = {result: CHECKS.labels(CHARGE, result) for result in ("credit", "exhausted", "inactive")}
-
-
-@dataclass(frozen=True, slots=True)
-class CreditStatus:
-    """The state of an account in a check. Amounts are credits."""
-
-    daily_free: int
-    free: int
-    paid: int
-    daily_free_limit: int
-    total_uses: int
-    plan_name: str
-    status: str
-    grants: int
-    """Grants that have not expired."""
-    pack: Pack | None
-    """The pack of a purchase that names none. None: no default pack has the account's currency."""
-
-    @property
-    def spendable(self) -> int:
-        """All credits that a charge could spend now."""
-        return self.daily_free + self.grants + self.free + self.paid
+CHECKED = {result: CHECKS.labels(CHARGE, result) for result in RESULTS}
 
 
 class BillingService:
     """One per process. Its methods open their own transactions and have committed when they return."""
+
+    has_brake = True
+    """Whether the burn-rate brake applies, if one is configured."""
 
     def __init__(self, db: Database, configuration: Configuration) -> None:
         self._db = db
@@ -75,22 +69,38 @@ class BillingService:
         self.accounts = AccountService(db, configuration)
         self.batcher = Batcher(db)
         """Shared with the other services whose operations move credits of accounts."""
+        LimitHooks(self.batcher, configuration.settings.time_zone)
+        RunHooks(self.batcher, configuration.settings.time_zone, self._find_brake)
+        ApprovalHooks(self.batcher)
+        RefillHooks(self.batcher)
         self._charges = self.batcher.operation(self._charge_locked, find_replay=self._replay, count=_count)
+        self._series = self.batcher.operation(
+            self._charge_series, find_replay=self._replays, count=_count_all, weigh=lambda series: len(series.charges)
+        )
 
     async def stop(self) -> None:
         """Wait for the transactions under way. Call it once no request is left."""
         await asyncio.gather(self.batcher.stop(), self.accounts.stop())
 
+    async def _find_brake(self) -> Brake | None:
+        """Return the configured burn rate. In a process with a listener it is in memory."""
+        return brake_of((await self.configuration.current()).document(BURN_RATE)) if self.has_brake else None
+
     # --- reads: no lock, no write ---
 
-    async def check(self, account_id: UUID, now: datetime) -> CreditStatus:
+    async def check(
+        self, account_id: UUID, now: datetime, *, key: str | None = None, agent: str | None = None
+    ) -> CreditStatus:
+        """Return what the account can spend. Limits must leave room for one credit, by this API key and this agent."""
         config = await self.configuration.current()
         allowance = config.defaults.daily_free_uses
         row = await self.accounts.state(account_id)
         left, day = row["daily_free"], row["daily_free_day"]
         daily_free = daily_free_on(now.date(), left=left, day=day, allowance=allowance)
-        active = row["status"] == "active"
         name = config.default_pack(row["currency"])
+        refusal = None
+        if row["has_limits"]:
+            refusal = await self.accounts.refusal(account_id, Spending(CREDIT, 1, key=key, agent=agent), now)
         status = CreditStatus(
             daily_free=daily_free,
             free=row["free"],
@@ -101,17 +111,23 @@ class BillingService:
             status=row["status"],
             grants=(await self.accounts.live_grants(row, now)).credits,
             pack=None if name is None else config.packs[name],
+            refusal=None if refusal is None else refusal.detail,
         )
-        CHECKED["inactive" if not active else "credit" if status.spendable > 0 else "exhausted"].inc()
+        CHECKED[status.result].inc()
         return status
 
     async def get_charge(self, environment: Environment, charge_id: UUID) -> Charge:
+        """Return a charge. Raises ChargeNotFound."""
+        return charge_of(await self.charge_row(environment, charge_id))
+
+    async def charge_row(self, environment: Environment, charge_id: UUID) -> Mapping[str, Any]:
+        """Return the columns of a charge. Raises ChargeNotFound."""
         async with self._db.read() as db:
             row = await queries.find_charge(db, environment, charge_id)
         if row is None:
             raise ChargeNotFound
         structlog.contextvars.bind_contextvars(account_id=str(row["account_id"]))
-        return charge_of(row)
+        return row
 
     async def charge_of_key(self, identity: Identity, actor: Actor, idempotency_key: str) -> Charge:
         """Return the charge with the key in the actor's key space. Raises ChargeNotFound, also for an unknown user."""
@@ -142,6 +158,27 @@ class BillingService:
         """
         return await self._charges.run(request)
 
+    async def charge_in_order(self, series: ChargeSeries) -> Sequence[Outcome[Charge]]:
+        """Decide charges of one account in their order, in one transaction, which other requests may share.
+
+        Locks the account until commit. If all are replays, reads without a lock. Raises Busy when too many wait.
+        """
+        return await self._series.run(series)
+
+    async def refusal(
+        self, account_id: UUID, shortfall: Shortfall, now: datetime, *, use_of: Product | None = None
+    ) -> InsufficientCredits:
+        """Return the error of a refused charge or hold of credits, or (`use_of`) of a use of a product."""
+        [error] = await self.refusals(account_id, [shortfall], now, use_of=use_of)
+        return error
+
+    async def refusals(
+        self, account_id: UUID, shortfalls: Sequence[Shortfall], now: datetime, *, use_of: Product | None = None
+    ) -> list[InsufficientCredits]:
+        """Return the errors of refusals, with their remedies. Reads the account once, without a lock."""
+        account, config = await self.accounts.state(account_id), await self.configuration.current()
+        return [insufficient_credits(shortfall, account, config, now, use_of) for shortfall in shortfalls]
+
     @property
     def waiting(self) -> int:
         """The number of charges that wait for their transaction to end."""
@@ -156,6 +193,18 @@ class BillingService:
         outcome = replayed(request, charge_of(row))
         COUNTER.outcome(outcome)
         return outcome
+
+    async def _replays(self, series: ChargeSeries) -> Sequence[Outcome[Charge]] | None:
+        """Return the outcomes of a series of replays; None if one of its charges may be new."""
+        rows = await asyncio.gather(
+            *(queries.find_charge_by_key(self._db, CHARGE, key) for key in series.keys if key is not None)
+        )
+        charges = [charge_of(row) for row in rows if row is not None]
+        if len(charges) != len(series.charges):
+            return None
+        outcomes = [replayed(request, charge) for request, charge in zip(series.charges, charges, strict=True)]
+        _count_all([outcomes])
+        return outcomes
 
     async def charge_many(self, requests: Sequence[ChargeRequest]) -> list[Outcome[Charge]]:
         """Decide and record any number of charges in one transaction and a constant number of statements.
@@ -172,12 +221,23 @@ class BillingService:
         keys = [key for request in requests if (key := request.key) is not None]
         rows = await queries.find_charges_by_keys(tx, CHARGE, keys)
         used = {key: charge_of(row) for key, row in rows.items()}
+        purposes = await Purposes.read(tx, requests)
         new: list[dict[str, Any]] = []
         outcomes = [
-            self._decide(request, accounts.get(request.account_id), allowance, used, new) for request in requests
+            self._decide(request, accounts.get(request.account_id), allowance, used, new, purposes)
+            for request in requests
         ]
         await record_charges(tx, new)
+        if purposes is not None:
+            await purposes.store(tx)
         return outcomes
+
+    async def _charge_series(
+        self, tx: Tx, accounts: Accounts, batch: Sequence[ChargeSeries]
+    ) -> list[Sequence[Outcome[Charge]]]:
+        """Decide and record series as `_charge_locked` does their charges."""
+        outcomes = iter(await self._charge_locked(tx, accounts, [c for series in batch for c in series.charges]))
+        return [list(islice(outcomes, len(series.charges))) for series in batch]
 
     def _decide(
         self,
@@ -186,30 +246,44 @@ class BillingService:
         allowance: int,
         used: dict[Key, Charge],
         new: list[dict[str, Any]],
+        purposes: Purposes | None = None,
     ) -> Outcome[Charge]:
-        """Decide one charge on a locked account. A new charge is posted, and added to `used` and `new`."""
+        """Decide one charge on a locked account. A new charge is posted, noted on the account, and added to `new`."""
         if account is None:
             return Refused(AccountNotFound())
         key = request.key
-        if key is not None and (existing := used.get(key)) is not None:
-            return replayed(request, existing)
+        if key is not None:
+            existing = used.get(key) or (account.charged or {}).get(key)
+            if existing is not None:
+                return replayed(request, existing)
         cost = cost_of(request.amount_minor)
         try:
+            double_of = None if purposes is None else purposes.first(account, request)
             account.require_active()
             require_currency(account, request.currency or account.currency)
             account.require_room_for_uses(cost)
+            buckets = account.credit_buckets(request.at.date(), allowance, request.at)
+            debits = pay(buckets, cost, unit=CREDIT, now=request.at)
+            if isinstance(debits, Shortfall):
+                return debits
+            spending = None
+            if account.limits is not None:
+                agent_id = request.details.get("agent_id")
+                spending = Spending(CREDIT, cost, key=request.actor.key_id, agent=agent_id, run=request.run_id)
+                account.limits.admit(spending)
         except AppError as error:
             return Refused(error)
-        debits = pay(
-            account.credit_buckets(request.at.date(), allowance, request.at), cost, unit=CREDIT, now=request.at
-        )
-        if isinstance(debits, Shortfall):
-            return debits
         row = post_charge(account, request, debits, allowance=allowance, operation=CHARGE)
         new.append(row)
         charge = charge_of({**row, "metadata": request.details})
+        if spending is not None and account.limits is not None:
+            account.limits.note(spending, charge.charge_id)
         if key is not None:
-            used[key] = charge
+            account.charged = account.charged or {}
+            account.charged[key] = charge
+        if purposes is not None:
+            charge = replace(charge, double_of=double_of)
+            purposes.note(account, request, charge)
         return New(charge, debits)
 
     # --- credits ---
@@ -306,3 +380,8 @@ def _count(outcomes: Sequence[Outcome[Charge]]) -> None:
         if isinstance(outcome, New):
             for bucket, amount in outcome.debits:
                 COUNTER.taken(bucket.kind, amount)
+
+
+def _count_all(batch: Sequence[Sequence[Outcome[Charge]]]) -> None:
+    for outcomes in batch:
+        _count(outcomes)

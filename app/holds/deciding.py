@@ -5,7 +5,7 @@ spends what nothing else could spend. So it succeeds on suspended and closed acc
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -34,6 +34,7 @@ from app.ledger.entries import Cause, Kind
 from app.ledger.errors import AccountNotFound, CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.hold_queries import Key, Place
 from app.ledger.holds import Hold, HoldStatus, reserve, room_beyond, spend
+from app.ledger.limits import Spending
 from app.ledger.locked_account import LockedAccount
 from app.ledger.money import decimal_text
 from app.ledger.pools import CREDIT, MINOR_PER_CREDIT, Bucket, Shortfall, pay
@@ -52,6 +53,8 @@ class Batch:
     by_key: dict[Key, Hold] = field(default_factory=dict)
     opened: list[Hold] = field(default_factory=list)
     changed: dict[Place, Hold] = field(default_factory=dict)
+    expiries: set[UUID] = field(default_factory=set)
+    """Accounts whose hold with the earliest expiry may be another one than before."""
     charges: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -98,6 +101,8 @@ class Decider:
         debits = pay(buckets, request.amount.value, unit=unit, now=request.at)
         if isinstance(debits, Shortfall):
             return Unpaid(debits.available, debits.required, unit)
+        if account.limits is not None:
+            account.limits.admit(_spending(request, request.actor.key_id, unit, request.amount.value))
         hold = Hold(
             environment=account.environment,
             account_id=account.account_id,
@@ -110,17 +115,19 @@ class Decider:
             fingerprint=request.fingerprint(),
             expires_at=request.at + request.expires_in,
             created_at=request.at,
-            key_id=_key_id(request.actor),
+            key_id=request.actor.key_id,
             product_type=request.product_type,
             run_id=request.run_id,
             details=request.details,
         )
+        if account.limits is not None:
+            account.limits.note(_spending(request, request.actor.key_id, unit, request.amount.value), hold.hold_id)
         reserve(account, hold, debits, request.actor, request.at, allowance=self._batch.allowance)
         self._batch.holds[Place(hold.account_id, hold.hold_id)] = hold
         self._batch.opened.append(hold)
         if key is not None:
             self._batch.by_key[key] = hold
-        return Done(replace(hold), is_new=True)
+        return Done(hold.copy(), is_new=True)
 
     def _buckets(self, account: LockedAccount, unit: str, now: datetime) -> list[Bucket]:
         if unit == CREDIT:
@@ -134,6 +141,8 @@ class Decider:
         later = max(hold.expires_at, request.at + request.expires_in)
         is_new = later != hold.expires_at
         hold.expires_at = later
+        if is_new:
+            self._batch.expiries.add(hold.account_id)
         return self._changed(hold, is_new=is_new)
 
     def _report(self, request: Progress, account: LockedAccount) -> Outcome:
@@ -146,7 +155,7 @@ class Decider:
     def _changed(self, hold: Hold, *, is_new: bool) -> Done:
         if is_new:
             self._batch.changed[Place(hold.account_id, hold.hold_id)] = hold
-        return Done(replace(hold), is_new=is_new)
+        return Done(hold.copy(), is_new=is_new)
 
     # --- settlement ---
 
@@ -169,7 +178,7 @@ class Decider:
     def _expire(self, request: Expiry, account: LockedAccount) -> Outcome:
         hold = self._found(request.place, account, account.environment)
         if hold.status != "held" or hold.expires_at > request.at:
-            return Done(replace(hold), is_new=False)
+            return Done(hold.copy(), is_new=False)
         return self._settle(hold, account, hold.due_amount, "expired", request.actor, request.at)
 
     def _settle(
@@ -177,6 +186,8 @@ class Decider:
     ) -> Done:
         """Spend `amount`: of the hold, and beyond it as far as the account can pay. Return the rest."""
         hold.status, hold.settled_at = status, now
+        if account.holds_expire_at is None or hold.expires_at <= account.holds_expire_at:
+            self._batch.expiries.add(hold.account_id)
         if amount:
             hold.spending_id = new_id()
             if hold.unit == CREDIT:
@@ -185,6 +196,9 @@ class Decider:
                 self._spend_money(hold, account, amount, actor, now)
         else:
             spend(account, hold, 0, hold.cause, actor, now)
+        if account.limits is not None:
+            less, uses = hold.captured - hold.amount, 0 if amount else -1
+            account.limits.adjust(_spending(hold, hold.key_id, hold.unit, less, uses), hold.created_at, hold.hold_id)
         return self._changed(hold, is_new=True)
 
     def _spend_credits(self, hold: Hold, account: LockedAccount, amount: int, actor: Actor, now: datetime) -> None:
@@ -222,6 +236,9 @@ class Decider:
         buckets = self._buckets(account, hold.unit, now)
         available = sum(bucket.available for bucket in buckets)
         beyond = max(0, min(amount - hold.amount, available, room_beyond(account, hold)))
+        if account.limits is not None:
+            beyond = account.limits.room(_spending(hold, hold.key_id, hold.unit, beyond, uses=0))
+            account.limits.count(_spending(hold, hold.key_id, hold.unit, beyond, uses=0))
         debits = pay(buckets, beyond, unit=hold.unit, now=now)
         assert not isinstance(debits, Shortfall), "the buckets hold what is available"
         kind = Kind.CHARGE if hold.unit == CREDIT else Kind.USAGE
@@ -245,7 +262,7 @@ def reopened(request: Opening, existing: Hold) -> Outcome:
     """Return the outcome of an opening whose key was used before."""
     if existing.fingerprint != request.fingerprint():
         return Rejected(IdempotencyKeyReused(request.idempotency_key or ""))
-    return Done(replace(existing), is_new=False)
+    return Done(existing.copy(), is_new=False)
 
 
 def recaptured(request: Capture, hold: Hold) -> Outcome:
@@ -255,7 +272,7 @@ def recaptured(request: Capture, hold: Hold) -> Outcome:
     except WrongUnit as error:
         return Rejected(error)
     if hold.status == "captured" and _is_repeat(hold, amount, request.overage):
-        return Done(replace(hold), is_new=False)
+        return Done(hold.copy(), is_new=False)
     return Rejected(settled(hold))
 
 
@@ -273,7 +290,7 @@ def _is_repeat(hold: Hold, amount: int, overage: Overage) -> bool:
 def rereleased(hold: Hold) -> Outcome:
     """Return the outcome of a release of a settled hold. One that expired without a charge is released, too."""
     if hold.status == "released" or (hold.status == "expired" and hold.captured == 0):
-        return Done(replace(hold), is_new=False)
+        return Done(hold.copy(), is_new=False)
     return Rejected(settled(hold))
 
 
@@ -299,8 +316,11 @@ def _require_room(account: LockedAccount, unit: str, amount: int) -> None:
         account.require_room_for_usage(amount)
 
 
-def _key_id(actor: Actor) -> str | None:
-    return actor.id if actor.type == "api_key" else None
+def _spending(work: Opening | Hold, key_id: str | None, unit: str, amount: int, uses: int = 1) -> Spending:
+    """Return what limits count of a hold, or of a correction of it."""
+    agent_id = work.details.get("agent_id")  # of any type: callers send what they like
+    agent = None if agent_id is None else str(agent_id)
+    return Spending(unit, amount, key_id, agent, tool=work.product_type, run=work.run_id, uses=uses)
 
 
 def _event_row(hold: Hold, usage_id: UUID, account: LockedAccount, amount: int, now: datetime) -> dict[str, Any]:
@@ -318,6 +338,7 @@ def _event_row(hold: Hold, usage_id: UUID, account: LockedAccount, amount: int, 
         occurred_at=now,
         now=now,
         metadata=json.dumps(hold.details) if hold.details and not is_erased else None,
+        attribution=None if is_erased else json.dumps({"hold_id": str(hold.hold_id)}),
         tool=hold.product_type,
         run_id=None if is_erased else hold.run_id,
         key_id=hold.key_id,

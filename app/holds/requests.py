@@ -1,7 +1,7 @@
 """Values of holds: requests and outcomes. Amounts are credits, or nanos of the account's currency."""
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -130,11 +130,21 @@ class Work:
         return self.request.account_id if isinstance(self.request, Opening) else self.request.place.account_id
 
     @property
+    def at(self) -> datetime:
+        return self.request.at
+
+    @property
     def key(self) -> Hashable | None:
         """None: a hold without an idempotency key, which may not run again. All changes may: their effect is one."""
         if isinstance(self.request, Opening):
             return self.request.key
         return type(self.request).__name__, self.request.place, self.request.at
+
+    @property
+    def run_ids(self) -> Sequence[str]:
+        """The run of a new hold. An open hold's own is known only once the hold is read."""
+        run_id = self.request.run_id if isinstance(self.request, Opening) else None
+        return () if run_id is None else (run_id,)
 
 
 @dataclass(frozen=True, slots=True)

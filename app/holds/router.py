@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response, status
 
 from app.auth.api_keys.key_route import KeyRoute
 from app.auth.dependencies import Reader, Writer
-from app.billing.errors import InsufficientCredits
 from app.billing.schemas import InsufficientCreditsReply
+from app.billing.service import BillingService
 from app.clock import Now
 from app.holds.ids import place_of
 from app.holds.requests import Capture, Change, Done, Extension, Opening, Progress, Rejected, Release, Unpaid
@@ -17,8 +17,11 @@ from app.holds.schemas import CaptureBody, ExtendBody, HoldBody, HoldReply, Rele
 from app.holds.service import HoldService
 from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idempotency_key
 from app.http.schemas import ERRORS, ErrorReply
-from app.ledger.pools import CREDIT
+from app.ledger.pools import CREDIT, Shortfall
 from app.metering.errors import InsufficientMoney
+from app.metering.usage_schemas import InsufficientMoneyReply
+from app.refusals.remedies import smaller
+from app.refusals.schemas import NotAllowedReply
 
 router = APIRouter(prefix="/v1/billing/holds", tags=["billing"], responses=ERRORS, route_class=KeyRoute)
 SINCE = "0035"
@@ -33,7 +36,10 @@ SETTLED: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorRep
     status_code=status.HTTP_201_CREATED,
     response_model=HoldReply,
     openapi_extra=IN_OPENAPI,
-    responses={200: {"model": HoldReply, **REPEAT}, 402: {"model": InsufficientCreditsReply}},
+    responses={
+        200: {"model": HoldReply, **REPEAT},
+        402: {"model": InsufficientCreditsReply | InsufficientMoneyReply | NotAllowedReply},
+    },
 )
 async def create_hold(body: HoldBody, request: Request, caller: Writer, now: Now) -> HoldReply | Response:
     """Reserve credits or money before work starts. Creates a missing account. 402 if the account cannot pay for it.
@@ -111,7 +117,8 @@ async def get_hold(hold_id: str, request: Request, caller: Reader) -> HoldReply:
 
 
 async def _answer(request: Request, change: Opening | Change) -> HoldReply | Response:
-    service: HoldService = request.app.state.holds
+    state = request.app.state
+    service: HoldService = state.holds
     match await service.run(change):
         case Done(hold, is_new):
             reply = HoldReply.of(hold)
@@ -119,8 +126,11 @@ async def _answer(request: Request, change: Opening | Change) -> HoldReply | Res
                 return reply
             return Response(reply.model_dump_json(), headers=REPLAYED, media_type="application/json")
         case Unpaid(available, required, unit):
-            if unit == CREDIT:
-                raise InsufficientCredits(available=available, required=required)
-            raise InsufficientMoney(available=available, required=required, currency=unit, debt_limit_reached=False)
+            if unit != CREDIT:
+                remedies = smaller(unit, available)
+                raise InsufficientMoney(available=available, required=required, currency=unit, remedies=remedies)
+            billing: BillingService = state.billing
+            assert isinstance(change, Opening), "a settlement is always paid"
+            raise await billing.refusal(change.account_id, Shortfall(available, required), change.at)
         case Rejected(error):
             raise error

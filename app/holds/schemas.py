@@ -57,6 +57,8 @@ class HoldBody(UserFields, AmountFields):
 
     def details(self) -> dict[str, Any]:
         """Return the metadata. Raises InvalidRequest if it cannot be stored."""
+        if not self.metadata:
+            return {}
         try:
             return dict(json.loads(bounded_json("metadata", self.metadata)))
         except ValueError as error:

@@ -8,7 +8,7 @@
 All that happens to a hold happens under its account's lock, in the same transactions as charges.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -23,11 +23,16 @@ from app.db import Database
 from app.db.statements import Tx
 from app.holds.deciding import Batch, Decider, recaptured, reopened, rereleased
 from app.holds.errors import HoldNotFound
+from app.holds.ids import text_of
 from app.holds.requests import Capture, Change, Done, Expiry, Opening, Outcome, Rejected, Release, Work
 from app.ledger import hold_queries as queries
 from app.ledger.batching import Accounts, Batcher
+from app.ledger.due import settle_at_locks
 from app.ledger.hold_queries import Place
 from app.ledger.holds import Hold
+from app.ledger.locked_account import LockedAccount
+from app.ledger.run_hooks import load_runs
+from app.metering.origins import Origin
 from app.metering.own_events import insert_own_events
 
 AT_ONCE = 50
@@ -45,6 +50,7 @@ class HoldService:
         self._configuration = configuration
         self._requests = batcher.operation(self._decide, find_replay=self._find_replay, count=lambda _: None)
         batcher.before_deciding(self._settle_due)
+        settle_at_locks(db, batcher.settle_due)
 
     @property
     def waiting(self) -> int:
@@ -61,6 +67,18 @@ class HoldService:
         if hold is None or hold.environment != environment:
             raise HoldNotFound
         return hold
+
+    async def origin_of(self, event: Mapping[str, Any]) -> Origin | None:
+        """Return the hold whose captured money an event (its row) records. See `FindOrigin`."""
+        hold_id = (event["attribution"] or {}).get("hold_id")
+        return None if hold_id is None else Origin(UUID(hold_id), text_of(event["account_id"], UUID(hold_id)))
+
+    async def list_of_account(
+        self, account_id: UUID, before: UUID | None, limit: int, *, only_open: bool
+    ) -> Sequence[Hold]:
+        """Return the holds of an account, newest first; those older than the hold `before`."""
+        async with self._db.read() as session:
+            return await queries.list_holds(session, account_id, before, limit, only_open=only_open)
 
     async def expire(self, now: datetime) -> int:
         """Settle the holds that are due at `now`, each by its policy. Return their number.
@@ -120,6 +138,7 @@ class HoldService:
         batch.holds = {Place(hold.account_id, hold.hold_id): hold for hold in found}
         places = [place for place in batch.holds if place not in named]
         await queries.load_lots(tx, accounts, _lots_of(batch))
+        await load_runs(tx, accounts, _runs_of(batch))
         decider = Decider(batch)
         for place in places:
             decider.decide(Expiry(place, EXPIRY, now), accounts[place.account_id])
@@ -138,6 +157,7 @@ class HoldService:
         for hold in await queries.find_holds(tx, list(places)):
             batch.holds.setdefault(Place(hold.account_id, hold.hold_id), hold)
         await queries.load_lots(tx, accounts, _lots_of(batch))
+        await load_runs(tx, accounts, _runs_of(batch))
         return batch
 
 
@@ -147,21 +167,32 @@ def _lots_of(batch: Batch) -> list[tuple[UUID, UUID]]:
     return [(h.account_id, part.grant_id) for h in open_holds for part in h.parts if part.grant_id is not None]
 
 
+def _runs_of(batch: Batch) -> Iterable[tuple[UUID, str | None]]:
+    """Return the runs in which open holds count."""
+    return ((hold.account_id, hold.run_id) for hold in batch.holds.values() if hold.status == "held")
+
+
 async def _write(tx: Tx, accounts: Accounts, batch: Batch, also: Sequence[UUID] = ()) -> None:
     """Store what is new. A hold that was opened in this transaction is written once, as it is now."""
     opened = {Place(hold.account_id, hold.hold_id) for hold in batch.opened}
     changed = [hold for place, hold in batch.changed.items() if place not in opened]
-    settled = [hold for hold in batch.holds.values() if hold.status != "held"]
-    if touched := {*also, *(hold.account_id for hold in batch.changed.values())}:
-        expiries = await queries.find_next_expiries(tx, list(touched), [hold.hold_id for hold in settled])
-        for account_id in touched:
-            new = [h.expires_at for h in batch.opened if h.account_id == account_id and h.status == "held"]
-            known = [*new, *([expiries[account_id]] if account_id in expiries else [])]
-            accounts[account_id].holds_expire_at = min(known, default=None)
-            accounts[account_id].wallet_moved = True
+    if batch.expiries or also:
+        await _find_expiries(tx, [accounts[account_id] for account_id in {*also, *batch.expiries}], batch)
     if batch.opened:
         await queries.insert_holds(tx, batch.opened)
     if changed:
         await queries.update_holds(tx, changed)
     await record_charges(tx, batch.charges)
     await insert_own_events(tx, batch.events)
+
+
+async def _find_expiries(tx: Tx, accounts: Sequence[LockedAccount], batch: Batch) -> None:
+    """Note the earliest expiry of the accounts' open holds. Without a statement if they have none but new ones."""
+    settled = [hold.hold_id for hold in batch.holds.values() if hold.status != "held"]
+    holding = [account.account_id for account in accounts if account.held_credits or account.held_money_nanos]
+    found = await queries.find_next_expiries(tx, holding, settled) if holding else {}
+    for account in accounts:
+        new = [h.expires_at for h in batch.opened if h.account_id == account.account_id and h.status == "held"]
+        known = [*new, *([found[account.account_id]] if account.account_id in found else [])]
+        account.holds_expire_at = min(known, default=None)
+        account.wallet_moved = True

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Date, DateTime, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Date, DateTime, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -40,6 +40,11 @@ class ProductUsage(Base):
     __table_args__ = (
         UniqueConstraint("account_id", "idempotency_key"),
         Index(None, "usage_log_id"),
+        Index(
+            "ix_product_usage_log_run_id",
+            *("account_id", "run_id", "usage_log_id"),
+            postgresql_where=text("run_id IS NOT NULL"),
+        ),
         CheckConstraint("source IN ('free', 'paid', 'main_pool')", name="source"),
         CheckConstraint("(source = 'main_pool') = (charge_id IS NOT NULL)", name="charge_id"),
     )
@@ -55,3 +60,4 @@ class ProductUsage(Base):
     actor_type: Mapped[str] = mapped_column(Text)
     actor_id: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+    run_id: Mapped[str | None] = mapped_column(Text, comment="the run that it belongs to")

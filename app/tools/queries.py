@@ -9,7 +9,7 @@ from sqlalchemy import select
 from app.db import Database, Session
 from app.db.point_reads import PointRead
 from app.db.sql import sql
-from app.db.statements import Tx, arrays_of, find_many, insert_rows, write
+from app.db.statements import Tx, arrays_of, find_many, insert_rows, with_optional, write
 from app.tools.models import ProductInventory, ProductUsage
 
 _COLUMNS = "account_id, product_type, free, free_day, paid, total_uses"
@@ -74,4 +74,4 @@ async def find_usages_by_keys(tx: Tx, pairs: Sequence[Pair]) -> dict[Pair, Mappi
 
 
 async def insert_usages(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    await insert_rows(tx, ProductUsage, rows)
+    await insert_rows(tx, ProductUsage, with_optional(rows, run_id=None))

@@ -11,7 +11,6 @@ from app.auth.api_keys.key_route import KeyRoute
 from app.auth.caller import Caller, Permission
 from app.auth.dependencies import ReaderOrUser, require
 from app.billing.dependencies import Billing
-from app.billing.errors import InsufficientCredits
 from app.billing.schemas import InsufficientCreditsReply
 from app.billing.service import BillingService
 from app.clock import Now
@@ -19,6 +18,7 @@ from app.http.idempotency import IN_OPENAPI, REPLAYED, REPLAYED_IN_OPENAPI, idem
 from app.http.schemas import ERRORS, ErrorReply, Key255
 from app.ledger.outcomes import Refused, Replayed
 from app.ledger.pools import Shortfall
+from app.refusals.schemas import NotAllowedReply
 from app.tools.schemas import ToolBalanceReply, ToolBalancesReply, ToolChargeBody, ToolChargeReply, ToolCheckReply
 from app.tools.service import ProductInventoryService
 
@@ -65,16 +65,22 @@ async def list_tool_balances(account_id: AccountId, tools: Tools, now: Now) -> T
 
 
 @router.get("/check/{product_type}", responses=UNKNOWN)
-async def check_tool(product_type: ProductType, account_id: AccountId, tools: Tools, now: Now) -> ToolCheckReply:
+async def check_tool(
+    product_type: ProductType, account_id: AccountId, caller: ReaderOrUser, tools: Tools, now: Now
+) -> ToolCheckReply:
     """Whether the next use of the tool is paid for."""
-    return ToolCheckReply.of(await tools.check(account_id, product_type, now))
+    return ToolCheckReply.of(await tools.check(account_id, product_type, now, key=caller.actor.key_id))
 
 
 @router.post(
     "/charge",
     response_model=ToolChargeReply,
     openapi_extra=IN_OPENAPI,
-    responses={**UNKNOWN, 200: {"headers": REPLAYED_IN_OPENAPI}, 402: {"model": InsufficientCreditsReply}},
+    responses={
+        **UNKNOWN,
+        200: {"headers": REPLAYED_IN_OPENAPI},
+        402: {"model": InsufficientCreditsReply | NotAllowedReply},
+    },
 )
 async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, now: Now) -> ToolChargeReply | Response:
     """Charge one use of a tool: a free use, else a paid use, else paid credits at the tool's price.
@@ -97,13 +103,14 @@ async def charge_tool(body: ToolChargeBody, request: Request, caller: Writer, no
         now=now,
         idempotency_key=idempotency_key(body.idempotency_key, request),
         request_id=body.request_id,
+        run_id=body.run_id,
     )
     if isinstance(outcome, Refused):
         raise outcome.error
     if not isinstance(outcome, Replayed):  # a replay writes nothing
         await billing.accounts.directory.note_profile(account_id, body.profile(caller), now)
     if isinstance(outcome, Shortfall):
-        raise InsufficientCredits(available=outcome.available, required=outcome.required, affordable=0)
+        raise await tools.refusal(account_id, body.product_type, outcome, now)
     reply = ToolChargeReply.of(outcome.record)
     if isinstance(outcome, Replayed):
         return Response(reply.model_dump_json(), headers=REPLAYED, media_type="application/json")

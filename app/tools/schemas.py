@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import Field
 
 from app.accounts.schemas import IdentityFields
-from app.http.schemas import Key255, Label, Reply
+from app.http.schemas import Key255, Label, Reply, RunId
 from app.ledger.pools import MINOR_PER_CREDIT
 from app.tools.service import ToolBalance, ToolUse
 
@@ -15,6 +15,7 @@ class ToolChargeBody(IdentityFields):
     product_type: Key255 = Field(examples=["web_search"])
     idempotency_key: Key255 | None = None
     request_id: Label | None = None
+    run_id: RunId | None = None
 
 
 class ToolChargeReply(Reply):

@@ -6,23 +6,26 @@ main pool's paid credits at the product's price.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 from app.auth.caller import Actor
+from app.billing.errors import InsufficientCredits
 from app.billing.posting import ChargeRequest, post_main_pool_charge, record_charges
 from app.billing.service import BillingService
+from app.billing.status import RESULTS, Result
 from app.configuration.service import Configuration
 from app.db import Database, new_id
 from app.db.statements import Tx
 from app.errors import AppError
 from app.ledger.batching import Accounts
 from app.ledger.errors import AccountNotFound, IdempotencyKeyReused
+from app.ledger.limits import Spending
 from app.ledger.locked_account import Cause, Kind, lock_account, write
 from app.ledger.outcomes import New, Outcome, Refused, Replayed
-from app.ledger.pools import MINOR_PER_CREDIT, Credits, Shortfall
+from app.ledger.pools import CREDIT, MINOR_PER_CREDIT, Credits, Shortfall
 from app.observability.metrics import CHECKS, ChargeCounter
 from app.products import Product
 from app.tools import queries
@@ -32,7 +35,7 @@ from app.tools.inventory import Inventory, read_inventories, stored_or_initial
 
 OPERATION = "tool_charge"
 COUNTER = ChargeCounter(OPERATION, ("free", "paid", "main_pool"))
-CHECKED = {result: CHECKS.labels(OPERATION, result) for result in ("credit", "exhausted", "inactive")}
+CHECKED = {result: CHECKS.labels(OPERATION, result) for result in RESULTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class ToolBalance:
     main_pool: int
     price_credits: int
     total_uses: int
+    is_limited: bool = False
+    """In a check: a limit leaves no room for the next use."""
 
     @property
     def total(self) -> int:
@@ -56,7 +61,7 @@ class ToolBalance:
 
     @property
     def has_credit(self) -> bool:
-        return self.active and self.total > 0
+        return self.active and self.total > 0 and not self.is_limited
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,11 @@ class ToolChargeRequest:
     at: datetime
     idempotency_key: str | None
     request_id: str | None
+    run_id: str | None = None
+
+    @property
+    def run_ids(self) -> Sequence[str]:
+        return () if self.run_id is None else (self.run_id,)
 
     @property
     def key(self) -> queries.Pair | None:
@@ -114,20 +124,34 @@ class ProductInventoryService:
 
     async def balance(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
         """Return the balance without a lock or a write. Raises UnknownProduct."""
+        return (await self._balance(account_id, product_type, now))[0]
+
+    async def _balance(
+        self, account_id: UUID, product_type: str, now: datetime
+    ) -> tuple[ToolBalance, Mapping[str, Any]]:
+        """Return the balance and the account's columns."""
         product = find_product((await self._configuration.current()).products, product_type)
         account, credits = await self._main_pool(account_id, now)
         row = await queries.find_inventory(self._db, account_id, product_type)
-        return _balance(product_type, product, account, credits, row, now.date())
+        return _balance(product_type, product, account, credits, row, now.date()), account
 
     async def _main_pool(self, account_id: UUID, now: datetime) -> tuple[Mapping[str, Any], int]:
         """Return the account's columns, and the credits of its main pool: paid ones and live grants."""
         account = await self._billing.accounts.state(account_id)
         return account, account["paid"] + (await self._billing.accounts.live_grants(account, now)).credits
 
-    async def check(self, account_id: UUID, product_type: str, now: datetime) -> ToolBalance:
-        """Return the balance, and count a check. Raises UnknownProduct."""
-        balance = await self.balance(account_id, product_type, now)
-        CHECKED["credit" if balance.has_credit else "exhausted" if balance.active else "inactive"].inc()
+    async def check(self, account_id: UUID, product_type: str, now: datetime, *, key: str | None = None) -> ToolBalance:
+        """Return the balance, and count a check. Limits must leave room for a use by this API key.
+
+        Raises UnknownProduct.
+        """
+        balance, account = await self._balance(account_id, product_type, now)
+        if account["has_limits"]:
+            price = 0 if balance.free or balance.paid else balance.price_credits
+            spending = Spending(CREDIT, price, key=key, tool=product_type)
+            refusal = await self._billing.accounts.refusal(account_id, spending, now)
+            balance = replace(balance, is_limited=refusal is not None)
+        CHECKED[_result_of(balance)].inc()
         return balance
 
     async def balances(self, account_id: UUID, now: datetime) -> list[ToolBalance]:
@@ -147,6 +171,7 @@ class ProductInventoryService:
         now: datetime,
         idempotency_key: str | None = None,
         request_id: str | None = None,
+        run_id: str | None = None,
     ) -> Outcome[ToolUse]:
         """Spend one use of a product. Locks the account until commit. Replaying a key spends nothing.
 
@@ -161,7 +186,7 @@ class ProductInventoryService:
             if isinstance(replay, Replayed):
                 return replay
             raise
-        request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id)
+        request = ToolChargeRequest(account_id, product_type, product, actor, now, idempotency_key, request_id, run_id)
         return await self._charges.run(request)
 
     async def _replay_of(self, request: ToolChargeRequest) -> Replayed[ToolUse] | Refused | None:
@@ -220,15 +245,26 @@ class ProductInventoryService:
         if source is None:
             available = account.credits_remaining(request.at)
             return Shortfall(available=available, required=inventory.product.price_credits)
-        if source == "main_pool":
-            try:
-                account.require_room_for_uses(inventory.product.price_credits)
-            except AppError as error:
-                return Refused(error)
+        price = inventory.product.price_credits if source == "main_pool" else 0
+        try:
+            account.require_room_for_uses(price)
+            if account.limits is not None:
+                account.limits.admit(_spending(request, price))
+        except AppError as error:
+            return Refused(error)
         use = _post_use(request, inventory, source, batch)
+        if account.limits is not None and source == "main_pool":
+            account.limits.note(_spending(request, price), batch.charges[-1]["charge_id"])
         if key is not None:
             batch.used[request.account_id, key] = {**batch.usages[-1], "result": asdict(use)}
         return New(use)
+
+    async def refusal(
+        self, account_id: UUID, product_type: str, shortfall: Shortfall, now: datetime
+    ) -> InsufficientCredits:
+        """Return the error of a refused use, with its remedies. Reads the account once, without a lock."""
+        product = find_product((await self._configuration.current()).products, product_type)
+        return await self._billing.refusal(account_id, shortfall, now, use_of=product)
 
     async def grant(self, account_id: UUID, product_type: str, uses: Credits, *, actor: Actor, now: datetime) -> int:
         """Give paid uses of a product. Return their new number. Locks the account until commit."""
@@ -245,6 +281,14 @@ class ProductInventoryService:
         return inventory.paid
 
 
+def _result_of(balance: ToolBalance) -> Result:
+    if not balance.active:
+        return "inactive"
+    if balance.total == 0:
+        return "exhausted"
+    return "limited" if balance.is_limited else "credit"
+
+
 def _count(outcomes: Sequence[Outcome[ToolUse]]) -> None:
     """Count outcomes after the commit, because a rollback takes nothing. The main pool is counted in credits."""
     for outcome in outcomes:
@@ -252,6 +296,11 @@ def _count(outcomes: Sequence[Outcome[ToolUse]]) -> None:
         if isinstance(outcome, New):
             use = outcome.record
             COUNTER.taken(use.source, use.cost_minor // MINOR_PER_CREDIT if use.source == "main_pool" else 1)
+
+
+def _spending(request: ToolChargeRequest, price: int) -> Spending:
+    """Return what limits count of a use."""
+    return Spending(CREDIT, price, key=request.actor.key_id, tool=request.product_type, run=request.run_id)
 
 
 def _post_use(request: ToolChargeRequest, inventory: Inventory, source: str, batch: _Batch) -> ToolUse:
@@ -268,6 +317,7 @@ def _post_use(request: ToolChargeRequest, inventory: Inventory, source: str, bat
             actor=request.actor,
             at=request.at,
             description=request.product_type,
+            run_id=request.run_id,
         )
         batch.charges.append(post_main_pool_charge(account, charge, operation=OPERATION))
         charge_id = batch.charges[-1]["charge_id"]
@@ -283,6 +333,7 @@ def _post_use(request: ToolChargeRequest, inventory: Inventory, source: str, bat
         main_pool=account.credits_remaining(request.at) // price,
         total_uses=inventory.total_uses,
     )
+    run = {} if request.run_id is None else {"run_id": request.run_id}
     batch.usages.append(
         {
             "account_id": request.account_id,
@@ -296,6 +347,7 @@ def _post_use(request: ToolChargeRequest, inventory: Inventory, source: str, bat
             "actor_type": request.actor.type,
             "actor_id": request.actor.id,
             "created_at": request.at,
+            **run,
         }
     )
     return use

@@ -63,10 +63,27 @@ async def test_charges_and_tool_charges_of_an_account_share_a_transaction(
         billing.charge(request(account_id, now, "c", amount_minor=100)),
     )
     assert (a.record.paid_after, b.record.paid_after, c.record.paid_after) == (5, 3, 2)
-    assert (image.record.main_pool, no_image) == (0, Shortfall(available=0, required=2))
+    paid, unpaid = (image, no_image) if isinstance(image, New) else (no_image, image)  # each reads prices at first
+    assert (paid.record.main_pool, unpaid) == (0, Shortfall(available=0, required=2))
     uses, charges = [await transactions_of(database, account_id, name) for name in ("product_usage_log", "charges")]
     assert (len(uses), len(charges), uses <= charges) == (1, 2, True)
     assert sum((await balances(database, account_id)).values()) == 0
+
+
+@pytest.mark.parametrize("runs", [["r", None], [None, "r"]])
+async def test_tool_charges_with_and_without_a_run_share_a_transaction(
+    db: Database, billing: BillingService, identity: Identity, now: datetime, database: Urls, runs: list[str | None]
+) -> None:
+    products = {"image": {"price_credits": 2, "initial_free": 0, "daily_free": 0}}
+    tools = ProductInventoryService(db, Configuration(db, settings_for(database, products=products)), billing)
+    account_id = await open_account(billing, identity, now, paid=7)
+    charges = [tools.charge(account_id, "image", actor=ACTOR, now=now, run_id=run) for run in runs]
+    outcomes = await run_while_locked(billing, database, account_id, *charges)
+    assert [type(outcome) for outcome in outcomes] == [New, New]
+    assert len(await transactions_of(database, account_id, "product_usage_log")) == 1
+    async with connected(database) as connection:
+        stored = await connection.fetch("SELECT run_id FROM product_usage_log WHERE account_id = $1", account_id)
+    assert {row["run_id"] for row in stored} == {None, "r"}
 
 
 async def test_an_operation_with_too_few_outcomes_records_nothing(

@@ -311,7 +311,7 @@ async def test_database_that_goes_away_answers_503_in_time_and_comes_back(own_da
             await administrator.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
             assert {answer.status_code for answer in answers} == {503}, server.printed()
             assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers)
-            for _ in range(50):
+            for _ in range(600):
                 answer = await client.post(url, json=body(user, "after"))
                 if answer.status_code == 201:
                     break

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from datetime import UTC
 from types import SimpleNamespace
 from typing import cast
 from uuid import UUID, uuid4
@@ -39,7 +40,8 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> AccountDirectory:
         return uuid4()
 
     monkeypatch.setattr(queries, "find_account_id", find_account_id)
-    configuration = cast(Configuration, SimpleNamespace(settings=SimpleNamespace(digest_key=None)))
+    settings = SimpleNamespace(digest_key=None, all_issuers=[], time_zone=UTC)
+    configuration = cast(Configuration, SimpleNamespace(settings=settings))
     directory = AccountDirectory(Database(SecretStr("postgresql://localhost/none")), configuration)
     directory.listen(cast(NotificationListener, Current()))
     return directory

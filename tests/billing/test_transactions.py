@@ -13,9 +13,14 @@ from app.billing import models as billing_models
 from app.cost_records import models as cost_records_models
 from app.db import Base
 from app.ledger import models as ledger_models
+from app.live import models as live_models
 from app.metering import models as metering_models
 from app.neighbours import models as neighbours_models
 from app.payments import models as payments_models
+from app.receipts import models as receipts_models
+from app.refills import models as refills_models
+from app.refusals import models as refusals_models
+from app.subscriptions import models as subscriptions_models
 from app.tools import models as tools_models
 from app.wallet import models as wallet_models
 from tests.billing.test_charges import User, body
@@ -45,7 +50,16 @@ MONEY = [
         ledger_models.Grant,
         ledger_models.Hold,
         ledger_models.HoldPart,
+        ledger_models.SpendingLimit,
+        ledger_models.LimitCounter,
+        ledger_models.EvaluatedLimits,
+        ledger_models.Run,
+        ledger_models.KeyUse,
+        ledger_models.Approval,
+        ledger_models.RefillSettings,
+        receipts_models.ChainedEntry,
         billing_models.Charge,
+        billing_models.ChargePurpose,
         billing_models.Credit,
         billing_models.FreeGrant,
         metering_models.LlmUsage,
@@ -56,14 +70,29 @@ MONEY = [
         metering_models.AccountCorrection,
         metering_models.UsageCorrection,
         wallet_models.MoneyCredit,
+        live_models.StreamTicket,
+        wallet_models.GrantClaim,
+        wallet_models.Referral,
         cost_records_models.CostRecord,
         cost_records_models.CostRecordItem,
         neighbours_models.MovedAccount,
+        refusals_models.RefusedRequest,
         tools_models.ProductInventory,
         tools_models.ProductUsage,
         payments_models.Purchase,
         payments_models.PurchaseDispute,
         payments_models.PurchaseRefund,
+        payments_models.PaymentCustomer,
+        subscriptions_models.SubscriptionOrder,
+        subscriptions_models.Subscription,
+        subscriptions_models.SubscriptionTerms,
+        subscriptions_models.SubscriptionInvoice,
+        subscriptions_models.PeriodGrant,
+        subscriptions_models.Subscriber,
+        refills_models.CardConsent,
+        refills_models.CardSetup,
+        refills_models.SavedCard,
+        refills_models.Refill,
         analytics_models.AccountDay,
         analytics_models.LlmInteraction,
         analytics_models.InteractionCalls,
@@ -197,6 +226,7 @@ async def test_account_leads_every_key_of_the_money_tables(database: Urls) -> No
 
 async def test_every_table_with_an_account_is_known_as_money_or_as_a_person() -> None:
     about_people = {"account_identities", "account_profiles", "account_search_words", "account_spellings"}
+    about_people.add("provider_objects")  # its key crosses accounts, like that of an identity
     with_account = {name for name, table in Base.metadata.tables.items() if "account_id" in table.c}
     assert with_account == set(MONEY) | about_people
 

@@ -167,6 +167,8 @@ async def test_what_nothing_pays_is_402_and_writes_nothing(
             "required_minor": 1000,
             "shortfall_minor": 100,
             "max_affordable_minor": 0,  # a use has one price
+            "retryable": False,
+            "remedies": [],  # an image has no daily free uses, and this service sells no packs
         }
     assert (await counts(database), await balances(database, account_id)) == before
     await minter.post("/v1/billing/credits", json=credit(user, 100))
