@@ -31,10 +31,11 @@ from app.cost_records.records import (
 from app.db import new_id
 from app.errors import AppError
 from app.ledger.errors import AccountNotFound
+from app.ledger.limits import Spending
 from app.ledger.locked_account import Cause, Kind, LockedAccount
 from app.ledger.money import MAX_NANOS
 from app.ledger.work_done import spend_or_owe
-from app.metering.costs import Cost, cost_of, volume_of
+from app.metering.costs import Cost, cost_of, markup_of, volume_of
 from app.metering.errors import CostOutOfBounds
 from app.metering.event_queries import VolumeKey
 from app.metering.events import RECORD_METER, names_of, quantities_of
@@ -45,6 +46,15 @@ from app.pricing.usage import LlmTokens
 MAX_ITEMS = 1000
 SEVERAL = ""
 """Instead of the provider and the model of a record whose items have different ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountedItem:
+    """An item that names a model."""
+
+    model: str
+    nanos: int
+    at: datetime
 
 
 @dataclass(slots=True)
@@ -61,6 +71,8 @@ class Batch:
     added: list[dict[str, Any]] = field(default_factory=list)
     moved: set[VolumeKey] = field(default_factory=set)
     events: list[dict[str, Any]] = field(default_factory=list)
+    counted: dict[UUID, list[CountedItem]] = field(default_factory=dict)
+    """Items of a record that limits of models have counted, in accounts with such limits."""
 
 
 class Decider:
@@ -98,15 +110,21 @@ class Decider:
         estimate = None if request.estimate is None else request.estimate.nanos(currency)
         if estimate is not None and estimate > MAX_NANOS:
             raise CostOutOfBounds
+        record_id = new_id()
+        if account is not None and account.limits is not None:
+            key_id, agent_id = request.actor.key_id, request.agent_id
+            spending = Spending(currency, estimate or 0, key_id, agent_id, tool=request.tool, run=request.run_id)
+            account.limits.admit(spending)
+            account.limits.note(spending, record_id)
         record = Record(
-            record_id=new_id(),
+            record_id=record_id,
             account_id=request.account_id,
             environment=request.environment,
             client_key=request.client_key,
             request_id=request.request_id,
             fingerprint=request.fingerprint,
             source=request.source,
-            key_id=_key_id(request.actor),
+            key_id=request.actor.key_id,
             tool=request.tool,
             query=request.query,
             agent_id=request.agent_id,
@@ -136,8 +154,14 @@ class Decider:
         if record.items >= MAX_ITEMS:
             raise TooManyItems(MAX_ITEMS)
         cost = self._price(request, record, account)
+        counted = record.counted_nanos
         _count(record, request, cost)
+        _recount(account, record, record.counted_nanos - counted)
         row = _item_row(record, request, cost)
+        if account is not None and account.limits is not None and row["is_counted"]:
+            item = CountedItem(row["model"], cost.nanos, request.at)
+            account.limits.count_model(_of_model(record, item))
+            self._batch.counted.setdefault(record.record_id, []).append(item)
         self._batch.added.append(row)
         self._batch.items[request.key] = row
         self._batch.changed.add(record.record_id)
@@ -156,6 +180,9 @@ class Decider:
             currency=record.currency,
             at=terms.at,
             plan=None if account is None else account.plan_name,
+            plan_markup=None
+            if account is None
+            else markup_of(account.plan_markup_percent, account.plan_name, request.markups),
             tool=record.tool,
             stated=request.item.stated,
             max_stated_nanos=terms.max_stated_nanos,
@@ -179,7 +206,7 @@ class Decider:
         record.execution_time_ms = request.execution_time_ms
         is_erased = account is not None and account.erased_at is not None
         record.error_message = None if is_erased else request.error_message
-        return self._close(record, request.status, request.at)
+        return self._close(record, account, request.status, request.at)
 
     def _expire(self, request: Expiry, account: LockedAccount | None) -> Outcome:
         record = self._found(request.record_id, request.account_id, None)
@@ -187,9 +214,14 @@ class Decider:
             return Done(replace(record), is_new=False)
         if record.on_expiry == "charge_reported":
             self._charge(record, account, request.actor, request.at)
-        return self._close(record, "expired", request.at)
+        return self._close(record, account, "expired", request.at)
 
-    def _close(self, record: Record, status: Status, now: datetime) -> Outcome:
+    def _close(self, record: Record, account: LockedAccount | None, status: Status, now: datetime) -> Outcome:
+        is_done = record.charge is not None
+        _recount(account, record, record.charged_nanos - record.counted_nanos, uses=0 if is_done else -1)
+        if account is not None and account.limits is not None and record.charge not in ("charged", "debt"):
+            for item in self._batch.counted.get(record.record_id, ()):
+                account.limits.count_model(_of_model(record, item, times=-1, keeps_use=is_done), item.at)
         record.status, record.closed_at = status, now
         self._batch.changed.add(record.record_id)
         return Done(replace(record), is_new=True)
@@ -257,8 +289,18 @@ def changed_row(record: Record) -> dict[str, Any]:
     return {**{name: getattr(record, name) for name in CHANGED}, "tokens": json.dumps(record.tokens)}
 
 
-def _key_id(actor: Actor) -> str | None:
-    return actor.id if actor.type == "api_key" else None
+def _recount(account: LockedAccount | None, record: Record, nanos: int, uses: int = 0) -> None:
+    """Correct what the account's limits have counted for a record."""
+    if account is not None and account.limits is not None:
+        spending = Spending(
+            record.currency, nanos, record.key_id, record.agent_id, tool=record.tool, run=record.run_id, uses=uses
+        )
+        account.limits.adjust(spending, record.created_at, record.record_id)
+
+
+def _of_model(record: Record, item: CountedItem, times: int = 1, *, keeps_use: bool = False) -> Spending:
+    uses = 0 if keeps_use else times
+    return Spending(record.currency, times * item.nanos, model=item.model, uses=uses)
 
 
 def _count(record: Record, request: Addition, cost: Cost) -> None:
@@ -304,6 +346,7 @@ def _item_row(record: Record, request: Addition, cost: Cost) -> dict[str, Any]:
         "price": None if explanation is None else json.dumps(explanation),
         "key_id": request.terms.key_id,
         "created_at": request.at,
+        "is_counted": model is not None,
     }
 
 

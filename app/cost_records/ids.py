@@ -12,7 +12,7 @@ NOBODY = UUID(int=0)
 
 
 class Place(NamedTuple):
-    """Where a record is."""
+    """The place of a cost record."""
 
     account_id: UUID
     record_id: UUID

@@ -53,6 +53,11 @@ class CostRecord(Base):
         # Not on amounts, so that a new item changes no index.
         Index("ix_cost_records_open", "account_id", postgresql_where=OPEN),
         Index("ix_cost_records_due", "expires_at", "record_id", postgresql_where=OPEN),
+        Index(
+            "ix_cost_records_run_id",
+            *("account_id", "run_id", "record_id"),
+            postgresql_where=text("run_id IS NOT NULL"),
+        ),
     )
 
     account_id: Mapped[UUID] = mapped_column(primary_key=True, comment="zero: work without a user, never charged")
@@ -117,3 +122,6 @@ class CostRecordItem(Base):
     price: Mapped[Any] = mapped_column(JSONB, nullable=True, comment="rows and rule of the book that priced it")
     key_id: Mapped[str | None] = mapped_column(Text, comment="of the reporting API key")
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+    is_counted: Mapped[bool] = mapped_column(
+        server_default=text("false"), comment="whether limits of its model count it"
+    )

@@ -42,6 +42,12 @@ _LOCK_CLIENT = "SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex') 
 _LOCK_RECORD = "SELECT FROM cost_records WHERE account_id = $1 AND record_id = $2 FOR NO KEY UPDATE"
 
 ITEM = tuple(column.name for column in CostRecordItem.__table__.columns)
+_FIND_COUNTED_ITEMS = """
+    SELECT i.record_id, i.model, i.cost_nanos, i.created_at
+      FROM unnest($1::uuid[], $2::uuid[]) AS k (account_id, record_id),
+           LATERAL (SELECT * FROM cost_record_items
+                     WHERE account_id = k.account_id AND record_id = k.record_id AND is_counted) AS i
+    """
 _FIND_ITEM = PointRead(
     sql(
         """
@@ -75,6 +81,10 @@ _UPDATE = sql(
 _FIND_OPEN_AMOUNT = """
     SELECT coalesce(sum(greatest(coalesce(estimate_nanos, 0), cost_nanos)), 0) AS nanos
       FROM cost_records WHERE account_id = $1 AND status = 'open'
+    """
+_FIND_OPEN_OF_RUN = """
+    SELECT coalesce(sum(greatest(coalesce(estimate_nanos, 0), cost_nanos)), 0) AS nanos, count(*) AS records
+      FROM cost_records WHERE account_id = $1 AND run_id = $2 AND status = 'open'
     """
 _FIND_DUE = """
     SELECT account_id, record_id, expires_at FROM cost_records
@@ -121,6 +131,12 @@ async def find_open_amount(tx: Tx, account_id: UUID) -> int:
     return int(row["nanos"])
 
 
+async def find_open_of_run(tx: Tx, account_id: UUID, run_id: str) -> tuple[int, int]:
+    """Return what a run's open records count, as `find_open_amount` does, and their number."""
+    [row] = await fetch(tx, _FIND_OPEN_OF_RUN, account_id, run_id)
+    return int(row["nanos"]), int(row["records"])
+
+
 async def find_records(tx: Tx, places: Sequence[Place]) -> Sequence[Row]:
     """Return records with their charges."""
     return await find_many(tx, _FIND, places)
@@ -134,6 +150,14 @@ async def find_by_requests(tx: Tx, keys: Sequence[RequestKey]) -> Sequence[Row]:
 async def find_items(tx: Tx, keys: Sequence[ItemKey]) -> Sequence[Row]:
     """Return items by their records and the callers' ids."""
     return await find_many(tx, _FIND_ITEM, keys)
+
+
+async def find_counted_items(tx: Tx, places: Sequence[Place]) -> Sequence[Row]:
+    """Return the items of records that limits of their models have counted."""
+    if not places:
+        return []
+    accounts, records = zip(*places, strict=True)
+    return await fetch(tx, _FIND_COUNTED_ITEMS, list(accounts), list(records))
 
 
 async def lock_client(tx: Tx, client_key: bytes, request_id: str) -> None:

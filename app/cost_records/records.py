@@ -1,9 +1,10 @@
 """Values of cost records: requests, the state of a record, and outcomes."""
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -59,6 +60,10 @@ class Opening:
     def key(self) -> tuple[UUID, bytes, str]:
         return self.account_id, self.client_key, self.request_id
 
+    @property
+    def run_ids(self) -> Sequence[str]:
+        return () if self.run_id is None else (self.run_id,)
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -86,6 +91,8 @@ class Addition:
     item: Item
     terms: Terms
     books: Books
+    markups: Mapping[str, Decimal]
+    """Of the plans on sale, in percent."""
 
     @property
     def at(self) -> datetime:
@@ -94,6 +101,11 @@ class Addition:
     @property
     def key(self) -> tuple[UUID, UUID, str]:
         return self.account_id, self.record_id, self.item.item_id
+
+    @property
+    def run_ids(self) -> Sequence[str]:
+        """None: a record's run is known only once the record is read."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,11 @@ class Completion:
     def key(self) -> Hashable:
         return self.record_id, self.status
 
+    @property
+    def run_ids(self) -> Sequence[str]:
+        """None: a record's run is known only once the record is read."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
@@ -126,6 +143,11 @@ class Expiry:
     @property
     def key(self) -> Hashable:
         return self.record_id, "expiry"
+
+    @property
+    def run_ids(self) -> Sequence[str]:
+        """None: a record's run is known only once the record is read."""
+        return ()
 
 
 Request: TypeAlias = Opening | Addition | Completion | Expiry
@@ -168,6 +190,11 @@ class Record:
     closed_at: datetime | None = None
     charge: Charge | None = None
     debt_nanos: int = 0
+
+    @property
+    def counted_nanos(self) -> int:
+        """The amount that limits count while it is open: the estimate, or the sum so far if that is larger."""
+        return max(self.estimate_nanos or 0, self.cost_nanos)
 
     @property
     def charged_nanos(self) -> int:

@@ -29,6 +29,7 @@ from app.http.schemas import CODED_ERRORS, CodedErrorReply, Reply
 from app.metering.errors import UnpricedModel
 from app.metering.events import Terms
 from app.pricing.unknown_models import UnknownModels
+from app.refusals.schemas import CodedNotAllowedReply
 
 router = APIRouter(prefix="/v1/cost-records", tags=["usage"], responses=CODED_ERRORS, route_class=KeyRoute)
 SINCE = "0031"
@@ -42,7 +43,12 @@ def _repeatable(model: type[Reply]) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": model, "headers": REPLAYED_IN_OPENAPI, "description": "A repeat: nothing changed."}}
 
 
-@router.post("", status_code=status.HTTP_201_CREATED, response_model=RecordReply, responses=_repeatable(RecordReply))
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    response_model=RecordReply,
+    responses={**_repeatable(RecordReply), 402: {"model": CodedNotAllowedReply}},
+)
 async def open_cost_record(body: OpenBody, request: Request, caller: UsageWriter, now: Now) -> RecordReply | Response:
     """Open a record before the work begins. Creates a missing account. Charges and holds nothing.
 
@@ -98,8 +104,9 @@ async def add_cost_record_item(
     if item.stated is not None:
         caller.require(Permission.USAGE_SET_COST)
     books = await request.app.state.price_books.in_force({now})
+    markups = await request.app.state.usage.plan_markups()
     terms = Terms(actor=caller.actor, at=now, max_stated_nanos=_max_stated(caller))
-    addition = Addition(place.account_id, caller.environment, place.record_id, item, terms, books)
+    addition = Addition(place.account_id, caller.environment, place.record_id, item, terms, books, markups)
     outcome = await _service(request).run(addition)
     _note_unknown(request, outcome, now)
     done = _done(outcome)

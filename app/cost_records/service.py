@@ -21,9 +21,18 @@ import structlog
 from app.auth.caller import Actor, Environment
 from app.configuration.service import Configuration
 from app.cost_records import queries
-from app.cost_records.deciding import Batch, Decider, changed_row, readded, recompleted, record_row, reopened
+from app.cost_records.deciding import (
+    Batch,
+    CountedItem,
+    Decider,
+    changed_row,
+    readded,
+    recompleted,
+    record_row,
+    reopened,
+)
 from app.cost_records.errors import CostRecordNotFound
-from app.cost_records.ids import NOBODY, Place
+from app.cost_records.ids import NOBODY, Place, text_of
 from app.cost_records.records import (
     Addition,
     Completion,
@@ -39,9 +48,11 @@ from app.db import Database
 from app.db.statements import Tx
 from app.ledger.batching import Accounts, Batcher
 from app.ledger.money import NANOS_PER_UNIT
+from app.ledger.run_hooks import load_runs
 from app.metering import event_queries
 from app.metering.costs import volume_of
 from app.metering.event_queries import VolumeKey
+from app.metering.origins import Origin
 from app.metering.own_events import insert_own_events
 from app.observability.metrics import USAGE_COST, USAGE_EVENTS
 
@@ -90,9 +101,23 @@ class CostRecordService:
         async with self._db.read() as session:
             return _record(row), await queries.list_items(session, place)
 
+    async def origin_of(self, event: Mapping[str, Any]) -> Origin | None:
+        """Return the record whose settlement an event (its row) records. See `FindOrigin`."""
+        request_id = (event["attribution"] or {}).get("request_id")
+        if request_id is None:
+            return None
+        row = await queries.find_by_request(self._db, (event["account_id"], b"", request_id))
+        if row is None or row["usage_id"] != event["usage_id"]:
+            return None
+        return Origin(row["record_id"], text_of(row["account_id"], row["record_id"]))
+
     async def open_amount(self, tx: Tx, account_id: UUID) -> int:
         """Return what the account's open records count against limits, in nanos. See `find_open_amount`."""
         return await queries.find_open_amount(tx, account_id)
+
+    async def open_of_run(self, tx: Tx, account_id: UUID, run_id: str) -> tuple[int, int]:
+        """Return the nanos and the number of a run's open records. See `find_open_of_run`."""
+        return await queries.find_open_of_run(tx, account_id, run_id)
 
     async def expire(self, now: datetime) -> int:
         """Settle the records that are due at `now`, each by its policy. Return their number.
@@ -159,8 +184,32 @@ async def _read(tx: Tx, accounts: Accounts, requests: Sequence[Request]) -> Batc
     for row in await queries.find_items(tx, list({addition.key: None for addition in additions})):
         item = {name: row[name] for name in queries.ITEM}
         batch.items[row["account_id"], row["record_id"], row["item_id"]] = item
+    open_records = (record for record in batch.records.values() if record.status == "open")
+    await load_runs(tx, accounts, ((record.account_id, record.run_id) for record in open_records))
+    for row in await queries.find_counted_items(tx, _given_back(batch, accounts, requests)):
+        counted = CountedItem(row["model"], row["cost_nanos"], row["created_at"])
+        batch.counted.setdefault(row["record_id"], []).append(counted)
     batch.volumes.update(await event_queries.find_volumes(tx, _volumes(batch, accounts, additions)))
     return batch
+
+
+def _given_back(batch: Batch, accounts: Accounts, requests: Sequence[Request]) -> list[Place]:
+    """Return the records that are settled without a charge, in accounts with limits of models."""
+    found: dict[Place, None] = {}
+    for request in requests:
+        account = accounts.get(request.account_id)
+        if not isinstance(request, Completion | Expiry) or account is None or account.limits is None:
+            continue
+        record = batch.records.get(request.record_id)
+        if record is None or record.status != "open" or not account.limits.has_models:
+            continue
+        if isinstance(request, Completion):
+            is_charged = request.status == "completed"
+        else:
+            is_charged = record.on_expiry == "charge_reported"
+        if not is_charged or not account.billing_enabled:
+            found[Place(request.account_id, request.record_id)] = None
+    return list(found)
 
 
 def _volumes(batch: Batch, accounts: Accounts, additions: Sequence[Addition]) -> list[VolumeKey]:

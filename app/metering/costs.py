@@ -1,5 +1,6 @@
 """The cost of an event: the caller's stated one, else the price book's. Pure: charges and quotes share it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -32,6 +33,7 @@ class Cost:
     stated_nanos: int | None
     priced: Priced | None
     month_quantity: Decimal = Decimal(0)
+    plan_markup: Decimal | None = None
 
     @property
     def provider_nanos(self) -> int | None:
@@ -43,7 +45,7 @@ class Cost:
         return None if self.priced is None or self.stated_nanos is not None else self.priced.unknown
 
     def explanation(self) -> dict[str, Any] | None:
-        """Return what the breakdown needs beside version, quantities, time, plan and tool: rows, rule, month."""
+        """Return what the breakdown needs beside version, quantities, time, plan and tool: rows, markups, month."""
         if self.priced is None:
             return None
         facts: dict[str, Any] = {"rows": self.priced.row_ids}
@@ -51,6 +53,8 @@ class Cost:
             facts["markup"] = self.priced.markup_rule_id
         if self.priced.fallback:
             facts["fallback"] = True
+        if self.plan_markup:
+            facts["plan_markup"] = plain(self.plan_markup)
         if self.month_quantity:
             facts["month_quantity"] = plain(self.month_quantity)
         return facts
@@ -75,6 +79,7 @@ def cost_of(
     at: datetime,
     plan: str | None,
     tool: str | None,
+    plan_markup: Decimal | None = None,
     stated: StatedCost | None = None,
     max_stated_nanos: int = 0,
     month_quantity: Decimal = Decimal(0),
@@ -85,14 +90,14 @@ def cost_of(
     """
     priced = None
     if book is not None and usage is not None:
-        priced = price(book, usage, at=at, plan=plan, tool=tool, month_quantity=month_quantity)
+        priced = price(book, usage, at=at, plan=plan, plan_markup=plan_markup, tool=tool, month_quantity=month_quantity)
     found = priced if isinstance(priced, Priced) else None
     if stated is not None:
         nanos = _checked(stated, currency, max_stated_nanos)
-        return Cost(nanos, nanos, found, month_quantity)
+        return Cost(nanos, nanos, found, month_quantity, plan_markup)
     match priced:
         case Priced():
-            return Cost(priced.cost_nanos, None, priced, month_quantity)
+            return Cost(priced.cost_nanos, None, priced, month_quantity, plan_markup)
         case UnknownModel():
             raise UnpricedModel(priced)
         case UnknownMeter():
@@ -112,6 +117,17 @@ def _checked(stated: StatedCost, currency: str, max_nanos: int) -> int:
             field=field,
         )
     return nanos
+
+
+def markup_of(kept: Decimal | None, plan: str | None, on_sale: Mapping[str, Decimal]) -> Decimal | None:
+    """Return the markup of an account's plan in percent: of the terms that a subscriber keeps, else of the plan."""
+    return kept if kept is not None else on_sale.get(plan or "")
+
+
+def stored_markup(price: Mapping[str, Any] | None) -> Decimal | None:
+    """Return the plan's markup with which a stored event was priced, from its `explanation`."""
+    found = None if price is None else price.get("plan_markup")
+    return None if found is None else Decimal(found)
 
 
 RESERVE_INPUT, RESERVE_OUTPUT = 2_000, 1_000

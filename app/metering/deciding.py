@@ -13,10 +13,13 @@ from uuid import UUID
 
 from app.db import new_id
 from app.errors import AppError, InvalidRequest
+from app.ledger.brake import BurnRateExceeded
 from app.ledger.errors import AccountNotFound
+from app.ledger.limits import LimitExceeded, Spending
 from app.ledger.locked_account import Cause, Kind, LockedAccount
 from app.ledger.pools import Shortfall, pay
-from app.metering.costs import Cost, cost_of, volume_of
+from app.ledger.runs import RUN_REFUSALS
+from app.metering.costs import Cost, cost_of, markup_of, volume_of
 from app.metering.errors import EventIdReused
 from app.metering.event_queries import EventKey, VolumeKey
 from app.metering.events import (
@@ -129,6 +132,7 @@ class Decider:
             currency=account.currency,
             at=at,
             plan=account.plan_name,
+            plan_markup=markup_of(account.plan_markup_percent, account.plan_name, report.markups),
             tool=event.attribution.tool,
             stated=event.stated,
             max_stated_nanos=terms.max_stated_nanos,
@@ -154,15 +158,45 @@ class Decider:
         owed = max(0, cost - available)
         if owed and not self._may_owe(case):
             return self._refuse(case, "insufficient_money", available)
-        if owed and account.balances["money_debt"] + owed > terms.debt_limit_nanos:
-            return self._refuse(case, "debt_limit_reached", available)
+        room = terms.debt_limit_nanos - account.balances["money_debt"]
+        if owed > max(0, room):
+            return self._refuse(case, "debt_limit_reached", available, debt_room=max(0, room))
         usage_id = new_id()
+        self._limit(case, usage_id)
         cause = Cause("usage_event", usage_id)
         debits = pay(buckets, cost - owed, unit=account.currency, now=terms.at)
         assert not isinstance(debits, Shortfall), "the buckets hold what is available"
         account.post_debits(debits, Kind.USAGE, cause, terms.actor, terms.at)
         account.owe_money(owed, cause, terms.actor, terms.at)
         return self._accept(case, usage_id, "debt" if owed else "charged", owed)
+
+    def _limit(self, case: _Case, usage_id: UUID) -> None:
+        """Count an event in the account's limits and its run. They refuse it, unless the work is done by policy.
+
+        Raises LimitExceeded, BurnRateExceeded and RUN_REFUSALS.
+        """
+        limits, event = case.account.limits, case.event
+        if limits is None:
+            return
+        spending = Spending(
+            case.account.currency,
+            case.cost.nanos,
+            key=case.terms.key_id,
+            agent=event.attribution.agent_id,
+            model=names_of(event.usage)[1],
+            tool=event.attribution.tool,
+            run=event.attribution.run_id,
+        )
+        if self._may_owe(case):
+            limits.count(spending)
+            limits.note(spending, usage_id)
+            return
+        try:
+            limits.admit(spending)
+            limits.note(spending, usage_id)
+        except (LimitExceeded, BurnRateExceeded, *RUN_REFUSALS) as error:
+            self._refuse(case, error.code, spendable(case.account, case.terms.at))
+            raise
 
     def _may_owe(self, case: _Case) -> bool:
         return case.terms.policy == "debt" or case.account.plan_name in self._rules.debt_plans
@@ -180,7 +214,7 @@ class Decider:
             self._batch.moved.add(case.volume)
         return Accepted(record, case.event.usage.meter, case.cost.unknown)
 
-    def _refuse(self, case: _Case, reason: str, available: int) -> Unpaid:
+    def _refuse(self, case: _Case, reason: str, available: int, *, debt_room: int = 0) -> Unpaid:
         """Record a refused attempt: the first one as an event, all of them as a number."""
         attempt = self._batch.attempts.get(case.key)
         if attempt is None:
@@ -192,8 +226,16 @@ class Decider:
         attempt["attempts"] += 1
         attempt["last_attempt_at"] = case.terms.at
         self._batch.refused.add(case.key)
-        currency = case.account.currency
-        return Unpaid(case.event.event_id, currency, available, case.cost.nanos, reason == "debt_limit_reached")
+        return Unpaid(
+            event_id=case.event.event_id,
+            currency=case.account.currency,
+            available=available,
+            required=case.cost.nanos,
+            affordable=available + debt_room,
+            plan_name=case.account.plan_name,
+            plan_markup=case.cost.plan_markup,
+            debt_limit_reached=reason == "debt_limit_reached",
+        )
 
 
 def repeated(event: UsageEvent, known: Known) -> Outcome:

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 from app.errors import AppError
 from app.ledger.money import decimal_text, minor_ceil, minor_floor
+from app.ledger.remedies import NO_STORE
 from app.pricing.compiled import UnknownModel
 from app.pricing.engine import UnknownMeter
+from app.refusals.remedies import advice
+from app.refusals.schemas import Remedy
 
 
 class EventIdReused(AppError):
@@ -18,19 +21,35 @@ class EventIdReused(AppError):
 
 
 class InsufficientMoney(AppError):
-    """The account cannot pay. The event may be sent again under the same id. Amounts are nanos of the currency."""
+    """The account cannot pay. The event may be sent again under the same id. Amounts are nanos of the currency.
+
+    `affordable` is the largest cost that the same operation could have now, debt included. None means `available`.
+    """
 
     status, code = 402, "insufficient_money"
 
-    def __init__(self, *, available: int, required: int, currency: str, debt_limit_reached: bool) -> None:
+    def __init__(
+        self,
+        *,
+        available: int,
+        required: int,
+        currency: str,
+        affordable: int | None = None,
+        debt_limit_reached: bool = False,
+        remedies: Sequence[Remedy] = (),
+    ) -> None:
         balance, cost = decimal_text(available), decimal_text(required)
         reason = "Debt limit reached" if debt_limit_reached else "Insufficient credits"
         super().__init__(
             f"{reason}. Balance: {balance} {currency}, required: {cost} {currency}",
+            headers=NO_STORE,
             figures={
                 "balance": balance,
                 "required": cost,
+                "shortfall": decimal_text(required - available),
+                "max_affordable": decimal_text(available if affordable is None else affordable),
                 "currency": currency,
+                **advice(remedies),
                 "details": {"balance": minor_floor(available, currency), "required": minor_ceil(required, currency)},
             },
         )

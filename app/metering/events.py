@@ -1,7 +1,7 @@
 """Values of usage events: a report, the terms on which it is decided, and its outcomes."""
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -83,7 +83,7 @@ class Terms:
 
     @property
     def key_id(self) -> str | None:
-        return self.actor.id if self.actor.type == "api_key" else None
+        return self.actor.key_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,21 @@ class Report:
     events: Sequence[UsageEvent]
     terms: Terms
     books: Books
+    markups: Mapping[str, Decimal]
+    """Of the plans on sale, in percent."""
 
     @property
     def key(self) -> Hashable:
         """Identifies the report: none of its events is recorded twice, so it may run again."""
         return (self.account_id, *((event.event_id, event.source) for event in self.events))
+
+    @property
+    def at(self) -> datetime:
+        return self.terms.at
+
+    @property
+    def run_ids(self) -> Sequence[str]:
+        return [run_id for event in self.events if (run_id := event.attribution.run_id) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +146,18 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Unpaid:
-    """The account cannot pay. The attempt is recorded; the same event may be sent again. Amounts are nanos."""
+    """The account cannot pay. The attempt is recorded; the same event may be sent again. Amounts are nanos.
+
+    `affordable` is the largest cost that would be accepted now: the money, and the debt that the account may make.
+    """
 
     event_id: str
     currency: str
     available: int
     required: int
+    affordable: int
+    plan_name: str
+    plan_markup: Decimal | None = None
     debt_limit_reached: bool = False
 
 

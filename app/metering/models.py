@@ -17,6 +17,7 @@ from sqlalchemy import (
     Numeric,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -87,6 +88,11 @@ class UsageEvent(Base):
         Index("ix_usage_events_occurred_at", "occurred_at", "usage_id"),  # everyone's reports
         # For sums of new events. Ids grow as rows are added, so an index of block ranges suffices.
         Index("ix_usage_events_usage_id", "usage_id", postgresql_using="brin"),
+        Index(
+            "ix_usage_events_run_id",
+            *("account_id", "run_id", "usage_id"),
+            postgresql_where=text("run_id IS NOT NULL"),
+        ),
         CheckConstraint("environment IN ('live', 'test')", name="environment"),
         CheckConstraint("status IN ('charged', 'debt', 'recorded', 'refused')", name="status"),
         CheckConstraint("(status = 'refused') = (refusal IS NOT NULL)", name="refusal"),

@@ -16,7 +16,9 @@ from app.auth.caller import Caller
 from app.errors import InvalidRequest
 from app.http.schemas import Key255, Reply, Text255, Timestamp
 from app.http.service_name import UNKNOWN
+from app.ledger.limit_schemas import EvaluatedLimitReply
 from app.ledger.money import decimal_text, minor_ceil, minor_floor
+from app.ledger.move_schemas import MoveReply
 from app.metering.events import Status, plain
 from app.metering.report_queries import QUANTITIES, Dimension, Grouping, Interval
 from app.metering.usage_schemas import Balance, QuoteLine
@@ -148,6 +150,20 @@ class EventDetailReply(EventReply):
     attempts: int = Field(description="Refused attempts, of an event that is not recorded.")
     lines: list[QuoteLine]
     corrected: CorrectedReply | None = Field(description="The cost in force; null: the event was not priced again.")
+
+
+class EventExplanationReply(EventDetailReply):
+    """An event with all that decided about it."""
+
+    moves: list[MoveReply] = Field(
+        description="The balances and grants that paid or owe, in their order. Captured money was in the pool `held`."
+    )
+    limits: list[EvaluatedLimitReply] = Field(
+        description="The limits that allowed it, or the opening of its hold or cost record. Kept for 93 days."
+    )
+    key_name: str | None = Field(description="Of the API key that reported it.")
+    hold_id: str | None = Field(description="The hold whose captured money it records.")
+    record_id: str | None = Field(description="The cost record that it charges.")
 
 
 class GroupReply(Reply):

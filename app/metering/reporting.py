@@ -1,27 +1,26 @@
 """Reporting: from a caller's request to events of accounts, for each of the routes that accept events."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
 
 from app.accounts.directory import AccountDirectory, Identity, Profile
+from app.accounts.many import accounts_of, for_all
 from app.auth.caller import Caller, Permission, UsagePolicy
 from app.errors import AppError, InvalidRequest
 from app.http.service_name import UNKNOWN, service_name
 from app.metering.attribution import HEADERS
-from app.metering.events import Outcome, Rejected, Terms, UsageEvent
-from app.metering.service import UsageService, failure_of
+from app.metering.errors import InsufficientMoney
+from app.metering.events import Outcome, Rejected, Terms, Unpaid, UsageEvent
+from app.metering.refusing import insufficient_money
+from app.metering.service import UsageService
 from app.metering.usage_schemas import EventFields, UsageBody
 
-AT_ONCE = 128
-"""Accounts of one request that are found, or whose events are recorded, at the same time."""
-Item = TypeVar("Item")
 _BODY: TypeAdapter[UsageBody] = TypeAdapter(UsageBody)
 
 
@@ -83,13 +82,18 @@ class Reporter:
         """Record one event. Creates a missing account."""
         return await self._usage.record_one(await self._account_of(reported), reported.event, self._terms)
 
+    async def refusal(self, reported: Reported, unpaid: Unpaid) -> InsufficientMoney:
+        """Return the error of an event that was not paid, with its remedies."""
+        return insufficient_money(unpaid, await self._usage.remedies(unpaid, reported.event, self._now))
+
     async def record_all(self, items: Sequence[Reported | AppError]) -> list[Outcome]:
         """Record events, those of one account in their order. The outcome of an error is a rejection.
 
         Raises UpgradeInProgress before anything is recorded.
         """
         await self._usage.require_upgraded()
-        accounts = await self._accounts_of([item for item in items if isinstance(item, Reported)])
+        users = [(item.identity, item.profile) for item in items if isinstance(item, Reported)]
+        accounts = await accounts_of(self._directory, users, self._caller.actor, self._now)
         outcomes: dict[int, Outcome] = {}
         places: dict[UUID, list[tuple[int, UsageEvent]]] = {}
         for place, item in enumerate(items):
@@ -105,38 +109,11 @@ class Reporter:
             recorded = await self._usage.record(account_id, [event for _, event in theirs], self._terms)
             outcomes.update(zip((place for place, _ in theirs), recorded, strict=True))
 
-        await _for_all(record, places)
+        await for_all(record, places)
         return [outcomes[place] for place in range(len(items))]
-
-    async def _accounts_of(self, items: Sequence[Reported]) -> Mapping[Identity, UUID | AppError]:
-        """Return the account of each user, created if it was missing, or the error that prevented it."""
-        firsts = {item.identity: item for item in reversed(items)}
-        accounts: dict[Identity, UUID | AppError] = {}
-
-        async def find(identity: Identity) -> None:
-            try:
-                accounts[identity] = await self._account_of(firsts[identity])
-            except Exception as error:
-                accounts[identity] = failure_of(error)
-
-        await _for_all(find, firsts)
-        return accounts
 
     async def _account_of(self, item: Reported) -> UUID:
         account_id, _ = await self._directory.find_or_create(
             item.identity, self._caller.actor, self._now, profile=item.profile
         )
         return account_id
-
-
-async def _for_all(work: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:
-    """Do the work for all items, AT_ONCE of them at a time."""
-    turns = asyncio.Semaphore(AT_ONCE)
-
-    async def in_turn(item: Item) -> None:
-        async with turns:
-            await work(item)
-
-    async with asyncio.TaskGroup() as group:
-        for item in items:
-            group.create_task(in_turn(item))

@@ -10,21 +10,28 @@ from fastapi import APIRouter, Path, Query, Request
 
 from app.accounts.dependencies import Accounts, QueryUser
 from app.accounts.schemas import identity_of
+from app.auth.api_keys.service import find_key_name
 from app.auth.caller import Environment
 from app.auth.dependencies import EndUser, UsageReader
 from app.auth.guarded_route import GuardedRoute
 from app.clock import Now
 from app.db import Database
 from app.http.schemas import CODED_ERRORS, CodedErrorReply, Key255
+from app.ledger.evaluated_limits import find_evaluated
+from app.ledger.limit_schemas import EvaluatedLimitReply
 from app.ledger.money import decimal_text
+from app.ledger.move_schemas import MoveReply, replies_of
+from app.ledger.moves import moves_at
 from app.metering import report_queries as queries
+from app.metering.costs import stored_markup
 from app.metering.errors import EventNotFound
-from app.metering.events import usage_of
+from app.metering.events import HOLD_METER, RECORD_METER, usage_of
+from app.metering.origins import FindOrigin, Origin
 from app.metering.report_queries import Scope
 from app.metering.report_schemas import (
     DEFAULT_DAYS,
     CorrectedReply,
-    EventDetailReply,
+    EventExplanationReply,
     EventReply,
     GroupReply,
     OwnUsageQuery,
@@ -42,6 +49,8 @@ from app.pricing.service import PriceBooks
 from app.timestamps import LATEST
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"], responses=CODED_ERRORS, route_class=GuardedRoute)
+SETTLED_BY = {HOLD_METER: "holds", RECORD_METER: "cost_records"}
+"""The services of the application (`FindOrigin`) that record our own events, by meter."""
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": CodedErrorReply}}
 
 
@@ -72,15 +81,49 @@ async def get_usage_event(
     accounts: Accounts,
     user: QueryUser,
     source: Annotated[Key255 | None, Query(description="Default: this API key's, else any.")] = None,
-) -> EventDetailReply:
-    """Return one event with the breakdown of its cost. One that was only refused has the status `refused`."""
+) -> EventExplanationReply:
+    """Return one event with the breakdown of its cost, and the balances that paid it.
+
+    One that was only refused has the status `refused`.
+    """
+    db: Database = request.app.state.db
     account_id = await accounts.find_account_id(user.identity(caller))
-    row = await queries.find_event(request.app.state.db, account_id, event_id, source or caller.source)
+    row = await queries.find_event(db, account_id, event_id, source or caller.source)
     if row is None or (source is not None and row["source"] != source):
         raise EventNotFound
     prices = request.app.state.price_books
     lines, corrected = await price_lines(prices, row), await corrected_price(prices, row)
-    return EventDetailReply.of(row, raw=row["raw"], attempts=row["attempts"], lines=lines, corrected=corrected)
+    find: FindOrigin | None = getattr(request.app.state, SETTLED_BY.get(row["meter"], ""), None)
+    origin = None if find is None else await find.origin_of(row)
+    evaluated = await find_evaluated(db, account_id, row["usage_id"] if origin is None else origin.cause_id)
+    moves, key_name = await _moves(db, row, origin), await _key_name(db, row["key_id"])
+    return EventExplanationReply.of(
+        row,
+        raw=row["raw"],
+        attempts=row["attempts"],
+        lines=lines,
+        corrected=corrected,
+        moves=moves,
+        limits=[EvaluatedLimitReply.of(limit) for limit in evaluated],
+        key_name=key_name,
+        hold_id=origin.wire_id if origin is not None and row["meter"] == HOLD_METER else None,
+        record_id=origin.wire_id if origin is not None and row["meter"] == RECORD_METER else None,
+    )
+
+
+async def _moves(db: Database, row: Mapping[str, Any], origin: Origin | None) -> list[MoveReply]:
+    """Return the entries of an event. A cost record's name the record."""
+    if row["status"] not in ("charged", "debt"):
+        return []
+    cause_id = row["usage_id"] if origin is None or row["meter"] != RECORD_METER else origin.cause_id
+    return replies_of(await moves_at(db, row["account_id"], [cause_id], row["created_at"]))
+
+
+async def _key_name(db: Database, key_id: str | None) -> str | None:
+    if key_id is None:
+        return None
+    async with db.read() as session:
+        return await find_key_name(session, key_id)
 
 
 async def _report(
@@ -125,6 +168,7 @@ async def price_lines(prices: PriceBooks, row: Mapping[str, Any]) -> list[QuoteL
         usage_of(row["meter"], row["provider"], row["model"], row["quantities"]),
         at=row["occurred_at"],
         plan=row["plan_name"],
+        plan_markup=stored_markup(row["price"]),
         tool=row["tool"],
         month_quantity=Decimal(row["price"].get("month_quantity", 0)),
     )

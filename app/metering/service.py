@@ -11,21 +11,25 @@ match outcome:
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import structlog
 
 from app.accounts.service import AccountService
+from app.configuration.sections import PLANS
 from app.configuration.service import Configuration
 from app.db import Database, time_of
 from app.db.statements import Tx
 from app.db.version_mark import VersionMark
-from app.errors import AppError, Busy, is_database_unavailable
+from app.errors import AppError, failure_of
 from app.ledger.batching import Accounts, Batcher
+from app.ledger.limits import Spending
 from app.ledger.money import NANOS_PER_UNIT, nanos_of_minor
 from app.metering import event_queries as queries
-from app.metering.costs import cost_of, reserve_of, volume_of
+from app.metering.costs import cost_of, markup_of, reserve_of, volume_of
 from app.metering.deciding import Batch, Decider, Known, Rules, repeated
 from app.metering.errors import UnpricedModel
 from app.metering.event_queries import EventKey, VolumeKey
@@ -42,18 +46,25 @@ from app.metering.events import (
     Unpaid,
     UsageEvent,
 )
+from app.metering.refusing import remedies_of
 from app.observability.metrics import CHECKS, USAGE_COST, USAGE_EVENTS
 from app.pricing.engine import Priced
 from app.pricing.service import PriceBooks
 from app.pricing.unknown_models import UnknownModels
 from app.pricing.usage import Usage
+from app.refusals.schemas import Remedy
 
 KNOWN_SINCE = "0028"
 """The revision before whose version a ledger entry of usage is a mismatch."""
+MARKUPS_SINCE = "0048"
+"""Versions before this revision price usage without the markup of the account's plan."""
 EVENTS_AT_ONCE = 128
 """Events of one account in one transaction. A longer report takes several, so that others get the lock in between."""
 CHECKED = {result: CHECKS.labels("usage", result) for result in ("credit", "exhausted", "inactive")}
 _WORDS = {Accepted: "recorded", Repeated: "repeated", Unpaid: "unpaid", Rejected: "rejected"}
+_COUNTERS = {outcome: USAGE_EVENTS.labels(word) for outcome, word in _WORDS.items()}
+_cost_counter = cache(USAGE_COST.labels)
+"""A lookup by labels costs several times as much as counting."""
 log = structlog.get_logger()
 
 
@@ -126,9 +137,17 @@ class UsageService:
         await self.require_upgraded()
         moments = {event.occurred_at or terms.at for event in events}
         books = await self._prices.in_force({at for at in moments if self._rules.is_in_time(at, terms.at)})
-        outcomes = await self._reports.run(Report(account_id, events, terms, books))
+        outcomes = await self._reports.run(Report(account_id, events, terms, books, await self.plan_markups()))
         self._note_unknown(outcomes, terms.at)
         return outcomes
+
+    async def plan_markups(self) -> Mapping[str, Decimal]:
+        """Return the markups of the plans on sale, in percent, from memory.
+
+        None apply while an older version may run, which would price the same usage without them.
+        """
+        found = (await self._configuration.current()).document(PLANS).markups
+        return found if not found or await self._mark.excludes_before(MARKUPS_SINCE) else {}
 
     async def _find_replay(self, report: Report) -> Sequence[Outcome] | None:
         """Return the outcomes of a report whose events are all repeats; None if one of them may be new."""
@@ -174,15 +193,26 @@ class UsageService:
             elif isinstance(outcome, Rejected) and isinstance(outcome.error, UnpricedModel):
                 self._unknown_models.note(outcome.error.unknown, now, stated_price=False)
 
+    async def remedies(self, unpaid: Unpaid, event: UsageEvent, now: datetime) -> list[Remedy]:
+        """Return what helps an event that was not paid. Reads no account."""
+        at = event.occurred_at or now
+        return remedies_of(unpaid, event, await self._prices.current(unpaid.currency, at), at)
+
     # --- checks and quotes: no lock, no write ---
 
     async def check(
-        self, account_id: UUID, required: StatedCost, model: tuple[str, str] | None, now: datetime
+        self,
+        account_id: UUID,
+        required: StatedCost,
+        model: tuple[str, str] | None,
+        now: datetime,
+        *,
+        key: str | None = None,
     ) -> Check:
         """Return whether the account could pay now. Holds nothing.
 
         `model` is a provider and a model: if nothing is required, a call of it makes a reserve of at least one minor
-        unit.
+        unit. Limits must leave room for the amount, by this API key.
         """
         account = await self._accounts.state(account_id)
         currency = account["currency"]
@@ -192,10 +222,20 @@ class UsageService:
         if required.amount <= 0 and model is not None:
             minimum = nanos_of_minor(1, currency)
             try:
-                priced = await self.quote(reserve_of(*model), currency=currency, at=now, plan=account["plan_name"])
+                priced = await self.quote(
+                    reserve_of(*model),
+                    currency=currency,
+                    at=now,
+                    plan=account["plan_name"],
+                    kept_markup=account["plan_markup_percent"],
+                )
                 needed = max(minimum, priced.cost_nanos)
             except AppError as error:  # the work could not be charged, so it must not begin
                 needed, reason = minimum, error.code
+        if account["has_limits"] and account["billing_enabled"]:
+            spending = Spending(currency, needed, key=key, model=None if model is None else model[1])
+            refusal = await self._accounts.refusal(account_id, spending, now)
+            reason = reason if refusal is None else refusal.code
         if account["status"] != "active":
             reason = f"account_{account['status']}"
         sufficient = reason is None and (balance >= needed or not account["billing_enabled"])
@@ -209,16 +249,19 @@ class UsageService:
         at: datetime,
         currency: str | None = None,
         plan: str | None = None,
+        kept_markup: Decimal | None = None,
         tool: str | None = None,
     ) -> Priced:
         """Return the price of usage, as a charge of an account without earlier usage this month would have it.
 
-        `currency` None means that of new accounts. Raises UnpricedModel, UnpricedMeter, NoPriceBook, CostOutOfBounds.
+        `currency` None means that of new accounts. `kept_markup` is that of the terms that the account keeps; None
+        means that of the plan. Raises UnpricedModel, UnpricedMeter, NoPriceBook, CostOutOfBounds.
         """
         if currency is None:
             currency = (await self._configuration.current()).defaults.currency
         book = await self._prices.current(currency, at)
-        cost = cost_of(usage, book=book, currency=currency, at=at, plan=plan, tool=tool)
+        markup = markup_of(kept_markup, plan, await self.plan_markups())
+        cost = cost_of(usage, book=book, currency=currency, at=at, plan=plan, plan_markup=markup, tool=tool)
         assert cost.priced is not None, "no cost is stated"
         return cost.priced
 
@@ -271,17 +314,7 @@ async def _write(tx: Tx, batch: Batch) -> None:
 def _count(reports: Sequence[Sequence[Outcome]]) -> None:
     """Count outcomes in the metrics, after the commit."""
     for outcome in (outcome for outcomes in reports for outcome in outcomes):
-        USAGE_EVENTS.labels(_WORDS[type(outcome)]).inc()
+        _COUNTERS[type(outcome)].inc()
         if isinstance(outcome, Accepted):
             record = outcome.record
-            USAGE_COST.labels(record.currency, record.status).inc(record.cost_nanos / NANOS_PER_UNIT)
-
-
-def failure_of(error: Exception) -> AppError:
-    """Return an exception as the error that a caller gets. Logs one that is a bug."""
-    if isinstance(error, AppError):
-        return error
-    if is_database_unavailable(error):
-        return Busy()
-    log.exception("usage_not_recorded", exc_info=error)
-    return AppError("Internal server error")
+            _cost_counter(record.currency, record.status).inc(record.cost_nanos / NANOS_PER_UNIT)

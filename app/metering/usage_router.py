@@ -4,14 +4,17 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response, status
 
+from app.accounts.directory import Identity
+from app.accounts.service import AccountService
 from app.auth.api_keys.key_route import KeyRoute
 from app.auth.dependencies import UsageAsker, UsageWriter
 from app.clock import Now
 from app.errors import AppError, error_body
-from app.http.schemas import CODED_ERRORS, CodedErrorReply
+from app.http.idempotency import REPLAYED, REPLAYED_IN_OPENAPI
+from app.http.schemas import CODED_ERRORS
 from app.http.service_name import IN_OPENAPI as SERVICE_NAME
-from app.metering.errors import InsufficientMoney
 from app.metering.events import Accepted, Outcome, Rejected, Repeated, StatedCost, Unpaid
+from app.metering.refusing import insufficient_money
 from app.metering.reporting import Reported, Reporter
 from app.metering.usage_schemas import (
     BatchBody,
@@ -19,6 +22,7 @@ from app.metering.usage_schemas import (
     CheckUsageBody,
     CheckUsageReply,
     CodedDuplicateReply,
+    CodedInsufficientMoneyReply,
     ComputeBody,
     DuplicateReply,
     ItemReply,
@@ -28,9 +32,13 @@ from app.metering.usage_schemas import (
     UsageReply,
     duplicate_message,
 )
+from app.refusals.schemas import CodedNotAllowedReply
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"], responses=CODED_ERRORS, route_class=KeyRoute)
-OUTCOMES: dict[int | str, dict[str, Any]] = {402: {"model": CodedErrorReply}, 409: {"model": CodedDuplicateReply}}
+OUTCOMES: dict[int | str, dict[str, Any]] = {
+    402: {"model": CodedInsufficientMoneyReply | CodedNotAllowedReply},
+    409: {"model": CodedDuplicateReply, "headers": REPLAYED_IN_OPENAPI},
+}
 HEADERS = {"parameters": [SERVICE_NAME]}
 
 
@@ -42,7 +50,7 @@ async def report_usage(body: UsageBody, request: Request, caller: UsageWriter, n
     After 402 the same event may be sent again. Another event with the same id answers 422.
     """
     reporter = Reporter(request, caller, now)
-    return _answer(await reporter.record(reporter.reported(body)))
+    return await _answer(reporter, reporter.reported(body))
 
 
 @router.post("/check")
@@ -54,57 +62,74 @@ async def check_usage(body: CheckUsageBody, request: Request, caller: UsageAsker
     )
     model = None if body.provider is None or body.model is None else (body.provider, body.model)
     required = StatedCost("minor", body.required_cents)
-    return CheckUsageReply.of(await state.usage.check(account_id, required, model, now), body.required_cents)
+    check = await state.usage.check(account_id, required, model, now, key=caller.actor.key_id)
+    return CheckUsageReply.of(check, body.required_cents)
 
 
 @router.post("/quote")
 async def quote_usage(body: QuoteBody, request: Request, caller: UsageAsker, now: Now) -> QuoteReply:
-    """Return what usage would cost, line by line, by the code that charges it. Touches no account."""
-    priced = await request.app.state.usage.quote(
-        body.metric.usage(), at=body.time or now, plan=body.plan, tool=body.tool
-    )
+    """Return what usage would cost, line by line, by the code that charges it. Changes no account.
+
+    With a user, its account's plan and currency decide, and the terms that a subscriber keeps.
+    """
+    state, terms = request.app.state, {"plan": body.plan}
+    if (identity := body.identity(caller)) is not None:
+        terms = await _terms_of(state.accounts, identity)
+    priced = await state.usage.quote(body.metric.usage(), at=body.time or now, tool=body.tool, **terms)
     return QuoteReply.of(priced)
 
 
-@router.post("/batch", openapi_extra=HEADERS)
-async def report_batch(body: BatchBody, request: Request, caller: UsageWriter, now: Now) -> BatchReply:
+async def _terms_of(accounts: AccountService, identity: Identity) -> dict[str, Any]:
+    """Return what the price for a user depends on; nothing without an account."""
+    account_id = await accounts.directory.find(identity)
+    if account_id is None:
+        return {}
+    account = await accounts.state(account_id)
+    return {
+        "currency": account["currency"],
+        "plan": account["plan_name"],
+        "kept_markup": account["plan_markup_percent"],
+    }
+
+
+@router.post(
+    "/batch",
+    response_model=BatchReply,
+    responses={200: {"headers": REPLAYED_IN_OPENAPI}},
+    openapi_extra=HEADERS,
+)
+async def report_batch(body: BatchBody, request: Request, caller: UsageWriter, now: Now) -> BatchReply | Response:
     """Record up to 1,000 events. Each has its own result; those of one account are decided in their order."""
     reporter = Reporter(request, caller, now)
     items = [reporter.parsed(item) for item in body.events]
     outcomes = await reporter.record_all(items)
     results = [_item(sent, item, outcome) for sent, item, outcome in zip(body.events, items, outcomes, strict=True)]
     processed = sum(result.success for result in results)
-    return BatchReply(results=results, processed=processed, failed=len(results) - processed)
+    reply = BatchReply(results=results, processed=processed, failed=len(results) - processed)
+    if outcomes and all(isinstance(outcome, Repeated) for outcome in outcomes):
+        return Response(reply.model_dump_json(), headers=REPLAYED, media_type="application/json")
+    return reply
 
 
 @router.post("/compute", response_model=UsageReply, responses=OUTCOMES, openapi_extra=HEADERS)
 async def report_compute(body: ComputeBody, request: Request, caller: UsageWriter, now: Now) -> UsageReply | Response:
     """Record and charge hours of compute, in the flat form that schedulers send."""
     reporter = Reporter(request, caller, now)
-    return _answer(await reporter.record(reporter.reported(body.as_usage())))
+    return await _answer(reporter, reporter.reported(body.as_usage()))
 
 
-def _answer(outcome: Outcome) -> UsageReply | Response:
-    match outcome:
+async def _answer(reporter: Reporter, reported: Reported) -> UsageReply | Response:
+    match await reporter.record(reported):
         case Accepted(record):
             return UsageReply.of(record)
         case Repeated(record):
             problem = error_body(duplicate_message(record.event_id), "duplicate_event")
             content = DuplicateReply.of(record, **problem).model_dump_json()
-            return Response(content, status.HTTP_409_CONFLICT, media_type="application/json")
-        case Unpaid():
-            raise unpaid(outcome)
+            return Response(content, status.HTTP_409_CONFLICT, REPLAYED, media_type="application/json")
+        case Unpaid() as outcome:
+            raise await reporter.refusal(reported, outcome)
         case Rejected(error):
             raise error
-
-
-def unpaid(outcome: Unpaid) -> InsufficientMoney:
-    return InsufficientMoney(
-        available=outcome.available,
-        required=outcome.required,
-        currency=outcome.currency,
-        debt_limit_reached=outcome.debt_limit_reached,
-    )
 
 
 def _item(sent: object, item: Reported | AppError, outcome: Outcome) -> ItemReply:
@@ -114,7 +139,7 @@ def _item(sent: object, item: Reported | AppError, outcome: Outcome) -> ItemRepl
         case Repeated(record):
             return ItemReply.of(record, duplicate=True)
         case Unpaid():
-            return ItemReply.failed(event_id_of(sent), unpaid(outcome))
+            return ItemReply.failed(event_id_of(sent), insufficient_money(outcome))
         case Rejected(error):
             return ItemReply.failed(event_id_of(sent), error)
 

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
-from app.accounts.schemas import UserFields
+from app.accounts.directory import Identity
+from app.accounts.schemas import OAuthProvider, UserFields, user_identity_of
+from app.auth.caller import Caller
 from app.currencies import NANO_DIGITS
 from app.errors import AppError, InvalidRequest
 from app.http.schemas import MAX_INT64, CodedError, ErrorReply, Key255, Label, Reply, Text255, Timestamp
@@ -16,6 +18,7 @@ from app.metering.events import Check, Record, StatedCost, Status, UsageEvent
 from app.metering.json_values import bounded_json
 from app.metering.measures import ComputeMeasure, Metric, Quantity
 from app.pricing.engine import Line, Priced
+from app.refusals.schemas import RefusalReply
 from app.timestamps import bounded
 
 MAX_BATCH = 1_000
@@ -211,6 +214,26 @@ class CodedDuplicateReply(DuplicateReply):
     error: CodedError
 
 
+class InsufficientMoneyReply(RefusalReply):
+    """402: the account's money does not suffice. Nothing was spent."""
+
+    # The figures of `InsufficientMoney` (errors.py), and the attributes of the SDK's `InsufficientMoney`.
+
+    balance: Balance = Field(description="Money that this operation can spend, exact, in the currency's major unit.")
+    required: Balance = Field(description="The operation's cost.")
+    shortfall: Balance = Field(description="`required` minus `balance`.")
+    max_affordable: Balance = Field(
+        description="The largest cost that would be accepted now: `balance`, and the debt that the account may make."
+    )
+    currency: str
+
+
+class CodedInsufficientMoneyReply(InsufficientMoneyReply):
+    """The same in its envelope, which a middleware adds."""
+
+    error: CodedError
+
+
 class CheckUsageBody(UserFields):
     required_cents: Integer = Field(description="With 0 or less, `provider` and `model` make a reserve for one call.")
     provider: Text255 | None = None
@@ -244,9 +267,22 @@ class CheckUsageReply(Reply):
 
 class QuoteBody(BaseModel):
     metric: Metric
-    plan: Text255 | None = Field(default=None, description="The plan whose markup applies.")
+    plan: Text255 | None = Field(default=None, description="The plan whose markup applies. Default: the user's.")
     tool: Text255 | None = None
     time: Annotated[AwareDatetime, AfterValidator(bounded)] | None = None
+    oauth_provider: OAuthProvider | None = Field(default=None, description="Of the user, with `external_id`.")
+    external_id: Key255 | None = None
+    user_id: Key255 | None = Field(
+        default=None,
+        description="The user, optional: the price then has the currency and the plan of its account, and the terms "
+        "that a subscriber keeps.",
+    )
+
+    def identity(self, caller: Caller) -> Identity | None:
+        """Return the identity of the user, if the quote is for one. Raise IdentityRequired or InvalidRequest."""
+        if self.plan is not None or (self.user_id is None and self.external_id is None):
+            return None
+        return user_identity_of(caller, self.oauth_provider, self.external_id, self.user_id)
 
 
 class QuoteLine(Reply):

@@ -1,9 +1,10 @@
 """PriceBook: a document in the form that finds a row, a rate and a markup rule without a search."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from app.currencies import info_of
@@ -25,6 +26,10 @@ from app.pricing.usage import PROMPT_CLASSES, TOKEN_CLASSES, ApiCalls, LlmTokens
 
 Reason = Literal["no_row", "not_yet_valid", "disputed", "no_price_for_mode", "no_price_for_class"]
 Table: TypeAlias = Mapping[TokenClass, Decimal]
+PLAN_MARKUP = "plan_markup"
+"""Instead of the id of a rule: the markup that the account's plan has, or the terms that its subscriber keeps."""
+ONLY_PLAN = (False, False, False, True, False)
+"""`MarkupRule.names` of a rule for all usage of a plan."""
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
@@ -102,6 +107,7 @@ class PriceBook:
     _volumes: Mapping[tuple[str, str | None], VolumeRow] = field(repr=False)
     _markups: Mapping[tuple[str | None, ...], MarkupRule] = field(repr=False)
     _specificity: list[tuple[bool, ...]] = field(repr=False)
+    _by_list_price: dict[str, list[LlmRow]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, document: BookDocument, version: int = 0) -> "PriceBook":
@@ -138,6 +144,13 @@ class PriceBook:
             return UnknownModel(usage.provider, usage.model, "disputed")
         return valid
 
+    def by_list_price(self, provider: str) -> Sequence[LlmRow]:
+        """Return the rows of a canonical provider, the cheapest first. Sorted when first used: most books never are."""
+        if not self._by_list_price:
+            for row in sorted(self.document.llm, key=list_price):
+                self._by_list_price.setdefault(fold(row.provider), []).append(row)
+        return self._by_list_price.get(provider, ())
+
     def volume_row(self, usage: ApiCalls | ToolCalls | Metered) -> VolumeRow | None:
         """Return the row of the usage's own name, else of every name.
 
@@ -155,6 +168,7 @@ class PriceBook:
         meter: str,
         *,
         plan: str | None = None,
+        plan_markup: Decimal | None = None,
         tool: str | None = None,
         provider: str | None = None,
         model: str | None = None,
@@ -162,16 +176,36 @@ class PriceBook:
         """Return the most specific of the rules whose named attributes all equal these.
 
         A rule that names more attributes is more specific; among equals, the one that names the model, then the tool,
-        the provider, the plan, the meter.
+        the provider, the plan, the meter. The plan's own markup (`plan_markup`, in percent) is a rule that names the
+        plan. A rule of the book that names nothing else replaces it.
         """
+        own = plan_rule(plan_markup) if plan_markup and plan is not None else None
         if not self._specificity:
-            return None
+            return own
         attributes = [None if value is None else fold(value) for value in (model, tool, provider, plan, meter)]
         for is_named in self._specificity:
+            if own is not None and _rank(is_named) < _rank(ONLY_PLAN):
+                return own
             key = tuple(value if named else None for value, named in zip(attributes, is_named, strict=True))
             if (rule := self._markups.get(key)) is not None and rule.names == is_named:
                 return rule
-        return None
+        return own
+
+
+@lru_cache(maxsize=256)
+def plan_rule(percent: Decimal) -> MarkupRule:
+    """Return the rule of a plan's own markup."""
+    return MarkupRule(id=PLAN_MARKUP, percent=percent)
+
+
+def _rank(names: tuple[bool, ...]) -> tuple[int, tuple[bool, ...]]:
+    return sum(names), names
+
+
+def list_price(row: LlmRow) -> Decimal:
+    """Return the price of two million tokens in and one out: the order of models by price."""
+    prices, nothing = row.prices, Decimal(0)
+    return 2 * (price_of(prices, "input_uncached") or nothing) + (price_of(prices, "output_text") or nothing)
 
 
 def _models_of(rows: Iterable[LlmRow]) -> dict[tuple[str, str], list[ModelRow]]:
@@ -199,4 +233,4 @@ def _volume_key(row: VolumeRow) -> tuple[str, str | None]:
 
 def _specificity_of(rules: Iterable[MarkupRule]) -> list[tuple[bool, ...]]:
     """Return the sets of attributes that some rule names, the most specific first."""
-    return sorted({rule.names for rule in rules}, key=lambda attributes: (sum(attributes), attributes), reverse=True)
+    return sorted({rule.names for rule in rules}, key=_rank, reverse=True)

@@ -83,18 +83,20 @@ def price(
     *,
     at: datetime,
     plan: str | None = None,
+    plan_markup: Decimal | None = None,
     tool: str | None = None,
     month_quantity: Decimal | int = 0,
 ) -> Price:
     """Return the cost of the usage, or what the book has no price for.
 
-    `at` is the event's time. `tool` is the tool that the usage is attributed to; tool calls name their own.
+    `at` is the event's time. `plan_markup` is the plan's own markup, in percent. `tool` is the tool that the usage is
+    attributed to; tool calls name their own.
     `month_quantity` is the account's earlier quantity in the calendar month of the row that `book.volume_row` returns;
     it matters for rows with tiers only.
     """
     with localcontext(EXACT):
         if isinstance(usage, LlmTokens):
-            return _price_tokens(book, usage, at, plan, tool)
+            return _price_tokens(book, usage, at, plan, plan_markup, tool)
         if isinstance(usage, Compute):
             if book.document.compute is None:
                 return UnknownMeter(usage.meter)
@@ -105,10 +107,12 @@ def price(
                 return UnknownMeter(usage.meter, _name_of(usage))
             lines = list(_volume_lines(row, usage, Decimal(month_quantity)))
             tool = usage.tool if isinstance(usage, ToolCalls) else tool
-        return _total(book, lines, book.markup(usage.meter, plan=plan, tool=tool))
+        return _total(book, lines, book.markup(usage.meter, plan=plan, plan_markup=plan_markup, tool=tool))
 
 
-def _price_tokens(book: PriceBook, usage: LlmTokens, at: datetime, plan: str | None, tool: str | None) -> Price:
+def _price_tokens(
+    book: PriceBook, usage: LlmTokens, at: datetime, plan: str | None, plan_markup: Decimal | None, tool: str | None
+) -> Price:
     row, unknown = book.model(usage, at), None
     lines = _model_lines(row, usage, at) if isinstance(row, ModelRow) else row
     if isinstance(lines, UnknownModel):
@@ -119,7 +123,8 @@ def _price_tokens(book: PriceBook, usage: LlmTokens, at: datetime, plan: str | N
         if isinstance(lines, UnknownModel):
             return lines
     model = row.row.model if isinstance(row, ModelRow) else usage.model
-    rule = book.markup(usage.meter, plan=plan, tool=tool, provider=book.canonical_provider(usage.provider), model=model)
+    provider = book.canonical_provider(usage.provider)
+    rule = book.markup(usage.meter, plan=plan, plan_markup=plan_markup, tool=tool, provider=provider, model=model)
     return _total(book, lines, rule, unknown)
 
 

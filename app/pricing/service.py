@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TypeAlias
 
+from app.clock import steady_s
 from app.db import Database
 from app.db.listener import NotificationListener
 from app.pricing import queries
@@ -107,19 +108,24 @@ class PriceBooks:
         *,
         at: datetime,
         plan: str | None = None,
+        plan_markup: Decimal | None = None,
         tool: str | None = None,
         month_quantity: Decimal | int = 0,
     ) -> Price:
         """Return the cost of a stored event again, line by line, from the values that were stored with it."""
-        return price(await self.book(version), usage, at=at, plan=plan, tool=tool, month_quantity=month_quantity)
+        return price(
+            await self.book(version),
+            usage,
+            at=at,
+            plan=plan,
+            plan_markup=plan_markup,
+            tool=tool,
+            month_quantity=month_quantity,
+        )
 
     async def _current_activations(self) -> Activations:
         known = self._activations
-        if (
-            known is not None
-            and self._listener is not None
-            and self._listener.is_current(asyncio.get_running_loop().time())
-        ):
+        if known is not None and self._listener is not None and self._listener.is_current(steady_s()):
             return known
         before = self._notifications
         found: dict[str, list[tuple[datetime, int]]] = {}

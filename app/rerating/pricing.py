@@ -10,7 +10,7 @@ from uuid import UUID
 
 from app.errors import AppError
 from app.ledger.money import MAX_NANOS
-from app.metering.costs import cost_of, volume_of
+from app.metering.costs import cost_of, stored_markup, volume_of
 from app.metering.events import RECORD_METER, Books, Status, plain, usage_of
 from app.pricing.compiled import PriceBook
 
@@ -116,6 +116,7 @@ class Repricer:
                 currency=self.currency,
                 at=at,
                 plan=plan,
+                plan_markup=stored_markup(row["price"]),
                 tool=tool,
                 month_quantity=before,
             )

@@ -47,6 +47,12 @@ BOOK: dict[str, Any] = {
             "model": "gpt-4o-mini",
             "prices": {"input_uncached": "0.15", "output_text": "0.6"},
         },
+        {
+            "id": "omni",
+            "provider": "openai",
+            "model": "gpt-4o",
+            "prices": {"input_uncached": "2.5", "output_text": "10"},
+        },
     ],
     "compute": {"id": "compute", "cpu_hour": "0.06", "memory_gb_hour": "0.02"},
     "api_calls": [

@@ -26,7 +26,7 @@ RACES = 20
 
 async def until_waiting(desk: Desk, number: int) -> None:
     """Until so many reports and requests about records wait for their account."""
-    for _ in range(500):
+    for _ in range(6000):
         if desk.app.state.usage.waiting + desk.app.state.cost_records.waiting == number:
             return
         await asyncio.sleep(0.01)

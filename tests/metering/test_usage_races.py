@@ -137,7 +137,7 @@ async def test_a_batch_waits_for_no_account_but_its_own(desk: Desk) -> None:
         batch = asyncio.create_task(
             desk.router.post(f"{PATH}/batch", json={"events": [usage(held), usage(free), usage(held)]})
         )
-        for _ in range(100):
+        for _ in range(3000):
             if await desk.events(free):
                 break
             await asyncio.sleep(0.02)

@@ -212,6 +212,44 @@ def test_a_meter_without_a_row_is_refused(usage: Usage, refusal: UnknownMeter) -
     assert price(book(), usage, at=NOON) == refusal
 
 
+RULES = {
+    "all": {"percent": "1"},
+    "meter": {"meter": "llm_tokens", "percent": "2"},
+    "plan": {"plan": "Pro", "percent": "3"},
+    "provider": {"provider": "anthropic", "percent": "4"},
+    "tool": {"tool": "search", "percent": "5"},
+    "both": {"plan": "pro", "meter": "llm_tokens", "percent": "6"},
+}
+
+
+@pytest.mark.parametrize(
+    ("rules", "attributes", "winner"),
+    [
+        ((), {"plan": "pro", "plan_markup": Decimal(50)}, "plan_markup"),
+        ((), {"plan": "pro", "plan_markup": Decimal(0)}, None),
+        ((), {"plan": "pro", "plan_markup": None}, None),
+        ((), {"plan": None, "plan_markup": Decimal(50)}, None),
+        (("all", "meter"), {"plan": "pro", "plan_markup": Decimal(50)}, "plan_markup"),
+        (("all", "meter"), {"plan": "pro", "plan_markup": Decimal(0)}, "meter"),
+        (("all", "plan"), {"plan": "pro", "plan_markup": Decimal(50)}, "plan"),  # the book replaces it
+        (("all", "plan"), {"plan": "basic", "plan_markup": Decimal(50)}, "plan_markup"),
+        (("provider",), {"plan": "pro", "plan_markup": Decimal(50)}, "provider"),  # more specific
+        (("tool",), {"plan": "pro", "plan_markup": Decimal(50), "tool": "search"}, "tool"),
+        (("tool",), {"plan": "pro", "plan_markup": Decimal(50), "tool": "draw"}, "plan_markup"),
+        (("both",), {"plan": "pro", "plan_markup": Decimal(50)}, "both"),
+    ],
+)
+def test_the_plans_own_markup_is_a_rule_for_the_plan(
+    rules: tuple[str, ...], attributes: dict[str, Any], winner: str | None
+) -> None:
+    made = book(markups=[{"id": rule, **RULES[rule]} for rule in rules])
+    priced = price(made, tokens(MILLION // 10), at=NOON, **attributes)
+    assert isinstance(priced, Priced)
+    assert priced.markup_rule_id == winner
+    percent = {"plan_markup": 50, None: 0}.get(winner) if winner in ("plan_markup", None) else RULES[winner]["percent"]
+    assert priced.cost_nanos == 3_000_000 * (100 + int(percent or 0))
+
+
 @pytest.mark.parametrize(
     ("attributes", "percent"),
     [

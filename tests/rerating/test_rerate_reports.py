@@ -1,4 +1,4 @@
-"""Where a rerating is seen: the command's output, the audit log, the account's history, reports and breakdowns."""
+"""Reports of a rerating: the command's output, the audit log, the account's history, reports and breakdowns."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from app.admin.users.timeline import list_timeline
 from app.metering.report_queries import Scope, largest_sums
 from app.neighbours.movements import list_described
 from tests.metering.conftest import Desk, usage
@@ -70,6 +71,21 @@ async def test_the_history_calls_it_a_correction(desk: Desk) -> None:
         ("Correction of usage", "correction", COST),
         ("Correction of usage", "usage", -COST),
     ]
+
+
+async def test_the_timeline_shows_what_a_correction_moved(desk: Desk) -> None:
+    _user, account_id = await account_with(desk, DOLLAR)
+    await double_prices(desk)
+    effect(desk, "--apply", "--reason", "A typing error")
+    effect(desk, "--apply", "--version", "1")
+    async with desk.db.read() as db:
+        found = await list_timeline(db, account_id, ["money"], before=None, limit=10)
+        [older] = await list_timeline(db, account_id, ["money"], before=found[0]["id"], limit=1)
+    moved = [[(move["pool"], move["delta"], move["balance_after"]) for move in entry["moves"]] for entry in found]
+    assert [entry["title"] for entry in found] == ["correction", "correction"]
+    assert moved == [[("money", COST, DOLLAR - COST)], [("money", -COST, DOLLAR - 2 * COST)]]
+    assert [entry["details"]["reason"] for entry in found] == ["Prices were corrected", "A typing error"]
+    assert older == found[1]
 
 
 async def test_reports_show_corrections_on_the_events_day_and_in_the_margin(desk: Desk) -> None:
