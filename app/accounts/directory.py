@@ -1,8 +1,7 @@
 """Account directory: maps identities to accounts, creates accounts, and stores the profiles that requests carry."""
 
-import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from hashlib import blake2b
@@ -12,9 +11,11 @@ from uuid import UUID
 import structlog
 
 from app.accounts import queries
+from app.accounts.default_limits import DefaultLimits
 from app.accounts.returning import IdentityDigests
 from app.auth.cache import InvalidatedCache
 from app.auth.caller import Actor, Environment
+from app.clock import steady_s
 from app.configuration.sections import Defaults
 from app.configuration.service import Configuration
 from app.currencies import CURRENCIES
@@ -23,6 +24,8 @@ from app.db.listener import NotificationListener
 from app.errors import Busy, is_database_unavailable
 from app.ledger.errors import UnknownCurrency
 from app.ledger.group_commit import GroupCommit
+from app.ledger.limit_queries import insert_limits
+from app.ledger.limits import Limit
 from app.ledger.locked_account import Cause, Kind, LockedAccount, write_new
 
 CACHED_IDENTITY_BYTES = 64 * 2**20
@@ -106,6 +109,7 @@ class AccountDirectory:
         self._db = db
         self._configuration = configuration
         self._digests = IdentityDigests.of(configuration.settings)
+        self.default_limits = DefaultLimits.of(db, configuration)
         self._listener: NotificationListener | None = None
         self._admit: Callable[[UUID], None] = lambda _: None
         self._creations: GroupCommit[Creation, UUID | Existed] = GroupCommit(
@@ -149,7 +153,7 @@ class AccountDirectory:
             found = await read(b"")
         else:
             name = identity.digest()
-            current = self._listener.is_current(asyncio.get_running_loop().time())
+            current = self._listener.is_current(steady_s())
             found = self._ids.get(name) if current else None
             if found is None:
                 found = await self._ids.load(name, read)
@@ -170,13 +174,13 @@ class AccountDirectory:
         A new account begins with `opening` and `profile`. An existing one is not changed. Concurrent creations share a
         transaction. Raises Busy, and UnknownCurrency for a new account in a currency that Stripe does not charge.
         """
-        new = self._folded(identity)
-        creation = Creation(new, profile or Profile(), opening or Opening(), actor, now)
         for _ in range(MAX_TRIES):
             if (found := await self.find(identity)) is not None:
                 return found, False
             if opening is not None and opening.currency is not None and opening.currency not in CURRENCIES:
                 raise UnknownCurrency(opening.currency)
+            new = self._folded(identity)
+            creation = Creation(new, profile or Profile(), opening or Opening(), actor, now)
             created = await self._creations.run(creation, UUID(bytes=new.digest()), may_repeat=True)
             if isinstance(created, UUID):
                 structlog.contextvars.bind_contextvars(account_id=str(created))
@@ -199,6 +203,7 @@ class AccountDirectory:
         firsts = {creation.identity: creation for creation in reversed(creations)}
         ordered = sorted(firsts.values(), key=lambda creation: astuple(creation.identity))
         ids = self._new_ids(ordered)
+        limited = {p for p in self.default_limits.by_provider if await self.default_limits.are_for(p)}
         async with self._db.batch(lock_timeout_ms=SHARED_LOCK_TIMEOUT_MS if skip_locked else None) as tx:
             created = await queries.insert_identities(
                 tx, [astuple(identity) for identity in ids], list(ids.values()), [c.at for c in ordered]
@@ -209,11 +214,26 @@ class AccountDirectory:
                 opened = [
                     _opened(ids[c.identity], c, defaults, is_returning=astuple(c.identity) in returning) for c in new
                 ]
+                limits = self._limits_of(opened, new, limited)
                 await write_new(tx, opened)
+                if limits:
+                    await insert_limits(tx, limits)
             if profiles := [_new_profile(ids[c.identity], c) for c in new if c.profile.given()]:
                 await queries.insert_profiles(tx, profiles)
         by_creation = {id(creation): ids[creation.identity] for creation in new}
         return [by_creation.get(id(creation), EXISTED) for creation in creations]
+
+    def _limits_of(
+        self, opened: Sequence[LockedAccount], creations: Sequence[Creation], limited: Set[str]
+    ) -> list[Limit]:
+        """Return the default limits of new accounts, and note on them that they have some."""
+        limits: list[Limit] = []
+        for account, creation in zip(opened, creations, strict=True):
+            provider = creation.identity.oauth_provider
+            if provider in limited:
+                account.has_limits = True
+                limits += self.default_limits.limits_of(account, provider, creation.at)
+        return limits
 
     def _new_ids(self, creations: Sequence[Creation]) -> dict[Identity, UUID]:
         return {creation.identity: new_id() for creation in creations}

@@ -23,6 +23,7 @@ from app.db import Database, Session
 from app.db.sql import sql
 from app.ledger.errors import AccountNotFound
 from app.ledger.locked_account import lock_account
+from app.ledger.refill_hooks import end_refills
 from app.outbox import defer
 
 FORGET_TEXTS = "forget_texts"
@@ -49,11 +50,13 @@ BOOKS = (
         {
             "idempotency_key": "NULL",
             "description": "NULL",
+            "run_id": "NULL",
             # An agent is not a person, and reports group by agent.
             "metadata": "CASE WHEN metadata ? 'agent_id' THEN jsonb_build_object('agent_id', metadata -> 'agent_id')"
             " ELSE '{}' END",
         },
     ),
+    Texts("charge_purposes", "charge_id", {"purpose": "NULL"}),
     Texts(
         "credits",
         "credit_id",
@@ -67,6 +70,22 @@ BOOKS = (
     ),
     Texts("free_grants", "grant_id", {"idempotency_key": "NULL"}),
     Texts("grants", "grant_id", {"idempotency_key": "NULL"}),
+    Texts(
+        "refused_requests",
+        "refusal_id",
+        # A refusal by a run or a limit names it, in the sentence and in its figures.
+        {"request_id": "NULL", "detail": "code", "figures": "figures - ARRAY['run', 'brake', 'limit']"},
+    ),
+    Texts(
+        "limits",
+        "limit_id",
+        {
+            "scope_value": "CASE WHEN scope IN ('account', 'key') THEN scope_value ELSE CAST(limit_id AS text) END",
+            "removed_at": "coalesce(removed_at, now())",
+        },
+    ),
+    Texts("runs", "run_uuid", {"run_id": "NULL", "metadata": "'{}'"}),
+    Texts("approvals", "approval_id", {"run_id": "NULL"}),
     Texts("holds", "hold_id", {"idempotency_key": "NULL", "run_id": "NULL", "metadata": "'{}'", "outcome": "NULL"}),
 )
 
@@ -93,6 +112,7 @@ async def erase_person(tx: Session, account_id: UUID, now: datetime) -> Environm
         await forget_user(tx, environment=environment, oauth_provider=oauth_provider, external_id=external_id)
     await queries.delete_profile(tx, account_id)
     await queries.close_erased_account(tx, account_id, now)
+    await end_refills(tx, account_id, "closed", now)
     await defer(tx, FORGET_TEXTS, {"account_id": str(account_id)}, now)
     await settle_purchases(tx, account_id, now)
     return environment

@@ -39,6 +39,14 @@ _FIND_PROFILE = PointRead(
     id="uuid",
 )
 
+_FIND_WITHOUT_LIMITS = """
+    SELECT i.account_id FROM account_identities i JOIN accounts a ON a.account_id = i.account_id
+     WHERE i.oauth_provider = $1 AND i.account_id > $3 AND a.status <> 'closed'
+       AND NOT $2::text[] <@ ARRAY(SELECT l.time_window FROM limits l
+                                    WHERE l.account_id = i.account_id AND l.scope = 'account'
+                                      AND l.owner = 'operator' AND l.unit = a.currency)
+     ORDER BY i.account_id LIMIT $4
+    """
 _INSERT_IDENTITIES = """
     INSERT INTO account_identities (environment, oauth_provider, external_id, account_id, created_at)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::timestamptz[])
@@ -74,6 +82,17 @@ async def insert_identities(
 async def find_profile(db: Database, account_id: UUID) -> dict[str, Any] | None:
     row = await db.find(_FIND_PROFILE, account_id)
     return None if row is None else {column.name: row[column.name] for column in PROFILE}
+
+
+async def find_without_limits(
+    db: Session, provider: str, windows: Sequence[str], after: UUID, most: int
+) -> Sequence[UUID]:
+    """Return open accounts of a provider that lack, and never had, a limit of the operator for one of the windows.
+
+    Limits are those of all money that the account spends. In the order of ids, after one.
+    """
+    rows = await fetch(db, _FIND_WITHOUT_LIMITS, provider, list(windows), after, most)
+    return [row["account_id"] for row in rows]
 
 
 async def insert_profiles(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:

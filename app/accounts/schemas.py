@@ -1,5 +1,7 @@
 """Wire types of accounts, their identities and their profiles."""
 
+from dataclasses import fields
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -45,7 +47,7 @@ class ProfileFields(BaseModel):
 
     def profile(self, caller: Caller) -> Profile:
         """Return the attributes that the caller may set. A user's token proves only the attributes that it contains."""
-        given = Profile(**{name: getattr(self, name) for name in Profile.__slots__})
+        given = Profile(*_values(self))
         if caller.user is None:
             return given
         return Profile(
@@ -54,6 +56,9 @@ class ProfileFields(BaseModel):
             marketing_opt_in=given.marketing_opt_in,
             marketing_opt_in_source=given.marketing_opt_in_source,
         )
+
+
+_values = attrgetter(*(field.name for field in fields(Profile)))
 
 
 LATER_USER_ID = f"{USER_ID} Ignored beside both of them if the key has no `identity_provider`."

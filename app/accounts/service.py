@@ -1,7 +1,8 @@
 """AccountService: reads accounts, and opens, suspends, reopens and closes them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import structlog
 
 from app.accounts import queries
 from app.accounts.closing import settle_purchases
+from app.accounts.default_limits import Amounts
 from app.accounts.directory import AccountDirectory, Identity, Opening, Profile
 from app.accounts.errors import AccountErased
 from app.accounts.returning import IdentityDigests
@@ -17,11 +19,17 @@ from app.configuration.service import Configuration
 from app.db import Database, Session
 from app.ledger import queries as ledger_queries
 from app.ledger.errors import AccountNotFound
-from app.ledger.locked_account import lock_account
+from app.ledger.limit_queries import find_limits
+from app.ledger.limits import LimitExceeded, Spending
+from app.ledger.locked_account import LockedAccount, lock_account
+from app.ledger.refill_hooks import end_refills
+
+PAGE = 500
+"""Accounts that a job reads at a time."""
 
 
 class LiveGrants(NamedTuple):
-    """What grants can pay: credits, and nanos of the account's currency."""
+    """The spendable part of grants: credits, and nanos of the account's currency."""
 
     credits: int
     money_nanos: int
@@ -38,6 +46,8 @@ class AccountService:
         self._db = db
         self.directory = AccountDirectory(db, configuration)
         self.digests = IdentityDigests.of(configuration.settings)
+        self.default_limits = self.directory.default_limits
+        self.zone = configuration.settings.time_zone
 
     async def stop(self) -> None:
         """Wait for the transactions under way. Call it once no request is left."""
@@ -65,6 +75,23 @@ class AccountService:
             return LiveGrants(state["grants_credits"], state["grants_money_nanos"])
         live = await ledger_queries.find_live_sums(self._db, state["account_id"], now)
         return LiveGrants(live["credits"], live["money_nanos"])
+
+    async def without_default_limits(self) -> AsyncIterator[tuple[UUID, Amounts]]:
+        """Yield each account that lacks limits of its issuer, with the limits. Reads a page of accounts at a time."""
+        for provider, amounts in self.default_limits.by_provider.items():
+            after: UUID | None = UUID(int=0)
+            while after is not None:
+                async with self._db.read() as db:
+                    found = await queries.find_without_limits(db, provider, list(amounts), after, PAGE)
+                after = found[-1] if len(found) == PAGE else None
+                for account_id in found:
+                    yield account_id, amounts
+
+    async def refusal(self, account_id: UUID, spending: Spending, now: datetime) -> LimitExceeded | None:
+        """Return why limits would refuse spending of an account now. Counts nothing. For accounts with `has_limits`."""
+        async with self._db.read() as db:
+            limits = await find_limits(db, account_id, now, self.zone)
+        return limits.refusal(spending)
 
     async def account(self, environment: Environment, account_id: UUID, now: datetime) -> dict[str, Any]:
         """Return the columns of the account, its live `grants`, its identity and its profile. Raises AccountNotFound.
@@ -117,9 +144,35 @@ class AccountService:
         if account.erased_at is not None and status != "closed":
             raise AccountErased
         await ledger_queries.update_account_status(tx, account_id, status, reason, now)
+        if account.refill_below_nanos is not None and status in ("suspended", "closed"):
+            await end_refills(tx, account_id, "closed" if status == "closed" else "suspended", now)
         if "closed" in (status, account.status) and status != account.status:
             await settle_purchases(tx, account_id, now)
         return account.status, account.status_reason
+
+    async def set_plan_in(
+        self,
+        tx: Session,
+        account: LockedAccount,
+        plan_name: str,
+        now: datetime,
+        *,
+        markup_percent: Decimal | None = None,
+        discount_percent: Decimal | None = None,
+    ) -> None:
+        """Set the plan of a locked account, within the caller's transaction.
+
+        The percentages are those of the terms that a subscriber keeps. None: the plan that is on sale has them.
+        """
+        plan = {
+            "plan_name": plan_name,
+            "plan_markup_percent": markup_percent,
+            "plan_discount_percent": discount_percent,
+        }
+        if any(getattr(account, name) != value for name, value in plan.items()):
+            await ledger_queries.update_plan(tx, account.account_id, plan, now)
+            for name, value in plan.items():
+                setattr(account, name, value)
 
     async def set_billing_in(self, tx: Session, account_id: UUID, enabled: bool, now: datetime) -> bool:
         """Set whether metered usage of the account is charged; it is recorded and priced either way.
@@ -147,6 +200,8 @@ class AccountService:
         if account.status != "active" and account.status_reason not in replaces:
             return False
         await ledger_queries.update_account_status(tx, account_id, "suspended", reason, now)
+        if account.refill_below_nanos is not None:
+            await end_refills(tx, account_id, "suspended", now)
         return True
 
     async def reopen_if_stopped_in(

@@ -32,6 +32,8 @@ LLM = {
     "duration_ms": 1,
 }
 FREE_USE = {"cost_cents": 0, "metric": llm()}
+LIMIT = {"window": "day", "unit": "uses", "amount": "1000", "action": "notify"}
+ASKS = {"scope": {"type": "agent", "value": "asker"}, "window": "day", "unit": "uses", "amount": "0", "action": "ask"}
 COMPUTE = {"event_id": "computed", "agent_id": "a", "cpu_hours": 0.1, "memory_gb_hours": 0.1}
 
 
@@ -70,7 +72,17 @@ ROUTES = [
     Route("POST", "/v1/billing/grants", "grant_id", {**KEYED, "amount_minor": 100}, is_older=False),
     Route("GET", "/v1/billing/grants", "grants", is_older=False),
     Route("POST", "/v1/billing/holds", "hold_id", {**KEYED, "amount_minor": 100}, is_older=False),
+    Route("PUT", "/v1/billing/limits", "id", LIMIT, is_older=False),
+    Route("GET", "/v1/billing/limits", "limits", is_older=False),
+    Route("GET", "/v1/billing/approvals", "approvals", is_older=False),
+    Route("POST", "/api/billing/check", "balance_usd", {"estimated_cost_usd": 0}, is_older=False),
+    Route("POST", "/v1/billing/runs", "created_at", {"run_id": "new"}, is_older=False),
+    Route("GET", "/v1/billing/runs", "runs", is_older=False),
+    Route("GET", "/v1/billing/runs/{run_id}", "created_at", is_older=False),
+    Route("PATCH", "/v1/billing/runs/{run_id}", "created_at", {"status": "open"}, is_older=False),
     Route("POST", "/v1/credits/add", "transaction_id", {**KEYED, "amount_cents": 5, "reason": "r"}, is_older=False),
+    Route("POST", "/v1/credits/signup-grant", "balance_cents", is_older=False),
+    Route("POST", "/v1/credits/daily-grant", "balance_cents", is_older=False),
     Route("GET", "/v1/tools/balance", "balances"),
     Route("GET", "/v1/tools/balance/{product_type}", "main_pool_credits"),
     Route("GET", "/v1/tools/check/{product_type}", "main_pool_credits"),
@@ -82,9 +94,12 @@ ROUTES = [
     Route("GET", "/v1/usage/events/{event_id}", "transaction_id", is_older=False),
     Route("POST", "/v1/cost-records", "record_id", {"request_id": "r", "tool": "search"}, is_older=False),
 ]
+LIMITS = "/v1/billing/limits"
 OLDER = [route for route in ROUTES if route.is_older]
 BY_PATH = {"GET /v1/billing/accounts/{oauth_provider}/{external_id}": "GET /v1/billing/accounts/by-user"}
 """Routes whose path names the user by identity, and the ones that take `user_id` instead."""
+QUOTE = "POST /v1/usage/quote"
+"""Its user is optional, and only changes the price: tests/metering/test_plan_markups.py covers it."""
 BAD_USER_IDS = ("", "a\0b", "x" * 256)
 BAD_VALUES = (*BAD_USER_IDS, 7, ["a"], {"a": 1}, "\ud800", False)
 each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
@@ -110,7 +125,7 @@ def test_every_route_that_names_a_user_takes_user_id_and_is_in_the_table(setting
                 found.add(f"{method.upper()} {path}")
                 without |= set() if "user_id" in names else {f"{method.upper()} {path}"}
     assert without == set(BY_PATH)
-    assert found - without == {route.name for route in ROUTES}
+    assert found - without == {QUOTE, *(route.name for route in ROUTES)}
     assert set(BY_PATH.values()) <= found
 
 
@@ -143,7 +158,12 @@ class Caller:
             added = await self.post("/v1/credits/add", **user.identity, amount_cents=credits, reason="opening")
             event = await self.post("/v1/usage", **user.identity, **FREE_USE, event_id="opening")
             grant = await self.post("/v1/billing/grants", **user.identity, amount_minor=100, idempotency_key="opening")
-            answers = (bought, added, event, grant)
+            limit = await self.http.put(LIMITS, json={**user.identity, **LIMIT}, headers={"X-API-Key": self.key})
+            run = await self.post("/v1/billing/runs", **user.identity, run_id="opening")
+            asks = await self.http.put(LIMITS, json={**user.identity, **ASKS}, headers={"X-API-Key": self.key})
+            asked = {**user.identity, **CHARGE, "metadata": {"agent_id": "asker"}}
+            assert (await self.post("/v1/billing/charges", **asked)).json()["code"] == "approval_required"
+            answers = (bought, added, event, grant, limit, run, asks)
             assert {answer.status_code for answer in answers} <= {200, 201}, [answer.text for answer in answers]
             user.payment_id = bought.json()["payment_id"]
         return user
@@ -155,7 +175,8 @@ class Caller:
         self, route: Route, user: User, named: Mapping[str, Any], *, has_provider: bool = True
     ) -> httpx.Response:
         """Send the route's request for the user's payment or event, with these fields as the named user."""
-        path = route.path.format(payment_id=user.payment_id, product_type="web_search", event_id="opening")
+        ids = {"event_id": "opening", "run_id": "opening", "product_type": "web_search"}
+        path = route.path.format(payment_id=user.payment_id, **ids)
         fields = {**route.request, **named}
         where: dict[str, Any] = {"params": fields} if route.method == "GET" else {"content": json.dumps(fields)}
         headers = {"X-API-Key": self.key if has_provider else self.plain_key, "Content-Type": "application/json"}
