@@ -8,5 +8,17 @@ from app.accounts.erasure import Texts
 TEXTS = Texts(
     "purchases",
     "purchase_id",
-    {"idempotency_key": "NULL", "card_fingerprint": "NULL", "card_brand": "NULL", "card_last4": "NULL"},
+    dict.fromkeys(
+        (
+            "idempotency_key",
+            "card_fingerprint",
+            "card_brand",
+            "card_last4",
+            "receipt_url",
+            "buyer",
+            "success_url",
+            "cancel_url",
+        ),
+        "NULL",
+    ),
 )

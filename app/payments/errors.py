@@ -47,6 +47,16 @@ class PaymentProviderRejects(PaymentProviderError):
         self.reason = reason
 
 
+class PaymentDeclined(PaymentProviderError):
+    """The card was declined, or its owner has to authenticate the payment, so nothing was paid."""
+
+    status, code = 409, "payment_declined"
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__("The payment was declined. Use another card, or authenticate it on the billing page")
+        self.reason = reason
+
+
 class PurchaseRejected(AppError):
     """Stripe does not accept the new payment, for example because of its amount or currency."""
 
@@ -75,6 +85,47 @@ class RefundRefused(AppError):
 
     def __init__(self, reason: str | None) -> None:
         super().__init__(f"Stripe refuses this refund: {reason or 'no reason given'}")
+
+
+class CheckoutCompleted(AppError):
+    """The purchase that this request repeats has been paid, or its payment is on its way: its page is closed."""
+
+    status, code = 409, "checkout_completed"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This purchase has been paid, or its payment is on its way. To buy once more, send another Idempotency-Key"
+        )
+
+
+class InvalidAmount(AppError):
+    """The amount of money cannot be bought. The neighbours' clients expect 400."""
+
+    status, code = 400, "invalid_amount"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}", figures={"field": field})
+
+
+class ReturnUrlNotAllowed(AppError):
+    """The address to return to is of none of the allowed web apps (FRONTEND_URL, RETURN_URL_ORIGINS)."""
+
+    status, code = 400, "return_url_not_allowed"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is not an address of an allowed web app", figures={"field": field})
+
+
+class FrontendNotConfigured(AppError):
+    """The request names no address to return to, and FRONTEND_URL is not set."""
+
+    status, code = 503, "frontend_not_configured"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No address of a web app is configured to return to after the payment: send success_url and cancel_url",
+            headers={"Retry-After": "3600"},
+        )
 
 
 class InvalidSignature(AppError):

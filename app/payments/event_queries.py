@@ -11,9 +11,13 @@ from app.db import Session
 from app.payments.facts import Event, Provider
 from app.payments.models import PaymentCursor, PaymentEvent
 
-Feed = Literal["payments", "refunds"]
+Feed = Literal["payments", "refunds", "subscriptions"]
 """Parts of the provider's event log that are read with a cursor each."""
-_READ_UNTIL: dict[Feed, str] = {"payments": "events_read_until", "refunds": "refunds_read_until"}
+_READ_UNTIL: dict[Feed, str] = {
+    "payments": "events_read_until",
+    "refunds": "refunds_read_until",
+    "subscriptions": "subscriptions_read_until",
+}
 
 
 async def insert_event(tx: Session, environment: Environment, event: Event, now: datetime) -> bool:
@@ -30,6 +34,7 @@ async def insert_event(tx: Session, environment: Environment, event: Event, now:
         event_id=event.event_id,
         type=event.type,
         payment_intent_id=event.facts.provider_payment_id if event.facts else None,
+        object_id=event.facts.object_id if event.facts else None,
         outcome="ignored",
         created_at=event.created_at,
         received_at=now,

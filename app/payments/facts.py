@@ -7,7 +7,7 @@ rule for which order and repetition do not matter. Then the credits are moved to
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import ClassVar, Literal, Protocol
 from uuid import UUID
 
 Provider = Literal["stripe"]
@@ -92,8 +92,10 @@ class Card:
 class PaymentFacts:
     """One statement about a payment, as of `at`. None: not stated."""
 
+    object_id: ClassVar[None] = None
     provider: Provider
-    provider_payment_id: str
+    provider_payment_id: str | None
+    """None: a checkout session without a payment so far."""
     at: datetime
     status: PurchaseStatus | None = None
     next_action: str | None = None
@@ -105,9 +107,36 @@ class PaymentFacts:
     refunds: tuple[Refund, ...] = ()
     dispute: Dispute | None = None
     card: Card | None = None
+    receipt_url: str | None = None
+    session_id: str | None = None
+    """The checkout session that takes the payment on a page of the provider."""
     account_id: UUID | None = None
     purchase_id: UUID | None = None
     """Our own ids, as the payment carries them in its metadata."""
+
+
+class Stated(Protocol):
+    """A statement of a provider about a payment, a subscription or an invoice."""
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that states it."""
+
+    @property
+    def provider_payment_id(self) -> str | None:
+        """The payment that it is about. None: unknown, or it is about something else."""
+
+    @property
+    def object_id(self) -> str | None:
+        """The subscription or the invoice that it is about. None: it is about a payment."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardSetup:
+    """A page of the provider that saves a card, by our own ids in its metadata."""
+
+    account_id: UUID
+    setup_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +148,14 @@ class Event:
     type: str
     created_at: datetime
     livemode: bool
-    facts: PaymentFacts | None
+    facts: Stated | None
+    setup: CardSetup | None = None
+    """The page that saves a card, which has changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakenBack:
-    """Credits of a purchase that refunds and disputes have taken back."""
+    """The part of a purchase that refunds and disputes have taken back, in its unit: credits, or nanos of money."""
 
     refunded: int
     disputed: int
@@ -140,6 +171,11 @@ def has_begun(status: str | None, next_action: str | None) -> bool:
 def lifetime(status: str | None, next_action: str | None) -> timedelta:
     """Return the time after which an unpaid purchase is canceled, from its opening."""
     return BEGUN_FOR if has_begun(status, next_action) else CANCELED_AFTER
+
+
+def is_withdrawn(dispute: Dispute | None) -> bool:
+    """Return whether a dispute has taken the money, also if it has not been decided. None: there is no dispute."""
+    return dispute is not None and dispute.status in WITHDRAWN_DISPUTE
 
 
 def merge_dispute(known: Dispute | None, said: Dispute) -> Dispute:
@@ -190,12 +226,13 @@ def refunded_money(reported_minor: int, refunds: Iterable[Refund]) -> int:
     return valid + max(0, reported_minor - sum(refund.amount_minor for refund in known))
 
 
-def taken_back(*, credits: int, amount_minor: int, refunded_minor: int, withdrawn_minor: int) -> TakenBack:
-    """Return the credits to take back, in proportion to the money, rounded to whole credits in the customer's favor.
+def taken_back(*, sold: int, amount_minor: int, refunded_minor: int, withdrawn_minor: int) -> TakenBack:
+    """Return what to take back of `sold`, credits or nanos, in proportion to the money that was paid for it.
 
-    Refunds come first: a dispute takes from their rest, so that no cent counts twice.
+    Rounded down to whole credits or nanos, in the customer's favor. Refunds come first: a dispute takes from their
+    rest, so that no cent counts twice.
     """
     refunded = min(refunded_minor, amount_minor)
     gone = min(refunded + withdrawn_minor, amount_minor)
-    by_refunds = credits * refunded // amount_minor
-    return TakenBack(by_refunds, credits * gone // amount_minor - by_refunds)
+    by_refunds = sold * refunded // amount_minor
+    return TakenBack(by_refunds, sold * gone // amount_minor - by_refunds)

@@ -1,6 +1,7 @@
 """Tables of purchases, refunds, disputes, events and cursors."""
 
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import (
@@ -10,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Numeric,
     Text,
     UniqueConstraint,
     text,
@@ -17,6 +19,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
+from app.payments.customer_models import PaymentCustomer as PaymentCustomer
+from app.payments.customer_models import ProviderObject as ProviderObject
 
 Timestamp = DateTime(timezone=True)
 
@@ -27,7 +31,7 @@ def _provider() -> Mapped[str]:
 
 
 class Purchase(Base):
-    """One sale of a pack. Stored before Stripe is called, credited once its payment has arrived as agreed."""
+    """One sale of a pack or of money. Stored before Stripe is called, credited once its payment arrived as agreed."""
 
     __tablename__ = "purchases"
     __table_args__ = (
@@ -61,7 +65,20 @@ class Purchase(Base):
         ),
         CheckConstraint("provider = 'stripe'", name="provider"),
         CheckConstraint("caller_kind IN ('key', 'user', 'admin')", name="caller_kind"),
-        CheckConstraint("credits > 0", name="credits"),
+        CheckConstraint(
+            "CASE WHEN unit = 'credit' THEN credits > 0 AND money_nanos = 0 ELSE credits = 0 AND money_nanos > 0 END",
+            name="credits",
+        ),
+        CheckConstraint("unit = 'credit' OR unit = currency", name="unit"),
+        CheckConstraint("discount_percent BETWEEN 0 AND 99", name="discount_percent"),
+        CheckConstraint(
+            "money_refunded_nanos >= 0 AND money_disputed_nanos >= 0"
+            " AND money_refunded_nanos + money_disputed_nanos <= money_nanos",
+            name="money_taken_back",
+        ),
+        CheckConstraint(
+            "credit_id IS NOT NULL OR money_refunded_nanos + money_disputed_nanos = 0", name="money_credited_first"
+        ),
         CheckConstraint("amount_minor > 0", name="amount_minor"),
         CheckConstraint("refunded_minor >= 0", name="refunded_minor"),
         CheckConstraint(
@@ -75,12 +92,25 @@ class Purchase(Base):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.account_id", ondelete="RESTRICT"), primary_key=True)
     purchase_id: Mapped[UUID] = mapped_column(primary_key=True)
     environment: Mapped[str] = mapped_column(Text)
-    pack: Mapped[str] = mapped_column(Text)
-    credits: Mapped[int] = mapped_column(BigInteger)
+    pack: Mapped[str] = mapped_column(Text, comment="Money: it sells money")
+    unit: Mapped[str] = mapped_column(
+        Text, server_default=text("'credit'"), comment="credit, or the currency of the money that it sells"
+    )
+    credits: Mapped[int] = mapped_column(BigInteger, comment="0: it sells money")
+    money_nanos: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("0"), comment="money that the account receives; the price can be lower"
+    )
     amount_minor: Mapped[int] = mapped_column(BigInteger, comment="price in minor units of the currency")
     currency: Mapped[str] = mapped_column(Text)
     idempotency_key: Mapped[str | None] = mapped_column(Text)
+    discount_percent: Mapped[Decimal] = mapped_column(
+        Numeric, server_default=text("0"), comment="of the buyer's plan, on the price of money"
+    )
+    buyer: Mapped[str | None] = mapped_column(Text, comment="the user's id, as Stripe's page gets it")
+    success_url: Mapped[str | None] = mapped_column(Text, comment="where Stripe's page returns to after the payment")
+    cancel_url: Mapped[str | None] = mapped_column(Text, comment="where Stripe's page returns to without a payment")
     provider: Mapped[str] = _provider()
+    checkout_session_id: Mapped[str | None] = mapped_column(Text, comment="of Stripe's page that takes the payment")
     payment_intent_id: Mapped[str | None] = mapped_column(Text)
     attempt: Mapped[int] = mapped_column(
         BigInteger, server_default=text("1"), comment="to open it at Stripe; part of the key that we send"
@@ -98,13 +128,20 @@ class Purchase(Base):
         Text, comment="as Stripe names it; without a card, the kind of payment"
     )
     card_last4: Mapped[str | None] = mapped_column(Text, comment="its last four digits, as far as Stripe tells them")
-    credit_id: Mapped[UUID | None] = mapped_column(comment="the credit that it became")
+    receipt_url: Mapped[str | None] = mapped_column(Text, comment="Stripe's page with the receipt")
+    credit_id: Mapped[UUID | None] = mapped_column(comment="the credit, or the credit of money, that it became")
     refunded_minor: Mapped[int] = mapped_column(BigInteger, comment="money given back so far")
     refunds_reported_minor: Mapped[int | None] = mapped_column(
         BigInteger, comment="largest total of refunds that Stripe reported; null: refunded_minor"
     )
     credits_refunded: Mapped[int] = mapped_column(BigInteger, comment="credits taken back for refunds")
     credits_disputed: Mapped[int] = mapped_column(BigInteger, comment="credits taken back for disputes")
+    money_refunded_nanos: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("0"), comment="money taken back for refunds"
+    )
+    money_disputed_nanos: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("0"), comment="money taken back for disputes"
+    )
     created_at: Mapped[datetime] = mapped_column(Timestamp)
     updated_at: Mapped[datetime] = mapped_column(Timestamp)
     caller_kind: Mapped[str | None] = mapped_column(
@@ -167,6 +204,7 @@ class PaymentEvent(Base):
     __tablename__ = "payment_events"
     __table_args__ = (
         Index(None, "payment_intent_id"),
+        Index("ix_payment_events_object_id", "object_id", postgresql_where=text("object_id IS NOT NULL")),
         Index(None, "received_at", "created_at", "event_id"),
         Index("uq_payment_events_provider_event", "environment", "provider", "event_id", unique=True),
         CheckConstraint("provider = 'stripe'", name="provider"),
@@ -179,6 +217,9 @@ class PaymentEvent(Base):
     provider: Mapped[str] = _provider()
     type: Mapped[str] = mapped_column(Text)
     payment_intent_id: Mapped[str | None] = mapped_column(Text)
+    object_id: Mapped[str | None] = mapped_column(
+        Text, comment="the subscription or invoice; null: a payment, or an earlier version"
+    )
     outcome: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Timestamp, comment="at Stripe")
     received_at: Mapped[datetime] = mapped_column(Timestamp)
@@ -203,4 +244,7 @@ class PaymentCursor(Base):
     events_read_until: Mapped[datetime] = mapped_column(Timestamp)
     refunds_read_until: Mapped[datetime | None] = mapped_column(
         Timestamp, comment="up to when events about refunds have been read; null: never"
+    )
+    subscriptions_read_until: Mapped[datetime | None] = mapped_column(
+        Timestamp, comment="up to when events about subscriptions have been read; null: never"
     )

@@ -1,18 +1,19 @@
-"""Opening of purchases: the pack and price that are sold, and the reuse of a purchase by a second click."""
+"""Opening of purchases: stores what is sold at which price, and reuses the purchase of an earlier click."""
 
+from dataclasses import fields
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.auth.caller import CallerKind, Environment
 from app.billing.posting import require_currency
-from app.configuration.service import Current
 from app.db import Session, new_id
 from app.ledger.errors import IdempotencyKeyReused
 from app.ledger.locked_account import LockedAccount, lock_account
 from app.outbox import defer
 from app.payments import queries
-from app.payments.errors import TooManyOpenPurchases, UnknownPack
+from app.payments.errors import TooManyOpenPurchases
 from app.payments.facts import BEGUN_FOR, CANCELED_AFTER, Provider
+from app.payments.orders import Order, Sale
 from app.payments.purchase import Purchase
 
 REUSED_FOR = timedelta(hours=1)
@@ -24,10 +25,9 @@ async def find_or_insert(
     tx: Session,
     environment: Environment,
     account_id: UUID,
-    config: Current,
+    order: Order,
     *,
     provider: Provider,
-    pack: str | None,
     caller_kind: CallerKind,
     idempotency_key: str | None,
     max_open: int,
@@ -35,55 +35,51 @@ async def find_or_insert(
 ) -> Purchase:
     """Return the purchase of this click. Insert a new one with a job that reconciles it later.
 
-    Locks the account. `pack` None is the first pack in the account's currency. Raises UnknownPack,
-    CurrencyMismatch, IdempotencyKeyReused, TooManyOpenPurchases, AccountSuspended, AccountClosed.
+    Locks the account. Raises IdempotencyKeyReused, TooManyOpenPurchases, AccountSuspended, AccountClosed, and as
+    `Order.sale` and CurrencyMismatch.
     """
     account = await lock_account(tx, account_id)
     account.require_active()
     existing = None
     if idempotency_key is not None:  # it names the earlier purchase, even of a pack that is no longer sold
         existing = await queries.find_purchase_by_key(tx, account_id, caller_kind, idempotency_key)
-        if existing is not None and pack not in (None, existing.pack):
-            raise IdempotencyKeyReused(idempotency_key)
-    name = pack or config.default_pack(account.currency) or next(iter(config.packs))
-    if existing is None and name not in config.packs:
-        raise UnknownPack(name, list(config.packs))
+        if existing is not None:
+            if not order.matches(existing):
+                raise IdempotencyKeyReused(idempotency_key)
+            return existing
+    sale = order.sale(account)
     if idempotency_key is None:
         existing = await queries.find_open_purchase(
-            tx, account_id, provider, name, fresh_since=now - REUSED_FOR, begun_since=now - BEGUN_FOR
+            tx, account_id, provider, sale.terms, fresh_since=now - REUSED_FOR, begun_since=now - BEGUN_FOR
         )
-    if existing is not None:
-        return existing
+        if existing is not None:
+            return existing
     open_purchases = await queries.count_open_purchases(
         tx, account_id, open_since=now - CANCELED_AFTER, begun_since=now - BEGUN_FOR, limit=max_open
     )
     if open_purchases >= max_open:
         raise TooManyOpenPurchases(max_open)
-    return await _insert(tx, environment, provider, account, config, name, caller_kind, idempotency_key, now)
+    require_currency(account, sale.currency)  # reports count the revenue of an account in one currency
+    return await insert_sale(tx, environment, provider, account, sale, now, caller_kind, idempotency_key)
 
 
-async def _insert(
+async def insert_sale(
     tx: Session,
     environment: Environment,
     provider: Provider,
     account: LockedAccount,
-    config: Current,
-    pack: str,
-    caller_kind: CallerKind,
-    idempotency_key: str | None,
+    sale: Sale,
     now: datetime,
+    caller_kind: CallerKind | None = None,
+    idempotency_key: str | None = None,
 ) -> Purchase:
-    sold = config.packs[pack]
-    require_currency(account, sold.currency)  # reports count the revenue of an account in one currency
+    """Insert a purchase of a locked account, with a job that reconciles it later."""
     purchase = Purchase(
         account_id=account.account_id,
         purchase_id=new_id(),
         environment=environment,
         provider=provider,
-        pack=pack,
-        credits=sold.credits,
-        amount_minor=sold.price_minor,
-        currency=sold.currency,
+        **{field.name: getattr(sale, field.name) for field in fields(sale)},
         idempotency_key=idempotency_key,
         caller_kind=caller_kind,
         status_at=now,

@@ -37,6 +37,8 @@ _HAS_BEGUN = or_(
     ),
 )
 
+_IS_UNOPENED = (_PURCHASES.payment_intent_id.is_(None), _PURCHASES.checkout_session_id.is_(None))
+
 
 def _values(purchase: Purchase) -> dict[str, Any]:
     return {column: getattr(purchase, name) for name, column in _COLUMNS.items()}
@@ -56,6 +58,16 @@ async def find_purchase(db: Session, account_id: UUID, purchase_id: UUID) -> Pur
         db,
         select(*_PURCHASE).where(_PURCHASES.account_id == account_id, _PURCHASES.purchase_id == purchase_id),
     )
+
+
+async def has_kept_purchase(db: Session, account_id: UUID) -> bool:
+    """Return whether a purchase of the account is kept, by the rule of `Purchase.is_kept`."""
+    credits_left = _PURCHASES.credits_refunded + _PURCHASES.credits_disputed < _PURCHASES.credits
+    money_left = _PURCHASES.money_refunded_nanos + _PURCHASES.money_disputed_nanos < _PURCHASES.money_nanos
+    kept = select(_PURCHASES.purchase_id).where(
+        _PURCHASES.account_id == account_id, _PURCHASES.credit_id.is_not(None), or_(credits_left, money_left)
+    )
+    return (await db.execute(kept.limit(1))).first() is not None
 
 
 async def find_purchase_by_key(
@@ -78,18 +90,24 @@ async def find_purchase_by_key(
 
 
 async def find_open_purchase(
-    tx: Session, account_id: UUID, provider: Provider, pack: str, *, fresh_since: datetime, begun_since: datetime
+    tx: Session,
+    account_id: UUID,
+    provider: Provider,
+    terms: Mapping[str, Any],
+    *,
+    fresh_since: datetime,
+    begun_since: datetime,
 ) -> Purchase | None:
-    """Return the unpaid purchase of the pack that a second click gets: a begun one, or the newest fresh one.
+    """Return the unpaid purchase on these terms that a second click gets: a begun one, or the newest fresh one.
 
-    Purchases with an idempotency key are found by that key only.
+    `terms`: values of columns. Purchases with an idempotency key are found by that key only.
     """
     query = (
         select(*_PURCHASE)
         .where(
             _PURCHASES.account_id == account_id,
             _PURCHASES.provider == provider,
-            _PURCHASES.pack == pack,
+            *(getattr(_PURCHASES, name) == value for name, value in terms.items()),
             _PURCHASES.idempotency_key.is_(None),
             _PURCHASES.status.in_(UNPAID),
             _PURCHASES.received_minor.is_(None),
@@ -150,7 +168,7 @@ async def cancel_unopened(tx: Session, account_id: UUID, purchase_id: UUID, now:
         .where(
             _PURCHASES.account_id == account_id,
             _PURCHASES.purchase_id == purchase_id,
-            _PURCHASES.payment_intent_id.is_(None),
+            *_IS_UNOPENED,
         )
         .values(status="canceled", status_at=now, updated_at=now)
     )
@@ -164,7 +182,7 @@ async def begin_next_attempt(tx: Session, account_id: UUID, purchase_id: UUID, a
             _PURCHASES.account_id == account_id,
             _PURCHASES.purchase_id == purchase_id,
             _PURCHASES.attempt == attempt,
-            _PURCHASES.payment_intent_id.is_(None),
+            *_IS_UNOPENED,
         )
         .values(attempt=attempt + 1, updated_at=now)
     )
@@ -176,6 +194,17 @@ async def touch_purchase(tx: Session, account_id: UUID, purchase_id: UUID, now: 
         .where(_PURCHASES.account_id == account_id, _PURCHASES.purchase_id == purchase_id)
         .values(updated_at=now)
     )
+
+
+async def list_opened(db: Session, account_id: UUID, *, before: UUID | None, limit: int) -> list[Purchase]:
+    """Return an account's purchases that were opened at the provider, newest first, before one of them."""
+    query = select(*_PURCHASE).where(
+        _PURCHASES.account_id == account_id,
+        or_(_PURCHASES.payment_intent_id.is_not(None), _PURCHASES.checkout_session_id.is_not(None)),
+        *(() if before is None else (_PURCHASES.purchase_id < before,)),
+    )
+    rows = await db.execute(query.order_by(_PURCHASES.purchase_id.desc()).limit(limit))
+    return [Purchase(**row) for row in rows.mappings()]
 
 
 async def list_unsettled(

@@ -67,6 +67,7 @@ async def reconcile_money_back(
 
 async def _book_if_new(db: Database, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
     """Book a refund that is new, or has a new status. Return whether it was."""
+    assert facts.provider_payment_id is not None
     async with db.read() as session:
         purchase = await queries.find_purchase_of_payment(
             session, environment, facts.provider, facts.provider_payment_id

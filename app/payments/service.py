@@ -1,6 +1,6 @@
 """PaymentService: purchases from the click to the credits. No call to Stripe is made inside a transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -11,12 +11,14 @@ from app.auth.caller import CallerKind, Environment
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
 from app.db import Database
+from app.db.version_mark import VersionMark
 from app.ledger.errors import AccountClosed, IdempotencyKeyReused
 from app.observability.metrics import WEBHOOK_FAILURES, WEBHOOK_LAG, WEBHOOKS
 from app.packs import Pack
 from app.payments import queries
 from app.payments.closed_accounts import give_back
 from app.payments.errors import (
+    CheckoutCompleted,
     InvalidSignature,
     PaymentNotFound,
     PaymentProviderError,
@@ -25,14 +27,19 @@ from app.payments.errors import (
 )
 from app.payments.event_log import catch_up
 from app.payments.facts import CANCELED_AFTER, PaymentFacts, lifetime
-from app.payments.inbox import receive
+from app.payments.inbox import OtherBooks, receive
 from app.payments.intents import PaymentIntents
 from app.payments.opening import STUCK_AFTER, find_or_insert
+from app.payments.orders import MoneyOrder, Order, PackOrder, WantedMoney
+from app.payments.purchase import Purchase
 from app.payments.reconciliation_tally import Attempts
+from app.payments.refill_purchases import hand_over
 from app.payments.refund_reconciliation import reconcile_money_back, reconcile_refunds
-from app.payments.stripe_gateway import StripeGateway
+from app.payments.stripe_gateway import OpenedPayment, StripeGateway
 from app.payments.stripe_http import request_key
 
+MONEY_SINCE = "0042"
+"""Versions before this revision cannot read purchases of money (ADR 26)."""
 log = structlog.get_logger()
 
 
@@ -51,17 +58,33 @@ class Payment:
     balance_after: int
 
 
+@dataclass(frozen=True, slots=True)
+class CheckoutPage:
+    """Stripe's page that takes the payment of a purchase of money."""
+
+    session_id: str
+    checkout_url: str
+
+
 class PaymentService:
     """One per process. Its methods open their own transactions and have committed when they return."""
 
     def __init__(
-        self, db: Database, configuration: Configuration, billing: BillingService, gateway: StripeGateway
+        self,
+        db: Database,
+        configuration: Configuration,
+        billing: BillingService,
+        gateway: StripeGateway,
+        others: OtherBooks | None = None,
     ) -> None:
+        """`others`: the books beside purchases. Without them, their events are left to another process."""
         self._db = db
         self._configuration = configuration
         self._billing = billing
         self._gateway = gateway
         self._intents = PaymentIntents(db, gateway)
+        self._mark = VersionMark(db)
+        self._others = others
 
     # --- buying ---
 
@@ -94,31 +117,67 @@ class PaymentService:
         PurchaseGivenUp, PurchaseRejected, AccountSuspended, AccountClosed, PaymentsNotConfigured,
         PaymentProviderUnavailable.
         """
+        order = PackOrder(pack, await self._configuration.current())
+        purchase, opened = await self._open(environment, account_id, order, caller_kind, idempotency_key, now)
+        return await self._payment(account_id, purchase.purchase_id, opened.client_secret, now)
+
+    async def open_checkout(
+        self,
+        environment: Environment,
+        account_id: UUID,
+        wanted: WantedMoney,
+        *,
+        now: datetime,
+        caller_kind: CallerKind = "user",
+        idempotency_key: str | None = None,
+    ) -> CheckoutPage:
+        """Begin to buy money on a page of Stripe. A second click gets the same page. Otherwise as `open_purchase`.
+
+        Raises UpgradeInProgress, InvalidAmount, UnknownCurrency, CheckoutCompleted for a page that is closed, and as
+        `open_purchase`.
+        """
+        await self._mark.require(MONEY_SINCE)
+        order = MoneyOrder(wanted, await self._configuration.current())
+        _, opened = await self._open(environment, account_id, order, caller_kind, idempotency_key, now)
+        if opened.facts.status == "canceled":
+            raise PurchaseGivenUp
+        if opened.checkout_url is None or opened.facts.session_id is None:
+            raise CheckoutCompleted
+        return CheckoutPage(opened.facts.session_id, opened.checkout_url)
+
+    async def _open(
+        self,
+        environment: Environment,
+        account_id: UUID,
+        order: Order,
+        caller_kind: CallerKind,
+        idempotency_key: str | None,
+        now: datetime,
+    ) -> tuple[Purchase, OpenedPayment]:
+        """Find or store the purchase of a click, and open its payment at Stripe."""
         await self._gateway.publishable_key(environment)  # raises before anything is written
-        config = await self._configuration.current()
         for _ in range(2):
             async with self._db.transaction() as tx:
                 purchase = await find_or_insert(
                     tx,
                     environment,
                     account_id,
-                    config,
+                    order,
                     provider=self._gateway.provider,
-                    pack=pack,
                     caller_kind=caller_kind,
                     idempotency_key=idempotency_key,
                     max_open=self._configuration.settings.max_open_purchases,
                     now=now,
                 )
-            if purchase.status == "canceled" and purchase.provider_payment_id is None:
+            if purchase.status == "canceled" and not purchase.is_opened:
                 raise PurchaseGivenUp
-            intent = await self._intents.booked_of(purchase, now)
-            if idempotency_key is not None or intent.facts.status not in ("succeeded", "canceled"):
+            opened = await self._intents.booked_of(purchase, now)
+            if idempotency_key is not None or opened.facts.status not in ("succeeded", "canceled"):
                 break
             # Stripe reports only now that the last click's payment has ended, so this click begins another.
         if await self._is_closed(account_id):
             raise AccountClosed  # closed since this click began; the job of the closing cancels the payment
-        return await self._payment(account_id, purchase.purchase_id, intent.client_secret, now)
+        return purchase, opened
 
     async def _is_closed(self, account_id: UUID) -> bool:
         return bool((await self._billing.accounts.state(account_id))["status"] == "closed")
@@ -141,10 +200,15 @@ class PaymentService:
         structlog.contextvars.bind_contextvars(account_id=str(purchase.account_id))
         client_secret = None
         if not purchase.is_booked:
-            intent = await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
-            client_secret = intent.client_secret
-            await self._intents.book(environment, intent.facts, now)
+            opened = await self._gateway.retrieve_payment_intent(environment, payment_id, at=now)
+            client_secret = None if purchase.is_money else opened.client_secret
+            await self._intents.book(environment, opened.facts, now)
         return await self._payment(purchase.account_id, purchase.purchase_id, client_secret, now)
+
+    async def list_payments(self, account_id: UUID, *, before: UUID | None, limit: int) -> Sequence[Purchase]:
+        """Return the account's purchases that reached Stripe, newest first."""
+        async with self._db.read() as db:
+            return await queries.list_opened(db, account_id, before=before, limit=limit)
 
     async def _payment(self, account_id: UUID, purchase_id: UUID, client_secret: str | None, now: datetime) -> Payment:
         async with self._db.read() as db:
@@ -203,7 +267,7 @@ class PaymentService:
         """Apply a signed event once, however often Stripe delivers it. Raises InvalidSignature."""
         try:
             environment, event = await self._gateway.verify_webhook(payload, signature)
-            outcome = await receive(self._db, environment, event, now)
+            outcome = await receive(self._db, environment, event, now, self._others)
         except BaseException as error:  # includes the cancellation at the deadline
             WEBHOOK_FAILURES.labels("signature" if isinstance(error, InvalidSignature) else "error").inc()
             raise
@@ -222,7 +286,7 @@ class PaymentService:
         attempts = attempts or Attempts()
         for environment in await self._gateway.environments():
             try:
-                await catch_up(self._db, self._gateway, environment, now, attempts)
+                await catch_up(self._db, self._gateway, environment, now, attempts, self._others)
                 async for facts in self._gateway.succeeded_since(environment, now - CANCELED_AFTER, at=now):
                     work = self._book_if_missing(environment, facts, now)
                     await attempts.attempt("payments", work, payment_intent_id=facts.provider_payment_id)
@@ -244,6 +308,7 @@ class PaymentService:
                     await queries.touch_purchase(tx, account_id, purchase_id, now)
 
     async def _book_if_missing(self, environment: Environment, facts: PaymentFacts, now: datetime) -> bool:
+        assert facts.provider_payment_id is not None
         async with self._db.read() as db:
             purchase = await queries.find_purchase_of_payment(
                 db, environment, facts.provider, facts.provider_payment_id
@@ -266,18 +331,21 @@ class PaymentService:
             return False
         if purchase.is_booked and purchase.review_reason is None:
             return False
+        if purchase.is_refill and not purchase.is_booked and purchase.received_minor is None:
+            await hand_over(self._db, purchase, now)
+            return False
         age = now - purchase.created_at
-        if age > CANCELED_AFTER and purchase.provider_payment_id is None:
-            # Its buyer never received a payment to pay, and Stripe has forgotten the idempotency key.
+        if not purchase.is_opened and (age > CANCELED_AFTER or not purchase.can_be_opened):
+            # Its buyer never received a payment to pay. Stripe has forgotten the idempotency key, or we the request.
             await self._intents.cancel_unopened(account_id, purchase_id, now)
             return False
-        intent = await self._intents.find_or_open(purchase, now)
-        status, environment = intent.facts.status, purchase.environment
-        expired = status in queries.OPEN and age > lifetime(status, intent.facts.next_action)
+        opened = await self._intents.find_or_open(purchase, now)
+        status, environment = opened.facts.status, purchase.environment
+        expired = status in queries.OPEN and age > lifetime(status, opened.facts.next_action)
         if expired or (status in queries.CANCELABLE and await self._is_closed(account_id)):
-            intent = await self._gateway.cancel_payment_intent(environment, intent.payment_intent_id, at=now)
-        await self._intents.book(environment, intent.facts, now)
-        return intent.facts.received_minor is not None
+            opened = await self._intents.close(purchase, opened.facts, now)
+        await self._intents.book(environment, opened.facts, now)
+        return opened.facts.received_minor is not None
 
     async def reconcile_money_back(self, account_id: UUID, purchase_id: UUID, now: datetime) -> None:
         """Apply the refunds and disputes that Stripe has for one purchase. Raises PaymentProviderUnavailable."""

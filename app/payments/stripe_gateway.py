@@ -19,9 +19,11 @@ from pydantic import SecretStr
 from app.auth.caller import Environment
 from app.circuit_breaker import CircuitBreaker
 from app.configuration.service import Configuration
+from app.http.external_waits import waiting_for
 from app.observability.metrics import STRIPE_REJECTIONS
 from app.payments.errors import (
     InvalidSignature,
+    PaymentDeclined,
     PaymentNotFound,
     PaymentProviderError,
     PaymentProviderFailed,
@@ -48,6 +50,7 @@ from app.stripe_keys import StripeKeys
 
 SIGNATURE_TOLERANCE_S = 300
 RETRIES = 2
+PAGE = 100  # Stripe's maximum
 UNANSWERED_CALLS = 3
 """So many in a row open the circuit breaker."""
 BREAKER_PAUSE_S = 1.0
@@ -69,12 +72,13 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentIntent:
-    """A payment at Stripe, with the secret that lets a browser pay it."""
+class OpenedPayment:
+    """A purchase's payment at Stripe: a payment intent with the secret that lets a browser pay it, or a hosted page."""
 
-    payment_intent_id: str
-    client_secret: str | None
     facts: PaymentFacts
+    client_secret: str | None = None
+    checkout_url: str | None = None
+    """None: the payment is an intent, or its page is closed."""
 
 
 class StripeGateway:
@@ -125,7 +129,7 @@ class StripeGateway:
             raise PaymentsNotConfigured
         return keys
 
-    async def _of(self, environment: Environment) -> stripe.StripeClient:
+    async def client_of(self, environment: Environment) -> stripe.StripeClient:
         """Return the client of the keys in force, for one call. Raises PaymentProviderUnavailable: breaker open."""
         keys = await self._keys_of(environment)
         if not self._breaker.admits(_now_s()):
@@ -146,11 +150,11 @@ class StripeGateway:
         secret_key = secret_key or (await self._keys_of(environment)).secret_key
         client = self._client(secret_key)
         try:
-            balance = await self._answer(client.v1.balance.retrieve_async())
+            balance = await self.answer(client.v1.balance.retrieve_async())
         except PaymentProviderForbids:
             # Purchases do not read the balance. They read payments and events. The key's prefix shows its mode.
-            await self._answer(client.v1.payment_intents.list_async({"limit": 1}))
-            await self._answer(client.v1.events.list_async({"limit": 1}))
+            await self.answer(client.v1.payment_intents.list_async({"limit": 1}))
+            await self.answer(client.v1.events.list_async({"limit": 1}))
             if self._is_local or secret_key.get_secret_value().startswith(f"rk_{environment}_"):
                 return "restricted"
             return "other_mode"
@@ -161,8 +165,8 @@ class StripeGateway:
         environments = await self.environments()
         if not environments:
             raise PaymentsNotConfigured
-        client = await self._of("live" if "live" in environments else environments[0])
-        await self._answer(client.v1.payment_intents.list_async({"limit": 1}))
+        client = await self.client_of("live" if "live" in environments else environments[0])
+        await self.answer(client.v1.payment_intents.list_async({"limit": 1}))
 
     async def create_payment_intent(
         self,
@@ -174,21 +178,21 @@ class StripeGateway:
         amount_minor: int,
         currency: str,
         at: datetime,
-    ) -> PaymentIntent:
+    ) -> OpenedPayment:
         """Open the purchase's payment.
 
         For the same attempt within a day, Stripe repeats its answer: the payment, or its own failure
         (PaymentProviderFailed), after which only another attempt can succeed.
         """
-        created = await self._answer(
-            (await self._of(environment)).v1.payment_intents.create_async(
+        created = await self.answer(
+            (await self.client_of(environment)).v1.payment_intents.create_async(
                 {
                     "amount": amount_minor,
                     "currency": currency.lower(),
                     "automatic_payment_methods": {"enabled": True},
                     "metadata": {"account_id": str(account_id), "purchase_id": str(purchase_id)},
                 },
-                {"idempotency_key": str(purchase_id) if attempt == 1 else f"{purchase_id}:{attempt}"},
+                {"idempotency_key": attempt_key(purchase_id, attempt)},
             ),
             operation="create",
         )
@@ -196,18 +200,18 @@ class StripeGateway:
 
     async def retrieve_payment_intent(
         self, environment: Environment, payment_intent_id: str, *, at: datetime
-    ) -> PaymentIntent:
+    ) -> OpenedPayment:
         """Raises PaymentNotFound."""
-        service = (await self._of(environment)).v1.payment_intents
-        return _payment_intent(await self._answer(service.retrieve_async(payment_intent_id)), at)
+        service = (await self.client_of(environment)).v1.payment_intents
+        return _payment_intent(await self.answer(service.retrieve_async(payment_intent_id)), at)
 
     async def cancel_payment_intent(
         self, environment: Environment, payment_intent_id: str, *, at: datetime
-    ) -> PaymentIntent:
+    ) -> OpenedPayment:
         """Cancel a payment, so that it cannot be paid. Return it as it is when it can no longer be canceled: paid."""
-        service = (await self._of(environment)).v1.payment_intents
+        service = (await self.client_of(environment)).v1.payment_intents
         try:
-            return _payment_intent(await self._answer(service.cancel_async(payment_intent_id), operation=None), at)
+            return _payment_intent(await self.answer(service.cancel_async(payment_intent_id), operation=None), at)
         except PaymentProviderRejects:
             return await self.retrieve_payment_intent(environment, payment_intent_id, at=at)
 
@@ -225,18 +229,18 @@ class StripeGateway:
 
         The total is absent when Stripe does not answer the second call. Then the webhook brings it.
         """
-        client = await self._of(environment)
+        client = await self.client_of(environment)
         params: Any = {"payment_intent": payment_intent_id, "metadata": {REQUEST_KEY: request_key}}
         if amount_minor is not None:
             params["amount"] = amount_minor
         try:
             created = client.v1.refunds.create_async(params, {"idempotency_key": idempotency_key})
-            refund = await self._answer(created, operation=None)
+            refund = await self.answer(created, operation=None)
         except PaymentProviderRejects as error:
             raise RefundRefused(error.reason) from error
         total = None
         with contextlib.suppress(PaymentProviderError, PaymentNotFound):
-            charge = await self._answer(client.v1.charges.retrieve_async(str(refund.charge)))
+            charge = await self.answer(client.v1.charges.retrieve_async(str(refund.charge)))
             total = stripe_amount(charge.amount_refunded)
         made = read_or_log(refund_of, refund.to_dict())
         refunds = () if made is None else (made,)
@@ -247,8 +251,8 @@ class StripeGateway:
     ) -> AsyncIterator[PaymentFacts]:
         """Yield the succeeded payments of those created since."""
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
-        page = await self._answer((await self._of(environment)).v1.payment_intents.list_async(params))
-        async for intent in self._all(page):
+        page = await self.answer((await self.client_of(environment)).v1.payment_intents.list_async(params))
+        async for intent in self.each(page):
             facts = read_or_log(partial(intent_facts, at=at), intent.to_dict())
             if facts is not None and facts.received_minor is not None:
                 yield facts
@@ -258,8 +262,8 @@ class StripeGateway:
     ) -> AsyncIterator[PaymentFacts]:
         """Yield the refunds created since, in their present state."""
         params: Any = {"created": {"gte": int(since.timestamp())}, "limit": 100}
-        page = await self._answer((await self._of(environment)).v1.refunds.list_async(params))
-        async for found in self._all(page):
+        page = await self.answer((await self.client_of(environment)).v1.refunds.list_async(params))
+        async for found in self.each(page):
             refund = read_or_log(refund_of, found.to_dict()) if found.payment_intent is not None else None
             if refund is not None:
                 yield PaymentFacts(self.provider, str(found.payment_intent), at, refunds=(refund,))
@@ -268,23 +272,25 @@ class StripeGateway:
         self, environment: Environment, payment_intent_id: str, *, at: datetime
     ) -> AsyncIterator[PaymentFacts]:
         """Yield the refunds and disputes of one payment, in their present state."""
-        service = (await self._of(environment)).v1
+        service = (await self.client_of(environment)).v1
         params: Any = {"payment_intent": payment_intent_id, "limit": 100}
-        async for found in self._all(await self._answer(service.refunds.list_async(params))):
+        async for found in self.each(await self.answer(service.refunds.list_async(params))):
             if (refund := read_or_log(refund_of, found.to_dict())) is not None:
                 yield PaymentFacts(self.provider, payment_intent_id, at, refunds=(refund,))
-        async for found in self._all(await self._answer(service.disputes.list_async(params))):
+        async for found in self.each(await self.answer(service.disputes.list_async(params))):
             if (dispute := read_or_log(partial(dispute_of, ""), found.to_dict())) is not None:
                 yield PaymentFacts(self.provider, payment_intent_id, at, dispute=dispute)
 
     async def events_between(
-        self, environment: Environment, types: Collection[str], since: datetime, until: datetime
-    ) -> list[Event]:
-        """Return the entries of Stripe's event log of these types, oldest first. Stripe keeps them for 30 days."""
+        self, environment: Environment, types: Collection[str], since: datetime, until: datetime, if_few: bool = False
+    ) -> list[Event] | None:
+        """Return the entries of Stripe's event log, oldest first; with `if_few`, None instead of more than one page."""
         created = {"gte": int(since.timestamp()), "lte": int(until.timestamp())}
-        params: Any = {"created": created, "types": list(types), "limit": 100}
-        page = await self._answer((await self._of(environment)).v1.events.list_async(params))
-        events = [parse_event(event.to_dict()) async for event in self._all(page)]
+        params: Any = {"created": created, "types": list(types), "limit": PAGE}
+        page = await self.answer((await self.client_of(environment)).v1.events.list_async(params))
+        if if_few and page.has_more:
+            return None
+        events = [parse_event(event.to_dict()) async for event in self.each(page)]
         return [self._of_environment(environment, event) for event in reversed(events)]
 
     async def verify_webhook(self, payload: bytes, signature: str | None) -> tuple[Environment, Event]:
@@ -309,14 +315,18 @@ class StripeGateway:
         if self._is_local or event.livemode == (environment == "live"):
             return event
         log.error("stripe_event_of_other_mode", event_id=event.event_id, environment=environment)
-        return replace(event, facts=None)
+        return replace(event, facts=None, setup=None)
 
-    async def _answer(self, call: Awaitable[Answer], *, operation: Operation | None = "read") -> Answer:
+    async def answer(self, call: Awaitable[Answer], *, operation: Operation | None = "read") -> Answer:
         """Await a call within the time limit, and raise Stripe's errors as ours.
 
         The SDK's own time-out applies to each part of a call, not to the whole. A rejection of `operation` alerts the
         operator. None: the caller expects rejections.
         """
+        with waiting_for(PaymentProviderUnavailable()):
+            return await self._answer(call, operation)
+
+    async def _answer(self, call: Awaitable[Answer], operation: Operation | None) -> Answer:
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await call
@@ -328,6 +338,9 @@ class StripeGateway:
                 raise self._rejection(error, operation) from error
             log.error("stripe_refused", code=error.code, status=error.http_status, exc_info=error)
             raise (PaymentProviderForbids if error.http_status == 403 else PaymentProviderRefused) from error
+        except stripe.CardError as error:
+            self._breaker.answered()
+            raise PaymentDeclined(error.code) from error
         except stripe.IdempotencyError as error:
             self._breaker.answered()
             # 400: the key was used for another request. 409: the same request was in progress, during all retries.
@@ -354,15 +367,20 @@ class StripeGateway:
             log.error("stripe_rejected", operation=operation, code=error.code, param=param)
         return PaymentProviderRejects(error.code)
 
-    async def _all(self, page: Any) -> AsyncIterator[Any]:
+    async def each(self, page: Any) -> AsyncIterator[Any]:
         """Yield every object of a paged list. A failure of a later page raises the same errors as the first."""
         pages = page.auto_paging_iter().__aiter__()
         while True:
             try:
-                item = await self._answer(pages.__anext__())
+                item = await self.answer(pages.__anext__())
             except StopAsyncIteration:
                 return
             yield item
+
+
+def attempt_key(purchase_id: UUID, attempt: int) -> str:
+    """Return the idempotency key of an attempt to open a purchase's payment."""
+    return str(purchase_id) if attempt == 1 else f"{purchase_id}:{attempt}"
 
 
 def _refuse_future(signature: str) -> None:
@@ -376,6 +394,6 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _payment_intent(intent: Any, at: datetime) -> PaymentIntent:
+def _payment_intent(intent: Any, at: datetime) -> OpenedPayment:
     data = intent.to_dict()
-    return PaymentIntent(data["id"], data.get("client_secret"), intent_facts(data, at=at))
+    return OpenedPayment(intent_facts(data, at=at), client_secret=data.get("client_secret"))

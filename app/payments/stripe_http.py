@@ -1,8 +1,8 @@
-"""The HTTP client of Stripe's SDK, with metrics and traces, and keys that fit its headers."""
+"""The HTTP client of Stripe's SDK, with metrics and traces, declines as answers, and keys that fit its headers."""
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ import stripe
 from app.observability import tracing
 from app.observability.metrics import STRIPE_SECONDS
 
-OBJECT_ID = re.compile(r"/(?:pi|ch|py|re|evt|acct|du|dp)_[^/?]+")
+OBJECT_ID = re.compile(r"/(?:pi|ch|py|re|evt|acct|du|dp|cs_live|cs_test|cus|sub|in|inpay|pm|seti)_[^/?]+")
 PLAIN_KEY = re.compile("[!-~]([ -~]{0,198}[!-~])?")
 
 
@@ -32,6 +32,18 @@ class TracedHttp(stripe.HTTPXClient):
             return answer
         finally:
             STRIPE_SECONDS.labels(operation, outcome).observe(time.perf_counter() - started)
+
+
+async def with_declines(call: "Awaitable[stripe.PaymentIntent]") -> Mapping[str, Any]:
+    """Return the payment that a call creates or confirms, also if Stripe answers 402: its card was declined."""
+    try:
+        return (await call).to_dict()
+    except stripe.CardError as error:
+        body: Any = error.json_body
+        declined = (body or {}).get("error", {}).get("payment_intent")
+        if not isinstance(declined, Mapping):
+            raise
+        return declined
 
 
 def request_key(idempotency_key: str) -> str:

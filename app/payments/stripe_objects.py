@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 import structlog
 
@@ -10,13 +11,39 @@ from app.payments.facts import REFUND_STATUSES, Card, Dispute, DisputeStatus, Ev
 
 Object = Mapping[str, Any]
 Facts = TypeVar("Facts")
+SESSION_EVENTS = (
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+)
 REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
+SUBSCRIPTION_EVENTS = (
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
+    "customer.subscription.pending_update_applied",
+    "customer.subscription.pending_update_expired",
+    "invoice.created",
+    "invoice.finalized",
+    "invoice.updated",
+    "invoice.paid",
+    "invoice.payment_succeeded",
+    "invoice.payment_failed",
+    "invoice.payment_action_required",
+    "invoice.marked_uncollectible",
+    "invoice.voided",
+    "invoice_payment.paid",
+)
 HANDLED = (  # the types of webhook events that have an effect; the README says how to add one
     "payment_intent.succeeded",
     "payment_intent.payment_failed",
     "payment_intent.canceled",
     "payment_intent.processing",
     "payment_intent.requires_action",
+    *SESSION_EVENTS,
     "charge.succeeded",
     "charge.refunded",
     *REFUND_EVENTS,
@@ -25,6 +52,7 @@ HANDLED = (  # the types of webhook events that have an effect; the README says 
     "charge.dispute.closed",
     "charge.dispute.funds_withdrawn",
     "charge.dispute.funds_reinstated",
+    *SUBSCRIPTION_EVENTS,
 )
 DISPUTES: dict[str, DisputeStatus] = {
     "needs_response": "open",
@@ -46,6 +74,7 @@ REQUEST_KEY = "request_key"
 STRIPE: Provider = "stripe"
 FUNDS_WITHDRAWN = "charge.dispute.funds_withdrawn"
 MAX_INT64 = 2**63 - 1
+MAX_URL_CHARS = 2048
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 log = structlog.get_logger()
 
@@ -90,23 +119,48 @@ def refund_of(refund: Object) -> Refund:
         stripe_amount(refund["amount"]),
         known,
         stripe_time(refund["created"]),
-        _label((refund.get("metadata") or {}).get(REQUEST_KEY)),
-        _label(refund.get("reason")),
+        text_of((refund.get("metadata") or {}).get(REQUEST_KEY)),
+        text_of(refund.get("reason")),
     )
 
 
 def card_of(charge: Object) -> Card | None:
     """Return the means of payment of a charge. None: unknown. A card has the same fingerprint for every payer."""
     details = charge.get("payment_method_details") or {}
-    kind = _label(details.get("type"))
+    kind = text_of(details.get("type"))
     if kind is None:
         return None
     method = details.get(kind) or {}
     fingerprint = stripe_id(method["fingerprint"]) if kind == "card" and method.get("fingerprint") else None
-    return Card(fingerprint, _label(method.get("brand")) or kind, _label(method.get("last4")))
+    return Card(fingerprint, text_of(method.get("brand")) or kind, text_of(method.get("last4")))
 
 
-def _label(value: object) -> str | None:
+def receipt_of(charge: Object) -> str | None:
+    """Return the address of a charge's receipt. None: it has none that a browser can open."""
+    return url_of(charge.get("receipt_url"))
+
+
+def url_of(url: object) -> str | None:
+    """Return an address that a browser can open; None for anything else."""
+    if not isinstance(url, str) or len(url) > MAX_URL_CHARS or not url.isprintable():
+        return None
+    return url if url.startswith(("https://", "http://")) else None
+
+
+def ids_in(metadata: object, name: str = "purchase_id") -> tuple[UUID | None, UUID | None]:
+    """Return our own ids in the metadata of a payment: of the account and of the purchase, or of `name`."""
+    given = metadata if isinstance(metadata, Mapping) else {}
+    return _uuid(given.get("account_id")), _uuid(given.get(name))
+
+
+def _uuid(value: object) -> UUID | None:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        return None
+
+
+def text_of(value: object) -> str | None:
     """Return a short text for display; None for anything else."""
     return value if isinstance(value, str) and 1 <= len(value) <= 255 and value.isprintable() else None
 
@@ -147,6 +201,7 @@ def charge_facts(kind: str, data: Object, at: datetime) -> PaymentFacts | None:
         return PaymentFacts(STRIPE, payment_intent_id, at, refunds=(refund_of(data),))
     if kind.startswith("charge.dispute."):
         return PaymentFacts(STRIPE, payment_intent_id, at, dispute=dispute_of(kind, data))
+    account_id, purchase_id = ids_in(data.get("metadata"))
     return PaymentFacts(
         STRIPE,
         payment_intent_id,
@@ -154,6 +209,9 @@ def charge_facts(kind: str, data: Object, at: datetime) -> PaymentFacts | None:
         refunded_minor=stripe_amount(data["amount_refunded"]),
         refunds=refunds_inside(data),
         card=card_of(data),
+        receipt_url=receipt_of(data),
+        account_id=account_id,
+        purchase_id=purchase_id,
     )
 
 

@@ -109,6 +109,11 @@ class Shop:
         pools = await balances(self.urls, account_id)
         return pools["paid"], pools["debt"]
 
+    async def money(self, account_id: UUID) -> tuple[int, int]:
+        """The money and its debt, in nanos."""
+        pools = await balances(self.urls, account_id)
+        return pools.get("money", 0), pools.get("money_debt", 0)
+
     async def purchases(self, account_id: UUID) -> list[dict[str, Any]]:
         return await self.rows("SELECT * FROM purchases WHERE account_id = $1 ORDER BY created_at", account_id)
 
@@ -156,17 +161,16 @@ def forgotten_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 async def shop(own_database: Urls, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
     """With the settings that a test names by `with_settings`."""
     with running_stripe() as local:
-        settings = settings_for(
-            own_database,
-            stripe_live=local.keys,
-            stripe_test={**local.keys, "webhook_secret": TEST_SECRET},
-            stripe_api_base=local.url,
-            stripe_timeout_s=2.5,
-            database_timeout_s=2,
-            free_uses=0,
-            packs={"standard": {"price_minor": 500, "credits": 20}, "large": {"price_minor": 2000, "credits": 100}},
-            **getattr(request, "param", {}),
-        )
+        defaults: dict[str, Any] = {
+            "stripe_live": local.keys,
+            "stripe_test": {**local.keys, "webhook_secret": TEST_SECRET},
+            "stripe_api_base": local.url,
+            "stripe_timeout_s": 2.5,
+            "database_timeout_s": 2,
+            "free_uses": 0,
+            "packs": {"standard": {"price_minor": 500, "credits": 20}, "large": {"price_minor": 2000, "credits": 100}},
+        }
+        settings = settings_for(own_database, **{**defaults, **getattr(request, "param", {})})
         async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
             yield Shop(app, own_database, settings, local, http)
             verification = await verify_books(app.state.db, datetime.now(UTC))

@@ -14,7 +14,8 @@ from app.payments import queries
 from app.payments.erasure import TEXTS
 from app.payments.errors import PaymentProviderUnavailable
 from app.settings import Settings
-from app.worker.app import RETRY, create_worker, running_services
+from app.worker.app import RETRY, create_worker
+from app.worker.services import running_services
 from tests.payments.conftest import Shop, with_settings
 
 SUCCEEDED = ("payment_intent.succeeded",)

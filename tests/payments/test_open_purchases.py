@@ -1,4 +1,4 @@
-"""How many purchases an account may have open, how long they stay open, and which a second click gets."""
+"""Open purchases: their number, their time, and the one that a second click gets."""
 
 import asyncio
 from datetime import timedelta
@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 import stripe
 
-from app.demo.stripe.account import VOUCHERS
+from app.demo.stripe.cards import VOUCHERS
 from app.payments.errors import TooManyOpenPurchases
 from app.payments.facts import DELAYED_ACTIONS, has_begun
 from tests.payments.conftest import Shop, with_settings

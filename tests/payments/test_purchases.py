@@ -16,7 +16,7 @@ from app.ledger.pools import MAX_CREDITS, Credits
 from app.packs import Pack
 from app.payments.errors import PaymentNotFound, PaymentProviderFailed, PaymentProviderUnavailable
 from app.payments.service import PaymentService
-from app.payments.stripe_gateway import PaymentIntent, StripeGateway
+from app.payments.stripe_gateway import OpenedPayment, StripeGateway
 from tests.books import connected
 from tests.conftest import ACTOR
 from tests.payments.conftest import Shop
@@ -203,7 +203,7 @@ async def test_the_client_secret_is_that_of_the_payment_that_is_stored(
     account_id = await shop.account()
     create, created, released = StripeGateway.create_payment_intent, asyncio.Event(), asyncio.Event()
 
-    async def create_slowly(*args: Any, **options: Any) -> PaymentIntent:
+    async def create_slowly(*args: Any, **options: Any) -> OpenedPayment:
         monkeypatch.undo()
         intent = await create(*args, **options)
         created.set()

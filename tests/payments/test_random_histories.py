@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from app.billing.posting import ChargeRequest
-from app.demo.stripe.account import CLOSED_DISPUTE, Account, RefundOutcome
+from app.demo.stripe.account import Account
+from app.demo.stripe.disputes import CLOSED_DISPUTE, RefundOutcome
 from app.ledger.outcomes import New
 from app.ledger.pools import Shortfall
 from tests.conftest import ACTOR

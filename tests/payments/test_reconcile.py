@@ -1,12 +1,17 @@
 """Reconciliation heals what webhooks have missed, and nothing that is wrong with one payment keeps it from the next."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import pytest
 
+from app.auth.caller import Environment
+from app.payments import stripe_gateway
 from app.payments.errors import PaymentProviderUnavailable
+from app.payments.facts import Event
 from app.payments.service import PaymentService
+from app.payments.stripe_gateway import StripeGateway
 from app.payments.stripe_objects import DISPUTES
 from tests.payments.conftest import Shop
 
@@ -157,6 +162,39 @@ async def test_event_that_cannot_be_applied_holds_up_no_other_and_is_tried_again
     done = await shop.payments.reconcile(later(shop, days=3))
     assert (done["events"], done["failed"]) == (1, 0)
     assert await shop.balances(first) == (20, 0)
+
+
+async def test_a_quiet_event_log_is_read_in_few_parts_and_a_busy_one_page_by_page(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part of six hours may be long. A longer part is held in memory only if it is one page."""
+    read: list[tuple[timedelta, int | None]] = []
+    events_between = StripeGateway.events_between
+
+    async def observed(
+        gateway: StripeGateway,
+        environment: Environment,
+        types: Collection[str],
+        since: datetime,
+        until: datetime,
+        if_few: bool,
+    ) -> list[Event] | None:
+        events = await events_between(gateway, environment, types, since, until, if_few)
+        if environment == "live" and "payment_intent.succeeded" in types:
+            read.append((until - since, None if events is None else len(events)))
+        return events
+
+    monkeypatch.setattr(StripeGateway, "events_between", observed)
+    monkeypatch.setattr(stripe_gateway, "PAGE", 2)
+    account_id = await shop.account()
+    for _ in range(3):
+        await shop.pay((await shop.open(account_id)).payment_id)
+    assert (await shop.payments.reconcile(later(shop, days=20)))["events"] == 6  # a charge and a payment each
+    hours = [part / timedelta(hours=1) for part, _ in read]
+    assert hours[:6] == [6, 12, 24, 48, 96, 192]
+    assert None in [found for _, found in read]
+    assert max(part for part, found in read if found) == timedelta(hours=6)
+    assert await shop.balances(account_id) == (60, 0)
 
 
 async def test_reconciliation_survives_stripe_being_away(shop: Shop) -> None:

@@ -14,7 +14,7 @@ from app.ledger.locked_account import lock_account, write
 from app.ledger.pools import MAX_CREDITS, Credits
 from app.payments.errors import RefundRefused
 from app.payments.event_log import OVERLAP
-from app.payments.facts import REFUND_STATUSES, Refund, RefundStatus, merge_refund, refunded_money
+from app.payments.facts import REFUND_STATUSES, PaymentFacts, Refund, RefundStatus, merge_refund, refunded_money
 from app.payments.stripe_events import parse_event
 from tests.conftest import ACTOR
 from tests.payments.conftest import Event, Shop
@@ -325,7 +325,7 @@ def test_facts_in_any_order_say_the_same(count: int) -> None:
         reported = 0
         for number in (*order, order[0]):  # one of them twice
             said = facts[number]
-            assert said is not None
+            assert isinstance(said, PaymentFacts)
             reported = max(reported, said.refunded_minor or 0)
             for one in said.refunds:
                 known[one.refund_id] = merge_refund(known.get(one.refund_id), one)

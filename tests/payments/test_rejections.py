@@ -108,7 +108,7 @@ async def test_a_key_in_use_is_retried_and_one_of_another_request_is_rejected(
         raise stripe.IdempotencyError("key", http_status=status)
 
     with pytest.raises(error):
-        await shop.app.state.gateway._answer(call())
+        await shop.app.state.gateway.answer(call())
 
 
 async def test_an_unknown_purchase_is_neither_refunded_nor_reconciled(shop: Shop) -> None:

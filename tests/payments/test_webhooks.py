@@ -212,7 +212,7 @@ async def test_refund_that_overtakes_what_makes_the_payment_ours_is_not_lost(
     """It was ignored at first; repeated, by Stripe or by reconciliation, it takes effect."""
     account_id, event = await paid(shop)
     await shop.refund(event["data"]["object"]["id"], 250)
-    [refunded] = await shop.events("charge.refunded")
+    [refunded] = await shop.events("refund.created")  # unlike a charge, it has none of our ids
     await shop.execute("UPDATE purchases SET payment_intent_id = NULL")  # as if we had died before noting it
     await post(shop, client, refunded)
     assert await shop.inbox() == {refunded["id"]: "ignored"}
@@ -221,6 +221,16 @@ async def test_refund_that_overtakes_what_makes_the_payment_ours_is_not_lost(
     await post(shop, client, refunded)
     assert await shop.balances(account_id) == (10, 0)
     assert set((await shop.inbox()).values()) == {"applied"}
+
+
+async def test_charge_makes_the_payment_ours_by_the_ids_in_its_metadata(shop: Shop, client: httpx.AsyncClient) -> None:
+    account_id, event = await paid(shop)
+    await shop.refund(event["data"]["object"]["id"], 250)
+    [refunded] = await shop.events("charge.refunded")
+    await shop.execute("UPDATE purchases SET payment_intent_id = NULL")
+    await post(shop, client, refunded)
+    await post(shop, client, event)
+    assert await shop.balances(account_id) == (10, 0)
 
 
 async def test_the_card_of_an_erased_person_is_not_learnt_again(shop: Shop, client: httpx.AsyncClient) -> None:
