@@ -20,7 +20,7 @@ from app.ledger.errors import CurrencyMismatch, IdempotencyKeyReused
 from app.ledger.locked_account import LockedAccount, lock_account, write
 from app.ledger.lots import Category, Lot
 from app.ledger.pools import CREDIT
-from app.wallet import queries
+from app.wallet import claim_queries, queries
 from app.wallet.errors import GrantNotFound
 from app.wallet.money_credits import MoneyCredit, give_money, replayed_money_credit
 
@@ -41,6 +41,16 @@ class NewGrant:
     category: Category = "promotional"
     source: str = "api"
     expires_at: datetime | None = None
+    is_paid: bool = False
+    """A payment gave it, so it counts as purchased. A grant of the category `purchased` always does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The key of a grant that an account gets once: its kind, and its occasion (a day, another account) if any."""
+
+    kind: str
+    occasion: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +125,32 @@ class WalletService:
         _require_open(account, new.currency)
         if new.expires_at is not None and new.expires_at <= now:
             raise InvalidRequest("expires_at must be in the future", field="expires_at")
-        lot = Lot(
-            grant_id=new_id(),
-            unit=unit,
-            amount=new.amount,
-            remaining=new.amount,
-            priority=new.priority,
-            category=new.category,
-            expires_at=new.expires_at,
-            created_at=now,
-            source=new.source,
-            idempotency_key=idempotency_key,
-            caller_kind=actor.kind,
-        )
-        kind = Kind.PURCHASE if new.category == "purchased" else Kind.GRANT_GIVEN
-        account.give_lot(lot, kind, actor, now)
-        await write(tx, [account], now)
-        return grant_of({**{name: getattr(lot, name) for name in _OF_LOT}, "account_id": account_id})
+        return await _give(tx, account, new, actor=actor, now=now, idempotency_key=idempotency_key)
+
+    async def give_once_in(
+        self, tx: Session, account: LockedAccount, claim: Claim, new: NewGrant, *, actor: Actor, now: datetime
+    ) -> Grant | None:
+        """Give a locked account a grant that it gets once, in the caller's transaction. None: it has it already.
+
+        The grant is written; of concurrent callers, one gets it. The caller has called `require_finished_upgrade`.
+        Raises AccountClosed, CurrencyMismatch, BalanceLimitExceeded, TooManyGrants.
+        """
+        if await self.claimed_amount_in(tx, account.account_id, claim) is not None:
+            return None
+        _require_open(account, new.currency)
+        grant = await _give(tx, account, new, actor=actor, now=now, idempotency_key=None)
+        row = {"account_id": account.account_id, "grant_id": grant.grant_id, "created_at": now}
+        await claim_queries.insert_claim(tx, {**row, "kind": claim.kind, "occasion": claim.occasion})
+        return grant
+
+    async def claimed_amount(self, account_id: UUID, claim: Claim) -> int | None:
+        """Return the amount of the account's grant by a claim. None: it has none, or got it a moment ago."""
+        async with self._db.read() as db:
+            return await self.claimed_amount_in(db, account_id, claim)
+
+    async def claimed_amount_in(self, tx: Session, account_id: UUID, claim: Claim) -> int | None:
+        """As `claimed_amount`, in the caller's transaction: final under the account's lock."""
+        return await claim_queries.find_claimed_amount(tx, account_id, claim.kind, claim.occasion)
 
     async def list_grants(
         self, identity: Identity, *, only_open: bool, now: datetime, limit: int, offset: int
@@ -234,6 +253,28 @@ _OF_LOT = (
     *("grant_id", "unit", "amount", "remaining", "priority", "category", "source", "expires_at", "created_at"),
     "closed_at",
 )
+
+
+async def _give(
+    tx: Session, account: LockedAccount, new: NewGrant, *, actor: Actor, now: datetime, idempotency_key: str | None
+) -> Grant:
+    lot = Lot(
+        grant_id=new_id(),
+        unit=account.currency if new.money else CREDIT,
+        amount=new.amount,
+        remaining=new.amount,
+        priority=new.priority,
+        category=new.category,
+        expires_at=new.expires_at,
+        created_at=now,
+        source=new.source,
+        idempotency_key=idempotency_key,
+        caller_kind=actor.kind,
+    )
+    kind = Kind.PURCHASE if new.is_paid or new.category == "purchased" else Kind.GRANT_GIVEN
+    account.give_lot(lot, kind, actor, now)
+    await write(tx, [account], now)
+    return grant_of({**{name: getattr(lot, name) for name in _OF_LOT}, "account_id": account.account_id})
 
 
 def _require_open(account: LockedAccount, currency: str | None) -> None:
