@@ -28,10 +28,11 @@ import typer
 from app.cli.output import progress
 from app.db.schema_check import newest_revision
 from app.db.version_mark import oldest_of
-from app.demo import data
+from app.demo import data, plans
 from app.demo.postgres import Cluster, LaunchError
-from app.demo.stand_ins import ADMIN_CLIENT_ID, ADMIN_EMAIL, OIDC_CLIENT_ID, PACKS
+from app.demo.stand_ins import ADMIN_CLIENT_ID, ADMIN_EMAIL, OIDC_CLIENT_ID, PACKS, WEB_CLIENT_ID
 from app.demo.supervisor import ROOT, DemoError, Guard, Supervisor
+from app.signing_keys import new_signing_key
 
 OWNER_ROLE, SERVICE_ROLE, DATABASE = "billing_owner", "billing_service", "ciris_billing"
 FIRST_PORT, STRIPE_OFFSET, OIDC_OFFSET = 8000, 10, 20
@@ -94,12 +95,13 @@ async def _create_database(cluster: Cluster) -> None:
 
 
 def _secrets(state_dir: Path) -> dict[str, str]:
-    """Return the secrets of the local Stripe, of admin sessions and of encryption, created once and stored."""
+    """Return the secrets of the local Stripe, of admin sessions, encryption and signatures, created once and stored."""
     path = state_dir / "demo-secrets.json"
     kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     names = ("live_secret_key", "live_webhook_secret", "test_secret_key", "test_webhook_secret", "session_secret")
     made = {name: secrets.token_hex(24) for name in names}
     made["encryption_key"] = b64encode(secrets.token_bytes(32)).decode()
+    made["signing_keys"] = json.dumps([new_signing_key()])
     made |= kept
     if made != kept:
         data.write_private(path, json.dumps(made))
@@ -121,7 +123,8 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
     issuer = {
         "issuer": oidc_url,
         "jwks_url": f"{oidc_url}/jwks",
-        "audiences": [OIDC_CLIENT_ID],
+        "audiences": [OIDC_CLIENT_ID, WEB_CLIENT_ID],
+        "interactive_audiences": [WEB_CLIENT_ID],
         "provider": data.PROVIDER,
     }
     return {
@@ -135,10 +138,12 @@ def _environment(base_url: str, stripe_url: str, oidc_url: str, made: Mapping[st
         "PACKS": os.environ.get("PACKS", json.dumps(PACKS)),
         "ISSUERS": json.dumps([issuer]),
         "PUBLIC_URL": base_url,
+        "FRONTEND_URL": os.environ.get("FRONTEND_URL", stripe_url),  # the local Stripe has the pages of a web app
         "ADMIN_OAUTH_ISSUER": oidc_url,
         "ADMIN_OAUTH_CLIENT_ID": ADMIN_CLIENT_ID,
         "ADMIN_SESSION_SECRET": made["session_secret"],
         "ENCRYPTION_KEYS": json.dumps({"demo": made["encryption_key"]}),
+        "SIGNING_KEYS": made["signing_keys"],
     }
 
 
@@ -192,6 +197,7 @@ def _run_everything(
     for name, url in (("stripe", stripe_url), ("oidc", f"{oidc_url}/jwks"), ("api", f"{base_url}/health")):
         supervisor.wait_for(name, url)
     if not supervisor.stopping:
+        asyncio.run(plans.sell_plans(env))
         _announce(state_dir, base_url, stripe_url, oidc_url, keys, env)
         if traffic:
             _add_sample_traffic(supervisor, env)
@@ -293,6 +299,8 @@ curl -s {base_url}/v1/billing/credits/check -H 'X-API-Key: {keys.api_key}' \\
 
 curl -s '{oidc_url}/_control/id-token?raw=true' -H 'Content-Type: application/json' \\
   -d '{{"sub": "you@example.com", "aud": "{OIDC_CLIENT_ID}"}}'
+
+ The same with "aud": "{WEB_CLIENT_ID}" is a token that only a person has: it may save cards and approve requests.
 
  The README walks through check, charge, purchase and payment. All of this is in {state_dir / "demo.json"},
  logs are in {state_dir / "log"}. Ctrl-C stops everything.

@@ -18,6 +18,9 @@ PACKS = {
 }
 """The packs on sale in the demo."""
 OIDC_CLIENT_ID = "ciris-billing-demo"
+"""The audience of tokens that users' agents have, too."""
+WEB_CLIENT_ID = "ciris-billing-demo-web"
+"""The audience of tokens that only a person has, who has just signed in."""
 ADMIN_CLIENT_ID = "ciris-billing-back-office"
 
 
@@ -38,7 +41,11 @@ def create_oidc() -> FastAPI:
     redirect = f"{os.environ['DEMO_BASE_URL']}/admin/oauth/callback"
     return oidc.create_app(
         issuer=os.environ["DEMO_OIDC_URL"],
-        clients=[oidc.Client(OIDC_CLIENT_ID, None, ()), oidc.Client(ADMIN_CLIENT_ID, None, (redirect,))],
+        clients=[
+            oidc.Client(OIDC_CLIENT_ID, None, ()),
+            oidc.Client(WEB_CLIENT_ID, None, ()),
+            oidc.Client(ADMIN_CLIENT_ID, None, (redirect,)),
+        ],
         users=[
             oidc.User("admin-1", ADMIN_EMAIL, "Ada Admin", hd="ciris.ai"),
             oidc.User("support-1", SUPPORT, "Sam Support", hd="ciris.ai"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import stripe
 from tests.databases import ROOT
 from tests.sdk.newcomer import work_through_the_quick_start
 from tests.servers import free_port
+from tests.support.browser import browser_lacks, require_browser, walk
 
 START_TIMEOUT_S = 150  # seconds on an idle machine, a minute on one that is loaded seven times over
 USER = {"oauth_provider": "oauth:google", "external_id": "newcomer@example.com"}
@@ -174,6 +176,48 @@ def give_money_and_use_it(demo: Demo) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     own = httpx.get(f"{demo.facts['base_url']}/v1/accounts/me", headers=headers).json()
     assert (own["user_id"], own["balance_cents"]) == (claims["sub"], stated.json()["balance_cents"])
+    buy_money(demo, headers, own["balance_cents"])
+
+
+def token_of(demo: Demo, user_id: str, audience: str) -> dict[str, str]:
+    claims = {"sub": user_id, "aud": audience}
+    token = httpx.post(f"{demo.facts['oidc_url']}/_control/id-token?raw=true", json=claims).text.strip()
+    return {"Authorization": f"Bearer {token}"}
+
+
+def buy_in_a_browser(demo: Demo, shots: Path) -> None:
+    """As a person who has signed in, on the pages of the local Stripe: a plan, money, and the end of the plan."""
+    headers = token_of(demo, str(uuid.uuid4()), "ciris-billing-demo-web")
+    token = headers["Authorization"].removeprefix("Bearer ")
+    said = walk("buyer", shots, BASE_URL=demo.facts["base_url"], TOKEN=token)
+    assert said.count("done: ") == 4, said
+
+
+def buy_money(demo: Demo, headers: dict[str, str], cents_before: int) -> None:
+    """As a signed-in user, on the page of the local Stripe."""
+    base_url = demo.facts["base_url"]
+    bought = httpx.post(f"{base_url}/v1/credits/purchase", json={"amount_usd": 25}, headers=headers).json()
+    assert "25.00 USD" in httpx.get(bought["checkout_url"]).text
+    paid = httpx.post(f"{bought['checkout_url']}/confirm", data={"payment_method": "pm_card_visa"})
+    assert paid.json() == {"status": "succeeded", "complete": True}
+    for _ in range(1200):
+        balance = httpx.get(f"{base_url}/v1/credits/balance", headers=headers).json()["balance_cents"]
+        if balance == cents_before + 2500:
+            break
+        time.sleep(0.05)
+    assert balance == cents_before + 2500
+    [payment] = httpx.get(f"{base_url}/v1/payments", headers=headers).json()["payments"]
+    assert payment["status"] == "succeeded"
+    assert "Receipt" in httpx.get(payment["receipt_url"]).text
+
+
+def begin_sign_in(demo: Demo) -> None:
+    """As a browser's user: the service asks for a retry if its provider, just started, does not answer within 3 s."""
+    deadline = time.monotonic() + 30
+    while (answer := httpx.get(f"{demo.facts['base_url']}/admin/oauth/login")).status_code == 503:
+        assert time.monotonic() < deadline, (answer.text, (demo.state_dir.parent / "demo.out").read_text())
+        time.sleep(float(answer.headers["Retry-After"]))
+    assert answer.status_code == 302, answer.text
 
 
 def commands_use_the_running_demo(demo: Demo) -> None:
@@ -202,12 +246,15 @@ def test_worked_example_quick_start_and_every_end(state_dir: Path, tmp_path: Pat
         assert set(demo.facts) == FACTS
         assert demo.facts["base_url"] == f"http://127.0.0.1:{port}"
         assert httpx.get(demo.facts["admin_url"]).status_code in (200, 503)  # 503: not built
-        assert httpx.get(f"{demo.facts['base_url']}/admin/oauth/login").status_code == 302
+        begin_sign_in(demo)
         assert httpx.get(f"{demo.facts['oidc_url']}/.well-known/openid-configuration").status_code == 200
+        assert len(httpx.get(f"{demo.facts['base_url']}/.well-known/ciris-billing-keys.json").json()["keys"]) == 1
         for private in ("demo.json", "demo-keys.json", "demo-secrets.json"):
             assert (state_dir / private).stat().st_mode & 0o077 == 0
         use_up_and_buy(demo)
         give_money_and_use_it(demo)
+        if not browser_lacks():
+            buy_in_a_browser(demo, tmp_path)
         work_through_the_quick_start(demo.facts, tmp_path)
         commands_use_the_running_demo(demo)
         started = demo.descendants()
@@ -230,6 +277,7 @@ def test_worked_example_quick_start_and_every_end(state_dir: Path, tmp_path: Pat
         assert demo.stop(signal.SIGKILL) == -signal.SIGKILL
         assert_all_ended(started, within_s=15)
         assert not is_open(port)
+    require_browser()
 
 
 @pytest.mark.parametrize("victim", ["worker", "postgres"])

@@ -9,7 +9,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
-from app.demo.stripe.account import Account, CaseType, Object, RefundOutcome, StripeError
+from app.demo.stripe import checkout, setup_intents
+from app.demo.stripe.account import Account
+from app.demo.stripe.disputes import CaseType, RefundOutcome
+from app.demo.stripe.objects import Object, StripeError, invalid
+from app.demo.stripe.store import SESSION
+from app.demo.stripe.versions import VERSIONS
 from app.demo.stripe.webhooks import Faults
 
 router = APIRouter(prefix="/_control")
@@ -94,6 +99,16 @@ async def set_url(
     return {"ok": True}
 
 
+@router.post("/webhooks/version")
+async def set_version(local: Local, version: Annotated[str, Body(embed=True)]) -> dict[str, bool]:
+    """Send webhooks in the shapes of this API version, one of VERSIONS."""
+    if version not in VERSIONS:
+        raise invalid(f"The versions are {', '.join(VERSIONS)}.", "version")
+    for account in local.accounts.values():
+        account.config = replace(account.config, webhook_version=version)
+    return {"ok": True}
+
+
 @router.post("/webhooks/release")
 async def release(local: Local, reverse: Annotated[bool, Body(embed=True)] = False) -> dict[str, int]:
     """Send the held deliveries, in order or reversed."""
@@ -102,7 +117,7 @@ async def release(local: Local, reverse: Annotated[bool, Body(embed=True)] = Fal
 
 @router.post("/events/{event_id}/resend")
 async def resend(event_id: str, local: Local) -> dict[str, bool]:
-    account = _account_of(local, "event", event_id)
+    account = account_of(local, "event", event_id)
     local.deliverer.publish(account, account.objects["event"][event_id])
     return {"ok": True}
 
@@ -111,6 +126,12 @@ async def resend(event_id: str, local: Local) -> dict[str, bool]:
 async def deliveries(local: Local) -> dict[str, Any]:
     """Return all deliveries with their outcomes, and whether none is pending."""
     return {"idle": local.deliverer.idle, "deliveries": local.deliverer.listed()}
+
+
+@router.get("/failures")
+async def failures(local: Local) -> list[Failure]:
+    """Return the failures that calls have still to meet."""
+    return [failure for failure in local.failures if failure.times > 0]
 
 
 @router.post("/failures")
@@ -137,6 +158,28 @@ async def fail(intent_id: str, local: Local) -> Object:
     return account.fail(intent)
 
 
+@router.post("/setup_intents/{intent_id}/{decision}")
+async def decide_setup(intent_id: str, decision: Literal["succeed", "fail"], local: Local) -> Object:
+    """Act as the buyer's bank, for a setup that requires 3-D Secure."""
+    account = account_of(local, "setup_intent", intent_id)
+    intent = account.find("setup_intent", intent_id)
+    return (setup_intents.succeed if decision == "succeed" else setup_intents.fail)(account, intent)
+
+
+@router.post("/checkout_sessions/{session_id}/pay")
+async def pay_session(session_id: str, local: Local, method: Annotated[str, Body(embed=True)]) -> Object:
+    """Pay as the buyer on the hosted page: with the name of a test card, or a payment method that takes days."""
+    account = account_of(local, SESSION, session_id)
+    return checkout.pay(account, checkout.find(account, session_id), method)
+
+
+@router.post("/checkout_sessions/{session_id}/expire")
+async def expire_session(session_id: str, local: Local) -> Object:
+    """Let the session's time be over."""
+    account = account_of(local, SESSION, session_id)
+    return checkout.expire(account, checkout.find(account, session_id))
+
+
 @router.post("/payment_intents/{intent_id}/dispute")
 async def dispute(
     intent_id: str,
@@ -151,25 +194,25 @@ async def dispute(
 
 @router.post("/disputes/{dispute_id}/close")
 async def close(dispute_id: str, local: Local, outcome: Annotated[Literal["won", "lost"], Body(embed=True)]) -> Object:
-    account = _account_of(local, "dispute", dispute_id)
+    account = account_of(local, "dispute", dispute_id)
     return account.close_dispute(account.find("dispute", dispute_id), outcome)
 
 
 @router.post("/disputes/{dispute_id}/redecide")
 async def redecide(dispute_id: str, local: Local) -> Object:
     """Reverse the issuer's decision."""
-    account = _account_of(local, "dispute", dispute_id)
+    account = account_of(local, "dispute", dispute_id)
     return account.redecide_dispute(account.find("dispute", dispute_id))
 
 
 @router.post("/refunds/{refund_id}/settle")
 async def settle_refund(refund_id: str, local: Local, outcome: Annotated[RefundOutcome, Body(embed=True)]) -> Object:
     """Settle a refund: it succeeds, fails or is canceled."""
-    account = _account_of(local, "refund", refund_id)
+    account = account_of(local, "refund", refund_id)
     return account.settle_refund(account.find("refund", refund_id), outcome)
 
 
-def _account_of(local: Any, kind: str, object_id: str) -> Account:
+def account_of(local: Any, kind: str, object_id: str) -> Account:
     for account in local.accounts.values():
         if object_id in account.objects[kind]:
             found: Account = account

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, field
 
 import httpx
 
-from app.demo.stripe.account import Account, Object
+from app.demo.stripe.account import Account
+from app.demo.stripe.objects import Object
+from app.demo.stripe.versions import rendered
 
 KEPT_DELIVERIES = 1000
 
@@ -119,7 +121,7 @@ class Deliverer:
         if account.config.webhook_url is None:
             self._end(account, event)
             return True
-        payload = json.dumps(event).encode()
+        payload = json.dumps(rendered(account, event, account.config.webhook_version)).encode()
         headers = {
             "Content-Type": "application/json",
             "Stripe-Signature": signature(account.config.webhook_secret, payload, int(time.time())),

@@ -10,6 +10,7 @@ from app.demo.data import PAID_USER
 from app.demo.traffic.past import Past, past
 from app.demo.traffic.people import LIVE_PEOPLE
 from app.demo.traffic.replay import replay
+from app.demo.traffic.subscribers import add_subscribers
 from app.observability.logs import configure_logging
 from app.settings import load_settings
 
@@ -34,7 +35,9 @@ async def main(live_people: int) -> None:
     configure_logging(level="WARNING", json=settings.log_json)
     os.nice(NICENESS)
     async with past(settings) as services:
-        outcomes = await replay(services, await story_ends(services), live_people, print_progress)
+        until = await story_ends(services)
+        outcomes = await replay(services, until, live_people, print_progress)
+        outcomes["subscribers"] = await add_subscribers(services, until)
     print(json.dumps(outcomes, indent=2, sort_keys=True))
 
 

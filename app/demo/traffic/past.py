@@ -22,6 +22,7 @@ from fastapi import FastAPI
 import app.db.ids
 from app.accounts.directory import AccountDirectory, Creation, Identity
 from app.auth.caller import Environment
+from app.billing.double_charges import Purposes
 from app.billing.posting import Charge, ChargeRequest
 from app.billing.service import BillingService
 from app.configuration.service import Configuration
@@ -95,6 +96,9 @@ class PastAccounts(AccountDirectory):
 class PastBilling(BillingService):
     """The same as PastAccounts, for charges."""
 
+    has_brake = False
+    """Months of spending are written within a minute."""
+
     def __init__(self, db: Database, configuration: Configuration) -> None:
         super().__init__(db, configuration)
         self.accounts.directory = PastAccounts(db, configuration)
@@ -106,9 +110,10 @@ class PastBilling(BillingService):
         allowance: int,
         used: dict[Any, Charge],
         new: list[dict[str, Any]],
+        purposes: Purposes | None = None,
     ) -> Outcome[Charge]:
         with at(request.at):
-            return super()._decide(request, account, allowance, used, new)
+            return super()._decide(request, account, allowance, used, new, purposes)
 
 
 class PastTools(ProductInventoryService):

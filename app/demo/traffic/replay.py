@@ -18,7 +18,7 @@ from app.accounts.directory import Identity
 from app.auth.api_keys.last_used import LastUsed
 from app.auth.caller import Actor
 from app.billing.posting import ChargeRequest
-from app.demo.stripe.account import BUYERS_PREFIX, check_digit
+from app.demo.stripe.cards import BUYERS_PREFIX, check_digit
 from app.demo.traffic.events import (
     Adjusted,
     Bought,

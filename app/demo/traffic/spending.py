@@ -103,7 +103,7 @@ class Spending:
             books = await self.past.prices.in_force([moment])
             terms = Terms(actor, moment)
             await self._run(
-                Addition(account_id, event.identity.environment, opened.record.record_id, item, terms, books)
+                Addition(account_id, event.identity.environment, opened.record.record_id, item, terms, books, {})
             )
         moment += PART_TAKES
         await self._run(

@@ -25,6 +25,13 @@ def local(receiver: Receiver) -> Iterator[LocalStripe]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared_local() -> Iterator[LocalStripe]:
+    """A local Stripe of a module whose tests leave nothing behind that another one counts."""
+    with running_stripe() as running:
+        yield running
+
+
 @pytest.fixture
 async def client(local: LocalStripe) -> AsyncIterator[stripe.StripeClient]:
     async with sdk(local.url, local.secret_key) as made:

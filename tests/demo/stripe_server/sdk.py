@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 import stripe
 
+E = TypeVar("E", bound=stripe.StripeError)
 TIMEOUT_S = 5.0
 PAID = ["payment_intent.created", "charge.succeeded", "payment_intent.succeeded"]
 
@@ -24,9 +25,9 @@ async def sdk(url: str, key: str, timeout_s: float = TIMEOUT_S) -> AsyncIterator
 
 
 @contextmanager
-def refused(kind: type[stripe.StripeError], status: int, code: str | None = None) -> Iterator[None]:
+def refused(kind: type[E], status: int, code: str | None = None) -> Iterator[pytest.ExceptionInfo[E]]:
     with pytest.raises(kind) as caught:
-        yield
+        yield caught
     assert type(caught.value) is kind
     assert caught.value.http_status == status
     if code is not None:
@@ -61,10 +62,19 @@ async def tell(control: httpx.AsyncClient, path: str, /, **body: Any) -> Any:
 
 async def settled(control: httpx.AsyncClient) -> list[dict[str, Any]]:
     """The deliveries, once none is under way."""
-    for _ in range(200):
+    for _ in range(3000):
         state = (await control.get("/deliveries")).raise_for_status().json()
         if state["idle"]:
             deliveries: list[dict[str, Any]] = state["deliveries"]
             return deliveries
         await asyncio.sleep(0.02)
     raise AssertionError(f"never idle: {state}")
+
+
+async def saved_card(client: stripe.StripeClient, customer: str, card: str = "pm_card_visa") -> stripe.PaymentMethod:
+    return await client.v1.payment_methods.attach_async(card, {"customer": customer})
+
+
+async def event_types(client: stripe.StripeClient) -> list[str]:
+    """The types of all events, oldest first."""
+    return [event.type for event in (await client.v1.events.list_async({"limit": 100})).data[::-1]]

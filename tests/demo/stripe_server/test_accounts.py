@@ -1,15 +1,18 @@
 """Accounts of the local Stripe, and what a restart keeps of them."""
 
 import asyncio
+import json
 import stat
 from pathlib import Path
 
+import httpx
 import stripe
 from fastapi import FastAPI
 
 from app.demo.stripe import AccountConfig, create_app
 from tests.demo.stripe_receiver import Receiver
-from tests.demo.stripe_server.sdk import confirm, create, refused, sdk
+from tests.demo.stripe_server import billing
+from tests.demo.stripe_server.sdk import confirm, create, refused, sdk, tell
 from tests.servers import serving
 
 TWO = {
@@ -85,9 +88,76 @@ async def test_state_is_written_when_something_happened_and_not_while_idle(tmp_p
 
 async def saved(app: FastAPI, path: Path, text: str) -> None:
     """Until the state contains the text, and nothing is left to deliver or to write."""
-    for _ in range(500):
+    for _ in range(3000):
         content = path.read_text(encoding="utf-8") if path.exists() else ""  # noqa: ASYNC240  (a small file)
         if text in content and '"undelivered": ["' not in content and not app.state.local.changed.is_set():
             return
         await asyncio.sleep(0.02)
     raise AssertionError(f"{text} was not saved")
+
+
+async def test_a_restart_keeps_subscriptions_and_their_clock(tmp_path: Path) -> None:
+    path = tmp_path / "stripe.json"
+    with serving(create_app(accounts=TWO, state_path=path)) as url:
+        async with sdk(url, "sk_test_one") as client:
+            time = await billing.clock(client)
+            buyer = await billing.customer(client, test_clock=time)
+            made = await billing.subscribe(client, buyer, await billing.price(client))
+    with serving(create_app(accounts=TWO, state_path=path)) as url:
+        async with sdk(url, "sk_test_one") as client:
+            await billing.advance(client, time, "2026-03-01T00:00:00")
+            assert billing.period(await billing.found(client, made)) == ("2026-02-28", "2026-03-31")
+            assert [one.status for one in await billing.invoices(client, made)] == ["paid", "paid"]
+
+
+async def test_an_older_state_is_understood(tmp_path: Path) -> None:
+    """Before payment methods existed, a payment named its card's number."""
+    path = tmp_path / "stripe.json"
+    intent = {
+        "id": "pi_old",
+        "object": "payment_intent",
+        "created": 1,
+        "livemode": False,
+        "amount": 500,
+        "amount_received": 0,
+        "currency": "usd",
+        "status": "processing",
+        "latest_charge": None,
+        "metadata": {},
+        "receipt_email": None,
+        "last_payment_error": None,
+        "canceled_at": None,
+        "cancellation_reason": None,
+        "payment_method": "4000000000000077",
+        "next_action": None,
+        "client_secret": "pi_old_secret_x",
+    }
+    session = {
+        "id": "cs_old",
+        "object": "checkout.session",
+        "created": 1,
+        "mode": "payment",
+        "status": "complete",
+        "payment_status": "unpaid",
+        "payment_intent": "pi_old",
+        "amount_total": 500,
+        "currency": "usd",
+        "customer": None,
+        "url": None,
+    }
+    objects = {
+        "payment_intent": {"pi_old": intent},
+        "checkout.session": {"cs_old": session},
+        "payment_intent_data": {"cs_old": {"metadata": {}, "name": "Credits"}},
+    }
+    kept = {"pk_test_one": {"objects": objects, "remembered": {}}}
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    with serving(create_app(accounts=TWO, state_path=path)) as url:
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as control:
+            await tell(control, "/_control/payment_intents/pi_old/succeed")
+        async with sdk(url, "sk_test_one") as client:
+            charge = (await client.v1.charges.list_async()).data[0]
+            assert charge.payment_method_details is not None
+            assert charge.payment_method_details.card is not None
+            assert charge.payment_method_details.card.last4 == "0077"
+            assert (await client.v1.checkout.sessions.retrieve_async("cs_old")).payment_status == "paid"
