@@ -1,7 +1,7 @@
 """An account's movements of money with a description of each, for both neighbours' lists."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from app.cost_records.history import ChargedRecord, find_charged_records
 from app.db import Database
 from app.ledger.money_history import Movement, list_money_movements
 from app.metering.report_queries import list_events_by_id
+from app.payments.refill_purchases import refills_among
 from app.wallet.money_credits import described
 
 USAGE, COST_RECORD, MONEY_CREDIT = "usage_event", "cost_record", "money_credit"
@@ -43,6 +44,8 @@ class Described:
     at: datetime
     event: Mapping[str, Any] | None = None
     record: ChargedRecord | None = None
+    is_refill: bool = False
+    """A purchase that the service made with a saved card."""
 
     @property
     def id(self) -> str:
@@ -72,8 +75,14 @@ async def list_described(
         events = await list_events_by_id(session, account_id, causes[USAGE])
         records = await find_charged_records(session, account_id, causes[COST_RECORD])
         credits = await described(session, account_id, causes[MONEY_CREDIT])
+        refills = await refills_among(session, account_id, [m.cause_id for m in movements if m.reason == "purchase"])
     return [
-        _described(m, events.get(m.cause_id), records.get(m.cause_id), *credits.get(m.cause_id, (None, m.created_at)))
+        replace(
+            _described(
+                m, events.get(m.cause_id), records.get(m.cause_id), *credits.get(m.cause_id, (None, m.created_at))
+            ),
+            is_refill=m.cause_id in refills,
+        )
         for m in movements
     ]
 

@@ -46,6 +46,19 @@ def page_up_to(largest: int) -> Callable[..., object]:
     return page
 
 
+def limit_up_to(largest: int, default: int) -> Callable[..., object]:
+    """Return the dependency of a list that pages by cursor. Its `limit` is capped without an error, and at least 1."""
+
+    async def limit(
+        limit: Annotated[Number, Query(description=f"{largest} at most; a larger number counts as {largest}.")] = str(
+            default
+        ),
+    ) -> int:
+        return max(1, min(_number("limit", limit), largest))
+
+    return limit
+
+
 def _number(field: str, text: str) -> int:
     if _NUMBER.fullmatch(text) is None:
         raise NotANumber(field)

@@ -29,6 +29,7 @@ from tests.metering.conftest import PROVIDER, Desk, usage
 from tests.neighbours.conftest import ClientOf
 from tests.processes import Process, run_command
 from tests.servers import environment
+from tests.support.wallets import DOLLAR
 
 EXPORTS = Path(__file__).parent / "exports"
 ANN = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -135,6 +136,22 @@ async def test_the_rest_of_an_export_is_kept(db: Database, own_database: Urls) -
     for account_id in kept:
         await forget_texts(db, account_id, [TEXTS])
     assert {row["details"] for row in (await books(own_database))["moved_accounts"]} == {"{}"}
+
+
+async def test_imported_limits_are_in_force_until_an_admin_changes_them(db: Database, own_database: Urls) -> None:
+    """A repeated import leaves the change. An account whose export names no limit has none."""
+    await move(db, own_database, EXPORTS / "secondlayer.csv", "secondlayer")
+    in_force = "SELECT time_window, amount, owner, action FROM limits ORDER BY time_window"
+    async with connected(own_database) as connection:
+        found = [tuple(row) for row in await connection.fetch(in_force)]
+        assert found == [("day", 10 * DOLLAR, "operator", "refuse"), ("month", 100 * DOLLAR, "operator", "refuse")]
+        assert [row["n"] for row in await connection.fetch("SELECT count(*) AS n FROM accounts WHERE has_limits")] == [
+            1
+        ]
+        await connection.execute("UPDATE limits SET amount = 5 WHERE time_window = 'day'")
+    await move(db, own_database, EXPORTS / "secondlayer.csv", "secondlayer")
+    async with connected(own_database) as connection:
+        assert [row["amount"] for row in await connection.fetch(in_force)] == [5, 100 * DOLLAR]
 
 
 async def test_users_find_their_balance_and_history(desk: Desk, client_of: ClientOf) -> None:

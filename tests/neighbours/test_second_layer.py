@@ -49,7 +49,7 @@ async def set_rates(desk: Desk, rates: list[dict[str, str]]) -> None:
 
 async def until_uah(client: httpx.AsyncClient, uah: float) -> dict[str, Any]:
     """The balance, once the server has received the new rates."""
-    for _ in range(200):
+    for _ in range(6000):
         found: dict[str, Any] = (await client.get(BALANCE)).json()
         if found["balance_uah"] == uah:
             return found

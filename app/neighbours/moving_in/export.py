@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from app.ledger.entries import TOTALS, Kind
+from app.ledger.limits import Window
 from app.ledger.money import MAX_NANOS, decimal_text
 from app.wallet.moved import MovedMoney
 
@@ -36,6 +37,8 @@ class AccountRow:
     email: str | None
     display_name: str | None
     details: Mapping[str, Any]
+    limits: Mapping[Window, int] = field(default_factory=dict)
+    """Of its spending, in nanos."""
 
 
 @dataclass(frozen=True, slots=True)

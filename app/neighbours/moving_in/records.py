@@ -185,6 +185,10 @@ class SecondLayerAccount(BaseModel):
             email=self.email,
             display_name=self.display_name,
             details=details,
+            limits={
+                **({} if self.daily_limit_usd is None else {"day": self.daily_limit_usd}),
+                **({} if self.monthly_limit_usd is None else {"month": self.monthly_limit_usd}),
+            },
         )
 
 

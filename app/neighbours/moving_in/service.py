@@ -12,25 +12,27 @@ from uuid import UUID
 from app.accounts.directory import Identity, Opening, Profile
 from app.accounts.service import AccountService
 from app.auth.caller import Actor, Environment
-from app.db import Database
+from app.db import Database, Session
 from app.db.version_mark import VersionMark
+from app.ledger.limits import Window
 from app.ledger.locked_account import lock_account, write
 from app.ledger.money import decimal_text
+from app.limits.service import LimitService, NewLimit
 from app.metering.event_queries import insert_imported_keys
 from app.neighbours import queries
 from app.neighbours.moving_in.export import OPENING, BrokenRow, Export, Moving, Origin
 from app.neighbours.moving_in.records import CURRENCY
 from app.wallet.moved import MovedMoney, find_moved_money, post_moved_money
 
-SINCE = "0032"
-"""The revision of the table of moved accounts. Versions before 0025 could not read the money."""
+SINCE = "0036"
+"""The revision of limits: versions before it do not count."""
 IDS_AT_ONCE = 2_000
 ACTOR = Actor("system", "import")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where an export is moved to. `source` is the event source of the API keys that will report usage."""
+    """The destination of an export. `source` is the event source of the API keys that will report usage."""
 
     environment: Environment
     identity_provider: str
@@ -66,6 +68,7 @@ class MovingIn:
         self._db = db
         self._accounts = accounts
         self._target = target
+        self._limits = LimitService(db, accounts, VersionMark(db))
 
     async def plan(self, export: Export, now: datetime) -> tuple[Sequence[Planned], Summary]:
         """Return what an import would add. Writes nothing. Raises BrokenRow and UpgradeInProgress."""
@@ -105,6 +108,7 @@ class MovingIn:
         profile = Profile(customer_email=row.email, display_name=row.display_name)
         account_id, _ = await self._accounts.directory.find_or_create(planned.identity, ACTOR, now, opening, profile)
         await self._move_event_ids(account_id, planned.moving)
+        is_moved = await queries.is_moved(self._db, account_id, origin)
         async with self._db.transaction() as tx:
             account = await lock_account(tx, account_id)
             known = await find_moved_money(self._db, account_id, f"{origin}:")  # final: others wait for the lock
@@ -114,8 +118,16 @@ class MovingIn:
             if balance > 0 or known:  # the order of the first import may not fit: spend last
                 new = sorted(new, key=lambda movement: movement.nanos < 0)
             await post_moved_money(tx, account, new, actor=ACTOR, now=now)
+            if not is_moved:
+                await self._move_limits(tx, account_id, row.limits, now)
             await queries.upsert_moved(tx, account_id, origin, row.details, now)
             await write(tx, [account], now)
+
+    async def _move_limits(self, tx: Session, account_id: UUID, limits: Mapping[Window, int], now: datetime) -> None:
+        """Set the export's limits as the operator's. Only with the first import: an admin may change them after it."""
+        for window, nanos in limits.items():
+            new = NewLimit("account", "", window, None, nanos, "refuse")
+            await self._limits.put_in(tx, account_id, new, "operator", now)
 
     async def _move_event_ids(self, account_id: UUID, moving: Moving) -> None:
         """Store the ids under the account's lock, so that no report of the same id is under way."""

@@ -1,48 +1,114 @@
-"""`/api/billing` for end users, wire-compatible with SecondLayer: balance and history."""
+"""`/api/billing`, wire-compatible with SecondLayer: balance, history, limits, and the question before work."""
 
-from datetime import UTC
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
 from app.accounts.dependencies import Accounts
 from app.accounts.schemas import identity_of
-from app.auth.dependencies import EndUser
+from app.auth.caller import Caller, Permission
+from app.auth.dependencies import EndUser, RequireKeyOrUser
 from app.auth.guarded_route import GuardedRoute
+from app.auth.persons import is_person
 from app.auth.spelling import canonical_uuid
 from app.clock import Now
-from app.configuration.sections import DISPLAY_RATES
+from app.configuration.sections import DISPLAY_RATES, DisplayRates
 from app.http.schemas import NAMED_ERRORS, NamedErrorReply, Text255
-from app.ledger.errors import AccountNotFound
+from app.ledger.errors import AccountClosed, AccountNotFound, AccountSuspended
+from app.ledger.limits import Spending, window_start
+from app.limits.dependencies import Limits
+from app.limits.service import NewLimit
 from app.metering.report_queries import sum_account
 from app.neighbours.movements import list_described
 from app.neighbours.paging import Page, page_up_to
-from app.neighbours.second_layer.errors import TopUpRefused
+from app.neighbours.second_layer.errors import InsufficientBalance, InsufficientKeyCredits, TopUpRefused
+from app.neighbours.second_layer.limits import own_limits, refused
 from app.neighbours.second_layer.schemas import (
     BillingBalanceReply,
     BillingHistoryReply,
     BillingRow,
+    CheckBody,
+    CheckReply,
     Conversion,
     Pagination,
+    SettingsBody,
+    SettingsReply,
+    nanos_of,
     reasons_of,
 )
 
 MAX_ROWS = 500
+TOPUP_PAGE = "/billing"
+Asker = Annotated[Caller, Depends(RequireKeyOrUser(Permission.USAGE_READ, Permission.USAGE_WRITE))]
+"""An end user, or a key that may check and quote."""
 router = APIRouter(prefix="/api/billing", tags=["SecondLayer"], responses=NAMED_ERRORS, route_class=GuardedRoute)
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": NamedErrorReply}}
+REFUSALS: dict[int | str, dict[str, Any]] = {402: {"model": NamedErrorReply}}
 
 
 @router.get("/balance", responses=NOT_FOUND)
-async def get_billing_balance(caller: EndUser, request: Request, accounts: Accounts, now: Now) -> BillingBalanceReply:
+async def get_billing_balance(
+    caller: EndUser, request: Request, accounts: Accounts, limits: Limits, now: Now
+) -> BillingBalanceReply:
     """Return the balance of the user who calls, what was spent, and the limits."""
     identity = identity_of(caller, None, None)
     account_id = await accounts.find_account_id(identity)
     state = await accounts.state(account_id)
     shown = Conversion.of(state["currency"], await _rates(request))
-    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    sums = await sum_account(request.app.state.db, account_id, day, day.replace(day=1))
+    day, month = window_start("day", now, limits.zone), window_start("month", now, limits.zone)
+    sums = await sum_account(request.app.state.db, account_id, day, month)
     spendable = await accounts.spendable_money(state, now)
-    return BillingBalanceReply.of(canonical_uuid(identity.external_id), state, spendable, sums, shown)
+    own = await own_limits(limits, accounts, identity, state, now)
+    return BillingBalanceReply.of(canonical_uuid(identity.external_id), state, spendable, sums, own, shown)
+
+
+@router.put("/settings", responses=NOT_FOUND)
+async def set_billing_limits(
+    body: SettingsBody, caller: EndUser, accounts: Accounts, limits: Limits, now: Now
+) -> SettingsReply:
+    """Set the own limits of a day and a month, at most the operator's. An absent one stays.
+
+    A higher one than before needs a person: 403 `person_required`, as for `/v1/accounts/me/limits`.
+    """
+    identity = identity_of(caller, None, None)
+    state = await accounts.state(await accounts.find_account_id(identity))
+    Conversion.of(state["currency"], DisplayRates(rates=[]))
+    await own_limits(limits, accounts, identity, state, now)
+    new = [NewLimit.of_money(window, nanos) for window, nanos in body.amounts().items()]
+    await limits.put_all(state["account_id"], new, "user", now, may_raise=is_person(caller, now), by=caller)
+    return SettingsReply(message="Billing settings updated")
+
+
+@router.post("/check", responses=REFUSALS)
+async def check_estimate(
+    body: CheckBody, request: Request, caller: Asker, accounts: Accounts, limits: Limits, now: Now
+) -> CheckReply:
+    """Ask before work whether the user's money and limits cover an estimate: first the money, then the day, the month.
+
+    402 `INSUFFICIENT_BALANCE`; 429 `DAILY_LIMIT_EXCEEDED` or `MONTHLY_LIMIT_EXCEEDED` with `limits`. With an API key:
+    402 `INSUFFICIENT_CREDITS`; 429 `RATE_LIMIT_EXCEEDED` for a limit of requests. Creates a missing account.
+    """
+    identity = body.identity(caller)
+    account_id = await accounts.directory.resolve(identity, body.profile(caller), caller.actor, now)
+    state = await accounts.state(account_id)
+    if state["status"] == "suspended":
+        raise AccountSuspended(state["status_reason"])
+    if state["status"] == "closed":
+        raise AccountClosed
+    shown = Conversion.of(state["currency"], DisplayRates(rates=[]))
+    required = nanos_of(body.estimated_cost_usd)
+    spendable = await accounts.spendable_money(state, now)
+    is_key = caller.user is None
+    if required > spendable and state["billing_enabled"]:
+        if is_key:
+            raise InsufficientKeyCredits(shown.usd(spendable), shown.usd(required))
+        url = f"{request.app.state.settings.base_url}{TOPUP_PAGE}"
+        raise InsufficientBalance(shown.usd(spendable), shown.usd(required), shown.usd(required - spendable), url)
+    own = await own_limits(limits, accounts, identity, state, now)
+    spending = Spending(state["currency"], required, key=caller.actor.key_id, tool=body.tool)
+    if state["billing_enabled"] and (refusal := await accounts.refusal(account_id, spending, now)) is not None:
+        raise refused(refusal, own, shown.usd)
+    return CheckReply(balance_usd=shown.usd(spendable), required_usd=shown.usd(required))
 
 
 @router.get("/history")

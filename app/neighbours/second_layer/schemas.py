@@ -6,21 +6,23 @@ The pages call `.toFixed()` on the numbers, so none is null. The texts beside th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import AliasChoices, BaseModel, Field
 
+from app.accounts.schemas import UserFields
 from app.configuration.sections import DisplayRate, DisplayRates
 from app.currencies import NANO_DIGITS
-from app.http.schemas import Reply, Timestamp
+from app.http.schemas import Key255, Reply, Timestamp
 from app.ledger.errors import CurrencyMismatch
+from app.ledger.limits import Window
 from app.ledger.money import decimal_text
 from app.metering.usage_schemas import Balance
 from app.neighbours.movements import Described
+from app.neighbours.second_layer.limits import OwnLimits
 
 DOLLAR, HRYVNIA = "USD", "UAH"
-DAILY_LIMIT_USD, MONTHLY_LIMIT_USD = 10, 100
-"""Limits of a new SecondLayer user."""
+MAX_USD = 999_999_999
 TYPES = {
     "usage": "charge",
     "purchase": "topup",
@@ -92,7 +94,7 @@ class NestedBalance(Reply):
 
 
 class BillingBalanceReply(Reply):
-    """The balance in both shapes: nested in `billing`, and flat. Days and months are UTC's."""
+    """The balance in both shapes: nested in `billing`, and flat. Days and months begin in the operator's time zone."""
 
     success: bool = True
     billing: NestedBalance
@@ -103,7 +105,7 @@ class BillingBalanceReply(Reply):
     total_spent_usd: float
     total_spent: Balance
     total_requests: int
-    daily_limit_usd: float
+    daily_limit_usd: float = Field(description="0: none, or nothing may be spent.")
     monthly_limit_usd: float
     today_spending_usd: float
     monthly_spending_usd: float
@@ -122,19 +124,21 @@ class BillingBalanceReply(Reply):
         state: Mapping[str, Any],
         spendable_nanos: int,
         sums: Mapping[str, Any],
+        limits: OwnLimits,
         shown: Conversion,
     ) -> Self:
         balance, spent = shown.usd(spendable_nanos), shown.usd(state["money_used_nanos"])
         uah = shown.uah(spendable_nanos)
         today, month = shown.usd(sums["today_nanos"]), shown.usd(sums["month_nanos"])
         rate = shown.rate
+        daily, monthly = (0.0 if of is None else shown.usd(of.amount) for of in (limits.day, limits.month))
         return cls(
             billing=NestedBalance(
                 balance_usd=balance,
                 balance_uah=uah,
                 total_spent_usd=spent,
                 total_requests=sums["events"],
-                limits=LimitsReply(daily_usd=DAILY_LIMIT_USD, monthly_usd=MONTHLY_LIMIT_USD),
+                limits=LimitsReply(daily_usd=daily, monthly_usd=monthly),
                 usage=SpendingReply(today_usd=today, month_usd=month),
                 last_request_at=sums["last_at"],
             ),
@@ -145,8 +149,8 @@ class BillingBalanceReply(Reply):
             total_spent_usd=spent,
             total_spent=decimal_text(state["money_used_nanos"]),
             total_requests=sums["events"],
-            daily_limit_usd=DAILY_LIMIT_USD,
-            monthly_limit_usd=MONTHLY_LIMIT_USD,
+            daily_limit_usd=daily,
+            monthly_limit_usd=monthly,
             today_spending_usd=today,
             monthly_spending_usd=month,
             today_spent_usd=today,
@@ -200,6 +204,53 @@ class BillingRow(Reply):
             metadata=metadata if isinstance(metadata, dict) else {},
             created_at=described.at,
         )
+
+
+Dollars = Annotated[Decimal, Field(ge=0, le=MAX_USD, decimal_places=NANO_DIGITS)]
+
+
+def nanos_of(usd: Decimal) -> int:
+    return int(usd.scaleb(NANO_DIGITS))
+
+
+class SettingsBody(BaseModel):
+    """Limits to set. An absent one stays."""
+
+    daily_limit_usd: Dollars | None = Field(
+        default=None, validation_alias=AliasChoices("daily_limit_usd", "dailyLimitUsd")
+    )
+    monthly_limit_usd: Dollars | None = Field(
+        default=None, validation_alias=AliasChoices("monthly_limit_usd", "monthlyLimitUsd")
+    )
+
+    def amounts(self) -> dict[Window, int]:
+        """Return the given limits in nanos, by window."""
+        given: tuple[tuple[Window, Decimal | None], ...] = (
+            ("day", self.daily_limit_usd),
+            ("month", self.monthly_limit_usd),
+        )
+        return {window: nanos_of(usd) for window, usd in given if usd is not None}
+
+
+class SettingsReply(Reply):
+    success: bool = True
+    message: str
+
+
+class CheckBody(UserFields):
+    """Work before it starts. With a user's token, the user is the token's."""
+
+    estimated_cost_usd: Dollars
+    tool: Key255 | None = Field(default=None, description="For limits of a tool.")
+
+
+class CheckReply(Reply):
+    """The money and the limits suffice. Nothing is held."""
+
+    success: bool = True
+    allowed: bool = True
+    balance_usd: float
+    required_usd: float
 
 
 class Pagination(Reply):

@@ -12,6 +12,7 @@ from app.accounts.schemas import identity_of
 from app.auth.caller import Caller
 from app.auth.dependencies import EndUser
 from app.auth.guarded_route import GuardedRoute
+from app.auth.persons import require_known_person
 from app.auth.spelling import canonical_uuid
 from app.clock import Now
 from app.http.schemas import CODED_ERRORS, CodedErrorReply
@@ -59,8 +60,10 @@ async def get_own_account(caller: EndUser, accounts: Accounts, now: Now) -> OwnA
 async def remove_own_account(caller: EndUser, request: Request, accounts: Accounts, now: Now) -> DeletedReply:
     """Close the account permanently and erase the user's data. The balance is lost; a debt answers 409.
 
-    A later account of the same user gets nothing that is given once, such as free uses.
+    A later account of the same user gets nothing that is given once, such as free uses. 403 `person_required` for a
+    token that an agent may have, if the issuer has `interactive_audiences`.
     """
+    require_known_person(caller, now)
     account_id = await accounts.find_account_id(identity_of(caller, None, None))
     async with request.app.state.db.transaction() as tx:
         await delete_own_account(tx, account_id, accounts.digests, now)

@@ -86,7 +86,7 @@ class OwnAccountReply(Reply):
             currency=currency,
             plan=state["plan_name"],
             status=state["status"],
-            auto_refill_enabled=False,
+            auto_refill_enabled=state["refill_below_nanos"] is not None,
             created_at=state["created_at"],
         )
 
@@ -164,9 +164,13 @@ class CreditsTransaction(Reply):
 def type_of(described: Described) -> str:
     """Return Z-Billing's word: lower case, without underscores."""
     movement = described.movement
+    if movement.reason == "purchase" and movement.grant_category == "subscription":
+        return "subscriptiongrant"
     if movement.reason == "grant_given":
         by_source = TYPES_OF_GRANTS.get(movement.grant_source or "")
         return by_source or ("subscriptiongrant" if movement.grant_category == "subscription" else "bonus")
+    if described.is_refill:
+        return "autorefill"
     return TYPES.get(movement.reason, "bonus")
 
 
