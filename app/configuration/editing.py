@@ -67,19 +67,32 @@ class ConfigurationEditor:
         """Return the versions, newest first. A version without a document returned to the settings."""
         return [_version(row) for row in await queries.list_versions(db, section.name, before=before, limit=limit)]
 
+    async def document_at(self, db: Session, section: Section[Any], version: int) -> Document | None:
+        """Return the document of an earlier version. None: there is no such version, or the settings have none.
+
+        Version 0, and a version that returned to the settings, have the document of the present settings.
+        """
+        row = None if version == 0 else await queries.find_version(db, section.name, version)
+        if row is None and version != 0:
+            return None
+        document: Document | None = None if row is None else row["document"]
+        return self.from_settings(section) if document is None else document
+
     async def change(
         self, tx: Session, section: Section[Any], document: Document | None, change: Change
     ) -> tuple[Version, Version]:
         """Set a section, or return it to the settings. Return the versions before and after.
 
         Locks the configuration until commit. A document that equals the present one adds no version. Every process
-        reads the change within 1 s of the commit. Raises ConfigurationChanged, and what the section's check raises.
+        reads the change within 1 s of the commit. Raises ConfigurationChanged, and what the section's checks raise.
         """
         await queries.lock_configuration(tx)
         before = await self._expected(tx, section, change)
         target = self.from_settings(section) if document is None else document
         if section.check is not None:
             section.check(await self._documents_with(tx, section, target))
+        if section.check_change is not None and before.document is not None and target is not None:
+            section.check_change(before.document, target)
         if target == before.document and (document is not None or before.source == "settings"):
             return before, before
         return before, await self._add_version(tx, section, document, change)

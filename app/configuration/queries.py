@@ -46,6 +46,13 @@ async def find_latest(db: Session, section: str) -> Mapping[str, Any] | None:
     return None if row is None else dict(row)
 
 
+async def find_version(db: Session, section: str, version: int) -> Mapping[str, Any] | None:
+    key = ConfigurationVersion.section == section, ConfigurationVersion.version == version
+    query = select(*ConfigurationVersion.__table__.columns).where(*key)
+    row = (await db.execute(query)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
 async def list_versions(db: Session, section: str, *, before: int | None, limit: int) -> Sequence[Mapping[str, Any]]:
     """Return the section's versions, newest first."""
     query = (

@@ -27,6 +27,8 @@ class Section(Generic[DocumentT]):
     """A stricter form of the document, which new versions must have. None: `document`."""
     check: Callable[[Mapping[str, Document]], None] | None = None
     """Checks a new version beside all other sections, given by name. Raises InvalidRequest, which names the field."""
+    check_change: Callable[[Document, Document], None] | None = None
+    """Checks a new version against the one that it replaces. Raises as `check` does."""
     is_editable: bool = True
     """Whether `GET` and `PUT /admin/config/{name}` exist. A section with secrets has routes of another form."""
     environment: Environment | None = None

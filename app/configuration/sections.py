@@ -1,4 +1,4 @@
-"""The configuration's sections: packs, products, defaults, display rates, and the payment providers.
+"""The configuration's sections: packs, products, defaults, plans, grants, refills, display rates, burn rate, providers.
 
 A new section is a document and an entry of SECTIONS here. README.md shows an example.
 """
@@ -22,9 +22,13 @@ from app.configuration.providers import configured_keys
 from app.configuration.section import Document, Section
 from app.errors import InvalidRequest
 from app.packs import Currency, KnownCurrency, OfferedPack, Pack
+from app.plans.document import OfferedPlans, Plans, removed
+from app.plans.one_time import OfferedOneTimeGrants, OneTimeGrants
+from app.plans.refill_bounds import OfferedRefills, Refills
+from app.plans.shipped import SHIPPED
 from app.products import Product
 from app.setting_values import Slug
-from app.settings import Settings
+from app.settings import Mode, Settings
 from app.stripe_keys import StripeKeys
 from app.timestamps import bounded
 
@@ -155,6 +159,39 @@ class DisplayRates(BaseModel):
         return next((rate for rate in self.rates if (rate.base, rate.quote) == (base, quote)), None)
 
 
+Amount = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$"),
+    AfterValidator(_above_zero),
+    Field(examples=["5.00"], description="In the major unit of the currency, as text."),
+]
+
+
+class MoneyPerMinute(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    currency: Currency
+    amount: Amount
+
+
+class BurnRate(BaseModel):
+    """The most that a run, or an account's use of an API key, may spend per minute."""
+
+    model_config = ConfigDict(frozen=True)
+
+    credits_per_minute: Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)] | None = Field(
+        description="null: any number."
+    )
+    money_per_minute: list[MoneyPerMinute] = Field(
+        max_length=MAX_ENTRIES, description="A currency that is not listed is not bounded."
+    )
+
+    @model_validator(mode="after")
+    def _currencies_are_distinct(self) -> Self:
+        _require_distinct(entry.currency for entry in self.money_per_minute)
+        return self
+
+
 class Provider(BaseModel):
     """A payment provider's account, without its secrets: their last characters only."""
 
@@ -200,6 +237,31 @@ def _display_rates_of(_: Settings) -> DisplayRates:
     return DisplayRates(rates=[])
 
 
+def _plans_of(_: Settings) -> Plans:
+    return SHIPPED
+
+
+def _one_time_grants_of(settings: Settings) -> OneTimeGrants:
+    return OneTimeGrants(currency=settings.default_currency)
+
+
+def _refills_of(settings: Settings) -> Refills:
+    return Refills(currency=settings.default_currency)
+
+
+def _require_all_plans(before: Document, after: Document) -> None:
+    """Accounts may have any plan that there ever was, so a plan is withdrawn and never removed."""
+    if names := removed(before, after):
+        raise InvalidRequest(f"plans: {', '.join(names)} cannot be removed: set withdrawn instead", field="plans")
+
+
+def _burn_rate_of(settings: Settings) -> BurnRate:
+    """Return no bound. The demo has one, which its sample traffic does not reach."""
+    if settings.mode is not Mode.DEMO:
+        return BurnRate(credits_per_minute=None, money_per_minute=[])
+    return BurnRate(credits_per_minute=500, money_per_minute=[MoneyPerMinute(currency="USD", amount="20")])
+
+
 def _require_pack_for_new_accounts(documents: Mapping[str, Document]) -> None:
     """An account can buy only in its own currency, so new accounts need a pack in theirs."""
     currency = documents["defaults"]["currency"]
@@ -233,6 +295,14 @@ DISPLAY_RATES = Section(
     read_description="Exchange rates for showing balances in another currency. No amount is ever converted.",
     change_description="Replace the exchange rates for display. Each has the time and the source that it is from.",
 )
+BURN_RATE = Section(
+    name="burn_rate",
+    document=BurnRate,
+    from_settings=_burn_rate_of,
+    read_description="The burn-rate brake: amounts per minute. null and an empty list: the brake is off.",
+    change_description="Set the burn-rate brake. A run, or an account's use of an API key, that would spend more in a "
+    "minute is refused with 402 and paused until an admin resumes it. Switching the brake off ends pauses of keys.",
+)
 DEFAULTS = Section(
     name="defaults",
     document=Defaults,
@@ -241,6 +311,33 @@ DEFAULTS = Section(
     check=_require_pack_for_new_accounts,
     change_description="Set the start of new accounts, and daily free uses. An account that has had today's free uses "
     "gets the new number tomorrow (UTC).",
+)
+PLANS = Section(
+    name="plans",
+    document=Plans,
+    offered=OfferedPlans,
+    from_settings=_plans_of,
+    check_change=_require_all_plans,
+    read_description="All plans, the withdrawn ones too.",
+    change_description="Replace the plans. A plan cannot be removed: set `withdrawn`, and its subscribers keep the "
+    "terms of the version that they subscribed to.",
+)
+ONE_TIME_GRANTS = Section(
+    name="one_time_grants",
+    document=OneTimeGrants,
+    offered=OfferedOneTimeGrants,
+    from_settings=_one_time_grants_of,
+    read_description="Grants of money for signing up, for each day, and for referring a paying user.",
+    change_description="Set the one-time grants. Earlier grants do not change. An amount of 0 is off.",
+)
+REFILLS = Section(
+    name="refills",
+    document=Refills,
+    offered=OfferedRefills,
+    from_settings=_refills_of,
+    read_description="Bounds of automatic refills, and the text to which users consent when they save a card.",
+    change_description="Set the bounds of automatic refills. They apply to the next refill of each account. Consents "
+    "that users have given keep their text.",
 )
 
 
@@ -262,4 +359,7 @@ PROVIDER_SECTIONS: Mapping[Environment, Section[Provider]] = {
     "live": _provider_section("live"),
     "test": _provider_section("test"),
 }
-SECTIONS: tuple[Section[Any], ...] = (PACKS, PRODUCTS, DEFAULTS, DISPLAY_RATES, *PROVIDER_SECTIONS.values())
+SECTIONS: tuple[Section[Any], ...] = (
+    *(PACKS, PRODUCTS, DEFAULTS, PLANS, ONE_TIME_GRANTS, REFILLS, DISPLAY_RATES, BURN_RATE),
+    *PROVIDER_SECTIONS.values(),
+)

@@ -1,6 +1,5 @@
 """Configuration: the values in force, in every process within a second of a change."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import BaseModel
 
 from app.auth.caller import Environment
 from app.auth.spelling import FoldedProviders
+from app.clock import steady_s
 from app.configuration import queries
 from app.configuration.providers import configured_keys, open_keys
 from app.configuration.sealing import CannotOpen, Sealed, Sealer
@@ -89,11 +89,7 @@ class Configuration:
 
     async def current(self) -> Current:
         known = self._current
-        if (
-            known is not None
-            and self._listener is not None
-            and self._listener.is_current(asyncio.get_running_loop().time())
-        ):
+        if known is not None and self._listener is not None and self._listener.is_current(steady_s()):
             return known
         before = self._notifications
         row = await queries.find_current(self._db)
