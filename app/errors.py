@@ -4,7 +4,7 @@ To add a code, derive a class from `AppError` in the errors.py of the package th
 docs/errors.md; a test compares them.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import asyncpg
@@ -40,7 +40,7 @@ UNAVAILABLE_CLASSES = (
 """Not class XX (internal error, corrupted data), which answers 500: a retry cannot help, and an operator must act."""
 PLAIN_CLASSES = ("08", "23", "25", "28", "3D", "40", "42", "53", "55", "57")
 """SQLSTATE classes whose messages have a first line that names tables, columns and roles, but quotes no value."""
-PLAIN_ERRORS = (ArithmeticError, AssertionError, AttributeError, ImportError, NameError, RecursionError, TypeError)
+PLAIN_ERRORS = (ArithmeticError, AssertionError, AttributeError, ImportError, NameError, RuntimeError, TypeError)
 """Errors whose text comes from the interpreter or from our assertions: it quotes code, not data."""
 STATUS_CODES = {
     400: "bad_request",
@@ -52,6 +52,7 @@ STATUS_CODES = {
 }
 
 
+PAYMENT_REQUIRED = 402
 UNREADABLE_BODY = "There was an error parsing the body"
 """FastAPI's message for a body that is not text."""
 
@@ -111,9 +112,17 @@ NO_ANSWER = (
 )
 
 
+def is_closed_transport(error: BaseException) -> bool:
+    """Return whether a write failed because its connection was closed before the driver noticed. Nothing was sent.
+
+    uvloop raises a RuntimeError without a class of its own.
+    """
+    return type(error) is RuntimeError and "handler is closed" in str(error)
+
+
 def is_database_unavailable(error: BaseException) -> bool:
     """Return whether `error` means that PostgreSQL is unavailable or overloaded, not that our statement is wrong."""
-    if isinstance(error, NO_ANSWER):
+    if isinstance(error, NO_ANSWER) or is_closed_transport(error):
         return True
     state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
     if isinstance(error, DBAPIError) and (error.connection_invalidated or state is None):
@@ -162,8 +171,32 @@ def response_for(error: Exception) -> JSONResponse:
     return error_response(AppError("Internal server error"))
 
 
-async def _app_error(_: Request, error: Exception) -> JSONResponse:
+def failure_of(error: Exception) -> AppError:
+    """Return an exception as the error of one item of a request. Logs one that is a bug."""
+    if isinstance(error, AppError):
+        return error
+    if is_database_unavailable(error):
+        return Busy()
+    log.error("item_failed", exc_info=error)
+    return AppError("Internal server error")
+
+
+async def _app_error(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, AppError) and error.status == PAYMENT_REQUIRED:
+        _note_refusal(request, error)
     return response_for(error)
+
+
+def _note_refusal(request: Request, error: AppError) -> None:
+    """Pass a refusal to the application's RefusalLog, if it has one."""
+    refusal_log = getattr(request.app.state, "refusal_log", None)
+    if refusal_log is not None:
+        refusal_log.note(error, getattr(request.scope.get("route"), "path", ""))
+
+
+def fields_of(errors: Sequence[Mapping[str, Any]], *place: str) -> list[dict[str, Any]]:
+    """Return the invalid fields of a validation, without the rejected values. `place` precedes each location."""
+    return [{"type": e["type"], "loc": [*place, *e["loc"]], "msg": e["msg"]} for e in errors]
 
 
 def _how_to_send_a_body(request: Request) -> str | None:
@@ -179,7 +212,7 @@ def _how_to_send_a_body(request: Request) -> str | None:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     # Leave out the rejected input: it may be a megabyte, a secret, or not even valid Unicode.
     assert isinstance(error, RequestValidationError)
-    details = [{"type": e["type"], "loc": e["loc"], "msg": e["msg"]} for e in error.errors()]
+    details = fields_of(error.errors())
     how = _how_to_send_a_body(request)
     for detail in details if how is not None else ():
         if tuple(detail["loc"]) == ("body",) or detail["type"] == "json_invalid":  # about the body as a whole

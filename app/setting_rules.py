@@ -1,9 +1,10 @@
-"""Rules of single settings: connection URLs, app schemes, web origins, tokens and encryption keys.
+"""Rules of single settings: connection URLs, app schemes, web origins, tokens, secrets and encryption keys.
 
 Each check returns the value, or raises ValueError. Rules that compare settings with each other are in app/settings.py.
 """
 
 from base64 import b64decode
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import SecretStr, StringConstraints
@@ -12,6 +13,7 @@ from app.connection_urls import PostgresUrl, check_redis_url
 from app.setting_values import one_word
 
 ENCRYPTION_KEY_BYTES = 32
+MIN_SECRET_CHARS = 32
 MAX_KEY_ID_CHARS = 64
 AppScheme = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[A-Za-z][A-Za-z0-9+.-]{1,62}$")]
 Origin = Annotated[
@@ -23,6 +25,8 @@ Origin = Annotated[
     ),
 ]
 """A web page's origin as browsers send it: scheme, host and port."""
+FrontendUrl = Annotated[str, StringConstraints(max_length=255, pattern=r"^https?://[^/\s?#@\\]+(/[^\s?#\\]*)?$")]
+"""A web app's address: an origin, and the path where its pages begin."""
 SCHEMES_OF_BROWSERS = frozenset(
     {"about", "blob", "data", "file", "filesystem", "ftp", "http", "https", "javascript", "vbscript", "view-source"}
 )
@@ -57,8 +61,14 @@ def check_origins(origins: list[str]) -> list[str]:
     for origin in origins:
         scheme = origin.partition(":")[0]
         if origin.endswith({"http": ":80", "https": ":443"}[scheme]):
-            raise ValueError(f"CORS_ORIGINS: leave out the port of {origin}, as browsers do")
+            raise ValueError(f"leave out the port of {origin}, as browsers do")
     return origins
+
+
+def check_https(setting: str, urls: str | Iterable[str] | None) -> None:
+    """Raise ValueError for a web app without TLS, which production refuses."""
+    if any(url.startswith("http://") for url in ([urls] if isinstance(urls, str) else urls or ())):
+        raise ValueError(f"{setting.upper()} names an origin without TLS; production refuses it")
 
 
 def check_encryption_keys(keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
@@ -70,3 +80,16 @@ def check_encryption_keys(keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
         if not 0 < len(key_id) <= MAX_KEY_ID_CHARS or len(decoded) != ENCRYPTION_KEY_BYTES or not any(decoded):
             raise ValueError(f"ENCRYPTION_KEYS: the key {key_id!r} is not {ENCRYPTION_KEY_BYTES} bytes in base64")
     return keys
+
+
+def check_secret(name: str, secret: SecretStr) -> None:
+    """Raise ValueError for a secret that production refuses."""
+    value = secret.get_secret_value()
+    if len(value) < MIN_SECRET_CHARS or "demo" in value or "changeme" in value.lower():
+        raise ValueError(f"{name} is too short (under {MIN_SECRET_CHARS} characters) or a default value")
+
+
+def check_mode(mode: str, secret_key: SecretStr) -> None:
+    """Raise ValueError for a key of another mode of Stripe: with one of the test mode, test cards buy live credits."""
+    if not secret_key.get_secret_value().startswith((f"sk_{mode}_", f"rk_{mode}_")):
+        raise ValueError(f"STRIPE_{mode.upper()}.secret_key is none of Stripe's {mode} mode")

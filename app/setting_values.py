@@ -1,17 +1,40 @@
-"""Setting values: their sources beside environment variables, and the removal of blanks and control characters."""
+"""Setting values: their sources, and the removal of blanks and control characters."""
 
 import os
 import re
 import unicodedata
 from collections.abc import Mapping
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
-from pydantic import SecretStr, StringConstraints
-from pydantic_settings import EnvSettingsSource, SettingsError
+from pydantic import BeforeValidator, InstanceOf, PlainSerializer, SecretStr, StringConstraints, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """The name of an entry, such as a pack or a product."""
+
+
+def _time_zone(name: object) -> tzinfo:
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(str(name))
+    except (OSError, ValueError, KeyError):  # no such file, a path, no such key
+        raise ValueError("is not the name of a time zone, such as Europe/Kyiv") from None
+
+
+TimeZone = Annotated[
+    InstanceOf[tzinfo], BeforeValidator(_time_zone), PlainSerializer(str, return_type=str, when_used="json")
+]
+"""The name of a time zone in the IANA database."""
 BYTE_ORDER_MARK = "\ufeff"
 INVISIBLE = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode's categories of control characters, of bytes that are no UTF-8, and of line and paragraph separators."""
@@ -85,3 +108,25 @@ def one_word(secret: SecretStr) -> SecretStr:
     if re.fullmatch(r"[\x21-\x7e]+", secret.get_secret_value()) is None:
         raise ValueError("is empty, or has spaces, line breaks or letters that no key has")
     return secret
+
+
+class CleanSettings(BaseSettings):
+    """Settings from arguments, environment variables and secret files, without blanks at their ends."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _values_are_clean(cls, values: Any) -> Any:
+        return clean(values) if isinstance(values, dict) else values
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)

@@ -7,31 +7,34 @@ To add a setting, add a field with a description here and its row in docs/settin
 table when it is out of date.
 """
 
+from datetime import UTC
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, SecretStr, StringConstraints, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.database_settings import DatabaseSettings
 from app.issuers import Issuer, google_issuers
 from app.packs import KnownCurrency, OfferedPack
 from app.products import Product
 from app.setting_rules import (
     AppScheme,
+    FrontendUrl,
     Origin,
     check_app_schemes,
     check_encryption_keys,
+    check_https,
+    check_mode,
     check_origins,
-    check_postgres_url,
     check_redis_setting,
+    check_secret,
     check_token,
 )
-from app.setting_values import SecretFiles, Slug, clean
+from app.setting_values import Slug, TimeZone
+from app.signing_keys import SigningKey, check_signing_keys
 from app.stripe_keys import StripeKeys
-
-MIN_SECRET_CHARS = 32
 
 
 class Mode(StrEnum):
@@ -40,41 +43,8 @@ class Mode(StrEnum):
     DEMO = "demo"
 
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
-
+class Settings(DatabaseSettings):
     mode: Mode = Field(default=Mode.PRODUCTION, description="`production` refuses demo parts and weak secrets.")
-    database_url: SecretStr = Field(description="PostgreSQL of the service's role, `postgresql://…`.")
-    database_owner_url: SecretStr | None = Field(
-        default=None, description="The role that owns the schema and migrates it. Default: `DATABASE_URL`."
-    )
-    database_direct_url: SecretStr | None = Field(
-        default=None,
-        description="PostgreSQL itself, where `DATABASE_URL` is a pooler's (PgBouncer): for LISTEN, the worker and "
-        "commands. Default: `DATABASE_URL`.",
-    )
-    database_statement_cache_size: int = Field(
-        default=100,
-        ge=0,
-        le=1000,
-        description="Prepared statements per connection. 0 behind a pooler that keeps none (PgBouncer before 1.21).",
-    )
-    database_start_wait_s: float = Field(
-        default=30.0,
-        ge=0,
-        le=600,
-        description="How long `serve` and `worker` wait at start for a database with a schema that fits.",
-    )
-    database_read_url: SecretStr | None = Field(
-        default=None, description="A streaming replica, same role: the back office's lists and reports. Never money."
-    )
-    database_read_max_lag_s: float = Field(
-        default=5.0, ge=1, le=3600, description="Reports come from the primary while the replica is further behind."
-    )
-    database_pool_size: int = Field(default=10, ge=3, le=200, description="Connections per process.")
-    database_timeout_s: float = Field(
-        default=3.0, gt=0, le=60, description="Longest wait for a connection, a lock or a statement."
-    )
     request_timeout_s: float = Field(
         default=4.5,
         gt=0,
@@ -153,6 +123,15 @@ class Settings(BaseSettings):
         description="Open and unpaid purchases that one account may have. One that the buyer does not begin to pay "
         "expires after 24 hours.",
     )
+    zero_pro_plan: str = Field(
+        default="pro", max_length=255, description="The plan that `POST /api/subscriptions/zero-pro` sells."
+    )
+    subscription_grace_days: int = Field(
+        default=7,
+        ge=0,
+        le=90,
+        description="Days for which an account keeps its plan after a payment of its subscription was due and failed.",
+    )
     closed_account_payments: Literal["refund", "review"] = Field(
         default="refund",
         description="Money that arrives for a closed or erased account: `refund` gives it back to the payer, "
@@ -163,6 +142,14 @@ class Settings(BaseSettings):
         description='JSON list of app schemes, such as `["myapp"]`, that a purchase\'s `return_url` may have beside '
         "`http` and `https`.",
     )
+    frontend_url: FrontendUrl | None = Field(
+        default=None,
+        description="The web app's address. Stripe's pages return to `/billing/success` and `/billing/cancel` there.",
+    )
+    return_url_origins: list[Origin] = Field(
+        default=[],
+        description="JSON list of further origins that Stripe's pages may return to. In production `https` only.",
+    )
 
     encryption_keys: dict[str, SecretStr] = Field(
         default={},
@@ -170,6 +157,11 @@ class Settings(BaseSettings):
         "The first encrypts; the others only decrypt their own rows (`ciris-billing config reseal`).",
     )
 
+    signing_keys: list[SigningKey] = Field(
+        default=[],
+        description="JSON list of Ed25519 keys as JSON Web Keys (`ciris-billing ledger new-key`) for statements of "
+        "balances. The first with `d` signs; the public part of each is published. Remove `d` to retire a key.",
+    )
     google_client_ids: list[str] = Field(
         default=[], description="JSON list of OAuth client ids whose Google ID tokens are accepted."
     )
@@ -265,10 +257,29 @@ class Settings(BaseSettings):
         "charges its items, `charge_nothing` does not.",
     )
 
+    time_zone: TimeZone = Field(
+        default=UTC, description="Time zone in which the days and months of limits begin, such as `Europe/Kyiv`."
+    )
+
     rate_limit_per_key: int = Field(default=6000, ge=1, description="Requests per minute and API key.")
     rate_limit_per_address: int = Field(default=12000, ge=1, description="Requests per minute and client address.")
     rate_limit_per_account: int = Field(
         default=3000, ge=1, description="Requests per minute that name one account, from all callers together."
+    )
+    event_streams_per_process: int = Field(
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="Open event streams of one process, and at most half of the files that it may have open.",
+    )
+    event_streams_per_key: int = Field(
+        default=200, ge=0, le=100_000, description="Open event streams per API key and process."
+    )
+    event_streams_per_user: int = Field(
+        default=10, ge=0, le=100_000, description="Open event streams per user and process, by the user's tokens."
+    )
+    event_stream_lifetime_s: int = Field(
+        default=3600, ge=1, le=86_400, description="Longest life of an event stream. Its client resumes with another."
     )
     redis_url: SecretStr | None = Field(
         default=None,
@@ -279,19 +290,12 @@ class Settings(BaseSettings):
         default=86_400, ge=0, le=315_360_000, description="How long a rotated key still works: ten years at most."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _values_are_clean(cls, values: Any) -> Any:
-        return clean(values) if isinstance(values, dict) else values
-
-    _postgres_urls = field_validator("database_url", "database_owner_url", "database_direct_url", "database_read_url")(
-        check_postgres_url
-    )
     _redis_url = field_validator("redis_url")(check_redis_setting)
     _metrics_token = field_validator("metrics_token")(check_token)
     _return_url_schemes = field_validator("return_url_schemes")(check_app_schemes)
-    _cors_origins = field_validator("cors_origins")(check_origins)
+    _origins = field_validator("cors_origins", "return_url_origins")(check_origins)
     _encryption_keys = field_validator("encryption_keys")(check_encryption_keys)
+    _signing_keys = field_validator("signing_keys")(check_signing_keys)
 
     @model_validator(mode="after")
     def _new_accounts_can_buy(self) -> Self:
@@ -312,34 +316,27 @@ class Settings(BaseSettings):
             return self
         if self.stripe_api_base is not None:
             raise ValueError("STRIPE_API_BASE points to a local Stripe; production refuses it")
-        if any(origin.startswith("http://") for origin in self.cors_origins):
-            raise ValueError("CORS_ORIGINS names an origin without TLS; production refuses it")
+        for name in ("cors_origins", "return_url_origins", "frontend_url"):
+            check_https(name, getattr(self, name))
         if any(str(issuer.jwks_url).startswith("http://") for issuer in self.issuers):
             raise ValueError("ISSUERS names a jwks_url without TLS; production refuses it")
         if self.metrics_token is None:
             raise ValueError("METRICS_TOKEN is required in production")
-        secrets = {"METRICS_TOKEN": self.metrics_token}
+        optional = {"ADMIN_SESSION_SECRET": self.admin_session_secret, "IDENTITY_DIGEST_KEY": self.identity_digest_key}
+        secrets = {"METRICS_TOKEN": self.metrics_token} | {name: s for name, s in optional.items() if s is not None}
         if self.admin_oauth_client_id is not None:
             if self.admin_session_secret is None:
                 raise ValueError("ADMIN_SESSION_SECRET is required in production when admins sign in")
             if not all(url.startswith("https://") for url in (self.admin_oauth_issuer, self.base_url)):
                 raise ValueError("ADMIN_OAUTH_ISSUER and PUBLIC_URL need https:// in production when admins sign in")
-        if self.admin_session_secret is not None:
-            secrets["ADMIN_SESSION_SECRET"] = self.admin_session_secret
-        if self.identity_digest_key is not None:
-            secrets["IDENTITY_DIGEST_KEY"] = self.identity_digest_key
-        for name, keys in (("STRIPE_LIVE", self.stripe_live), ("STRIPE_TEST", self.stripe_test)):
-            if keys is not None:
-                secrets[f"{name}.secret_key"] = keys.secret_key
-                secrets[f"{name}.webhook_secret"] = keys.webhook_secret
+        stripe = {mode: keys for mode, keys in (("live", self.stripe_live), ("test", self.stripe_test)) if keys}
+        for mode, keys in stripe.items():
+            secrets[f"STRIPE_{mode.upper()}.secret_key"] = keys.secret_key
+            secrets[f"STRIPE_{mode.upper()}.webhook_secret"] = keys.webhook_secret
         for name, secret in secrets.items():
-            value = secret.get_secret_value()
-            if len(value) < MIN_SECRET_CHARS or "demo" in value or "changeme" in value.lower():
-                raise ValueError(f"{name} is too short (under {MIN_SECRET_CHARS} characters) or a default value")
-        for mode, keys in (("live", self.stripe_live), ("test", self.stripe_test)):
-            # With a key of the test mode, test cards would buy live credits.
-            if keys is not None and not keys.secret_key.get_secret_value().startswith((f"sk_{mode}_", f"rk_{mode}_")):
-                raise ValueError(f"STRIPE_{mode.upper()}.secret_key is none of Stripe's {mode} mode")
+            check_secret(name, secret)
+        for mode, keys in stripe.items():
+            check_mode(mode, keys.secret_key)
         return self
 
     @property
@@ -350,16 +347,6 @@ class Settings(BaseSettings):
         return None if self.mode is Mode.PRODUCTION else b"not in production"
 
     @property
-    def direct_url(self) -> SecretStr:
-        """PostgreSQL without a pooler, as the service's role."""
-        return self.database_direct_url or self.database_url
-
-    @property
-    def is_pooled(self) -> bool:
-        """Whether `database_url` is a pooler's, which assigns connections for one transaction at a time."""
-        return self.database_direct_url is not None
-
-    @property
     def base_url(self) -> str:
         """The service's address for browsers, without a slash at the end."""
         return self.public_url or f"http://{self.host}:{self.port}"
@@ -367,20 +354,8 @@ class Settings(BaseSettings):
     @property
     def all_issuers(self) -> list[Issuer]:
         """The configured issuers, Google first when client ids are given."""
-        if not self.google_client_ids:
-            return self.issuers
-        return [*google_issuers(self.google_client_ids), *self.issuers]
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, SecretFiles(settings_cls)
+        google = google_issuers(self.google_client_ids) if self.google_client_ids else []
+        return [*google, *self.issuers]
 
 
 @cache

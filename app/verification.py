@@ -16,12 +16,18 @@ from app.cost_records.checks import PROOF as COST_RECORDS
 from app.db import Database
 from app.holds.checks import PROOF as HOLDS
 from app.ledger.verification import Verification, verify_ledger
+from app.limits.checks import PROOF as LIMITS
 from app.metering.checks import PROOF as METERING
 from app.payments.checks import PROOF as PAYMENTS
+from app.receipts.checks import PROOF as RECEIPTS
+from app.subscriptions.checks import PROOF as SUBSCRIPTIONS
 from app.tools.checks import PROOF as TOOLS
 from app.wallet.checks import PROOF as WALLET
 
-PROOFS = (BILLING, METERING, COST_RECORDS, HOLDS, TOOLS, PAYMENTS, WALLET, ACCOUNTS, ANALYTICS)
+PROOFS = (
+    *(BILLING, METERING, COST_RECORDS, HOLDS, LIMITS, TOOLS),
+    *(PAYMENTS, SUBSCRIPTIONS, WALLET, ACCOUNTS, RECEIPTS, ANALYTICS),
+)
 
 
 async def verify_books(

@@ -24,7 +24,7 @@ _FROM_FIRST_TO_LAST = """
 _DAY = "CAST(created_at AT TIME ZONE 'UTC' AS date)"
 # Disputed amounts count only up to what refunds left.
 _SALES = """(
-    SELECT p.account_id, p.environment, p.created_at, p.received_currency AS currency, p.received_minor,
+    SELECT p.account_id, p.environment, p.created_at, p.unit, p.received_currency AS currency, p.received_minor,
            least(p.refunded_minor, p.received_minor) AS refunded_minor,
            least(coalesce(d.withdrawn_minor, 0), p.received_minor - least(p.refunded_minor, p.received_minor))
                AS disputed_minor
@@ -170,13 +170,14 @@ async def list_cohorts(db: Session, days: Days) -> Sequence[Row]:
 async def list_prices(db: Session, days: Days) -> Sequence[Row]:
     """Return per currency, over all time: money kept, credits sold, and credits that ever entered the paid pools.
 
+    Only of packs: bought money is a balance in the same currency, so its price says nothing about credits.
     Entered and not taken back = outstanding - debt + spent, which needs no list of causes.
     """
     statement = sql(
         """
         SELECT currency, sum(net_minor) AS net_minor, sum(sold) AS credits_sold, sum(entered) AS credits_entered
           FROM (SELECT currency, received_minor - refunded_minor - disputed_minor AS net_minor, 0 AS sold, 0 AS entered
-                  FROM {sales} sales
+                  FROM {sales} sales WHERE unit = 'credit'
                  UNION ALL
                 SELECT currency, 0, credits - credits_refunded - credits_disputed, 0 FROM purchases
                  WHERE environment = :environment AND credit_id IS NOT NULL

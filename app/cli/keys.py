@@ -39,6 +39,12 @@ def _nanos(amount: str) -> int:
     return int(Decimal(amount).scaleb(9))
 
 
+class DoubleChargesChoice(StrEnum):
+    IGNORE = "ignore"
+    FLAG = "flag"
+    REFUSE = "refuse"
+
+
 Days = Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it expires. Default: never.")]
 KeyId = Annotated[str, typer.Argument(help="The key's public id, from `keys list`.")]
 
@@ -69,6 +75,10 @@ def keys_create(
         int | None,
         typer.Option(parser=_nanos, metavar="AMOUNT", help="Largest cost that it may state for one event: 0.50."),
     ] = None,
+    double_charges: Annotated[
+        DoubleChargesChoice,
+        typer.Option(help="For charges that repeat an earlier one by another idempotency key."),
+    ] = DoubleChargesChoice.IGNORE,
     as_json: AsJson = False,
 ) -> None:
     """Create an API key and print it; it is shown only once."""
@@ -76,7 +86,7 @@ def keys_create(
     async def work(db: Database, settings: Settings) -> dict[str, str]:
         now = utc_now()
         usage = UsageTerms(identity_provider, event_source, usage_policy.value, debt_limit, max_cost)
-        await require_readable(db, permission, usage)
+        await require_readable(db, permission, usage, double_charges.value)
         async with db.transaction() as tx:
             key = await create_key(
                 tx,
@@ -89,6 +99,7 @@ def keys_create(
                 client_subject=client_subject,
                 rate_limit_per_minute=rate_limit,
                 usage=usage,
+                double_charges=double_charges.value,
             )
         return {"key_id": key.key_id, "api_key": key.secret_text}
 
@@ -106,7 +117,10 @@ def keys_list(environment: Annotated[EnvironmentChoice | None, typer.Option()] =
         rows = [{"status": key.status(now)} | {name: getattr(key, name) for name in LISTED} for key in keys]
         if not as_json:  # a terminal has no room for more columns
             return rows
-        return [row | asdict(key.usage) | {"event_source": key.source} for row, key in zip(rows, keys, strict=True)]
+        return [
+            row | asdict(key.usage) | {"event_source": key.source, "double_charges": key.double_charges}
+            for row, key in zip(rows, keys, strict=True)
+        ]
 
     show(run(work), as_json)
 

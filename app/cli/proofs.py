@@ -1,4 +1,6 @@
-"""`ciris-billing ledger` and `ciris-billing payments`: verify the ledger, reconcile payments."""
+"""`ciris-billing ledger` and `ciris-billing payments`: verify the ledger, create signing keys, reconcile payments."""
+
+import json
 
 import typer
 
@@ -12,6 +14,8 @@ from app.payments.reconciliation_tally import Attempts
 from app.payments.service import PaymentService
 from app.payments.stripe_gateway import StripeGateway
 from app.settings import Settings
+from app.signing_keys import new_signing_key
+from app.subscriptions.wiring import subscription_services
 from app.verification import verify_books
 
 ledger_cli = typer.Typer(help="The ledger.", no_args_is_help=True)
@@ -20,13 +24,19 @@ payments_cli = typer.Typer(help="Payments.", no_args_is_help=True)
 
 @ledger_cli.command("verify")
 def ledger_verify(as_json: AsJson = False) -> None:
-    """Verify that every balance is the sum of its movements, and that every report's sums match. Exits with 1 and the
-    first culprit if not."""
+    """Verify that every balance is the sum of its movements, that no movement was changed since it was hashed, and that
+    every report's sums match. Exits with 1 and the first culprit if not."""
     with progress("Verifying the ledger") as advance:
         result = run(lambda db, settings: verify_books(db, utc_now(), advance))
     names = ("accounts", "entries", "problem", "started_at", "finished_at")
     show([{"ok": result.ok, **{name: getattr(result, name) for name in names}}], as_json, single=True)
     raise typer.Exit(0 if result.ok else FAILED)
+
+
+@ledger_cli.command("new-key")
+def ledger_new_key() -> None:
+    """Print a new key pair that signs statements, as a value of SIGNING_KEYS. It is a secret and is stored nowhere."""
+    typer.echo(json.dumps([new_signing_key()]))
 
 
 @payments_cli.command("reconcile")
@@ -39,7 +49,11 @@ def payments_reconcile(as_json: AsJson = False) -> None:
         try:
             billing = BillingService(db, configuration)
             attempts = Attempts(on_attempt=lambda attempted: advance(attempted, None))
-            return await PaymentService(db, configuration, billing, gateway).reconcile(utc_now(), attempts)
+            books, subscriptions = subscription_services(db, configuration, billing.accounts, gateway)
+            done = await PaymentService(db, configuration, billing, gateway, books).reconcile(utc_now(), attempts)
+            await subscriptions.refresher.look_at_orders(utc_now())
+            await subscriptions.refresher.look_at_due(utc_now())
+            return done
         finally:
             await gateway.close()
 

@@ -11,11 +11,14 @@ import pydantic
 import typer
 from pydantic_settings import SettingsError
 
+from app.billing.service import BillingService
 from app.cli.demo_settings import use_running_demo
+from app.configuration.service import Configuration
 from app.db import Database
 from app.db.pool_guard import is_read_only
 from app.db.schema_check import Unfit
 from app.errors import AppError, is_database_unavailable
+from app.holds.service import HoldService
 from app.observability.logs import configure_logging
 from app.observability.sentry import ReportingNotInstalled, start_reporting
 from app.settings import Settings, load_settings
@@ -75,6 +78,8 @@ async def on_database(
     url: pydantic.SecretStr, work: Callable[[Database, Settings], Awaitable[Answer]], settings: Settings
 ) -> Answer:
     db = Database(url, pool_size=2, timeout_s=settings.database_timeout_s)
+    configuration = Configuration(db, settings)
+    HoldService(db, BillingService(db, configuration).batcher, configuration)  # settles what is due at each lock
     try:
         return await work(db, settings)
     finally:

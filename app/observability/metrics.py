@@ -72,6 +72,13 @@ RATE_LIMITS_SHARED = _gauge(
 ARGON2_UNFINISHED = _gauge("billing_argon2_unfinished", "First verifications of API keys, waiting or under way.")
 ARGON2_REFUSED = _counter("billing_argon2_refused_total", "Verifications rejected because too many were waiting.")
 
+EVENT_STREAMS = _gauge("billing_event_streams", "Open event streams, by the kind of caller.", "caller")
+for _caller in ("key", "user"):
+    EVENT_STREAMS.labels(_caller)
+EVENT_STREAMS_ENDED = _counter("billing_event_streams_ended_total", "Event streams that ended, by reason.", "reason")
+for _reason in ("client", "credential", "lifetime", "draining", "account_closed", "slow_reader", "unavailable"):
+    EVENT_STREAMS_ENDED.labels(_reason)
+
 UNKNOWN_MODELS = _counter(
     "billing_unknown_models_total",
     "Usage events of models without a price, by reason. `stated_price`: the price book states one for such models.",
@@ -95,6 +102,27 @@ USAGE_COST = _counter(
     "currency",
     "status",
 )
+
+LIMITS_CROSSED = _counter(
+    "billing_limits_crossed_total",
+    "Windows of limits that counted more than their amount, by the limit's action.",
+    "action",
+)
+for _action in ("refuse", "notify", "ask"):
+    LIMITS_CROSSED.labels(_action)
+
+REFILLS = _counter(
+    "billing_refills_total",
+    "Automatic refills by outcome. `started`: a payment begins. `authenticate`: the user has to authenticate it.",
+    "outcome",
+)
+for _outcome in ("started", "paid", "declined", "canceled", "authenticate"):
+    REFILLS.labels(_outcome)
+REFILLS_SWITCHED_OFF = _counter(
+    "billing_refills_switched_off_total", "Accounts whose refills the service switched off, by reason.", "reason"
+)
+for _reason in ("declined", "disputed", "suspended", "closed"):
+    REFILLS_SWITCHED_OFF.labels(_reason)
 
 # --- Stripe --------------------------------------------------------------------------------------------------------
 

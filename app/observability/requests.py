@@ -16,6 +16,11 @@ from app.observability.metrics import HTTP_SECONDS
 # Request ids are logged, so they must not look like an e-mail address or an API key.
 REQUEST_ID = re.compile(r"(?!.*[^@]@[^@]+\.)(?!.*cbk_)[A-Za-z0-9._:/+=@-]{1,128}")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+ANSWERED_S = "ciris_billing.answered_s"
+"""Member of a request's scope: when an answer without an end began, by `time.perf_counter`.
+
+The request's duration in logs, metrics and traces ends there.
+"""
 access_log = structlog.get_logger("access")
 _seconds: dict[tuple[str, str, int], Any] = {}
 
@@ -68,9 +73,9 @@ class RequestContext:
                 raise
             await self.response_for(error)(scope, receive, send_with_id)
         finally:
-            seconds = time.perf_counter() - started
+            seconds = scope.get(ANSWERED_S, time.perf_counter()) - started
             route = route_template(scope)
             _observe(method, route, status, seconds)
             access_log.info("request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
             if span is not None:
-                span.end(method, route, status)
+                span.end(method, route, status, seconds)

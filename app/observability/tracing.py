@@ -6,6 +6,7 @@ headers only `traceparent` is kept: `tracestate` and `baggage` can contain anyth
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -85,11 +86,12 @@ class Request:
         from opentelemetry import context, trace
 
         given = next((value for name, value in headers if name == b"traceparent"), b"").decode("latin-1")
-        self._span = tracer.start_span(method, _context_of(given), trace.SpanKind.SERVER)
+        self._started_ns = time.time_ns()
+        self._span = tracer.start_span(method, _context_of(given), trace.SpanKind.SERVER, start_time=self._started_ns)
         self._token = context.attach(trace.set_span_in_context(self._span))
         structlog.contextvars.bind_contextvars(trace_id=f"{self._span.get_span_context().trace_id:032x}")
 
-    def end(self, method: str, route: str, status: int) -> None:
+    def end(self, method: str, route: str, status: int, seconds: float) -> None:
         from opentelemetry import context
 
         known = structlog.contextvars.get_contextvars()
@@ -100,7 +102,7 @@ class Request:
         )
         if status >= 500:
             _fail(self._span, str(status))
-        self._span.end()
+        self._span.end(self._started_ns + int(seconds * 1e9))
         context.detach(self._token)
 
 

@@ -76,7 +76,7 @@ async def test_an_error_is_reported_without_what_the_caller_sent(own_database: U
                 path = f"/v1/billing/credits/check?email={MARK}"
                 assert (await client.post(path, json=USER)).status_code == 500
                 assert (await client.post("/v1/billing/credits/check", json={})).status_code == 422  # no error of ours
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not envelopes:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)

@@ -26,7 +26,9 @@ from app.errors import is_database_unavailable
 from app.ledger.verification import last_verification
 from app.outbox import defer
 from app.settings import Settings
-from app.worker.app import JOBS_AT_ONCE, LONGER_S, MAX_ATTEMPTS, Services, create_worker, running_services
+from app.worker.app import LONGER_S, create_worker
+from app.worker.periodic_jobs import MAX_ATTEMPTS
+from app.worker.services import JOBS_AT_ONCE, Services, running_services
 from tests.admin.analytics_fill import fill
 from tests.books import balances, connected
 from tests.conftest import ACTOR, settings_for
