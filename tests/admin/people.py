@@ -81,6 +81,10 @@ async def somebody(office: Office) -> Person:
             ids = {field: name(f"{field}{i}") for field in ("run_id", "parent_run_id", "request_id", "conversation")}
             event = {"event_id": name(f"event{i}"), "cost_cents": cost, "metadata": {name(f"meta{i}"): 1}, **ids}
             await post("usage", status, metric=calls, agent_id="the-agent", **event)
+        run = name("run")
+        await post("billing/runs", 201, run_id=run, budget={"amount_minor": 0})
+        await post("billing/charges", 402, amount_minor=100, run_id=run)
+    await office.app.state.refusal_log.flush()
     async with connected(office.urls) as connection:
         await connection.execute(PAYMENT, person.account_id, uuid.uuid4(), name("purchase-key"), person.payment_id)
     return person

@@ -18,16 +18,16 @@ from tests.servers import running_stripe
 async def open_shop(urls: Urls, **changes: object) -> AsyncIterator[Shop]:
     """With a Stripe for the live environment and none for the other."""
     with running_stripe() as local:
-        settings = settings_for(
-            urls,
-            stripe_live=local.keys,
-            stripe_api_base=local.url,
-            stripe_timeout_s=2.5,
-            free_uses=0,
-            admin_session_secret=SECRET,
-            **changes,
-        )
-        async with running_app(settings) as app, httpx.AsyncClient(timeout=10) as http:
+        values: dict[str, object] = {
+            "stripe_live": local.keys,
+            "stripe_api_base": local.url,
+            "stripe_timeout_s": 20,  # no test waits for it, and a busy machine is slow
+            "request_timeout_s": 30,
+            "free_uses": 0,
+            "admin_session_secret": SECRET,
+        }
+        settings = settings_for(urls, **{**values, **changes})
+        async with running_app(settings) as app, httpx.AsyncClient(timeout=30) as http:
             yield Shop(app, urls, settings, local, http)
 
 

@@ -23,7 +23,7 @@ TAKES_EFFECT_IN_S = 1
 FACTS = {
     *("key_id", "environment", "name", "status", "permissions", "ip_allow_list", "client_subject"),
     "rate_limit_per_minute",
-    *("identity_provider", "event_source", "usage_policy", "debt_limit_nanos", "max_cost_nanos"),
+    *("identity_provider", "event_source", "usage_policy", "debt_limit_nanos", "max_cost_nanos", "double_charges"),
     *("created_at", "expires_at", "revoked_at", "rotated_to", "grace_ends_at", "last_used_at"),
     *("requests_total", "credits_charged"),
 }

@@ -14,7 +14,8 @@ from app.accounts.directory import Identity, Profile
 from app.analytics.rollup import SETTLED, roll_up
 from app.db import new_id
 from app.verification import verify_books
-from app.worker.app import create_worker, running_services
+from app.worker.app import create_worker
+from app.worker.services import running_services
 from tests.admin.conftest import Office
 from tests.admin.people import LLM, Person, account_of, somebody
 from tests.books import account_locked, balances, connected
@@ -68,6 +69,25 @@ async def test_nothing_names_the_person_and_the_books_add_up(office: Office, adm
     assert verification.ok, verification.problem
 
 
+async def test_a_refusal_forgets_the_run_that_it_names(office: Office, admin: httpx.AsyncClient) -> None:
+    person = await somebody(office)
+    run_id = uuid.uuid4().hex
+    run = {**person.user, "run_id": run_id}
+    async with person.agent(office) as agent:
+        assert (await agent.post("/v1/billing/runs", json=run)).status_code == 201
+        paused = {**person.user, "status": "paused"}
+        assert (await agent.patch(f"/v1/billing/runs/{run_id}", json=paused)).status_code == 200
+        assert (await agent.post("/v1/billing/charges", json={**run, "amount_minor": 100})).status_code == 402
+    await office.app.state.refusal_log.flush()
+    refusals = "SELECT detail, figures FROM refused_requests WHERE account_id = $1 AND code = 'run_paused'"
+    [before] = await office.rows(refusals, person.account_id)
+    assert run_id in before["detail"]
+    assert run_id in before["figures"]
+    await erase(admin, person)
+    await work(office)
+    assert run_id not in await everything(office)
+
+
 async def test_what_belongs_together_stays_together(office: Office, admin: httpx.AsyncClient) -> None:
     """Reports count an interaction once, tell by agent, and find the purchase that a payment is of."""
     person = await somebody(office)
@@ -97,6 +117,9 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
             "model",
             "models",
             "payment_intent_id",
+            "checkout_session_id",
+            *("customer_id", "object_id", "parent_id"),  # of a payment provider
+            *("subscription_id", "invoice_id", "session_id", "price_id", "price_item_id", "payment_ids"),
             "dispute_id",
             "refund_id",
         ),
@@ -105,8 +128,14 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         "agent_id",  # an agent is no person
         "caller_kind",
         "origin",  # of a moved account
+        *("category", "on_expiry", "occasion"),  # of grants and holds, and of what is given once
         *("category", "on_expiry"),  # of grants and holds
+        *("scope", "time_window", "action", "owner"),  # of limits
+        *("ancestors", "pause_reason"),  # of runs
+        *("decided_by_type", "decided_by"),  # of approvals: users and admins by ids
         "provider",  # of a payment
+        *("plan_interval", "plan_before", "terms", "lines", "refunds", "disputes", "refunds_reported"),  # of plans
+        "limits",  # ids, counts and amounts of a plan's, and of those that allowed a request
         *(
             "meter",
             "refusal",
@@ -116,6 +145,12 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
             "row_id",
         ),  # of usage; a source is forgotten, though ours elsewhere
         "tokens",  # sums of a cost record
+        "token_id",  # of an unused ticket: a digest
+        *("route", "code"),  # of refused requests
+        "latest",  # numbers of ledger entries
+        *("off_reason", "last_decline", "decline"),  # of refills: our words and Stripe's codes
+        "text",  # of a consent: the operator's
+        *("provider_customer_id", "provider_method_id"),
         *("actor_type", "actor_id"),  # keys, admins, Stripe; of an end user's token a digest
     }
     forgotten = {
@@ -132,13 +167,24 @@ async def test_every_column_of_an_accounts_tables_is_known_to_name_nobody_or_is_
         ("holds", "metadata"),
         ("holds", "outcome"),
         ("holds", "run_id"),
+        ("limits", "scope_value"),
+        *((table, "run_id") for table in ("charges", "product_usage_log", "runs")),
+        ("runs", "metadata"),
+        ("approvals", "run_id"),
         ("moved_accounts", "details"),
         ("money_credits", "idempotency_key"),
         ("money_credits", "description"),
         ("money_credits", "external_transaction_id"),
         ("product_usage_log", "idempotency_key"),
         ("product_usage_log", "request_id"),
+        *(("refused_requests", column) for column in ("request_id", "detail", "figures")),
         ("purchases", "idempotency_key"),
+        *(("purchases", column) for column in ("buyer", "success_url", "cancel_url", "receipt_url")),
+        *(("subscription_orders", column) for column in ("success_url", "cancel_url")),
+        ("card_consents", "address"),
+        *(("card_setups", column) for column in ("success_url", "cancel_url")),
+        *(("saved_cards", column) for column in ("brand", "last4")),
+        ("refills", "action_url"),
         ("purchases", "card_fingerprint"),
         ("purchases", "card_brand"),
         ("purchases", "card_last4"),

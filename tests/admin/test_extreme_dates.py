@@ -278,7 +278,8 @@ async def test_a_stored_cutoff_decides_about_tokens(office: Office, now: datetim
         )
     async with connected(office.urls) as connection:
         await connection.execute(f"UPDATE token_cutoffs SET not_before = '{stored}' WHERE external_id = '{name}'")
-    state = await id_tokens_queries.find_token_state(office.db, "t", "live", "oauth:google", name)
+    states = await id_tokens_queries.find_token_states(office.db, [("t", "live", "oauth:google", name)])
+    state = states["t"]
     assert state.not_before == STORED[stored]
     assert (now < state.not_before) is (STORED[stored] == FAR_AHEAD)
 
@@ -335,10 +336,32 @@ async def test_every_page_reads_every_stored_time(service: ConfigurableService) 
     [account] = await service.rows(
         "SELECT account_id, usage_id FROM account_identities JOIN usage_events USING (account_id)"
     )
+    [run] = await service.rows(
+        """
+        INSERT INTO runs (account_id, run_uuid, run_id, ancestors, status, fingerprint, metadata,
+                          created_at, updated_at)
+        SELECT account_id, gen_random_uuid(), 'r', '{}', 'open', '', '{}', now(), now() FROM accounts LIMIT 1
+        RETURNING run_uuid
+        """
+    )
+    [subscription] = await service.rows(
+        """
+        WITH accounts AS (SELECT account_id FROM accounts LIMIT 1), invoices AS (
+          INSERT INTO subscription_invoices
+          SELECT account_id, 'stripe', 'in_1', 'sub_1', now(), now(), 'open', 'USD', 1, 0, now(), 1, now(), '[]', '[]',
+                 '{}', '{}', '{}', 0, 0, now() FROM accounts)
+        INSERT INTO subscriptions (account_id, provider, subscription_id, environment, at, seen_at, status,
+                                   period_start, period_end, anchor, started_at, cancel_at, updated_at)
+        SELECT account_id, 'stripe', 'sub_1', 'live', now(), now(), 'past_due', now(), now(), now(), now(), now(), now()
+          FROM accounts
+        RETURNING subscription_id
+        """
+    )
     [book] = await service.rows("SELECT min(version) AS version FROM price_books")
     [purchase] = await service.rows("SELECT purchase_id FROM purchases")
     [admin] = await service.rows(f"SELECT admin_id FROM admin_users WHERE email = 'viewer@{DOMAIN}'")
-    ids = {**account, **book, **purchase, **admin, "key_id": service.api_key.split("_")[2], "section": "packs"}
+    ids = {**account, **run, **book, **purchase, **admin, "key_id": service.api_key.split("_")[2], "section": "packs"}
+    ids |= {**subscription, "name": "standard"}
     paths = [path for method, path in LEAST if method == "GET" and "{alert_id}" not in path]
     for stored in ("infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59+00"):
         spoilt = await spoil(service.urls, stored)

@@ -11,7 +11,8 @@ import pytest
 from app.accounts.erasure import FORGET_TEXTS
 from app.outbox import defer
 from app.payments.facts import PurchaseStatus
-from app.worker.app import create_worker, running_services
+from app.worker.app import create_worker
+from app.worker.services import running_services
 from tests.admin.conftest import Office
 
 JOBS = "/admin/system/jobs"
@@ -35,7 +36,9 @@ async def jobs(client: httpx.AsyncClient, **params: Any) -> list[dict[str, Any]]
     found: list[dict[str, Any]] = []
     cursor: dict[str, int] | None = {}
     while cursor is not None:
-        page = (await client.get(JOBS, params={"limit": 2, **params, **cursor})).json()
+        answer = await client.get(JOBS, params={"limit": 2, **params, **cursor})
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
         found += page["jobs"]
         cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
     return found

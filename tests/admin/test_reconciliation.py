@@ -12,7 +12,9 @@ import pytest
 
 from app.demo.stripe.webhooks import signature
 from app.verification import verify_books
-from app.worker.app import MAX_ATTEMPTS, create_worker, running_services
+from app.worker.app import create_worker
+from app.worker.periodic_jobs import MAX_ATTEMPTS
+from app.worker.services import running_services
 from tests.admin.conftest import DOMAIN
 from tests.admin.shops import open_shop, sign_in
 from tests.databases import Urls

@@ -1,4 +1,4 @@
-"""Where in a timeline one looks: before a moment, a page size, or the charges of one interaction."""
+"""Filters of a timeline: before a moment, a page size, or the charges of one interaction."""
 
 import uuid
 from datetime import UTC, datetime, timedelta

@@ -32,7 +32,7 @@ from app.errors import InvalidRequest
 from app.http.schemas import ERRORS, ErrorReply
 from app.risk import queries
 from app.risk.errors import AlertNotFound
-from app.risk.service import AlertStatus, Decision, Rule, decide, reason_of
+from app.risk.service import AlertKind, AlertStatus, Decision, Rule, decide, reason_of
 from app.settings import Settings
 
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
@@ -46,7 +46,7 @@ async def list_alerts(
     admin: Viewer,
     db: Db,
     status: AlertStatus | None = None,
-    rule: Rule | None = None,
+    rule: AlertKind | None = None,
     environment: Environment | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: UUID | None = None,

@@ -8,7 +8,7 @@ from pydantic import Field
 from app.admin.schemas import Person, Reason, ReasonBody
 from app.auth.caller import Environment
 from app.http.schemas import MAX_INT64, Reply, Timestamp
-from app.risk.service import Action, AlertStatus, Rule
+from app.risk.service import Action, AlertKind, AlertStatus, Rule
 
 
 class AlertPerson(Person):
@@ -18,9 +18,14 @@ class AlertPerson(Person):
 class AlertReply(Reply):
     alert_id: UUID
     environment: Environment
-    rule: Rule
-    subject: str = Field(description="An API key's id, an account's id, or the digest of a card.")
-    observed: int = Field(description="The highest count so far: accounts, purchases, refunds, or credits per day.")
+    rule: AlertKind
+    subject: str = Field(
+        description="An API key's id, an account's id, or the digest of a card. For `burn_rate`, what is paused."
+    )
+    observed: int = Field(
+        description="The highest count so far: accounts, purchases, refunds, or credits per day. For `burn_rate`, "
+        "credits or minor units of the currency in a minute."
+    )
     usual: int | None = Field(description="The account's usual credits per day, for `spend_spike`.")
     threshold: int
     window_h: int

@@ -26,9 +26,9 @@ from app.settings import Settings
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorReply}}
 NOT_ACTIVE: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": ErrorReply}}
 KEY_ID = re.compile(r"[0-9a-z]{16}")
-CHANGEABLE = ("name", "permissions", "expires_at", "ip_allow_list", "client_subject", "rate_limit_per_minute")
-REQUIRED = ("name", "permissions", "ip_allow_list")
+REQUIRED = ("name", "permissions", "ip_allow_list", "double_charges")
 """Fields of which null means "as it is"."""
+CHANGEABLE = (*REQUIRED, "expires_at", "client_subject", "rate_limit_per_minute")
 router = APIRouter(prefix="/admin/api-keys", tags=["admin: API keys"], responses=ERRORS, route_class=GuardedRoute)
 
 
@@ -78,7 +78,7 @@ async def get_api_key(key_id: KeyId, admin: Viewer, db: Db) -> KeyReply:
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyReply:
     """Create an API key. Only this answer contains its text; it is never shown again."""
-    await require_readable(db, body.permissions, body.terms(body.event_source))
+    await require_readable(db, body.permissions, body.terms(body.event_source), body.double_charges)
     async with db.transaction() as tx:
         key = await create_key(
             tx,
@@ -91,6 +91,7 @@ async def create_api_key(body: KeyBody, admin: Administrator, db: Db) -> NewKeyR
             client_subject=body.client_subject,
             rate_limit_per_minute=body.rate_limit_per_minute,
             usage=body.terms(body.event_source),
+            double_charges=body.double_charges,
         )
         after = body.model_dump(mode="json")
         await admin.record(tx, "api_key.create", "api_key", key.key_id, environment=body.environment, after=after)
@@ -105,7 +106,7 @@ async def change_api_key(key_id: KeyId, body: KeyChange, admin: Administrator, d
     if "ip_allow_list" in changes:
         changes["ip_allow_list"] = [str(network) for network in changes["ip_allow_list"]]
     terms = {name: getattr(body, name) for name in UsageFields.model_fields if name in given}
-    await require_readable(db, changes.get("permissions", ()), UsageTerms(**terms))
+    await require_readable(db, changes.get("permissions", ()), UsageTerms(**terms), body.double_charges or "ignore")
     async with db.transaction() as tx:
         before = await lock_key(tx, key_id)
         if terms:

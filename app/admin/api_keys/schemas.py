@@ -10,7 +10,7 @@ from app.admin.schemas import Moment
 from app.auth.api_keys.keys import MAX_NAME_CHARS, MAX_SUBJECT_CHARS, KeyFacts, KeyStatus, UsageTerms
 from app.auth.api_keys.service import MAX_ALLOWED_NETWORKS, MAX_RATE_LIMIT_PER_MINUTE
 from app.auth.api_keys.usage_terms import MAX_NANOS
-from app.auth.caller import Environment, Permission, UsagePolicy
+from app.auth.caller import DoubleCharges, Environment, Permission, UsagePolicy
 from app.http.schemas import Key255, Reply, Text255, Timestamp
 
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS, pattern=r"^[^\x00]+$")]
@@ -27,6 +27,10 @@ USAGE_POLICY = "For usage that the account's money does not cover: refuse it, or
 DEBT_LIMIT = "The most debt that an account may have by usage, in billionths of its currency's major unit."
 MAX_COST = (
     "The largest cost that the key may state for one event, in billionths of the account's currency's major unit."
+)
+DOUBLE_CHARGES = (
+    "For a charge with the `metadata.request_id`, the description and the amount of an earlier one, under another "
+    "idempotency key: charge it as any other, charge and flag it, or refuse it."
 )
 Nanos = Annotated[int, Field(ge=0, le=MAX_NANOS)]
 
@@ -57,6 +61,7 @@ class KeyBody(UsageFields):
     ip_allow_list: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ALLOWED_NETWORKS)] = Field(default=[])
     client_subject: ClientSubject | None = Field(default=None, description=CLIENT_SUBJECT)
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT_PER_MINUTE)] | None = None
+    double_charges: DoubleCharges = Field(default="ignore", description=DOUBLE_CHARGES)
     event_source: Key255 | None = Field(
         default=None, description=f"{EVENT_SOURCE} It cannot be changed. Default: `api-key:` and the key's id."
     )
@@ -71,6 +76,7 @@ class KeyChange(UsageFields):
     ip_allow_list: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ALLOWED_NETWORKS)] | None = None
     client_subject: ClientSubject | None = Field(default=None, description=CLIENT_SUBJECT)
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT_PER_MINUTE)] | None = None
+    double_charges: DoubleCharges | None = Field(default=None, description=DOUBLE_CHARGES)
 
 
 class KeyReply(Reply):
@@ -87,6 +93,7 @@ class KeyReply(Reply):
     usage_policy: UsagePolicy = Field(description=USAGE_POLICY)
     debt_limit_nanos: int | None = Field(description=DEBT_LIMIT)
     max_cost_nanos: int | None = Field(description=MAX_COST)
+    double_charges: DoubleCharges = Field(description=DOUBLE_CHARGES)
     created_at: Timestamp
     expires_at: Timestamp | None
     revoked_at: Timestamp | None

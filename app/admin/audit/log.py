@@ -1,4 +1,4 @@
-"""The audit log: every change in the back office writes a row, in its own transaction."""
+"""The audit log: every change in the back office, and of a limit, writes a row in its own transaction."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import structlog
 from app.admin.audit import queries
 from app.auth.admins.admins import SYSTEM_ADMIN_ID, ensure_system_admin
 from app.auth.admins.sessions import AdminCaller
-from app.auth.caller import Environment
+from app.auth.caller import Actor, Environment
 from app.db import Database, Session, new_id
 
 CHOICES = frozenset({"environment", "status", "balance", "view", "action", "target_type"})
@@ -48,7 +48,7 @@ class Admin:
                 "admin_email": self.caller.email,
                 "session_id": self.caller.session_id,
                 "address": self.address,
-                "request_id": structlog.contextvars.get_contextvars().get("request_id", ""),
+                "request_id": _request_id(),
                 "action": action,
                 "environment": environment,
                 "target_type": target_type,
@@ -92,26 +92,44 @@ async def record_by_system(
     address: str = "worker",
 ) -> None:
     """Record a change by a rule, an earlier decision or a command, in the transaction that makes it."""
+    entry = {"action": action, "target_type": target_type, "target_id": str(target_id), "environment": environment}
+    more = {"before": None, "after": after, "reason": reason, "address": address, "request_id": ""}
+    await _record_without_admin(tx, entry | more, "system", now)
+
+
+async def record_by_caller(
+    tx: Session,
+    actor: Actor,
+    action: str,
+    target_type: str,
+    target_id: object,
+    *,
+    environment: Environment,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Record a change by an API key or a user, in the transaction that makes it.
+
+    The entry names the key, but not the user, whose account it is. It has no address: a user's is personal data.
+    """
+    name = "user" if actor.key_id is None else f"API key {actor.key_id}"
+    entry = {"action": action, "target_type": target_type, "target_id": str(target_id), "environment": environment}
+    more = {"before": before, "after": after, "reason": None, "address": "API", "request_id": _request_id()}
+    await _record_without_admin(tx, entry | more, name, now)
+
+
+async def _record_without_admin(tx: Session, entry: Mapping[str, Any], author: str, now: datetime) -> None:
+    """Insert an entry of an author who is no admin. The system's row takes the place of an admin's."""
     await ensure_system_admin(tx, now)
-    await queries.insert_audit_entry(
-        tx,
-        {
-            "audit_id": new_id(),
-            "created_at": now,
-            "admin_id": SYSTEM_ADMIN_ID,
-            "admin_email": "system",
-            "session_id": SYSTEM_ADMIN_ID,
-            "address": address,
-            "request_id": "",
-            "action": action,
-            "environment": environment,
-            "target_type": target_type,
-            "target_id": str(target_id),
-            "before": None,
-            "after": _plain(after),
-            "reason": reason,
-        },
-    )
+    values = {**entry, "before": _plain(entry["before"]), "after": _plain(entry["after"])}
+    ids = {"audit_id": new_id(), "admin_id": SYSTEM_ADMIN_ID, "session_id": SYSTEM_ADMIN_ID}
+    await queries.insert_audit_entry(tx, {**values, **ids, "created_at": now, "admin_email": author})
+
+
+def _request_id() -> str:
+    found: str = structlog.contextvars.get_contextvars().get("request_id", "")
+    return found
 
 
 def _plain(values: Mapping[str, Any] | None) -> Any:

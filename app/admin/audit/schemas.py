@@ -14,7 +14,9 @@ class AuditEntryReply(Reply):
     audit_id: UUID
     created_at: Timestamp
     admin_id: UUID
-    admin_email: str
+    admin_email: str = Field(
+        description="The author at that time: an admin's email, `system`, `user` or `API key` with its id."
+    )
     address: str
     request_id: str
     action: str

@@ -190,15 +190,17 @@ def _changed(in_force: editing.Activation) -> ChangedMeanwhile:
 
 @router.post("/price-books/{version}/calculate", responses=NOT_FOUND)
 async def calculate_price(
-    version: VersionInPath, body: CalculateBody, admin: Viewer, books: Books, now: Now
+    version: VersionInPath, body: CalculateBody, request: Request, admin: Viewer, books: Books, now: Now
 ) -> CalculateReply:
     """Return what an event would cost, line by line. Charges no account."""
     book = await books.book(version)
+    markups = await request.app.state.usage.plan_markups()
     found = price(
         book,
         body.usage.usage(),
         at=body.at or now,
         plan=body.plan,
+        plan_markup=None if body.plan is None else markups.get(body.plan),
         tool=body.tool,
         month_quantity=body.month_quantity,
     )

@@ -5,10 +5,13 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 
 from app.db import Session
 from app.db.sql import sql
+from app.ledger.money import decimal_text
+from app.ledger.pools import CREDIT
+from app.payments.discounts import percent_text
 from app.payments.facts import PurchaseStatus
 
 Row = Mapping[str, Any]
@@ -17,11 +20,12 @@ PurchaseState = Literal[PurchaseStatus, "partially_refunded", "refunded"]
 """A purchase's status; for a succeeded one also how much was refunded."""
 # A purchase whose money was returned is canceled. Uses the index of unsettled purchases.
 PAID_NOT_CREDITED = "p.received_minor IS NOT NULL AND p.credit_id IS NULL AND p.status <> 'canceled'"
-# The credits that refunds and disputes must have taken back: the same share as of the money, rounded down.
+# What refunds and disputes must have taken back: the same share as of the price, rounded down. A purchase sells either
+# credits or money.
 REFUNDED_BUT_CREDITED = """
     p.credit_id IS NOT NULL AND p.refunded_minor > 0
-    AND p.credits_refunded + p.credits_disputed
-        < floor(CAST(p.credits AS numeric) * least(p.refunded_minor, p.amount_minor) / p.amount_minor)
+    AND p.credits_refunded + p.credits_disputed + p.money_refunded_nanos + p.money_disputed_nanos
+        < floor(CAST(p.credits + p.money_nanos AS numeric) * least(p.refunded_minor, p.amount_minor) / p.amount_minor)
 """
 _VIEWS: dict[View, str] = {
     "paid_not_credited": PAID_NOT_CREDITED,
@@ -37,7 +41,8 @@ _PURCHASE = f"""
     p.account_id, p.purchase_id, p.environment, p.payment_intent_id AS payment_id, p.pack, p.credits, p.amount_minor,
     p.currency, p.status, p.received_minor, p.received_currency, p.refunded_minor, p.credits_refunded,
     p.credits_disputed, p.credit_id IS NOT NULL AS credited, p.review_reason, p.card_brand, p.card_last4,
-    CASE {_STATE} ELSE p.status END AS state, p.created_at, p.updated_at
+    CASE {_STATE} ELSE p.status END AS state, p.created_at, p.updated_at, p.unit, p.money_nanos, p.money_refunded_nanos,
+    p.money_disputed_nanos, p.discount_percent, p.checkout_session_id AS session_id, p.receipt_url
 """
 
 
@@ -91,7 +96,18 @@ async def list_purchases(
         columns=_PURCHASE,
         where=where,
     )
-    return [dict(row) for row in (await db.execute(text(statement), {**values, "limit": limit})).mappings()]
+    rows = await db.execute(text(statement), {**values, "limit": limit})
+    return [_with_money(row) for row in rows.mappings()]
+
+
+def _with_money(row: RowMapping) -> Row:
+    """Return the row with its money as exact text; null where it sells credits."""
+    found: dict[str, Any] = dict(row)
+    found["discount_percent"] = percent_text(found["discount_percent"])
+    for name in ("money", "money_refunded", "money_disputed"):
+        nanos = found.pop(f"{name}_nanos")
+        found[name] = None if found["unit"] == CREDIT else decimal_text(nanos)
+    return found
 
 
 _FIND_PURCHASE = text(sql("SELECT {columns} FROM purchases p WHERE p.purchase_id = :purchase_id", columns=_PURCHASE))
@@ -99,7 +115,7 @@ _FIND_PURCHASE = text(sql("SELECT {columns} FROM purchases p WHERE p.purchase_id
 
 async def find_purchase(db: Session, purchase_id: UUID) -> Row | None:
     row = (await db.execute(_FIND_PURCHASE, {"purchase_id": purchase_id})).mappings().one_or_none()
-    return None if row is None else dict(row)
+    return None if row is None else _with_money(row)
 
 
 _LOCK_PURCHASE = text(

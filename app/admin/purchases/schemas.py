@@ -19,7 +19,7 @@ class PurchaseRow(Reply):
     purchase_id: UUID
     environment: Environment
     payment_id: str | None
-    pack: str
+    pack: str = Field(description="`Money` for a purchase of money.")
     credits: int
     amount_minor: int
     currency: str
@@ -41,6 +41,13 @@ class PurchaseRow(Reply):
     card_last4: str | None
     created_at: Timestamp
     updated_at: Timestamp
+    unit: str = Field(description="`credit`, or the currency of the money that is sold.")
+    money: str | None = Field(description="The money that the account receives, exact; null for a pack of credits.")
+    money_refunded: str | None = Field(description="Money taken back by refunds.")
+    money_disputed: str | None = Field(description="Money taken back by disputes.")
+    discount_percent: str = Field(description="The plan's discount on the price of money.")
+    session_id: str | None = Field(description="Of Stripe's page that takes the payment.")
+    receipt_url: str | None
 
 
 class PurchasesReply(Reply):

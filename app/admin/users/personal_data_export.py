@@ -75,8 +75,10 @@ _SECTIONS = (
         "charge_id",
         """
         SELECT charge_id, operation, amount_minor, currency, cost, from_daily_free, from_free, from_paid, from_grants,
-               paid_after, grants_after, description, idempotency_key, metadata, created_at
-          FROM charges WHERE account_id = :account_id""",
+               paid_after, grants_after, description, idempotency_key, metadata, run_id, created_at,
+               (SELECT double_of FROM charge_purposes p
+                 WHERE p.account_id = c.account_id AND p.charge_id = c.charge_id) AS double_of
+          FROM charges c WHERE account_id = :account_id""",
     ),
     _Section(
         "credits",
@@ -102,6 +104,18 @@ _SECTIONS = (
           FROM grants WHERE account_id = :account_id""",
     ),
     _Section(
+        "one_time_grants",
+        "grant_id",
+        """
+        SELECT grant_id, kind, CASE WHEN kind = 'referral' THEN NULL ELSE occasion END AS occasion, created_at
+          FROM grant_claims WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "referral",
+        "account_id",
+        "SELECT account_id, created_at, due_at, paid_at FROM referrals WHERE account_id = :account_id",
+    ),
+    _Section(
         "money_credits",
         "money_credit_id",
         """
@@ -113,17 +127,19 @@ _SECTIONS = (
         "tool_uses",
         "usage_log_id",
         """
-        SELECT usage_log_id, product_type, source, charge_id, idempotency_key, request_id, result, created_at
+        SELECT usage_log_id, product_type, source, charge_id, idempotency_key, request_id, run_id, result, created_at
           FROM product_usage_log WHERE account_id = :account_id""",
     ),
     _Section(
         "purchases",
         "purchase_id",
         """
-        SELECT p.purchase_id, p.pack, p.credits, p.amount_minor, p.currency, p.payment_intent_id AS payment_id,
+        SELECT p.purchase_id, p.pack, p.unit, p.credits, p.money_nanos, p.discount_percent, p.amount_minor, p.currency,
+               p.payment_intent_id AS payment_id, p.checkout_session_id, p.buyer, p.success_url, p.cancel_url,
                p.idempotency_key, p.status, p.next_action, p.received_minor, p.received_currency, p.refunded_minor,
-               p.credits_refunded, p.credits_disputed, p.credit_id, p.review_reason, p.card_fingerprint, p.card_brand,
-               p.card_last4, p.created_at, p.updated_at,
+               p.credits_refunded, p.credits_disputed, p.money_refunded_nanos, p.money_disputed_nanos, p.credit_id,
+               p.review_reason, p.card_fingerprint, p.card_brand, p.card_last4, p.receipt_url, p.created_at,
+               p.updated_at,
                (SELECT coalesce(jsonb_agg(jsonb_build_object('dispute_id', d.dispute_id, 'status', d.status,
                                 'amount_minor', d.amount_minor, 'updated_at', d.updated_at)
                                 ORDER BY d.updated_at), '[]')
@@ -138,6 +154,73 @@ _SECTIONS = (
           FROM purchases p WHERE p.account_id = :account_id""",
     ),
     _Section(
+        "refill_settings",
+        "account_id",
+        """
+        SELECT account_id, enabled, trigger_below_nanos, amount_nanos, monthly_cap_nanos, off_reason, off_at, declines,
+               last_declined_at, last_decline, last_started_at, check_at, created_at, updated_at
+          FROM refill_settings WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "card_consents",
+        "consent_id",
+        "SELECT consent_id, text, address, actor_type, given_at FROM card_consents WHERE account_id = :account_id",
+    ),
+    _Section(
+        "card_setups",
+        "setup_id",
+        """
+        SELECT setup_id, consent_id, provider, provider_customer_id, checkout_session_id, status, success_url,
+               cancel_url, created_at, updated_at
+          FROM card_setups WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "saved_cards",
+        "card_id",
+        """
+        SELECT card_id, consent_id, provider, provider_customer_id, provider_method_id, brand, last4, expiry_month,
+               expiry_year, is_primary, created_at, removed_at
+          FROM saved_cards WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "refills",
+        "purchase_id",
+        """
+        SELECT purchase_id, card_id, amount_nanos, status, decline, action_url, sent_at, created_at, updated_at,
+               finished_at
+          FROM refills WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "payment_customers",
+        "account_id",
+        """
+        SELECT account_id, provider, customer_id, created_at FROM payment_customers WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "subscription_orders",
+        "order_id",
+        """
+        SELECT order_id, provider, price_id, plan_name, plan_interval, terms, success_url, cancel_url, session_id,
+               subscription_id, status, created_at
+          FROM subscription_orders WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "subscriptions",
+        "account_id",
+        """
+        SELECT account_id,
+               (SELECT jsonb_agg(to_jsonb(s) - 'account_id' ORDER BY s.started_at) FROM subscriptions s
+                 WHERE s.account_id = b.account_id) AS subscriptions,
+               (SELECT jsonb_agg(to_jsonb(t) - 'account_id' ORDER BY t.created_at) FROM subscription_terms t
+                 WHERE t.account_id = b.account_id) AS terms,
+               (SELECT jsonb_agg(to_jsonb(i) - 'account_id' ORDER BY i.created_at) FROM subscription_invoices i
+                 WHERE i.account_id = b.account_id) AS invoices,
+               (SELECT jsonb_agg(to_jsonb(g) - 'account_id' ORDER BY g.period_start, g.kind) FROM period_grants g
+                 WHERE g.account_id = b.account_id) AS grants,
+               plan_before, plan_name, updated_at
+          FROM subscribers b WHERE account_id = :account_id""",
+    ),
+    _Section(
         "ledger",
         "entry_no",
         """
@@ -145,6 +228,13 @@ _SECTIONS = (
                CASE WHEN actor_type = 'admin' THEN NULL ELSE actor_id END AS actor_id, created_at
           FROM ledger_entries WHERE account_id = :account_id""",
         first=0,
+    ),
+    _Section(
+        "refused_requests",
+        "refusal_id",
+        """
+        SELECT refusal_id, request_id, route, code, detail, figures, created_at
+          FROM refused_requests WHERE account_id = :account_id""",
     ),
     _Section(
         "llm_usage",
@@ -188,12 +278,40 @@ _SECTIONS = (
           FROM account_corrections k WHERE account_id = :account_id""",
     ),
     _Section(
+        "runs",
+        "run_uuid",
+        """
+        SELECT run_uuid, run_id, parent_uuid, unit, budget, status, pause_reason, spent_credits, spent_nanos, uses,
+               metadata, created_at, updated_at, closed_at
+          FROM runs WHERE account_id = :account_id""",
+    ),
+    _Section(
         "holds",
         "hold_id",
         """
         SELECT hold_id, unit, amount, reported, captured, overage, status, on_expiry, idempotency_key, key_id,
                product_type, run_id, metadata, outcome, spending_id, expires_at, created_at, settled_at
           FROM holds WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "limits",
+        "limit_id",
+        """
+        SELECT limit_id, scope, scope_value, time_window, unit, amount, action, owner, created_at, updated_at,
+               removed_at,
+               (SELECT coalesce(jsonb_agg(jsonb_build_object('window_start', c.window_start, 'counted', c.counted,
+                                'crossed_at', c.crossed_at) ORDER BY c.window_start), '[]')
+                  FROM limit_counters c
+                 WHERE c.account_id = l.account_id AND c.limit_id = l.limit_id) AS counters
+          FROM limits l WHERE account_id = :account_id""",
+    ),
+    _Section(
+        "approvals",
+        "approval_id",
+        """
+        SELECT approval_id, kind, limit_id, run_uuid, unit, key_id, agent_id, model, tool, run_id, amount, allowed,
+               status, expires_at, created_at, decided_at, decided_by_type, decided_by, used_at
+          FROM approvals WHERE account_id = :account_id""",
     ),
     _Section(
         "cost_records",

@@ -72,16 +72,31 @@ GRANTS = sql(
 )
 MONEY = sql(
     """
-    SELECT 'money', t.money_credit_id, t.created_at, CAST(NULL AS bigint), coalesce(t.description, t.transaction_type),
-           jsonb_build_object('transaction_type', t.transaction_type,
-                              'external_transaction_id', t.external_transaction_id),
-           {move}
-      FROM money_credits t
-     WHERE {before} {newest}""",
+    (SELECT 'money', t.money_credit_id, t.created_at, CAST(NULL AS bigint),
+            coalesce(t.description, t.transaction_type),
+            jsonb_build_object('transaction_type', t.transaction_type,
+                               'external_transaction_id', t.external_transaction_id),
+            {move}
+       FROM money_credits t
+      WHERE {before} {newest})
+     UNION ALL
+    (SELECT 'money', t.correction_id, t.created_at, CAST(NULL AS bigint), 'correction',
+            jsonb_build_object('transaction_type', 'correction', 'reason', r.reason),
+            coalesce((SELECT jsonb_agg(jsonb_build_object('pool', e.pool, 'unit', e.unit, 'delta', e.delta,
+                                                          'balance_after', e.balance_after) ORDER BY e.entry_no)
+                        FROM ledger_entries e
+                       WHERE {wallet_entries} AND e.account_id = t.account_id AND e.created_at = t.created_at
+                             AND e.cause_type = 'correction' AND e.cause_id = t.correction_id), '[]')
+       FROM account_corrections t LEFT JOIN reratings r USING (rerating_id)
+      WHERE {before_correction} {newest_correction})""",
     move=_move("money", "t.currency", "t.amount_nanos", "t.balance_after_nanos"),
     before=before("money_credit_id"),
     newest=newest("money_credit_id"),
+    wallet_entries=WALLET_ENTRIES,
+    before_correction=before("correction_id"),
+    newest_correction=newest("correction_id"),
 )
+"""Money that was added, and usage that was priced again."""
 USAGE = sql(
     """
     SELECT 'usage', t.usage_id, t.created_at, CAST(NULL AS bigint), coalesce(t.model, t.meter),

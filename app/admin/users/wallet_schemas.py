@@ -12,7 +12,7 @@ from app.errors import InvalidRequest
 from app.http.schemas import Key255, Reply, Timestamp
 from app.ledger.amounts import UpperCurrency
 from app.ledger.money import decimal_text
-from app.ledger.pools import CREDIT
+from app.ledger.units import amount_text
 from app.wallet.schemas import PositiveMoney
 from app.wallet.service import Grant, GrantStatus, NewGrant
 
@@ -74,8 +74,8 @@ class AccountGrant(Reply):
         same = ("grant_id", "unit", "priority", "category", "source", "expires_at", "created_at")
         return cls(
             **{name: getattr(grant, name) for name in same},
-            amount=_text(grant.unit, grant.amount),
-            remaining=_text(grant.unit, grant.remaining if status == "active" else 0),
+            amount=amount_text(grant.unit, grant.amount),
+            remaining=amount_text(grant.unit, grant.remaining if status == "active" else 0),
             status=status,
         )
 
@@ -128,8 +128,4 @@ class EndedGrantReply(Reply):
 
     @classmethod
     def ended(cls, grant: Grant, lost: int, now: datetime) -> Self:
-        return cls(grant=AccountGrant.of(grant, now), lost=_text(grant.unit, lost))
-
-
-def _text(unit: str, amount: int) -> str:
-    return str(amount) if unit == CREDIT else decimal_text(amount)
+        return cls(grant=AccountGrant.of(grant, now), lost=amount_text(grant.unit, lost))

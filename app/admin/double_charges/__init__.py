@@ -1,0 +1,1 @@
+"""Charges that probably repeat an earlier one under another idempotency key."""
